@@ -24,8 +24,8 @@ from rsatoolbox.inference import eval_dual_bootstrap, evaluate  # noqa: E402
 from rsatoolbox.model import ModelFixed  # noqa: E402
 from rsatoolbox.rdm.rdms import RDMs  # noqa: E402
 
-from brainmap.rsa.comparison.measures import measure_named  # noqa: E402
-from brainmap.rsa.inference.bootstrap import bootstrap_of_draws  # noqa: E402
+from brainmap.rsa.comparison.measures import find_measure  # noqa: E402
+from brainmap.rsa.inference.bootstrap import bootstrap_vectors  # noqa: E402
 
 N, MODELS, PARTICIPANTS, CONDITIONS = 1000, 10, 12, 64
 WANTED = {"corr": 30, "spearman": 50}
@@ -47,8 +47,8 @@ def main() -> None:
     for method, wanted in WANTED.items():
 
         def ours(method: str = method, n: int = N) -> Any:
-            return bootstrap_of_draws(
-                models, data, measure=measure_named(method), participants=people[:n], conditions=items[:n]
+            return bootstrap_vectors(
+                models, data, measure=find_measure(method), participants=people[:n], conditions=items[:n]
             )
 
         def theirs(method: str = method) -> Any:

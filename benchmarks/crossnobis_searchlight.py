@@ -30,7 +30,7 @@ from nilearn.datasets import load_mni152_brain_mask  # noqa: E402
 from rsatoolbox.data.noise import prec_from_residuals  # noqa: E402
 
 from brainmap.rsa import searchlight  # noqa: E402
-from brainmap.rsa.searchlights.spheres import spheres_in  # noqa: E402
+from brainmap.rsa.searchlights.spheres import build_spheres  # noqa: E402
 
 ITEMS, RUNS, VOLUMES, RADIUS = 64, 8, 100, 11.4
 LABELS = [f"s{k:02d}" for k in range(ITEMS)]
@@ -90,7 +90,7 @@ def main() -> None:
     given = parser.parse_args()
     mask = brain(given.slices)
     inside = np.asarray(mask.dataobj) != 0
-    spheres = spheres_in(inside, mask.affine, RADIUS)
+    spheres = build_spheres(inside, mask.affine, RADIUS)
     patterns, residuals, model = make(spheres.n_voxels)
     chosen = np.linspace(0, spheres.n_voxels - 1, given.spheres).astype(int)
     near = [row[row >= 0] for row in (spheres.patches(c, c + 1)[0] for c in chosen)]

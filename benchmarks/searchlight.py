@@ -33,7 +33,7 @@ from nilearn.datasets import load_mni152_brain_mask  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from brainmap.rsa import searchlight  # noqa: E402
-from brainmap.rsa.searchlights.spheres import spheres_in  # noqa: E402
+from brainmap.rsa.searchlights.spheres import build_spheres  # noqa: E402
 
 ITEMS = 64
 
@@ -104,7 +104,7 @@ class _Patches:
 def race(n_models: int, radius: float, repeats: int, subset: int) -> None:
     """One line a peer: microseconds a sphere, ratio, largest difference."""
     mask, data, models, labels = make(n_models)
-    spheres = spheres_in(np.asarray(mask.dataobj).astype(bool), mask.affine, radius)
+    spheres = build_spheres(np.asarray(mask.dataobj).astype(bool), mask.affine, radius)
     chosen = np.linspace(0, spheres.n_voxels - 1, subset).astype(int)
     neighbors = [row[row >= 0] for row in (spheres.patches(c, c + 1)[0] for c in chosen)]
 
@@ -153,7 +153,7 @@ def memory(n_items: int, radius: float) -> None:
     """Peak memory above what the imports take, as multiples of the pattern array."""
     mask, data, models, labels = make(2, n_items)
     inside = np.asarray(mask.dataobj).astype(bool)
-    small = spheres_in(inside, mask.affine, radius)  # the first call compiles; that is not the searchlight's memory
+    small = build_spheres(inside, mask.affine, radius)  # the first call compiles; that is not the searchlight's memory
     assert small.n_voxels == data.shape[1]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     searchlight(data, models, mask=mask, labels=labels, radius_mm=radius, threads=2)

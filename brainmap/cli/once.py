@@ -149,15 +149,15 @@ def numbered(files: Sequence[Any], option: str) -> list[Any]:
     >>> numbered(["conv1", "conv10", "conv2"], "--layer")
     ['conv1', 'conv10', 'conv2']
     """
-    from brainmap.rsa.inputs.runs import natural
+    from brainmap.rsa.inputs.runs import make_natural_key
 
     words = [str(file) for file in files]
-    order = sorted(words, key=natural)
+    order = sorted(words, key=make_natural_key)
     as_text = (sorted(words), sorted(words, key=lambda word: re.sub(r"[^a-z0-9/]", "", word.lower())))  # C, en_US
     if words not in as_text or words == order or not all(map(_is_file, words)):
         return list(files)
     log.info("note: %s: files are taken in numeric order, %s before %s", option, *_pair(order, words))
-    return sorted(files, key=lambda file: natural(str(file)))
+    return sorted(files, key=lambda file: make_natural_key(str(file)))
 
 
 def _pair(order: Sequence[str], words: Sequence[str]) -> tuple[str, str]:

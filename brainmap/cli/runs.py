@@ -25,7 +25,7 @@ def expanded(names: Sequence[str], option: str) -> list[str]:
     InputError
         No file fits a pattern, or a file is named twice.
     """
-    from brainmap.rsa.inputs.runs import natural
+    from brainmap.rsa.inputs.runs import make_natural_key
 
     found: list[str] = []
     for name in names:
@@ -40,7 +40,7 @@ def expanded(names: Sequence[str], option: str) -> list[str]:
         images = [file for file in fits if not re.search(beside, file)]
         if not images:
             raise InputError(f"{option}: expected files that fit {name}, got none; check the pattern")
-        found += sorted(images, key=natural)
+        found += sorted(images, key=make_natural_key)
     twice = [name for k, name in enumerate(found) if name in found[:k]]
     if twice:
         raise InputError(f"{option}: expected each file once, got {some(twice, 2)} more than once; name it once")

@@ -23,13 +23,13 @@ from brainmap.features.sounds.batches import iterate_tensors
 from brainmap.features.sounds.reading import read_sound
 from brainmap.references import first_line
 from brainmap.rsa.images.files import check_same_grid, image_info
-from brainmap.rsa.inputs.layouts import repetition_time
+from brainmap.rsa.inputs.layouts import read_repetition_time
 from brainmap.rsa.patterns.screen import responsive_voxels
 from brainmap.rsa.patterns.table import Pattern
 from brainmap.rsa.patterns.volume import check_patterns
 from brainmap.rsa.rdm.run_noise import FEWEST_RUNS, MOST_CHANNELS
 from brainmap.rsa.regions.rois import Rois, build_grid
-from brainmap.rsa.searchlights.spheres import sphere_offsets
+from brainmap.rsa.searchlights.spheres import compute_sphere_offsets
 from brainmap.study.results.context import Context, with_grid_tolerance
 from brainmap.study.results.folder import check_output
 from brainmap.study.settings.study import Network, Participant
@@ -168,7 +168,7 @@ def _row(person: Participant, found: Sequence[str], plan: Sequence[Pattern]) -> 
         row["ROIs"] = len(regions_of(person))
         row["conditions"] = len({pattern.condition for pattern in plan})
         row["patterns"] = sum(pattern.source >= 0 for pattern in plan)
-        row["TR [s]"] = "-" if person.brain.on_surface else repetition_time(first) or "-"
+        row["TR [s]"] = "-" if person.brain.on_surface else read_repetition_time(first) or "-"
     return {**row, "problems": len(found) or "none"}
 
 
@@ -275,7 +275,7 @@ def _check_person(
         wrong = check_patterns(**pattern_arguments(person), stimuli=stimuli)
         problems += wrong
         for one in () if wrong else person.found:  # an unreadable file is listed already
-            _gather(problems, partial(repetition_time, one))
+            _gather(problems, partial(read_repetition_time, one))
     for name in (*person.residuals, *([person.sound] if person.sound else [])):
         _gather(problems, partial(_check_beside, person, name))
     if person.brain.noise == "residuals" and person.brain.kind == "betas" and not person.residuals:
@@ -381,7 +381,7 @@ def _check_radius(context: Context, person: Participant) -> Iterator[str]:
     if settings is None or person.brain.on_surface:  # on a mesh the radius is checked with the patterns
         return
     try:
-        most = len(sphere_offsets(image_info(person.masks[0]).affine, settings.radius_mm))
+        most = len(compute_sphere_offsets(image_info(person.masks[0]).affine, settings.radius_mm))
     except InputError as error:
         yield str(error)
         return

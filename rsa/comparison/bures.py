@@ -31,8 +31,8 @@ def bures(models: Floats, data: Floats) -> Floats:
     >>> bures(line, np.vstack([line, 9 * line, triangle])).round(4)
     array([[1.    , 1.    , 0.7071]])
     """
-    x, bent = _configurations(models)
-    y, also = _configurations(data)
+    x, bent = _compute_configurations(models)
+    y, also = _compute_configurations(data)
     n_bent = int(bent.sum() + also.sum())
     if n_bent:
         warnings.warn(
@@ -49,19 +49,19 @@ def bures(models: Floats, data: Floats) -> Floats:
     return np.asarray(np.minimum(result / np.where(length > 0, length, np.nan), 1.0))
 
 
-def sizes(vectors: Floats) -> Floats:
+def compute_sizes(vectors: Floats) -> Floats:
     """Compute the trace of each RDM's inner products about the centroid: the sum of dissimilarities over n_items."""
-    return np.asarray(vectors.sum(axis=1, keepdims=True) / _n_items(vectors))
+    return np.asarray(vectors.sum(axis=1, keepdims=True) / _count_items_of_pairs(vectors))
 
 
-def _n_items(vectors: Floats) -> int:
+def _count_items_of_pairs(vectors: Floats) -> int:
     n: int = round((1 + np.sqrt(1 + 8 * vectors.shape[1])) / 2)
     return n
 
 
-def _configurations(vectors: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+def _compute_configurations(vectors: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     """Compute points `(n_rdms, n_items, n_items)` with these squared distances, and flag non-Euclidean RDMs."""
-    n = _n_items(vectors)
+    n = _count_items_of_pairs(vectors)
     if n * (n - 1) // 2 != vectors.shape[1]:
         raise InputError(
             "bures: single pairs of items are missing, and a geometry needs every pair; leave out whole "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.comparison.measures import RANKED, by_missing, compare_vectors, measure_named, scaled
+from brainmap.rsa.comparison.measures import RANKED, compare_vectors, find_measure, group_by_missing, scale_vectors
 from brainmap.rsa.rdm.alignment import check_items
 from brainmap.types import Floats, Measure
 
@@ -123,13 +123,13 @@ def noise_ceiling_of_vectors(
     >>> round(noise_ceiling_of_vectors(np.array([[1.0, 2, 3, 4], [2.0, 1, 3, 4]]), measure="spearman").lower, 6)
     0.8
     """
-    measure = measure_named(measure)
+    measure = find_measure(measure)
     x = np.atleast_2d(np.asarray(vectors, dtype=np.float64))
     if len(x) < 2:
         raise InputError(
             f"noise_ceiling: found {len(x)} participant, wanted at least 2; a ceiling says how well participants agree"
         )
-    pooled, others = pools(x, measure, sigma_k)
+    pooled, others = pool_others(x, measure, sigma_k)
     upper = compare_vectors(pooled, x, measure=measure, sigma_k=sigma_k)[0]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "bures", BrainmapWarning)  # the RDMs were already counted above
@@ -141,8 +141,8 @@ def noise_ceiling_of_vectors(
         )
     upper = np.where(np.isnan(lower), np.nan, upper)  # with nobody to compare with, the pool is the participant's own
     return NoiseCeiling(
-        lower=_mean(lower),
-        upper=_mean(upper),
+        lower=_average_defined(lower),
+        upper=_average_defined(upper),
         measure=measure,
         lower_per_participant=lower,
         upper_per_participant=upper,
@@ -173,35 +173,35 @@ def noise_ceilings(
     return pd.DataFrame(rows)
 
 
-def pools(x: Floats, measure: Measure, sigma_k: NDArray[np.floating] | None = None) -> tuple[Floats, Floats]:
+def pool_others(x: Floats, measure: Measure, sigma_k: NDArray[np.floating] | None = None) -> tuple[Floats, Floats]:
     """Average all RDMs on the scale of the measure, `(n_pairs,)`, and for each RDM the others."""
-    own = _on_scale(x, measure, sigma_k)
+    own = _scale_rdms(x, measure, sigma_k)
     weight = (~np.isnan(own)).astype(np.float64)
     own = np.nan_to_num(own)
     total, count = own.sum(axis=0), weight.sum(axis=0)
-    whole, others = _ratio(total, count), _ratio(total - own, count - weight)
+    whole, others = _compute_ratio(total, count), _compute_ratio(total - own, count - weight)
     if measure in RANKED:  # equal means of ranks must stay equal in spite of rounding
         whole, others = whole.round(9), others.round(9)
     return whole, others
 
 
-def _on_scale(x: Floats, measure: Measure, sigma_k: NDArray[np.floating] | None) -> Floats:
+def _scale_rdms(x: Floats, measure: Measure, sigma_k: NDArray[np.floating] | None) -> Floats:
     """Bring each RDM to the scale of the measure; RDMs with missing pairs are scaled to have the same weight."""
     sigma = None if sigma_k is None else np.asarray(sigma_k, dtype=np.float64)
     known = (~np.isnan(x)).any(axis=0).mean()
     result = np.full(x.shape, np.nan)
-    for rows, use in by_missing(x):
+    for rows, use in group_by_missing(x):
         if use.any():
             share = use.mean() / known
-            part = scaled(x[np.ix_(rows, use)], measure, use=use, sigma_k=sigma)
+            part = scale_vectors(x[np.ix_(rows, use)], measure, use=use, sigma_k=sigma)
             result[np.ix_(rows, use)] = part / share if measure in RANKED else part * np.sqrt(share)
     return result
 
 
-def _ratio(total: Floats, count: Floats) -> Floats:
+def _compute_ratio(total: Floats, count: Floats) -> Floats:
     return np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
 
 
-def _mean(values: Floats) -> float:
+def _average_defined(values: Floats) -> float:
     """Average the defined scores; `compare_vectors` has counted the undefined ones."""
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")

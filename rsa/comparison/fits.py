@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.comparison.ceilings import pools
-from brainmap.rsa.comparison.measures import compare_vectors, measure_named, whitened
-from brainmap.rsa.rdm.alignment import LABEL_OF, aligned_vectors, groups_of, pair_positions
+from brainmap.rsa.comparison.ceilings import pool_others
+from brainmap.rsa.comparison.measures import compare_vectors, find_measure, whiten_vectors
+from brainmap.rsa.rdm.alignment import LABEL_OF, align_vectors, find_pair_positions, groups_of
 from brainmap.types import Floats, Level, Measure, ModelFit
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def fit_weights(
     array([0.414, 0.586, 0.   ])
     """
     one_of(kind, KINDS, "kind")
-    measure = measure_named(measure)
+    measure = find_measure(measure)
     models, data = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (models, data))
     if models.shape[1] != data.shape[1]:
         raise InputError(
@@ -114,16 +114,16 @@ def fit_weights(
         scores = scores[:, np.isfinite(scores).any(axis=0)]
         best = np.where(np.isfinite(scores), scores, -1.0).mean(axis=1).argmax() if scores.size else 0
         return np.asarray(np.eye(len(models))[best])
-    x, y = _on_one_scale(models, data, measure)
+    x, y = _bring_to_one_scale(models, data, measure)
     if kind == "weighted":
-        weights = _best_in_cone(x, y)
+        weights = _fit_in_cone(x, y)
     else:
         candidates = []
         for k in range(len(x) - 1):
             weights = np.zeros(len(x))
-            weights[k : k + 2] = _best_in_cone(x[k : k + 2], y)
+            weights[k : k + 2] = _fit_in_cone(x[k : k + 2], y)
             candidates.append(weights)
-        weights = max(candidates, key=lambda w: _cosine(w @ x, y))
+        weights = max(candidates, key=lambda w: _compute_cosine(w @ x, y))
     return np.asarray(weights / weights.sum())
 
 
@@ -187,17 +187,17 @@ def score_models(
     ([1.0, 1.0, 1.0], [0.0, 1.0, 0.0])
     """
     one_of(kind, KINDS, "kind")
-    measure = measure_named(measure)
-    families = {name: aligned_vectors(rdms, data_rdms, names=(name, "data")) for name, rdms in models.items()}
+    measure = find_measure(measure)
+    families = {name: align_vectors(rdms, data_rdms, names=(name, "data")) for name, rdms in models.items()}
     if not families:
         raise InputError("score_models: found no models, wanted at least one")
     for family in families.values():
         check_family(len(family), kind)
-    items = _item_folds(data_rdms, item_folds, by, rng)
+    items = _split_items(data_rdms, item_folds, by, rng)
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     rois = np.array([str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * len(data))])
     people = [str(p) for p in data_rdms.rdm_descriptors.get("participant", range(1, len(data) + 1))]
-    fold_of = _participant_folds(people, participant_folds, rng)
+    fold_of = _split_participants(people, participant_folds, rng)
     if max(fold_of.values()) == 0 and len(items) == 1 and kind != "fixed":
         raise InputError(
             f"score_models: {kind} models are fit, and with one fold of participants and of items nothing "
@@ -208,19 +208,19 @@ def score_models(
         for roi in dict.fromkeys(rois.tolist()):
             where = np.flatnonzero(rois == roi)
             part = np.array([fold_of[people[k]] for k in where])
-            scores, weights = _crossed(family, data[where], part, items, kind, measure)
+            scores, weights = _cross_validate(family, data[where], part, items, kind, measure)
             scored += [
                 {"model": name, "kind": kind, "roi": roi, "participant": people[k], "score": score}
                 for k, score in zip(where, scores, strict=True)
             ]
             weighed += [
                 {"model": name, "kind": kind, "roi": roi, "rdm": rdm, "weight": w.mean(), "chosen": (w > 0).mean()}
-                for rdm, w in zip(_names(models[name]), weights.T, strict=True)
+                for rdm, w in zip(_read_names(models[name]), weights.T, strict=True)
             ]
     return ModelScores(scores=pd.DataFrame(scored), weights=pd.DataFrame(weighed))
 
 
-def _crossed(
+def _cross_validate(
     family: Floats,
     data: Floats,
     part: NDArray[np.intp],
@@ -237,7 +237,7 @@ def _crossed(
             trained = tested if alone else ~tested
             fitted = fit_weights(family[:, train], data[np.ix_(trained, train)], kind=kind, measure=measure)
             # as in fit_weights, the weights belong to RDMs with unit root mean square over the training pairs
-            prediction = (fitted / root_mean_square(family[:, train])) @ family[:, test]
+            prediction = (fitted / compute_rms(family[:, train])) @ family[:, test]
             scores[k, tested] = compare_vectors(prediction, data[np.ix_(tested, test)], measure=measure)[0]
             weights.append(fitted)
     count = np.isfinite(scores).sum(axis=0)
@@ -245,7 +245,7 @@ def _crossed(
     return mean, np.array(weights)
 
 
-def _item_folds(
+def _split_items(
     rdms: RDMs, folds: int, by: str | None, rng: np.random.Generator
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Return for each fold the pairs among the other items, and the pairs within the fold."""
@@ -265,12 +265,15 @@ def _item_folds(
     for part in np.array_split(rng.permutation(len(names)), folds):
         inside = np.isin(member.reshape(-1), part)
         found.append(
-            (pair_positions(np.flatnonzero(~inside), rdms.n_cond), pair_positions(np.flatnonzero(inside), rdms.n_cond))
+            (
+                find_pair_positions(np.flatnonzero(~inside), rdms.n_cond),
+                find_pair_positions(np.flatnonzero(inside), rdms.n_cond),
+            )
         )
     return found
 
 
-def _participant_folds(people: list[str], folds: int | None, rng: np.random.Generator) -> dict[str, int]:
+def _split_participants(people: list[str], folds: int | None, rng: np.random.Generator) -> dict[str, int]:
     names = list(dict.fromkeys(people))
     folds = len(names) if folds is None else folds
     if not 1 <= folds <= len(names):
@@ -292,7 +295,7 @@ def check_family(n_rdms: int, kind: ModelFit) -> None:
         raise InputError(f"interpolated model: found {n_rdms} RDM, wanted at least 2")
 
 
-def _names(rdms: RDMs) -> list[str]:
+def _read_names(rdms: RDMs) -> list[str]:
     """Return the names of the RDMs of a family."""
     for key in ("name", "layer"):
         if key in rdms.rdm_descriptors:
@@ -300,19 +303,19 @@ def _names(rdms: RDMs) -> list[str]:
     return [str(k) for k in range(1, rdms.n_rdm + 1)]
 
 
-def root_mean_square(models: Floats) -> Floats:
+def compute_rms(models: Floats) -> Floats:
     """Compute the root mean square of each RDM over its pairs."""
     size = np.sqrt(np.nanmean(models**2, axis=1))
     return np.asarray(np.where(size > 0, size, 1.0))
 
 
-def _on_one_scale(models: Floats, data: Floats, measure: Measure) -> tuple[Floats, Floats]:
+def _bring_to_one_scale(models: Floats, data: Floats, measure: Measure) -> tuple[Floats, Floats]:
     """Return models `(n_rdms, n)` and pooled data `(n,)` as vectors whose cosine is maximized."""
-    pooled = pools(data, measure)[0]
+    pooled = pool_others(data, measure)[0]
     use = ~np.isnan(models).any(axis=0) & ~np.isnan(pooled)
     if use.sum() < 2:
         raise InputError(f"fit_weights: found {use.sum()} pairs of items that models and data have, wanted at least 2")
-    x = models[:, use] / root_mean_square(models)[:, None]
+    x = models[:, use] / compute_rms(models)[:, None]
     y = pooled[None, use]
     if measure not in ("cosine", "cosine_cov", "bures"):
         x, y = x - x.mean(axis=1, keepdims=True), y - y.mean()
@@ -320,11 +323,11 @@ def _on_one_scale(models: Floats, data: Floats, measure: Measure) -> tuple[Float
         if len(flat):
             raise InputError(f"fit_weights: model RDM {some(flat.tolist())} has no variance; leave it out")
     if measure in ("corr_cov", "cosine_cov"):
-        x, y = whitened(x, use), whitened(y, use)
+        x, y = whiten_vectors(x, use), whiten_vectors(y, use)
     return x, y[0]
 
 
-def _best_in_cone(x: Floats, y: Floats) -> Floats:
+def _fit_in_cone(x: Floats, y: Floats) -> Floats:
     """Find the non-negative weights of the rows of x whose sum has the largest cosine with y."""
     from scipy.optimize import nnls
 
@@ -333,9 +336,9 @@ def _best_in_cone(x: Floats, y: Floats) -> Floats:
     weights = np.asarray(nnls(small[:, :-1], small[:, -1])[0])
     if weights.any():
         return weights
-    return np.asarray(np.eye(len(x))[np.argmax([_cosine(row, y) for row in x])])
+    return np.asarray(np.eye(len(x))[np.argmax([_compute_cosine(row, y) for row in x])])
 
 
-def _cosine(a: Floats, b: Floats) -> float:
+def _compute_cosine(a: Floats, b: Floats) -> float:
     below = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / below if below > 0 else -1.0

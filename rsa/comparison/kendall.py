@@ -19,7 +19,7 @@ def kendall(models: Floats, data: Floats, *, variant: str) -> Floats:
     With C concordant and D discordant pairs, tau-a = (C - D) / n_pairs and
     tau-b = (C - D) / sqrt((n_pairs - ties_x) (n_pairs - ties_y)). tau-b of a constant row is NaN, and tau-a is 0.
     """
-    x, y = _ordered(models), _ordered(data)
+    x, y = _double_ranks(models), _double_ranks(data)
     order = np.argsort(x, axis=1, kind="stable")
     n = x.shape[1]
     pairs = n * (n - 1) // 2
@@ -32,7 +32,7 @@ def kendall(models: Floats, data: Floats, *, variant: str) -> Floats:
     return np.asarray(balance / np.where(free > 0, free, np.nan))
 
 
-def _ordered(rows: Floats) -> NDArray[np.int64]:
+def _double_ranks(rows: Floats) -> NDArray[np.int64]:
     """Compute twice the tie-averaged ranks, which are integers."""
     return np.rint(2 * rank_rows(rows)).astype(np.int64)
 

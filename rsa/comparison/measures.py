@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.ranks import rank_rows
-from brainmap.rsa.rdm.alignment import aligned_vectors, check_items
-from brainmap.rsa.rdm.dissimilarity import unit_length
+from brainmap.rsa.rdm.alignment import align_vectors, check_items
+from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
 from brainmap.types import Floats, Measure
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def compare_rdms(
     array([[1.]])
     """
     check_items(data_rdms, "compare")
-    models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"), descriptor=descriptor)
+    models = align_vectors(model_rdms, data_rdms, names=("models", "data"), descriptor=descriptor)
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     return compare_vectors(models, data, measure=measure, sigma_k=sigma_k)
 
@@ -110,7 +110,7 @@ def compare_vectors(
     >>> compare_vectors(np.array([[1.0, 2, 3]]), data, measure="cosine").round(4)
     array([[0.9915, 0.8682]])
     """
-    measure = measure_named(measure)
+    measure = find_measure(measure)
     models, data = (np.atleast_2d(np.asarray(side, dtype=np.float64)) for side in (models, data))
     if models.shape[1] != data.shape[1]:
         raise InputError(
@@ -124,8 +124,8 @@ def compare_vectors(
                 "numbers, or NaN for what is missing"
             )
     result = np.full((len(models), len(data)), np.nan)
-    for rows, in_models in by_missing(models):
-        for columns, in_data in by_missing(data):
+    for rows, in_models in group_by_missing(models):
+        for columns, in_data in group_by_missing(data):
             use = in_models & in_data
             if use.sum() > 1:
                 x = models if len(rows) == len(models) else models[rows]
@@ -142,18 +142,18 @@ def compare_vectors(
     return result
 
 
-def measure_named(measure: str) -> Measure:
+def find_measure(measure: str) -> Measure:
     """Return the measure with that name or alias.
 
     Examples
     --------
-    >>> measure_named("corr")
+    >>> find_measure("corr")
     'pearson'
     """
     return cast(Measure, one_of(ALIASES.get(measure, measure), MEASURES, "measure"))
 
 
-def by_missing(vectors: Floats) -> Iterator[tuple[NDArray[np.intp], NDArray[np.bool_]]]:
+def group_by_missing(vectors: Floats) -> Iterator[tuple[NDArray[np.intp], NDArray[np.bool_]]]:
     """Yield the rows that have the same present pairs, and the mask of these pairs."""
     present = ~np.isnan(vectors)
     groups: dict[bytes, list[int]] = {}
@@ -163,7 +163,9 @@ def by_missing(vectors: Floats) -> Iterator[tuple[NDArray[np.intp], NDArray[np.b
         yield np.array(rows), present[rows[0]]
 
 
-def scaled(vectors: Floats, measure: Measure, *, use: NDArray[np.bool_], sigma_k: Floats | None = None) -> Floats:
+def scale_vectors(
+    vectors: Floats, measure: Measure, *, use: NDArray[np.bool_], sigma_k: Floats | None = None
+) -> Floats:
     """Transform vectors without missing pairs to the scale of the measure, on which they can be averaged.
 
     Ranks are centered, other vectors are scaled to unit length (whitened length for whitened measures, unit trace of
@@ -174,14 +176,14 @@ def scaled(vectors: Floats, measure: Measure, *, use: NDArray[np.bool_], sigma_k
         ranks -= (vectors.shape[1] + 1) / 2.0
         return ranks
     if measure in ("pearson", "cosine"):
-        return unit_length(vectors, center=measure == "pearson")
+        return scale_to_unit_length(vectors, center=measure == "pearson")
     if measure == "bures":
-        from brainmap.rsa.comparison.bures import sizes
+        from brainmap.rsa.comparison.bures import compute_sizes
 
-        size = sizes(vectors)
+        size = compute_sizes(vectors)
         return vectors / np.where(size > 0, size, np.nan)
-    centered = _centered(vectors) if measure == "corr_cov" else vectors
-    length = np.linalg.norm(whitened(centered, use, sigma_k), axis=1, keepdims=True)
+    centered = _center_rows(vectors) if measure == "corr_cov" else vectors
+    length = np.linalg.norm(whiten_vectors(centered, use, sigma_k), axis=1, keepdims=True)
     return centered / np.where(length > 0, length, np.nan)
 
 
@@ -204,33 +206,33 @@ def _compare(
     sigma = None if sigma_k is None else np.asarray(sigma_k, dtype=np.float64)
     if measure in ("corr_cov", "cosine_cov"):
         if measure == "corr_cov":
-            x, y = _centered(x), _centered(y)
-        x, y = whitened(x, use, sigma), whitened(y, use, sigma)
+            x, y = _center_rows(x), _center_rows(y)
+        x, y = whiten_vectors(x, use, sigma), whiten_vectors(y, use, sigma)
     else:
-        x, y = scaled(x, measure, use=use), scaled(y, measure, use=use)
+        x, y = scale_vectors(x, measure, use=use), scale_vectors(y, measure, use=use)
     if measure == "rho-a":
         n = float(x.shape[1])
         return np.asarray(x @ y.T * (12.0 / (n**3 - n)))
     products = x @ y.T
     if measure not in ("pearson", "cosine"):
-        products /= np.outer(_length(x), _length(y))
+        products /= np.outer(_measure_length(x), _measure_length(y))
     return np.asarray(products)
 
 
-def _length(x: Floats) -> Floats:
+def _measure_length(x: Floats) -> Floats:
     """Compute the length of each row; NaN where it is 0."""
     length = np.sqrt(np.einsum("ij,ij->i", x, x))
     return np.where(length > 0, length, np.nan)
 
 
-def _centered(x: Floats) -> Floats:
+def _center_rows(x: Floats) -> Floats:
     """Subtract the mean of each row; rows that are constant up to rounding become 0."""
     result: Floats = x - x.mean(axis=1, keepdims=True)
     result[np.abs(result).max(axis=1) <= 1e-13 * np.abs(x).max(axis=1)] = 0.0
     return result
 
 
-def whitened(vectors: Floats, use: NDArray[np.bool_], sigma_k: Floats | None = None) -> Floats:
+def whiten_vectors(vectors: Floats, use: NDArray[np.bool_], sigma_k: Floats | None = None) -> Floats:
     """Whiten vectors, so that their dot product is the inner product under the inverse covariance of dissimilarities.
 
     The covariance of the dissimilarities is V = (C S C')**2 elementwise, with C the contrasts of pairs and S the
@@ -239,13 +241,13 @@ def whitened(vectors: Floats, use: NDArray[np.bool_], sigma_k: Floats | None = N
     matrix of n_pairs x n_pairs is needed.
     """
     n_items = round((1 + np.sqrt(1 + 8 * len(use))) / 2)
-    sigma = _covariance(sigma_k, n_items)
+    sigma = _get_covariance(sigma_k, n_items)
     i, j = np.triu_indices(n_items, 1)
     items = np.union1d(i[use], j[use])
     i, j = np.searchsorted(items, i[use]), np.searchsorted(items, j[use])
-    sigma = _regular(sigma[np.ix_(items, items)])
+    sigma = _regularize(sigma[np.ix_(items, items)])
     if len(i) < len(items) * (len(items) - 1) // 2:  # single pairs are missing rather than whole items
-        return _whitened_by_covariance(vectors, i, j, sigma)
+        return _whiten_by_covariance(vectors, i, j, sigma)
     root = np.linalg.inv(np.linalg.cholesky(sigma))
     along = root.sum(axis=1)
     root = root - np.outer(along, along @ root) / (along @ along)
@@ -258,7 +260,7 @@ def whitened(vectors: Floats, use: NDArray[np.bool_], sigma_k: Floats | None = N
     return result
 
 
-def _whitened_by_covariance(vectors: Floats, i: NDArray[np.intp], j: NDArray[np.intp], sigma: Floats) -> Floats:
+def _whiten_by_covariance(vectors: Floats, i: NDArray[np.intp], j: NDArray[np.intp], sigma: Floats) -> Floats:
     from scipy.linalg import cholesky, solve_triangular
 
     if len(i) > LARGEST_COVARIANCE:
@@ -271,7 +273,7 @@ def _whitened_by_covariance(vectors: Floats, i: NDArray[np.intp], j: NDArray[np.
     return np.asarray(solve_triangular(root, vectors.T, lower=True).T)
 
 
-def _covariance(sigma_k: Floats | None, n_items: int) -> Floats:
+def _get_covariance(sigma_k: Floats | None, n_items: int) -> Floats:
     if sigma_k is None:
         return np.eye(n_items)
     sigma = np.diag(sigma_k) if sigma_k.ndim == 1 else sigma_k
@@ -282,7 +284,7 @@ def _covariance(sigma_k: Floats | None, n_items: int) -> Floats:
     return sigma
 
 
-def _regular(sigma: Floats) -> Floats:
+def _regularize(sigma: Floats) -> Floats:
     """Add variance that all items share, which does not affect dissimilarities, to make the covariance invertible."""
     sigma = sigma + np.trace(sigma) / len(sigma)
     values = np.linalg.eigvalsh(sigma)

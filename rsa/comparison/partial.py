@@ -17,10 +17,18 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.comparison.measures import by_missing, measure_named
+from brainmap.rsa.comparison.measures import find_measure, group_by_missing
 from brainmap.rsa.comparison.ranks import rank_rows
-from brainmap.rsa.comparison.splines import PARTIAL, allowed, columns_of, form_of, items_needed, n_columns, partial_name
-from brainmap.rsa.rdm.alignment import aligned_vectors
+from brainmap.rsa.comparison.splines import (
+    PARTIAL,
+    build_spline_columns,
+    choose_form,
+    count_columns,
+    count_items_needed,
+    has_enough_pairs,
+    name_partial,
+)
+from brainmap.rsa.rdm.alignment import align_vectors
 from brainmap.types import Floats, Measure, PartialKind, SplineForm
 
 if TYPE_CHECKING:
@@ -92,13 +100,13 @@ def compare_rdms_partial(
     >>> compare_rdms_partial(model, model, control).round(6)
     array([[1.]])
     """
-    models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"))
-    controls = aligned_controls(control_rdms, data_rdms)
+    models = align_vectors(model_rdms, data_rdms, names=("models", "data"))
+    controls = align_controls(control_rdms, data_rdms)
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     return compare_vectors_partial(models, data, controls, measure=measure, kind=kind)
 
 
-def aligned_controls(control_rdms: RDMs, data_rdms: RDMs) -> Floats:
+def align_controls(control_rdms: RDMs, data_rdms: RDMs) -> Floats:
     """Align controls with the items of the data.
 
     The result is `(n_controls, n_pairs)`, or `(n_data, n_controls, n_pairs)` if each data RDM has its own controls.
@@ -108,7 +116,7 @@ def aligned_controls(control_rdms: RDMs, data_rdms: RDMs) -> Floats:
     InputError
         The controls belong to participants, but the data have no participants, or a participant without controls.
     """
-    vectors = aligned_vectors(control_rdms, data_rdms, names=("controls", "data"))
+    vectors = align_vectors(control_rdms, data_rdms, names=("controls", "data"))
     if "participant" not in control_rdms.rdm_descriptors:
         return vectors
     if "participant" not in data_rdms.rdm_descriptors:
@@ -148,7 +156,7 @@ def compare_vectors_partial(
     >>> bool(np.isclose(both, compare_vectors_partial(x, y, z, measure="pearson")).all())
     True
     """
-    measure = partial_measure(measure)
+    measure = get_partial_measure(measure)
     one_of(kind, get_args(PartialKind), "kind")
     models, data, controls = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (models, data, controls))
     if len({x.shape[-1] for x in (models, data, controls)}) > 1:
@@ -159,20 +167,20 @@ def compare_vectors_partial(
     n_controls = controls.shape[-2]
     if not n_controls:
         raise InputError("partial comparison: found no control RDMs, wanted at least one")
-    form = form_of(measure, n_controls)
+    form = choose_form(measure, n_controls)
     sides = zip(data[:, None], controls, strict=True) if controls.ndim == 3 else [(data, controls)]
-    found = [_all_partial(models, some_data, own, form, kind) for some_data, own in sides]
+    found = [_compare_all(models, some_data, own, form, kind) for some_data, own in sides]
     result, enough = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
     if not enough.any():
-        raise InputError(_too_few(data, controls, measure))
+        raise InputError(_describe_lack(data, controls, measure))
     if form == "additive":
-        warnings.warn(told_of_switch(measure, n_controls), BrainmapWarning, stacklevel=2)
+        warnings.warn(describe_switch(measure, n_controls), BrainmapWarning, stacklevel=2)
     undefined, few = int((np.isnan(result) & enough).sum()), int((~enough).sum())
     if undefined or few:
         why = [f"{undefined} (nothing is left of a model or data RDM)"] if undefined else []
         why += [f"{few} (missing pairs leave too few for the controls)"] if few else []
         warnings.warn(
-            f"partial comparison: a {partial_name(measure, n_controls)} is not defined for "
+            f"partial comparison: a {name_partial(measure, n_controls)} is not defined for "
             f"{' and '.join(why)} of {result.size} comparisons; they are NaN",
             BrainmapWarning,
             stacklevel=2,
@@ -180,7 +188,7 @@ def compare_vectors_partial(
     return result
 
 
-def partial_measure(measure: str) -> Measure:
+def get_partial_measure(measure: str) -> Measure:
     """Return the measure with that name, if it has a partial form that is 0 under the null hypothesis.
 
     Raises
@@ -190,10 +198,10 @@ def partial_measure(measure: str) -> Measure:
 
     Examples
     --------
-    >>> partial_measure("corr")
+    >>> get_partial_measure("corr")
     'pearson'
     """
-    named = measure_named(measure)
+    named = find_measure(measure)
     if named not in PARTIAL:
         raise InputError(
             f"partial comparison: {named} has no partial form that is 0 where model and data share the "
@@ -202,7 +210,7 @@ def partial_measure(measure: str) -> Measure:
     return named
 
 
-def told_of_switch(measure: Measure, n_controls: int) -> str:
+def describe_switch(measure: Measure, n_controls: int) -> str:
     """Return the message for rank measures with too many controls for a regression of ranks."""
     return (
         f"partial comparison: {n_controls} controls are too many for ranks ({measure} takes two at most); values are "
@@ -210,36 +218,36 @@ def told_of_switch(measure: Measure, n_controls: int) -> str:
     )
 
 
-def _all_partial(
+def _compare_all(
     models: Floats, data: Floats, controls: Floats, form: SplineForm, kind: PartialKind
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Compare every model with every data RDM over their common pairs, and flag where these are enough."""
     there = ~np.isnan(controls).any(axis=0)
     result = np.full((len(models), len(data)), np.nan)
     enough = np.zeros(result.shape, dtype=bool)
-    for rows, in_models in by_missing(models):
-        for columns, in_data in by_missing(data):
+    for rows, in_models in group_by_missing(models):
+        for columns, in_data in group_by_missing(data):
             use = in_models & in_data & there
-            removed = _removed(controls, use, form)
+            removed = _build_columns(controls, use, form)
             if removed is not None:
                 at = np.ix_(rows, columns)
                 x, y = models[np.ix_(rows, use)], data[np.ix_(columns, use)]
                 if form == "ranks":
                     x, y = rank_rows(x), rank_rows(y)
-                result[at] = rest_of(x, removed) @ rest_of(y, None if kind == "semi-partial" else removed).T
+                result[at] = compute_rest(x, removed) @ compute_rest(y, None if kind == "semi-partial" else removed).T
                 enough[at] = True
     return result, enough
 
 
-def _removed(controls: Floats, use: NDArray[np.bool_], form: SplineForm) -> Floats | None:
+def _build_columns(controls: Floats, use: NDArray[np.bool_], form: SplineForm) -> Floats | None:
     """Return the columns of the regression over some pairs; None if there are too few pairs."""
     if use.sum() <= len(controls) + 1:
         return None
-    columns = columns_of(controls[:, use], form)
-    return columns if allowed(columns, _n_items(use), form) else None
+    columns = build_spline_columns(controls[:, use], form)
+    return columns if has_enough_pairs(columns, _count_items(use), form) else None
 
 
-def _n_items(use: NDArray[np.bool_]) -> int:
+def _count_items(use: NDArray[np.bool_]) -> int:
     """Count the items of the used pairs; if the pairs are not those of an RDM, derive it from their number."""
     n = round((1 + np.sqrt(1 + 8 * len(use))) / 2)
     if n * (n - 1) // 2 != len(use):
@@ -248,7 +256,7 @@ def _n_items(use: NDArray[np.bool_]) -> int:
     return len(np.union1d(i[use], j[use]))
 
 
-def rest_of(rows: Floats, removed: Floats | None) -> Floats:
+def compute_rest(rows: Floats, removed: Floats | None) -> Floats:
     """Compute unit-length residuals of rows on the columns (on the mean, without columns); NaN where they are 0."""
     x: Floats = rows - rows.mean(axis=1, keepdims=True)
     own = np.linalg.norm(x, axis=1)
@@ -259,24 +267,25 @@ def rest_of(rows: Floats, removed: Floats | None) -> Floats:
     return np.asarray(rest / np.where(there, length, np.nan)[:, None])
 
 
-def _too_few(data: Floats, controls: Floats, measure: Measure) -> str:
+def _describe_lack(data: Floats, controls: Floats, measure: Measure) -> str:
     """Return the message for controls that cannot be removed from any RDM."""
     n_controls = controls.shape[-2]
-    form, each = form_of(measure, n_controls), ~np.isnan(data)
+    form, each = choose_form(measure, n_controls), ~np.isnan(data)
     each = each & ~np.isnan(controls).any(axis=-2)
     use = each[each.sum(axis=1).argmax()]
     many = "s" if n_controls > 1 else ""
-    found = f"found {n_controls} control{many} for {use.sum()} pairs of {_n_items(use)} items"
+    found = f"found {n_controls} control{many} for {use.sum()} pairs of {_count_items(use)} items"
     if form == "linear":
         return f"partial comparison: {found}, wanted fewer controls; take fewer, or more items"
+    name, columns = name_partial(measure, n_controls), count_columns(form, n_controls)
     return (
-        f"partial comparison: {found}, wanted at least {items_needed(measure, n_controls)} items: a "
-        f"{partial_name(measure, n_controls)} takes {n_columns(form, n_controls)} columns, one in ten pairs at most; "
+        f"partial comparison: {found}, wanted at least {count_items_needed(measure, n_controls)} items: a "
+        f"{name} takes {columns} columns, one in ten pairs at most; "
         "take more items, fewer controls, or measure 'pearson', which removes straight lines only"
     )
 
 
-def rests(data: Floats, controls: Floats, measure: Measure) -> tuple[Floats, list[Floats | None]]:
+def compute_rests(data: Floats, controls: Floats, measure: Measure) -> tuple[Floats, list[Floats | None]]:
     """Compute unit-length residuals of each RDM `(n_data, n_pairs)` on the controls, and return the regression columns.
 
     Controls are common, `(n_controls, n_pairs)`, or separate for each data RDM, `(n_data, n_controls, n_pairs)`. The
@@ -287,19 +296,19 @@ def rests(data: Floats, controls: Floats, measure: Measure) -> tuple[Floats, lis
     InputError
         All RDMs have too few pairs for the controls.
     """
-    form = form_of(measure, controls.shape[-2])
+    form = choose_form(measure, controls.shape[-2])
     result: Floats = np.full(data.shape, np.nan)
     columns: list[Floats | None] = []
     for k, row in enumerate(data):
         own = controls if controls.ndim == 2 else controls[k]
         use = ~np.isnan(row) & ~np.isnan(own).any(axis=0)
-        removed = _removed(own, use, form)
+        removed = _build_columns(own, use, form)
         if removed is not None:
             x = row[None, use]
-            result[k, use] = rest_of(rank_rows(x) if form == "ranks" else x, removed)[0]
+            result[k, use] = compute_rest(rank_rows(x) if form == "ranks" else x, removed)[0]
         columns.append(removed)
     if all(one is None for one in columns):
-        raise InputError(_too_few(data, controls, measure))
+        raise InputError(_describe_lack(data, controls, measure))
     return result, columns
 
 
@@ -325,9 +334,9 @@ def partial_ceilings(data_rdms: RDMs, control_rdms: RDMs, *, measure: Measure | 
     (upper), or over the other participants (lower). Each participant's controls are also removed from the mean before
     it is compared with that participant, as from a model; this changes nothing if the controls are common.
     """
-    from brainmap.rsa.comparison.ceilings import pools
+    from brainmap.rsa.comparison.ceilings import pool_others
 
-    named, controls = partial_measure(measure), aligned_controls(control_rdms, data_rdms)
+    named, controls = get_partial_measure(measure), align_controls(control_rdms, data_rdms)
     vectors = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     of_roi = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * data_rdms.n_rdm)]
     rows = []
@@ -341,10 +350,12 @@ def partial_ceilings(data_rdms: RDMs, control_rdms: RDMs, *, measure: Measure | 
         if np.isnan(vectors[mine]).all():
             rows.append({"roi": roi, **NO_BOUNDS, "n": 0, "approximate": True})
             continue
-        left, columns = rests(vectors[mine], controls if controls.ndim == 2 else controls[mine], named)
-        pooled, others = pools(left, "pearson")
+        left, columns = compute_rests(vectors[mine], controls if controls.ndim == 2 else controls[mine], named)
+        pooled, others = pool_others(left, "pearson")
         upper, lower = (
-            np.array([_with_pool(x, pool, removed) for x, pool, removed in zip(left, each, columns, strict=True)])
+            np.array(
+                [_compare_with_pool(x, pool, removed) for x, pool, removed in zip(left, each, columns, strict=True)]
+            )
             for each in ([pooled] * len(left), others)
         )
         there = np.isfinite(lower)
@@ -353,11 +364,13 @@ def partial_ceilings(data_rdms: RDMs, control_rdms: RDMs, *, measure: Measure | 
     return pd.DataFrame(rows)
 
 
-def _with_pool(rest: Floats, pool: Floats, removed: Floats | None) -> float:
+def _compare_with_pool(rest: Floats, pool: Floats, removed: Floats | None) -> float:
     """Compare a participant's residual with a mean of residuals, from which the participant's controls are removed."""
     there = ~np.isnan(rest)
     both = ~np.isnan(pool[there])  # pairs that no other participant has are in no pool
     if removed is None or not both.any():
         return np.nan
     again = np.linalg.qr(removed[both])[0]
-    return float(rest_of(pool[None, there][:, both], again)[0] @ rest_of(rest[None, there][:, both], again)[0])
+    return float(
+        compute_rest(pool[None, there][:, both], again)[0] @ compute_rest(rest[None, there][:, both], again)[0]
+    )

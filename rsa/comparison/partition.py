@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.measures import by_missing
+from brainmap.rsa.comparison.measures import group_by_missing
 from brainmap.rsa.comparison.ranks import rank_rows
-from brainmap.rsa.rdm.alignment import aligned_vectors
+from brainmap.rsa.rdm.alignment import align_vectors
 from brainmap.types import Fit, Floats, Validation
 
 if TYPE_CHECKING:
@@ -164,33 +164,33 @@ def partition_variance(
             f"partition: found {len(sets)} sets ({some(sets)}), wanted 1 to {MOST_SETS}; put RDMs of "
             "one kind into one set"
         )
-    vectors = [aligned_vectors(rdms, data_rdms, names=(name, "data")) for name, rdms in sets.items()]
+    vectors = [align_vectors(rdms, data_rdms, names=(name, "data")) for name, rdms in sets.items()]
     columns = np.repeat(np.arange(len(sets)), [len(v) for v in vectors])
     models, data = np.concatenate(vectors), np.asarray(data_rdms.dissimilarities, dtype=np.float64)
-    described = _described(data_rdms)
-    targets = _others(data, described, ranks=ranks) if validation == "participants" else data
+    described = _read_descriptors(data_rdms)
+    targets = _average_others(data, described, ranks=ranks) if validation == "participants" else data
     chosen = [c for size in range(1, len(sets) + 1) for c in itertools.combinations(range(len(sets)), size)]
     r2 = np.full((len(chosen), len(data)), np.nan)
     there = np.asarray(~np.isnan(models).any(axis=0))
     for k, (target, own) in enumerate(zip(targets, data, strict=True)):
         # the mean of the others' z-scores (or ranks) keeps its scale, which reflects how much they agree
-        training = _reduced(models, target, there, ranks=ranks, scale=validation == "none")
-        testing = _reduced(models, own, there, ranks=ranks, scale=True)
+        training = _reduce_models(models, target, there, ranks=ranks, scale=validation == "none")
+        testing = _reduce_models(models, own, there, ranks=ranks, scale=True)
         if training is not None and testing is not None:
             for row, members in enumerate(chosen):
-                r2[row, k] = _explained(training, testing, np.flatnonzero(np.isin(columns, members)), fit)
+                r2[row, k] = _explain_variance(training, testing, np.flatnonzero(np.isin(columns, members)), fit)
     names = tuple(sets)
     return Partition(
         sets=names,
         subsets=tuple(tuple(names[i] for i in one) for one in chosen),
         r2=r2,
-        shares=_shares(r2, chosen, len(sets)),
+        shares=_compute_shares(r2, chosen, len(sets)),
         data=described,
         validation=validation,
     )
 
 
-def _described(rdms: RDMs) -> pd.DataFrame:
+def _read_descriptors(rdms: RDMs) -> pd.DataFrame:
     """Return the ROI and participant of each data RDM."""
     found = rdms.rdm_descriptors
     numbers = [str(k) for k in range(1, rdms.n_rdm + 1)]
@@ -198,7 +198,7 @@ def _described(rdms: RDMs) -> pd.DataFrame:
     return pd.DataFrame({"roi": rois, "participant": [str(p) for p in found.get("participant", numbers)]})
 
 
-def _others(data: Floats, described: pd.DataFrame, *, ranks: bool) -> Floats:
+def _average_others(data: Floats, described: pd.DataFrame, *, ranks: bool) -> Floats:
     """Compute for each data RDM the mean z-scored RDM of the other participants of its ROI."""
     twice = described.duplicated()
     if twice.any():
@@ -207,9 +207,9 @@ def _others(data: Floats, described: pd.DataFrame, *, ranks: bool) -> Floats:
             f"of {described['roi'][twice].iloc[0]!r}, wanted one; name each in the RDM descriptors"
         )
     scaled = np.full(data.shape, np.nan)
-    for rows, use in by_missing(data):
+    for rows, use in group_by_missing(data):
         if use.sum() > 1:
-            scaled[np.ix_(rows, use)] = _zscored(data[np.ix_(rows, use)], ranks=ranks)
+            scaled[np.ix_(rows, use)] = _zscore(data[np.ix_(rows, use)], ranks=ranks)
     result = np.full(data.shape, np.nan)
     for roi, members in described.groupby("roi", sort=False).indices.items():
         if len(members) < 2:
@@ -224,7 +224,7 @@ def _others(data: Floats, described: pd.DataFrame, *, ranks: bool) -> Floats:
     return result
 
 
-def _zscored(rows: Floats, *, ranks: bool = False, scale: bool = True) -> Floats:
+def _zscore(rows: Floats, *, ranks: bool = False, scale: bool = True) -> Floats:
     """Center rows and scale them to unit standard deviation; constant rows become NaN."""
     x = rank_rows(rows) if ranks else rows
     centered = x - x.mean(axis=1, keepdims=True)
@@ -233,7 +233,9 @@ def _zscored(rows: Floats, *, ranks: bool = False, scale: bool = True) -> Floats
     return np.asarray(centered / spread if scale else centered)
 
 
-def _reduced(models: Floats, target: Floats, there: NDArray[np.bool_], *, ranks: bool, scale: bool) -> Floats | None:
+def _reduce_models(
+    models: Floats, target: Floats, there: NDArray[np.bool_], *, ranks: bool, scale: bool
+) -> Floats | None:
     """Reduce models and target to few rows with the same inner products, for an equivalent but smaller regression.
 
     Return None if the target is missing or has no variance.
@@ -246,20 +248,20 @@ def _reduced(models: Floats, target: Floats, there: NDArray[np.bool_], *, ranks:
                 "any RDM would be explained; take fewer models or more items"
             )
         return None
-    x = _zscored(models[:, use], ranks=ranks)
+    x = _zscore(models[:, use], ranks=ranks)
     if np.isnan(x).any():
         which = np.flatnonzero(np.isnan(x).any(axis=1)) + 1
         raise InputError(
             f"partition: model RDM {some(which.tolist())} (counted through all sets) has no variance; leave it out"
         )
-    y = _zscored(target[None, use], ranks=ranks and scale, scale=scale)
+    y = _zscore(target[None, use], ranks=ranks and scale, scale=scale)
     if np.isnan(y).any():
         return None
     # scaled per pair, so that training and testing with different numbers of pairs have the same scale
     return np.asarray(np.linalg.qr(np.concatenate([x, y]).T / np.sqrt(use.sum()), mode="r"))
 
 
-def _explained(training: Floats, testing: Floats, columns: NDArray[np.intp], fit: Fit) -> float:
+def _explain_variance(training: Floats, testing: Floats, columns: NDArray[np.intp], fit: Fit) -> float:
     """Compute the explained variance of the test data with weights from the training data."""
     from scipy.optimize import nnls
 
@@ -269,7 +271,7 @@ def _explained(training: Floats, testing: Floats, columns: NDArray[np.intp], fit
     return float(1.0 - residual @ residual / (testing[:, -1] @ testing[:, -1]))
 
 
-def _shares(r2: Floats, chosen: Sequence[tuple[int, ...]], n_sets: int) -> Floats:
+def _compute_shares(r2: Floats, chosen: Sequence[tuple[int, ...]], n_sets: int) -> Floats:
     """Compute the shares by inclusion-exclusion over the explained variance of all unions.
 
     The share of exactly the sets S is the sum over subsets T of S of (-1)^(|T| + 1) R(T and all sets outside S).

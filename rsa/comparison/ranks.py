@@ -20,7 +20,7 @@ _TINY = 1e-290
 
 
 @njit(cache=True, nogil=True)
-def bucket_ranks(rows: Floats) -> Floats:  # pragma: no cover - compiled
+def rank_by_buckets(rows: Floats) -> Floats:  # pragma: no cover - compiled
     """Compute tie-averaged ranks from 1 along each row of finite numbers."""
     n = rows.shape[1]
     keys, source, starts = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(2 * n + 2, np.int32)
@@ -32,7 +32,7 @@ def bucket_ranks(rows: Floats) -> Floats:  # pragma: no cover - compiled
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _extent(values):  # type: ignore[no-untyped-def]
+def _find_extent(values):  # type: ignore[no-untyped-def]
     low, high = values[0], values[0]
     for p in range(values.size):
         low = values[p] if values[p] < low else low
@@ -95,7 +95,7 @@ def _rank(values, keys, starts, sorted_values, source, sorted_ranks, out):  # ty
     A counting sort assigns each value to its bucket; within a bucket a few comparisons complete the order.
     """
     n, buckets = values.size, starts.size - 2
-    low, high = _extent(values)
+    low, high = _find_extent(values)
     # values that hardly differ share one bucket, since an infinite scale would give invalid keys
     scale = (buckets - 1) / (high - low) if high - low > _TINY else 0.0
     for b in range(buckets + 2):
@@ -138,14 +138,16 @@ def rank_rows(rows: NDArray[np.floating]) -> Floats:
     if rows.size >= _MANY and rows.min() > -_HUGE and rows.max() < _HUGE:  # the kernel needs finite values
         pass
 
-        return np.asarray(bucket_ranks(np.ascontiguousarray(rows)))
+        return np.asarray(rank_by_buckets(np.ascontiguousarray(rows)))
     from scipy.stats import rankdata
 
     return np.asarray(rankdata(rows, axis=1), dtype=np.float64)
 
 
 @njit(cache=True, nogil=True)
-def weighted_ranks(values: Floats, order: NDArray[np.intp], weights: Floats) -> Floats:  # pragma: no cover - compiled
+def rank_with_weights(
+    values: Floats, order: NDArray[np.intp], weights: Floats
+) -> Floats:  # pragma: no cover - compiled
     """Compute centered tie-averaged ranks of each row, where entry p is counted `weights[p]` times.
 
     `order` sorts each row; since it does not depend on the weights, a resample needs one pass and no sorting. Ranks of
@@ -170,8 +172,8 @@ def weighted_ranks(values: Floats, order: NDArray[np.intp], weights: Floats) -> 
 
 
 @njit(cache=True, nogil=True)
-def weighted_ranks_of_different(order: NDArray[np.intp], weights: Floats) -> Floats:  # pragma: no cover - compiled
-    """Compute `weighted_ranks` of rows without ties, for which the order is sufficient."""
+def rank_untied_with_weights(order: NDArray[np.intp], weights: Floats) -> Floats:  # pragma: no cover - compiled
+    """Compute `rank_with_weights` of rows without ties, for which the order is sufficient."""
     n = order.shape[1]
     ranks = np.empty(order.shape)
     middle = 0.5 * (weights.sum() + 1.0)

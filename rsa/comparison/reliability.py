@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.progress import progress
-from brainmap.rsa.comparison.ceilings import pools
-from brainmap.rsa.comparison.measures import compare_vectors, measure_named
-from brainmap.rsa.rdm.alignment import check_items, labels_of, pair_positions
+from brainmap.rsa.comparison.ceilings import pool_others
+from brainmap.rsa.comparison.measures import compare_vectors, find_measure
+from brainmap.rsa.rdm.alignment import check_items, find_pair_positions, labels_of
 from brainmap.rsa.rdm.run_noise import RunNoise
 from brainmap.rsa.rdm.sources import NO_ROI
 from brainmap.types import Floats, Measure
@@ -101,19 +101,19 @@ def rdm_reliability(
     >>> rdm_reliability(rdms, measure="spearman")[["over", "n", "splits"]].values.tolist()
     [['participants', 6, 10]]
     """
-    named = measure_named(measure)
+    named = find_measure(measure)
     if named == "bures":
         raise InputError("rdm_reliability: bures of halves says nothing of the whole; choose another measure")
     if splits < 1:
         raise InputError(f"rdm_reliability: found splits={splits}, wanted at least 1")
     rng = rng or np.random.default_rng()
     if hasattr(data, "measurements"):
-        return _over_runs(data, named, splits, rng, noise_precision, settings)
+        return _split_runs(data, named, splits, rng, noise_precision, settings)
     if settings or noise_precision is not None:
         raise InputError(
             f"rdm_reliability: {some([*settings] or ['noise_precision'])} is for patterns, found RDMs; leave it out"
         )
-    return _over_participants(data, named, splits, rng)
+    return _halve_participants(data, named, splits, rng)
 
 
 def spearman_brown(halves: Floats) -> Floats:
@@ -127,7 +127,7 @@ def spearman_brown(halves: Floats) -> Floats:
     return np.asarray(2 * halves / (1 + np.abs(halves)))
 
 
-def _over_runs(
+def _split_runs(
     data: Any,
     measure: Measure,
     splits: int,
@@ -137,7 +137,7 @@ def _over_runs(
 ) -> pd.DataFrame:
     from rsatoolbox.data.dataset import Dataset
 
-    from brainmap.rsa.rdm.compute import compute_rdms, resolved
+    from brainmap.rsa.rdm.compute import compute_rdms, resolve_noise
 
     run = np.asarray(data.obs_descriptors.get("run", np.zeros(data.n_obs)))
     every = np.unique(run)
@@ -153,7 +153,7 @@ def _over_runs(
             "'correlation' or 'mahalanobis'"
         )
     settings = {"runs": "between" if n >= 4 else "average", **settings}
-    precision = resolved(precision, data, settings.get("rois"))
+    precision = resolve_noise(precision, data, settings.get("rois"))
     voxels = np.ones(data.n_channel, dtype=bool)
     if settings.get("rois") is not None and "roi" in data.channel_descriptors:  # skip the copying of others
         voxels = ~np.isin(np.asarray(data.channel_descriptors["roi"]).astype(str), NO_ROI)
@@ -169,14 +169,14 @@ def _over_runs(
             obs_descriptors={key: np.asarray(v)[kept] for key, v in data.obs_descriptors.items()},
         )
         own = (
-            {name: _of_runs(one, chosen) for name, one in precision.items()}
+            {name: _select_precisions(one, chosen) for name, one in precision.items()}
             if isinstance(precision, Mapping)
-            else (_of_runs(precision, chosen))
+            else (_select_precisions(precision, chosen))
         )
         return compute_rdms(part, noise_precision=own, rois=rois, **settings)
 
-    chosen, enumerated = _halvings(n, splits, rng)
-    parts = list(_regions(settings.pop("rois", None), precision, data))
+    chosen, enumerated = _draw_halvings(n, splits, rng)
+    parts = list(_yield_regions(settings.pop("rois", None), precision, data))
     scores: list[list[list[float]]] = []
     described: dict[str, list[str]] = {}
     with progress("reliability", len(parts) * len(chosen)) as step:
@@ -184,58 +184,58 @@ def _over_runs(
             scores.append([])
             for first in chosen:
                 one, other = half(first, rois, own), half(~first, rois, own)
-                x, y = _shared(one, other)
+                x, y = _share_items(one, other)
                 scores[-1].append([compare_vectors(a, b, measure=measure)[0, 0] for a, b in zip(x, y, strict=True)])
                 step.advance()
             for key in ("participant", "roi"):
                 if key in one.rdm_descriptors:
                     described.setdefault(key, []).extend(str(v) for v in one.rdm_descriptors[key])
     described.setdefault("roi", ["all voxels"] * one.n_rdm)
-    return _table(described, np.concatenate([np.array(rows) for rows in scores], axis=1), "runs", n, enumerated)
+    return _build_table(described, np.concatenate([np.array(rows) for rows in scores], axis=1), "runs", n, enumerated)
 
 
-def _regions(rois: Any, precision: Any, data: Any) -> Iterator[tuple[Any, Any]]:
+def _yield_regions(rois: Any, precision: Any, data: Any) -> Iterator[tuple[Any, Any]]:
     """Yield the regions whose RDMs are computed together, with their noise.
 
     If the weights of each run are cached for all splits, regions are yielded one by one, so that only the weights of
     one region are in memory at a time.
     """
     if isinstance(precision, RunNoise):
-        yield rois, _kept(precision)
+        yield rois, _keep_runs(precision)
     elif rois is not None and isinstance(precision, Mapping):
         known = np.unique(np.asarray(data.channel_descriptors.get("roi", [])).astype(str)).tolist()
         every = [name for name in known if name not in NO_ROI]
         for name in every if rois == "all" else [rois] if isinstance(rois, str) else rois:
-            yield [name], {name: _kept(precision[one_of(name, list(precision), "noise_precision for")])}
+            yield [name], {name: _keep_runs(precision[one_of(name, list(precision), "noise_precision for")])}
     else:
         yield rois, precision
 
 
-def _kept(precision: Any) -> Any:
+def _keep_runs(precision: Any) -> Any:
     return precision.keeping() if isinstance(precision, RunNoise) else precision
 
 
-def _of_runs(precision: Any, chosen: NDArray[np.bool_]) -> Any:
+def _select_precisions(precision: Any, chosen: NDArray[np.bool_]) -> Any:
     """Select the precisions of a half's runs, if there is one per run; a `RunNoise` finds its runs by name."""
     if precision is None or isinstance(precision, RunNoise):
         return precision
     return precision[chosen] if np.ndim(precision) == 3 else precision
 
 
-def _shared(one: RDMs, other: RDMs) -> tuple[Floats, Floats]:
+def _share_items(one: RDMs, other: RDMs) -> tuple[Floats, Floats]:
     """Return the RDMs of both halves over the items that both have."""
     labels = [labels_of(side) for side in (one, other)]
     kept = [label for label in labels[0] if label in set(labels[1])]
     if len(kept) < 3:
         raise InputError(f"rdm_reliability: found {len(kept)} items in both halves of the runs, wanted at least 3")
     x, y = (
-        np.asarray(side.dissimilarities)[:, pair_positions(np.array([own.index(k) for k in kept]), len(own))]
+        np.asarray(side.dissimilarities)[:, find_pair_positions(np.array([own.index(k) for k in kept]), len(own))]
         for side, own in zip((one, other), labels, strict=True)
     )
     return x, y
 
 
-def _over_participants(data: Any, measure: Measure, splits: int, rng: np.random.Generator) -> pd.DataFrame:
+def _halve_participants(data: Any, measure: Measure, splits: int, rng: np.random.Generator) -> pd.DataFrame:
     check_items(data, "rdm_reliability")
     names = [str(roi) for roi in data.rdm_descriptors.get("roi", ["all voxels"] * data.n_rdm)]
     vectors = np.asarray(data.dissimilarities, dtype=np.float64)
@@ -249,17 +249,21 @@ def _over_participants(data: Any, measure: Measure, splits: int, rng: np.random.
                 "give patterns with runs for the reliability of one"
             )
         if len(x) not in halvings:  # the splits are the same for all ROIs with as many participants
-            halvings[len(x)] = _halvings(len(x), splits, rng)
+            halvings[len(x)] = _draw_halvings(len(x), splits, rng)
         chosen, enumerated = halvings[len(x)]
         scores = [
-            [compare_vectors(pools(x[first], measure)[0], pools(x[~first], measure)[0], measure=measure)[0, 0]]
+            [
+                compare_vectors(pool_others(x[first], measure)[0], pool_others(x[~first], measure)[0], measure=measure)[
+                    0, 0
+                ]
+            ]
             for first in chosen
         ]
-        tables.append(_table({"roi": [roi]}, np.array(scores), "participants", len(x), enumerated))
+        tables.append(_build_table({"roi": [roi]}, np.array(scores), "participants", len(x), enumerated))
     return pd.concat(tables, ignore_index=True)
 
 
-def _table(described: dict[str, list[str]], scores: Floats, over: str, n: int, enumerated: bool) -> pd.DataFrame:
+def _build_table(described: dict[str, list[str]], scores: Floats, over: str, n: int, enumerated: bool) -> pd.DataFrame:
     """Build the table from scores `(n_splits, n_rdms)`; splits without a score do not count."""
     count = np.isfinite(scores).sum(axis=0)
     halves = np.nansum(scores, axis=0) / np.where(count > 0, count, np.nan)
@@ -276,18 +280,18 @@ def _table(described: dict[str, list[str]], scores: Floats, over: str, n: int, e
     )
 
 
-def _halvings(n: int, splits: int, rng: np.random.Generator) -> tuple[NDArray[np.bool_], bool]:
+def _draw_halvings(n: int, splits: int, rng: np.random.Generator) -> tuple[NDArray[np.bool_], bool]:
     """Return the first halves `(n_splits, n)` of n runs or participants, and whether they are enumerated."""
     size = n // 2
     total = math.comb(n, size) // (2 if n % 2 == 0 else 1)
     if total <= splits:
-        return np.array(list(_all_halvings(n, size))), True
+        return np.array(list(_list_halvings(n, size))), True
     drawn = np.zeros((splits, n), dtype=bool)
     drawn[:, :size] = True
     return rng.permuted(drawn, axis=1), False
 
 
-def _all_halvings(n: int, size: int) -> Iterator[NDArray[np.bool_]]:
+def _list_halvings(n: int, size: int) -> Iterator[NDArray[np.bool_]]:
     for members in combinations(range(n), size):
         if n % 2 or 0 in members:  # with even n each split would occur twice
             yield np.isin(np.arange(n), members)

@@ -56,10 +56,10 @@ class Neighbors:
         number = np.cumsum(kept, dtype=np.int32) - 1
         source = np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.starts))
         both = kept[source] & kept[self.others]
-        return _rows(number[source[both]], number[self.others[both]], self.sizes[kept])
+        return _build_rows(number[source[both]], number[self.others[both]], self.sizes[kept])
 
 
-def _rows(source: NDArray[Any], others: NDArray[Any], sizes: NDArray[np.float64]) -> Neighbors:
+def _build_rows(source: NDArray[Any], others: NDArray[Any], sizes: NDArray[np.float64]) -> Neighbors:
     """Build compressed sparse rows from pairs with sorted sources."""
     counts = np.bincount(source, minlength=len(sizes))
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
@@ -101,7 +101,7 @@ def grid_neighbors(mask: ArrayLike, connectivity: int = 6) -> Neighbors:
     others = flat[centers[:, None] + steps @ [padded[1] * padded[2], padded[2], 1]]
     source = np.repeat(np.arange(len(centers)), len(steps))
     there = others.ravel() >= 0
-    return _rows(source[there], others.ravel()[there], np.ones(len(centers)))
+    return _build_rows(source[there], others.ravel()[there], np.ones(len(centers)))
 
 
 def edge_neighbors(edges: Any, n_places: int, *, sizes: ArrayLike | None = None) -> Neighbors:
@@ -140,7 +140,7 @@ def edge_neighbors(edges: Any, n_places: int, *, sizes: ArrayLike | None = None)
     extent = np.ones(n_places) if sizes is None else np.asarray(sizes, np.float64)
     if extent.shape != (n_places,) or not (np.isfinite(extent) & (extent >= 0)).all():
         raise InputError(f"neighbors: sizes of shape {extent.shape}, wanted {n_places} numbers from 0")
-    return _rows(keys // n_places, keys % n_places, extent)
+    return _build_rows(keys // n_places, keys % n_places, extent)
 
 
 def mesh_neighbors(mesh: Any) -> Neighbors:

@@ -15,7 +15,7 @@ _BINS = 1 << _BITS
 
 
 @njit(nogil=True, cache=True)
-def _descending(values, found, spare, keys, counts):  # type: ignore[no-untyped-def]
+def _sort_descending(values, found, spare, keys, counts):  # type: ignore[no-untyped-def]
     """Sort the places of the values above 0 in descending order, and return their number.
 
     Three radix passes over the bits of the values in single precision almost sort them (the bits of positive floats
@@ -52,7 +52,7 @@ def _descending(values, found, spare, keys, counts):  # type: ignore[no-untyped-
 
 
 @njit(nogil=True, cache=True)
-def _root(parent, gain, k):  # type: ignore[no-untyped-def]
+def _find_root(parent, gain, k):  # type: ignore[no-untyped-def]
     """Find the root of a place's cluster, with path halving that preserves the sum of gains along the path."""
     while parent[k] != k:
         above = parent[k]
@@ -79,7 +79,7 @@ def _climb(values, graph, powers, sign, work, out):  # type: ignore[no-untyped-d
         parent[k] = -1
     wide, high = powers[0], powers[1] + 1.0
     root, square = wide == 0.5, high == 3.0  # the usual powers, without pow
-    n = _descending(side, order, spare, keys, counts)
+    n = _sort_descending(side, order, spare, keys, counts)
     for k in range(n):
         place = order[k]
         value = side[place]
@@ -89,7 +89,7 @@ def _climb(values, graph, powers, sign, work, out):  # type: ignore[no-untyped-d
         for e in range(starts[place], starts[place + 1]):
             if parent[others[e]] < 0:
                 continue
-            other = _root(parent, gain, others[e])
+            other = _find_root(parent, gain, others[e])
             if other == mine:
                 continue
             share = np.sqrt(extent[other]) if root else extent[other] ** wide
@@ -117,7 +117,7 @@ def _climb(values, graph, powers, sign, work, out):  # type: ignore[no-untyped-d
 
 
 @njit(nogil=True, cache=True)
-def tfce_rows(maps, graph, powers, two_sided, out):  # type: ignore[no-untyped-def]
+def enhance_rows(maps, graph, powers, two_sided, out):  # type: ignore[no-untyped-def]
     """Compute the largest TFCE of each row of `maps` (n_maps, n_places); `out` (n_places,) holds the last row's TFCE.
 
     Parameters
@@ -152,7 +152,7 @@ def tfce_rows(maps, graph, powers, two_sided, out):  # type: ignore[no-untyped-d
 
 
 @njit(nogil=True, cache=True)
-def mass_rows(maps, graph, threshold, two_sided, out):  # type: ignore[no-untyped-def]
+def sum_mass_rows(maps, graph, threshold, two_sided, out):  # type: ignore[no-untyped-def]
     """Compute the largest cluster mass of each row of `maps`; `out` holds the last row's signed mass, 0 elsewhere.
 
     The mass of a cluster is the sum of (|value| - threshold) * size over its places.
@@ -187,7 +187,7 @@ def mass_rows(maps, graph, threshold, two_sided, out):  # type: ignore[no-untype
 
 
 @njit(nogil=True, cache=True)
-def components(chosen, starts, others):  # type: ignore[no-untyped-def]
+def number_components(chosen, starts, others):  # type: ignore[no-untyped-def]
     """Number the connected sets of chosen places (bool) from 1, in the order of their first place; 0 elsewhere."""
     labels = np.zeros(chosen.size, np.int32)
     members = np.empty(chosen.size, np.int32)

@@ -47,7 +47,7 @@ CLUSTER_COLUMNS = {
 """Descriptions of the columns; a table has those that apply to its maps."""
 
 
-def cluster_table(
+def build_cluster_table(
     results: Mapping[str, Floats],
     significant: NDArray[np.bool_],
     *,
@@ -86,15 +86,15 @@ def cluster_table(
     rows: list[dict[str, Any]] = []
     for m, name in enumerate(names):
         height = np.abs(results["statistic"][m])
-        for number, members in enumerate(_connected(significant[m], results["statistic"][m], neighbors), 1):
+        for number, members in enumerate(_find_clusters(significant[m], results["statistic"][m], neighbors), 1):
             size = {places.whole: members.size, **places.extent(float(neighbors.sizes[members].sum()))}
-            for k, peak in enumerate(_peaks(members, height, neighbors, places, tested, peak_distance), 1):
+            for k, peak in enumerate(_find_peaks(members, height, neighbors, places, tested, peak_distance), 1):
                 rows.append(
                     {"model": name, "cluster": number, "peak": k}
                     | places.peak(int(tested[peak]))
                     | size
                     | {key: float(rows_of[m, peak]) for key, rows_of in results.items()}
-                    | ({} if rois is None or labels is None else _named(rois.names, labels, members, peak))
+                    | ({} if rois is None or labels is None else _label_peak(rois.names, labels, members, peak))
                 )
     table = pd.DataFrame(rows)
     known = places.peak(int(tested[0])) | {places.whole: 0} | places.extent(1.0) | dict.fromkeys(results)
@@ -102,19 +102,19 @@ def cluster_table(
     return table.reindex(columns=[column for column in CLUSTER_COLUMNS if column in known])
 
 
-def _connected(significant: NDArray[np.bool_], statistic: Floats, neighbors: Neighbors) -> list[NDArray[np.intp]]:
+def _find_clusters(significant: NDArray[np.bool_], statistic: Floats, neighbors: Neighbors) -> list[NDArray[np.intp]]:
     """Return the places of each cluster, with the largest cluster first."""
-    from brainmap.rsa.group.cluster_kernels import components
+    from brainmap.rsa.group.cluster_kernels import number_components
 
     sets: list[NDArray[np.intp]] = []
     for sign in (1, -1):
-        labels = components(significant & (sign * statistic > 0), neighbors.starts, neighbors.others)
+        labels = number_components(significant & (sign * statistic > 0), neighbors.starts, neighbors.others)
         order = np.argsort(labels, kind="stable")
         sets += np.split(order, np.searchsorted(labels[order], np.arange(1, labels.max(initial=0) + 1)))[1:]
     return sorted(sets, key=len, reverse=True)
 
 
-def _peaks(
+def _find_peaks(
     members: NDArray[np.intp],
     height: Floats,
     neighbors: Neighbors,
@@ -139,7 +139,9 @@ def _peaks(
             yield int(place)
 
 
-def _named(names: tuple[str, ...], labels: NDArray[Any], members: NDArray[np.intp], peak: int) -> dict[str, str | None]:
+def _label_peak(
+    names: tuple[str, ...], labels: NDArray[Any], members: NDArray[np.intp], peak: int
+) -> dict[str, str | None]:
     """Return the region at the peak, and the share of the cluster in each region."""
     counts = np.bincount(labels[members], minlength=len(names) + 1)
     order = [k for k in np.argsort(-counts, kind="stable") if k and counts[k]]

@@ -45,22 +45,22 @@ class Enhancement:
         InputError
             `cluster_p` is not a valid p.
         """
-        from brainmap.rsa.group.cluster_kernels import mass_rows, tfce_rows
+        from brainmap.rsa.group.cluster_kernels import enhance_rows, sum_mass_rows
 
         graph = self.neighbors.graph
         if self.kind == "tfce":
             powers = (float(self.powers[0]), float(self.powers[1]))
-            return lambda maps, out: tfce_rows(maps, graph, powers, two_sided, out)
-        height = cluster_threshold(self.cluster_p, n_participants, two_sided=two_sided)
-        return lambda maps, out: mass_rows(maps, graph, height, two_sided, out)
+            return lambda maps, out: enhance_rows(maps, graph, powers, two_sided, out)
+        height = compute_cluster_threshold(self.cluster_p, n_participants, two_sided=two_sided)
+        return lambda maps, out: sum_mass_rows(maps, graph, height, two_sided, out)
 
 
-def cluster_threshold(cluster_p: float, n_participants: int, *, two_sided: bool) -> float:
+def compute_cluster_threshold(cluster_p: float, n_participants: int, *, two_sided: bool) -> float:
     """Compute the t over participants whose uncorrected p is `cluster_p`.
 
     Examples
     --------
-    >>> round(cluster_threshold(0.001, 12, two_sided=False), 3)
+    >>> round(compute_cluster_threshold(0.001, 12, two_sided=False), 3)
     4.025
     """
     from scipy.stats import t
@@ -106,7 +106,7 @@ def tfce(values: ArrayLike, neighbors: Neighbors, *, extent: float = EXTENT, hei
     if not (extent >= 0 and height >= 0):
         raise InputError(f"tfce: found extent={extent}, height={height}, wanted powers from 0")
     kind = Enhancement(kind="tfce", neighbors=neighbors, powers=(extent, height))
-    return _enhanced(values, neighbors, kind.kernel(2, True), "tfce")
+    return _enhance_map(values, neighbors, kind.kernel(2, True), "tfce")
 
 
 def cluster_mass(values: ArrayLike, neighbors: Neighbors, *, threshold: float) -> Floats:
@@ -135,17 +135,17 @@ def cluster_mass(values: ArrayLike, neighbors: Neighbors, *, threshold: float) -
     >>> cluster_mass([3.0, 4.0, 1.0, -5.0], edge_neighbors([[0, 1], [1, 2], [2, 3]], 4), threshold=2.5).tolist()
     [2.0, 2.0, 0.0, -2.5]
     """
-    from brainmap.rsa.group.cluster_kernels import mass_rows
+    from brainmap.rsa.group.cluster_kernels import sum_mass_rows
 
     if not threshold >= 0:
         raise InputError(f"cluster_mass: found threshold={threshold}, wanted one from 0")
     height = float(threshold)
-    return _enhanced(
-        values, neighbors, lambda maps, out: mass_rows(maps, neighbors.graph, height, True, out), "cluster_mass"
+    return _enhance_map(
+        values, neighbors, lambda maps, out: sum_mass_rows(maps, neighbors.graph, height, True, out), "cluster_mass"
     )
 
 
-def _enhanced(values: ArrayLike, neighbors: Neighbors, kernel: Callable[[Floats, Floats], Any], what: str) -> Floats:
+def _enhance_map(values: ArrayLike, neighbors: Neighbors, kernel: Callable[[Floats, Floats], Any], what: str) -> Floats:
     given = np.asarray(values, np.float64)
     if given.shape != (len(neighbors),):
         raise InputError(f"{what}: values of shape {given.shape}, wanted ({len(neighbors)},), one a place")

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of, some, threads_of
 from brainmap.errors import InputError
 from brainmap.rsa.group.adjacency import Neighbors
-from brainmap.rsa.group.clusters import CLUSTER_COLUMNS as CLUSTER_COLUMNS, cluster_table
-from brainmap.rsa.group.enhancement import Enhancement, cluster_threshold
-from brainmap.rsa.group.places import Places, places_of
+from brainmap.rsa.group.clusters import CLUSTER_COLUMNS as CLUSTER_COLUMNS, build_cluster_table
+from brainmap.rsa.group.enhancement import Enhancement, compute_cluster_threshold
+from brainmap.rsa.group.places import Places, read_places
 from brainmap.rsa.inference.reach import fdr_reach
-from brainmap.rsa.inference.scores import corrected as corrected_p
+from brainmap.rsa.inference.scores import correct_p as corrected_p
 from brainmap.rsa.inference.sign_flips import SignFlip, sign_flip_test
 from brainmap.types import Floats, GroupCorrection, UpperAlternative
 
@@ -125,7 +125,7 @@ def threshold_map(values: Any, p: Any, *, threshold: float = 0.05) -> Any:
     [0.20000000298023224, nan, nan]
     """
     _check_p(threshold, "threshold_map")
-    places = places_of(values)
+    places = read_places(values)
     kept, level = places.read(values, "threshold_map: values"), places.read(p, "threshold_map: p")
     with np.errstate(invalid="ignore"):
         return places.build(np.where(level <= np.float32(threshold), kept, np.nan))
@@ -222,12 +222,12 @@ def group_test(
     one_of(correction, CORRECTIONS, "group_test correction")
     _check_p(threshold, "group_test")
     threads = threads_of(threads, "group_test")
-    single, by_model = _by_model(maps_by_participant)
+    single, by_model = _sort_by_model(maps_by_participant)
     if neighbors is None and not isinstance(maps_by_participant, Mapping):  # maps of a surface searchlight have a mesh
         neighbors = getattr(next(iter(maps_by_participant), None), "mesh", None)
     names = tuple(by_model)
-    pairs = _pairs(contrasts, names)
-    places, scores, tested, n_excluded = _stack(by_model, mask)
+    pairs = _pair_models(contrasts, names)
+    places, scores, tested, n_excluded = _stack_maps(by_model, mask)
     whole = np.flatnonzero(tested)
     family = _Family(
         places=places,
@@ -240,7 +240,9 @@ def group_test(
         rois=None if rois is None else places.regions(rois),
         peak_distance=peak_distance,
     )
-    cluster_threshold(cluster_p, scores.shape[1], two_sided=True)  # report a mistake before the long computation
+    compute_cluster_threshold(
+        cluster_p, scores.shape[1], two_sided=True
+    )  # report a mistake before the long computation
     flips: Any = {"permutations": permutations, "rng": rng, "threads": threads}
     differences = None
     if pairs:
@@ -289,7 +291,7 @@ class _Family:
         rows = {"mean": scores.mean(axis=1)} | self._rows(found, n_maps)
         significant = rows["p_corrected"] <= self.threshold
         told = {ENHANCED[kind]: rows["enhanced"]} if kind else {}
-        clusters = cluster_table(
+        clusters = build_cluster_table(
             {"mean": rows["mean"], "statistic": rows["statistic"], **told, "p_corrected": rows["p_corrected"]},
             significant,
             names=names,
@@ -314,7 +316,7 @@ class _Family:
             clusters=clusters,
             threshold=self.threshold,
             critical=found.critical(self.threshold) if self.correction != "fdr" else float("nan"),
-            cluster_t=cluster_threshold(self.cluster_p, n, two_sided=two_sided) if mass else float("nan"),
+            cluster_t=compute_cluster_threshold(self.cluster_p, n, two_sided=two_sided) if mass else float("nan"),
             n_participants=n,
             n_voxels=n_tested,
             n_excluded=self.n_excluded,
@@ -339,7 +341,7 @@ def _check_p(threshold: float, what: str) -> None:
         raise InputError(f"{what}: found threshold={threshold}, wanted a p between 0 and 1")
 
 
-def _pairs(contrasts: Contrasts | None, names: tuple[str, ...]) -> list[tuple[int, int]]:
+def _pair_models(contrasts: Contrasts | None, names: tuple[str, ...]) -> list[tuple[int, int]]:
     """Return the indices in `names` of the models of each contrast."""
     if contrasts is None:
         return []
@@ -358,7 +360,7 @@ def _pairs(contrasts: Contrasts | None, names: tuple[str, ...]) -> list[tuple[in
     return found
 
 
-def _by_model(given: Maps) -> tuple[bool, dict[str, list[Any]]]:
+def _sort_by_model(given: Maps) -> tuple[bool, dict[str, list[Any]]]:
     """Return the maps of each model over participants, and whether there is only one unnamed model."""
     if isinstance(given, Mapping):
         if any(isinstance(one, str | Path) or not isinstance(one, Sequence) for one in given.values()):
@@ -386,7 +388,7 @@ def _by_model(given: Maps) -> tuple[bool, dict[str, list[Any]]]:
     return False, {name: [maps[name] for maps in named] for name in names}
 
 
-def _stack(by_model: Mapping[str, Sequence[Any]], mask: Any) -> tuple[Places, Floats, NDArray[np.bool_], int]:
+def _stack_maps(by_model: Mapping[str, Sequence[Any]], mask: Any) -> tuple[Places, Floats, NDArray[np.bool_], int]:
     """Stack the maps of all participants.
 
     The values are the space of the maps, the scores `(n_models, n_participants, n_tested)`, a mask of the places that
@@ -399,7 +401,7 @@ def _stack(by_model: Mapping[str, Sequence[Any]], mask: Any) -> tuple[Places, Fl
     values = []
     for name, maps in by_model.items():
         for k, given in enumerate(maps, 1):
-            places = places or places_of(given)
+            places = places or read_places(given)
             what = f"group_test: map {k}" + ("" if len(by_model) == 1 else f" of {name!r}")
             values.append(places.read(given, what))
     assert places is not None  # there are two participants or more

@@ -50,7 +50,7 @@ class Places(Protocol):
         """Return regions with a label for each of these places."""
 
 
-def places_of(given: Any) -> Places:
+def read_places(given: Any) -> Places:
     """Return the space of the first map: an image, surface data (or a file of either), or an array."""
     if isinstance(given, SurfaceData) or (isinstance(given, str | Path) and is_surface(str(given))):
         return Vertices(given if isinstance(given, SurfaceData) else load_surface(given))
@@ -159,7 +159,7 @@ class Vertices:
         if neighbors is None or isinstance(neighbors, int | np.integer):
             raise InputError('group_test: maps lie on a surface; say neighbors="fsaverage5", or its mesh')
         if isinstance(neighbors, Neighbors | np.ndarray) or not isinstance(neighbors, Mesh | str | Path | Mapping):
-            return _graph(neighbors, self.shape[0])
+            return _build_graph(neighbors, self.shape[0])
         self.mesh = load_mesh(neighbors)
         if self.mesh.sizes != self.first.sizes:
             raise InputError(
@@ -186,7 +186,7 @@ class Vertices:
         from brainmap.rsa.surface.rois import load_surface_rois
 
         found = rois if isinstance(rois, Rois) else load_surface_rois(rois, minimum_vertices=1)
-        return _regions(found, self.shape)
+        return _check_regions(found, self.shape)
 
 
 class Entries:
@@ -216,7 +216,7 @@ class Entries:
         """Return the graph from edges, a sparse matrix or `Neighbors`."""
         if neighbors is None or isinstance(neighbors, int | np.integer):
             raise InputError("group_test: maps are arrays; say which places touch: neighbors=edges (n_edges, 2)")
-        return _graph(neighbors, self.shape[0])
+        return _build_graph(neighbors, self.shape[0])
 
     def point(self, place: int) -> None:
         """Return None, since entries have no coordinates."""
@@ -233,17 +233,17 @@ class Entries:
         """Return regions of the same places."""
         if not isinstance(rois, Rois):
             raise InputError(f"group_test: found rois of {type(rois).__name__}, wanted Rois with labels (n_places,)")
-        return _regions(rois, self.shape)
+        return _check_regions(rois, self.shape)
 
 
-def _graph(neighbors: Any, n: int) -> Neighbors:
+def _build_graph(neighbors: Any, n: int) -> Neighbors:
     found = neighbors if isinstance(neighbors, Neighbors) else edge_neighbors(neighbors, n)
     if len(found) != n:
         raise InputError(f"group_test: neighbors of {len(found)} places, and the maps have {n}")
     return found
 
 
-def _regions(rois: Rois, shape: tuple[int, ...]) -> Rois:
+def _check_regions(rois: Rois, shape: tuple[int, ...]) -> Rois:
     if rois.labels.shape != shape:
         raise InputError(f"group_test: regions of {rois.labels.shape} places, and the maps have {shape}")
     return rois

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
 
-def present_rdms(data_rdms: RDMs) -> tuple[RDMs, dict[str, list[str]]]:
+def leave_out_absent(data_rdms: RDMs) -> tuple[RDMs, dict[str, list[str]]]:
     """Leave out data RDMs whose pairs are all missing, and return the participants without an RDM of each ROI.
 
     Raises
@@ -38,12 +38,12 @@ def present_rdms(data_rdms: RDMs) -> tuple[RDMs, dict[str, list[str]]]:
     return data_rdms[np.flatnonzero(~absent)], left_out
 
 
-def absent_in_words(absent: Mapping[str, Sequence[str]]) -> str:
+def describe_absent(absent: Mapping[str, Sequence[str]]) -> str:
     """Describe in words which participants are left out of which ROIs.
 
     Examples
     --------
-    >>> absent_in_words({"HG": ["03"], "belt": ["03", "07"]})
+    >>> describe_absent({"HG": ["03"], "belt": ["03", "07"]})
     "participants without an RDM are left out: '03' of 'HG'; '03', '07' of 'belt'"
     """
     return "participants without an RDM are left out: " + "; ".join(
@@ -54,4 +54,4 @@ def absent_in_words(absent: Mapping[str, Sequence[str]]) -> str:
 def warn_of_absent(absent: Mapping[str, Sequence[str]]) -> None:
     """Warn about participants without an RDM, if there are any."""
     if absent:
-        warnings.warn(f"bootstrap: {absent_in_words(absent)}", BrainmapWarning, stacklevel=3)
+        warnings.warn(f"bootstrap: {describe_absent(absent)}", BrainmapWarning, stacklevel=3)

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.rsa.inference.bootstrap import Bootstrap, bootstrap_of_samples
-from brainmap.rsa.inference.scores import corrected, score_statistics
+from brainmap.rsa.inference.bootstrap import Bootstrap, summarize_samples
+from brainmap.rsa.inference.scores import correct_p, score_statistics
 from brainmap.types import Correction, Floats
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ BEST_NOTE = (
 )
 
 
-def layers_of_networks(model_rdms: RDMs) -> dict[str, list[int]]:
+def group_layers_by_name(model_rdms: RDMs) -> dict[str, list[int]]:
     """Return the positions of the layers of each network; empty unless two networks can be compared by best layers.
 
     Networks are told apart by the RDM descriptor `network`; controls and acoustic baselines are networks, too. There is
@@ -44,21 +44,21 @@ def layers_of_networks(model_rdms: RDMs) -> dict[str, list[int]]:
     Examples
     --------
     >>> from rsatoolbox.rdm import RDMs
-    >>> layers_of_networks(RDMs(np.ones((3, 3)), rdm_descriptors={"network": ["a", "a", "b"], "layer": list("xyx")}))
+    >>> group_layers_by_name(RDMs(np.ones((3, 3)), rdm_descriptors={"network": ["a", "a", "b"], "layer": list("xyx")}))
     {'a': [0, 1], 'b': [2]}
     """
     if "time" in model_rdms.rdm_descriptors:
         return {}
-    return layers_by_owner([str(name) for name in model_rdms.rdm_descriptors.get("network", ())])
+    return group_layers([str(name) for name in model_rdms.rdm_descriptors.get("network", ())])
 
 
-def layers_by_owner(owners: Sequence[str]) -> dict[str, list[int]]:
-    """Return the positions of the layers of each network from the network of each layer, as `layers_of_networks`."""
+def group_layers(owners: Sequence[str]) -> dict[str, list[int]]:
+    """Return the positions of the layers of each network from the network of each layer, as `group_layers_by_name`."""
     found = {name: [k for k, owner in enumerate(owners) if owner == name] for name in dict.fromkeys(owners)}
     return found if len(found) > 1 and len(found) < len(owners) else {}
 
 
-def with_best_layers(pairs: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
+def join_best_layers(pairs: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
     """Join the rows of pairs of layers and of pairs of best layers; `attrs["note"]` says how best layers are chosen."""
     if not len(best):
         return pairs
@@ -67,7 +67,7 @@ def with_best_layers(pairs: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
     return joined
 
 
-def pairs_of_best_layers(found: Bootstrap, networks: Mapping[str, Sequence[int]]) -> pd.DataFrame:
+def compare_best_layers(found: Bootstrap, networks: Mapping[str, Sequence[int]]) -> pd.DataFrame:
     """Test the difference between the best layers of each pair of networks in a bootstrap of their layers.
 
     Parameters
@@ -98,7 +98,7 @@ def pairs_of_best_layers(found: Bootstrap, networks: Mapping[str, Sequence[int]]
 
     samples = best(found.samples[..., :-2])
     used = np.isfinite(found.samples[0, :, :-2]).all(axis=1)
-    whole = bootstrap_of_samples(
+    whole = summarize_samples(
         np.concatenate([samples, found.samples[..., -2:]], axis=-1),
         best(found.scores),
         (float(found.ceiling[0]), float(found.ceiling[1])),
@@ -176,19 +176,17 @@ def best_layer_differences(
     rois = list(labels.values())[1] if labels and x.ndim == 3 else [str(k) for k in range(x.shape[1])]
     rows = []
     for one, other in combinations(networks, 2):
-        pair = _pair_over_participants(x, list(networks[one]), list(networks[other]), settings)
+        pair = _test_pair(x, list(networks[one]), list(networks[other]), settings)
         for k, found in enumerate(pair):
             roi = {"roi": rois[k]} if x.ndim == 3 else {}
             rows.append({"model": f"{one} {BEST}", "other": f"{other} {BEST}", **roi, **found})
     table = pd.DataFrame(rows)
     chosen = "bonferroni" if correction == "max-t" else correction
-    table.insert(list(table).index("p") + 1, "p_corrected", corrected(table["p"], chosen))
+    table.insert(list(table).index("p") + 1, "p_corrected", correct_p(table["p"], chosen))
     return table
 
 
-def _pair_over_participants(
-    scores: Floats, one: list[int], other: list[int], settings: Mapping[str, Any]
-) -> list[dict[str, float]]:
+def _test_pair(scores: Floats, one: list[int], other: list[int], settings: Mapping[str, Any]) -> list[dict[str, float]]:
     """Compute the row of each region for a pair of networks, by tests of all layers of one against all of the other."""
     a, b = (side.ravel() for side in np.meshgrid(one, other, indexing="ij"))
     shape = (len(one), len(other), -1)

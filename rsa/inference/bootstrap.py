@@ -12,12 +12,12 @@ import pandas as pd
 
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.comparison.measures import measure_named
-from brainmap.rsa.inference.absent import present_rdms, warn_of_absent
-from brainmap.rsa.inference.exchange import units_of
-from brainmap.rsa.inference.resampling import Draw, check_varied, resample, sampler
-from brainmap.rsa.inference.scores import corrected
-from brainmap.rsa.rdm.alignment import aligned_vectors, rdm_names
+from brainmap.rsa.comparison.measures import find_measure
+from brainmap.rsa.inference.absent import leave_out_absent, warn_of_absent
+from brainmap.rsa.inference.exchange import find_units
+from brainmap.rsa.inference.resampling import Draw, check_varied, make_sampler, resample
+from brainmap.rsa.inference.scores import correct_p
+from brainmap.rsa.rdm.alignment import align_vectors, rdm_names
 from brainmap.types import Correction, Floats, Measure, Over
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Bootstrap:
         from scipy.stats import t as students
 
         scores, error = self.means[:-2], np.sqrt(np.maximum(self.variances, 0.0))
-        t, p = _t_test(scores, self.variances, self.df, two_sided=False)
+        t, p = _compute_t_and_p(scores, self.variances, self.df, two_sided=False)
         if self.measure == "bures":
             t, p = np.full_like(t, np.nan), np.full_like(p, np.nan)
         reach = error * students.ppf(0.975, self.df)
@@ -102,7 +102,7 @@ class Bootstrap:
                 "ci_high": scores + reach,
                 "t": t,
                 "p": p,
-                "p_corrected": corrected(p, correction),
+                "p_corrected": correct_p(p, correction),
                 "below_ceiling": self.ceiling[0] - self.scores,
             }
         )
@@ -114,7 +114,7 @@ class Bootstrap:
         """
         a, b = np.triu_indices(len(self.models), 1)
         difference, variance = self.means[a] - self.means[b], self.difference_variances[a, b]
-        t, p = _t_test(difference, variance, self.df, two_sided=True)
+        t, p = _compute_t_and_p(difference, variance, self.df, two_sided=True)
         return pd.DataFrame(
             {
                 "model": [self.models[k] for k in a],
@@ -123,7 +123,7 @@ class Bootstrap:
                 "standard_error": np.sqrt(np.maximum(variance, 0.0)),
                 "t": t,
                 "p": p,
-                "p_corrected": corrected(p, correction),
+                "p_corrected": correct_p(p, correction),
             }
         )
 
@@ -196,7 +196,7 @@ def bootstrap(
     ((200, 2), 7, [False, True])
     """
     one_of(over, get_args(Over), "over")
-    named = measure_named(measure)
+    named = find_measure(measure)
     if n < 2:
         raise InputError(f"bootstrap: found n={n}, wanted at least 2 resamples")
     if named == "bures" and over != "participants":
@@ -204,19 +204,24 @@ def bootstrap(
             f"bootstrap over {over}: bures needs every pair of conditions, and a condition has none with "
             "its own copy; choose over='participants' or another measure"
         )
-    data_rdms, absent = present_rdms(data_rdms)
+    data_rdms, absent = leave_out_absent(data_rdms)
     warn_of_absent(absent)
-    models, data = checked(model_rdms, data_rdms, over)
+    models, data = check_rdms(model_rdms, data_rdms, over)
     names = rdm_names(model_rdms)
     check_varied(models, names, "bootstrap: models", allow_equal=named == "cosine")
     check_varied(data, range(1, len(data) + 1), "bootstrap: data RDMs", allow_equal=named == "cosine")
-    units = units_of(data_rdms)
-    return bootstrap_of_draws(
-        models, data, measure=named, names=names, units=units, **draws_of(len(data), units, over=over, n=n, rng=rng)
+    units = find_units(data_rdms)
+    return bootstrap_vectors(
+        models,
+        data,
+        measure=named,
+        names=names,
+        units=units,
+        **draw_resamples(len(data), units, over=over, n=n, rng=rng),
     )
 
 
-def draws_of(
+def draw_resamples(
     n_participants: int, units: Draw, *, over: Over, n: int, rng: np.random.Generator
 ) -> dict[str, Draw | None]:
     """Draw the participants and conditions of every resample; None for what is not resampled."""
@@ -226,7 +231,7 @@ def draws_of(
     }
 
 
-def bootstrap_of_draws(
+def bootstrap_vectors(
     models: Floats,
     data: Floats,
     *,
@@ -245,7 +250,7 @@ def bootstrap_of_draws(
     Examples
     --------
     >>> x = np.random.default_rng(0).random((4, 10))
-    >>> found = bootstrap_of_draws(x[:1], x[1:], measure="pearson", participants=np.array([[0, 1, 2], [0, 0, 1]]))
+    >>> found = bootstrap_vectors(x[:1], x[1:], measure="pearson", participants=np.array([[0, 1, 2], [0, 0, 1]]))
     >>> found.over, bool(found.evaluations[0, 0] == found.scores[0])
     ('participants', True)
     """
@@ -257,11 +262,11 @@ def bootstrap_of_draws(
     samples, n_flat = resample(
         models, data, measure=measure, participants=participants, conditions=conditions, units=units
     )
-    whole = sampler(models, data, measure, units)(None)
+    whole = make_sampler(models, data, measure, units)(None)
     everyone = np.ones(len(data), dtype=np.intp)
     ceiling = whole.ceiling(everyone) if len(data) > 1 else (np.nan, np.nan)
     n_conditions = round((1 + np.sqrt(1 + 8 * data.shape[1])) / 2) if units is None else int(units.max()) + 1
-    return bootstrap_of_samples(
+    return summarize_samples(
         samples,
         np.nanmean(whole.scores, axis=1),
         ceiling,
@@ -273,7 +278,7 @@ def bootstrap_of_draws(
     )
 
 
-def bootstrap_of_samples(
+def summarize_samples(
     samples: Floats,
     scores: Floats,
     ceiling: tuple[float, float],
@@ -299,7 +304,7 @@ def bootstrap_of_samples(
             stacklevel=4,
         )
     drawn = {"participants": sizes[:1], "conditions": sizes[1:], "both": sizes}[over]
-    variances, differences = variances_of(covariances(samples[:, used, None]), drawn)
+    variances, differences = compute_variances(compute_covariances(samples[:, used, None]), drawn)
     return Bootstrap(
         models=names,
         over=over,
@@ -316,9 +321,9 @@ def bootstrap_of_samples(
     )
 
 
-def checked(model_rdms: RDMs, data_rdms: RDMs, over: Over) -> tuple[Floats, Floats]:
+def check_rdms(model_rdms: RDMs, data_rdms: RDMs, over: Over) -> tuple[Floats, Floats]:
     """Check that RDMs can be resampled, and return their aligned vectors."""
-    models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"))
+    models = align_vectors(model_rdms, data_rdms, names=("models", "data"))
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     rois = sorted({str(value) for value in data_rdms.rdm_descriptors.get("roi", ())})
     if len(rois) > 1:
@@ -337,14 +342,14 @@ def checked(model_rdms: RDMs, data_rdms: RDMs, over: Over) -> tuple[Floats, Floa
             f"bootstrap over {over}: found {len(data)} participant{f' with an RDM of {rois[0]!r}' if rois else ''}, "
             "wanted at least 2; choose over='conditions', or brainmap.rsa.permutation_test"
         )
-    n_conditions = data_rdms.n_cond if over == "participants" else int(units_of(data_rdms).max()) + 1
+    n_conditions = data_rdms.n_cond if over == "participants" else int(find_units(data_rdms).max()) + 1
     if n_conditions < (3 if over == "participants" else 4):
         least = 3 if over == "participants" else 4
         raise InputError(f"bootstrap over {over}: found {n_conditions} conditions, wanted at least {least}")
     return models, data
 
 
-def covariances(samples: Floats) -> Floats:
+def compute_covariances(samples: Floats) -> Floats:
     """Compute covariances `(n_kinds, n_columns, n_columns)` over resamples of `(n_kinds, n, n_repeats, n_columns)`.
 
     The mean over r = `n_repeats` foldings of a resample still varies with the foldings. The covariance V of the mean
@@ -364,19 +369,19 @@ def covariances(samples: Floats) -> Floats:
     return np.asarray((n_repeats * of_mean - of_one) / (n_repeats - 1))
 
 
-def variances_of(covariance: Floats, sizes: tuple[int, ...]) -> tuple[Floats, Floats]:
+def compute_variances(covariance: Floats, sizes: tuple[int, ...]) -> tuple[Floats, Floats]:
     """Compute the corrected variances of models and of differences between models."""
     own = np.einsum("kii->ki", covariance)
     differences = own[:, :, None] + own[:, None, :] - 2 * covariance
-    correct: Callable[[Floats], Floats] = _corrected_twofold(*sizes) if len(sizes) == 2 else _corrected_once(*sizes)
+    correct: Callable[[Floats], Floats] = _combine_twofold(*sizes) if len(sizes) == 2 else _correct_once(*sizes)
     return correct(own[:, :-2]), correct(differences[:, :-2, :-2])
 
 
-def _corrected_once(n: int) -> Callable[[Floats], Floats]:
+def _correct_once(n: int) -> Callable[[Floats], Floats]:
     return lambda variances: np.asarray(variances[0] * (n / (n - 1)))
 
 
-def _corrected_twofold(n: int, k: int) -> Callable[[Floats], Floats]:
+def _combine_twofold(n: int, k: int) -> Callable[[Floats], Floats]:
     """Combine the variances of the three bootstraps, since the bootstrap over both alone counts noise twice."""
 
     def correct(variances: Floats) -> Floats:
@@ -388,7 +393,7 @@ def _corrected_twofold(n: int, k: int) -> Callable[[Floats], Floats]:
     return correct
 
 
-def _t_test(difference: Floats, variance: Floats, df: int, *, two_sided: bool) -> tuple[Floats, Floats]:
+def _compute_t_and_p(difference: Floats, variance: Floats, df: int, *, two_sided: bool) -> tuple[Floats, Floats]:
     from scipy.stats import t
 
     # with a variance of 0 or less t is NaN, except that a difference of exactly 0 has t = 0

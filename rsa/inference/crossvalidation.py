@@ -12,13 +12,13 @@ import numpy as np
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
-from brainmap.rsa.comparison.ceilings import pools
-from brainmap.rsa.comparison.fits import KINDS, check_family, fit_weights, root_mean_square
-from brainmap.rsa.comparison.measures import measure_named
-from brainmap.rsa.inference.absent import present_rdms, warn_of_absent
-from brainmap.rsa.inference.bootstrap import Bootstrap, checked, covariances, variances_of
-from brainmap.rsa.inference.resampling import Draw, ceiling_of_any, check_varied, compared, written_out
-from brainmap.rsa.rdm.alignment import LABEL_OF, aligned_vectors
+from brainmap.rsa.comparison.ceilings import pool_others
+from brainmap.rsa.comparison.fits import KINDS, check_family, compute_rms, fit_weights
+from brainmap.rsa.comparison.measures import find_measure
+from brainmap.rsa.inference.absent import leave_out_absent, warn_of_absent
+from brainmap.rsa.inference.bootstrap import Bootstrap, check_rdms, compute_covariances, compute_variances
+from brainmap.rsa.inference.resampling import Draw, check_varied, compute_ceiling_of_any, expand_draws, score_vectors
+from brainmap.rsa.rdm.alignment import LABEL_OF, align_vectors
 from brainmap.types import Floats, Measure, ModelFit, Over
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def bootstrap_models(
     (('net',), True)
     """
     one_of(over, get_args(Over), "over")
-    named = measure_named(measure)
+    named = find_measure(measure)
     if named == "bures":
         raise InputError("bootstrap_models: bures needs every pair of conditions; choose another measure")
     if n < 2 or repeats < 1:
@@ -121,15 +121,15 @@ def bootstrap_models(
     kinds: dict[str, ModelFit] = {name: kind[name] if isinstance(kind, Mapping) else kind for name in models}
     for one in kinds.values():
         one_of(one, KINDS, "kind")
-    data_rdms, absent = present_rdms(data_rdms)
+    data_rdms, absent = leave_out_absent(data_rdms)
     warn_of_absent(absent)
-    families = {name: aligned_vectors(rdms, data_rdms, names=(name, "data")) for name, rdms in models.items()}
+    families = {name: align_vectors(rdms, data_rdms, names=(name, "data")) for name, rdms in models.items()}
     for name, family in families.items():
         check_family(len(family), kinds[name])
         check_varied(family, range(1, len(family) + 1), f"bootstrap_models: {name}", allow_equal=named == "cosine")
-    _, data = checked(next(iter(models.values())), data_rdms, over)
+    _, data = check_rdms(next(iter(models.values())), data_rdms, over)
     check_varied(data, range(1, len(data) + 1), "bootstrap_models: data RDMs", allow_equal=named == "cosine")
-    members = _members(data_rdms)
+    members = _list_members(data_rdms)
     sizes = len(data), len(members)
     _check_folds(sizes, (participant_folds, condition_folds), set(kinds.values()))
     drawn = [
@@ -138,9 +138,9 @@ def bootstrap_models(
     ]
 
     def folding(people: Draw, conditions: Draw) -> list[Fold]:
-        return random_folds(people, conditions, participant_folds, condition_folds, rng)
+        return draw_folds(people, conditions, participant_folds, condition_folds, rng)
 
-    return crossvalidated_of_draws(
+    return bootstrap_fits(
         {name: (kinds[name], family) for name, family in families.items()},
         data,
         measure=named,
@@ -153,7 +153,7 @@ def bootstrap_models(
     )
 
 
-def crossvalidated_of_draws(
+def bootstrap_fits(
     families: Mapping[str, tuple[ModelFit, Floats]],
     data: Floats,
     *,
@@ -203,7 +203,7 @@ def crossvalidated_of_draws(
         )
     over: Over = "both" if twofold else "participants" if conditions is None else "conditions"
     sizes = {"participants": (len(data),), "conditions": (len(members),), "both": (len(data), len(members))}[over]
-    variances, differences = variances_of(covariances(found[:, used]), sizes)
+    variances, differences = compute_variances(compute_covariances(found[:, used]), sizes)
     if (variances <= 0).any() or (differences[np.triu_indices(len(families), 1)] <= 0).any():
         warnings.warn(
             "bootstrap_models: a variance is not above 0 once corrected for the choice of folds, and has no "
@@ -228,14 +228,14 @@ def crossvalidated_of_draws(
     )
 
 
-def random_folds(
+def draw_folds(
     people: Draw, conditions: Draw, n_people: int, n_conditions: int, rng: np.random.Generator
 ) -> list[Fold]:
     """Combine each fold of the participants with each fold of the conditions, split anew for each participant fold.
 
     Examples
     --------
-    >>> fold = random_folds(np.array([0, 0, 1]), np.arange(6), 2, 2, np.random.default_rng(0))[0]
+    >>> fold = draw_folds(np.array([0, 0, 1]), np.arange(6), 2, 2, np.random.default_rng(0))[0]
     >>> fold.test_people.size, fold.test_conditions.size
     (1, 3)
     """
@@ -268,11 +268,13 @@ class _Scorer:
     def _fold(self, people: Draw, conditions: Draw, fold: Fold) -> Floats:
         trained, tested = (people[np.isin(people, part)] for part in (fold.train_people, fold.test_people))
         items = [self._items(conditions, part) for part in (fold.train_conditions, fold.test_conditions)]
-        to_fit, to_score = (written_out(self.data, chosen, self.measure) for chosen in items)
+        to_fit, to_score = (expand_draws(self.data, chosen, self.measure) for chosen in items)
         found = []
         for kind, family in self.families.values():
-            train, test = (written_out(family, chosen, self.measure) for chosen in items)
-            found.append(self._scored(_weights(train, to_fit[trained], kind, self.measure) @ test, to_score[tested]))
+            train, test = (expand_draws(family, chosen, self.measure) for chosen in items)
+            found.append(
+                self._scored(_fit_weights(train, to_fit[trained], kind, self.measure) @ test, to_score[tested])
+            )
         return np.array([*found, *self._ceiling(people, to_score, fold)])
 
     def _items(self, conditions: Draw, part: Draw) -> Draw:
@@ -280,7 +282,7 @@ class _Scorer:
         return np.concatenate([self.members[k] for k in conditions[np.isin(conditions, part)]])
 
     def _scored(self, prediction: Floats, data: Floats) -> float:
-        scores = compared(prediction[None], data, self.measure)[0]
+        scores = score_vectors(prediction[None], data, self.measure)[0]
         enough = np.isfinite(data).sum(axis=1) > 1
         self.n_flat += int((np.isnan(scores) & enough).sum())
         scores = np.where(np.isnan(scores) & enough, 0.0, scores)
@@ -291,13 +293,13 @@ class _Scorer:
         if np.array_equal(fold.train_people, fold.test_people):
             if len(self.data) == 1:
                 return float("nan"), float("nan")
-            return ceiling_of_any(to_score, self.measure, np.bincount(people, minlength=len(self.data)))
+            return compute_ceiling_of_any(to_score, self.measure, np.bincount(people, minlength=len(self.data)))
         rest = people[np.isin(people, fold.train_people)]
-        lower, upper = (pools(to_score[rows], self.measure)[0] for rows in (rest, people))
+        lower, upper = (pool_others(to_score[rows], self.measure)[0] for rows in (rest, people))
         return self._scored(lower, to_score[tested]), self._scored(upper, to_score[tested])
 
 
-def _weights(train: Floats, data: Floats, kind: ModelFit, measure: Measure) -> Floats:
+def _fit_weights(train: Floats, data: Floats, kind: ModelFit, measure: Measure) -> Floats:
     """Fit weights for the unscaled RDMs; those that are constant over the training pairs have weight 0."""
     if kind == "fixed":
         return np.ones(1)
@@ -308,11 +310,11 @@ def _weights(train: Floats, data: Floats, kind: ModelFit, measure: Measure) -> F
         result[varied] = 1.0
         return result
     fitted = fit_weights(train[varied], data, kind=kind, measure=measure)
-    result[varied] = fitted / root_mean_square(train[varied])
+    result[varied] = fitted / compute_rms(train[varied])
     return result
 
 
-def _members(rdms: RDMs) -> list[Draw]:
+def _list_members(rdms: RDMs) -> list[Draw]:
     """Return the items of each condition, or each item by itself where there are no conditions."""
     if LABEL_OF["condition"] not in rdms.pattern_descriptors:
         return [np.array([k]) for k in range(rdms.n_cond)]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Places = NDArray[np.intp]
 
 
-def units_of(rdms: RDMs) -> Places:
+def find_units(rdms: RDMs) -> Places:
     """Return the exchangeable unit of each item `(n_items,)`: its condition where items share one, else itself.
 
     Whole units are drawn or exchanged, since the tokens of a condition resemble each other in any data.
@@ -30,7 +30,7 @@ def units_of(rdms: RDMs) -> Places:
     >>> from rsatoolbox.rdm.rdms import RDMs
     >>> words = RDMs(np.ones((1, 6)), pattern_descriptors={
     ...     "stimulus_id": ["cat1", "cat2", "dog1", "dog2"], "condition": ["cat", "cat", "dog", "dog"]})
-    >>> units_of(words).tolist()
+    >>> find_units(words).tolist()
     [0, 0, 1, 1]
     """
     if LABEL_OF["condition"] not in rdms.pattern_descriptors:
@@ -65,7 +65,7 @@ class Exchange:
     @classmethod
     def of(cls, rdms: RDMs, items: Places | None = None) -> Exchange:
         """Build the exchange of the items of RDMs, or of a subset of them, renumbered from 0."""
-        units = units_of(rdms)
+        units = find_units(rdms)
         kept = np.arange(rdms.n_cond) if items is None else items
         members: dict[int, list[int]] = {}
         for place, item in enumerate(kept):
@@ -139,14 +139,14 @@ class Exchange:
         return f"whole conditions exchanged with others of as many tokens ({each}), tokens alike in all"
 
 
-def place_of_pairs(orders: Places, *, diagonal: bool = False) -> Places:
+def place_pairs(orders: Places, *, diagonal: bool = False) -> Places:
     """Return the positions `(n_orders, n_pairs)` of the pairs of relabeled items in a condensed vector.
 
     With `diagonal`, the vector also holds the diagonal of the matrix.
 
     Examples
     --------
-    >>> place_of_pairs(np.array([[0, 1, 2], [2, 1, 0]])).tolist()
+    >>> place_pairs(np.array([[0, 1, 2], [2, 1, 0]])).tolist()
     [[0, 1, 2], [2, 1, 0]]
     """
     n = orders.shape[1]

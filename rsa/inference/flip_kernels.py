@@ -10,7 +10,7 @@ _RUN = 1024  # number of places per block
 
 
 @njit(nogil=True, cache=True)
-def t_of_flips(signs, unit, out):  # type: ignore[no-untyped-def]
+def compute_t_of_flips(signs, unit, out):  # type: ignore[no-untyped-def]
     """Compute the one-sample t of unit-length scores `unit` (n, n_places) under sign patterns `signs` (n_flips, n).
 
     Each block of places stays in the cache for all flips. The scores of a place must not all have the same absolute

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.measures import by_missing, compare_vectors, measure_named, scaled
-from brainmap.rsa.inference.exchange import Exchange, place_of_pairs
+from brainmap.rsa.comparison.measures import compare_vectors, find_measure, group_by_missing, scale_vectors
+from brainmap.rsa.inference.exchange import Exchange, place_pairs
 from brainmap.rsa.inference.resampling import check_varied
-from brainmap.rsa.rdm.alignment import aligned_vectors, pair_positions, rdm_names
-from brainmap.rsa.rdm.dissimilarity import unit_length
+from brainmap.rsa.rdm.alignment import align_vectors, find_pair_positions, rdm_names
+from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
 from brainmap.types import Alternative, Floats, Measure
 
 if TYPE_CHECKING:
@@ -109,10 +109,10 @@ def permutation_test(
     [[0.125, 8.0, 8.0, 0.125]]
     """
     one_of(alternative, get_args(Alternative), "alternative")
-    named = measure_named(measure)
+    named = find_measure(measure)
     if permutations < 1:
         raise InputError(f"permutation_test: found permutations={permutations}, wanted 1 or more")
-    models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"))
+    models = align_vectors(model_rdms, data_rdms, names=("models", "data"))
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     if data_rdms.n_cond < 3:
         raise InputError(
@@ -121,10 +121,10 @@ def permutation_test(
     check_varied(data, range(1, len(data) + 1), "permutation_test: data RDMs")
     names, rng = rdm_names(model_rdms), rng or np.random.default_rng()
     tables = []
-    for rows, there in by_missing(data):
-        items = _present(models, there, data_rdms.n_cond)
-        use = pair_positions(items, data_rdms.n_cond)
-        tested = _test(
+    for rows, there in group_by_missing(data):
+        items = _find_present(models, there, data_rdms.n_cond)
+        use = find_pair_positions(items, data_rdms.n_cond)
+        tested = _test_models(
             models[:, use],
             data[np.ix_(rows, use)],
             measure=named,
@@ -141,11 +141,11 @@ def permutation_test(
     for key in ("participant", "roi"):
         if key in data_rdms.rdm_descriptors:
             table.insert(1, key, [str(data_rdms.rdm_descriptors[key][k]) for k in at])
-    table.attrs["note"] = _note(table, alternative, exchanged)
+    table.attrs["note"] = _describe_permutation(table, alternative, exchanged)
     return table
 
 
-def _present(models: Floats, there: NDArray[np.bool_], n_items: int) -> Order:
+def _find_present(models: Floats, there: NDArray[np.bool_], n_items: int) -> Order:
     """Return the items that the models and this data RDM have; refuse single missing pairs."""
     i, j = np.triu_indices(n_items, 1)
     sound = there & ~np.isnan(models).any(axis=0)
@@ -165,7 +165,7 @@ def _present(models: Floats, there: NDArray[np.bool_], n_items: int) -> Order:
     return items
 
 
-def _test(
+def _test_models(
     models: Floats,
     data: Floats,
     *,
@@ -183,25 +183,25 @@ def _test(
         orders, enumerated = exchange.orders(permutations, rng)
         orders = orders if enumerated else orders[1:]  # the true labels are counted below
     else:
-        classes = _alike(models, n_items)
-        enumerated = _relabelings(classes) <= permutations
+        classes = _find_alike(models, n_items)
+        enumerated = _count_relabelings(classes) <= permutations
         orders = (
-            np.array(list(_arrangements(classes, n_items)))
+            np.array(list(_yield_arrangements(classes, n_items)))
             if enumerated
             else rng.permuted(np.tile(np.arange(n_items), (permutations, 1)), axis=1)
         )
     sign = _SIDES[alternative]
     observed = sign(compare_vectors(models, data, measure=measure))
     hits, family = np.zeros(observed.shape), np.zeros(observed.shape)
-    for null in _null(models, data, orders, measure):
+    for null in _yield_null(models, data, orders, measure):
         null = sign(null)
         hits += (null >= observed - _TIE).sum(axis=0)
         family += (null.max(axis=1)[:, None] >= observed - _TIE).sum(axis=0)
     extra, n = (0 if enumerated else 1), len(orders)
     distinct = [
-        _distinct_of(model, orders, enumerated, exchange)
+        _count_distinct_exchanges(model, orders, enumerated, exchange)
         if exchange.tokens
-        else _distinct(model[None], n_items, permutations)
+        else _count_distinct(model[None], n_items, permutations)
         for model in models
     ]
     shape = observed.shape
@@ -223,7 +223,7 @@ def _test(
     )
 
 
-def _null(models: Floats, data: Floats, orders: Order, measure: Measure) -> Iterator[Floats]:
+def _yield_null(models: Floats, data: Floats, orders: Order, measure: Measure) -> Iterator[Floats]:
     """Yield scores `(n_relabelings, n_models, n_data)` of relabeled models, one block at a time.
 
     A relabeling only reorders pairs, so ranks, means and lengths do not change and only inner products are recomputed;
@@ -233,20 +233,20 @@ def _null(models: Floats, data: Floats, orders: Order, measure: Measure) -> Iter
     x, y = models, data
     products = measure in ("pearson", "cosine", "spearman", "rho-a")
     if products:
-        x, y = scaled(models, measure, use=whole), scaled(data, measure, use=whole)
+        x, y = scale_vectors(models, measure, use=whole), scale_vectors(data, measure, use=whole)
         if measure == "spearman":
-            x, y = unit_length(x, center=False), unit_length(y, center=False)
+            x, y = scale_to_unit_length(x, center=False), scale_to_unit_length(y, center=False)
     n = float(models.shape[1])
     factor = 12.0 / (n**3 - n) if measure == "rho-a" else 1.0
     step = max(1, _BLOCK // models.size)
     for start in range(0, len(orders), step):
-        places = np.array([pair_positions(order, orders.shape[1]) for order in orders[start : start + step]])
+        places = np.array([find_pair_positions(order, orders.shape[1]) for order in orders[start : start + step]])
         moved = x[:, places].transpose(1, 0, 2).reshape(-1, x.shape[1])
         scores = moved @ y.T * factor if products else compare_vectors(moved, y, measure=measure)
         yield scores.reshape(len(places), len(models), len(data))
 
 
-def _alike(models: Floats, n_items: int) -> list[Order]:
+def _find_alike(models: Floats, n_items: int) -> list[Order]:
     """Return classes of items that every model treats alike: swapping two of a class changes no dissimilarity."""
     from scipy.spatial.distance import squareform
 
@@ -263,7 +263,7 @@ def _alike(models: Floats, n_items: int) -> list[Order]:
     return [np.array(members) for members in classes]
 
 
-def _relabelings(classes: list[Order]) -> int:
+def _count_relabelings(classes: list[Order]) -> int:
     """Count the ways to assign the positions of the items to the classes."""
     total = math.factorial(sum(len(members) for members in classes))
     for members in classes:
@@ -271,7 +271,7 @@ def _relabelings(classes: list[Order]) -> int:
     return total
 
 
-def _arrangements(classes: list[Order], n_items: int) -> Iterator[Order]:
+def _yield_arrangements(classes: list[Order], n_items: int) -> Iterator[Order]:
     """Yield one order of the items for each way to assign their positions to the classes."""
 
     def place(free: tuple[int, ...], left: list[Order], order: Order) -> Iterator[Order]:
@@ -285,28 +285,28 @@ def _arrangements(classes: list[Order], n_items: int) -> Iterator[Order]:
     yield from place(tuple(range(n_items)), classes, np.empty(n_items, dtype=np.intp))
 
 
-def _distinct(model: Floats, n_items: int, most: int) -> float:
+def _count_distinct(model: Floats, n_items: int, most: int) -> float:
     """Count the different RDMs that relabelings of one model give; by classes alone if there are more than `most`.
 
     Classes that are interchangeable (two categories of the same size) reduce the number further, which only the
     enumeration takes into account.
     """
-    classes = _alike(model, n_items)
-    total = _relabelings(classes)
+    classes = _find_alike(model, n_items)
+    total = _count_relabelings(classes)
     if total > most:
         return float(min(total, 10**300))  # 171! has no float
-    moved = np.array([model[0, pair_positions(order, n_items)] for order in _arrangements(classes, n_items)])
+    moved = np.array([model[0, find_pair_positions(order, n_items)] for order in _yield_arrangements(classes, n_items)])
     return float(len(np.unique(moved, axis=0)))
 
 
-def _distinct_of(model: Floats, orders: Order, enumerated: bool, exchange: Exchange) -> float:
+def _count_distinct_exchanges(model: Floats, orders: Order, enumerated: bool, exchange: Exchange) -> float:
     """Count the different RDMs of a model under the exchange of whole conditions; an upper bound if they are drawn."""
     if not enumerated:
         return float(min(exchange.count, 10**300))
-    return float(len(np.unique(model[place_of_pairs(orders)], axis=0)))
+    return float(len(np.unique(model[place_pairs(orders)], axis=0)))
 
 
-def _note(table: pd.DataFrame, alternative: str, exchanged: list[str]) -> str:
+def _describe_permutation(table: pd.DataFrame, alternative: str, exchanged: list[str]) -> str:
     how = "enumerated" if table["enumerated"].all() else "drawn"
     alternative = "two-sided" if alternative == "two-sided" else f"one-sided, {alternative}"
     reach = float(table["smallest_p"].max())

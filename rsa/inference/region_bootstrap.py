@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from brainmap.progress import progress
-from brainmap.rsa.inference.bootstrap import Bootstrap, bootstrap_of_samples
-from brainmap.rsa.inference.resampling import FEWEST, Draw, can_weigh, sampler
+from brainmap.rsa.inference.bootstrap import Bootstrap, summarize_samples
+from brainmap.rsa.inference.resampling import FEWEST, Draw, can_weigh, make_sampler
 from brainmap.types import Floats, Measure, Over
 
 
@@ -47,7 +47,7 @@ def bootstrap_regions(
     )
     drawn = participants if participants is not None else conditions
     assert drawn is not None
-    take = sampler(models, data.reshape(-1, n_pairs), measure, units)
+    take = make_sampler(models, data.reshape(-1, n_pairs), measure, units)
     whole = take(None).scores.reshape(len(models), n_regions, n_people)
     everyone = np.full(n_people, 1.0 / n_people)
     found = np.full((n_regions, 3 if over == "both" else 1, len(drawn), len(models) + 2), np.nan)
@@ -68,9 +68,9 @@ def bootstrap_regions(
             for kind, scores in enumerate(kinds):
                 found[:, kind, b, :-2] = scores.T
             step.advance()
-    ceilings = [_ceiling(models, region, measure, units) for region in data]
+    ceilings = [_compute_ceiling(models, region, measure, units) for region in data]
     return [
-        bootstrap_of_samples(
+        summarize_samples(
             samples,
             scores,
             ceiling,
@@ -84,8 +84,8 @@ def bootstrap_regions(
     ]
 
 
-def _ceiling(models: Floats, data: Floats, measure: Measure, units: Draw) -> tuple[float, float]:
+def _compute_ceiling(models: Floats, data: Floats, measure: Measure, units: Draw) -> tuple[float, float]:
     """Compute the lower and upper noise ceiling of the original data of a region."""
     if len(data) < 2:
         return float("nan"), float("nan")
-    return sampler(models[:1], data, measure, units)(None).ceiling(np.ones(len(data), dtype=np.intp))
+    return make_sampler(models[:1], data, measure, units)(None).ceiling(np.ones(len(data), dtype=np.intp))

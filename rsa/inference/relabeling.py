@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.progress import progress
-from brainmap.rsa.comparison.measures import measure_named, scaled
-from brainmap.rsa.inference.exchange import Exchange, Places, place_of_pairs
-from brainmap.rsa.inference.resampling import compared
-from brainmap.rsa.rdm.alignment import aligned_vectors, rdm_names
-from brainmap.rsa.rdm.dissimilarity import unit_length
+from brainmap.rsa.comparison.measures import find_measure, scale_vectors
+from brainmap.rsa.inference.exchange import Exchange, Places, place_pairs
+from brainmap.rsa.inference.resampling import score_vectors
+from brainmap.rsa.rdm.alignment import align_vectors, rdm_names
+from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
 from brainmap.types import Floats, Measure, UpperAlternative
 
 if TYPE_CHECKING:
@@ -114,11 +114,11 @@ def relabeling_test(
     (0.001, 'relabeling test (8 stimuli exchanged),')
     """
     one_of(alternative, get_args(UpperAlternative), "alternative")
-    asked = measure_named(measure)
+    asked = find_measure(measure)
     named = NEAR.get(asked, asked)
     if permutations < 1:
         raise InputError(f"relabeling_test: found permutations={permutations}, wanted 1 or more")
-    models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"))
+    models = align_vectors(model_rdms, data_rdms, names=("models", "data"))
     if data_rdms.n_cond < 3:
         raise InputError(f"relabeling_test: found {data_rdms.n_cond} items, wanted at least 3")
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
@@ -126,7 +126,7 @@ def relabeling_test(
     rois = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * len(data))]
     regions = list(dict.fromkeys(rois))
     of_region = np.array([regions.index(roi) for roi in rois])
-    tested, there = _varied(models) & ~np.isnan(models).any(axis=1), _varied(data)
+    tested, there = _find_varied(models) & ~np.isnan(models).any(axis=1), _find_varied(data)
     if not tested.any() or not there.any():
         raise InputError(
             "relabeling_test: every model, or every participant's RDM, is constant or lacks pairs; "
@@ -134,24 +134,24 @@ def relabeling_test(
         )
     exchange = Exchange.of(data_rdms)
     orders, enumerated = exchange.orders(permutations, rng or np.random.default_rng())
-    scores = relabeled_means(models[tested], data[there], of_region[there], len(regions), orders, measure=named)
-    p, p_corrected, statistic, chance = _counted(scores, two_sided=alternative == "two-sided")
+    scores = compute_relabeled_means(models[tested], data[there], of_region[there], len(regions), orders, measure=named)
+    p, p_corrected, statistic, chance = _count_p(scores, two_sided=alternative == "two-sided")
     shape = (len(models), len(regions))
     columns = {"mean": scores[0], "chance": chance, "statistic": statistic, "p": p, "p_corrected": p_corrected}
     smallest = np.full(len(models), np.nan)
-    smallest[tested] = [_same(model, orders) / len(orders) for model in models[tested]]
+    smallest[tested] = [_count_same(model, orders) / len(orders) for model in models[tested]]
     n = np.bincount(of_region[there], minlength=len(regions))
     table = pd.DataFrame(
         {
             "model": np.repeat(names, shape[1]),
             "roi": np.tile(regions, shape[0]),
-            **{key: _spread(values, tested, shape) for key, values in columns.items()},
+            **{key: _place_values(values, tested, shape) for key, values in columns.items()},
             "n": np.tile(n, shape[0]),
             "smallest_p": np.repeat(smallest, shape[1]),
         }
     )
     table.attrs |= {
-        "note": _note(exchange, orders, enumerated, alternative, int((~tested).sum()), smallest[tested])
+        "note": _describe_relabeling(exchange, orders, enumerated, alternative, int((~tested).sum()), smallest[tested])
         + (f"; {substitute_words(asked)}" if substitute_words(asked) else ""),
         "relabelings": len(orders),
         "enumerated": enumerated,
@@ -167,11 +167,11 @@ def substitute_words(measure: Measure | str) -> str:
     >>> substitute_words("tau-a"), substitute_words("pearson")
     ('relabelings are compared by rho-a in place of tau-a, which is slow', '')
     """
-    asked = measure_named(measure)
+    asked = find_measure(measure)
     return f"relabelings are compared by {NEAR[asked]} in place of {asked}, which is slow" if asked in NEAR else ""
 
 
-def relabeled_means(
+def compute_relabeled_means(
     models: Floats, data: Floats, of_region: Places, n_regions: int, orders: Places, *, measure: Measure
 ) -> Floats:
     """Compute mean scores over participants `(n_orders, n_models, n_regions)` under each relabeling of the models.
@@ -183,23 +183,23 @@ def relabeled_means(
     count = np.zeros((len(models), n_regions))
     whole = ~np.isnan(data).any(axis=1) & (measure != "bures")
     if whole.any():
-        x, y = (_as_factors(side, measure) for side in (models, data[whole]))
+        x, y = (_convert_to_factors(side, measure) for side in (models, data[whole]))
         # summed over participants, inner products equal the inner product with the summed vectors
         pooled = np.zeros((n_regions, x.shape[1]))
         np.add.at(pooled, of_region[whole], y)
         count += np.bincount(of_region[whole], minlength=n_regions)
-        for part in _parts(len(orders), pooled.size):
+        for part in _split_orders(len(orders), pooled.size):
             # relabeling the models equals the inverse relabeling of the data, and there are fewer data vectors
-            places = place_of_pairs(np.argsort(orders[part], axis=1), diagonal=measure.endswith("_cov"))
+            places = place_pairs(np.argsort(orders[part], axis=1), diagonal=measure.endswith("_cov"))
             for region, vector in enumerate(pooled):
                 total[part, :, region] += vector[places] @ x.T
     if not whole.all():
         rest, of_rest = data[~whole], of_region[~whole]
         with progress("relabeling", len(orders)) as shown:
-            for part in _parts(len(orders), models.size):
-                places = place_of_pairs(orders[part])
+            for part in _split_orders(len(orders), models.size):
+                places = place_pairs(orders[part])
                 moved = models[:, places].reshape(-1, models.shape[1])
-                scores = np.nan_to_num(compared(moved, rest, measure)).reshape(len(models), len(places), len(rest))
+                scores = np.nan_to_num(score_vectors(moved, rest, measure)).reshape(len(models), len(places), len(rest))
                 for k, region in enumerate(of_rest):
                     total[part, :, region] += scores[:, :, k].T
                 shown.advance(len(places))
@@ -207,18 +207,18 @@ def relabeled_means(
     return total / np.where(count > 0, count, np.nan)
 
 
-def _as_factors(vectors: Floats, measure: Measure) -> Floats:
+def _convert_to_factors(vectors: Floats, measure: Measure) -> Floats:
     """Return vectors whose inner products are the scores, and which a relabeling of items only reorders."""
     every, n = np.ones(vectors.shape[1], dtype=bool), float(vectors.shape[1])
-    found = scaled(vectors, measure, use=every)
+    found = scale_vectors(vectors, measure, use=every)
     if measure.endswith("_cov"):
-        return _inner_products(found)  # of unit whitened length
+        return _compute_inner_products(found)  # of unit whitened length
     if measure == "spearman":
-        return unit_length(found, center=False)
+        return scale_to_unit_length(found, center=False)
     return found * np.sqrt(12.0 / (n**3 - n)) if measure == "rho-a" else found
 
 
-def _inner_products(vectors: Floats) -> Floats:
+def _compute_inner_products(vectors: Floats) -> Floats:
     """Compute centered inner products of items `(n, n_items (n_items + 1) / 2)`, whose dot products are whitened.
 
     This holds for patterns with the identity as covariance, which does not change when items are reordered.
@@ -236,7 +236,7 @@ def _inner_products(vectors: Floats) -> Floats:
     return np.asarray(products[:, a, b] * np.where(a == b, 1.0, np.sqrt(2.0)))
 
 
-def _counted(scores: Floats, *, two_sided: bool) -> tuple[Floats, Floats, Floats, Floats]:
+def _count_p(scores: Floats, *, two_sided: bool) -> tuple[Floats, Floats, Floats, Floats]:
     """Compute p, p corrected by the largest statistic, the statistic of the true labels (the first row), and chance."""
     chance, spread = scores.mean(axis=0), scores.std(axis=0)
     moves = spread > _TIE * (1 + np.abs(chance))
@@ -250,34 +250,36 @@ def _counted(scores: Floats, *, two_sided: bool) -> tuple[Floats, Floats, Floats
     return p, np.where(np.isnan(z[0]), np.nan, family), z[0], chance
 
 
-def _same(model: Floats, orders: Places) -> int:
+def _count_same(model: Floats, orders: Places) -> int:
     """Count the relabelings that leave a model unchanged."""
     if len(np.unique(model)) == len(model):  # without ties only the true labels do
         return int((orders == orders[0]).all(axis=1).sum())
     return sum(
-        int((model[place_of_pairs(orders[part])] == model).all(axis=1).sum())
-        for part in _parts(len(orders), len(model))
+        int((model[place_pairs(orders[part])] == model).all(axis=1).sum())
+        for part in _split_orders(len(orders), len(model))
     )
 
 
-def _varied(vectors: Floats) -> NDArray[np.bool_]:
+def _find_varied(vectors: Floats) -> NDArray[np.bool_]:
     missing = np.isnan(vectors)
     low, high = (np.where(missing, fill, vectors) for fill in (np.inf, -np.inf))
     return np.asarray(high.max(axis=1) > low.min(axis=1))
 
 
-def _spread(values: Floats, tested: NDArray[np.bool_], shape: tuple[int, int]) -> Floats:
+def _place_values(values: Floats, tested: NDArray[np.bool_], shape: tuple[int, int]) -> Floats:
     whole = np.full(shape, np.nan)
     whole[tested] = values
     return whole.ravel()
 
 
-def _parts(n: int, size: int) -> Iterator[slice]:
+def _split_orders(n: int, size: int) -> Iterator[slice]:
     step = max(1, _BLOCK // max(size, 1))
     return (slice(start, min(start + step, n)) for start in range(0, n, step))
 
 
-def _note(exchange: Exchange, orders: Places, enumerated: bool, alternative: str, n_left: int, smallest: Floats) -> str:
+def _describe_relabeling(
+    exchange: Exchange, orders: Places, enumerated: bool, alternative: str, n_left: int, smallest: Floats
+) -> str:
     side = "one-sided" if alternative == "greater" else "two-sided"
     n = len(orders) if enumerated else len(orders) - 1
     reach = float(smallest.max())

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from brainmap.checks import some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
-from brainmap.rsa.comparison.ceilings import pools
+from brainmap.rsa.comparison.ceilings import pool_others
 from brainmap.rsa.comparison.measures import compare_vectors
-from brainmap.rsa.rdm.alignment import pair_positions
-from brainmap.rsa.rdm.dissimilarity import unit_length
+from brainmap.rsa.rdm.alignment import find_pair_positions
+from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
 from brainmap.types import Floats, Measure
 
 Draw = NDArray[np.intp]
@@ -86,7 +86,7 @@ def resample(
     int
         Number of resamples in which a model or RDM was constant and scored 0.
     """
-    take = sampler(models, data, measure, units)
+    take = make_sampler(models, data, measure, units)
     whole, everyone = take(None), np.ones(len(data), dtype=np.intp)
     drawn = participants if participants is not None else conditions
     assert drawn is not None
@@ -97,27 +97,27 @@ def resample(
         for b in range(len(drawn)):
             counts = everyone if participants is None else np.bincount(participants[b], minlength=len(data))
             if conditions is None:
-                found[0, b] = _row(whole, counts)
+                found[0, b] = _build_row(whole, counts)
             elif len(np.unique(conditions[b])) >= FEWEST:
                 here = take(conditions[b])
                 n_flat += here.n_flat > 0
-                found[0, b] = _row(here, counts)
+                found[0, b] = _build_row(here, counts)
                 if twofold:
-                    found[1, b], found[2, b] = _row(whole, counts), _row(here, everyone)
+                    found[1, b], found[2, b] = _build_row(whole, counts), _build_row(here, everyone)
             step.advance()
     return found, n_flat
 
 
-def sampler(models: Floats, data: Floats, measure: Measure, units: Draw | None = None) -> Sampler:
+def make_sampler(models: Floats, data: Floats, measure: Measure, units: Draw | None = None) -> Sampler:
     """Return a function that scores a resample of conditions.
 
     It uses weighted products if all RDMs lack the same pairs and the measure allows it, else explicit resamples.
     """
     missing = np.isnan(np.vstack([models, data]))
-    units = np.arange(_n_items(models)) if units is None else units
+    units = np.arange(_count_items(models)) if units is None else units
     if can_weigh(measure) and (missing == missing[0]).all():
         return _Weighted(models, data, measure, units, ~missing[0])
-    return partial(_sample_of_any, models, data, measure, units)
+    return partial(_score_sample, models, data, measure, units)
 
 
 def can_weigh(measure: Measure) -> bool:
@@ -125,7 +125,7 @@ def can_weigh(measure: Measure) -> bool:
     return measure in ("pearson", "cosine", "spearman", "rho-a")
 
 
-def _n_items(vectors: Floats) -> int:
+def _count_items(vectors: Floats) -> int:
     n: int = round((1 + np.sqrt(1 + 8 * vectors.shape[1])) / 2)
     return n
 
@@ -140,7 +140,7 @@ def check_varied(vectors: Floats, names: Iterable[object], what: str, *, allow_e
         raise InputError(f"{what} {some(flat)}: all dissimilarities are equal or missing; leave them out")
 
 
-def _row(sample: Sample, counts: Draw) -> Floats:
+def _build_row(sample: Sample, counts: Draw) -> Floats:
     there = np.isfinite(sample.scores) @ counts
     total = np.nan_to_num(sample.scores) @ counts
     ceiling = sample.ceiling(counts) if len(counts) > 1 else (np.nan, np.nan)
@@ -157,7 +157,7 @@ class _Weighted:
         self.within = self.i == self.j
         self.ranked = measure in ("spearman", "rho-a")
         # vectors are scaled once, so that sums of squares under any weights keep their precision
-        self.vectors = vectors if self.ranked else unit_length(vectors, center=measure == "pearson")
+        self.vectors = vectors if self.ranked else scale_to_unit_length(vectors, center=measure == "pearson")
         self.order, self.tied = None, True
         if self.ranked:
             self.order = np.argsort(vectors, axis=1)
@@ -168,17 +168,17 @@ class _Weighted:
         weights = np.where(self.within, often[self.i], often[self.i] * often[self.j])
         use = np.flatnonzero(weights)
         if self.order is not None:
-            from brainmap.rsa.comparison.ranks import weighted_ranks, weighted_ranks_of_different
+            from brainmap.rsa.comparison.ranks import rank_untied_with_weights, rank_with_weights
 
             ranks = (
-                weighted_ranks(self.vectors, self.order, weights)
+                rank_with_weights(self.vectors, self.order, weights)
                 if self.tied
-                else weighted_ranks_of_different(self.order, weights)
+                else rank_untied_with_weights(self.order, weights)
             )
             x, weights = ranks[:, use], weights[use]
         else:
             x, weights = self.vectors[:, use], weights[use]
-            x = _centered(x, weights) if self.measure == "pearson" else x
+            x = _center_weighted(x, weights) if self.measure == "pearson" else x
         models, data = x[: self.n_models], x[self.n_models :]
         weighted = data * weights
         length = np.sqrt(np.einsum("ij,ij,j->i", x, x, weights))
@@ -189,19 +189,19 @@ class _Weighted:
         scores = models @ weighted.T / by[: self.n_models, None] / by[self.n_models :]
         flat = 0 if self.measure == "rho-a" else int(np.isinf(by).sum())
         if self.ranked:
-            return Sample(scores, partial(_ceiling_of_ranks, data, weights, self.measure == "rho-a"), flat)
+            return Sample(scores, partial(_compute_ceiling_of_ranks, data, weights, self.measure == "rho-a"), flat)
         gram = weighted @ data.T / by[self.n_models :, None] / by[self.n_models :]
-        return Sample(scores, partial(_ceiling_of_products, gram), flat)
+        return Sample(scores, partial(_compute_ceiling_of_products, gram), flat)
 
 
-def _centered(x: Floats, weights: Floats) -> Floats:
+def _center_weighted(x: Floats, weights: Floats) -> Floats:
     """Subtract the weighted mean; rows that are constant up to rounding become 0."""
     result: Floats = x - (x @ weights / weights.sum())[:, None]
     result[np.abs(result).max(axis=1) <= 1e-13 * np.abs(x).max(axis=1)] = 0.0
     return result
 
 
-def _ceiling_of_products(gram: Floats, counts: Draw) -> tuple[float, float]:
+def _compute_ceiling_of_products(gram: Floats, counts: Draw) -> tuple[float, float]:
     """Compute the lower and upper ceiling from the inner products of unit-length RDMs.
 
     Means are over the different participants drawn; the lower ceiling leaves out all copies of a participant.
@@ -219,15 +219,15 @@ def _ceiling_of_products(gram: Floats, counts: Draw) -> tuple[float, float]:
     return float(np.mean(lower)), upper
 
 
-def _ceiling_of_ranks(ranks: Floats, weights: Floats, rho_a: bool, counts: Draw) -> tuple[float, float]:
+def _compute_ceiling_of_ranks(ranks: Floats, weights: Floats, rho_a: bool, counts: Draw) -> tuple[float, float]:
     """Compute the lower and upper ceiling from centered ranks; pooled ranks are ranked again."""
-    from brainmap.rsa.comparison.ranks import weighted_ranks
+    from brainmap.rsa.comparison.ranks import rank_with_weights
 
     drawn = np.flatnonzero(counts)
     often, ranks = counts[drawn, None] * 1.0, ranks[drawn]
     total = (often * ranks).sum(axis=0)
     pooled = total[None] if len(drawn) == 1 else np.vstack([total, total - often * ranks])
-    pooled = weighted_ranks(pooled, np.argsort(pooled, axis=1), weights)
+    pooled = rank_with_weights(pooled, np.argsort(pooled, axis=1), weights)
     weighted = ranks * weights
     products = pooled @ weighted.T
     n = weights.sum()
@@ -241,48 +241,51 @@ def _ceiling_of_ranks(ranks: Floats, weights: Floats, rho_a: bool, counts: Draw)
     return (upper if len(drawn) == 1 else float(np.diag(products[1:]).mean())), upper
 
 
-def _sample_of_any(models: Floats, data: Floats, measure: Measure, units: Draw, conditions: Draw | None) -> Sample:
+def _score_sample(models: Floats, data: Floats, measure: Measure, units: Draw, conditions: Draw | None) -> Sample:
     """Score an explicit resample, for measures that weights cannot express and RDMs that lack different pairs."""
     x, y = models, data
     if conditions is not None:
-        x, y = (written_out(side, conditions, measure, units) for side in (x, y))
-    scores = compared(x, y, measure)
+        x, y = (expand_draws(side, conditions, measure, units) for side in (x, y))
+    scores = score_vectors(x, y, measure)
     enough = (np.isfinite(x) * 1.0) @ (np.isfinite(y) * 1.0).T > 1
     flat = np.isnan(scores) & enough
-    return Sample(np.where(flat, 0.0, scores), partial(ceiling_of_any, y, measure), int(flat.sum()))
+    return Sample(np.where(flat, 0.0, scores), partial(compute_ceiling_of_any, y, measure), int(flat.sum()))
 
 
-def written_out(vectors: Floats, conditions: Draw, measure: Measure, units: Draw | None = None) -> Floats:
+def expand_draws(vectors: Floats, conditions: Draw, measure: Measure, units: Draw | None = None) -> Floats:
     """Expand RDMs to the conditions that were drawn, without pairs of a condition with its own copy."""
-    units = np.arange(_n_items(vectors)) if units is None else units
+    units = np.arange(_count_items(vectors)) if units is None else units
     members = [np.flatnonzero(units == unit) for unit in np.sort(conditions)]
     drawn, copy = np.concatenate(members), np.repeat(np.arange(len(members)), [len(m) for m in members])
     a, b = np.triu_indices(len(drawn), 1)
     itself = (units[drawn[a]] == units[drawn[b]]) & (copy[a] != copy[b])
     # a pair of an item with itself has no position in the vector and is among those left out
-    places = pair_positions(drawn, len(units))
+    places = find_pair_positions(drawn, len(units))
     if measure.endswith("cov"):  # whitening needs the items of each pair, so all pairs are kept
         return np.where(itself, np.nan, vectors[:, places])
     return np.asarray(vectors[:, places[~itself]])
 
 
-def ceiling_of_any(data: Floats, measure: Measure, counts: Draw) -> tuple[float, float]:
+def compute_ceiling_of_any(data: Floats, measure: Measure, counts: Draw) -> tuple[float, float]:
     """Compute the lower and upper ceiling of RDMs with given counts; no RDM is compared with a pool of its copies."""
     drawn = np.flatnonzero(counts)
     rows = np.repeat(drawn, counts[drawn])
-    upper = _mean(compared(pools(data[rows], measure)[0][None], data[drawn], measure)[0])
+    upper = _average_rows(score_vectors(pool_others(data[rows], measure)[0][None], data[drawn], measure)[0])
     if len(drawn) == 1:
         return upper, upper
-    lower = [compared(pools(data[rows[rows != one]], measure)[0][None], data[[one]], measure)[0, 0] for one in drawn]
-    return _mean(np.array(lower)), upper
+    lower = [
+        score_vectors(pool_others(data[rows[rows != one]], measure)[0][None], data[[one]], measure)[0, 0]
+        for one in drawn
+    ]
+    return _average_rows(np.array(lower)), upper
 
 
-def compared(x: Floats, y: Floats, measure: Measure) -> Floats:
+def score_vectors(x: Floats, y: Floats, measure: Measure) -> Floats:
     """Compute scores without warnings about undefined values, which the caller counts."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "compare: .* is not defined", BrainmapWarning)  # counted by `Sample`
         return compare_vectors(x, y, measure=measure)
 
 
-def _mean(values: Floats) -> float:
+def _average_rows(values: Floats) -> float:
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")

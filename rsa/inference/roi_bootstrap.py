@@ -11,15 +11,15 @@ import pandas as pd
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.measures import measure_named
-from brainmap.rsa.inference.absent import present_rdms, warn_of_absent
-from brainmap.rsa.inference.best_layers import layers_of_networks, pairs_of_best_layers
-from brainmap.rsa.inference.bootstrap import Bootstrap, bootstrap, checked, draws_of
+from brainmap.rsa.comparison.measures import find_measure
+from brainmap.rsa.inference.absent import leave_out_absent, warn_of_absent
+from brainmap.rsa.inference.best_layers import compare_best_layers, group_layers_by_name
+from brainmap.rsa.inference.bootstrap import Bootstrap, bootstrap, check_rdms, draw_resamples
 from brainmap.rsa.inference.crossvalidation import bootstrap_models
-from brainmap.rsa.inference.exchange import units_of
+from brainmap.rsa.inference.exchange import find_units
 from brainmap.rsa.inference.region_bootstrap import bootstrap_regions, can_share
 from brainmap.rsa.inference.resampling import check_varied
-from brainmap.rsa.inference.scores import OF_P, corrected
+from brainmap.rsa.inference.scores import OF_P, correct_p
 from brainmap.rsa.rdm.alignment import rdm_names
 from brainmap.types import Correction, Measure, Over
 
@@ -120,7 +120,7 @@ def bootstrap_rois(
     """
     one_of(correction, OF_P, "correction")  # report a mistake before the long computation
     data: Any
-    data, absent = present_rdms(data_rdms)
+    data, absent = leave_out_absent(data_rdms)
     warn_of_absent(absent)
     seed = int(rng.integers(2**63))
     rois = list(dict.fromkeys(data_rdms.rdm_descriptors["roi"])) if "roi" in data_rdms.rdm_descriptors else []
@@ -133,15 +133,15 @@ def bootstrap_rois(
             for roi, part in parts.items()
         }
     else:
-        found = _of_models(models, parts, seed=seed, **given)
-    networks = {} if isinstance(models, Mapping) else layers_of_networks(models)
-    every = _joined({roi: one.table("none") for roi, one in found.items()}, found, correction)
-    pairs = _joined({roi: one.pairs("none") for roi, one in found.items()}, found, correction)
-    best = {roi: pairs_of_best_layers(one, networks) for roi, one in found.items()} if networks else {}
+        found = _bootstrap_each(models, parts, seed=seed, **given)
+    networks = {} if isinstance(models, Mapping) else group_layers_by_name(models)
+    every = _join_tables({roi: one.table("none") for roi, one in found.items()}, found, correction)
+    pairs = _join_tables({roi: one.pairs("none") for roi, one in found.items()}, found, correction)
+    best = {roi: compare_best_layers(one, networks) for roi, one in found.items()} if networks else {}
     return RoiBootstrap(
         models=every,
         pairs=pairs,
-        best_layers=_joined(best, found, correction) if best else pairs.iloc[:0].copy(),
+        best_layers=_join_tables(best, found, correction) if best else pairs.iloc[:0].copy(),
         left_out=absent,
     )
 
@@ -154,17 +154,19 @@ def _refuse_regions_of_nobody(rois: Sequence[str], data: RDMs) -> None:
         raise InputError(f"bootstrap: no participant has an RDM of {some(lacking)}; leave it out")
 
 
-def _joined(tables: Mapping[str, pd.DataFrame], found: Mapping[str, Bootstrap], correction: Correction) -> pd.DataFrame:
+def _join_tables(
+    tables: Mapping[str, pd.DataFrame], found: Mapping[str, Bootstrap], correction: Correction
+) -> pd.DataFrame:
     """Join the tables of all ROIs, count their participants, and correct p over all rows."""
     for roi, one in tables.items():
         one.insert(1 + ("other" in one), "roi", roi)
         one["n"] = found[roi].n_participants
     table = pd.concat(list(tables.values()), ignore_index=True)
-    table["p_corrected"] = corrected(table["p"], correction)
+    table["p_corrected"] = correct_p(table["p"], correction)
     return table
 
 
-def _of_models(
+def _bootstrap_each(
     models: RDMs, parts: Mapping[str, RDMs], *, over: Over, n: int, measure: Measure | str, seed: int
 ) -> dict[str, Bootstrap]:
     """Bootstrap every ROI; those with the same participants share their resamples where they can."""
@@ -176,21 +178,21 @@ def _of_models(
     given: Any = {"over": over, "n": n, "measure": measure}
     for rois in groups.values():
         mine = [parts[roi] for roi in rois]
-        shared = _shared(models, mine, seed=seed, **given)
+        shared = _bootstrap_together(models, mine, seed=seed, **given)
         if shared is None:
             shared = [bootstrap(models, part, **given, rng=np.random.default_rng(seed)) for part in mine]
         found |= dict(zip(rois, shared, strict=True))
     return {roi: found[roi] for roi in parts}
 
 
-def _shared(
+def _bootstrap_together(
     models: RDMs, parts: list[RDMs], *, over: Over, n: int, measure: Measure | str, seed: int
 ) -> list[Bootstrap] | None:
     """Bootstrap ROIs of the same participants with shared resamples; return None if they cannot share them."""
-    named = measure_named(measure)
+    named = find_measure(measure)
     if n < 2 or named == "bures":
         return None
-    both = [checked(models, part, over) for part in parts]
+    both = [check_rdms(models, part, over) for part in parts]
     vectors, data = both[0][0], np.stack([one for _, one in both])
     if not can_share(vectors, data.reshape(-1, data.shape[-1]), named):
         return None
@@ -198,6 +200,6 @@ def _shared(
     check_varied(vectors, names, "bootstrap: models", allow_equal=equal)
     for one in data:
         check_varied(one, range(1, len(one) + 1), "bootstrap: data RDMs", allow_equal=equal)
-    units = units_of(parts[0])
-    drawn = draws_of(data.shape[1], units, over=over, n=n, rng=np.random.default_rng(seed))
+    units = find_units(parts[0])
+    drawn = draw_resamples(data.shape[1], units, over=over, n=n, rng=np.random.default_rng(seed))
     return bootstrap_regions(vectors, data, measure=named, names=names, units=units, **drawn)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import ALIASES, compare_vectors
-from brainmap.rsa.comparison.partial import aligned_controls, compare_vectors_partial
+from brainmap.rsa.comparison.partial import align_controls, compare_vectors_partial
 from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.inference.reach import fdr_reach
-from brainmap.rsa.rdm.alignment import aligned_vectors, groups_of, pair_positions
+from brainmap.rsa.rdm.alignment import align_vectors, find_pair_positions, groups_of
 from brainmap.types import Alternative, Correction, Floats, Level, Measure, Test, UpperAlternative
 
 if TYPE_CHECKING:
@@ -132,32 +132,34 @@ def score_statistics(
             f"score_statistics: scores have shape {x.shape}, wanted (n_models, n_participants) "
             "or (n_models, n_rois, n_participants), of at least 2 participants"
         )
-    table = _index(x.shape[:-1], labels)
+    table = _build_index(x.shape[:-1], labels)
     flat = x.reshape(-1, x.shape[-1])
     chance = np.broadcast_to(np.asarray(against, dtype=np.float64), x.shape)
     if test == "t" and measure is not None and ALIASES.get(measure, measure) in ("pearson", "spearman"):
-        x, chance = _fisher_z(x), _fisher_z(chance)
+        x, chance = _transform_fisher_z(x), _transform_fisher_z(chance)
     difference = (x - chance).reshape(flat.shape)
     n = np.isfinite(difference).sum(axis=1)
-    table["mean"], table["standard_error"] = _mean_and_error(flat)
+    table["mean"], table["standard_error"] = _compute_mean_and_error(flat)
     if test == "sign-flip":
-        tested = _sign_flips(difference, alternative, permutations, rng)
+        tested = _test_sign_flips(difference, alternative, permutations, rng)
     else:
-        tested = (_signed_rank if test == "signed-rank" else _t)(difference, alternative)
+        tested = (_test_signed_rank if test == "signed-rank" else _test_t)(difference, alternative)
     table["statistic"], table["p"] = tested["statistic"].to_numpy(), tested["p"].to_numpy()
     by_maximum = correction == "max-t"
-    table["p_corrected"] = tested["p_max"].to_numpy() if by_maximum else corrected(table["p"], correction)
+    table["p_corrected"] = tested["p_max"].to_numpy() if by_maximum else correct_p(table["p"], correction)
     table["n"] = n
     table["smallest_p"] = tested["smallest_p"].to_numpy()
     n_tests = int(table["p"].notna().sum())
-    table.attrs["note"] = _note(test, correction, alternative, n_tests=n_tests, smallest=table["smallest_p"].to_numpy())
+    table.attrs["note"] = _describe_test(
+        test, correction, alternative, n_tests=n_tests, smallest=table["smallest_p"].to_numpy()
+    )
     out_of_reach = fdr_reach(table["p"], table["smallest_p"]) if correction == "fdr" else ""
     if out_of_reach:
         table.attrs["note"] += f"; {out_of_reach}"
     return table
 
 
-def corrected(p: NDArray[np.floating] | pd.Series[float], correction: Correction) -> Floats:
+def correct_p(p: NDArray[np.floating] | pd.Series[float], correction: Correction) -> Floats:
     """Correct p values ("fdr", "bonferroni" or "none"); NaN stays NaN and does not count as a test.
 
     Raises
@@ -167,7 +169,7 @@ def corrected(p: NDArray[np.floating] | pd.Series[float], correction: Correction
 
     Examples
     --------
-    >>> corrected(np.array([0.01, 0.04, np.nan, 0.03]), "fdr").round(3)
+    >>> correct_p(np.array([0.01, 0.04, np.nan, 0.03]), "fdr").round(3)
     array([0.03, 0.04,  nan, 0.04])
     """
     from scipy.stats import false_discovery_control
@@ -251,14 +253,14 @@ def split_half_best_layer(
     """
     if splits < 1:
         raise InputError(f"split_half_best_layer: found splits={splits}, wanted at least 1")
-    models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"))
+    models = align_vectors(model_rdms, data_rdms, names=("models", "data"))
     layers = [str(name) for name in model_rdms.rdm_descriptors.get("layer", range(len(models)))]
     if len(layers) < 2:
         raise InputError(f"split_half_best_layer: found {len(layers)} layer, wanted at least 2")
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     rois = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * len(data))]
-    controls = None if control_rdms is None else aligned_controls(control_rdms, data_rdms)
-    halves = _halves(data_rdms, splits=splits, by=by, rng=rng)
+    controls = None if control_rdms is None else align_controls(control_rdms, data_rdms)
+    halves = _draw_halves(data_rdms, splits=splits, by=by, rng=rng)
     chosen = {roi: np.empty(splits, dtype=np.intp) for roi in dict.fromkeys(rois)}
     tested = {roi: np.empty((splits, rois.count(roi))) for roi in chosen}
     for k, (train, test) in enumerate(halves):
@@ -270,7 +272,7 @@ def split_half_best_layer(
         )
         for roi in chosen:
             mine = [name == roi for name in rois]
-            chosen[roi][k] = _best(on_train[:, mine])
+            chosen[roi][k] = _find_best(on_train[:, mine])
             tested[roi][k] = on_test[chosen[roi][k], mine]
     rows = []
     for roi, every in chosen.items():
@@ -284,9 +286,9 @@ def split_half_best_layer(
             continue
         picks = every[there]
         counts = np.bincount(picks, minlength=len(layers))
-        scores = _median(tested[roi][there])
-        mean, error = _mean_and_error(scores[None])
-        p = float(_t(scores[None], "greater")["p"][0])
+        scores = _compute_median(tested[roi][there])
+        mean, error = _compute_mean_and_error(scores[None])
+        p = float(_test_t(scores[None], "greater")["p"][0])
         depth = picks / (len(layers) - 1) if mean[0] > 0 and not p > POSITION_P else np.full(len(picks), np.nan)
         rows.append(
             {
@@ -306,13 +308,13 @@ def split_half_best_layer(
     return pd.DataFrame(rows)
 
 
-def _best(scores: Floats) -> int:
+def _find_best(scores: Floats) -> int:
     """Return the layer with the highest mean of `(n_layers, n_participants)` over participants; -1 without scores."""
-    mean, _ = _mean_and_error(scores)
+    mean, _ = _compute_mean_and_error(scores)
     return -1 if np.isnan(mean).all() else int(np.nanargmax(mean))
 
 
-def _median(scores: Floats) -> Floats:
+def _compute_median(scores: Floats) -> Floats:
     """Compute the median over splits of `(n_splits, n_participants)`, ignoring NaN; NaN where there is no score."""
     there = np.isfinite(scores).any(axis=0)
     median = np.full(scores.shape[1], np.nan)
@@ -320,7 +322,7 @@ def _median(scores: Floats) -> Floats:
     return median
 
 
-def _halves(
+def _draw_halves(
     rdms: RDMs, *, splits: int, by: str, rng: np.random.Generator
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Return the positions of the pairs within each random half of the items (train and test)."""
@@ -337,12 +339,15 @@ def _halves(
         first = rng.permutation(len(names))[: (len(names) + 1) // 2]
         inside = np.isin(member.reshape(-1), first)
         halves.append(
-            (pair_positions(np.flatnonzero(inside), rdms.n_cond), pair_positions(np.flatnonzero(~inside), rdms.n_cond))
+            (
+                find_pair_positions(np.flatnonzero(inside), rdms.n_cond),
+                find_pair_positions(np.flatnonzero(~inside), rdms.n_cond),
+            )
         )
     return halves
 
 
-def _index(shape: tuple[int, ...], labels: Mapping[str, Sequence[str]] | None) -> pd.DataFrame:
+def _build_index(shape: tuple[int, ...], labels: Mapping[str, Sequence[str]] | None) -> pd.DataFrame:
     """Return the index columns of the table: every combination of the labels, with the last axis varying fastest."""
     if labels is None:
         names = ("model", "roi")[: len(shape)]
@@ -359,7 +364,7 @@ def _index(shape: tuple[int, ...], labels: Mapping[str, Sequence[str]] | None) -
     )
 
 
-def _fisher_z(x: Floats) -> Floats:
+def _transform_fisher_z(x: Floats) -> Floats:
     if (np.abs(x) >= 1).any():
         raise InputError(
             "score_statistics: a correlation of 1 has no Fisher z; leave measure out, or choose test='signed-rank'"
@@ -367,7 +372,7 @@ def _fisher_z(x: Floats) -> Floats:
     return np.asarray(np.arctanh(x))
 
 
-def _mean_and_error(x: Floats) -> tuple[Floats, Floats]:
+def _compute_mean_and_error(x: Floats) -> tuple[Floats, Floats]:
     """Compute mean and standard error over the last axis, ignoring NaN; NaN with fewer than 1 or 2 values."""
     n = np.isfinite(x).sum(axis=1)
     mean = np.nansum(x, axis=1) / np.where(n > 0, n, np.nan)
@@ -375,23 +380,25 @@ def _mean_and_error(x: Floats) -> tuple[Floats, Floats]:
     return mean, np.sqrt(squares / np.where(n > 1, n - 1, np.nan) / np.where(n > 0, n, np.nan))
 
 
-def _signed_rank(difference: Floats, alternative: Alternative) -> pd.DataFrame:
+def _test_signed_rank(difference: Floats, alternative: Alternative) -> pd.DataFrame:
     """Compute the exact Wilcoxon signed-rank test for any number of participants, with ties; drop differences of 0."""
     n_tests = len(difference)
     statistic, p, smallest = np.full(n_tests, np.nan), np.full(n_tests, np.nan), np.full(n_tests, np.nan)
     null: dict[tuple[int, ...], Floats] = {}
     plain = np.flatnonzero(np.isfinite(difference).all(axis=1) & (difference != 0).all(axis=1))
-    ranked = dict(zip(plain.tolist(), _doubled_ranks(difference[plain]), strict=True))  # all at once, which is faster
+    ranked = dict(
+        zip(plain.tolist(), _compute_doubled_ranks(difference[plain]), strict=True)
+    )  # all at once, which is faster
     for k, row in enumerate(difference):
         row = row[np.isfinite(row)]
         if len(row) < 2:
             continue
         smallest[k] = 2.0 ** -len(row) * (2 if alternative == "two-sided" else 1)
         row = row[row != 0]
-        doubled = ranked[k] if k in ranked else _doubled_ranks(row[None])[0]
+        doubled = ranked[k] if k in ranked else _compute_doubled_ranks(row[None])[0]
         key = tuple(sorted(doubled))
         if key not in null:
-            null[key] = _sums_of_signed_ranks(key)
+            null[key] = _distribute_rank_sums(key)
         seen = int(doubled[row > 0].sum())
         upper, lower = null[key][seen:].sum(), null[key][: seen + 1].sum()
         sides = {"greater": upper, "less": lower, "two-sided": 2 * min(upper, lower)}
@@ -399,14 +406,14 @@ def _signed_rank(difference: Floats, alternative: Alternative) -> pd.DataFrame:
     return pd.DataFrame({"statistic": statistic, "p": p, "smallest_p": smallest})
 
 
-def _doubled_ranks(differences: Floats) -> NDArray[np.intp]:
+def _compute_doubled_ranks(differences: Floats) -> NDArray[np.intp]:
     """Compute twice the ranks of the sizes of `(n_tests, n)` differences, which are integers (midranks are halves)."""
     if not differences.size:
         return np.empty(differences.shape, dtype=np.intp)
     return np.rint(2 * rank_rows(np.abs(differences))).astype(np.intp)
 
 
-def _sums_of_signed_ranks(ranks: tuple[int, ...]) -> Floats:
+def _distribute_rank_sums(ranks: tuple[int, ...]) -> Floats:
     """Compute the probability of each sum of positive ranks when all signs are equally likely."""
     chance = np.zeros(sum(ranks) + 1)
     chance[0] = 1.0
@@ -416,17 +423,17 @@ def _sums_of_signed_ranks(ranks: tuple[int, ...]) -> Floats:
     return chance
 
 
-def _t(difference: Floats, alternative: Alternative) -> pd.DataFrame:
+def _test_t(difference: Floats, alternative: Alternative) -> pd.DataFrame:
     from scipy.stats import t
 
-    mean, error = _mean_and_error(difference)
+    mean, error = _compute_mean_and_error(difference)
     df = np.isfinite(difference).sum(axis=1) - 1
     value = mean / np.where(error > 0, error, np.nan)
     p = {"greater": t.sf(value, df), "less": t.cdf(value, df), "two-sided": 2 * t.sf(np.abs(value), df)}
     return pd.DataFrame({"statistic": value, "p": p[alternative], "smallest_p": 0.0})
 
 
-def _sign_flips(
+def _test_sign_flips(
     difference: Floats, alternative: Alternative, permutations: int, rng: np.random.Generator | None
 ) -> pd.DataFrame:
     from brainmap.rsa.inference.sign_flips import sign_flip_test
@@ -439,13 +446,13 @@ def _sign_flips(
     filled = np.where(there, difference, 0.0)
     found = sign_flip_test((sign * filled).T, alternative=side, permutations=permutations, rng=rng)
     whole, enough = n == difference.shape[1], n > 1
-    statistic = np.where(whole, sign * found.statistic, _t(difference, alternative)["statistic"])
+    statistic = np.where(whole, sign * found.statistic, _test_t(difference, alternative)["statistic"])
     smallest = np.maximum(found.smallest_p * (sides if found.enumerated else 1), sides * 2.0**-n)
     columns = {"statistic": statistic, "p": found.p, "p_max": found.p_corrected, "smallest_p": smallest}
     return pd.DataFrame({key: np.where(enough, values, np.nan) for key, values in columns.items()})
 
 
-def _note(test: Test, correction: Correction, alternative: str, *, n_tests: int, smallest: Floats) -> str:
+def _describe_test(test: Test, correction: Correction, alternative: str, *, n_tests: int, smallest: Floats) -> str:
     name = {"signed-rank": "Wilcoxon signed-rank test", "t": "t test", "sign-flip": "sign-flip test"}[test]
     over = {
         "none": "not corrected",

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.measures import RANKED, by_missing, measure_named
-from brainmap.rsa.comparison.partial import rest_of
+from brainmap.rsa.comparison.measures import RANKED, find_measure, group_by_missing
+from brainmap.rsa.comparison.partial import compute_rest
 from brainmap.rsa.comparison.ranks import rank_rows
-from brainmap.rsa.comparison.splines import columns_of
-from brainmap.rsa.inference.scores import corrected
-from brainmap.rsa.inference.sign_flips import TIE, all_signs, drawn_signs
-from brainmap.rsa.rdm.alignment import aligned_vectors, rdm_names
+from brainmap.rsa.comparison.splines import build_spline_columns
+from brainmap.rsa.inference.scores import correct_p
+from brainmap.rsa.inference.sign_flips import TIE, draw_signs, list_signs
+from brainmap.rsa.rdm.alignment import align_vectors, rdm_names
 from brainmap.types import Correction, Floats, Measure, SplineForm
 
 if TYPE_CHECKING:
@@ -101,21 +101,21 @@ def residual_structure(
     >>> (residual_structure(models, data)["p"] < 0.05).tolist()
     [True, False]
     """
-    models = aligned_vectors(model_rdms, data_rdms, names=("models", "data"))
-    data, named = np.asarray(data_rdms.dissimilarities, dtype=np.float64), measure_named(measure)
+    models = align_vectors(model_rdms, data_rdms, names=("models", "data"))
+    data, named = np.asarray(data_rdms.dissimilarities, dtype=np.float64), find_measure(measure)
     rois = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * len(data))]
     people = [str(who) for who in data_rdms.rdm_descriptors.get("participant", range(len(data)))]
     (roi, who), count = Counter(zip(rois, people, strict=True)).most_common(1)[0]
     if count > 1:
         raise InputError(f"residual_structure: participant {who!r} has {count} RDMs of {roi!r}, wanted one")
-    corrected(np.array([np.nan]), correction)  # report a mistake before the long computation
+    correct_p(np.array([np.nan]), correction)  # report a mistake before the long computation
     rng = rng or np.random.default_rng()
     flips: dict[int, Floats] = {}
     rows = []
     for name, model in zip(rdm_names(model_rdms), models, strict=True):
         for roi in dict.fromkeys(rois):
             mine = data[[one == roi for one in rois]]
-            rest = rests_of_model(model, mine, named)
+            rest = compute_rests_of_model(model, mine, named)
             n = len(rest)
             gram = rest @ rest.T
             row = {"model": name, "roi": roi, "shared": np.nan, "p": np.nan, "n": n, "smallest_p": np.nan}
@@ -123,16 +123,16 @@ def residual_structure(
                 row["shared"] = (gram.sum() - np.trace(gram)) / (n * (n - 1))
             if n >= FEWEST:
                 if n not in flips:
-                    flips[n] = _flips(n, permutations, rng)
-                row["p"], row["smallest_p"] = _share_as_high(gram, flips[n]), 1.0 / len(flips[n])
+                    flips[n] = _draw_flips(n, permutations, rng)
+                row["p"], row["smallest_p"] = _compute_share_as_high(gram, flips[n]), 1.0 / len(flips[n])
             rows.append(row)
     table = pd.DataFrame(rows)
-    table.insert(4, "p_corrected", corrected(table["p"], correction))
-    table.attrs["note"] = _note(table, flips, correction)
+    table.insert(4, "p_corrected", correct_p(table["p"], correction))
+    table.attrs["note"] = _describe_flips(table, flips, correction)
     return table
 
 
-def rests_of_model(model: Floats, data: Floats, measure: Measure) -> Floats:
+def compute_rests_of_model(model: Floats, data: Floats, measure: Measure) -> Floats:
     """Compute the unit-length residuals of RDMs `(n_participants, n_pairs)` on a model; missing pairs are 0.
 
     RDMs without any residual are left out. All are left out if the model has no variance, or if there are no more pairs
@@ -140,32 +140,32 @@ def rests_of_model(model: Floats, data: Floats, measure: Measure) -> Floats:
     """
     form: SplineForm = "ranks" if measure in RANKED else "linear"
     result: Floats = np.zeros(data.shape)
-    for rows, there in by_missing(data):
+    for rows, there in group_by_missing(data):
         use = there & ~np.isnan(model)
         if not use.any() or np.ptp(model[use]) == 0:
             continue
-        columns = columns_of(model[None, use], form)
+        columns = build_spline_columns(model[None, use], form)
         if len(columns) > columns.shape[1] + 1:
             x = data[np.ix_(rows, use)]
-            left = rest_of(rank_rows(x) if form == "ranks" else x, columns)
+            left = compute_rest(rank_rows(x) if form == "ranks" else x, columns)
             result[np.ix_(rows, use)] = np.nan_to_num(left)
     return result[result.any(axis=1)]
 
 
-def _flips(n: int, permutations: int, rng: np.random.Generator) -> Floats:
+def _draw_flips(n: int, permutations: int, rng: np.random.Generator) -> Floats:
     """Return signs `(n_flips, n)` with the identity first; if they are enumerated, no two rows are opposite."""
     if 2 ** (n - 1) <= permutations:
-        return np.column_stack([np.ones(2 ** (n - 1)), all_signs(n - 1)])
-    return np.concatenate([np.ones((1, n)), drawn_signs(n, permutations, rng)])
+        return np.column_stack([np.ones(2 ** (n - 1)), list_signs(n - 1)])
+    return np.concatenate([np.ones((1, n)), draw_signs(n, permutations, rng)])
 
 
-def _share_as_high(gram: Floats, signs: Floats) -> float:
+def _compute_share_as_high(gram: Floats, signs: Floats) -> float:
     """Compute the share of flips whose sum of products between participants is at least that of the true signs."""
     sums = np.einsum("fk,fk->f", signs @ gram, signs)
     return float((sums >= sums[0] - TIE * np.abs(gram).sum()).mean())
 
 
-def _note(table: pd.DataFrame, flips: dict[int, Floats], correction: str) -> str:
+def _describe_flips(table: pd.DataFrame, flips: dict[int, Floats], correction: str) -> str:
     how = {"fdr": "false discovery rate (Benjamini-Hochberg)", "bonferroni": "Bonferroni", "none": "not corrected"}
     n_tests, nothing = int(table["p"].notna().sum()), int((table["n"] == 0).sum())
     said = f"{SAYS}: sign flips of whole RDMs less the model (one-sided), {how[correction]} over {n_tests} tests"

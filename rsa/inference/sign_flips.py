@@ -155,11 +155,11 @@ def sign_flip_test(
     observed = unit.sum(axis=0)
     two_sided = alternative == "two-sided"
     enumerated = n < 63 and 2**n <= permutations
-    signs = all_signs(n) if enumerated else drawn_signs(n, permutations, rng or np.random.default_rng())
-    hits, largest = _count(signs, unit, np.abs(observed) if two_sided else observed, two_sided)
+    signs = list_signs(n) if enumerated else draw_signs(n, permutations, rng or np.random.default_rng())
+    hits, largest = _count_flips(signs, unit, np.abs(observed) if two_sided else observed, two_sided)
 
-    t, enhanced = _t(observed, n), None
-    size, top = (np.abs(observed) if two_sided else observed), _t(largest, n)
+    t, enhanced = _compute_t_of_sum(observed, n), None
+    size, top = (np.abs(observed) if two_sided else observed), _compute_t_of_sum(largest, n)
     if enhancement is not None:
         whole = np.zeros((n, n_tests))
         whole[:, used] = unit
@@ -172,9 +172,9 @@ def sign_flip_test(
     extra = 0 if enumerated else 1
     n_flips = len(signs)
     return SignFlip(
-        statistic=_spread(t, used),
-        p=_spread((hits + extra) / (n_flips + extra), used),
-        p_corrected=_spread((n_flips - beaten + extra) / (n_flips + extra), used),
+        statistic=_place_tested(t, used),
+        p=_place_tested((hits + extra) / (n_flips + extra), used),
+        p_corrected=_place_tested((n_flips - beaten + extra) / (n_flips + extra), used),
         n_flips=n_flips,
         enumerated=enumerated,
         max_statistic=top,
@@ -183,24 +183,24 @@ def sign_flip_test(
     )
 
 
-def all_signs(n: int) -> Floats:
+def list_signs(n: int) -> Floats:
     """Return all sign patterns `(2^n, n)`, with the identity first."""
     bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
     return (1 - 2 * bits).astype(np.float64)
 
 
-def drawn_signs(n: int, count: int, rng: np.random.Generator) -> Floats:
+def draw_signs(n: int, count: int, rng: np.random.Generator) -> Floats:
     """Draw random sign patterns `(count, n)`."""
     return rng.choice(np.array([-1.0, 1.0]), size=(count, n))
 
 
-def _count(signs: Floats, unit: Floats, observed: Floats, two_sided: bool) -> tuple[NDArray[np.int64], Floats]:
+def _count_flips(signs: Floats, unit: Floats, observed: Floats, two_sided: bool) -> tuple[NDArray[np.int64], Floats]:
     """Count the flips that reach each test's sum, and return each flip's largest sum over tests, sorted."""
     hits = np.zeros(observed.size, dtype=np.int64)
     largest = np.full(len(signs), -np.inf)
-    for tests in _slices(observed.size, _TESTS):
+    for tests in _cut_slices(observed.size, _TESTS):
         block, wanted = np.ascontiguousarray(unit[:, tests]), observed[tests] - TIE
-        for flips in _slices(len(signs), _FLIPS):
+        for flips in _cut_slices(len(signs), _FLIPS):
             sums = signs[flips] @ block
             if two_sided:
                 np.abs(sums, out=sums)
@@ -219,7 +219,7 @@ def _enhance(
     threads: int | None,
 ) -> tuple[Floats, Floats]:
     """Return the enhanced maps `(n_tests,)` and each flip's largest value over all maps, sorted."""
-    from brainmap.rsa.inference.flip_kernels import t_of_flips
+    from brainmap.rsa.inference.flip_kernels import compute_t_of_flips
 
     n, places = len(unit), len(enhancement.neighbors)
     if not places or unit.shape[1] % places:
@@ -231,7 +231,7 @@ def _enhance(
             f"sign_flip_test: {np.count_nonzero(flat)} tests have one value in all participants but for the sign, so "
             f"that t is infinite; {enhancement.kind} needs values that differ: mask them out, or take max-t"
         )
-    maps = [np.ascontiguousarray(unit[:, part]) for part in _slices(unit.shape[1], places)]
+    maps = [np.ascontiguousarray(unit[:, part]) for part in _cut_slices(unit.shape[1], places)]
     kernel = enhancement.kernel(n, two_sided)
     observed = np.empty((len(maps), places))
     for k, out in enumerate(observed):
@@ -240,7 +240,7 @@ def _enhance(
     def one(flips: slice) -> int:
         t_maps, room = np.empty((len(signs[flips]), places)), np.empty(places)
         for each in maps:
-            t_of_flips(signs[flips], each, t_maps)
+            compute_t_of_flips(signs[flips], each, t_maps)
             np.maximum(largest[flips], kernel(t_maps, room), out=largest[flips])
         return len(t_maps)
 
@@ -248,7 +248,7 @@ def _enhance(
     with progress("sign flips", len(signs)) as shown:
         pool = ThreadPoolExecutor(threads_of(threads, "sign_flip_test"))
         try:
-            for done in pool.map(one, _slices(len(signs), _MAPS)):
+            for done in pool.map(one, _cut_slices(len(signs), _MAPS)):
                 shown.advance(done)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -257,11 +257,11 @@ def _enhance(
     return observed.ravel(), np.sort(largest)
 
 
-def _slices(total: int, step: int) -> Iterator[slice]:
+def _cut_slices(total: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, total)) for start in range(0, total, step))
 
 
-def _t(sums: Floats, n: int) -> Floats:
+def _compute_t_of_sum(sums: Floats, n: int) -> Floats:
     """Compute the one-sample t from the sum of unit-length scores; infinite where all participants agree exactly.
 
     t = s sqrt((n - 1) / (n - s^2)) for the sum s of n scores of unit length.
@@ -271,7 +271,7 @@ def _t(sums: Floats, n: int) -> Floats:
     return t
 
 
-def _spread(values: Floats, used: NDArray[np.bool_]) -> Floats:
+def _place_tested(values: Floats, used: NDArray[np.bool_]) -> Floats:
     whole = np.full(used.shape, np.nan)
     whole[used] = values
     return whole

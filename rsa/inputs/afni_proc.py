@@ -11,7 +11,7 @@ from pathlib import Path
 from brainmap.checks import nearest, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.afni_matrix import Design, read_design
-from brainmap.rsa.inputs.runs import RunInputs, natural
+from brainmap.rsa.inputs.runs import RunInputs, make_natural_key
 
 _STATS = re.compile(
     r"stats\.(?P<who>.+?)(?:[._](?:r|run-?)(?P<run>\d+))?(?P<reml>_REML)?(?:\+(?P<view>orig|acpc|tlrc)\.HEAD|\.nii(?:\.gz)?)"
@@ -40,30 +40,30 @@ def find_runs(
     """Return a participant's betas, one entry per fit; `fit` selects the fit, by default REML if both exist."""
     files = list(stats.get(participant, ()))
     if not files:
-        there = sorted(stats, key=natural)
+        there = sorted(stats, key=make_natural_key)
         raise InputError(
             f"participant {participant}: no stats.{participant}+tlrc or stats.sub-{participant}+tlrc below {folder}; "
             f"found {f'those of {some(there)}' if there else 'no stats.* at all'}{nearest(participant, there)}"
         )
-    files = _one_fit(files, participant, fit)
-    files = _one_view(files, participant, space)
-    runs = [_parts(path)["run"] or "" for path in files]
+    files = _choose_fit(files, participant, fit)
+    files = _choose_view(files, participant, space)
+    runs = [_split_results(path)["run"] or "" for path in files]
     if len(set(runs)) < len(runs):
         raise InputError(
             f"participant {participant}: more than one result: {some([str(p) for p in files])}; remove one, or give "
             "files = with {run} where the fits of the runs differ in their names"
         )
-    return [_result(path, run, participant) for path, run in zip(files, runs, strict=True)]
+    return [_describe_betas(path, run, participant) for path, run in zip(files, runs, strict=True)]
 
 
-def _parts(path: Path) -> dict[str, str | None]:
+def _split_results(path: Path) -> dict[str, str | None]:
     match = _STATS.fullmatch(path.name)
     assert match is not None  # find_stats selected files by this pattern
     return match.groupdict()
 
 
-def _one_fit(files: Sequence[Path], participant: str, fit: str | None) -> list[Path]:
-    reml = [path for path in files if _parts(path)["reml"]]
+def _choose_fit(files: Sequence[Path], participant: str, fit: str | None) -> list[Path]:
+    reml = [path for path in files if _split_results(path)["reml"]]
     ols = [path for path in files if path not in reml]
     if fit is not None:
         if fit.upper() not in ("REML", "OLS"):
@@ -82,19 +82,19 @@ def _one_fit(files: Sequence[Path], participant: str, fit: str | None) -> list[P
     return reml or ols
 
 
-def _one_view(files: Sequence[Path], participant: str, space: str | None) -> list[Path]:
-    views = sorted({view for path in files if (view := _parts(path)["view"])})
+def _choose_view(files: Sequence[Path], participant: str, space: str | None) -> list[Path]:
+    views = sorted({view for path in files if (view := _split_results(path)["view"])})
     if len(views) > 1:
         if space is None:
             raise InputError(f"participant {participant}: results in views {some(views)}; say which by space =")
         wanted = "orig" if space.lower() in ("native", "orig") else "tlrc"
-        files = [path for path in files if _parts(path)["view"] in (wanted, None)]
+        files = [path for path in files if _split_results(path)["view"] in (wanted, None)]
     return list(files)
 
 
-def _result(path: Path, run: str, participant: str) -> RunInputs:
+def _describe_betas(path: Path, run: str, participant: str) -> RunInputs:
     """Describe the betas of one fit; the design beside it gives the stimulus coefficients and the run of each trial."""
-    where, parts = path.parent, _parts(path)
+    where, parts = path.parent, _split_results(path)
     named, view = f"{parts['who']}", f"+{parts['view']}.HEAD" if parts["view"] else ".nii*"
     mask = next((str(p) for kind in _MASKS for p in sorted(where.glob(f"{kind}.{named}{view}"))), None)
     suffix = f"{'_REML' if parts['reml'] else ''}{view}"
@@ -106,20 +106,20 @@ def _result(path: Path, run: str, participant: str) -> RunInputs:
         run=run,
         image=str(path),
         masks=(mask,) if mask else (),
-        volumes=_run_volumes(path, read_design(design), run) if design else (),
+        volumes=_list_run_volumes(path, read_design(design), run) if design else (),
         sidecars=(str(design),) if design else (),
         residuals=left,
     )
 
 
-def _run_volumes(path: Path, design: Design, run: str) -> tuple[tuple[int, str, str, str], ...]:
+def _list_run_volumes(path: Path, design: Design, run: str) -> tuple[tuple[int, str, str, str], ...]:
     """Return volume, stimulus, condition and run of every beta; the regressor of a single trial gives its run."""
     from brainmap.rsa.glm.afni_buckets import Regressor, list_design_regressors
     from brainmap.rsa.images.files import image_info
     from brainmap.rsa.patterns.table import label_patterns
-    from brainmap.rsa.patterns.volume import source_of
+    from brainmap.rsa.patterns.volume import describe_source
 
-    source, labels = source_of(path), image_info(path).labels
+    source, labels = describe_source(path), image_info(path).labels
     known = list_design_regressors(design)
     if known:  # a name that is no column of the design is a contrast, not a condition
         named = {match["name"] for label in labels if (match := _COEFFICIENT.fullmatch(label.strip()))}

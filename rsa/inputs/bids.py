@@ -16,7 +16,7 @@ from typing import Any
 
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
-from brainmap.rsa.inputs.runs import RunInputs, natural
+from brainmap.rsa.inputs.runs import RunInputs, make_natural_key
 from brainmap.types import InputKind
 
 _IMAGES = ("nii", "nii.gz", "HEAD")
@@ -60,18 +60,18 @@ def parse_name(path: str | Path) -> BidsFile | None:
     return BidsFile(path, entities, re.sub(r"\+(orig|acpc|tlrc)$", "", suffix), extension)
 
 
-def files_in(folder: Path) -> list[BidsFile]:
+def list_files(folder: Path) -> list[BidsFile]:
     """List the files of a folder that have BIDS names."""
     there = sorted(folder.iterdir()) if folder.is_dir() else []
     return [file for path in there if path.is_file() and (file := parse_name(path))]
 
 
-def participants_in(folder: Path) -> list[str]:
+def list_participants(folder: Path) -> list[str]:
     """List the labels of the participants of a BIDS folder."""
-    return sorted((p.name.removeprefix("sub-") for p in folder.glob("sub-*") if p.is_dir()), key=natural)
+    return sorted((p.name.removeprefix("sub-") for p in folder.glob("sub-*") if p.is_dir()), key=make_natural_key)
 
 
-def raw_of(folder: Path) -> Path | None:
+def find_raw(folder: Path) -> Path | None:
     """Find the raw data set of derivatives: from their description, else the enclosing folder."""
     try:
         about = json.loads((folder / "dataset_description.json").read_text(encoding="utf-8"))
@@ -79,13 +79,13 @@ def raw_of(folder: Path) -> Path | None:
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         links = []
     for link in (str(link).removeprefix("file://") for link in links if link):
-        if (folder / link).is_dir() and participants_in(folder / link):
+        if (folder / link).is_dir() and list_participants(folder / link):
             return (folder / link).resolve()
     above = [parent.parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.name == "derivatives"]
-    return next((parent for parent in above if participants_in(parent)), None)
+    return next((parent for parent in above if list_participants(parent)), None)
 
 
-def inherited(roots: Sequence[Path], image: BidsFile, suffix: str, extension: str) -> list[Path]:
+def find_inherited(roots: Sequence[Path], image: BidsFile, suffix: str, extension: str) -> list[Path]:
     """Find files that apply to an image by BIDS inheritance: in its folder or above, with no entity that it lacks.
 
     The most general file comes first.
@@ -95,7 +95,7 @@ def inherited(roots: Sequence[Path], image: BidsFile, suffix: str, extension: st
         levels = [root, root / f"sub-{image.get('sub')}"]
         levels += [levels[-1] / f"ses-{image.get('ses')}"] if image.get("ses") else []
         for depth, folder in enumerate((*levels, levels[-1] / "func")):
-            for file in files_in(folder):
+            for file in list_files(folder):
                 own = {key: value for key, value in file.entities.items() if key not in ("desc", "space", "res")}
                 holds = all(image.get(key) == value for key, value in own.items())
                 described = all(image.get(key) == file.get(key) for key in ("desc", "space", "res") if file.get(key))
@@ -104,7 +104,7 @@ def inherited(roots: Sequence[Path], image: BidsFile, suffix: str, extension: st
     return [path for _, _, path in sorted(found)]
 
 
-def sidecar(paths: Sequence[Path]) -> dict[str, Any]:
+def merge_sidecars(paths: Sequence[Path]) -> dict[str, Any]:
     """Merge JSON files; later files override earlier ones.
 
     Raises
@@ -136,14 +136,14 @@ def find_runs(
     """Find the runs of one participant with their companion files; options as in `layouts.find_inputs`."""
     own = folder / f"sub-{participant}"
     if not own.is_dir():
-        there = participants_in(folder)
+        there = list_participants(folder)
         hint = f"; found {some(there)}{nearest(participant, there)}" if there else ", nor that of any other"
         raise InputError(f"participant {participant}: no folder {own}{hint}")
-    files = [file for place in (own, *sorted(own.glob("ses-*"))) for file in files_in(place / "func")]
+    files = [file for place in (own, *sorted(own.glob("ses-*"))) for file in list_files(place / "func")]
     wanted = {"task": task, "space": space, "desc": desc, **entities}
     chosen = _choose(files, participant, kind, wanted, sessions)
-    roots = [root for root in (raw or raw_of(folder), folder) if root is not None]
-    return [_run(file, files, roots, participant, kind) for file in chosen]
+    roots = [root for root in (raw or find_raw(folder), folder) if root is not None]
+    return [_build_run(file, files, roots, participant, kind) for file in chosen]
 
 
 def _choose(
@@ -176,8 +176,8 @@ def _choose(
             raise InputError(f"participant {participant}: no image of session {some(absent)}; found {some(there)}")
         left = [file for file in left if file.get("ses") in sessions]
     if not left:
-        raise InputError(f"participant {participant}: no {kind} image in {_folders(files)}")
-    _alike(left, participant)
+        raise InputError(f"participant {participant}: no {kind} image in {_describe_folders(files)}")
+    _check_alike(left, participant)
     return left
 
 
@@ -187,11 +187,11 @@ def _is_kind(file: BidsFile, kind: InputKind) -> bool:
     return file.suffix in _BETAS and file.get("stat") in _EFFECTS
 
 
-def _folders(files: Sequence[BidsFile]) -> str:
+def _describe_folders(files: Sequence[BidsFile]) -> str:
     return some(sorted({str(file.path.parent) for file in files})) or "its func folders, which are empty or absent"
 
 
-def _alike(images: Sequence[BidsFile], participant: str) -> None:
+def _check_alike(images: Sequence[BidsFile], participant: str) -> None:
     """Refuse two images for one run, and runs that differ in entities other than session and run."""
     for entity in dict.fromkeys(key for file in images for key in file.entities):
         values = sorted({file.get(entity) for file in images})
@@ -205,16 +205,16 @@ def _alike(images: Sequence[BidsFile], participant: str) -> None:
         raise InputError(f"participant {participant}: more than one image for a run: {some(twice)}; remove one")
 
 
-def _run(
+def _build_run(
     image: BidsFile, files: Sequence[BidsFile], roots: Sequence[Path], participant: str, kind: InputKind
 ) -> RunInputs:
     """Return an image with its mask, confounds, events, labels and sidecars."""
-    sidecars = inherited(roots, image, image.suffix, "json")
-    said = sidecar(sidecars)
-    events = inherited(roots, image, "events", "tsv")
+    sidecars = find_inherited(roots, image, image.suffix, "json")
+    said = merge_sidecars(sidecars)
+    events = find_inherited(roots, image, "events", "tsv")
     beside = image.path.with_name(re.sub(r"(\+\w+)?\.\w+(\.gz)?$", ".tsv", image.path.name))
     labels = str(beside) if kind == "betas" and beside.is_file() else "sub-brick"
-    left = list(_companions(image, files, ("residuals",), image.get("desc"), _IMAGES)) if kind == "betas" else []
+    left = list(_find_companions(image, files, ("residuals",), image.get("desc"), _IMAGES)) if kind == "betas" else []
     made = RunInputs(
         participant=participant,
         session=image.get("ses"),
@@ -222,21 +222,23 @@ def _run(
         run=image.get("run"),
         kind=kind,
         image=str(image.path),
-        masks=tuple(str(path) for path in _companions(image, files, ("mask",), "brain", _IMAGES)),
+        masks=tuple(str(path) for path in _find_companions(image, files, ("mask",), "brain", _IMAGES)),
         labels=labels,
         events=str(events[-1]) if events and kind == "bold" else None,
-        confounds=next((str(p) for p in _companions(image, files, ("timeseries", "regressors"), "confounds")), None),
+        confounds=next(
+            (str(p) for p in _find_companions(image, files, ("timeseries", "regressors"), "confounds")), None
+        ),
         sidecars=tuple(map(str, sidecars)),
         residuals=str(left[0]) if left else None,
         space=image.get("space"),
-        t_r=_seconds(said, "RepetitionTime", sidecars),
-        start_time=_seconds(said, "StartTime", sidecars),
+        t_r=_read_seconds(said, "RepetitionTime", sidecars),
+        start_time=_read_seconds(said, "StartTime", sidecars),
     )
     contrast = image.get("contrast")  # one image per condition, as nilearn and fitlins write them
     return replace(made, volumes=((0, contrast, contrast, made.label),)) if contrast and kind == "betas" else made
 
 
-def _companions(
+def _find_companions(
     image: BidsFile, files: Sequence[BidsFile], suffixes: Sequence[str], desc: str, kinds: Sequence[str] = ("tsv",)
 ) -> Iterator[Path]:
     """Find files of the same run (images: on the same grid) with another suffix."""
@@ -247,7 +249,7 @@ def _companions(
             yield file.path
 
 
-def _seconds(said: Mapping[str, Any], key: str, paths: Sequence[Path]) -> float | None:
+def _read_seconds(said: Mapping[str, Any], key: str, paths: Sequence[Path]) -> float | None:
     value = said.get(key)
     if value is None:
         return None

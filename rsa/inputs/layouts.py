@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa.inputs import afni_proc as _afni_proc, bids as _bids
-from brainmap.rsa.inputs.runs import RunInputs as RunInputs, fill, in_order, match_files
+from brainmap.rsa.inputs.runs import RunInputs as RunInputs, fill, match_files, sort_runs
 from brainmap.types import InputKind, Layout
 
 if TYPE_CHECKING:
@@ -83,13 +83,13 @@ def find_inputs(
     one_of(layout, get_args(Layout), "layout")
     one_of(kind, get_args(InputKind), "kind")
     if layout == "files":
-        found = _by_pattern(str(where), participants, kind, task, sessions)
+        found = _find_by_pattern(str(where), participants, kind, task, sessions)
     else:
         folder = Path(where)
         if not folder.is_dir():
             raise InputError(f"layout {layout}: no folder {folder}")
         found = (
-            _by_bids(
+            _find_in_bids(
                 folder,
                 participants,
                 kind=kind,
@@ -101,13 +101,15 @@ def find_inputs(
                 raw=None if raw is None else Path(raw),
             )
             if layout == "bids"
-            else _by_afni_proc(folder, participants, kind, desc, space)
+            else _find_in_afni_proc(folder, participants, kind, desc, space)
         )
     given = {"masks": mask, "labels": labels, "events": events, "confounds": confounds}
-    return in_order(_with(one, {key: value for key, value in given.items() if value is not None}) for one in found)
+    return sort_runs(
+        _add_files(one, {key: value for key, value in given.items() if value is not None}) for one in found
+    )
 
 
-def _by_pattern(
+def _find_by_pattern(
     pattern: str, participants: Sequence[str] | None, kind: InputKind, task: str | None, sessions: Sequence[str] | None
 ) -> list[RunInputs]:
     found = []
@@ -116,11 +118,11 @@ def _by_pattern(
         who = f"participant {participant}: " if participant else ""
         filled = fill(pattern, known)
         try:
-            matches = _pairs(filled, match_files(filled))
+            matches = _pair_hemispheres(filled, match_files(filled))
         except InputError as error:
             raise InputError(f"{who}{error}") from None
         here = [
-            RunInputs(**{**_known(known), **places}, kind=kind, image=image)  # type: ignore[arg-type]
+            RunInputs(**{**_drop_empty(known), **places}, kind=kind, image=image)  # type: ignore[arg-type]
             for places, image in matches
             if sessions is None or places.get("session", "") in ("", *sessions)
         ]
@@ -133,7 +135,7 @@ def _by_pattern(
     return found
 
 
-def _pairs(pattern: str, matches: Sequence[tuple[dict[str, str], str]]) -> list[tuple[dict[str, str], str]]:
+def _pair_hemispheres(pattern: str, matches: Sequence[tuple[dict[str, str], str]]) -> list[tuple[dict[str, str], str]]:
     """Combine the files of two hemispheres into one name with `{hemi}`; other files are unchanged."""
     if "{hemi}" not in pattern:
         return list(matches)
@@ -141,18 +143,18 @@ def _pairs(pattern: str, matches: Sequence[tuple[dict[str, str], str]]) -> list[
     return [(one, fill(pattern, one)) for k, one in enumerate(places) if one not in places[:k]]
 
 
-def _known(labels: Mapping[str, str]) -> dict[str, str]:
+def _drop_empty(labels: Mapping[str, str]) -> dict[str, str]:
     return {place: label for place, label in labels.items() if label}
 
 
-def _by_bids(folder: Path, participants: Sequence[str] | None, **options: Any) -> list[RunInputs]:
-    labels = participants or _bids.participants_in(folder)
+def _find_in_bids(folder: Path, participants: Sequence[str] | None, **options: Any) -> list[RunInputs]:
+    labels = participants or _bids.list_participants(folder)
     if not labels:
         raise InputError(f"layout bids: no folder sub-* in {folder}")
     return [run for label in labels for run in _bids.find_runs(folder, label, **options)]
 
 
-def _by_afni_proc(
+def _find_in_afni_proc(
     folder: Path, participants: Sequence[str] | None, kind: InputKind, desc: str | None, space: str | None
 ) -> list[RunInputs]:
     if kind == "bold":
@@ -164,9 +166,9 @@ def _by_afni_proc(
     return [run for label in labels for run in _afni_proc.find_runs(folder, label, stats, fit=desc, space=space)]
 
 
-def _with(one: RunInputs, patterns: Mapping[str, str]) -> RunInputs:
+def _add_files(one: RunInputs, patterns: Mapping[str, str]) -> RunInputs:
     """Return the run with the files that further patterns name."""
-    places = _known({place: getattr(one, place) for place in ("participant", "session", "task", "run")})
+    places = _drop_empty({place: getattr(one, place) for place in ("participant", "session", "task", "run")})
     changes: dict[str, Any] = {}
     for what, pattern in patterns.items():
         if pattern == "sub-brick":
@@ -224,7 +226,7 @@ def inputs_table(inputs: Sequence[RunInputs]) -> pd.DataFrame:
                 "volumes": info.shape[3] if len(info.shape) > 3 else 1,
                 "grid": " x ".join(map(str, info.shape[:3])),
                 "voxel_mm": " x ".join(f"{side:.3g}" for side in sides),
-                "t_r": repetition_time(one),
+                "t_r": read_repetition_time(one),
                 "space": one.space or info.space,
                 **names,
             }
@@ -232,7 +234,7 @@ def inputs_table(inputs: Sequence[RunInputs]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def repetition_time(one: RunInputs) -> float | None:
+def read_repetition_time(one: RunInputs) -> float | None:
     """Return the repetition time [s] of a run, from its sidecar or its header.
 
     Raises
@@ -260,14 +262,14 @@ def load_inputs(inputs: Sequence[RunInputs], **given: Any) -> Dataset:
     """
     from brainmap.rsa.patterns.volume import load_patterns
 
-    arguments: dict[str, Any] = {**pattern_arguments(inputs), **given}
+    arguments: dict[str, Any] = {**build_pattern_arguments(inputs), **given}
     if arguments.get("mask") is None:
         raise InputError(f"participant {inputs[0].participant}: no brain mask was found; give mask=")
     data: Dataset = load_patterns(**arguments)
     return data
 
 
-def pattern_arguments(inputs: Sequence[RunInputs]) -> dict[str, Any]:
+def build_pattern_arguments(inputs: Sequence[RunInputs]) -> dict[str, Any]:
     """Return the arguments of `load_patterns` that one participant's inputs determine."""
     people = sorted({one.participant for one in inputs})
     if len(people) != 1:
@@ -276,7 +278,7 @@ def pattern_arguments(inputs: Sequence[RunInputs]) -> dict[str, Any]:
         raise InputError(f"participant {people[0]}: these are BOLD runs, wanted betas; fit them first (rsa.fit_betas)")
     several = len(inputs) > 1
     masks = list(dict.fromkeys(mask for one in inputs for mask in one.masks))
-    labels: list[Any] = [volume_table(one) if one.volumes else one.labels for one in inputs]
+    labels: list[Any] = [build_volume_table(one) if one.volumes else one.labels for one in inputs]
     alike = not any(one.volumes for one in inputs) and len(set(labels)) == 1
     return {
         "files": [one.image for one in inputs] if several else inputs[0].image,
@@ -287,7 +289,7 @@ def pattern_arguments(inputs: Sequence[RunInputs]) -> dict[str, Any]:
     }
 
 
-def volume_table(one: RunInputs) -> pd.DataFrame:
+def build_volume_table(one: RunInputs) -> pd.DataFrame:
     """Return the table for `load_patterns` that lists what each volume shows."""
     import pandas as pd
 

@@ -74,7 +74,7 @@ class RunInputs:
         return "-".join(part for part in (self.session, self.run) if part)
 
 
-def natural(text: str) -> list[tuple[int, str]]:
+def make_natural_key(text: str) -> list[tuple[int, str]]:
     """Return a sort key that puts 2 before 10.
 
     Examples
@@ -86,9 +86,9 @@ def natural(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (1 << 62, part) for part in parts]
 
 
-def in_order(runs: Iterable[RunInputs]) -> list[RunInputs]:
+def sort_runs(runs: Iterable[RunInputs]) -> list[RunInputs]:
     """Sort runs by participant, session, task and run."""
-    return sorted(runs, key=lambda one: [natural(getattr(one, place)) for place in PLACES])
+    return sorted(runs, key=lambda one: [make_natural_key(getattr(one, place)) for place in PLACES])
 
 
 def fill(pattern: str, known: Mapping[str, str]) -> str:
@@ -135,16 +135,16 @@ def match_files(pattern: str) -> list[tuple[dict[str, str], str]]:
             continue
         step: list[tuple[dict[str, str], Path]] = []
         for known, path in found:
-            form = _form(part, known, ending=last)
+            form = _build_expression(part, known, ending=last)
             there = sorted(path.iterdir()) if path.is_dir() else []
             step += [(known | m.groupdict(), p) for p in there if (m := form.fullmatch(p.name))]
         if not step:
-            raise InputError(f"no file {pattern}; found {_beside([path for _, path in found])}")
+            raise InputError(f"no file {pattern}; found {_suggest_files([path for _, path in found])}")
         found = step
     return [(known, f"{path}{selector}") for known, path in found]
 
 
-def _form(part: str, known: Mapping[str, str], *, ending: bool) -> re.Pattern[str]:
+def _build_expression(part: str, known: Mapping[str, str], *, ending: bool) -> re.Pattern[str]:
     """Return the regular expression of one folder or file name."""
     text, seen = "", set()
     for k, piece in enumerate(_PLACE.split(part)):  # text and placeholder names alternate
@@ -160,7 +160,7 @@ def _form(part: str, known: Mapping[str, str], *, ending: bool) -> re.Pattern[st
     return re.compile(text)
 
 
-def _beside(folders: Sequence[Path]) -> str:
+def _suggest_files(folders: Sequence[Path]) -> str:
     if len(folders) == 1 and not folders[0].is_dir():
         return f"no folder {folders[0]}"
     return some([p.name for folder in folders for p in sorted(folder.glob("*"))], 4) or "an empty folder"

@@ -11,10 +11,10 @@ from rsatoolbox.data.dataset import Dataset
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.run_noise import (
-    described,
-    run_residuals,
+    check_varying,
+    compute_run_residuals,
+    read_descriptor,
     runs_of,
-    varying,
 )
 from brainmap.types import Floats, Normalization, NormalizationLevel
 
@@ -43,7 +43,7 @@ def average_patterns(dataset: Dataset, *, by: NormalizationLevel = "condition") 
     [2.0, 5.0]
     """
     one_of(by, get_args(NormalizationLevel), "by")
-    item, run = described(dataset, by), runs_of(dataset)
+    item, run = read_descriptor(dataset, by), runs_of(dataset)
     first: dict[tuple[str, str], int] = {}
     group = np.array([first.setdefault(key, len(first)) for key in zip(run, item, strict=True)])
     there = ~np.isnan(dataset.measurements).all(axis=1)
@@ -54,13 +54,13 @@ def average_patterns(dataset: Dataset, *, by: NormalizationLevel = "condition") 
             means[k] = dataset.measurements[members].mean(axis=0)
     at = np.unique(group, return_index=True)[1]
     obs = {
-        "condition": described(dataset, "condition")[at],
+        "condition": read_descriptor(dataset, "condition")[at],
         "run": run[at],
         "n_averaged": np.bincount(group, weights=there).astype(int),
     }
     if by == "stimulus_id":
         obs["stimulus_id"] = item[at]
-    return _replaced(dataset, means, obs=obs)
+    return _rebuild_dataset(dataset, means, obs=obs)
 
 
 def normalize_patterns(dataset: Dataset, method: Normalization) -> Dataset:
@@ -101,33 +101,33 @@ def normalize_patterns(dataset: Dataset, method: Normalization) -> Dataset:
     """
     one_of(method, get_args(Normalization), "normalization")
     if method == "noise-runs":
-        residuals, dof = run_residuals(dataset)
+        residuals, dof = compute_run_residuals(dataset)
         sd = np.sqrt((residuals**2).sum(axis=0) / dof)
-        scaled = dataset.measurements / varying(sd, dataset.measurements, "all runs")
+        scaled = dataset.measurements / check_varying(sd, dataset.measurements, "all runs")
     else:
         run = runs_of(dataset)
         scaled = dataset.measurements.copy()
         for r in np.unique(run):
-            scaled[run == r] = _normalized(dataset, run == r, method, str(r))
+            scaled[run == r] = _normalize_run(dataset, run == r, method, str(r))
     done = str(dataset.descriptors.get("normalization", ""))
-    return _replaced(dataset, scaled, normalization=f"{done}+{method}" if done else method)
+    return _rebuild_dataset(dataset, scaled, normalization=f"{done}+{method}" if done else method)
 
 
-def _normalized(dataset: Dataset, members: NDArray[np.bool_], method: str, run: str) -> Floats:
+def _normalize_run(dataset: Dataset, members: NDArray[np.bool_], method: str, run: str) -> Floats:
     x: Floats = dataset.measurements[members].astype(float)
     there = ~np.isnan(x).all(axis=1)
     if there.sum() < 2:
         raise InputError(f"{method}: run {run} has {there.sum()} patterns, wanted at least 2")
     if method == "cocktail-blank":
-        condition = described(dataset, "condition")[members][there]
+        condition = read_descriptor(dataset, "condition")[members][there]
         center = np.mean([x[there][condition == c].mean(axis=0) for c in np.unique(condition)], axis=0)
     else:
         center = x[there].mean(axis=0)
     centered: Floats = x - center
-    return centered / varying(x[there].std(axis=0), x, f"run {run}") if method == "zscore-runs" else centered
+    return centered / check_varying(x[there].std(axis=0), x, f"run {run}") if method == "zscore-runs" else centered
 
 
-def _replaced(
+def _rebuild_dataset(
     dataset: Dataset,
     measurements: Floats,
     *,

@@ -78,7 +78,7 @@ def load_residuals(files: Sequence[str], *, mask: Nifti1Image, designs: Mapping[
             raise InputError(f"{name}: one volume, wanted the residuals of every volume")
         kept = values[inside].T.astype(float)
         parts.append(kept[~(kept == 0).all(axis=1)])  # AFNI writes censored volumes as 0
-    freedoms = [_freedom(name, (designs or {}).get(name)) for name in files]
+    freedoms = [_read_freedom(name, (designs or {}).get(name)) for name in files]
     known = [freedom for freedom in freedoms if freedom is not None]
     return Residuals(parts, sum(known) if known and len(known) == len(files) else None, tuple(files))
 
@@ -97,7 +97,7 @@ def estimate_precisions(
     return {name: noise_precision(select_roi(data, name), method=method, **source) for name in names}
 
 
-def _freedom(name: str, design: str | None) -> int | None:
+def _read_freedom(name: str, design: str | None) -> int | None:
     """Return the degrees of freedom of one file: from its sidecar, or volumes less the rank of its design."""
     beside = Path(re.sub(r"(\+\w+)?\.(nii(\.gz)?|HEAD)$", ".json", name))
     if beside.is_file():

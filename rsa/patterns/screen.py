@@ -144,7 +144,7 @@ def screen_voxels(
         raise InputError("voxel screen: give minimum_reliability, sound, or both")
     lost: dict[str, NDArray[np.bool_]] = {}
     if sound is not None:
-        lost["dropped_unresponsive"] = ~_responsive(dataset, sound, p, mask)
+        lost["dropped_unresponsive"] = ~_find_responsive(dataset, sound, p, mask)
     if minimum_reliability is not None:
         lost["dropped_unreliable"] = ~(np.nan_to_num(voxel_reliability(dataset), nan=-np.inf) >= minimum_reliability)
     counts = json.loads(str(dataset.descriptors.get("voxel_counts", "[]")))
@@ -165,7 +165,7 @@ def screen_voxels(
     )
 
 
-def _responsive(dataset: Dataset, sound: Image, p: float, mask: Mask | None) -> NDArray[np.bool_]:
+def _find_responsive(dataset: Dataset, sound: Image, p: float, mask: Mask | None) -> NDArray[np.bool_]:
     """Return which channels respond to sound."""
     if mask is None or "voxel" not in dataset.channel_descriptors:
         raise InputError("voxel screen: sound= needs the mask= that the patterns were read with (load_patterns)")

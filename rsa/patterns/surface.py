@@ -11,7 +11,7 @@ from rsatoolbox.data.dataset import Dataset
 
 from brainmap.errors import InputError
 from brainmap.rsa.patterns.table import Conditions, Pattern, PatternSettings, Runs, Source, Stimuli, plan_patterns
-from brainmap.rsa.patterns.volume import list_images, load_patterns, patterns_in, source_of
+from brainmap.rsa.patterns.volume import build_patterns, describe_source, list_images, load_patterns
 from brainmap.rsa.regions.rois import Image, Rois
 from brainmap.rsa.surface.data import SurfaceData, as_surface, check_same_mesh, is_surface
 from brainmap.rsa.surface.rois import Surface, load_surface_rois
@@ -65,7 +65,7 @@ def load_surface_patterns(
     >>> data.measurements.shape, data.channel_descriptors["vertex"].tolist()
     ((6, 9), [0, 1, 2, 3, 4, 0, 1, 2, 3])
     """
-    read, sources = _read(files)
+    read, sources = _read_vertices(files)
     settings = PatternSettings(conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
     plan = plan_patterns(sources, settings)
     inside = np.ones(len(read[0].values), bool)
@@ -80,7 +80,9 @@ def load_surface_patterns(
     for i, row in enumerate(plan):
         if row.source >= 0:
             measured[i] = read[row.source].values[inside, row.volume]
-    data = patterns_in(measured, plan, sources, inside=inside, rois=regions, missing=missing, participant=participant)
+    data = build_patterns(
+        measured, plan, sources, inside=inside, rois=regions, missing=missing, participant=participant
+    )
     voxel = np.asarray(data.channel_descriptors["voxel"], int)
     data.channel_descriptors["hemisphere"] = read[0].hemisphere[inside][voxel]
     data.channel_descriptors["vertex"] = read[0].vertex[inside][voxel]
@@ -97,7 +99,7 @@ def load_any_patterns(files: Image | Sequence[Image], *, mask: Any, **given: Any
         As in these functions.
     """
     images = list_images(files)
-    load: Any = load_surface_patterns if _on_surface(images) else load_patterns
+    load: Any = load_surface_patterns if _is_on_surface(images) else load_patterns
     data: Dataset = load(images if len(images) > 1 else images[0], mask=mask, **given)
     return data
 
@@ -111,24 +113,24 @@ def plan_any_patterns(files: Image | Sequence[Image], settings: PatternSettings)
         As in `load_patterns`, except for what only the values of images show.
     """
     images = list_images(files)
-    if _on_surface(images):
-        return plan_patterns(_read([str(image) for image in images])[1], settings)
-    return plan_patterns([source_of(image) for image in images], settings)
+    if _is_on_surface(images):
+        return plan_patterns(_read_vertices([str(image) for image in images])[1], settings)
+    return plan_patterns([describe_source(image) for image in images], settings)
 
 
-def _on_surface(images: Sequence[Image]) -> bool:
+def _is_on_surface(images: Sequence[Image]) -> bool:
     return any(is_surface(str(image)) for image in images if isinstance(image, str | Path))
 
 
-def _read(files: Surface | Sequence[Surface]) -> tuple[list[SurfaceData], list[Source]]:
+def _read_vertices(files: Surface | Sequence[Surface]) -> tuple[list[SurfaceData], list[Source]]:
     """Read the data of each file, all on one mesh, and describe their maps."""
     listed = list(files) if isinstance(files, Sequence) and not isinstance(files, str) else [files]
     read = [as_surface(one) for one in listed]
     for one in read[1:]:
         check_same_mesh(one, read[0])
-    return read, [Source(one.name, one.values.shape[1], _named(one.labels)) for one in read]
+    return read, [Source(one.name, one.values.shape[1], _keep_names(one.labels)) for one in read]
 
 
-def _named(labels: Sequence[str]) -> tuple[str, ...]:
+def _keep_names(labels: Sequence[str]) -> tuple[str, ...]:
     """Return the labels, or none if they are only numbers."""
     return () if all(label == f"#{k}" for k, label in enumerate(labels)) else tuple(labels)

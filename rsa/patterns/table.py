@@ -95,7 +95,7 @@ class Source:
     regressors: tuple[Regressor, ...] = ()
 
 
-def _column(table: pd.DataFrame, name: str, what: str) -> list[str]:
+def _read_column(table: pd.DataFrame, name: str, what: str) -> list[str]:
     if name not in table.columns:
         found = some([str(c) for c in table.columns])
         raise InputError(f"{what}: no column {name!r}; found {found}{nearest(name, map(str, table.columns))}")
@@ -115,8 +115,8 @@ def conditions_of(stimuli: Stimuli | None) -> dict[str, str]:
     if isinstance(stimuli, Mapping):
         return {str(stimulus): str(condition) for stimulus, condition in stimuli.items()}
     table = read_table(stimuli, "stimuli")
-    ids = _column(table, "stimulus_id", "stimuli")
-    conditions = _column(table, "condition", "stimuli")
+    ids = _read_column(table, "stimulus_id", "stimuli")
+    conditions = _read_column(table, "condition", "stimuli")
     for column, texts in (("stimulus_id", ids), ("condition", conditions)):
         if "" in texts:
             raise InputError(f"stimuli: row {texts.index('') + 1} has no {column}; wanted one in every row")
@@ -165,33 +165,33 @@ def label_patterns(source: Source) -> list[tuple[int, str, str]]:
     return found
 
 
-def _table_patterns(
+def _read_conditions_table(
     table: pd.DataFrame, source: Source, run: str | None, known: Mapping[str, str]
 ) -> list[tuple[int, str, str, str | None]]:
     """Return the rows of a conditions table for one image: volume, stimulus, condition, and run if given."""
     what = "conditions table"
     if run is not None and "run" in table.columns:
-        has = sorted(set(table["run"].map(_plain)))
-        table = table[table["run"].map(_plain).str.lstrip("0") == run.lstrip("0")]
+        has = sorted(set(table["run"].map(_format_plain)))
+        table = table[table["run"].map(_format_plain).str.lstrip("0") == run.lstrip("0")]
         if table.empty:
             raise InputError(f"{what}: no row for run {run!r} ({source.name}); its runs are {some(has)}")
-    runs = [_plain(r) for r in table["run"]] if "run" in table.columns else [None] * len(table)
+    runs = [_format_plain(r) for r in table["run"]] if "run" in table.columns else [None] * len(table)
     if "stimulus_id" in table.columns:
-        stimuli = _column(table, "stimulus_id", what)
-        conditions = _column(table, "condition", what) if "condition" in table.columns else stimuli
+        stimuli = _read_column(table, "stimulus_id", what)
+        conditions = _read_column(table, "condition", what) if "condition" in table.columns else stimuli
     else:
-        stimuli = conditions = _column(table, "condition", what)
+        stimuli = conditions = _read_column(table, "condition", what)
     if "volume" not in table.columns and len(table) != source.n_volumes:
         raise InputError(
             f"{what}: {len(table)} rows for the {source.n_volumes} volumes of {source.name}; "
             "wanted a row a volume, or a column 'volume' (0-based)"
         )
-    numbers = _column(table, "volume", what) if "volume" in table.columns else [str(k) for k in range(len(table))]
+    numbers = _read_column(table, "volume", what) if "volume" in table.columns else [str(k) for k in range(len(table))]
     named = [k for k, stimulus in enumerate(stimuli) if stimulus]
     if len(named) < len(stimuli):
         said = f"{what}: {len(stimuli) - len(named)} of {len(stimuli)} rows ({source.name}) name nothing"
         warnings.warn(f"{said} and are left out", BrainmapWarning, stacklevel=6)
-    volumes = [_volume(numbers[k], source) for k in named]
+    volumes = [_parse_volume(numbers[k], source) for k in named]
     twice = [volume for volume, count in Counter(volumes).items() if count > 1]
     if twice:
         raise InputError(f"{what}: volume {some(twice)} of {source.name} is named more than once")
@@ -201,8 +201,8 @@ def _table_patterns(
     ]
 
 
-def _volume(text: str, source: Source) -> int:
-    number = _plain(text)
+def _parse_volume(text: str, source: Source) -> int:
+    number = _format_plain(text)
     if not number.isdigit():
         raise InputError(f"conditions table: volume {text!r} is not a number from 0")
     if int(number) >= source.n_volumes:
@@ -213,16 +213,16 @@ def _volume(text: str, source: Source) -> int:
     return int(number)
 
 
-def _plain(run: object) -> str:
+def _format_plain(run: object) -> str:
     """Return a number as text; a table with gaps turns 1 into 1.0, which becomes 1 again."""
     return re.sub(r"\.0$", "", str(run).strip())
 
 
-def _runs_of_sources(sources: Sequence[Source], runs: Runs | None) -> tuple[list[str | None], list[str]]:
+def _assign_runs(sources: Sequence[Source], runs: Runs | None) -> tuple[list[str | None], list[str]]:
     """Return the run of each file, and the run of each volume if one file holds several runs."""
     if runs is None:
         return ([None], []) if len(sources) == 1 else ([str(k + 1) for k in range(len(sources))], [])
-    names = [_plain(run) for run in runs]
+    names = [_format_plain(run) for run in runs]
     if len(names) == len(sources):
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice and any(source.n_volumes > 1 for source in sources):  # files with one condition each share a run
@@ -236,7 +236,7 @@ def _runs_of_sources(sources: Sequence[Source], runs: Runs | None) -> tuple[list
     )
 
 
-def _conditions_of_source(conditions: Conditions, k: int, sources: Sequence[Source]) -> object:
+def _choose_conditions(conditions: Conditions, k: int, sources: Sequence[Source]) -> object:
     """Return what `conditions` says about source k: 'sub-brick', a table, or one label per volume."""
     if isinstance(conditions, (str, Path, pd.DataFrame)):
         labelled = isinstance(conditions, str) and conditions == "sub-brick"
@@ -281,29 +281,31 @@ def plan_patterns(sources: Sequence[Source], settings: PatternSettings | None = 
     """
     settings = settings or PatternSettings()
     known = conditions_of(settings.stimuli)
-    file_runs, volume_runs = _runs_of_sources(sources, settings.runs)
+    file_runs, volume_runs = _assign_runs(sources, settings.runs)
     rows: list[Pattern] = []
     for k in range(len(sources)):
-        for volume, stimulus, condition, run in _source_rows(settings.conditions, k, sources, file_runs[k], known):
+        for volume, stimulus, condition, run in _list_rows(settings.conditions, k, sources, file_runs[k], known):
             said = volume_runs[volume] if volume_runs else file_runs[k] or run or "1"
             rows.append(Pattern(k, volume, stimulus, condition, said))
     condition_of = one_condition(((row.stimulus_id, row.condition) for row in rows), "conditions")
     rows = [row._replace(condition=condition_of[row.stimulus_id]) for row in rows]
-    called = by_folders({_untried(row) for row in rows if row.stimulus_id not in known} - set(known.values()), known)
-    rows = [row._replace(stimulus_id=_renamed(row, called)) for row in rows]
+    called = by_folders(
+        {_strip_trial(row) for row in rows if row.stimulus_id not in known} - set(known.values()), known
+    )
+    rows = [row._replace(stimulus_id=_rename_rows(row, called)) for row in rows]
     _refuse_repeats(rows, sources)
-    rows = _with_conditions(rows, known, sources)
+    rows = _fill_conditions(rows, known, sources)
     distinct = list(dict.fromkeys(row.stimulus_id for row in rows))
     if len(distinct) < 3:
         raise InputError(f"patterns: {len(distinct)} conditions ({some(distinct)}); an RDM wants at least 3")
-    gaps = _gaps(rows)
+    gaps = _find_gaps(rows)
     if gaps and settings.missing == "error":
-        raise InputError(_gap_message(gaps, rows, sources))
-    _say_one_for_all(settings.conditions, sources)
+        raise InputError(_describe_gaps(gaps, rows, sources))
+    _warn_of_one_for_all(settings.conditions, sources)
     return rows + gaps
 
 
-def _say_one_for_all(conditions: Conditions, sources: Sequence[Source]) -> None:
+def _warn_of_one_for_all(conditions: Conditions, sources: Sequence[Source]) -> None:
     """Warn if a table without runs is used for several images: if their orders differ, patterns are mixed up."""
     if len(sources) < 2 or (isinstance(conditions, str) and conditions == "sub-brick"):
         return
@@ -317,12 +319,12 @@ def _say_one_for_all(conditions: Conditions, sources: Sequence[Source]) -> None:
         )
 
 
-def _source_rows(
+def _list_rows(
     conditions: Conditions, k: int, sources: Sequence[Source], run: str | None, known: Mapping[str, str]
 ) -> list[tuple[int, str, str, str | None]]:
-    source, said = sources[k], _conditions_of_source(conditions, k, sources)
+    source, said = sources[k], _choose_conditions(conditions, k, sources)
     if isinstance(said, pd.DataFrame):
-        return _table_patterns(said, source, run, known)
+        return _read_conditions_table(said, source, run, known)
     if isinstance(said, list):
         if len(said) != source.n_volumes:
             raise InputError(
@@ -332,15 +334,15 @@ def _source_rows(
     return [(volume, stimulus, condition, None) for volume, stimulus, condition in label_patterns(source)]
 
 
-def _with_conditions(rows: list[Pattern], known: Mapping[str, str], sources: Sequence[Source]) -> list[Pattern]:
+def _fill_conditions(rows: list[Pattern], known: Mapping[str, str], sources: Sequence[Source]) -> list[Pattern]:
     """Take the condition of each stimulus from the stimuli table, unless all rows are named by condition.
 
     Single trials `cat_anna#0`, `cat_anna#1` then become the stimulus `cat_anna`, twice.
     """
     by_condition = set(known.values()) - set(known)
-    if not known or all(_untried(row) in by_condition for row in rows):
+    if not known or all(_strip_trial(row) in by_condition for row in rows):
         return rows
-    rows = [row if row.stimulus_id in known else row._replace(stimulus_id=_untried(row)) for row in rows]
+    rows = [row if row.stimulus_id in known else row._replace(stimulus_id=_strip_trial(row)) for row in rows]
     unknown = [row for row in rows if row.stimulus_id not in known]
     if unknown:
         # If other volumes are named by condition, the name that is neither is reported, not the first condition.
@@ -354,13 +356,13 @@ def _with_conditions(rows: list[Pattern], known: Mapping[str, str], sources: Seq
     return [row._replace(condition=known[row.stimulus_id]) for row in rows]
 
 
-def _untried(row: Pattern) -> str:
+def _strip_trial(row: Pattern) -> str:
     """Return the name without its trial number."""
     return re.sub(r"#\d+$", "", row.stimulus_id)
 
 
-def _renamed(row: Pattern, called: Mapping[str, str]) -> str:
-    name = _untried(row)
+def _rename_rows(row: Pattern, called: Mapping[str, str]) -> str:
+    name = _strip_trial(row)
     return called.get(name, name) + row.stimulus_id[len(name) :]
 
 
@@ -376,7 +378,7 @@ def _refuse_repeats(rows: Sequence[Pattern], sources: Sequence[Source]) -> None:
             )
 
 
-def _gaps(rows: Sequence[Pattern]) -> list[Pattern]:
+def _find_gaps(rows: Sequence[Pattern]) -> list[Pattern]:
     """Find what is missing: a condition absent from a run, or a stimulus if runs share stimuli.
 
     If no stimulus occurs in two runs (each trial has its own token), only whole conditions can be missing.
@@ -401,7 +403,7 @@ def _gaps(rows: Sequence[Pattern]) -> list[Pattern]:
     ]
 
 
-def _gap_message(gaps: Sequence[Pattern], rows: Sequence[Pattern], sources: Sequence[Source]) -> str:
+def _describe_gaps(gaps: Sequence[Pattern], rows: Sequence[Pattern], sources: Sequence[Source]) -> str:
     gap = gaps[0]
     of_run = {row.run: sources[row.source].name for row in rows}
     whole = not any((row.condition, row.run) == (gap.condition, gap.run) for row in rows)

@@ -90,15 +90,15 @@ def load_patterns(
     settings = PatternSettings(conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
     images = list_images(files)
     inside_image = load_mask(mask)
-    sources = [source_of(image, inside_image) for image in images]
+    sources = [describe_source(image, inside_image) for image in images]
     plan = plan_patterns(sources, settings)
     inside = np.asarray(inside_image.dataobj) > 0
-    labels = _roi_labels(rois, inside_image)
-    measured = _read(images, plan, inside)
-    return patterns_in(measured, plan, sources, inside=inside, rois=labels, missing=missing, participant=participant)
+    labels = _cut_roi_labels(rois, inside_image)
+    measured = _read_volumes(images, plan, inside)
+    return build_patterns(measured, plan, sources, inside=inside, rois=labels, missing=missing, participant=participant)
 
 
-def patterns_in(
+def build_patterns(
     measured: Floats,
     plan: Sequence[Pattern],
     sources: Sequence[Source],
@@ -109,11 +109,11 @@ def patterns_in(
     participant: str | None,
 ) -> Dataset:
     """Build the data set of patterns `(n_patterns, n_inside)` that were read where `inside` is True."""
-    absent = _absent(measured, plan, sources, missing)
+    absent = _find_absent(measured, plan, sources, missing)
     run = np.array([row.run for row in plan])
-    nan, constant = _unusable(measured[~absent], run[~absent])
+    nan, constant = _find_unusable(measured[~absent], run[~absent])
     keep = ~(nan | constant)
-    counts = _count(rois, inside, nan, constant)
+    counts = _tabulate_counts(rois, inside, nan, constant)
     _refuse_empty(counts)
     names = np.array(["", *(rois.names if rois else ())])
     of_voxel = names[rois.labels[inside]] if rois else np.zeros(inside.sum(), "U1")
@@ -166,12 +166,12 @@ def check_patterns(
     settings = attempt(lambda: PatternSettings(conditions=conditions, runs=runs, stimuli=stimuli, missing=missing))
     inside_image = attempt(lambda: load_mask(mask))
     images = attempt(lambda: list_images(files)) or []
-    sources = [source for image in images if (source := attempt(partial(source_of, image, inside_image)))]
+    sources = [source for image in images if (source := attempt(partial(describe_source, image, inside_image)))]
     # If a file is missing, the run count is wrong for that reason alone.
     if sources and len(sources) == len(images) and settings is not None:
         attempt(lambda: plan_patterns(sources, settings))
     if inside_image is not None:
-        attempt(lambda: _roi_labels(rois, inside_image))
+        attempt(lambda: _cut_roi_labels(rois, inside_image))
     return problems
 
 
@@ -207,7 +207,7 @@ def list_images(files: Image | Sequence[Image]) -> list[Image]:
     return images
 
 
-def source_of(image: Image, mask: nib.Nifti1Image | None = None) -> Source:
+def describe_source(image: Image, mask: nib.Nifti1Image | None = None) -> Source:
     """Describe the volumes of an image from its header; the image must be on the grid of the mask."""
     info = image_info(image)
     name = str(info.path or "image in memory") if isinstance(image, nib.Nifti1Image) else str(image)
@@ -220,7 +220,7 @@ def source_of(image: Image, mask: nib.Nifti1Image | None = None) -> Source:
     return Source(name, n, () if unnamed else info.labels, statistics, regressors)
 
 
-def _roi_labels(rois: Rois | Image | Mapping[str, Image] | None, mask: nib.Nifti1Image) -> Rois | None:
+def _cut_roi_labels(rois: Rois | Image | Mapping[str, Image] | None, mask: nib.Nifti1Image) -> Rois | None:
     """Return the regions on the mask's grid, each with at least one voxel in it."""
     if rois is None:
         return None
@@ -233,7 +233,7 @@ def _roi_labels(rois: Rois | Image | Mapping[str, Image] | None, mask: nib.Nifti
     return read
 
 
-def _read(images: Sequence[Image], plan: Sequence[Pattern], inside: Booleans) -> Floats:
+def _read_volumes(images: Sequence[Image], plan: Sequence[Pattern], inside: Booleans) -> Floats:
     """Read patterns (n_patterns, n_mask_voxels), NaN where there is no volume, one image at a time."""
     measured = np.full((len(plan), int(inside.sum())), np.nan)
     for k, image in enumerate(images):
@@ -244,7 +244,7 @@ def _read(images: Sequence[Image], plan: Sequence[Pattern], inside: Booleans) ->
     return measured
 
 
-def _absent(measured: Floats, plan: Sequence[Pattern], sources: Sequence[Source], missing: Missing) -> Booleans:
+def _find_absent(measured: Floats, plan: Sequence[Pattern], sources: Sequence[Source], missing: Missing) -> Booleans:
     """Find rows without a pattern: gaps of the plan, and volumes that are NaN or 0 everywhere (set to NaN)."""
     absent: Booleans = np.isnan(measured).all(axis=1) | (measured == 0).all(axis=1)
     for i in np.flatnonzero(absent).tolist():
@@ -259,7 +259,7 @@ def _absent(measured: Floats, plan: Sequence[Pattern], sources: Sequence[Source]
     return absent
 
 
-def _unusable(measured: Floats, run: NDArray[np.str_]) -> tuple[Booleans, Booleans]:
+def _find_unusable(measured: Floats, run: NDArray[np.str_]) -> tuple[Booleans, Booleans]:
     """Find voxels that are not finite in some pattern, and voxels that are constant over the patterns of some run."""
     nan: Booleans = np.any(~np.isfinite(measured), axis=0)
     constant = np.zeros(measured.shape[1], bool)
@@ -272,7 +272,9 @@ def _unusable(measured: Floats, run: NDArray[np.str_]) -> tuple[Booleans, Boolea
     return nan, constant & ~nan
 
 
-def _count(rois: Rois | None, inside: Booleans, nan: Booleans, constant: Booleans) -> list[dict[str, str | int]]:
+def _tabulate_counts(
+    rois: Rois | None, inside: Booleans, nan: Booleans, constant: Booleans
+) -> list[dict[str, str | int]]:
     def row(name: str, voxels: int, chosen: Booleans) -> dict[str, str | int]:
         n, n_nan, n_constant = int(chosen.sum()), int(nan[chosen].sum()), int(constant[chosen].sum())
         return {

@@ -28,7 +28,7 @@ def stack_rdms(rdms: Sequence[RDMs], *, descriptor: str | None = None) -> RDMs:
     """Stack RDMs of several calls (participants, networks) into one object, each aligned by label to the first.
 
     Unlike `rsatoolbox.rdm.concat`, this function never guesses the descriptor to align by and never reorders its
-    input. Items are matched by `descriptor` if it is given, else as in `aligned_vectors`.
+    input. Items are matched by `descriptor` if it is given, else as in `align_vectors`.
 
     Raises
     ------
@@ -58,9 +58,9 @@ def stack_rdms(rdms: Sequence[RDMs], *, descriptor: str | None = None) -> RDMs:
                 f"{other.dissimilarity_measure!r}, wanted one"
             )
         names = [key for key in names if key in other.rdm_descriptors]
-    found = [_in_order_of(one, first, ("these RDMs", "the first"), descriptor) for one in rdms[1:]]
+    found = [_reorder_vectors(one, first, ("these RDMs", "the first"), descriptor) for one in rdms[1:]]
     if any(by_position for _, by_position in found):
-        _say_position()
+        _warn_of_position()
     return RDMs(
         np.concatenate([np.asarray(first.dissimilarities, dtype=np.float64), *(vectors for vectors, _ in found)]),
         dissimilarity_measure=first.dissimilarity_measure,
@@ -93,8 +93,8 @@ def labels_of(rdms: RDMs) -> list[str]:
     The labels are `stimulus_id` or `condition`, depending on the level. If the RDMs have neither, they are the only
     pattern descriptor whose values are unique.
     """
-    if not _is_ours(rdms):
-        named = _naming(rdms)
+    if not _has_level(rdms):
+        named = _find_naming(rdms)
         if len(named) == 1:
             return next(iter(named.values()))
     key = LABEL_OF.get(one_of(level_of(rdms), tuple(LEVELS), "level of the RDMs"), LABEL_OF["stimulus"])
@@ -107,13 +107,13 @@ def labels_of(rdms: RDMs) -> list[str]:
     return labels
 
 
-def _is_ours(rdms: RDMs) -> bool:
+def _has_level(rdms: RDMs) -> bool:
     """Tell whether RDMs have a `level` descriptor, or unique labels that imply the level."""
     said = rdms.descriptors.get("level", rdms.rdm_descriptors.get("level"))
-    return said is not None or any(label in _naming(rdms) for label in LABEL_OF.values())
+    return said is not None or any(label in _find_naming(rdms) for label in LABEL_OF.values())
 
 
-def _naming(rdms: RDMs) -> dict[str, list[str]]:
+def _find_naming(rdms: RDMs) -> dict[str, list[str]]:
     """Return the pattern descriptors whose values are present and unique, except rsatoolbox's `index`."""
     found = {
         key: [str(value) for value in values]
@@ -123,15 +123,15 @@ def _naming(rdms: RDMs) -> dict[str, list[str]]:
     return {key: labels for key, labels in found.items() if len(labels) == rdms.n_cond == len(set(labels))}
 
 
-def _matched(
+def _match_labels(
     rdms: RDMs, target: RDMs, names: tuple[str, str], descriptor: str | None
 ) -> tuple[list[str], list[str]] | None:
     """Return the labels of the items on both sides; None where neither side names its items."""
     if descriptor is not None:
-        return _named_by(descriptor, rdms, names[0]), _named_by(descriptor, target, names[1])
-    if _is_ours(rdms) and _is_ours(target):
+        return _read_naming(descriptor, rdms, names[0]), _read_naming(descriptor, target, names[1])
+    if _has_level(rdms) and _has_level(target):
         return labels_of(rdms), labels_of(target)
-    one, other = _naming(rdms), _naming(target)
+    one, other = _find_naming(rdms), _find_naming(target)
     both = [key for key in one if key in other]
     orders = {key: [one[key].index(x) if x in one[key] else -1 for x in other[key]] for key in both}
     if both and all(order == orders[both[0]] for order in orders.values()):
@@ -151,15 +151,15 @@ def _matched(
     return None
 
 
-def _named_by(descriptor: str, rdms: RDMs, who: str) -> list[str]:
+def _read_naming(descriptor: str, rdms: RDMs, who: str) -> list[str]:
     if descriptor == "index":
-        return _positions(rdms)
+        return _read_positions(rdms)
     if descriptor not in rdms.pattern_descriptors:
         known = [str(key) for key in rdms.pattern_descriptors]
         raise InputError(
             f"descriptor: the {who} have no {descriptor!r}{nearest(descriptor, known)}; found {some(known) or 'none'}"
         )
-    named = _naming(rdms)
+    named = _find_naming(rdms)
     if descriptor not in named:
         raise InputError(
             f"descriptor: the values of {descriptor!r} of the {who} are not unique, or some are missing; name another"
@@ -167,7 +167,7 @@ def _named_by(descriptor: str, rdms: RDMs, who: str) -> list[str]:
     return named[descriptor]
 
 
-def _positions(rdms: RDMs) -> list[str]:
+def _read_positions(rdms: RDMs) -> list[str]:
     """Return rsatoolbox's `index` of the items, which an item keeps when others are left out; else their positions."""
     return [str(value) for value in rdms.pattern_descriptors.get("index", range(rdms.n_cond))]
 
@@ -226,7 +226,7 @@ def rdm_names(rdms: RDMs) -> tuple[str, ...]:
     return tuple(f"model {k + 1}" for k in range(rdms.n_rdm))
 
 
-def aligned_vectors(
+def align_vectors(
     rdms: RDMs, target: RDMs, *, names: tuple[str, str] = ("data", "models"), descriptor: str | None = None
 ) -> Floats:
     """Return the dissimilarities `(n_rdms, n_pairs)` of `rdms` with the items in the order of `target`.
@@ -240,13 +240,13 @@ def aligned_vectors(
     InputError
         The levels or items differ, no descriptor names the items of both sides, or several descriptors disagree.
     """
-    vectors, by_position = _in_order_of(rdms, target, names, descriptor)
+    vectors, by_position = _reorder_vectors(rdms, target, names, descriptor)
     if by_position:
-        _say_position()
+        _warn_of_position()
     return vectors
 
 
-def _say_position() -> None:
+def _warn_of_position() -> None:
     warnings.warn(
         "RDMs: neither side names its items, so they are matched by position; name them in "
         "pattern_descriptors to be safe",
@@ -255,11 +255,11 @@ def _say_position() -> None:
     )
 
 
-def _in_order_of(
+def _reorder_vectors(
     rdms: RDMs, target: RDMs, names: tuple[str, str], descriptor: str | None = None
 ) -> tuple[Floats, bool]:
     """Return the vectors in the order of `target`, and whether the items are matched by position alone."""
-    if descriptor is None and _is_ours(rdms) and _is_ours(target):
+    if descriptor is None and _has_level(rdms) and _has_level(target):
         levels = level_of(rdms), level_of(target)
         if levels[0] != levels[1]:
             sizes = [
@@ -267,8 +267,8 @@ def _in_order_of(
                 for who, one, level in zip(names, (rdms, target), levels, strict=True)
             ]
             raise InputError(f"RDMs of different levels: {', '.join(sizes)}; compute both with the same items=")
-    matched = _matched(rdms, target, names, descriptor)
-    have, want = matched or (_positions(rdms), _positions(target))
+    matched = _match_labels(rdms, target, names, descriptor)
+    have, want = matched or (_read_positions(rdms), _read_positions(target))
     if set(have) != set(want):
         more, less = [x for x in have if x not in set(want)], [x for x in want if x not in set(have)]
         told = [f"only in {who}: {some(x)}" for who, x in zip(names, (more, less), strict=True) if x]
@@ -276,16 +276,16 @@ def _in_order_of(
     vectors = np.asarray(rdms.dissimilarities, dtype=np.float64)
     if have != want:
         place = {label: k for k, label in enumerate(have)}
-        vectors = vectors[:, pair_positions(np.array([place[label] for label in want]), len(have))]
+        vectors = vectors[:, find_pair_positions(np.array([place[label] for label in want]), len(have))]
     return vectors, matched is None
 
 
-def pair_positions(order: NDArray[np.integer], n_items: int) -> NDArray[np.intp]:
+def find_pair_positions(order: NDArray[np.integer], n_items: int) -> NDArray[np.intp]:
     """Return the positions of the pairs of the items `order` in a condensed vector over `n_items` items.
 
     Examples
     --------
-    >>> pair_positions(np.array([2, 0]), 3)
+    >>> find_pair_positions(np.array([2, 0]), 3)
     array([1])
     """
     a, b = np.triu_indices(len(order), 1)

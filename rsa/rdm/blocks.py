@@ -46,7 +46,7 @@ class Blocks:
     """
 
     def __init__(self, array: Any, what: str, *, average: Callable[[Floats], Floats], zscore: bool = False) -> None:
-        self.array, self.what, self.average, self.zscore = numeric(array, what), what, average, zscore
+        self.array, self.what, self.average, self.zscore = check_numeric(array, what), what, average, zscore
         self.shape = (self.array.shape[0], math.prod(self.array.shape[1:]))
         self.dropped = 0
 
@@ -55,15 +55,15 @@ class Blocks:
         width = max(64, BLOCK_BYTES // (8 * max(n, 1)))
         holes: NDArray[np.int64] = np.zeros(n, np.int64)
         self.dropped = 0
-        for slab in slabs(self.array, self.what):
+        for slab in yield_slabs(self.array, self.what):
             for start in range(0, slab.shape[1], width):
                 raw = np.asarray(slab[:, start : start + width], dtype=np.float64)
                 sums = self._row_sums(raw, holes)
                 ready = self.average(raw)
                 if self.zscore:
-                    ready, constant = zscored(ready)
+                    ready, constant = zscore_units(ready)
                     self.dropped += constant
-                yield ready, sums if ready is raw else _sums(ready)
+                yield ready, sums if ready is raw else _sum_units(ready)
                 del raw, ready
             del slab  # free the memory before the next slab is read
         torn = int(((holes > 0) & (holes < n_units)).sum())
@@ -80,7 +80,7 @@ class Blocks:
         return np.concatenate([block for block, _ in self], axis=1)
 
     def _row_sums(self, raw: Floats, holes: NDArray[np.int64]) -> Floats:
-        sums = _sums(raw)
+        sums = _sum_units(raw)
         odd = np.flatnonzero(~np.isfinite(sums))
         if len(odd):
             if np.isinf(raw[odd]).any():
@@ -89,7 +89,7 @@ class Blocks:
         return sums
 
 
-def numeric(array: Any, what: str) -> Any:
+def check_numeric(array: Any, what: str) -> Any:
     """Check that an array, in memory or read when sliced, is `(n_items, ...)` with at least one unit, and return it.
 
     Raises
@@ -107,23 +107,23 @@ def numeric(array: Any, what: str) -> Any:
     return array
 
 
-def slabs(array: Any, what: str) -> Iterator[NDArray[Any]]:
+def yield_slabs(array: Any, what: str) -> Iterator[NDArray[Any]]:
     """Yield the units of an array `(n_items, ...)` in parts `(n_items, k)`; all at once if it is in memory."""
     n, shape = array.shape[0], tuple(array.shape[1:])
     if type(array) is np.ndarray:
         yield array.reshape(n, -1)
         return
-    parts = list(_parts(shape, max(1, SLAB_BYTES // (max(n, 1) * np.dtype(array.dtype).itemsize))))
+    parts = list(_yield_parts(shape, max(1, SLAB_BYTES // (max(n, 1) * np.dtype(array.dtype).itemsize))))
     if len(parts) == 1:
-        yield _read(array, parts[0]).reshape(n, -1)
+        yield _read_units(array, parts[0]).reshape(n, -1)
         return
     with progress(f"reading {what}", total=len(parts)) as step:
         for part in parts:
-            yield _read(array, part).reshape(n, -1)
+            yield _read_units(array, part).reshape(n, -1)
             step.advance()
 
 
-def rows_at_once(array: Any, most_bytes: int) -> int:
+def count_rows_at_once(array: Any, most_bytes: int) -> int:
     """Return how many items to read at once, so that whole chunks of about `most_bytes` are decoded."""
     row_bytes = max(1, math.prod(array.shape[1:]) * np.dtype(array.dtype).itemsize)
     chunks = getattr(array, "chunks", None)
@@ -131,7 +131,7 @@ def rows_at_once(array: Any, most_bytes: int) -> int:
     return int(max(1, most_bytes // row_bytes // chunk) * chunk)
 
 
-def zscored(x: Floats) -> tuple[Floats, int]:
+def zscore_units(x: Floats) -> tuple[Floats, int]:
     """Z-score each unit over items (population SD) within each run; drop and count units that are constant in any run.
 
     Shapes are `(n_items, n_units)` or `(n_runs, n_items, n_units)`. Rows of NaN are missing and stay NaN.
@@ -153,10 +153,10 @@ def zscored(x: Floats) -> tuple[Floats, int]:
     return centered, int((~varies).sum())
 
 
-def _parts(shape: tuple[int, ...], most: int) -> Iterator[tuple[slice, ...]]:
+def _yield_parts(shape: tuple[int, ...], most: int) -> Iterator[tuple[slice, ...]]:
     """Yield slices of the axes of units, each with at most `most` units where that is possible.
 
-    >>> [part for part in _parts((2, 5), 3)][0]
+    >>> [part for part in _yield_parts((2, 5), 3)][0]
     (slice(0, 1, None), slice(0, 3, None))
     """
     if not shape:
@@ -166,20 +166,20 @@ def _parts(shape: tuple[int, ...], most: int) -> Iterator[tuple[slice, ...]]:
     step = max(1, most // inner)
     for start in range(0, shape[0], step):
         here = slice(start, min(start + step, shape[0]))
-        for rest in _parts(shape[1:], most) if inner > most else [tuple(slice(0, k) for k in shape[1:])]:
+        for rest in _yield_parts(shape[1:], most) if inner > most else [tuple(slice(0, k) for k in shape[1:])]:
             yield here, *rest
 
 
-def _read(array: Any, part: tuple[slice, ...]) -> NDArray[Any]:
+def _read_units(array: Any, part: tuple[slice, ...]) -> NDArray[Any]:
     """Read a part of the units for all items, a few chunks at a time, since stores decode whole chunks."""
     n = array.shape[0]
     out = np.empty((n, *(s.stop - s.start for s in part)), array.dtype)
-    rows = rows_at_once(array, DECODED_BYTES)
+    rows = count_rows_at_once(array, DECODED_BYTES)
     for start in range(0, n, rows):
         out[start : start + rows] = array[(slice(start, min(start + rows, n)), *part)]
     return out
 
 
-def _sums(x: Floats) -> Floats:
+def _sum_units(x: Floats) -> Floats:
     with np.errstate(invalid="ignore", over="ignore"):  # the caller looks for NaN and infinity in the sums
         return np.asarray(x @ np.ones(x.shape[1]))

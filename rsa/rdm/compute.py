@@ -57,7 +57,7 @@ def compute_rdms(
         voxel, roi) gives one RDM, or one per ROI. An array gives one RDM and needs its labels in `descriptors`.
         Features on disk (zarr, memmap) are read in blocks and may be larger than memory.
     dissimilarity : {"correlation", "euclidean", "crossnobis", "mahalanobis", "cosine", "poisson", "poisson_cv"}
-        See `brainmap.rsa.rdm.dissimilarity.dissimilarities`; euclidean ones are squared and divided by n_units.
+        See `brainmap.rsa.rdm.dissimilarity.compute_dissimilarities`; euclidean ones are squared and divided by n_units.
     items : {"stimulus", "condition"}
         The rows of the RDM. With "condition", the tokens of a condition are averaged within each run *before* the RDM
         is computed. The items of some feature sets (maximizing patterns) are classes or units; "condition" then means
@@ -127,9 +127,9 @@ def compute_rdms(
     else:
         sets = [from_array(data, items=items, zscore=zscore, descriptors=given)]
     vectors, notes = [], _Notes()
-    noise = resolved(noise_precision, data, None if rois is None else [one.name for one in sets])
+    noise = resolve_noise(noise_precision, data, None if rois is None else [one.name for one in sets])
     for one in sets:
-        precision = _precision_for(one.name, noise)
+        precision = _select_precision(one.name, noise)
         found, notes.constants[one.name], notes.dropped[one.name] = one.vector(
             dissimilarity, zscore=zscore, precision=precision, prior=(prior_lambda, prior_weight)
         )
@@ -153,24 +153,25 @@ class _Notes:
         told = [f"{n} in {name}" for name, n in self.dropped.items() if n]
         if told:
             warnings.warn(
-                f"compute_rdms: constant units dropped before z-scoring: {_some(told)}",
+                f"compute_rdms: constant units dropped before z-scoring: {_join_notes(told)}",
                 BrainmapWarning,
                 stacklevel=3,
             )
         told = [f"{len(labels)} in {name} ({some(labels, 4)})" for name, labels in self.constants.items() if labels]
         if told:
             warnings.warn(
-                f"compute_rdms: {dissimilarity} of a constant pattern is not defined, its pairs are NaN: {_some(told)}",
+                f"compute_rdms: {dissimilarity} is undefined for constant patterns, whose pairs are NaN: "
+                f"{_join_notes(told)}",
                 BrainmapWarning,
                 stacklevel=3,
             )
 
 
-def _some(told: Sequence[str]) -> str:
+def _join_notes(told: Sequence[str]) -> str:
     return "; ".join([*told[:8], *([f"and {len(told) - 8} RDMs more"] if len(told) > 8 else [])])
 
 
-def resolved(
+def resolve_noise(
     given: Precision | None, data: Any, rois: Sequence[str] | str | None
 ) -> NDArray[np.floating] | RunNoise | Mapping[str, NDArray[np.floating] | RunNoise] | None:
     """Return the noise precisions as given, or estimate them from the runs, for each named region or for all voxels.
@@ -196,7 +197,7 @@ def resolved(
     return {name: noise_precision(select_roi(data, name)) for name in names}
 
 
-def _precision_for(
+def _select_precision(
     name: str, given: NDArray[np.floating] | RunNoise | Mapping[str, NDArray[np.floating] | RunNoise] | None
 ) -> NDArray[np.floating] | RunNoise | None:
     if isinstance(given, Mapping):

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.rsa.rdm.one_pass import CONSTANT, Blocks, log_rates, within
-from brainmap.rsa.rdm.run_pairs import paired_distances, weighted_distances
+from brainmap.rsa.rdm.one_pass import CONSTANT, Blocks, compute_in_one_pass, compute_log_rates
+from brainmap.rsa.rdm.run_pairs import compute_paired_distances, compute_weighted_distances
 from brainmap.types import Dissimilarity, Floats
 
 DISSIMILARITIES: tuple[Dissimilarity, ...] = get_args(Dissimilarity)
@@ -28,7 +28,7 @@ PRIOR = (1.0, 0.1)
 """Lambda and weight of the prior of poisson rates, as in rsatoolbox."""
 
 
-def dissimilarities(
+def compute_dissimilarities(
     patterns: NDArray[np.floating],
     *,
     dissimilarity: Dissimilarity = "correlation",
@@ -89,7 +89,7 @@ def dissimilarities(
 
     Examples
     --------
-    >>> dissimilarities(np.array([[0.0, 1, 2], [2.0, 1, 0], [0.0, 2, 4]])).round(6)
+    >>> compute_dissimilarities(np.array([[0.0, 1, 2], [2.0, 1, 0], [0.0, 2, 4]])).round(6)
     array([2., 0., 2.])
     """
     x = np.asarray(patterns, dtype=np.float64)
@@ -100,11 +100,11 @@ def dissimilarities(
         )
     prior = (prior_lambda, prior_weight)
     if x.ndim == 3:
-        return between_runs(x, dissimilarity, precision=precision, prior=prior)[0]
-    return within_one([(x, x.sum(axis=1))], dissimilarity, precision=precision, prior=prior)[0]
+        return compute_between_runs(x, dissimilarity, precision=precision, prior=prior)[0]
+    return compute_within([(x, x.sum(axis=1))], dissimilarity, precision=precision, prior=prior)[0]
 
 
-def within_one(
+def compute_within(
     blocks: Blocks, dissimilarity: Dissimilarity, *, precision: NDArray[np.floating] | None, prior: tuple[float, float]
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Compute the condensed dissimilarities of one set of patterns in blocks of units, and flag constant patterns.
@@ -115,7 +115,7 @@ def within_one(
     Raises
     ------
     InputError
-        The same cases as in `dissimilarities`.
+        The same cases as in `compute_dissimilarities`.
     """
     one_of(dissimilarity, DISSIMILARITIES, "dissimilarity")
     if dissimilarity in CROSS_VALIDATED:
@@ -125,14 +125,14 @@ def within_one(
             f"(AFNI: -stim_times_IM, or a fit per run), or choose {simpler}"
         )
     if precision is None and dissimilarity != "mahalanobis":
-        return within(blocks, dissimilarity, prior=prior)
+        return compute_in_one_pass(blocks, dissimilarity, prior=prior)
     x = np.concatenate([block for block, _ in blocks], axis=1)
-    metric = _checked_precision(precision, dissimilarity, x)
+    metric = _check_precision(precision, dissimilarity, x)
     kernel = (x if metric is None else x @ metric) @ x.T
-    return _distances(kernel, x.shape[1]), np.zeros(len(x), bool)
+    return _convert_kernel(kernel, x.shape[1]), np.zeros(len(x), bool)
 
 
-def between_runs(
+def compute_between_runs(
     x: Floats,
     dissimilarity: Dissimilarity,
     *,
@@ -149,38 +149,38 @@ def between_runs(
     Raises
     ------
     InputError
-        The same cases as in `dissimilarities`.
+        The same cases as in `compute_dissimilarities`.
     """
     one_of(dissimilarity, DISSIMILARITIES, "dissimilarity")
     if weights is not None:
         weighted = np.stack([run @ own if own.ndim == 2 else run * own for run, own in zip(x, weights, strict=True)])
-        return paired_distances(weighted, x, symmetric=False) / x.shape[-1], np.zeros(x.shape[1], bool)
-    metric = _checked_precision(precision, dissimilarity, x)
+        return compute_paired_distances(weighted, x, symmetric=False) / x.shape[-1], np.zeros(x.shape[1], bool)
+    metric = _check_precision(precision, dissimilarity, x)
     undirected: NDArray[np.bool_] = np.zeros(x.shape[1], bool)
     if dissimilarity in ("correlation", "cosine"):
-        unit = unit_length(x, center=dissimilarity == "correlation")
+        unit = scale_to_unit_length(x, center=dissimilarity == "correlation")
         undirected = np.any(np.isnan(unit[..., 0]) & ~np.isnan(x[..., 0]), axis=0)
-        return paired_distances(unit) / 2.0, undirected
+        return compute_paired_distances(unit) / 2.0, undirected
     if dissimilarity in ("poisson", "poisson_cv"):
-        rates, logs = log_rates(x, prior)
-        found = paired_distances(rates, logs, symmetric=False)
+        rates, logs = compute_log_rates(x, prior)
+        found = compute_paired_distances(rates, logs, symmetric=False)
     elif metric is None:
-        found = paired_distances(x)
+        found = compute_paired_distances(x)
     elif metric.ndim == 2:
-        found = paired_distances(x @ metric, x)
+        found = compute_paired_distances(x @ metric, x)
     else:
-        covariance = _inverse(metric)
-        found = weighted_distances(x, lambda m, n: _inverse((covariance[m] + covariance[n]) / 2.0))
+        covariance = _invert_symmetric(metric)
+        found = compute_weighted_distances(x, lambda m, n: _invert_symmetric((covariance[m] + covariance[n]) / 2.0))
     return found / x.shape[-1], undirected
 
 
-def _distances(kernel: Floats, scale: float) -> Floats:
+def _convert_kernel(kernel: Floats, scale: float) -> Floats:
     i, j = np.triu_indices(len(kernel), 1)
     own = np.diagonal(kernel)
     return np.asarray((own[i] + own[j] - kernel[i, j] - kernel[j, i]) / scale)
 
 
-def _inverse(matrix: Floats) -> Floats:
+def _invert_symmetric(matrix: Floats) -> Floats:
     """Invert one or several symmetric matrices; refuse those that are singular up to rounding."""
     try:
         inverse = np.linalg.inv(matrix)
@@ -196,12 +196,12 @@ def _inverse(matrix: Floats) -> Floats:
     return np.asarray(inverse)
 
 
-def unit_length(x: NDArray[np.floating], *, center: bool) -> Floats:
+def scale_to_unit_length(x: NDArray[np.floating], *, center: bool) -> Floats:
     """Scale patterns to unit length, after centering if `center`; constant (or zero) patterns become NaN.
 
     Examples
     --------
-    >>> unit_length(np.array([[3.0, 3.0], [1.0, 3.0]]), center=True).round(3)
+    >>> scale_to_unit_length(np.array([[3.0, 3.0], [1.0, 3.0]]), center=True).round(3)
     array([[   nan,    nan],
            [-0.707,  0.707]])
     """
@@ -215,9 +215,7 @@ def unit_length(x: NDArray[np.floating], *, center: bool) -> Floats:
     return x / np.where(usable, length, np.nan)[..., None]
 
 
-def _checked_precision(
-    precision: NDArray[np.floating] | None, dissimilarity: Dissimilarity, x: Floats
-) -> Floats | None:
+def _check_precision(precision: NDArray[np.floating] | None, dissimilarity: Dissimilarity, x: Floats) -> Floats | None:
     if precision is None:
         if dissimilarity == "mahalanobis":
             raise InputError("mahalanobis: found no noise precision; give one, or choose 'euclidean'")

@@ -43,7 +43,7 @@ def save_rdms(rdms: RDMs, path: str | Path) -> Path:
     with atomic(path) as beside:
         with h5py.File(beside, "w", userblock_size=_BLOCK) as file:
             file.attrs["rsatoolbox_version"] = importlib.metadata.version("rsatoolbox")
-            _write(file, rdms.to_dict())
+            _write_group(file, rdms.to_dict())
         with beside.open("r+b") as raw:
             raw.seek(_BLOCK)
             digest = hashlib.file_digest(raw, "sha256").hexdigest()
@@ -73,11 +73,11 @@ def load_rdms(path: str | Path) -> RDMs:
         with h5py.File(path, "r") as file:
             found = read_group(file, path.stat().st_size)
     except Refused as error:
-        _refuse(path, str(error))
+        _refuse_rdms(path, str(error))
     except OSError as error:
         raise InputError(f"RDMs: {path} is no HDF5 file, or is cut short; make it again") from error
     except FAILURES as error:
-        _refuse(path, f"{type(error).__name__}: {error}")
+        _refuse_rdms(path, f"{type(error).__name__}: {error}")
     if "dissimilarities" not in found:
         raise InputError(f"RDMs: {path} holds {some(sorted(found))}, wanted 'dissimilarities'")
     vectors = np.asarray(found["dissimilarities"])
@@ -91,11 +91,11 @@ def load_rdms(path: str | Path) -> RDMs:
             }
         )
     except (AttributeError, ValueError, TypeError, AssertionError, IndexError) as error:
-        _refuse(path, str(error))
+        _refuse_rdms(path, str(error))
     return rdms
 
 
-def _refuse(path: Path, why: str) -> NoReturn:
+def _refuse_rdms(path: Path, why: str) -> NoReturn:
     raise InputError(f"RDMs: {path} holds no RDMs that can be trusted: {' '.join(why.split())}; make it again")
 
 
@@ -112,13 +112,15 @@ def _check_bytes(path: Path) -> None:
         raw.seek(_BLOCK)
         said = _MARK + hashlib.file_digest(raw, "sha256").hexdigest().encode() + b"\n"
     if block != said.ljust(_BLOCK, b"\0"):
-        _refuse(path, "its bytes changed since it was written")
+        _refuse_rdms(path, "its bytes changed since it was written")
 
 
 def _check_shape(path: Path, vectors: Any, descriptors: Mapping[str, Any]) -> None:
     """Refuse data that cannot be RDMs: a wrong type, an impossible number of pairs, or descriptors of wrong length."""
     if vectors.dtype.kind not in "fiu" or vectors.ndim not in (1, 2, 3) or not vectors.size:
-        _refuse(path, f"dissimilarities are {vectors.dtype} of shape {vectors.shape}, wanted numbers (n_rdms, n_pairs)")
+        _refuse_rdms(
+            path, f"dissimilarities are {vectors.dtype} of shape {vectors.shape}, wanted numbers (n_rdms, n_pairs)"
+        )
     if vectors.ndim == 3:
         n_rdms, n_items = vectors.shape[:2]
         square = vectors.shape[2] == n_items
@@ -127,24 +129,24 @@ def _check_shape(path: Path, vectors: Any, descriptors: Mapping[str, Any]) -> No
         n_items = (1 + round((1 + 8 * n_pairs) ** 0.5)) // 2
         square = n_items * (n_items - 1) // 2 == n_pairs
     if not square:
-        _refuse(path, f"dissimilarities of shape {vectors.shape} are not those of all pairs of some items")
+        _refuse_rdms(path, f"dissimilarities of shape {vectors.shape} are not those of all pairs of some items")
     if np.isinf(vectors).any():
-        _refuse(path, "dissimilarities are infinite")
+        _refuse_rdms(path, "dissimilarities are infinite")
     for kind, count in zip(_LISTS, (None, n_rdms, n_items), strict=True):
         if not isinstance(descriptors[kind], Mapping):
-            _refuse(path, f"{kind} is no group")
+            _refuse_rdms(path, f"{kind} is no group")
         for name, values in descriptors[kind].items():
             length = len(values) if isinstance(values, np.ndarray) and values.ndim else 1
             if count is not None and length != count:
-                _refuse(path, f"{kind} {name!r} has {length} values, wanted {count}")
+                _refuse_rdms(path, f"{kind} {name!r} has {length} values, wanted {count}")
 
 
-def _write(group: Any, entries: Mapping[str, Any]) -> None:
+def _write_group(group: Any, entries: Mapping[str, Any]) -> None:
     import h5py
 
     for key, value in entries.items():
         if isinstance(value, Mapping):
-            _write(group.create_group(key), value)
+            _write_group(group.create_group(key), value)
         elif isinstance(value, str):
             group.attrs[key] = str(value)
         elif value is None:

@@ -53,15 +53,15 @@ def read_group(group: Any, size: int) -> dict[str, Any]:
         A link is soft or external, a group contains itself, data lie in other files, data claim more bytes than the
         file can hold, or data have a type that descriptors never have.
     """
-    return _read(group, size, set(), 0)
+    return _read_members(group, size, set(), 0)
 
 
-def _read(group: Any, size: int, seen: set[int], depth: int) -> dict[str, Any]:
+def _read_members(group: Any, size: int, seen: set[int], depth: int) -> dict[str, Any]:
     import h5py
 
     if depth > _DEEPEST:
         raise Refused(f"groups lie deeper than {_DEEPEST} in each other")
-    found: dict[str, Any] = {key: _attribute(group, key) for key in group.attrs}
+    found: dict[str, Any] = {key: _read_attribute(group, key) for key in group.attrs}
     for key in group:
         if type(group.get(key, getlink=True)) is not h5py.HardLink:
             raise Refused(f"{key!r} is a link to somewhere else")
@@ -71,22 +71,22 @@ def _read(group: Any, size: int, seen: set[int], depth: int) -> dict[str, Any]:
             raise Refused(f"{key!r} is there twice, or holds itself")
         seen.add(address)
         if isinstance(value, h5py.Group):
-            found[key] = _read(value, size, seen, depth + 1)
+            found[key] = _read_members(value, size, seen, depth + 1)
         elif not isinstance(value, h5py.Dataset):
             raise Refused(f"{key!r} is neither data nor a group")
         elif value.shape is not None:
-            found[key] = _values(value, key, size)
+            found[key] = _read_values(value, key, size)
     return found
 
 
-def _attribute(group: Any, key: str) -> Any:
+def _read_attribute(group: Any, key: str) -> Any:
     kind = group.attrs.get_id(key)
     if kind.dtype.kind not in "fiubSUO" or kind.get_storage_size() > 1 << 20:
         raise Refused(f"attribute {key!r} is of {kind.dtype}")
     return group.attrs[key]
 
 
-def _values(dataset: Any, key: str, size: int) -> NDArray[Any]:
+def _read_values(dataset: Any, key: str, size: int) -> NDArray[Any]:
     """Read the values of a dataset and decode text, after checking that the claimed size fits the file."""
     import h5py
 
@@ -112,5 +112,5 @@ def _values(dataset: Any, key: str, size: int) -> NDArray[Any]:
         array = np.char.decode(array, "utf-8")
     if ABSENT in dataset.attrs:
         array = array.astype(object)
-        array[_attribute(dataset, ABSENT)] = None
+        array[_read_attribute(dataset, ABSENT)] = None
     return np.asarray(array) if isinstance(array, np.ndarray) else array

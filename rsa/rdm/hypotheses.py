@@ -12,8 +12,8 @@ import pandas as pd
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.alignment import LABEL_OF
-from brainmap.rsa.rdm.dissimilarity import dissimilarities
-from brainmap.rsa.rdm.phonemes import PRONUNCIATIONS, phoneme_features
+from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
+from brainmap.rsa.rdm.phonemes import PRONUNCIATIONS, list_phoneme_features
 from brainmap.tables import read_table
 from brainmap.types import Dissimilarity, Floats, Level, TableLayout
 
@@ -72,7 +72,7 @@ def category_rdm(
         )
     _, code = np.unique(list(of.values()), return_inverse=True)
     i, j = np.triu_indices(len(of), 1)
-    return _rdms([(code[i] != code[j]).astype(float)], list(of), [name], level, "category")
+    return _build_rdms([(code[i] != code[j]).astype(float)], list(of), [name], level, "category")
 
 
 def phonetic_rdm(
@@ -137,9 +137,9 @@ def phonetic_rdm(
     if len(labels) != len(words):
         raise InputError(f"phonetic_rdm: found {len(labels)} items for {len(words)} words, wanted one each")
     word_of = dict(zip(labels, (str(word).lower() for word in words), strict=True))
-    patterns = np.stack([phoneme_features(known[word], word).mean(axis=0) for word in word_of.values()])
-    vector = _distances(patterns, dissimilarity, name)
-    return _rdms([vector], list(word_of), [name], "condition" if items is None else "stimulus", dissimilarity)
+    patterns = np.stack([list_phoneme_features(known[word], word).mean(axis=0) for word in word_of.values()])
+    vector = _compute_model(patterns, dissimilarity, name)
+    return _build_rdms([vector], list(word_of), [name], "condition" if items is None else "stimulus", dissimilarity)
 
 
 def read_model_rdms(
@@ -206,23 +206,23 @@ def read_model_rdms(
             raise InputError(
                 f"{what}: found columns {some(columns)}, wanted '{first}_1', '{first}_2' and then dissimilarities"
             )
-        items, vectors = _from_pairs(read, what)
-        return _rdms(vectors, items, columns[2:], levels[0], "table")  # type: ignore[arg-type]
+        items, vectors = _parse_pairs(read, what)
+        return _build_rdms(vectors, items, columns[2:], levels[0], "table")  # type: ignore[arg-type]
     if len(set(labels)) < len(labels):
         twice = sorted({label for label in labels if labels.count(label) > 1})
         raise InputError(f"{what}: {first} {some(twice)} in more than one row; make labels unique")
-    values = _numbers(read.iloc[:, 1:], what)
+    values = _convert_cells(read.iloc[:, 1:], what)
     if layout == "square":
-        vector, kind = _from_square(values, labels, columns[1:], what), "table"
+        vector, kind = _parse_square(values, labels, columns[1:], what), "table"
     else:
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
             raise InputError(f"{what}: {labels[row]!r} lacks a feature; fill it in, or leave the column out")
-        vector, kind = _distances(values, dissimilarity, name), dissimilarity
-    return _rdms([vector], labels, [name], levels[0], kind)  # type: ignore[arg-type]
+        vector, kind = _compute_model(values, dissimilarity, name), dissimilarity
+    return _build_rdms([vector], labels, [name], levels[0], kind)  # type: ignore[arg-type]
 
 
-def _from_pairs(read: pd.DataFrame, what: str) -> tuple[list[str], list[Floats]]:
+def _parse_pairs(read: pd.DataFrame, what: str) -> tuple[list[str], list[Floats]]:
     left, right = (read.iloc[:, k].astype(str).tolist() for k in (0, 1))
     items = list(dict.fromkeys([label for both in zip(left, right, strict=True) for label in both]))
     place = {label: k for k, label in enumerate(items)}
@@ -237,7 +237,7 @@ def _from_pairs(read: pd.DataFrame, what: str) -> tuple[list[str], list[Floats]]
         if wrong.any():
             k = int(np.flatnonzero(wrong)[0])
             raise InputError(f"{what}: the pair {items[a[k]]!r}, {items[b[k]]!r} is {told}; wanted each pair once")
-    values = _numbers(read.iloc[:, 2:], what)
+    values = _convert_cells(read.iloc[:, 2:], what)
     vectors = []
     for column in values.T:
         matrix = np.zeros(seen.shape)
@@ -246,7 +246,7 @@ def _from_pairs(read: pd.DataFrame, what: str) -> tuple[list[str], list[Floats]]
     return items, vectors
 
 
-def _from_square(values: Floats, rows: list[str], columns: list[str], what: str) -> Floats:
+def _parse_square(values: Floats, rows: list[str], columns: list[str], what: str) -> Floats:
     if sorted(rows) != sorted(columns):
         told = sorted(set(rows) ^ set(columns)) or "repeated columns"
         raise InputError(f"{what}: rows and columns differ in {some(told)}, wanted the same labels")
@@ -265,7 +265,7 @@ def _from_square(values: Floats, rows: list[str], columns: list[str], what: str)
     return np.asarray(matrix[np.triu_indices(len(rows), 1)])
 
 
-def _numbers(cells: pd.DataFrame, what: str) -> Floats:
+def _convert_cells(cells: pd.DataFrame, what: str) -> Floats:
     """Convert cells to numbers; empty cells and n/a become NaN."""
     said = cells.astype(str).replace({"": "nan", "n/a": "nan", "NaN": "nan"})
     values = said.apply(pd.to_numeric, errors="coerce")
@@ -281,15 +281,15 @@ def _numbers(cells: pd.DataFrame, what: str) -> Floats:
     return found
 
 
-def _distances(patterns: Floats, dissimilarity: Dissimilarity, name: str) -> Floats:
+def _compute_model(patterns: Floats, dissimilarity: Dissimilarity, name: str) -> Floats:
     one_of(dissimilarity, ("euclidean", "correlation", "cosine"), "dissimilarity")
-    vector = dissimilarities(patterns, dissimilarity=dissimilarity)
+    vector = compute_dissimilarities(patterns, dissimilarity=dissimilarity)
     if np.isnan(vector).any():
         raise InputError(f"model {name!r}: {dissimilarity} of constant features is not defined; choose 'euclidean'")
     return vector
 
 
-def _rdms(vectors: Sequence[Floats], items: list[str], names: list[str], level: Level, measure: str) -> RDMs:
+def _build_rdms(vectors: Sequence[Floats], items: list[str], names: list[str], level: Level, measure: str) -> RDMs:
     from rsatoolbox.rdm.rdms import RDMs
 
     if len(items) < 3:

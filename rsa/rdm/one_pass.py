@@ -22,7 +22,9 @@ CONSTANT = 1e-13
 _MOST_CANCELLED = 0.99  # share of a pattern's power that lies in its mean, above which products lose two digits
 
 
-def within(blocks: Blocks, dissimilarity: str, *, prior: tuple[float, float]) -> tuple[Floats, NDArray[np.bool_]]:
+def compute_in_one_pass(
+    blocks: Blocks, dissimilarity: str, *, prior: tuple[float, float]
+) -> tuple[Floats, NDArray[np.bool_]]:
     """Compute the condensed dissimilarities of one set of patterns, and flag those that are constant (cosine: zero).
 
     Parameters
@@ -46,7 +48,7 @@ def within(blocks: Blocks, dissimilarity: str, *, prior: tuple[float, float]) ->
     return products.distances()
 
 
-def log_rates(x: Floats, prior: tuple[float, float]) -> tuple[Floats, Floats]:
+def compute_log_rates(x: Floats, prior: tuple[float, float]) -> tuple[Floats, Floats]:
     """Compute Poisson rates `(x + lambda * weight) / (1 + weight)` and their logarithms; NaN stays NaN.
 
     Raises
@@ -97,11 +99,11 @@ class _Products:
         elif self.dissimilarity == "cosine":
             self.total += x @ x.T
         elif self.dissimilarity == "euclidean":
-            x = _free_of_shared(x, absent)
+            x = _subtract_one_pattern(x, absent)
             self.total += x @ x.T
         else:
-            rates, logs = (np.where(absent[:, None], 0.0, y) for y in log_rates(given, self.prior))
-            self.total += _free_of_shared(rates, absent) @ _free_of_shared(logs, absent).T
+            rates, logs = (np.where(absent[:, None], 0.0, y) for y in compute_log_rates(given, self.prior))
+            self.total += _subtract_one_pattern(rates, absent) @ _subtract_one_pattern(logs, absent).T
 
     def _centered(self, x: Floats, mean: Floats) -> Floats:
         """Compute the products of patterns minus their means over this block, and keep the means.
@@ -152,7 +154,7 @@ class _Products:
         return np.sqrt(np.where(undirected, np.nan, power)), undirected
 
 
-def _free_of_shared(x: Floats, absent: NDArray[np.bool_]) -> Floats:
+def _subtract_one_pattern(x: Floats, absent: NDArray[np.bool_]) -> Floats:
     """Subtract one of the patterns from all if they share a large common pattern.
 
     Differences do not change, and their products keep more digits. Patterns without a large common part are returned

@@ -79,7 +79,7 @@ _MONOPHTHONGS = {
 _DIPHTHONGS = {"EY": ("EH", "IY"), "AY": ("AA", "IH"), "OY": ("AO", "IH"), "AW": ("AA", "UH"), "OW": ("AO", "UH")}
 
 
-def phoneme_features(phonemes: str, word: str) -> Floats:
+def list_phoneme_features(phonemes: str, word: str) -> Floats:
     """Return the features of each phoneme of a word, `(n_phonemes, n_features)`, in the order of `FEATURES`.
 
     Raises
@@ -89,7 +89,7 @@ def phoneme_features(phonemes: str, word: str) -> Floats:
 
     Examples
     --------
-    >>> found = phoneme_features("K AE1 T", "cat")
+    >>> found = list_phoneme_features("K AE1 T", "cat")
     >>> [name for name, has in zip(FEATURES, found[1], strict=True) if has]
     ['syllabic', 'voiced', 'low', 'front']
     """
@@ -103,12 +103,12 @@ def phoneme_features(phonemes: str, word: str) -> Floats:
                 f"phonetic_rdm: {word!r} has a phoneme {phoneme!r} that the ARPAbet lacks"
                 f"{nearest(phoneme, known)}; write it as 'K AE T'"
             )
-    return np.stack([_features(phoneme) for phoneme in said])
+    return np.stack([_encode_phoneme(phoneme) for phoneme in said])
 
 
-def _features(phoneme: str) -> Floats:
+def _encode_phoneme(phoneme: str) -> Floats:
     if phoneme in _DIPHTHONGS:
         first, second = _DIPHTHONGS[phoneme]
-        return np.asarray((_features(first) + _features(second)) / 2.0)
+        return np.asarray((_encode_phoneme(first) + _encode_phoneme(second)) / 2.0)
     words = _CONSONANTS.get(phoneme) or f"syllabic voiced {_MONOPHTHONGS[phoneme]}"
     return np.array([float(feature in words.split()) for feature in FEATURES])

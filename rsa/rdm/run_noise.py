@@ -54,7 +54,7 @@ class RunNoise:
     @property
     def runs(self) -> tuple[str, ...]:
         """Return the sorted names of the runs that have patterns."""
-        return tuple(np.unique(runs_of(self.dataset)[present(self.dataset)]).tolist())
+        return tuple(np.unique(runs_of(self.dataset)[find_present(self.dataset)]).tolist())
 
     @property
     def n_units(self) -> int:
@@ -100,7 +100,7 @@ class RunNoise:
         """
         self.check_runs()
         for one in self.runs:
-            varying(self._variances[one] ** 0.5, self.dataset.measurements, f"the runs but {one}")
+            check_varying(self._variances[one] ** 0.5, self.dataset.measurements, f"the runs but {one}")
         return self
 
     def check_runs(self) -> list[str]:
@@ -111,7 +111,7 @@ class RunNoise:
         InputError
             The same cases as in `check`, except for voxels that do not vary.
         """
-        labels, there = repeated(self.dataset)
+        labels, there = find_repeated(self.dataset)
         if len(self.runs) < FEWEST_RUNS:
             raise InputError(
                 f"noise from runs: found {len(self.runs)} runs, wanted {FEWEST_RUNS} or more, as what weights a run "
@@ -120,7 +120,7 @@ class RunNoise:
             )
         run = runs_of(self.dataset)
         for one in self.runs:
-            freedom = _freedom(self.dataset, labels, there & (run != one))
+            freedom = _count_freedom(self.dataset, labels, there & (run != one))
             if freedom < 1:
                 raise InputError(
                     f"noise from runs: without run {one} the patterns leave {freedom} degrees of freedom, wanted 1 or "
@@ -132,8 +132,8 @@ class RunNoise:
     def _estimated(self, without: str | None) -> Floats:
         if self.method == "diag" and without is not None:
             return np.asarray(1.0 / self._variances[without])
-        residuals, freedom = run_residuals(self.dataset, without=without)
-        return estimated(residuals, freedom, self.method)
+        residuals, freedom = compute_run_residuals(self.dataset, without=without)
+        return estimate_precision(residuals, freedom, self.method)
 
     @cached_property
     def _variances(self) -> dict[str, Floats]:
@@ -142,8 +142,8 @@ class RunNoise:
         If k of the n patterns of an item, with deviations e from its mean, are left out, its sum of squares decreases
         by sum(e^2) + (sum e)^2 / (n - k).
         """
-        labels, there = repeated(self.dataset)
-        residuals, _ = run_residuals(self.dataset)
+        labels, there = find_repeated(self.dataset)
+        residuals, _ = compute_run_residuals(self.dataset)
         total = (residuals**2).sum(axis=0)
         run, names = runs_of(self.dataset), labels[there]
         found = {}
@@ -155,7 +155,7 @@ class RunNoise:
                 rest = np.count_nonzero(names[~out] == label)
                 if rest:
                     squares -= gone[names[out] == label].sum(axis=0) ** 2 / rest
-            freedom = _freedom(self.dataset, labels, there & (run != one))
+            freedom = _count_freedom(self.dataset, labels, there & (run != one))
             found[one] = squares / freedom if freedom > 0 else np.full(self.n_units, np.nan)
         return found
 
@@ -167,7 +167,7 @@ class RunNoise:
         )
 
 
-def run_residuals(dataset: Dataset, *, without: str | None = None) -> tuple[Floats, int]:
+def compute_run_residuals(dataset: Dataset, *, without: str | None = None) -> tuple[Floats, int]:
     """Compute the deviation of each pattern from its item's mean over runs, and the degrees of freedom.
 
     The deviations are `(n_patterns, n_voxels)`. Items are stimuli where stimuli occur in two runs or more, else
@@ -178,30 +178,30 @@ def run_residuals(dataset: Dataset, *, without: str | None = None) -> tuple[Floa
     InputError
         No item occurs in two runs.
     """
-    labels, there = repeated(dataset)
+    labels, there = find_repeated(dataset)
     if without is not None:
         there = there & (runs_of(dataset) != without)
     names, item = np.unique(labels[there], return_inverse=True)
     x = dataset.measurements[there].astype(float)
     for k in range(len(names)):
         x[item == k] -= x[item == k].mean(axis=0)
-    return x, _freedom(dataset, labels, there)
+    return x, _count_freedom(dataset, labels, there)
 
 
-def deviations_from_runs(dataset: Dataset, *, without: str | None = None) -> tuple[NDArray[np.intp], Floats, int]:
-    """Return what is needed to compute the residuals of `run_residuals` for some voxels later.
+def prepare_deviations(dataset: Dataset, *, without: str | None = None) -> tuple[NDArray[np.intp], Floats, int]:
+    """Return what is needed to compute the residuals of `compute_run_residuals` for some voxels later.
 
     The values are the indices of the patterns that are used, the matrix `(n_patterns, n_patterns)` that subtracts the
     means of their items, and the degrees of freedom.
     """
-    labels, there = repeated(dataset)
+    labels, there = find_repeated(dataset)
     if without is not None:
         there = there & (runs_of(dataset) != without)
     same = labels[there][:, None] == labels[there]
-    return np.flatnonzero(there), np.eye(len(same)) - same / same.sum(axis=1), _freedom(dataset, labels, there)
+    return np.flatnonzero(there), np.eye(len(same)) - same / same.sum(axis=1), _count_freedom(dataset, labels, there)
 
 
-def repeated(dataset: Dataset) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
+def find_repeated(dataset: Dataset) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
     """Return the item of each pattern, and which patterns are not missing.
 
     Items are stimuli where these occur in two runs or more, else conditions.
@@ -211,11 +211,11 @@ def repeated(dataset: Dataset) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
     InputError
         No item occurs in two runs.
     """
-    run, there = runs_of(dataset), present(dataset)
+    run, there = runs_of(dataset), find_present(dataset)
     for key in ("stimulus_id", "condition"):
         if key not in dataset.obs_descriptors:
             continue
-        names = described(dataset, key)
+        names = read_descriptor(dataset, key)
         if len(set(zip(names[there], run[there], strict=True))) > len(set(names[there])):
             return names, there
     raise InputError(
@@ -224,17 +224,17 @@ def repeated(dataset: Dataset) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
     )
 
 
-def _freedom(dataset: Dataset, labels: NDArray[np.str_], there: NDArray[np.bool_]) -> int:
+def _count_freedom(dataset: Dataset, labels: NDArray[np.str_], there: NDArray[np.bool_]) -> int:
     """Count the degrees of freedom of deviations from item means, reduced where runs were demeaned.
 
     They are n_patterns - n_items, minus n_runs - 1 if the patterns were demeaned run by run.
     """
-    demeaned = {"demean-runs", "cocktail-blank", "zscore-runs"} & normalizations(dataset)
+    demeaned = {"demean-runs", "cocktail-blank", "zscore-runs"} & list_normalizations(dataset)
     n_runs = len(np.unique(runs_of(dataset)[there]))
     return int(there.sum()) - len(np.unique(labels[there])) - (n_runs - 1 if demeaned else 0)
 
 
-def estimated(residuals: Floats, dof: int, method: NoiseMethod) -> Floats:
+def estimate_precision(residuals: Floats, dof: int, method: NoiseMethod) -> Floats:
     """Estimate the inverse of the covariance of residuals, `(n_voxels, n_voxels)`.
 
     Raises
@@ -276,7 +276,7 @@ def check_freedom(method: NoiseMethod, dof: int, n_units: int) -> None:
         )
 
 
-def varying(sd: Floats, measurements: Floats, where: str) -> Floats:
+def check_varying(sd: Floats, measurements: Floats, where: str) -> Floats:
     """Check that no standard deviation is 0 up to rounding, and return them.
 
     Raises
@@ -293,17 +293,17 @@ def varying(sd: Floats, measurements: Floats, where: str) -> Floats:
     return sd
 
 
-def normalizations(dataset: Dataset) -> set[str]:
+def list_normalizations(dataset: Dataset) -> set[str]:
     """Return the steps that `normalize_patterns` has applied to the patterns."""
     return set(str(getattr(dataset, "descriptors", {}).get("normalization", "")).split("+")) - {""}
 
 
-def present(dataset: Dataset) -> NDArray[np.bool_]:
+def find_present(dataset: Dataset) -> NDArray[np.bool_]:
     """Return a mask of the patterns that are not missing."""
     return np.asarray(~np.isnan(dataset.measurements).all(axis=1))
 
 
-def described(dataset: Dataset, key: str) -> NDArray[np.str_]:
+def read_descriptor(dataset: Dataset, key: str) -> NDArray[np.str_]:
     """Return the labels of the patterns under the descriptor `key`.
 
     Raises
@@ -415,14 +415,14 @@ def noise_precision(
         if dof is not None:
             raise InputError(f"noise precision: dof={dof} is of residuals; runs count their own, so leave it out")
         return RunNoise(dataset, method).check()
-    residuals, natural = _glm_residuals(dataset, source)
+    residuals, natural = _select_residuals(dataset, source)
     freedom = natural if dof is None else dof
-    varying(residuals.std(axis=0), dataset.measurements, "the residuals")
+    check_varying(residuals.std(axis=0), dataset.measurements, "the residuals")
     check_freedom(method, freedom, dataset.n_channel)
-    return estimated(residuals, freedom, method)
+    return estimate_precision(residuals, freedom, method)
 
 
-def _glm_residuals(dataset: Dataset, source: Floats | Sequence[Floats]) -> tuple[Floats, int]:
+def _select_residuals(dataset: Dataset, source: Floats | Sequence[Floats]) -> tuple[Floats, int]:
     arrays = [source] if isinstance(source, np.ndarray) and source.ndim == 2 else list(source)
     chosen = []
     for array in arrays:

@@ -18,7 +18,7 @@ _CALL = 50_000  # overhead of a product of small matrices, in multiplications
 _PASS = 8  # cost of reading one number from memory, in multiplications of a matrix product
 
 
-def paired_distances(first: Floats, second: Floats | None = None, *, symmetric: bool = True) -> Floats:
+def compute_paired_distances(first: Floats, second: Floats | None = None, *, symmetric: bool = True) -> Floats:
     """Compute condensed distances as the mean of products of different runs.
 
     d_ij is the mean of (first_i - first_j)_m' (second_i - second_j)_l over the ordered pairs of different runs m, l
@@ -43,34 +43,34 @@ def paired_distances(first: Floats, second: Floats | None = None, *, symmetric: 
         sets, which = np.unique(there, axis=1, return_inverse=True)
         which = which.ravel()
         order = np.argsort(which, kind="stable")
-    by_pairs, by_sets = _costs(there, sets, which, first.shape[-1], sides=1 if symmetric else 2)
+    by_pairs, by_sets = _estimate_costs(there, sets, which, first.shape[-1], sides=1 if symmetric else 2)
     if by_sets <= by_pairs:
-        one = _free_of_shared(first, there, order)
-        other = one if second is None else _free_of_shared(second, there, order)
-        return _by_sets(one, other, sets, which, order, symmetric=symmetric)
-    one = _free_of_shared(first, there)
-    other = one if second is None else _free_of_shared(second, there)
+        one = _subtract_first_present(first, there, order)
+        other = one if second is None else _subtract_first_present(second, there, order)
+        return _average_by_sets(one, other, sets, which, order, symmetric=symmetric)
+    one = _subtract_first_present(first, there)
+    other = one if second is None else _subtract_first_present(second, there)
 
     def products(m: int, n: int, items: NDArray[np.intp]) -> Iterator[Floats]:
         yield one[m, items] @ other[n, items].T
         if not symmetric:
             yield one[n, items] @ other[m, items].T
 
-    return _mean_over_run_pairs(there, products)
+    return _average_over_run_pairs(there, products)
 
 
-def weighted_distances(x: Floats, metric: Callable[[int, int], Floats]) -> Floats:
-    """Compute `paired_distances` with separate weights `metric(m, l)` (n_units, n_units) per pair of runs m < l."""
+def compute_weighted_distances(x: Floats, metric: Callable[[int, int], Floats]) -> Floats:
+    """Compute paired distances with separate weights `metric(m, l)` (n_units, n_units) per pair of runs m < l."""
     there = ~np.isnan(x.sum(axis=-1))
-    free = _free_of_shared(x, there)
+    free = _subtract_first_present(x, there)
 
     def products(m: int, n: int, items: NDArray[np.intp]) -> Iterator[Floats]:
         yield free[m, items] @ metric(m, n) @ free[n, items].T
 
-    return _mean_over_run_pairs(there, products)
+    return _average_over_run_pairs(there, products)
 
 
-def _free_of_shared(x: Floats, there: NDArray[np.bool_], order: NDArray[np.intp] | None = None) -> Floats:
+def _subtract_first_present(x: Floats, there: NDArray[np.bool_], order: NDArray[np.intp] | None = None) -> Floats:
     """Subtract from each run's patterns the first one that is present, to keep the precision of their differences.
 
     Missing patterns become 0, and the items are reordered if `order` is given.
@@ -86,7 +86,7 @@ def _free_of_shared(x: Floats, there: NDArray[np.bool_], order: NDArray[np.intp]
     return np.asarray(free)
 
 
-def _costs(
+def _estimate_costs(
     there: NDArray[np.bool_], sets: NDArray[np.bool_], which: NDArray[np.intp], n_units: int, *, sides: int
 ) -> tuple[float, float]:
     """Estimate the cost of both algorithms (by pairs of runs, by sets of runs), in multiplications."""
@@ -102,7 +102,7 @@ def _costs(
     return by_pairs, by_sets
 
 
-def _mean_over_run_pairs(
+def _average_over_run_pairs(
     there: NDArray[np.bool_], products: Callable[[int, int, NDArray[np.intp]], Iterator[Floats]]
 ) -> Floats:
     """Average distances over pairs of runs, from the inner products of the items that both runs of a pair have."""
@@ -123,7 +123,7 @@ def _mean_over_run_pairs(
         return np.asarray(np.where(count > 0, total / np.maximum(count, 1.0), np.nan)[i, j])
 
 
-def _by_sets(
+def _average_by_sets(
     one: Floats,
     other: Floats,
     sets: NDArray[np.bool_],

@@ -13,9 +13,9 @@ from rsatoolbox.data.dataset import Dataset
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.alignment import LABEL_OF
-from brainmap.rsa.rdm.blocks import Blocks, numeric, zscored
-from brainmap.rsa.rdm.dissimilarity import WHITENED, between_runs, within_one
-from brainmap.rsa.rdm.run_noise import RunNoise, normalizations
+from brainmap.rsa.rdm.blocks import Blocks, check_numeric, zscore_units
+from brainmap.rsa.rdm.dissimilarity import WHITENED, compute_between_runs, compute_within
+from brainmap.rsa.rdm.run_noise import RunNoise, list_normalizations
 from brainmap.types import Dissimilarity, Floats, Level
 
 NO_ROI = ("", "nan", "None")
@@ -53,15 +53,17 @@ class Source:
         if isinstance(precision, RunNoise):
             precision, weights = self._weighted(precision, dissimilarity)
         if isinstance(x, Blocks):
-            found, undirected = within_one(x, dissimilarity, precision=precision, prior=prior)
+            found, undirected = compute_within(x, dissimilarity, precision=precision, prior=prior)
             dropped = x.dropped
         else:
             if zscore:
                 n_units = x.shape[-1]
-                x, dropped = zscored(x)
+                x, dropped = zscore_units(x)
                 if dropped == n_units:
                     raise InputError(f"compute_rdms: all {n_units} units of {self.name} are constant over items")
-            found, undirected = between_runs(x, dissimilarity, precision=precision, prior=prior, weights=weights)
+            found, undirected = compute_between_runs(
+                x, dissimilarity, precision=precision, prior=prior, weights=weights
+            )
         labels = next(iter(self.labels.values()))
         return found, [labels[k] for k in np.flatnonzero(undirected)], dropped
 
@@ -89,16 +91,18 @@ def from_features(
     groups = groups_of(data, items)
     return [
         Source(
-            patterns=Blocks(_rows(data[layer], data, layer), f"layer {layer}", average=groups.mean, zscore=zscore),
+            patterns=Blocks(
+                _check_rows(data[layer], data, layer), f"layer {layer}", average=groups.mean, zscore=zscore
+            ),
             labels=groups.labels,
             name=layer,
             rdm_descriptors={"layer": layer, **descriptors},
         )
-        for layer in chosen_layers(data, layers)
+        for layer in choose_layers(data, layers)
     ]
 
 
-def chosen_layers(data: Any, layers: Sequence[str] | str | None) -> list[str]:
+def choose_layers(data: Any, layers: Sequence[str] | str | None) -> list[str]:
     """Return the names of the requested layers.
 
     Raises
@@ -120,8 +124,8 @@ def groups_of(data: Any, items: Level) -> Groups:
     return Groups(items, [str(s) for s in data.items], [str(c) for c in data.conditions])
 
 
-def _rows(array: Any, data: Any, layer: str) -> Any:
-    array = numeric(array, f"layer {layer}")
+def _check_rows(array: Any, data: Any, layer: str) -> Any:
+    array = check_numeric(array, f"layer {layer}")
     if array.shape[0] != len(data.items):
         raise InputError(f"compute_rdms: layer {layer} has {array.shape[0]} rows for {len(data.items)} items")
     return array
@@ -138,7 +142,7 @@ def from_array(data: Any, *, items: Level, zscore: bool, descriptors: dict[str, 
     given = {key: [str(v) for v in descriptors.pop(key)] for key in LABEL_OF.values() if key in descriptors}
     if not given:
         raise InputError("compute_rdms: an array has no labels; give descriptors={'stimulus_id': [...]}")
-    x = numeric(data, "array")
+    x = check_numeric(data, "array")
     for key, labels in given.items():
         if len(labels) != x.shape[0]:
             raise InputError(f"compute_rdms: found {len(labels)} labels in {key!r} for {x.shape[0]} patterns")
@@ -167,7 +171,7 @@ def from_dataset(
         key: [str(v) for v in data.obs_descriptors[key]] for key in LABEL_OF.values() if key in data.obs_descriptors
     }
     groups = Groups(items, of_obs.get("stimulus_id"), of_obs.get("condition"), in_order=False)
-    x = np.asarray(numeric(data.measurements, "patterns"))
+    x = np.asarray(check_numeric(data.measurements, "patterns"))
     run = np.asarray(data.obs_descriptors.get("run", np.zeros(len(x))))
     which = np.unique(run)
     between = runs == "between" and len(which) > 1
@@ -181,7 +185,7 @@ def from_dataset(
         own = np.asarray(x[:, voxels], dtype=np.float64)  # convert the voxels of a region only, which are few
         patterns: Blocks | Floats
         if between:
-            patterns = np.stack([_of_run(own[run == r], what, groups, run == r) for r in which])
+            patterns = np.stack([_average_run(own[run == r], what, groups, run == r) for r in which])
         else:
             patterns = Blocks(own, what, average=groups.mean, zscore=zscore)
         return Source(
@@ -210,7 +214,7 @@ def refuse_own_noise(data: Any) -> None:
     InputError
         The patterns were normalized in this way.
     """
-    if "noise-runs" in normalizations(data):
+    if "noise-runs" in list_normalizations(data):
         raise InputError(
             "patterns normalized by 'noise-runs': found several runs, wanted patterns averaged over runs, as the noise "
             "of all runs biases products of different runs; leave 'noise-runs' out and take crossnobis with "
@@ -218,7 +222,7 @@ def refuse_own_noise(data: Any) -> None:
         )
 
 
-def _of_run(x: Floats, what: str, groups: Groups, chosen: NDArray[np.bool_]) -> Floats:
+def _average_run(x: Floats, what: str, groups: Groups, chosen: NDArray[np.bool_]) -> Floats:
     return Blocks(x, what, average=lambda block: groups.mean(block, chosen)).whole()
 
 

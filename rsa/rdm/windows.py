@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from brainmap.checks import some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
-from brainmap.rsa.rdm.blocks import DECODED_BYTES, Blocks, numeric, rows_at_once
-from brainmap.rsa.rdm.sources import Source, chosen_layers, groups_of
+from brainmap.rsa.rdm.blocks import DECODED_BYTES, Blocks, check_numeric, count_rows_at_once
+from brainmap.rsa.rdm.sources import Source, choose_layers, groups_of
 from brainmap.types import Floats, Level
 
 _SLACK = 1e-6  # s; tolerance for frames on the edge of a window
@@ -46,20 +46,20 @@ def from_windows(
             f"compute_rdms: over='time' takes features of layers that keep time, found "
             f"{type(data).__name__}; extract them with pooling='none'"
         )
-    times = _frame_times(data, chosen_layers(data, layers), named=layers not in (None, "all"))
-    length, step = _checked(*window)
-    centers = _centers(times, length, step)
+    times = _read_frame_times(data, choose_layers(data, layers), named=layers not in (None, "all"))
+    length, step = _check_windows(*window)
+    centers = _compute_centers(times, length, step)
     groups = groups_of(data, items)
     sources: list[Source] = []
     empty: dict[str, str] = {}
     still: dict[str, int] = {}
     with progress("windows of time", total=len(times)) as bar:
         for layer, when in times.items():
-            frames = [_frames(when, center, length) for center in centers]
+            frames = [_find_frames(when, center, length) for center in centers]
             used = [k for k, (start, stop) in enumerate(frames) if stop > start]
             if len(used) < len(centers):
-                empty[layer] = f"{len(centers) - len(used)} of {layer}" + _every(when)
-            means = _window_means(numeric(data[layer], f"layer {layer}"), [frames[k] for k in used])
+                empty[layer] = f"{len(centers) - len(used)} of {layer}" + _describe_stride(when)
+            means = _average_windows(check_numeric(data[layer], f"layer {layer}"), [frames[k] for k in used])
             for k, one in zip(used, means, strict=True):
                 if not (one != one[:1]).any():  # all items are equal, as in the silence that pads the sounds
                     still[layer] = still.get(layer, 0) + 1
@@ -81,7 +81,7 @@ def from_windows(
     return sources
 
 
-def _frame_times(data: Any, wanted: Sequence[str], *, named: bool) -> dict[str, Floats]:
+def _read_frame_times(data: Any, wanted: Sequence[str], *, named: bool) -> dict[str, Floats]:
     """Return the center of each frame [s] for the layers that have a time axis."""
     known = getattr(data, "frame_times", None)
     found = {layer: None if known is None else known(layer) for layer in wanted}
@@ -102,7 +102,7 @@ def _frame_times(data: Any, wanted: Sequence[str], *, named: bool) -> dict[str, 
     return times
 
 
-def _checked(length: float, step: float | None) -> tuple[float, float]:
+def _check_windows(length: float, step: float | None) -> tuple[float, float]:
     """Check the length and step of the windows and return them [s]."""
     step = length / 2 if step is None else step
     for what, value in (("window_ms", length), ("step_ms", step)):
@@ -111,9 +111,9 @@ def _checked(length: float, step: float | None) -> tuple[float, float]:
     return length / 1000, step / 1000
 
 
-def _centers(times: dict[str, Floats], length: float, step: float) -> Floats:
+def _compute_centers(times: dict[str, Floats], length: float, step: float) -> Floats:
     """Return the centers of the windows [s], from the onset of the sounds; the last window ends before they do."""
-    end = max(float(when[-1]) for when in times.values()) + min(_stride(when) for when in times.values()) / 2
+    end = max(float(when[-1]) for when in times.values()) + min(_measure_stride(when) for when in times.values()) / 2
     room = end - length
     if room < -_SLACK - 0.01 * length:
         raise InputError(
@@ -124,26 +124,26 @@ def _centers(times: dict[str, Floats], length: float, step: float) -> Floats:
     return np.asarray(length / 2 + step * np.arange(n))
 
 
-def _stride(when: Floats) -> float:
+def _measure_stride(when: Floats) -> float:
     return float(when[1] - when[0]) if len(when) > 1 else 0.0
 
 
-def _every(when: Floats) -> str:
-    return f" (a frame every {_stride(when) * 1000:.0f} ms)" if len(when) > 1 else " (one frame)"
+def _describe_stride(when: Floats) -> str:
+    return f" (a frame every {_measure_stride(when) * 1000:.0f} ms)" if len(when) > 1 else " (one frame)"
 
 
-def _frames(when: Floats, center: float, length: float) -> tuple[int, int]:
+def _find_frames(when: Floats, center: float, length: float) -> tuple[int, int]:
     """Return the first frame whose center lies in the window, and the first frame after the window."""
     start, stop = np.searchsorted(when, np.array([center - length / 2, center + length / 2]) - _SLACK)
     return int(start), int(stop)
 
 
-def _window_means(array: Any, frames: Sequence[tuple[int, int]]) -> list[NDArray[np.float64]]:
+def _average_windows(array: Any, frames: Sequence[tuple[int, int]]) -> list[NDArray[np.float64]]:
     """Average the frames of each window, `(n_items, n_units)`; items are read once, a few chunks at a time."""
     n = array.shape[0]
     n_units = int(np.prod(array.shape[1:-1]))
     means = [np.empty((n, n_units)) for _ in frames]
-    rows = rows_at_once(array, DECODED_BYTES)
+    rows = count_rows_at_once(array, DECODED_BYTES)
     for first in range(0, n, rows):
         part = np.asarray(array[first : first + rows])
         for mean, (start, stop) in zip(means, frames, strict=True):

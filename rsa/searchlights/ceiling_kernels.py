@@ -6,11 +6,11 @@ import numpy as np
 
 from brainmap.compiled import njit
 from brainmap.rsa.comparison.ranks import _REACH, _rank
-from brainmap.rsa.searchlights.kernels import CENTERED, PLAIN, WHITE, _scaled
+from brainmap.rsa.searchlights.kernels import CENTERED, PLAIN, WHITE, _scale_values
 
 
 @njit(nogil=True, cache=True)
-def _on_scale(values, ranked, norm, pairs, rows, keys, starts, padded, space, out):  # type: ignore[no-untyped-def]
+def _scale_rdm(values, ranked, norm, pairs, rows, keys, starts, padded, space, out):  # type: ignore[no-untyped-def]
     """Fill `out` with an RDM on the scale of the measure (ranks are centered), and return its length, 0 if constant."""
     n = values.size
     if ranked:
@@ -19,7 +19,7 @@ def _on_scale(values, ranked, norm, pairs, rows, keys, starts, padded, space, ou
             out[p] -= 0.5 * (n + 1)
         return np.sqrt(np.dot(out, out))
     out[:] = values
-    length = _scaled(out, norm, pairs, rows)
+    length = _scale_values(out, norm, pairs, rows)
     if norm < WHITE:  # only the length is known so far
         mean = out.mean() if norm == CENTERED else 0.0
         for p in range(n):
@@ -28,7 +28,7 @@ def _on_scale(values, ranked, norm, pairs, rows, keys, starts, padded, space, ou
 
 
 @njit(nogil=True, cache=True)
-def _product(one, other, norm, pairs, rows, more):  # type: ignore[no-untyped-def]
+def _multiply_rdms(one, other, norm, pairs, rows, more):  # type: ignore[no-untyped-def]
     """Compute the inner product of two RDMs, plain or under the inverse covariance of dissimilarities."""
     plain = np.dot(one, other)
     if norm < WHITE:
@@ -44,7 +44,7 @@ def _product(one, other, norm, pairs, rows, more):  # type: ignore[no-untyped-de
 
 
 @njit(nogil=True, cache=True)
-def ceilings(rdms, pairs, ranked, norm, lower, upper):  # type: ignore[no-untyped-def]
+def compute_ceilings(rdms, pairs, ranked, norm, lower, upper):  # type: ignore[no-untyped-def]
     """Compute the ceilings of every neighborhood with RDMs of at least two participants; others are not changed.
 
     Parameters
@@ -71,7 +71,7 @@ def ceilings(rdms, pairs, ranked, norm, lower, upper):  # type: ignore[no-untype
         for s in range(people):
             if np.isnan(rdms[s, here, 0]):
                 continue
-            lengths[m] = _on_scale(rdms[s, here], ranked, norm, pairs, rows, keys, starts, padded, space, own[m])
+            lengths[m] = _scale_rdm(rdms[s, here], ranked, norm, pairs, rows, keys, starts, padded, space, own[m])
             if not ranked and lengths[m] > 0.0:
                 for p in range(n):
                     own[m, p] /= lengths[m]
@@ -81,17 +81,17 @@ def ceilings(rdms, pairs, ranked, norm, lower, upper):  # type: ignore[no-untype
                 m += 1
         if m < 2:
             continue
-        best = _on_scale(total, ranked, norm, pairs, rows, keys, starts, padded, space, whole)
+        best = _scale_rdm(total, ranked, norm, pairs, rows, keys, starts, padded, space, whole)
         sums, counts = np.zeros(2), np.zeros(2)
         for s in range(m):
             for side in range(2):
                 if side == 0:
                     for p in range(n):
                         pooled[p] = total[p] - own[s, p]
-                    length = _on_scale(pooled, ranked, norm, pairs, rows, keys, starts, padded, space, scale)
-                    score = _product(scale, own[s], norm, pairs, rows, more)
+                    length = _scale_rdm(pooled, ranked, norm, pairs, rows, keys, starts, padded, space, scale)
+                    score = _multiply_rdms(scale, own[s], norm, pairs, rows, more)
                 else:  # the pool of all is the same for every participant
-                    length, score = best, _product(whole, own[s], norm, pairs, rows, more)
+                    length, score = best, _multiply_rdms(whole, own[s], norm, pairs, rows, more)
                 if norm == PLAIN:
                     score *= 12.0 / (float(n) ** 3 - n)
                 elif length > 0.0 and lengths[s] > 0.0:

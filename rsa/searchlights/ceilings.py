@@ -19,18 +19,18 @@ from brainmap.rsa.comparison.ceilings import APPROXIMATE, noise_ceiling_of_vecto
 from brainmap.rsa.comparison.measures import RANKED
 from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.regions.rois import load_mask
-from brainmap.rsa.searchlights.ceiling_kernels import ceilings
-from brainmap.rsa.searchlights.maps import volume
+from brainmap.rsa.searchlights.ceiling_kernels import compute_ceilings
+from brainmap.rsa.searchlights.maps import build_volume
 from brainmap.rsa.searchlights.scoring import (
     NORM,
     SHARE,
     Scoring,
-    neighbors_of,
-    on_threads,
+    list_neighbors,
+    run_on_threads,
     warn_of_singular,
 )
 from brainmap.rsa.searchlights.settings import SearchlightSettings
-from brainmap.rsa.searchlights.shared_mask import on_shared_mask
+from brainmap.rsa.searchlights.shared_mask import renumber_to_shared_mask
 from brainmap.rsa.searchlights.volume import score_spheres
 from brainmap.types import Floats, Level, Measure, RunPairing, SearchlightDissimilarity, Shrinkage
 
@@ -76,22 +76,22 @@ class CeilingMaps:
     @property
     def lower(self) -> nib.Nifti1Image:
         """Return the lower ceiling, each participant against the pooled others, averaged over participants."""
-        return volume(self.mask, self.lower_array)
+        return build_volume(self.mask, self.lower_array)
 
     @property
     def upper(self) -> nib.Nifti1Image:
         """Return the upper ceiling, each participant against the pool of all, averaged over participants."""
-        return volume(self.mask, self.upper_array)
+        return build_volume(self.mask, self.upper_array)
 
     @property
     def participant_count(self) -> nib.Nifti1Image:
         """Return the number of participants who have an RDM at each voxel; 0 outside the mask."""
-        return volume(self.mask, self.participants, outside=0.0)
+        return build_volume(self.mask, self.participants, outside=0.0)
 
     @property
     def voxel_count(self) -> nib.Nifti1Image:
         """Return the smallest number of voxels in a participant's sphere; 0 outside the mask."""
-        return volume(self.mask, self.counts, outside=0.0)
+        return build_volume(self.mask, self.counts, outside=0.0)
 
 
 def ceiling_maps(
@@ -173,18 +173,18 @@ def map_ceilings(
         The same cases as in `ceiling_maps`.
     """
     named = dict(data) if isinstance(data, Mapping) else {str(k): one for k, one in enumerate(data, start=1)}
-    noises, n_threads = _noise_of_each(noise, list(named)), threads_of(threads, "ceiling maps")
+    noises, n_threads = _choose_noises(noise, list(named)), threads_of(threads, "ceiling maps")
     if len(named) < 2:
         raise InputError(f"ceiling maps: found {len(named)} participant, wanted 2 or more")
-    reference = _reference(named, settings.items, settings.labels)
+    reference = _build_reference(named, settings.items, settings.labels)
     if isinstance(mask, Mapping):
-        named, noises, mask = on_shared_mask(named, noises, mask)
+        named, noises, mask = renumber_to_shared_mask(named, noises, mask)
     mask_image = load_mask(mask)
     people = [
         score_spheres(one, reference, settings, mask=mask_image, radius_mm=radius_mm, noise=noises[who])
         for who, one in named.items()
     ]
-    return _mapped(people, mask_image, n_threads, radius_mm)
+    return _map_ceilings(people, mask_image, n_threads, radius_mm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +215,7 @@ class _Shared:
             rdms, bad = one.rdms(centers)
             columns = np.arange(self.n_pairs) if self.compiled else one.prepared.pairs
             found[k][np.ix_(here, columns)] = rdms
-            size = (neighbors_of(one.hoods, centers) >= 0).sum(axis=1)
+            size = (list_neighbors(one.hoods, centers) >= 0).sum(axis=1)
             scored = ~np.isnan(rdms[:, 0])
             sizes[here[scored]] = np.minimum(sizes[here[scored]], size[scored])
             n_singular += bad
@@ -226,9 +226,9 @@ class _Shared:
         lower, upper = np.full((2, rdms.shape[1]), np.nan)
         first = self.people[0]
         if self.compiled:
-            ceilings(rdms, first.models.items, first.measure in RANKED, NORM[first.measure], lower, upper)
+            compute_ceilings(rdms, first.models.items, first.measure in RANKED, NORM[first.measure], lower, upper)
             return lower, upper
-        there = _present_in(rdms)
+        there = _find_present(rdms)
         with self.turn:
             for k in np.flatnonzero(there.sum(axis=0) > 1):
                 found = noise_ceiling_of_vectors(rdms[there[:, k], k], measure=first.measure)
@@ -236,12 +236,12 @@ class _Shared:
         return lower, upper
 
 
-def _present_in(rdms: Floats) -> NDArray[np.bool_]:
+def _find_present(rdms: Floats) -> NDArray[np.bool_]:
     """Return whether a participant has an RDM in a sphere, `(n_participants, n_spheres)`."""
     return np.asarray(~np.isnan(rdms).all(axis=2))
 
 
-def _mapped(people: Sequence[Scoring], mask: nib.Nifti1Image, n_threads: int, radius_mm: float) -> CeilingMaps:
+def _map_ceilings(people: Sequence[Scoring], mask: nib.Nifti1Image, n_threads: int, radius_mm: float) -> CeilingMaps:
     """Compute the ceilings of all spheres, some at a time on a pool of threads."""
     first, inside = people[0], np.asarray(mask.dataobj) != 0
     n = int(inside.sum())
@@ -259,7 +259,7 @@ def _mapped(people: Sequence[Scoring], mask: nib.Nifti1Image, n_threads: int, ra
     def task(voxels: NDArray[np.intp]) -> int:
         rdms, sizes, bad = shared.rdms(voxels)
         lower[voxels], upper[voxels] = shared.bounds(rdms)
-        present[voxels] = _present_in(rdms).sum(axis=0)
+        present[voxels] = _find_present(rdms).sum(axis=0)
         counts[voxels] = np.where(present[voxels] > 0, sizes, 0)
         singular.append(bad)
         return len(voxels)
@@ -267,17 +267,17 @@ def _mapped(people: Sequence[Scoring], mask: nib.Nifti1Image, n_threads: int, ra
     most = max(1, min(SHARE, _MOST_NUMBERS // (len(people) * shared.n_pairs)))
     groups = [np.arange(n)]
     if first.noise is not None:
-        from brainmap.rsa.searchlights.noise import bricks
+        from brainmap.rsa.searchlights.noise import group_in_bricks
 
         where = np.argwhere(inside) @ np.asarray(mask.affine)[:3, :3].T
-        groups = bricks(where, n_most=first.hoods.n_most, radius_mm=radius_mm)
+        groups = group_in_bricks(where, n_most=first.hoods.n_most, radius_mm=radius_mm)
     parts = [part for group in groups for part in np.split(group, np.arange(most, len(group), most))]
-    on_threads([partial(task, part) for part in parts], n_threads, total=n, title="ceilings")
+    run_on_threads([partial(task, part) for part in parts], n_threads, total=n, title="ceilings")
     warn_of_singular(sum(singular), "spheres")
     return CeilingMaps(lower, upper, present, counts, mask, first.measure, first.measure in APPROXIMATE)
 
 
-def _noise_of_each(noise: Any, people: Sequence[str]) -> dict[str, Any]:
+def _choose_noises(noise: Any, people: Sequence[str]) -> dict[str, Any]:
     """Return the noise of each participant."""
     if noise is None or isinstance(noise, str):
         return dict.fromkeys(people, noise)
@@ -293,7 +293,7 @@ def _noise_of_each(noise: Any, people: Sequence[str]) -> dict[str, Any]:
     return dict(zip(people, noise, strict=True))
 
 
-def _reference(data: Mapping[str, Any], items: Level | None, labels: Sequence[str] | None) -> RDMs:
+def _build_reference(data: Mapping[str, Any], items: Level | None, labels: Sequence[str] | None) -> RDMs:
     """Return RDMs that only define the common items of all participants."""
     from rsatoolbox.rdm.rdms import RDMs
 

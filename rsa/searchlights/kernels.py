@@ -66,7 +66,7 @@ def _standardize(x, there, center, mean, scale, floor):  # type: ignore[no-untyp
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _products(x, weights, chosen, later, gram):  # type: ignore[no-untyped-def]
+def _multiply_items(x, weights, chosen, later, gram):  # type: ignore[no-untyped-def]
     """Compute the inner products of items (n_items, n_items), between the chosen runs if there are two or more.
 
     The sum over runs m < l of X_m' X_l is one matrix product of the runs with the sums of the later runs. If each run
@@ -101,7 +101,7 @@ def _products(x, weights, chosen, later, gram):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _distances(gram, factor, which, shared, own, out):  # type: ignore[no-untyped-def]
+def _write_distances(gram, factor, which, shared, own, out):  # type: ignore[no-untyped-def]
     """Write `factor` (G_ii + G_jj - G_ij - G_ji) for the pairs that share this set of runs; for all if it is first."""
     items = gram.shape[0]
     for i in range(items):
@@ -117,7 +117,7 @@ def _distances(gram, factor, which, shared, own, out):  # type: ignore[no-untype
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _rows(x, weights, factor, shared, sums, out):  # type: ignore[no-untyped-def]
+def _compute_rows(x, weights, factor, shared, sums, out):  # type: ignore[no-untyped-def]
     """Compute the distances of the pairs that are not covered by a matrix product.
 
     With D_m the difference of two items in run m, 0 unless both are present, and weights w_m, the sum over runs of
@@ -148,7 +148,7 @@ def _rows(x, weights, factor, shared, sums, out):  # type: ignore[no-untyped-def
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _take(values, kept, out):  # type: ignore[no-untyped-def]
+def _take_kept(values, kept, out):  # type: ignore[no-untyped-def]
     """Copy the kept values and return the sum of their absolute values, which is not finite if one of them is not."""
     total = 0.0
     for p in range(kept.size):
@@ -158,7 +158,7 @@ def _take(values, kept, out):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _length(values, norm):  # type: ignore[no-untyped-def]
+def _measure_divisor(values, norm):  # type: ignore[no-untyped-def]
     """Return the divisor of a product with a model: 1, the length, or the centered length; 0 if constant."""
     if norm == PLAIN:
         return 1.0
@@ -174,7 +174,7 @@ def _length(values, norm):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _scaled(values, norm, pairs, rows):  # type: ignore[no-untyped-def]
+def _scale_values(values, norm, pairs, rows):  # type: ignore[no-untyped-def]
     """Scale values in place so that products with models, divided by the returned length, are the scores.
 
     The returned length is 1 for PLAIN and 0 if the values are constant. `rows` (n_items,) is a buffer for whitened
@@ -190,7 +190,7 @@ def _scaled(values, norm, pairs, rows):  # type: ignore[no-untyped-def]
         if apart <= _EQUAL * most:
             return 0.0
     elif norm != WHITE:
-        return _length(values, norm)
+        return _measure_divisor(values, norm)
     power, total, squares = 0.0, 0.0, 0.0
     rows[:] = 0.0
     for p in range(values.size):
@@ -205,7 +205,7 @@ def _scaled(values, norm, pairs, rows):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _rdm(given, patch, geometry, space, later_space, own_weights, small, gram, out):  # type: ignore[no-untyped-def]
+def _compute_rdm(given, patch, geometry, space, later_space, own_weights, small, gram, out):  # type: ignore[no-untyped-def]
     """Compute the condensed RDM of a patch; return False if a pattern is constant."""
     patterns, weights, shared, parts = given
     runs, n, items = patterns.shape[1], patch.size, patterns.shape[2]
@@ -227,15 +227,15 @@ def _rdm(given, patch, geometry, space, later_space, own_weights, small, gram, o
     factor = 1.0 / n if geometry == EUCLIDEAN else 0.5
     scale = 2.0 * factor if runs > 1 and weights.shape[0] == 0 else factor
     for which in range(shared.sets.shape[0]):
-        _products(x, here, shared.sets[which], later, gram)
-        _distances(gram, scale, which, shared, small[0], out)
+        _multiply_items(x, here, shared.sets[which], later, gram)
+        _write_distances(gram, scale, which, shared, small[0], out)
     if shared.rows.size > 0:
-        _rows(x, here, factor, shared, small, out)
+        _compute_rows(x, here, factor, shared, small, out)
     return True
 
 
 @njit(nogil=True, cache=True)
-def _members(row, patch):  # type: ignore[no-untyped-def]
+def _list_members(row, patch):  # type: ignore[no-untyped-def]
     """Return the voxels of a patch without the padding of -1."""
     n = 0
     for k in range(row.size):
@@ -246,7 +246,7 @@ def _members(row, patch):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def patch_rdms(given, patches, kept, geometry, minimum, rdms):  # type: ignore[no-untyped-def]
+def compute_patch_rdms(given, patches, kept, geometry, minimum, rdms):  # type: ignore[no-untyped-def]
     """Compute the RDM of every patch; rows of `rdms` (n_patches, n_kept) of patches without an RDM are not changed.
 
     Parameters are those of `score_patches`.
@@ -257,12 +257,12 @@ def patch_rdms(given, patches, kept, geometry, minimum, rdms):  # type: ignore[n
     own_weights = np.empty((most, runs))
     patch, distances = np.empty(most, np.int32), np.empty(kept.size)
     for row in range(patches.shape[0]):
-        near = _members(patches[row], patch)
+        near = _list_members(patches[row], patch)
         if near.size < minimum:
             continue
-        if not _rdm(given, near, geometry, space, later_space, own_weights, small, gram, found):
+        if not _compute_rdm(given, near, geometry, space, later_space, own_weights, small, gram, found):
             continue
-        if np.isfinite(_take(found, kept, distances)):
+        if np.isfinite(_take_kept(found, kept, distances)):
             rdms[row] = distances
 
 
@@ -304,19 +304,19 @@ def score_patches(  # type: ignore[no-untyped-def]
     padded, sorted_ranks, ranks = np.empty(n_kept + 2 * _REACH), np.empty(n_kept), np.empty(n_kept)
     padded[:_REACH], padded[n_kept + _REACH :] = -np.inf, np.inf
     for row in range(patches.shape[0]):
-        near = _members(patches[row], patch)
+        near = _list_members(patches[row], patch)
         if near.size < minimum:
             continue
-        if not _rdm(given, near, geometry, space, later_space, own_weights, small, gram, found):
+        if not _compute_rdm(given, near, geometry, space, later_space, own_weights, small, gram, found):
             continue
         # the following loops have no checks, so values that overflowed must not reach them
-        if not np.isfinite(_take(found, kept, distances)):
+        if not np.isfinite(_take_kept(found, kept, distances)):
             continue
         values = distances
         if ranked:
             _rank(distances, keys, starts, padded, source, sorted_ranks, ranks)
             values = ranks
-        length = _scaled(values, norm, pairs, rows)
+        length = _scale_values(values, norm, pairs, rows)
         if length > 0.0:
             np.dot(models, values, products)
             for k in range(products.size):

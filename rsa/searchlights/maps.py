@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from brainmap.checks import nearest, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.rdm.alignment import rdm_names
-from brainmap.rsa.searchlights.preparation import times_of
+from brainmap.rsa.searchlights.preparation import read_times
 from brainmap.types import Floats
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class SearchlightMaps(ScoreMaps[nib.Nifti1Image]):
 
     def image(self, values: NDArray[Any], *, outside: float = np.nan) -> nib.Nifti1Image:
         """Convert values of the mask voxels `(n_mask_voxels,)` to a float32 image."""
-        return volume(self.mask, values, outside=outside)
+        return build_volume(self.mask, values, outside=outside)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -168,14 +168,14 @@ class SearchlightMaps(ScoreMaps[nib.Nifti1Image]):
         return self.image(self.counts, outside=0.0)
 
 
-def layers_over_time(model_rdms: RDMs) -> tuple[str, ...]:
+def find_layers_over_time(model_rdms: RDMs) -> tuple[str, ...]:
     """Return the layers whose maps have a time axis; none if the models are not over time."""
-    if times_of(model_rdms) is None:
+    if read_times(model_rdms) is None:
         return ()
     return tuple(dict.fromkeys(name.rpartition("@")[0] for name in rdm_names(model_rdms)))
 
 
-def volume(mask: nib.Nifti1Image, values: NDArray[Any], *, outside: float = np.nan) -> nib.Nifti1Image:
+def build_volume(mask: nib.Nifti1Image, values: NDArray[Any], *, outside: float = np.nan) -> nib.Nifti1Image:
     """Convert values of the mask voxels `(n_mask_voxels,)` to a float32 image."""
     inside = np.asarray(mask.dataobj) != 0
     filled = np.full(inside.shape, outside, dtype=np.float32)
@@ -183,7 +183,7 @@ def volume(mask: nib.Nifti1Image, values: NDArray[Any], *, outside: float = np.n
     return nib.Nifti1Image(filled, mask.affine)
 
 
-def maps_of(
+def build_maps(
     names: tuple[str, ...],
     scores: Floats,
     counts: NDArray[np.int32],

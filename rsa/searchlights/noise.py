@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa.patterns.residuals import Residuals
-from brainmap.rsa.rdm.run_noise import RunNoise, deviations_from_runs
+from brainmap.rsa.rdm.run_noise import RunNoise, prepare_deviations
 from brainmap.rsa.searchlights.noise_kernels import whiten_patches
-from brainmap.rsa.searchlights.noise_sets import set_of_rows, sets_of, symmetric_sets
+from brainmap.rsa.searchlights.noise_sets import arrange_sets, list_row_sets, yield_symmetric_sets
 from brainmap.rsa.searchlights.preparation import NO_WEIGHTS, Given, Prepared
 from brainmap.types import Floats, NoiseMethod, Shrinkage
 
@@ -152,9 +152,11 @@ class SphereNoise:
         x = prepared.at(voxels, centered=centered) / self.sd[voxels, None, None]
         if symmetric:
             noise = (covariance, kept, ridge)
-            yield from symmetric_sets(x, local, noise, sd=self.sd[voxels], minimum=minimum, shared=prepared.shared)
+            yield from yield_symmetric_sets(
+                x, local, noise, sd=self.sd[voxels], minimum=minimum, shared=prepared.shared
+            )
             return
-        sets = sets_of(x, prepared, n_covariances=len(self.sources), left_out=self.left_out, euclidean=centered)
+        sets = arrange_sets(x, prepared, n_covariances=len(self.sources), left_out=self.left_out, euclidean=centered)
         n_sets, n_columns = len(sets.pairs), sets.patterns.shape[2]
         step = max(1, _MOST_NUMBERS // (n_sets * patches.shape[1] * n_columns))
         for start in range(0, len(patches), step):
@@ -173,7 +175,7 @@ class SphereNoise:
                 white,
                 table,
             )
-            weights = NO_WEIGHTS if sets.weights is None else sets.weights[set_of_rows(table, n_sets)]
+            weights = NO_WEIGHTS if sets.weights is None else sets.weights[list_row_sets(table, n_sets)]
             yield (white.reshape(-1, *sets.shape), weights, sets.shared, sets.parts), table, n_singular
 
     def _estimate(self, which: int, voxels: NDArray[np.intp], members: Floats) -> tuple[Floats, Floats, Floats]:
@@ -182,12 +184,12 @@ class SphereNoise:
         All values are in units of `sd`; members are `(n_patches, n_voxels)`, 1 where a voxel belongs to a patch.
         """
         columns, sd = self.columns[voxels], self.sd[voxels]
-        x = np.concatenate([_demeaned(self.parts[part], columns) for part in self.sources[which]]) / sd
+        x = np.concatenate([_demean(self.parts[part], columns) for part in self.sources[which]]) / sd
         dof = self.dof[which]
         covariance = x.T @ x / dof
         if self.shrinkage == "none":
             return covariance, np.ones(len(members)), np.zeros(members.shape)
-        shrink = _to_diagonal if self.shrinkage == "diag" else _to_identity
+        shrink = _shrink_to_diagonal if self.shrinkage == "diag" else _shrink_to_identity
         kept, ridge = shrink(x, covariance, members, sd, dof)
         return covariance, kept, np.ascontiguousarray(ridge)
 
@@ -224,8 +226,8 @@ def sphere_noise(
         shrinkage, noise = _OF_METHOD[noise.method], "runs"
     if isinstance(noise, str):
         one_of(noise, ("runs",), "searchlight noise")
-        return _noise_of_runs(data, prepared, shrinkage, pooled=pooled)
-    parts, whole_mask, freedom = _parts(noise)
+        return _estimate_run_noise(data, prepared, shrinkage, pooled=pooled)
+    parts, whole_mask, freedom = _list_parts(noise)
     n_channels, n_mask = prepared.measurements.shape[1], len(prepared.usable)
     widths = sorted({part.shape[1] for part in parts})
     if len(widths) > 1 or widths[0] not in ({n_mask} if whole_mask else {n_channels, n_mask}):
@@ -237,15 +239,15 @@ def sphere_noise(
     columns = np.flatnonzero(prepared.usable) if of_mask else prepared.channels
     sources: tuple[tuple[int, ...], ...] = (tuple(range(len(parts))),)
     dof: tuple[float, ...] = (freedom or sum(len(part) - 1 for part in parts),)
-    sd = _varying(_deviations(parts, columns, dof[0]), prepared)
+    sd = _check_varying(_compute_deviations(parts, columns, dof[0]), prepared)
     if not pooled:
-        sources = tuple((k,) for k in _run_order(data, len(parts), len(prepared.rows)))
+        sources = tuple((k,) for k in _order_runs(data, len(parts), len(prepared.rows)))
         share = dof[0] / sum(len(part) - 1 for part in parts)
         dof = tuple(share * (len(parts[k]) - 1) for (k,) in sources)
     return SphereNoise(tuple(parts), columns, sources, dof, sd, shrinkage)
 
 
-def _noise_of_runs(data: Any, prepared: Prepared, shrinkage: Shrinkage, *, pooled: bool) -> SphereNoise:
+def _estimate_run_noise(data: Any, prepared: Prepared, shrinkage: Shrinkage, *, pooled: bool) -> SphereNoise:
     """Estimate noise from the patterns; with between-run products, for each run from the other runs."""
     dataset, n_runs = _as_dataset(data), len(prepared.rows)
     if not pooled:
@@ -254,18 +256,18 @@ def _noise_of_runs(data: Any, prepared: Prepared, shrinkage: Shrinkage, *, poole
             "more) for a noise precision a run; or take pooled=True"
         )
     x, sources = np.asarray(dataset.measurements), [None] if n_runs < 2 else RunNoise(dataset, "diag").check_runs()
-    made = [deviations_from_runs(dataset, without=run) for run in sources]
+    made = [prepare_deviations(dataset, without=run) for run in sources]
     parts, dof = tuple(Deviations(x, rows, centering) for rows, centering, _ in made), [float(one[2]) for one in made]
     if min(dof) < 1:
         raise InputError(f"searchlight: the runs leave {min(dof):g} degrees of freedom for noise, wanted 1 or more")
     # sd from all runs is only a unit here: dividing patterns by it is undone by the covariance in the same unit
-    rows, centering, freedom = deviations_from_runs(dataset)
-    sd = _varying(_deviations([Deviations(x, rows, centering)], prepared.channels, freedom), prepared)
+    rows, centering, freedom = prepare_deviations(dataset)
+    sd = _check_varying(_compute_deviations([Deviations(x, rows, centering)], prepared.channels, freedom), prepared)
     each = tuple((k,) for k in range(len(parts)))
     return SphereNoise(parts, prepared.channels, each, tuple(dof), sd, shrinkage, left_out=n_runs > 1)
 
 
-def bricks(where: Floats, *, n_most: int, radius_mm: float) -> list[NDArray[np.intp]]:
+def group_in_bricks(where: Floats, *, n_most: int, radius_mm: float) -> list[NDArray[np.intp]]:
     """Group centers into bricks of the volume.
 
     Larger bricks share more covariances but also compute more pairs of voxels that no neighborhood needs; a side of 1.4
@@ -281,7 +283,8 @@ def bricks(where: Floats, *, n_most: int, radius_mm: float) -> list[NDArray[np.i
 
     Examples
     --------
-    >>> [brick.tolist() for brick in bricks(np.array([[0.0, 0, 0], [9, 0, 0], [1, 0, 0]]), n_most=33, radius_mm=3.0)]
+    >>> centers = np.array([[0.0, 0, 0], [9, 0, 0], [1, 0, 0]])
+    >>> [brick.tolist() for brick in group_in_bricks(centers, n_most=33, radius_mm=3.0)]
     [[0, 2], [1]]
     """
     room = max((_MOST_VOXELS / n_most) ** (1 / 3) - 1.0, 0.0)
@@ -295,7 +298,7 @@ def bricks(where: Floats, *, n_most: int, radius_mm: float) -> list[NDArray[np.i
     return np.split(order, np.flatnonzero(np.diff(which[order])) + 1)
 
 
-def _parts(
+def _list_parts(
     noise: NDArray[np.floating] | Sequence[NDArray[np.floating]] | Residuals,
 ) -> tuple[list[NDArray[np.floating]], bool, float | None]:
     """Return the residuals of each run or source, whether their columns are all mask voxels, and degrees of freedom."""
@@ -323,7 +326,7 @@ def _as_dataset(data: Any) -> Any:
     return Dataset(x.reshape(n_runs * n_items, -1), obs_descriptors=described)
 
 
-def _run_order(data: Any, n_parts: int, n_runs: int) -> list[int]:
+def _order_runs(data: Any, n_parts: int, n_runs: int) -> list[int]:
     """Return the part that belongs to each prepared run; parts are sorted as `compute_rdms` sorts runs."""
     if n_runs < 2 or n_parts != n_runs:
         raise InputError(
@@ -335,23 +338,23 @@ def _run_order(data: Any, n_parts: int, n_runs: int) -> list[int]:
     return [names.index(name) for name in sorted(names)]
 
 
-def _demeaned(part: Part, columns: NDArray[np.intp]) -> Floats:
+def _demean(part: Part, columns: NDArray[np.intp]) -> Floats:
     if isinstance(part, Deviations):
         return part.at(columns)
     x = np.take(part, columns, axis=1).astype(np.float64, copy=False)
     return np.asarray(x - x.mean(axis=0))
 
 
-def _deviations(parts: Sequence[Part], columns: NDArray[np.intp], dof: float) -> Floats:
+def _compute_deviations(parts: Sequence[Part], columns: NDArray[np.intp], dof: float) -> Floats:
     """Compute the noise standard deviation of each of these columns."""
     squares = np.zeros(len(columns))
     for start in range(0, len(columns), 4096):
         some_of = slice(start, start + 4096)
-        squares[some_of] = sum((_demeaned(part, columns[some_of]) ** 2).sum(axis=0) for part in parts)
+        squares[some_of] = sum((_demean(part, columns[some_of]) ** 2).sum(axis=0) for part in parts)
     return np.sqrt(squares / dof)
 
 
-def _varying(sd: Floats, prepared: Prepared) -> Floats:
+def _check_varying(sd: Floats, prepared: Prepared) -> Floats:
     largest = np.zeros(prepared.measurements.shape[1])
     for row in prepared.measurements:
         np.fmax(largest, np.abs(row), out=largest)
@@ -369,7 +372,9 @@ def _varying(sd: Floats, prepared: Prepared) -> Floats:
     return sd
 
 
-def _to_diagonal(x: Floats, covariance: Floats, members: Floats, sd: Floats, dof: float) -> tuple[Floats, Floats]:
+def _shrink_to_diagonal(
+    x: Floats, covariance: Floats, members: Floats, sd: Floats, dof: float
+) -> tuple[Floats, Floats]:
     """Compute the shrinkage of each neighborhood's covariance to its diagonal (Schäfer and Strimmer 2005).
 
     Covariances are multiplied by 1 - share, and variances are kept. The sum over pairs of voxels of their squared
@@ -379,7 +384,7 @@ def _to_diagonal(x: Floats, covariance: Floats, members: Floats, sd: Floats, dof
     n, variance = len(x), np.diagonal(covariance)
     squared = covariance**2 / np.outer(variance, variance)
     np.fill_diagonal(squared, 0.0)
-    power = _within(squared, members)
+    power = _sum_within(squared, members)
     z = x**2 / (variance * dof)
     fourth = ((z @ members.T) ** 2).sum(axis=0) - members @ (z**2).sum(axis=0)
     gain = n * (n - 1) / dof**2
@@ -389,14 +394,16 @@ def _to_diagonal(x: Floats, covariance: Floats, members: Floats, sd: Floats, dof
     return 1.0 - share, share[:, None] * variance
 
 
-def _to_identity(x: Floats, covariance: Floats, members: Floats, sd: Floats, dof: float) -> tuple[Floats, Floats]:
+def _shrink_to_identity(
+    x: Floats, covariance: Floats, members: Floats, sd: Floats, dof: float
+) -> tuple[Floats, Floats]:
     """Compute the shrinkage of each neighborhood's covariance to a multiple of the identity (Ledoit and Wolf 2004).
 
     All voxels have the same target variance in their original units.
     """
     n = len(x)
     own = covariance * np.outer(sd, sd) * (dof / n)
-    power = _within(own**2, members)
+    power = _sum_within(own**2, members)
     trace = members @ np.diagonal(own)
     size = members.sum(axis=1)
     spread = (((x**2 * sd**2) @ members.T) ** 2).sum(axis=0)
@@ -406,6 +413,6 @@ def _to_identity(x: Floats, covariance: Floats, members: Floats, sd: Floats, dof
     return 1.0 - share, np.outer(share * trace / size * (n / dof), sd**-2)
 
 
-def _within(values: Floats, members: Floats) -> Floats:
+def _sum_within(values: Floats, members: Floats) -> Floats:
     """Sum `values` (n_voxels, n_voxels) over all pairs of each neighborhood's voxels."""
     return np.asarray(np.einsum("pv,pv->p", members @ values, members))

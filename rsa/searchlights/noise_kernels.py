@@ -20,7 +20,7 @@ _FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _root(block, inverse, variance):  # type: ignore[no-untyped-def]
+def _invert_root(block, inverse, variance):  # type: ignore[no-untyped-def]
     """Compute the inverse of the lower Cholesky root of `block`, which is overwritten; return False if singular.
 
     `variance` holds the variance of each row before the rows above were eliminated.
@@ -48,7 +48,7 @@ def _root(block, inverse, variance):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _gather(covariance, kept, ridge, patch, out):  # type: ignore[no-untyped-def]
+def _gather_covariance(covariance, kept, ridge, patch, out):  # type: ignore[no-untyped-def]
     """Write the shrunk covariance of a patch's voxels to `out` (n_voxels, n_voxels)."""
     for i in range(patch.size):
         for j in range(patch.size):
@@ -57,7 +57,7 @@ def _gather(covariance, kept, ridge, patch, out):  # type: ignore[no-untyped-def
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _whiten(one, other, patterns, patch, done, space):  # type: ignore[no-untyped-def]
+def _whiten_patch(one, other, patterns, patch, done, space):  # type: ignore[no-untyped-def]
     """Fill `done` (n_voxels, n_voxels + n_columns) with [root', root^-1 x]; return False if there is no root.
 
     The root is that of the mean of two covariances. Blocks of rows of [covariance, x] are eliminated by matrix
@@ -92,7 +92,7 @@ def _whiten(one, other, patterns, patch, done, space):  # type: ignore[no-untype
         for i in range(size):
             for j in range(size):
                 block[i, j] = rows[i, start + j]
-        if not _root(block, inverse, variance):
+        if not _invert_root(block, inverse, variance):
             return False
         np.dot(inverse, rows, done[start : start + size])
     return True
@@ -145,10 +145,10 @@ def whiten_patches(patterns, patches, covariance, kept, ridge, pairs, minimum, w
         done = done_space[: n * (n + columns)].reshape(n, n + columns)
         own = own_space[: len(covariance) * n * n].reshape(len(covariance), n, n)
         for k in range(len(covariance)):
-            _gather(covariance[k], kept[k, row], ridge[k, row], patch[:n], own[k])
+            _gather_covariance(covariance[k], kept[k, row], ridge[k, row], patch[:n], own[k])
         begin, sound = filled, True
         for s in range(n_sets):
-            if not _whiten(own[pairs[s, 0]], own[pairs[s, 1]], patterns[s], patch[:n], done, space):
+            if not _whiten_patch(own[pairs[s, 0]], own[pairs[s, 1]], patterns[s], patch[:n], done, space):
                 sound = False
                 break
             for i in range(n):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.rsa.searchlights.preparation import NO_WEIGHTS, Given, Prepared
-from brainmap.rsa.searchlights.shared_runs import SharedRuns, shared_runs
+from brainmap.rsa.searchlights.shared_runs import SharedRuns, find_shared_runs
 from brainmap.types import Floats
 
 
@@ -30,7 +30,7 @@ class Sets:
     parts: int = 1
 
 
-def sets_of(x: Floats, prepared: Prepared, *, n_covariances: int, left_out: bool, euclidean: bool) -> Sets:
+def arrange_sets(x: Floats, prepared: Prepared, *, n_covariances: int, left_out: bool, euclidean: bool) -> Sets:
     """Arrange patterns in sets that are whitened by different covariances.
 
     The kernels treat the voxels of all sets as if they were different voxels.
@@ -39,7 +39,7 @@ def sets_of(x: Floats, prepared: Prepared, *, n_covariances: int, left_out: bool
     shared, whole = prepared.shared, bool(prepared.present.all())
     if n_covariances == 1:
         return Sets(x.reshape(1, n_voxels, -1), np.zeros((1, 2), dtype=np.int64), (n_runs, n_items), shared)
-    two = shared_runs(np.ones((2, n_items), dtype=bool))
+    two = find_shared_runs(np.ones((2, n_items), dtype=bool))
     own = np.repeat(np.arange(n_runs)[:, None], 2, axis=1)
     if left_out and euclidean and whole:  # each run is paired with the mean of all other runs
         others = (x.sum(axis=1, keepdims=True) - x) / (n_runs - 1)
@@ -59,7 +59,7 @@ def sets_of(x: Floats, prepared: Prepared, *, n_covariances: int, left_out: bool
     return Sets(of_pair.reshape(len(pairs), n_voxels, -1), pairs, (n_runs, n_items), shared)
 
 
-def set_of_rows(table: NDArray[np.int32], n_sets: int) -> NDArray[np.intp]:
+def list_row_sets(table: NDArray[np.int32], n_sets: int) -> NDArray[np.intp]:
     """Return the set of each whitened row, for all neighborhoods in sequence."""
     sizes = (table >= 0).sum(axis=1) // n_sets
     found = np.repeat(np.tile(np.arange(n_sets), len(table)), np.repeat(sizes, n_sets))
@@ -68,7 +68,7 @@ def set_of_rows(table: NDArray[np.int32], n_sets: int) -> NDArray[np.intp]:
     return whole
 
 
-def symmetric_sets(
+def yield_symmetric_sets(
     x: Floats,
     patches: NDArray[np.int32],
     noise: tuple[Floats, Floats, Floats],
@@ -92,7 +92,7 @@ def symmetric_sets(
             yield (x[:0], weights[:0], shared, n_sets), table, 0
             continue
         roots = [
-            _root_of(kept[k, row] * covariance[k][np.ix_(near, near)] + np.diag(ridge[k, row, near]), sd[near])
+            _compute_root(kept[k, row] * covariance[k][np.ix_(near, near)] + np.diag(ridge[k, row, near]), sd[near])
             for k in range(n_sets)
         ]
         sound = [root for root in roots if root is not None]
@@ -105,7 +105,7 @@ def symmetric_sets(
         yield (np.ascontiguousarray(white), weights, shared, n_sets), table, 0
 
 
-def _root_of(covariance: Floats, sd: Floats) -> Floats | None:
+def _compute_root(covariance: Floats, sd: Floats) -> Floats | None:
     """Compute the symmetric root of the precision; None if the covariance is singular."""
     values, vectors = np.linalg.eigh(covariance * np.outer(sd, sd))
     return np.asarray((vectors / np.sqrt(values)) @ vectors.T) if values[0] > 1e-12 * values[-1] else None

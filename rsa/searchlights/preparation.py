@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.measures import scaled
+from brainmap.rsa.comparison.measures import scale_vectors
 from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, labels_of, level_of, rdm_names
-from brainmap.rsa.rdm.dissimilarity import unit_length
-from brainmap.rsa.searchlights.shared_runs import SharedRuns, shared_runs
+from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
+from brainmap.rsa.searchlights.shared_runs import SharedRuns, find_shared_runs
 from brainmap.types import Floats, Level, Measure
 
 if TYPE_CHECKING:
@@ -176,9 +176,9 @@ def prepare_patterns(
         Levels, items or voxels do not fit.
     """
     if hasattr(data, "measurements"):
-        measurements, own, run, voxels = _from_dataset(data, model_rdms, items)
+        measurements, own, run, voxels = _read_dataset(data, model_rdms, items)
     else:
-        measurements, own, run, voxels = _from_array(np.asarray(data), model_rdms, items, labels)
+        measurements, own, run, voxels = _read_array(np.asarray(data), model_rdms, items, labels)
     wanted = labels_of(model_rdms)
     _check_items(own, wanted)
     whole = not hasattr(data, "measurements")  # the voxels of an array are numbered by their position
@@ -189,18 +189,18 @@ def prepare_patterns(
         )
     if len(np.unique(voxels)) < len(voxels):
         raise InputError("searchlight: a voxel occurs more than once in the data's channels")
-    there, sound = _survey(measurements)
+    there, sound = _survey_rows(measurements)
     measurements, rows, present = _arrange(measurements, own, run, wanted, there, average)
     usable = np.zeros(n_mask_voxels, dtype=bool)
     usable[voxels[sound]] = True
     if not usable.any():
         raise InputError("searchlight: every voxel of the data is NaN or constant")
     channels = np.flatnonzero(sound)[np.argsort(voxels[sound])]
-    shared = shared_runs(present)
+    shared = find_shared_runs(present)
     return Prepared(measurements, rows, present, shared, np.flatnonzero(shared.inverse > 0), usable, channels)
 
 
-def _from_dataset(data: Any, model_rdms: RDMs, items: Level | None) -> tuple[Any, list[str], list[Any], Any]:
+def _read_dataset(data: Any, model_rdms: RDMs, items: Level | None) -> tuple[Any, list[str], list[Any], Any]:
     described = data.obs_descriptors
     level = items or ("stimulus" if LABEL_OF["stimulus"] in described else "condition")
     _check_level(level, described.get(LABEL_OF[level]), model_rdms)
@@ -216,7 +216,7 @@ def _from_dataset(data: Any, model_rdms: RDMs, items: Level | None) -> tuple[Any
     return np.asarray(data.measurements), own, run, voxels
 
 
-def _from_array(
+def _read_array(
     data: NDArray[Any], model_rdms: RDMs, items: Level | None, labels: Sequence[str] | None
 ) -> tuple[Any, list[str], list[Any], Any]:
     if data.ndim not in (2, 3):
@@ -256,7 +256,7 @@ def _check_items(own: Sequence[str], wanted: Sequence[str]) -> None:
         raise InputError(f"searchlight: found {len(wanted)} items ({some(wanted)}), wanted at least 3")
 
 
-def _survey(measurements: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _survey_rows(measurements: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return masks of the rows that are not entirely missing, and of channels that are finite and vary over them."""
     there = np.array([bool(np.isfinite(row).any()) for row in measurements])
     low = np.full(measurements.shape[1], np.inf)
@@ -318,21 +318,21 @@ def prepare_models(model_rdms: RDMs, pairs: NDArray[np.intp], measure: Measure) 
         names=names,
         vectors=np.ascontiguousarray(vectors),
         factor=12.0 / (n**3 - n) if measure == "rho-a" else 1.0,
-        items=_items_of(pairs, model_rdms.n_cond),
+        items=_list_pair_items(pairs, model_rdms.n_cond),
         plain=vectors,
-        times=times_of(model_rdms),
+        times=read_times(model_rdms),
     )
     if not models.compiled(measure):
         return models
-    ready = scaled(vectors, measure, use=np.isin(np.arange(_n_pairs(model_rdms.n_cond)), pairs))
+    ready = scale_vectors(vectors, measure, use=np.isin(np.arange(_count_pairs(model_rdms.n_cond)), pairs))
     if measure == "spearman":
-        ready = unit_length(ready, center=False)
+        ready = scale_to_unit_length(ready, center=False)
     elif measure in WHITENED:
-        ready = np.array([_inverse_covariance(row, models.items) for row in ready])
+        ready = np.array([_multiply_inverse_covariance(row, models.items) for row in ready])
     return replace(models, vectors=np.ascontiguousarray(ready))
 
 
-def times_of(model_rdms: RDMs) -> tuple[float, ...] | None:
+def read_times(model_rdms: RDMs) -> tuple[float, ...] | None:
     """Return the center [s] of each model's time window; None if the models are not over time."""
     described = model_rdms.rdm_descriptors
     if "time" not in described or "layer" not in described:
@@ -340,18 +340,18 @@ def times_of(model_rdms: RDMs) -> tuple[float, ...] | None:
     return tuple(float(time) for time in described["time"])
 
 
-def _n_pairs(n_items: int) -> int:
+def _count_pairs(n_items: int) -> int:
     return n_items * (n_items - 1) // 2
 
 
-def _items_of(pairs: NDArray[np.intp], n_items: int) -> NDArray[np.int32]:
+def _list_pair_items(pairs: NDArray[np.intp], n_items: int) -> NDArray[np.int32]:
     """Return the two items of each pair, numbered over the items that occur."""
     both = np.stack(np.triu_indices(n_items, 1), axis=1)[pairs]
     _, place = np.unique(both, return_inverse=True)
     return np.ascontiguousarray(place.reshape(both.shape), dtype=np.int32)
 
 
-def _inverse_covariance(vector: Floats, items: NDArray[np.int32]) -> Floats:
+def _multiply_inverse_covariance(vector: Floats, items: NDArray[np.int32]) -> Floats:
     """Multiply a vector by the inverse covariance of dissimilarities, up to vectors that do not affect products.
 
     For independent patterns of equal variance, H D H / 2, with D the matrix of the dissimilarities and H the centering

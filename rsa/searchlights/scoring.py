@@ -32,7 +32,7 @@ from brainmap.rsa.searchlights.kernels import (
     RAW,
     WHITE,
     WHITE_CENTERED,
-    patch_rdms,
+    compute_patch_rdms,
     score_patches,
 )
 from brainmap.rsa.searchlights.preparation import Given, Models, Prepared, prepare_models, prepare_patterns
@@ -211,7 +211,7 @@ class Scoring:
             rdms = self._rdms(given, table[start : start + step])
             found = np.flatnonzero(~np.isnan(rdms[:, 0]))
             if len(found):
-                scores[start + found] = compared(models.plain, rdms[found], use, self.measure).T
+                scores[start + found] = compare_quietly(models.plain, rdms[found], use, self.measure).T
 
     def rdms(self, centers: NDArray[np.intp]) -> tuple[Floats, int]:
         """Compute the RDMs of the neighborhoods of these usable voxels, which lie close together.
@@ -226,7 +226,7 @@ class Scoring:
         how = self.prepared
         rdms = np.full((len(table), len(how.pairs)), np.nan)
         geometry, minimum = GEOMETRY[self.dissimilarity], max(self.minimum, 2)
-        patch_rdms(given, table, how.pairs, geometry, minimum, rdms)
+        compute_patch_rdms(given, table, how.pairs, geometry, minimum, rdms)
         return rdms
 
     def tasks(self) -> Iterator[NDArray[np.intp]]:
@@ -238,9 +238,9 @@ class Scoring:
 
     def _patterns(self, centers: NDArray[np.intp]) -> Iterator[tuple[Given, Ints, int]]:
         """Yield the inputs of the kernels, the rows of each neighborhood, and the number of singular covariances."""
-        table, geometry = neighbors_of(self.hoods, centers), GEOMETRY[self.dissimilarity]
+        table, geometry = list_neighbors(self.hoods, centers), GEOMETRY[self.dissimilarity]
         if self.noise is None:
-            yield *gathered(self.prepared, table, centered=geometry == EUCLIDEAN), 0
+            yield *gather_patterns(self.prepared, table, centered=geometry == EUCLIDEAN), 0
             return
         yield from self.noise.whitened(
             self.prepared,
@@ -251,7 +251,7 @@ class Scoring:
         )
 
 
-def compared(models: Floats, rdms: Floats, use: NDArray[np.bool_], measure: Measure) -> Floats:
+def compare_quietly(models: Floats, rdms: Floats, use: NDArray[np.bool_], measure: Measure) -> Floats:
     """Compare vectors without missing pairs `(n_models, n_used)` and `(n_rdms, n_used)`, without any warning."""
     whole = [np.zeros((len(rows), len(use))) for rows in (models, rdms)]
     for full, rows in zip(whole, (models, rdms), strict=True):
@@ -277,7 +277,7 @@ def score_neighborhoods(scoring: Scoring, *, threads: int | None = None) -> Floa
         singular.append(bad)
         return len(centers)
 
-    on_threads([partial(task, centers) for centers in scoring.tasks()], n_threads, total=len(scores))
+    run_on_threads([partial(task, centers) for centers in scoring.tasks()], n_threads, total=len(scores))
     warn_of_singular(sum(singular))
     return scores
 
@@ -293,13 +293,13 @@ def warn_of_singular(n: int, what: str = "neighborhoods") -> None:
         )
 
 
-def neighbors_of(hoods: Neighborhoods, centers: NDArray[np.intp]) -> Ints:
+def list_neighbors(hoods: Neighborhoods, centers: NDArray[np.intp]) -> Ints:
     """Return the neighbors `(n_centers, n_most)` of any centers."""
     runs = np.split(centers, np.flatnonzero(np.diff(centers) != 1) + 1)
     return np.concatenate([hoods.patches(int(run[0]), int(run[-1]) + 1) for run in runs])
 
 
-def gathered(prepared: Prepared, table: Ints, *, centered: bool) -> tuple[Given, Ints]:
+def gather_patterns(prepared: Prepared, table: Ints, *, centered: bool) -> tuple[Given, Ints]:
     """Gather the patterns of some neighborhoods, and return the kernels' inputs and the rows of each neighborhood.
 
     Only voxels of these neighborhoods are copied, or the range between them, as they lie close together in C order.
@@ -318,9 +318,11 @@ def gathered(prepared: Prepared, table: Ints, *, centered: bool) -> tuple[Given,
     return prepared.given(prepared.block(first, last, centered=centered), slice(first, last)), near
 
 
-def on_threads(tasks: Sequence[Callable[[], int]], n_threads: int, *, total: int, title: str = "searchlight") -> None:
+def run_on_threads(
+    tasks: Sequence[Callable[[], int]], n_threads: int, *, total: int, title: str = "searchlight"
+) -> None:
     """Run tasks on a pool of threads with a progress bar; each task returns the number of centers it has finished."""
-    with one_blas_thread(), progress(title, total) as shown:
+    with limit_blas(), progress(title, total) as shown:
         pool = ThreadPoolExecutor(n_threads)
         try:
             for done in as_completed([pool.submit(task) for task in tasks]):
@@ -329,7 +331,7 @@ def on_threads(tasks: Sequence[Callable[[], int]], n_threads: int, *, total: int
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def one_blas_thread() -> Any:
+def limit_blas() -> Any:
     """Limit BLAS to one thread, since the threads of the pool already use all cores."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
 

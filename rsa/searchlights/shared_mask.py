@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from brainmap.rsa.searchlights.noise import NoiseSource
 
 
-def on_shared_mask(
+def renumber_to_shared_mask(
     data: Mapping[str, Any], noise: Mapping[str, NoiseSource | None], masks: Mapping[str, Nifti1Image | str | Path]
 ) -> tuple[dict[str, Any], dict[str, NoiseSource | None], Nifti1Image]:
     """Renumber the patterns and noise of each participant to the union of all masks, and return that mask, too.
@@ -45,20 +45,20 @@ def on_shared_mask(
         )
     inside = np.any([np.asarray(mask.dataobj) != 0 for mask in loaded.values()], axis=0)
     shared = nib.Nifti1Image(inside.astype(np.uint8), loaded[first].affine)
-    places = {who: _positions(mask, inside) for who, mask in loaded.items()}
+    places = {who: _find_positions(mask, inside) for who, mask in loaded.items()}
     return (
-        {who: _numbered(who, one, places[who]) for who, one in data.items()},
-        {who: _widened(noise[who], places[who], int(inside.sum())) for who in data},
+        {who: _renumber(who, one, places[who]) for who, one in data.items()},
+        {who: _widen_residuals(noise[who], places[who], int(inside.sum())) for who in data},
         shared,
     )
 
 
-def _positions(own: Nifti1Image, shared: NDArray[np.bool_]) -> NDArray[np.intp]:
+def _find_positions(own: Nifti1Image, shared: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Return the number of each voxel of a participant's mask in the union of the masks."""
     return np.asarray((np.cumsum(shared.ravel()) - 1)[np.asarray(own.dataobj).ravel() != 0])
 
 
-def _numbered(who: str, data: Any, place: NDArray[np.intp]) -> Dataset:
+def _renumber(who: str, data: Any, place: NDArray[np.intp]) -> Dataset:
     from rsatoolbox.data.dataset import Dataset
 
     if "voxel" not in getattr(data, "channel_descriptors", {}):
@@ -80,7 +80,7 @@ def _numbered(who: str, data: Any, place: NDArray[np.intp]) -> Dataset:
     )
 
 
-def _widened(noise: NoiseSource | None, place: NDArray[np.intp], n_voxels: int) -> NoiseSource | None:
+def _widen_residuals(noise: NoiseSource | None, place: NDArray[np.intp], n_voxels: int) -> NoiseSource | None:
     """Expand residuals to the voxels of the union of the masks, with NaN where the participant has none."""
     if not isinstance(noise, Residuals):
         return noise

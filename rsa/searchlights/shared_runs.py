@@ -41,14 +41,14 @@ class SharedRuns(NamedTuple):
     rows: NDArray[np.int64]
 
 
-def shared_runs(present: NDArray[np.bool_]) -> SharedRuns:
+def find_shared_runs(present: NDArray[np.bool_]) -> SharedRuns:
     """Determine the shared runs from the presence of items in runs, `(n_runs, n_items)`.
 
     Pairs have a distance if their `inverse` is above 0.
 
     Examples
     --------
-    >>> found = shared_runs(np.array([[True, True, True], [True, True, True], [True, True, False]]))
+    >>> found = find_shared_runs(np.array([[True, True, True], [True, True, True], [True, True, False]]))
     >>> found.inverse.round(2).tolist(), found.of_pair.tolist(), found.sets.tolist()
     ([0.17, 0.5, 0.5], [1, 0, 0], [[True, True, False], [True, True, True]])
     """
@@ -72,7 +72,7 @@ def shared_runs(present: NDArray[np.bool_]) -> SharedRuns:
         left = np.zeros((n_items, n_items), bool)
         late = needed[place >= k]
         left[i[late], j[late]] = left[j[late], i[late]] = True
-        cover = _covering(left)
+        cover = _cover_pairs(left)
         cost = k * max(n_runs - 1, 1) * n_items**2 + _ROW * len(cover) * n_runs * n_items
         if cost < least:
             least, best, rows = cost, k, cover
@@ -80,7 +80,7 @@ def shared_runs(present: NDArray[np.bool_]) -> SharedRuns:
     return SharedRuns(there, np.ascontiguousarray(sets[:, order[:best]].T), of_pair, inverse, rows)
 
 
-def _covering(left: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _cover_pairs(left: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Find a small set of items that covers every remaining pair."""
     rows = []
     while left.any():

@@ -12,7 +12,7 @@ from brainmap.errors import InputError
 from brainmap.rsa.regions.centers import TOLERANCE_MM
 
 
-def sphere_offsets(affine: NDArray[np.floating], radius_mm: float) -> NDArray[np.int64]:
+def compute_sphere_offsets(affine: NDArray[np.floating], radius_mm: float) -> NDArray[np.int64]:
     """Compute the voxel offsets `(n_offsets, 3)` from a center to every voxel at `<=` radius, for any affine.
 
     The offsets are computed once for a grid, so that spheres do not differ by rounding.
@@ -30,7 +30,8 @@ def sphere_offsets(affine: NDArray[np.floating], radius_mm: float) -> NDArray[np
 
     Examples
     --------
-    >>> len(sphere_offsets(np.diag([3.0, 3, 3, 1]), 6.0)), len(sphere_offsets(np.diag([2.0, 2, 4, 1]), 4.0))
+    >>> fine, coarse = np.diag([2.0, 2, 4, 1]), np.diag([3.0, 3, 3, 1])
+    >>> len(compute_sphere_offsets(coarse, 6.0)), len(compute_sphere_offsets(fine, 4.0))
     (33, 15)
     """
     steps = np.asarray(affine, dtype=np.float64)[:3, :3]
@@ -81,16 +82,16 @@ class Spheres:
         return ((start, min(start + step, self.n_voxels)) for start in range(0, self.n_voxels, step))
 
 
-def spheres_in(usable: NDArray[np.bool_], affine: NDArray[np.floating], radius_mm: float) -> Spheres:
+def build_spheres(usable: NDArray[np.bool_], affine: NDArray[np.floating], radius_mm: float) -> Spheres:
     """Build spheres around the True voxels of `usable` (x, y, z) that contain only True voxels.
 
     Examples
     --------
-    >>> spheres = spheres_in(np.ones((3, 3, 3), dtype=bool), np.diag([2.0, 2, 2, 1]), 2.0)
+    >>> spheres = build_spheres(np.ones((3, 3, 3), dtype=bool), np.diag([2.0, 2, 2, 1]), 2.0)
     >>> spheres.sizes()[[0, 13]].tolist(), sorted(spheres.patches(13, 14)[0].tolist())
     ([4, 7], [4, 10, 12, 13, 14, 16, 22])
     """
-    offsets = sphere_offsets(affine, radius_mm)
+    offsets = compute_sphere_offsets(affine, radius_mm)
     # With a border as wide as the radius, every neighbor is found by an addition, without checks at the edges.
     border = np.abs(offsets).max(axis=0)
     grid = tuple(int(n) for n in np.array(usable.shape) + 2 * border)

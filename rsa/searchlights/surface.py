@@ -97,10 +97,10 @@ def check_mesh(data: Dataset, mesh: Mesh) -> Mesh:
     InputError
         The data lie on no mesh, or on another one.
     """
-    return _on_mesh(data, mesh)[0]
+    return _locate_on_mesh(data, mesh)[0]
 
 
-def _on_mesh(data: Dataset, mesh: Mesh) -> tuple[Mesh, NDArray[np.int64]]:
+def _locate_on_mesh(data: Dataset, mesh: Mesh) -> tuple[Mesh, NDArray[np.int64]]:
     """Return the hemispheres of the mesh that the data have, and the position of each channel in that mesh.
 
     Raises
@@ -120,14 +120,14 @@ def _on_mesh(data: Dataset, mesh: Mesh) -> tuple[Mesh, NDArray[np.int64]]:
     sizes = tuple(int(n) for n in told.split("+")) if told else most
     for one, found, wanted in zip(HEMISPHERES, sizes, mesh.sizes, strict=True):
         if (found != wanted and found > 0) if told else found > wanted:
-            raise InputError(_other_mesh(f"the data have {found} vertices in the {one} hemisphere", mesh))
+            raise InputError(_describe_other_mesh(f"the data have {found} vertices in the {one} hemisphere", mesh))
     for one, found in zip(HEMISPHERES, sizes, strict=True):
         if not found:
             mesh = mesh.side("right" if one == "left" else "left")
     return mesh, vertex + np.where(side == "left", 0, mesh.sizes[0])
 
 
-def _other_mesh(found: str, mesh: Mesh) -> str:
+def _describe_other_mesh(found: str, mesh: Mesh) -> str:
     left, right = mesh.sizes
     return (
         f"surface searchlight: {found}, and the mesh {mesh.name} has {left} + {right} (left + right); give the mesh "
@@ -257,10 +257,10 @@ def search_discs(
     InputError
         The same cases as in `surface_searchlight`.
     """
-    cortex, placed, asked = _placed(data, mesh, mask)
+    cortex, placed, asked = _place_data(data, mesh, mask)
     prepared, models, spatial = prepare(placed, model_rdms, settings, n_voxels=len(cortex.points), noise=noise)
     centers = np.flatnonzero(prepared.usable)
-    order = np.argsort(_places_in_line(cortex)[centers])
+    order = np.argsort(_order_places(cortex)[centers])
     centers = centers[order]
     prepared = replace(
         prepared,
@@ -277,11 +277,11 @@ def search_discs(
         )
     scoring = Scoring(prepared, models, discs, settings.dissimilarity, settings.scale, settings.minimum)
     if spatial is not None:
-        from brainmap.rsa.searchlights.noise import bricks  # imported only when needed, as it is slow
+        from brainmap.rsa.searchlights.noise import group_in_bricks  # imported only when needed, as it is slow
 
         spatial.check_size(discs.n_most)
         spatial = replace(spatial, columns=spatial.columns[order], sd=spatial.sd[order])
-        groups = bricks(cortex.points[centers], n_most=discs.n_most, radius_mm=float(discs.distances.max()))
+        groups = group_in_bricks(cortex.points[centers], n_most=discs.n_most, radius_mm=float(discs.distances.max()))
         scoring = replace(scoring, noise=spatial, groups=groups)
     found = score_neighborhoods(scoring, threads=threads)
     scores, counts = np.full((len(models.names), len(cortex.points)), np.nan), np.zeros(len(cortex.points), np.int32)
@@ -290,7 +290,7 @@ def search_discs(
     return SurfaceMaps(models.names, scores, counts, cortex, asked - len(centers), unscored)
 
 
-def _places_in_line(mesh: Mesh) -> NDArray[np.intp]:
+def _order_places(mesh: Mesh) -> NDArray[np.intp]:
     """Order the vertices so that neighbors have similar indices, as voxels in C order do.
 
     A task copies the patterns between the first and the last vertex of its discs, which are few in this order.
@@ -304,7 +304,7 @@ def _places_in_line(mesh: Mesh) -> NDArray[np.intp]:
     return np.argsort(reverse_cuthill_mckee(graph.tocsr(), symmetric_mode=True))
 
 
-def _placed(data: Any, mesh: Mesh, mask: Surface | None) -> tuple[Mesh, Any, int]:
+def _place_data(data: Any, mesh: Mesh, mask: Surface | None) -> tuple[Mesh, Any, int]:
     """Restrict the mesh to the hemispheres of the data, and place the data on it.
 
     The values are the mesh, the data with NaN outside of the mask, and the number of vertices in the mask.
@@ -314,12 +314,12 @@ def _placed(data: Any, mesh: Mesh, mask: Surface | None) -> tuple[Mesh, Any, int
     whole = not hasattr(data, "measurements")
     values = np.asarray(data if whole else data.measurements)
     if not whole:
-        mesh, place = _on_mesh(data, mesh)
+        mesh, place = _locate_on_mesh(data, mesh)
     elif values.ndim in (2, 3) and values.shape[-1] != len(mesh.points):
-        raise InputError(_other_mesh(f"the data have {values.shape[-1]} vertices", mesh))
+        raise InputError(_describe_other_mesh(f"the data have {values.shape[-1]} vertices", mesh))
     asked = len(mesh.points)
     if mask is not None:
-        inside = _inside(as_surface(mask), mesh)
+        inside = _find_inside(as_surface(mask), mesh)
         values, asked = np.where(inside if whole else inside[place], values, np.nan), int(inside.sum())
     if whole:
         return mesh, values, asked
@@ -330,13 +330,15 @@ def _placed(data: Any, mesh: Mesh, mask: Surface | None) -> tuple[Mesh, Any, int
     return mesh, placed, asked
 
 
-def _inside(mask: SurfaceData, mesh: Mesh) -> NDArray[np.bool_]:
+def _find_inside(mask: SurfaceData, mesh: Mesh) -> NDArray[np.bool_]:
     """Return where a mask is above 0, on the hemispheres of the mesh."""
     parts = []
     for side, wanted in zip(HEMISPHERES, mesh.sizes, strict=True):
         values = getattr(mask, side)
         if wanted and len(values) != wanted:
-            raise InputError(_other_mesh(f"the mask has {len(values)} vertices in the {side} hemisphere", mesh))
+            raise InputError(
+                _describe_other_mesh(f"the mask has {len(values)} vertices in the {side} hemisphere", mesh)
+            )
         parts.append(np.nan_to_num(values[:wanted, 0]) > 0)
     inside: NDArray[np.bool_] = np.concatenate(parts)
     if not inside.any():

@@ -16,10 +16,10 @@ from brainmap.checks import threads_of
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.regions.rois import load_mask
-from brainmap.rsa.searchlights.maps import SearchlightMaps, maps_of
-from brainmap.rsa.searchlights.scoring import CHUNK, Scoring, one_blas_thread, prepare, warn_of_singular
+from brainmap.rsa.searchlights.maps import SearchlightMaps, build_maps
+from brainmap.rsa.searchlights.scoring import CHUNK, Scoring, limit_blas, prepare, warn_of_singular
 from brainmap.rsa.searchlights.settings import SearchlightSettings
-from brainmap.rsa.searchlights.spheres import spheres_in
+from brainmap.rsa.searchlights.spheres import build_spheres
 from brainmap.types import Floats, Level, Measure, RunPairing, SearchlightDissimilarity, Shrinkage
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class SearchlightPlan:
     def score(self, start: int, stop: int) -> tuple[Floats, NDArray[np.int32]]:
         """Compute scores `(n_models, stop - start)` and voxel counts of the spheres at these positions of `order`.
 
-        They are NaN and 0 where a voxel is not usable. Pieces with the boundaries of `pieces_of` give bitwise the same
+        They are NaN and 0 where a voxel is not usable. Pieces with the boundaries of `cut_pieces` give bitwise the same
         results as the whole. Callers with several threads should use `one_blas_thread`.
         """
         usable = self.scoring.prepared.usable
@@ -88,7 +88,7 @@ class SearchlightPlan:
         `done` is the number of centers that were computed before, for the progress bar.
         """
         total = done + sum(stop - start for start, stop in pieces)
-        with one_blas_thread(), progress("searchlight", total, done=done) as shown:
+        with limit_blas(), progress("searchlight", total, done=done) as shown:
             pool = ThreadPoolExecutor(threads_of(threads, "searchlight"))
             try:
                 running = {pool.submit(self.score, *piece): piece for piece in pieces}
@@ -103,7 +103,7 @@ class SearchlightPlan:
         """Compute all pieces on a pool of threads, and return their maps."""
         scores = np.full((len(self.names), len(self.order)), np.nan)
         counts = np.zeros(len(self.order), dtype=np.int32)
-        for (start, stop), score, count in self.compute_pieces(pieces_of(len(self.order)), threads=threads):
+        for (start, stop), score, count in self.compute_pieces(cut_pieces(len(self.order)), threads=threads):
             scores[:, start:stop], counts[start:stop] = score, count
         return self.maps(scores, counts)
 
@@ -111,7 +111,7 @@ class SearchlightPlan:
         """Build the maps from the scores and counts of all pieces, concatenated in their order."""
         array, sizes = np.empty_like(scores), np.empty_like(counts)
         array[:, self.order], sizes[self.order] = scores, counts
-        return maps_of(self.names, array, sizes, self.mask, times=self.scoring.models.times)
+        return build_maps(self.names, array, sizes, self.mask, times=self.scoring.models.times)
 
 
 def searchlight(
@@ -246,10 +246,10 @@ def plan_searchlight(
     hoods = scoring.hoods
     if scoring.noise is None:
         return SearchlightPlan(mask_image, scoring, hoods.sizes(), np.arange(len(scoring.prepared.usable)))
-    from brainmap.rsa.searchlights.noise import bricks
+    from brainmap.rsa.searchlights.noise import group_in_bricks
 
     where = np.argwhere(np.asarray(mask_image.dataobj) != 0) @ np.asarray(mask_image.affine)[:3, :3].T
-    groups = bricks(where, n_most=hoods.n_most, radius_mm=radius_mm)
+    groups = group_in_bricks(where, n_most=hoods.n_most, radius_mm=radius_mm)
     brick = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     return SearchlightPlan(mask_image, scoring, hoods.sizes(), np.concatenate(groups), brick)
 
@@ -274,7 +274,7 @@ def score_spheres(
     prepared, models, own = prepare(data, model_rdms, settings, n_voxels=int(inside.sum()), noise=noise)
     usable = np.zeros(inside.shape, dtype=bool)
     usable[inside] = prepared.usable
-    spheres = spheres_in(usable, mask.affine, radius_mm)
+    spheres = build_spheres(usable, mask.affine, radius_mm)
     if spheres.n_most < settings.minimum:
         raise InputError(
             f"searchlight: a sphere of {radius_mm:g} mm holds {spheres.n_most} voxels, fewer than "
@@ -285,12 +285,12 @@ def score_spheres(
     return Scoring(prepared, models, spheres, settings.dissimilarity, settings.scale, settings.minimum, own)
 
 
-def pieces_of(n_mask_voxels: int) -> list[tuple[int, int]]:
+def cut_pieces(n_mask_voxels: int) -> list[tuple[int, int]]:
     """Split the voxels of a mask into pieces `start, stop`, which do not depend on the number of threads.
 
     Examples
     --------
-    >>> pieces_of(2500), len(pieces_of(1_000_000))
+    >>> cut_pieces(2500), len(cut_pieces(1_000_000))
     ([(0, 1024), (1024, 2048), (2048, 2500)], 62)
     """
     step = CHUNK * max(1, -(-n_mask_voxels // (CHUNK * _MOST_PIECES)))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.rsa.simulation.noise import autoregress, smooth_noise
+from brainmap.rsa.simulation.noise import autoregress, draw_smooth_noise
 from brainmap.rsa.simulation.participants import SimulatedParticipant
 from brainmap.types import Floats
 
@@ -106,10 +106,10 @@ def simulate_bold(
     images, events = [], []
     for order in participant.orders:
         onsets = np.round(6.0 + spacing * np.arange(n_items) + rng.uniform(-0.5, 0.5, n_items), 1)
-        design = _trial_regressors(onsets, duration, scans)
-        noise = autoregress(smooth_noise(n_scans, mask=mask, fwhm_mm=fwhm_mm, rng=rng), ar)
-        noise += (_standard_error(design, ar) * design).astype(np.float32) @ amplitudes[order]
-        noise += _drift(scans, n_voxels, rng)
+        design = _build_trial_regressors(onsets, duration, scans)
+        noise = autoregress(draw_smooth_noise(n_scans, mask=mask, fwhm_mm=fwhm_mm, rng=rng), ar)
+        noise += (_compute_standard_error(design, ar) * design).astype(np.float32) @ amplitudes[order]
+        noise += _draw_drift(scans, n_voxels, rng)
         grid = np.zeros((*inside.shape, n_scans), dtype=np.int16)
         grid[inside] = np.rint(_BASELINE + _NOISE_SD * noise).T
         images.append(Nifti1Image(grid, mask.affine))
@@ -120,7 +120,7 @@ def simulate_bold(
     return SimulatedBold(images=tuple(images), events=tuple(events), t_r=t_r)
 
 
-def _trial_regressors(onsets: Floats, duration: float, scans: Floats) -> Floats:
+def _build_trial_regressors(onsets: Floats, duration: float, scans: Floats) -> Floats:
     """Build one regressor per trial, `(n_scans, n_trials)`, as nilearn's first-level models do."""
     from nilearn.glm.first_level import compute_regressor
 
@@ -128,7 +128,7 @@ def _trial_regressors(onsets: Floats, duration: float, scans: Floats) -> Floats:
     return np.hstack(columns)
 
 
-def _standard_error(design: Floats, ar: float) -> float:
+def _compute_standard_error(design: Floats, ar: float) -> float:
     """Compute the mean standard error of a trial's least-squares beta under AR(1) noise of unit variance."""
     lags = np.abs(np.subtract.outer(np.arange(len(design)), np.arange(len(design))))
     solve = np.linalg.pinv(np.column_stack([design, np.ones(len(design))]))
@@ -136,7 +136,7 @@ def _standard_error(design: Floats, ar: float) -> float:
     return float(np.sqrt(variances[: design.shape[1]].mean()))
 
 
-def _drift(scans: Floats, n_voxels: int, rng: np.random.Generator) -> Singles:
+def _draw_drift(scans: Floats, n_voxels: int, rng: np.random.Generator) -> Singles:
     """Draw slow drifts; each voxel has its own mixture of the first three cosines of the run."""
     phase = np.pi * (np.arange(len(scans)) + 0.5) / len(scans)
     waves = np.stack([np.cos(k * phase) / k for k in (1, 2, 3)], axis=1).astype(np.float32)

@@ -17,7 +17,7 @@ Singles = NDArray[np.float32]
 _FWHM_PER_SD = float(np.sqrt(8 * np.log(2)))
 
 
-def smooth_noise(n: int, *, mask: Nifti1Image, fwhm_mm: float, rng: np.random.Generator) -> Singles:
+def draw_smooth_noise(n: int, *, mask: Nifti1Image, fwhm_mm: float, rng: np.random.Generator) -> Singles:
     """Draw spatially smooth Gaussian noise with unit variance in every voxel, `(n, n_mask_voxels)` in float32.
 
     Parameters
@@ -50,7 +50,7 @@ def smooth_noise(n: int, *, mask: Nifti1Image, fwhm_mm: float, rng: np.random.Ge
     return np.asarray(smooth.reshape(n, -1)[:, at] / np.float32(gain))
 
 
-def smooth_weights(where: Floats, fwhm_mm: float) -> Floats:
+def compute_smooth_weights(where: Floats, fwhm_mm: float) -> Floats:
     """Compute a matrix that gives white weights the correlations of noise smoothed to `fwhm_mm`, at unit variance."""
     if fwhm_mm == 0:
         return np.eye(len(where))

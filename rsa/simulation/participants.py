@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainmap.errors import InputError
-from brainmap.rsa.simulation.noise import autoregress, smooth_noise, smooth_weights
+from brainmap.rsa.simulation.noise import autoregress, compute_smooth_weights, draw_smooth_noise
 from brainmap.types import Floats
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def simulate_participant(
         numbers of items, or settings are out of range.
     """
     inside = np.asarray(mask.dataobj) != 0
-    voxels = _region_voxels(regions, planted, inside)
+    voxels = _find_region_voxels(regions, planted, inside)
     if n_runs < 1 or fwhm_mm < 0 or not -1 < ar < 1:
         raise InputError(
             f"simulate_participant: found n_runs={n_runs}, fwhm_mm={fwhm_mm}, ar={ar}; "
@@ -226,20 +226,22 @@ def simulate_participant(
     for region, layer in features.items():
         strength = signal[region] if isinstance(signal, Mapping) else signal
         weighted = plant_patterns(layer, n_voxels=len(voxels[region]), rng=rng, specific=specific)
-        weighted *= np.sqrt(strength / _spread(layer))
-        patterns[region] = (weighted @ smooth_weights(where[voxels[region]], fwhm_mm).T).astype(np.float32)
+        weighted *= np.sqrt(strength / _measure_spread(layer))
+        patterns[region] = (weighted @ compute_smooth_weights(where[voxels[region]], fwhm_mm).T).astype(np.float32)
 
     orders = np.stack([rng.permutation(n_items) for _ in range(n_runs)])
     betas = np.empty((n_runs, n_items, len(where)), dtype=np.float32)
     for run, order in enumerate(orders):
-        noise = smooth_noise(n_items, mask=mask, fwhm_mm=fwhm_mm, rng=rng)
+        noise = draw_smooth_noise(n_items, mask=mask, fwhm_mm=fwhm_mm, rng=rng)
         betas[run, order] = autoregress(noise, ar)
         for region, own in patterns.items():
             betas[run][:, voxels[region]] += own
     return SimulatedParticipant(betas=betas, orders=orders, planted=patterns, voxels=voxels)
 
 
-def _region_voxels(regions: Mapping[str, ArrayLike], planted: Mapping[str, object], inside: Mask) -> dict[str, Indices]:
+def _find_region_voxels(
+    regions: Mapping[str, ArrayLike], planted: Mapping[str, object], inside: Mask
+) -> dict[str, Indices]:
     """Check the regions, and return the positions of their voxels among those of the mask."""
     if set(regions) != set(planted):
         raise InputError(
@@ -264,7 +266,7 @@ def _region_voxels(regions: Mapping[str, ArrayLike], planted: Mapping[str, objec
     return voxels
 
 
-def _spread(features: ArrayLike) -> float:
+def _measure_spread(features: ArrayLike) -> float:
     """Compute the standard deviation over pairs of the squared distances that `plant_patterns` plants."""
     points = matched_geometry(features)
     squared = 2 * (1 - points @ points.T)[np.triu_indices(len(points), 1)]

@@ -14,16 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.progress import Progress, progress
-from brainmap.rsa.comparison.measures import compare_vectors, measure_named
+from brainmap.rsa.comparison.measures import compare_vectors, find_measure
 from brainmap.rsa.inference.scores import TESTS, score_statistics
-from brainmap.rsa.rdm.alignment import pair_positions, rdm_names
+from brainmap.rsa.rdm.alignment import find_pair_positions, rdm_names
 from brainmap.rsa.simulation.rdms import (
     Geometry,
     Measurement,
+    compute_geometry,
+    compute_lower_ceilings,
     draw_group,
-    geometry_of,
-    lower_ceilings,
-    signal_of_ceiling,
+    find_signal_of_ceiling,
 )
 from brainmap.types import FeatureSet, Floats, Measure, SearchlightDissimilarity, Test
 
@@ -187,20 +187,20 @@ def power_analysis(
     >>> found.table[["comparison", "participants"]].values.tolist()
     [['conv4 > 0', 6], ['conv4 > 0', 12], ['conv4 > conv2', 6], ['conv4 > conv2', 12]]
     """
-    rdms = _model_rdms(models)
+    rdms = _simulate_models(models)
     names = rdm_names(rdms)
     chosen = [names.index(one_of(name, names, "layer")) for name in ((a,) if b is None else (a, b))]
     if a == b:
         raise InputError(f"power_analysis: found {a!r} twice, wanted two layers to tell apart")
-    named = measure_named(measure)
+    named = find_measure(measure)
     one_of(test, TESTS, "test")
-    designs = _designs(participants, runs, conditions or (rdms.n_cond,), rdms.n_cond)
+    designs = _check_designs(participants, runs, conditions or (rdms.n_cond,), rdms.n_cond)
     if simulations < 1 or not 0 < alpha < 1:
         raise InputError(
             f"power_analysis: found {simulations} simulations and alpha={alpha}, wanted 1 or more, and a "
             "level between 0 and 1"
         )
-    at = _pilot(pilot, designs, rdms.n_cond)
+    at = _choose_pilot(pilot, designs, rdms.n_cond)
     how = {
         k: Measurement(
             n_runs=k,
@@ -215,15 +215,15 @@ def power_analysis(
     vectors = np.asarray(rdms.dissimilarities, dtype=np.float64)[chosen]
     if not np.isfinite(vectors).all():
         raise InputError(f"power_analysis: RDMs of {some([a, b] if b else [a])} have missing pairs, wanted all")
-    geometry = geometry_of(rdms, chosen[0], dissimilarity=dissimilarity)
-    signal = signal_of_ceiling(
+    geometry = compute_geometry(rdms, chosen[0], dissimilarity=dissimilarity)
+    signal = find_signal_of_ceiling(
         geometry, ceiling, measure=named, n_participants=at[0], measurement=how[at[1]], n_conditions=at[2], rng=rng
     )
     parts = []
     pairs = list(product(designs[1], designs[2]))
     with progress("power", total=len(pairs) * simulations) as step:
         for (n_runs, n_conditions), own in zip(pairs, rng.spawn(len(pairs)), strict=True):
-            scores, lower = simulated_scores(
+            scores, lower = simulate_scores(
                 vectors,
                 geometry,
                 signal=signal,
@@ -235,13 +235,15 @@ def power_analysis(
                 rng=own,
                 step=step,
             )
-            part = _rates(scores, names=(a, b), participants=designs[0], test=test, alpha=alpha, measure=named, rng=own)
+            part = _tabulate_rates(
+                scores, names=(a, b), participants=designs[0], test=test, alpha=alpha, measure=named, rng=own
+            )
             parts.append(
                 part.assign(
                     runs=n_runs, conditions=n_conditions, ceiling_lower=[lower[n] for n in part["participants"]]
                 )
             )
-    table = pd.concat(parts).sort_values("comparison", kind="stable", key=_order_of(a), ignore_index=True)
+    table = pd.concat(parts).sort_values("comparison", kind="stable", key=_make_order(a), ignore_index=True)
     return PowerAnalysis(
         table=table[list(POWER_COLUMNS)],
         planted=a,
@@ -257,7 +259,7 @@ def power_analysis(
     )
 
 
-def simulated_scores(
+def simulate_scores(
     models: Floats,
     geometry: Geometry,
     *,
@@ -290,14 +292,14 @@ def simulated_scores(
             n_conditions=n_conditions,
             rng=rng,
         )
-        scores[:, k] = compare_vectors(models[:, pair_positions(items, n_items)], data, measure=measure)
-        lower[k] = lower_ceilings(data, participants, measure)
+        scores[:, k] = compare_vectors(models[:, find_pair_positions(items, n_items)], data, measure=measure)
+        lower[k] = compute_lower_ceilings(data, participants, measure)
         if step is not None:
             step.advance()
     return scores, dict(zip(participants, lower.mean(axis=0).tolist(), strict=True))
 
 
-def detection_rates(
+def count_detections(
     scores: NDArray[np.floating],
     *,
     test: Test,
@@ -313,7 +315,7 @@ def detection_rates(
     Examples
     --------
     >>> scores = np.array([[0.1, 0.2, 0.3, 0.2, 0.1], [0.1, -0.2, 0.3, -0.2, 0.1]])
-    >>> detection_rates(scores, test="signed-rank", alpha=0.05, two_sided=False)
+    >>> count_detections(scores, test="signed-rank", alpha=0.05, two_sided=False)
     (0.5, 0.0, 0.03125)
     """
     table = score_statistics(
@@ -325,7 +327,7 @@ def detection_rates(
         alternative="two-sided" if two_sided else "greater",
     )
     found = (table["p"] <= alpha).to_numpy()
-    ahead = scores.mean(axis=1) > 0 if test != "signed-rank" else _positive_ranks(table)
+    ahead = scores.mean(axis=1) > 0 if test != "signed-rank" else _has_positive_ranks(table)
     return float((found & ahead).mean()), float((found & ~ahead).mean()), float(table["smallest_p"].iloc[0])
 
 
@@ -347,13 +349,13 @@ def wilson(count: ArrayLike, n: int) -> tuple[Floats, Floats]:
     return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
 
 
-def _positive_ranks(table: pd.DataFrame) -> NDArray[np.bool_]:
+def _has_positive_ranks(table: pd.DataFrame) -> NDArray[np.bool_]:
     """Tell whether the sum of positive ranks exceeds that of negative ranks."""
     n = table["n"].to_numpy(dtype=float)
     return np.asarray(table["statistic"].to_numpy() > n * (n + 1) / 4)
 
 
-def _rates(
+def _tabulate_rates(
     scores: Floats,
     *,
     names: tuple[str, str | None],
@@ -372,7 +374,7 @@ def _rates(
     for (name, values), n in product(compared.items(), participants):
         two_sided = name != f"{a} > 0"
         of_n = values[:, :n]
-        power, wrong, smallest = detection_rates(
+        power, wrong, smallest = count_detections(
             of_n, test=test, alpha=alpha, two_sided=two_sided, measure=None if two_sided else measure, rng=rng
         )
         low, high = wilson(power * len(of_n), len(of_n))
@@ -393,17 +395,17 @@ def _rates(
     return pd.DataFrame(rows)
 
 
-def _order_of(a: str) -> Any:
+def _make_order(a: str) -> Any:
     return lambda comparisons: comparisons != f"{a} > 0"
 
 
-def _model_rdms(models: RDMs | FeatureSet) -> RDMs:
+def _simulate_models(models: RDMs | FeatureSet) -> RDMs:
     from brainmap.rsa.rdm.compute import compute_rdms
 
     return compute_rdms(models, units="zscore") if isinstance(models, FeatureSet) else models
 
 
-def _designs(
+def _check_designs(
     participants: Sequence[int], runs: Sequence[int], conditions: Sequence[int], n_items: int
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Check the design settings, and return the sorted unique values of each."""
@@ -419,11 +421,11 @@ def _designs(
     return found[0], found[1], found[2]
 
 
-def _pilot(
+def _choose_pilot(
     pilot: tuple[int, int, int] | None, designs: tuple[tuple[int, ...], ...], n_items: int
 ) -> tuple[int, int, int]:
     at = tuple(pilot) if pilot is not None else tuple(numbers[0] for numbers in designs)
     if len(at) != 3:
         raise InputError(f"power_analysis: found pilot={at}, wanted participants, runs and conditions")
-    _designs([at[0]], [at[1]], [at[2]], n_items)
+    _check_designs([at[0]], [at[1]], [at[2]], n_items)
     return at[0], at[1], at[2]

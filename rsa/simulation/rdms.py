@@ -18,10 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.comparison.ceilings import noise_ceiling_of_vectors, pools
-from brainmap.rsa.comparison.measures import RANKED, compare_vectors, measure_named, scaled
+from brainmap.rsa.comparison.ceilings import noise_ceiling_of_vectors, pool_others
+from brainmap.rsa.comparison.measures import RANKED, compare_vectors, find_measure, scale_vectors
 from brainmap.rsa.comparison.ranks import rank_rows
-from brainmap.rsa.rdm.dissimilarity import dissimilarities
+from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
 from brainmap.types import Floats, Measure, SearchlightDissimilarity
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def embed_rdm(dissimilarities: ArrayLike, *, angular: bool = False, unit_sphere:
     return Geometry(gram=gram / spread, lost=float(1 - kept.sum() / np.abs(values).sum()))
 
 
-def geometry_of(models: RDMs, which: int, *, dissimilarity: str) -> Geometry:
+def compute_geometry(models: RDMs, which: int, *, dissimilarity: str) -> Geometry:
     """Compute the geometry of one model RDM for brain RDMs of a dissimilarity; warn if the embedding is inexact."""
     angular = dissimilarity in ANGULAR
     found = embed_rdm(
@@ -231,8 +231,8 @@ def simulate_rdms(
         explained=explained,
         variation=variation,
     )
-    geometry = geometry_of(model, 0, dissimilarity=dissimilarity)
-    signal = signal_of_ceiling(
+    geometry = compute_geometry(model, 0, dissimilarity=dissimilarity)
+    signal = find_signal_of_ceiling(
         geometry, ceiling, measure=measure, n_participants=n_participants, measurement=how, rng=rng
     )
     _, drawn = draw_group(geometry.gram, signal=signal, measurement=how, n_participants=n_participants, rng=rng)
@@ -261,7 +261,7 @@ def draw_group(
     """
     n_items, shared = len(gram), gram
     if measurement.explained < 1:
-        shared = measurement.explained * gram + (1 - measurement.explained) * _relabeled(gram, 1, rng)[0]
+        shared = measurement.explained * gram + (1 - measurement.explained) * _relabel_products(gram, 1, rng)[0]
     items = np.arange(n_items)
     if n_conditions is not None and n_conditions < n_items:
         items = np.sort(rng.choice(items, n_conditions, replace=False))
@@ -270,20 +270,20 @@ def draw_group(
     for start in range(0, n_participants, _BLOCK):
         size = min(_BLOCK, n_participants - start)
         strength = signal * np.exp(measurement.variation * rng.standard_normal((size, 1, 1)))
-        own = _relabeled(gram[within], size, rng)
+        own = _relabel_products(gram[within], size, rng)
         planted = strength * ((1 - measurement.specific) * shared[within] + measurement.specific * own)
-        draw = _from_patterns if measurement.dissimilarity in ANGULAR else _from_products
+        draw = _draw_from_patterns if measurement.dissimilarity in ANGULAR else _draw_from_products
         parts.append(draw(planted, measurement, rng))
     return items, np.concatenate(parts)
 
 
-def _relabeled(gram: Floats, size: int, rng: np.random.Generator) -> Floats:
+def _relabel_products(gram: Floats, size: int, rng: np.random.Generator) -> Floats:
     """Return the inner products with items in random orders, `(size, n_items, n_items)`."""
     order = np.argsort(rng.random((size, len(gram))), axis=1)
     return np.asarray(gram[order[:, :, None], order[:, None, :]])
 
 
-def _from_products(planted: Floats, measurement: Measurement, rng: np.random.Generator) -> Floats:
+def _draw_from_products(planted: Floats, measurement: Measurement, rng: np.random.Generator) -> Floats:
     """Draw squared distances per voxel from the products of patterns, which are Wishart matrices.
 
     With y the mean over runs and e the runs about it, sum over m != l of x_m x_l' is R (R - 1) y y' - sum e e':
@@ -291,17 +291,17 @@ def _from_products(planted: Floats, measurement: Measurement, rng: np.random.Gen
     """
     size, n, _ = planted.shape
     runs, voxels = measurement.n_runs, measurement.n_voxels
-    root = np.linalg.cholesky(planted + np.eye(n) / runs) @ _wishart_root(size, n, voxels, rng)
+    root = np.linalg.cholesky(planted + np.eye(n) / runs) @ _draw_wishart_root(size, n, voxels, rng)
     products = root @ root.transpose(0, 2, 1)
     if runs > 1:
-        noise = _wishart_root(size, n, (runs - 1) * voxels, rng)
+        noise = _draw_wishart_root(size, n, (runs - 1) * voxels, rng)
         products -= noise @ noise.transpose(0, 2, 1) / (runs * (runs - 1))
     i, j = np.triu_indices(n, 1)
     own = np.diagonal(products, axis1=1, axis2=2)
     return np.asarray((own[:, i] + own[:, j] - 2 * products[:, i, j]) / voxels)
 
 
-def _wishart_root(size: int, n: int, freedom: int, rng: np.random.Generator) -> Floats:
+def _draw_wishart_root(size: int, n: int, freedom: int, rng: np.random.Generator) -> Floats:
     """Draw matrices A such that A A' is Wishart (identity, `freedom`), by Bartlett's decomposition if it is smaller."""
     if freedom < n:
         return rng.standard_normal((size, n, freedom))
@@ -312,7 +312,7 @@ def _wishart_root(size: int, n: int, freedom: int, rng: np.random.Generator) -> 
     return root
 
 
-def _from_patterns(planted: Floats, measurement: Measurement, rng: np.random.Generator) -> Floats:
+def _draw_from_patterns(planted: Floats, measurement: Measurement, rng: np.random.Generator) -> Floats:
     size, n, _ = planted.shape
     shape = (measurement.n_runs, n, measurement.n_voxels)
     # a singular matrix of inner products has no Cholesky root, so a small ridge is added
@@ -321,11 +321,11 @@ def _from_patterns(planted: Floats, measurement: Measurement, rng: np.random.Gen
     drawn = np.empty((size, n * (n - 1) // 2))
     for k, root in enumerate(roots):
         x = rng.standard_normal(shape) + root @ rng.standard_normal(shape[1:])
-        drawn[k] = dissimilarities(x if len(x) > 1 else x[0], dissimilarity=measurement.dissimilarity)
+        drawn[k] = compute_dissimilarities(x if len(x) > 1 else x[0], dissimilarity=measurement.dissimilarity)
     return drawn
 
 
-def lower_ceiling(vectors: Floats, measure: Measure) -> float:
+def compute_lower_ceiling(vectors: Floats, measure: Measure) -> float:
     """Compute the lower noise ceiling of RDMs without missing pairs, `(n_participants, n_pairs)`, in one call.
 
     The result equals that of `brainmap.rsa.noise_ceiling`. Comparing every pool with every participant is faster than
@@ -333,15 +333,15 @@ def lower_ceiling(vectors: Floats, measure: Measure) -> float:
     """
     if measure in ("tau-a", "tau-b", "bures"):
         return noise_ceiling_of_vectors(vectors, measure=measure).lower
-    _, others = pools(vectors, measure)
+    _, others = pool_others(vectors, measure)
     return float(np.diagonal(compare_vectors(others, vectors, measure=measure)).mean())
 
 
-def lower_ceilings(vectors: Floats, participants: Sequence[int], measure: Measure) -> list[float]:
-    """Compute the `lower_ceiling` of the first n RDMs for each n in `participants`; RDMs are ranked only once."""
+def compute_lower_ceilings(vectors: Floats, participants: Sequence[int], measure: Measure) -> list[float]:
+    """Compute the lower ceiling of the first n RDMs for each n in `participants`; RDMs are ranked only once."""
     if measure not in ("rho-a", "spearman", "pearson", "cosine"):
-        return [lower_ceiling(vectors[:n], measure) for n in participants]
-    own = scaled(vectors, measure, use=np.ones(vectors.shape[1], dtype=bool))
+        return [compute_lower_ceiling(vectors[:n], measure) for n in participants]
+    own = scale_vectors(vectors, measure, use=np.ones(vectors.shape[1], dtype=bool))
     pools = [(own[:n].sum(axis=0) - own[:n]) / (n - 1) for n in participants]
     if measure in RANKED:
         ranks = rank_rows(np.concatenate(pools).round(9)) - (vectors.shape[1] + 1) / 2.0
@@ -355,7 +355,7 @@ def lower_ceilings(vectors: Floats, participants: Sequence[int], measure: Measur
     return scores
 
 
-def signal_of_ceiling(
+def find_signal_of_ceiling(
     geometry: Geometry,
     ceiling: float,
     *,
@@ -381,7 +381,7 @@ def signal_of_ceiling(
     """
     from scipy.optimize import brentq
 
-    named = measure_named(measure)
+    named = find_measure(measure)
     if not 0 <= ceiling < 1:
         raise InputError(f"ceiling: found {ceiling}, wanted a lower noise ceiling from 0 to below 1")
     if n_participants < 2:
@@ -404,7 +404,7 @@ def signal_of_ceiling(
                 n_conditions=n_conditions,
                 rng=same,
             )
-            lower.append(lower_ceiling(vectors, named))
+            lower.append(compute_lower_ceiling(vectors, named))
         return float(np.mean(lower)) - ceiling
 
     def bracket(around: float, step: float, groups: int) -> tuple[float, float, float, float]:

@@ -127,7 +127,7 @@ def recovery_table(
         return table
     if mean_maps is None or significant is None or regions is None:
         raise InputError("recovery_table: give mean_maps, significant and regions together, or none of them")
-    maps = _maps_in_regions(layers, planted, mean_maps=mean_maps, significant=significant, regions=regions)
+    maps = _describe_maps(layers, planted, mean_maps=mean_maps, significant=significant, regions=regions)
     return pd.concat([table, maps], axis=1)
 
 
@@ -152,7 +152,7 @@ def _check(
         raise InputError(f"recovery_table: no noise ceiling for {some(without)}")
 
 
-def _maps_in_regions(
+def _describe_maps(
     layers: Sequence[str],
     planted: Mapping[str, str | None],
     *,
@@ -189,13 +189,13 @@ def _maps_in_regions(
                 "peak_x": place[0],
                 "peak_y": place[1],
                 "peak_z": place[2],
-                "peak_region": _region_near(np.array(peak), with_signal),
+                "peak_region": _find_region_near(np.array(peak), with_signal),
             }
         )
     return pd.DataFrame(rows, columns=list(RECOVERY_COLUMNS)[9:])
 
 
-def _region_near(voxel: NDArray[np.intp], masks: Mapping[str, Mask]) -> str | None:
+def _find_region_near(voxel: NDArray[np.intp], masks: Mapping[str, Mask]) -> str | None:
     """Return the region that contains a voxel or one of its 26 neighbors, the nearest if there are several."""
     away: dict[str, float] = {}
     for region, mask in masks.items():

@@ -11,7 +11,7 @@ from brainmap.compiled import njit
 
 
 @njit(nogil=True, cache=True)
-def _rise(heap, place, far, start):  # type: ignore[no-untyped-def]
+def _raise_entry(heap, place, far, start):  # type: ignore[no-untyped-def]
     """Move an entry of the heap up to its place; at equal distance, the vertex with the smaller number comes first."""
     k, vertex = start, heap[start]
     while k > 0:
@@ -27,7 +27,7 @@ def _rise(heap, place, far, start):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _pop(heap, place, far, size):  # type: ignore[no-untyped-def]
+def _pop_nearest(heap, place, far, size):  # type: ignore[no-untyped-def]
     """Remove the nearest entry from a heap of `size` entries."""
     nearest, moved = heap[0], heap[size - 1]
     size -= 1
@@ -51,7 +51,7 @@ def _pop(heap, place, far, size):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _grown(array, least):  # type: ignore[no-untyped-def]
+def _grow_array(array, least):  # type: ignore[no-untyped-def]
     """Return the array with room for at least `least` entries."""
     if array.shape[0] >= least:
         return array
@@ -61,7 +61,7 @@ def _grown(array, least):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def nearest_vertices(graph, number, centers, radius, most):  # type: ignore[no-untyped-def]
+def find_nearest_vertices(graph, number, centers, radius, most):  # type: ignore[no-untyped-def]
     """Find the members of a disc around each center, the nearest first.
 
     This is Dijkstra's algorithm with an indexed binary heap, stopped at the radius.
@@ -97,11 +97,11 @@ def nearest_vertices(graph, number, centers, radius, most):  # type: ignore[no-u
         place[centers[c]] = 0
         size, n_seen, begin = 1, 1, total
         while size > 0 and total - begin < most:
-            vertex = _pop(heap, place, far, size)
+            vertex = _pop_nearest(heap, place, far, size)
             size -= 1
             if number[vertex] >= 0:
-                members = _grown(members, total + 1)
-                distances = _grown(distances, total + 1)
+                members = _grow_array(members, total + 1)
+                distances = _grow_array(distances, total + 1)
                 members[total], distances[total] = number[vertex], far[vertex]
                 total += 1
             for link in range(first[vertex], first[vertex + 1]):
@@ -115,7 +115,7 @@ def nearest_vertices(graph, number, centers, radius, most):  # type: ignore[no-u
                         size += 1
                         n_seen += 1
                     far[other] = reached
-                    _rise(heap, place, far, place[other])
+                    _raise_entry(heap, place, far, place[other])
         starts[c + 1] = total
         for k in range(n_seen):
             far[seen[k]], place[seen[k]] = np.inf, -1
@@ -123,7 +123,7 @@ def nearest_vertices(graph, number, centers, radius, most):  # type: ignore[no-u
 
 
 @njit(nogil=True, cache=True)
-def _hidden(window, to_right, to_left, reach):  # type: ignore[no-untyped-def]
+def _is_hidden(window, to_right, to_left, reach):  # type: ignore[no-untyped-def]
     """Return whether a window is useless: it begins beyond the reach, or shorter paths lead through its ends.
 
     The test follows Xin & Wang (2009, doi:10.1145/1559755.1559761): if even the far end of a window is reached sooner
@@ -149,12 +149,12 @@ def _hidden(window, to_right, to_left, reach):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _push(stack, size, window, beyond, limits):  # type: ignore[no-untyped-def]
+def _push_window(stack, size, window, beyond, limits):  # type: ignore[no-untyped-def]
     """Push a window on the stack unless it is empty, leads out of the mesh, or is useless."""
     to_right, to_left, reach = limits
     if beyond < 0 or window[5] * window[8] - window[6] * window[7] <= 0.0:
         return stack, size
-    if _hidden(window, to_right, to_left, reach):
+    if _is_hidden(window, to_right, to_left, reach):
         return stack, size
     if size == stack.shape[0]:
         larger = np.empty((2 * size, 10))
@@ -166,7 +166,7 @@ def _push(stack, size, window, beyond, limits):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _meet(far, seen, n_seen, vertex, distance):  # type: ignore[no-untyped-def]
+def _record_line(far, seen, n_seen, vertex, distance):  # type: ignore[no-untyped-def]
     """Record a line to a vertex."""
     if far[vertex] == np.inf:
         seen[n_seen] = vertex
@@ -176,7 +176,7 @@ def _meet(far, seen, n_seen, vertex, distance):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _first_window(faces, corner, window):  # type: ignore[no-untyped-def]
+def _unfold_first(faces, corner, window):  # type: ignore[no-untyped-def]
     """Lay out a triangle with the source at the origin, its next corner on the axis and its last corner to the left."""
     corners, _, _, _, edge = faces
     t, k = corner // 3, corner % 3
@@ -190,7 +190,7 @@ def _first_window(faces, corner, window):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def lines_of_sight(faces, around, sources, reach):  # type: ignore[no-untyped-def]
+def trace_lines_of_sight(faces, around, sources, reach):  # type: ignore[no-untyped-def]
     """Find the straight lines from each source to all visible vertices, across the triangles unfolded into a plane.
 
     Triangles are unfolded into the plane of the source, edge by edge. A window is the visible part of an edge; a
@@ -226,10 +226,10 @@ def lines_of_sight(faces, around, sources, reach):  # type: ignore[no-untyped-de
     for s in range(sources.size):
         n_seen = size = 0
         for c in at[first[sources[s]] : first[sources[s] + 1]]:
-            one, to_one, two, to_two = _first_window(faces, c, window)
-            n_seen = _meet(far, seen, n_seen, one, to_one)
-            n_seen = _meet(far, seen, n_seen, two, to_two)
-            stack, size = _push(stack, size, window, beyond[c // 3, c % 3], (to_one, to_two, reach))
+            one, to_one, two, to_two = _unfold_first(faces, c, window)
+            n_seen = _record_line(far, seen, n_seen, one, to_one)
+            n_seen = _record_line(far, seen, n_seen, two, to_two)
+            stack, size = _push_window(stack, size, window, beyond[c // 3, c % 3], (to_one, to_two, reach))
         while size > 0:
             size -= 1
             now[:] = stack[size]
@@ -242,7 +242,7 @@ def lines_of_sight(faces, around, sources, reach):  # type: ignore[no-untyped-de
             from_right, from_left = now[5] * y - now[6] * x, x * now[8] - y * now[7]
             inside = from_right >= 0.0 and from_left >= 0.0
             if inside and np.hypot(x, y) <= reach and corners[t, k] != sources[s]:
-                n_seen = _meet(far, seen, n_seen, corners[t, k], np.hypot(x, y))
+                n_seen = _record_line(far, seen, n_seen, corners[t, k], np.hypot(x, y))
             right, left = ((k + 1) % 3, (k + 2) % 3) if forward else ((k + 2) % 3, (k + 1) % 3)
             if from_right > 0.0:  # the edge between the right end and the top
                 window[:] = now[:9]
@@ -250,15 +250,15 @@ def lines_of_sight(faces, around, sources, reach):  # type: ignore[no-untyped-de
                 if inside:
                     window[7], window[8] = x, y
                 limits = far[corners[t, right]], far[corners[t, k]], reach
-                stack, size = _push(stack, size, window, beyond[t, left], limits)
+                stack, size = _push_window(stack, size, window, beyond[t, left], limits)
             if from_left > 0.0:  # the edge between the top and the left end
                 window[:] = now[:9]
                 window[0], window[1], window[2] = corners[t, k], x, y
                 if inside:
                     window[5], window[6] = x, y
                 limits = far[corners[t, k]], far[corners[t, left]], reach
-                stack, size = _push(stack, size, window, beyond[t, right], limits)
-        met, lengths = _grown(met, total + n_seen), _grown(lengths, total + n_seen)
+                stack, size = _push_window(stack, size, window, beyond[t, right], limits)
+        met, lengths = _grow_array(met, total + n_seen), _grow_array(lengths, total + n_seen)
         for k in range(n_seen):
             met[total + k], lengths[total + k] = seen[k], far[seen[k]]
             far[seen[k]] = np.inf

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of, threads_of
 from brainmap.errors import InputError
 from brainmap.progress import progress
-from brainmap.rsa.surface.disc_kernels import lines_of_sight, nearest_vertices
+from brainmap.rsa.surface.disc_kernels import find_nearest_vertices, trace_lines_of_sight
 from brainmap.rsa.surface.meshes import Mesh, measure_edges, mesh_edges
 from brainmap.types import Floats, Metric
 
@@ -131,7 +131,9 @@ def discs_on(
     graph = _build_edge_graph(mesh)
 
     def around(graph: _Graph, what: str) -> tuple[Any, Any, Any]:
-        return _run_chunks(lambda run: nearest_vertices(graph, number, run, radius, most), centers, n_threads, what)
+        return _run_chunks(
+            lambda run: find_nearest_vertices(graph, number, run, radius, most), centers, n_threads, what
+        )
 
     if metric == "geodesic":
         # no straight path is longer than the path along edges, so these distances bound the search
@@ -203,7 +205,7 @@ def _build_sight_graph(mesh: Mesh, reach: float, threads: int) -> _Graph:
     around = starts, order.astype(np.int32)
     every = np.arange(n, dtype=np.int32)
     rows, met, lengths = _run_chunks(
-        lambda run: lines_of_sight(faces, around, run, reach), every, threads, "straight lines"
+        lambda run: trace_lines_of_sight(faces, around, run, reach), every, threads, "straight lines"
     )
     order = np.lexsort((lengths, np.repeat(every, np.diff(rows))))
     return rows, met[order], lengths[order]

@@ -20,7 +20,7 @@ from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.design_rdms import predict_design_rdms
 from brainmap.rsa.glm.plan import RunSettings, plan_betas
-from brainmap.rsa.rdm.alignment import aligned_vectors
+from brainmap.rsa.rdm.alignment import align_vectors
 from brainmap.study.run import Context, check_study
 from brainmap.study.settings.study import load_study
 from brainmap.study.stages.betas import noise_found
@@ -262,7 +262,7 @@ def test_bold_knows_its_order_of_events(bold_study: TinyStudy) -> None:
     designs = [rsa.load_rdms(p) for p in sorted(bold_study.out.glob("sub-*/**/*designrdms.h5"))]
     assert len(designs) == 2
     own = RDMs(
-        np.concatenate([aligned_vectors(one, brains) for one in designs]),
+        np.concatenate([align_vectors(one, brains) for one in designs]),
         rdm_descriptors={"participant": ["01", "01", "02", "02"]},
         pattern_descriptors={"stimulus_id": brains.pattern_descriptors["stimulus_id"]},
     )

@@ -9,8 +9,8 @@ from typing import Any
 
 import jinja2
 
-from brainmap.rsa.comparison.measures import measure_named
-from brainmap.rsa.comparison.splines import form_of, n_columns, partial_name
+from brainmap.rsa.comparison.measures import find_measure
+from brainmap.rsa.comparison.splines import choose_form, count_columns, name_partial
 
 _FOLDER = Path(__file__).with_name("templates")
 _MEASURES = {
@@ -72,9 +72,9 @@ def _describe_dissimilarity(key: Any, between_runs: Any = False) -> str:
 
 def _describe_controls(rsa: Mapping[str, Any]) -> str:
     """Describe in words how control models were partialled out of the comparison."""
-    measure, n = measure_named(str(rsa["measure"])), len(rsa["control_for"])
-    form, name = form_of(measure, n), partial_name(measure, n)
-    columns = f"({n_columns(form, n)} columns)"
+    measure, n = find_measure(str(rsa["measure"])), len(rsa["control_for"])
+    form, name = choose_form(measure, n), name_partial(measure, n)
+    columns = f"({count_columns(form, n)} columns)"
     how = {
         "ranks": f"a cubic spline of the control's ranks {columns}"
         if n == 1

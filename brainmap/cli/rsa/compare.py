@@ -58,12 +58,12 @@ def compare(
     from brainmap.rsa.comparison.ceilings import CEILING_COLUMNS, noise_ceilings
     from brainmap.rsa.comparison.measures import compare_rdms
     from brainmap.rsa.comparison.partial import (
-        aligned_controls,
+        align_controls,
         compare_rdms_partial,
+        get_partial_measure,
         partial_ceilings,
-        partial_measure,
     )
-    from brainmap.rsa.comparison.splines import partial_name
+    from brainmap.rsa.comparison.splines import name_partial
     from brainmap.rsa.inference.scores import STATISTICS_COLUMNS
     from brainmap.rsa.rdm.files import load_rdms
 
@@ -78,7 +78,7 @@ def compare(
     else:
         controls = load_rdms(control_for)
         scores = compare_rdms_partial(one, other, controls, measure=measure)
-        measured = partial_name(partial_measure(measure), aligned_controls(controls, other).shape[-2])
+        measured = name_partial(get_partial_measure(measure), align_controls(controls, other).shape[-2])
         inputs.append(control_for)
     table = _scores(one, other, scores)
     about = {"Measure": measured, **provenance({"measure": measured}, inputs, seed=seed)}

@@ -80,7 +80,7 @@ def searchlight(
     """
     from brainmap.rsa.images.files import image_info
     from brainmap.rsa.rdm.files import load_rdms
-    from brainmap.rsa.searchlights.maps import layers_over_time
+    from brainmap.rsa.searchlights.maps import find_layers_over_time
     from brainmap.rsa.searchlights.volume import plan_searchlight
     from brainmap.rsa.surface.data import is_surface
 
@@ -111,7 +111,7 @@ def searchlight(
     if not images or mask is None:
         raise InputError("rsa searchlight: give --betas and --mask")
     model_rdms = load_rdms(models)
-    targets = _targets(out, best, counts, layers=layers_over_time(model_rdms), overwrite=overwrite)
+    targets = _targets(out, best, counts, layers=find_layers_over_time(model_rdms), overwrite=overwrite)
     left = left_over(noise, residuals, mask)
     data = patterns_of(images, mask, conditions=labels, stimuli=stimuli, missing=missing)
     own = settings.choose_noise(data, source=noise, place=noise_per, residuals=left)

@@ -135,7 +135,7 @@ def _over_participants(
     correction: Any,
     n: int,
 ) -> Tables:
-    from brainmap.rsa.inference.best_layers import best_layer_differences, with_best_layers
+    from brainmap.rsa.inference.best_layers import best_layer_differences, join_best_layers
     from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS, score_differences
     from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, score_statistics
 
@@ -159,14 +159,14 @@ def _over_participants(
     if wanted:
         pairs = score_differences(cube, **given)
         best = best_layer_differences(cube, networks, **given) if networks else pairs[:0]
-        tables.append((with_best_layers(pairs, best), DIFFERENCE_COLUMNS))
+        tables.append((join_best_layers(pairs, best), DIFFERENCE_COLUMNS))
     return tables
 
 
 def _cube(files: list[Path], measure: str, ceiling: bool) -> tuple[Any, dict[str, list[str]], dict[str, list[int]]]:
     """Scores `(n_models, n_rois, n_participants)`, their labels, and the layers of each network where several are."""
     from brainmap.rsa.comparison.measures import arrange_scores, compare_rdms
-    from brainmap.rsa.inference.best_layers import layers_of_networks
+    from brainmap.rsa.inference.best_layers import group_layers_by_name
     from brainmap.rsa.rdm.alignment import rdm_names
 
     if files[0].suffix == ".tsv":
@@ -182,7 +182,7 @@ def _cube(files: list[Path], measure: str, ceiling: bool) -> tuple[Any, dict[str
         raise InputError(
             "rsa test: the data are of one participant; choose --kind permutation, or bootstrap --over conditions"
         )
-    return cube, {"model": list(rdm_names(models)), "roi": names}, layers_of_networks(models)
+    return cube, {"model": list(rdm_names(models)), "roi": names}, group_layers_by_name(models)
 
 
 def _of_table(path: Path) -> tuple[Any, dict[str, list[str]], dict[str, list[int]]]:
@@ -191,7 +191,7 @@ def _of_table(path: Path) -> tuple[Any, dict[str, list[str]], dict[str, list[int
     import pandas as pd
 
     from brainmap.checks import existing_file, some
-    from brainmap.rsa.inference.best_layers import layers_by_owner
+    from brainmap.rsa.inference.best_layers import group_layers
 
     existing_file(path, "scores")
     table = pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False, dtype={"participant": str})
@@ -213,7 +213,7 @@ def _of_table(path: Path) -> tuple[Any, dict[str, list[str]], dict[str, list[int
     at = [[axis.index(value) for value in side] for axis, side in zip(axes, (model, roi, who), strict=True)]
     cube[tuple(at)] = table["score"].astype(float)
     owner = dict(zip(model, table["network"].astype(str), strict=True)) if "network" in table else {}
-    return cube, {"model": axes[0], "roi": axes[1]}, layers_by_owner([owner[name] for name in axes[0] if owner])
+    return cube, {"model": axes[0], "roi": axes[1]}, group_layers([owner[name] for name in axes[0] if owner])
 
 
 def _bootstrapped(
@@ -227,7 +227,7 @@ def _bootstrapped(
     correction: Any,
     n: int,
 ) -> Tables:
-    from brainmap.rsa.inference.best_layers import with_best_layers
+    from brainmap.rsa.inference.best_layers import join_best_layers
     from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS
     from brainmap.rsa.inference.roi_bootstrap import BOOTSTRAP_COLUMNS, bootstrap_rois
 
@@ -237,7 +237,7 @@ def _bootstrapped(
         found = bootstrap_rois(models, data, **given)
     else:
         found = bootstrap_rois(_families(models), data, kind=fit, **given)
-    pairs = with_best_layers(found.pairs, found.best_layers)
+    pairs = join_best_layers(found.pairs, found.best_layers)
     return [(found.models, BOOTSTRAP_COLUMNS), *([(pairs, DIFFERENCE_COLUMNS)] if wanted else [])]
 
 

@@ -30,21 +30,21 @@ def prepare_piece_data(person: bytes, wanted: Mapping[str, str], tolerance: floa
         How far grids may lie apart there; None for the default.
     """
     from brainmap.rsa.images.files import grid_tolerance
-    from brainmap.rsa.searchlights.scoring import one_blas_thread
+    from brainmap.rsa.searchlights.scoring import limit_blas
 
     check_versions(wanted)
-    with one_blas_thread(), grid_tolerance(tolerance):
+    with limit_blas(), grid_tolerance(tolerance):
         plan: SearchlightPlan = pickle.loads(person).plan
     return plan
 
 
 def score_piece(plan: SearchlightPlan, start: int, stop: int, wanted: Mapping[str, str]) -> tuple[Scored, list[str]]:
     """Compute the scores of a piece, and return them with the warnings."""
-    from brainmap.rsa.searchlights.scoring import one_blas_thread
+    from brainmap.rsa.searchlights.scoring import limit_blas
     from brainmap.study.results.pieces import Scored
 
     check_versions(wanted)
-    with warnings.catch_warnings(record=True) as caught, one_blas_thread():
+    with warnings.catch_warnings(record=True) as caught, limit_blas():
         warnings.simplefilter("always", BrainmapWarning)
         scored = Scored(plan.order[start:stop], *plan.score(start, stop))
     return scored, [str(note.message) for note in caught if issubclass(note.category, BrainmapWarning)]

@@ -21,7 +21,7 @@ from brainmap.progress import heartbeat
 from brainmap.record import Ledger, command_line, content_key, file_digest, write_json, write_table
 from brainmap.rsa.images.files import get_grid_tolerance, grid_tolerance, save_image
 from brainmap.rsa.images.names import list_image_files
-from brainmap.rsa.searchlights.scoring import one_blas_thread
+from brainmap.rsa.searchlights.scoring import limit_blas
 from brainmap.rsa.surface.data import SurfaceData, save_surface
 from brainmap.study.results.claims import claimed
 from brainmap.study.settings.study import Participant, Study
@@ -195,7 +195,7 @@ def one_thread_each() -> Iterator[None]:
 
     Several threads are used where whole pieces of a fixed size run side by side (spheres, batches of sounds, patterns).
     """
-    with use_one_thread(), one_blas_thread():
+    with use_one_thread(), limit_blas():
         yield
 
 

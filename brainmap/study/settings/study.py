@@ -155,9 +155,9 @@ class Rsa(Section):
         """Name the scores of regions, for tables and figures."""
         if not self.control_for:
             return self.measure
-        from brainmap.rsa.comparison.splines import partial_name
+        from brainmap.rsa.comparison.splines import name_partial
 
-        return partial_name(self.measure, len(self.control_for))
+        return name_partial(self.measure, len(self.control_for))
 
 
 class GroupTest(Section):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brainmap.errors import InputError
-from brainmap.rsa.inputs.layouts import pattern_arguments as arguments_of
+from brainmap.rsa.inputs.layouts import build_pattern_arguments as arguments_of
 from brainmap.rsa.patterns.normalize import normalize_patterns
 from brainmap.rsa.patterns.residuals import Residuals, estimate_precisions, load_residuals
 from brainmap.rsa.patterns.screen import screen_voxels

@@ -19,10 +19,10 @@ from brainmap.errors import InputError
 from brainmap.record import file_digest
 from brainmap.rsa.comparison.ceilings import noise_ceilings
 from brainmap.rsa.comparison.measures import compare_rdms
-from brainmap.rsa.comparison.partial import compare_rdms_partial, partial_ceilings, told_of_switch
-from brainmap.rsa.comparison.splines import form_of, items_needed, n_columns
+from brainmap.rsa.comparison.partial import compare_rdms_partial, describe_switch, partial_ceilings
+from brainmap.rsa.comparison.splines import choose_form, count_columns, count_items_needed
 from brainmap.rsa.glm.design_rdms import convert_to_geometry
-from brainmap.rsa.rdm.alignment import LEVELS, aligned_vectors, level_of
+from brainmap.rsa.rdm.alignment import LEVELS, align_vectors, level_of
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.study.results.context import Context
 from brainmap.study.settings.participant import Participant
@@ -106,7 +106,7 @@ def control_rdms(context: Context, brains: RDMs) -> RDMs | None:
     wanted = of_design(context)
     if not wanted:
         return shared[0] if shared else None
-    owners, found = [""] * len(acoustic), [aligned_vectors(one, brains, names=("controls", "data")) for one in shared]
+    owners, found = [""] * len(acoustic), [align_vectors(one, brains, names=("controls", "data")) for one in shared]
     present = {str(who) for who in brains.rdm_descriptors["participant"]}
     for person in context.study.participants():
         if person.label in present:
@@ -114,7 +114,7 @@ def control_rdms(context: Context, brains: RDMs) -> RDMs | None:
             if file is None:
                 raise InputError(f"participant {person.label}: {_no_design(person, wanted)}")
             design = convert_to_geometry(load_rdms(file).subset("name", wanted), settings.rsa.dissimilarity)
-            found.append(aligned_vectors(design, brains, names=(file.name, "data")))
+            found.append(align_vectors(design, brains, names=(file.name, "data")))
             owners += [person.label] * len(wanted)
     return RDMs(
         np.concatenate(found),
@@ -128,7 +128,7 @@ def control_rdms(context: Context, brains: RDMs) -> RDMs | None:
 def least_to_halve(context: Context) -> int:
     """Return how many items are needed so that half of them has enough pairs to choose a layer without the controls."""
     settings = context.study.settings.rsa
-    return 2 * (items_needed(settings.measure, len(settings.control_for)) if settings.control_for else 3)
+    return 2 * (count_items_needed(settings.measure, len(settings.control_for)) if settings.control_for else 3)
 
 
 def check_pairs(context: Context) -> Iterator[str]:
@@ -144,17 +144,21 @@ def check_pairs(context: Context) -> Iterator[str]:
     if not controls or not stimuli:
         return
     items = len(stimuli if settings.items == "stimulus" else set(stimuli.values()))
-    needed, form, name = items_needed(settings.measure, controls), form_of(settings.measure, controls), settings.score
+    needed, form, name = (
+        count_items_needed(settings.measure, controls),
+        choose_form(settings.measure, controls),
+        settings.score,
+    )
     if items < needed:
         way_out = "take more items or fewer controls" + (
             "" if form == "linear" else ", or measure = 'pearson', which removes straight lines only"
         )
         raise InputError(
-            f"[rsa] control_for: a {name} takes {n_columns(form, controls)} columns, found {items} items, "
+            f"[rsa] control_for: a {name} takes {count_columns(form, controls)} columns, found {items} items, "
             f"wanted at least {needed}; {way_out}"
         )
     if form == "additive":
-        yield f"[rsa] control_for: {told_of_switch(settings.measure, controls)}"
+        yield f"[rsa] control_for: {describe_switch(settings.measure, controls)}"
     elif form == "linear":
         yield (
             "[rsa] control_for: pearson removes what the controls explain along straight lines; what layer and brain "

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from rsatoolbox.rdm.rdms import RDMs
 
-from brainmap.rsa.comparison.measures import measure_named
-from brainmap.rsa.inference.exchange import Exchange, units_of
+from brainmap.rsa.comparison.measures import find_measure
+from brainmap.rsa.inference.exchange import Exchange, find_units
 from brainmap.rsa.inference.relabeling import substitute_words
 from brainmap.rsa.inference.resampling import can_weigh
 from brainmap.study.settings.study import Rsa, StudySettings
@@ -66,12 +66,12 @@ def choose_differences(settings: Rsa, brains: RDMs) -> Choice:
         return Choice("participants")
     if chosen.asks_for_bootstrap:
         return Choice("bootstrap")
-    units = units_of(brains)
+    units = find_units(brains)
     n = int(units.max()) + 1
     if n < FEWEST:
         what = "sounds" if n == len(units) else "conditions of several sounds"
         return Choice("participants", f"{n} {what} are fewer than the {FEWEST} that a bootstrap wants")
-    if not can_weigh(measure_named(settings.measure)):
+    if not can_weigh(find_measure(settings.measure)):
         return Choice(
             "participants",
             f"a bootstrap of {settings.measure} takes long; ask for it by bootstrap = {chosen.bootstrap}",

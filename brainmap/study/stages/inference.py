@@ -12,13 +12,13 @@ import pandas as pd
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import arrange_scores
 from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
-from brainmap.rsa.inference.absent import absent_in_words
+from brainmap.rsa.inference.absent import describe_absent
 from brainmap.rsa.inference.best_layers import (
     BEST,
     BEST_NOTE,
     best_layer_differences,
-    layers_of_networks,
-    with_best_layers,
+    group_layers_by_name,
+    join_best_layers,
 )
 from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS, score_differences
 from brainmap.rsa.inference.exchange import Exchange
@@ -102,7 +102,7 @@ def inference_tables(context: Context, models: RDMs, brains: RDMs, scores: Any) 
         if not several and len(found.pairs):
             yield Inferred(
                 "differences",
-                _named(with_best_layers(found.pairs, found.best_layers), names),
+                _named(join_best_layers(found.pairs, found.best_layers), names),
                 DIFFERENCE_COLUMNS | _PAIR,
                 {"Test": f"{_resampled(context)} (two-sided)", **_of_best(found.best_layers), **left_out},
             )
@@ -179,15 +179,15 @@ def _differences(
 ) -> Inferred:
     """Test every pair of layers, and the best layers of every pair of networks, in every region."""
     table = score_differences(cube, **given, rng=rng_of(context, "differences"))
-    note, networks = table.attrs["note"], layers_of_networks(models)
+    note, networks = table.attrs["note"], group_layers_by_name(models)
     best = best_layer_differences(cube, networks, **given, rng=rng_of(context, "networks")) if networks else table[:0]
-    table = with_best_layers(table, best)
+    table = join_best_layers(table, best)
     selected = context.study.settings.stimuli.selected
     about = said_of_participants(note, between, of="differences", selected=selected) | _of_best(best)
     first = table
     if between.kind == "bootstrap":
         assert found is not None
-        first, note = with_best_layers(found.pairs, found.best_layers), f"{_resampled(context)} (two-sided)"
+        first, note = join_best_layers(found.pairs, found.best_layers), f"{_resampled(context)} (two-sided)"
         about |= _left_out(found)
         where = table.set_index(["model", "other", "roi"])
         table = where.loc[list(zip(first["model"], first["other"], first["roi"], strict=True))].reset_index()
@@ -201,7 +201,7 @@ def _differences(
 def _names(models: RDMs) -> dict[str, tuple[str, str]]:
     """Return the network and layer of each name in the tables, those of best layers included."""
     names = dict(zip(rdm_names(models), layer_names(models), strict=True))
-    return names | {f"{network} {BEST}": (network, BEST) for network in layers_of_networks(models)}
+    return names | {f"{network} {BEST}": (network, BEST) for network in group_layers_by_name(models)}
 
 
 def _of_best(best: pd.DataFrame) -> dict[str, str]:
@@ -209,7 +209,7 @@ def _of_best(best: pd.DataFrame) -> dict[str, str]:
 
 
 def _left_out(found: RoiBootstrap) -> dict[str, str]:
-    return {"LeftOut": absent_in_words(found.left_out)} if found.left_out else {}
+    return {"LeftOut": describe_absent(found.left_out)} if found.left_out else {}
 
 
 def _relabeled_table(context: Context, models: RDMs, brains: RDMs) -> pd.DataFrame:

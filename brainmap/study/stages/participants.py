@@ -20,9 +20,9 @@ from brainmap.rsa.patterns.volume import voxel_report
 from brainmap.rsa.rdm.alignment import rdm_names
 from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.files import save_rdms
-from brainmap.rsa.searchlights.maps import SearchlightMaps, maps_of
+from brainmap.rsa.searchlights.maps import SearchlightMaps, build_maps
 from brainmap.rsa.searchlights.surface import search_discs
-from brainmap.rsa.searchlights.volume import SearchlightPlan, pieces_of, plan_searchlight
+from brainmap.rsa.searchlights.volume import SearchlightPlan, cut_pieces, plan_searchlight
 from brainmap.study.results.context import Context, ready
 from brainmap.study.results.pieces import Piece, clear_pieces, compute_here, gathered
 from brainmap.study.settings.renamed import with_first_keys
@@ -211,7 +211,7 @@ def spans_of(person: Participant) -> list[tuple[int, int]]:
     """Cut a participant's searchlight by the brain mask alone; on a surface it is not cut, since it takes seconds."""
     if person.brain.on_surface:
         return []
-    return pieces_of(int(np.count_nonzero(np.asarray(mask_of(person).dataobj))))
+    return cut_pieces(int(np.count_nonzero(np.asarray(mask_of(person).dataobj))))
 
 
 def chunk_folder(context: Context) -> Path:
@@ -321,7 +321,7 @@ def _volume_maps(one: Person) -> SearchlightMaps:
     """Join the maps of the pieces; missing pieces are computed here."""
     compute_here(one.pieces, lambda: one.plan, threads=one.context.threads)
     scores, counts = gathered(one.pieces)
-    return maps_of(rdm_names(one.models), scores, counts, mask_of(one.person))
+    return build_maps(rdm_names(one.models), scores, counts, mask_of(one.person))
 
 
 def _versions(context: Context, models: RDMs) -> list[Version]:

@@ -14,13 +14,13 @@ from brainmap.rsa.comparison.ceilings import noise_ceiling, noise_ceiling_of_vec
 from brainmap.rsa.comparison.measures import MEASURES, compare_vectors
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
-from brainmap.rsa.rdm.dissimilarity import dissimilarities
+from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
 from brainmap.types import Measure
 
 
 def participants(rng: np.random.Generator, n: int = 7, noise: float = 1.0) -> np.ndarray:
     truth = rng.normal(size=(8, 30))
-    return np.array([dissimilarities(truth + noise * rng.normal(size=truth.shape)) for _ in range(n)])
+    return np.array([compute_dissimilarities(truth + noise * rng.normal(size=truth.shape)) for _ in range(n)])
 
 
 @pytest.mark.parametrize("measure", ["spearman", "rho-a", "tau-a", "pearson", "cosine"])
@@ -64,9 +64,11 @@ def test_the_true_model_lies_within_the_band() -> None:
     inside = 0
     for _ in range(20):
         truth = rng.normal(size=(10, 30))
-        x = np.array([dissimilarities(truth + rng.normal(size=truth.shape)) for _ in range(12)])
+        x = np.array([compute_dissimilarities(truth + rng.normal(size=truth.shape)) for _ in range(12)])
         found = noise_ceiling_of_vectors(x, measure="spearman")
-        inside += found.lower <= compare_vectors(dissimilarities(truth), x, measure="spearman").mean() <= found.upper
+        inside += (
+            found.lower <= compare_vectors(compute_dissimilarities(truth), x, measure="spearman").mean() <= found.upper
+        )
     assert inside >= 17
 
 

@@ -188,7 +188,7 @@ def test_no_word_is_scored_on_its_own_tokens() -> None:
         pattern_descriptors={"stimulus_id": np.array([f"i{k:02d}" for k in range(12)]), "condition": words},
     )
     i, j = np.triu_indices(12, 1)
-    for train, test in regression._item_folds(rdms, 2, None, np.random.default_rng(0)):
+    for train, test in regression._split_items(rdms, 2, None, np.random.default_rng(0)):
         trained, tested = ({words[k] for k in (*i[pairs], *j[pairs])} for pairs in (train, test))
         assert len(tested) == 3
         assert not trained & tested

@@ -17,7 +17,7 @@ from brainmap.rsa.comparison.measures import MEASURES, compare_rdms, compare_vec
 from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.inference.scores import score_statistics
 from brainmap.rsa.rdm.compute import compute_rdms
-from brainmap.rsa.rdm.dissimilarity import dissimilarities
+from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
 from brainmap.types import Measure
 
 THEIR_NAME = {"pearson": "corr", "tau-b": "kendall"}
@@ -192,8 +192,10 @@ def test_ranks_equal_scipy_with_any_ties(rows: Any) -> None:
 
 def test_crossnobis_of_noise_scores_nothing_on_average() -> None:
     rng = np.random.default_rng(8)
-    model = dissimilarities(rng.normal(size=(10, 20)))[None]
-    data = np.array([dissimilarities(rng.normal(size=(4, 10, 30)), dissimilarity="crossnobis") for _ in range(200)])
+    model = compute_dissimilarities(rng.normal(size=(10, 20)))[None]
+    data = np.array(
+        [compute_dissimilarities(rng.normal(size=(4, 10, 30)), dissimilarity="crossnobis") for _ in range(200)]
+    )
     scores = compare_vectors(model, data, measure="cosine")[0]
     assert abs(data.mean()) < 4 * data.mean(1).std() / np.sqrt(200)
     assert abs(scores.mean()) < 4 * scores.std() / np.sqrt(200)

@@ -16,7 +16,7 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.ceilings import noise_ceilings
 from brainmap.rsa.comparison.measures import compare_vectors
 from brainmap.rsa.comparison.partial import compare_rdms_partial, compare_vectors_partial, partial_ceilings
-from brainmap.rsa.comparison.splines import items_needed
+from brainmap.rsa.comparison.splines import count_items_needed
 from brainmap.rsa.inference.scores import score_statistics, split_half_best_layer
 
 
@@ -98,7 +98,7 @@ def test_too_few_pairs_for_the_columns_are_refused_and_one_item_more_is_not(
                 assert np.isfinite(compare_vectors_partial(x, y, np.array(z), measure="pearson")).all()
             else:
                 assert np.isfinite(compare_vectors_partial(x, y, np.array(z))).all()
-    assert items_needed("rho-a", n_controls) == needed
+    assert count_items_needed("rho-a", n_controls) == needed
 
 
 def test_a_control_of_two_values_is_removed_by_its_means_and_still_takes_twelve_items() -> None:

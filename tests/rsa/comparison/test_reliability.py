@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import compare_vectors
-from brainmap.rsa.rdm.dissimilarity import dissimilarities
+from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
 
 
 def geometry(rng: np.random.Generator, n_items: int, n_voxels: int) -> np.ndarray:
@@ -48,7 +48,7 @@ def test_halves_of_runs_are_compared_in_every_way_there_is(n_runs: int, n_splits
         if n_runs % 2 == 0 and 0 not in first:
             continue
         halves = [x[list(first)], x[[k for k in range(n_runs) if k not in first]]]
-        a, b = (dissimilarities(half if n_runs >= 4 else half.mean(axis=0)) for half in halves)
+        a, b = (compute_dissimilarities(half if n_runs >= 4 else half.mean(axis=0)) for half in halves)
         scores.append(spearmanr(a, b).statistic)
     assert found.loc["HG", ["over", "n", "splits", "enumerated"]].tolist() == ["runs", n_runs, n_splits, True]
     assert found.loc["HG", "halves"] == pytest.approx(np.mean(scores))
@@ -67,7 +67,8 @@ def test_a_geometry_repeats_and_noise_does_not() -> None:
     for _ in range(60):
         truth = geometry(rng, 12, 20)
         one, two = (
-            dissimilarities(truth + rng.normal(size=(8, 12, 20)) * 2.5, dissimilarity="crossnobis") for _ in range(2)
+            compute_dissimilarities(truth + rng.normal(size=(8, 12, 20)) * 2.5, dissimilarity="crossnobis")
+            for _ in range(2)
         )
         data = Dataset(
             np.concatenate(list(truth + rng.normal(size=(8, 12, 20)) * 2.5)),
@@ -92,7 +93,7 @@ def test_a_precision_of_each_run_goes_with_its_run() -> None:
     scores = [
         compare_vectors(
             *(
-                dissimilarities(x[half], dissimilarity="crossnobis", precision=precision[half])
+                compute_dissimilarities(x[half], dissimilarity="crossnobis", precision=precision[half])
                 for half in (list(first), [k for k in range(4) if k not in first])
             ),
             measure="pearson",
@@ -107,7 +108,9 @@ def test_a_precision_of_each_run_goes_with_its_run() -> None:
 def test_halves_of_participants_are_pooled_on_the_scale_of_the_measure() -> None:
     rng = np.random.default_rng(3)
     truth = geometry(rng, 8, 30)
-    x = np.array([dissimilarities(truth + rng.normal(size=(8, 30))) for _ in range(4)]) * np.array([[1], [9], [2], [5]])
+    x = np.array([compute_dissimilarities(truth + rng.normal(size=(8, 30))) for _ in range(4)]) * np.array(
+        [[1], [9], [2], [5]]
+    )
     x = np.vstack([x, rng.random((4, 28))])
     rdms = RDMs(
         x,

@@ -11,7 +11,7 @@ from scipy import ndimage, sparse, stats
 
 from brainmap.errors import InputError
 from brainmap.rsa.group.adjacency import edge_neighbors, grid_neighbors, mesh_neighbors
-from brainmap.rsa.group.enhancement import Enhancement, cluster_mass, cluster_threshold, tfce
+from brainmap.rsa.group.enhancement import Enhancement, cluster_mass, compute_cluster_threshold, tfce
 from brainmap.rsa.group.maps import group_test
 from brainmap.rsa.inference.sign_flips import sign_flip_test
 from brainmap.rsa.surface.meshes import Mesh
@@ -155,7 +155,7 @@ def test_corrected_p_is_the_share_of_flips_whose_largest_is_as_large(kind, alter
     two_sided = alternative == "two-sided"
     neighbors = grid_neighbors(np.ones(SHAPE))
     x = smooth(rng, 6) + np.where(np.arange(210) < 25, 1.2, 0)
-    height = cluster_threshold(0.02, 6, two_sided=two_sided)
+    height = compute_cluster_threshold(0.02, 6, two_sided=two_sided)
 
     def enhanced(t, whole=False):
         found = tfce(t, neighbors) if kind == "tfce" else cluster_mass(t, neighbors, threshold=height)
@@ -292,7 +292,7 @@ def test_clusters_find_a_wide_weak_blob_that_the_largest_t_misses():
         (lambda g: tfce([np.inf, 1], g), "1 values are infinite"),
         (lambda g: tfce([1, 1], g, height=-1), "wanted powers from 0"),
         (lambda g: cluster_mass([1, 1], g, threshold=-1), "threshold=-1"),
-        (lambda g: cluster_threshold(0.7, 8, two_sided=False), "cluster_p=0.7"),
+        (lambda g: compute_cluster_threshold(0.7, 8, two_sided=False), "cluster_p=0.7"),
         (lambda g: sign_flip_test(np.ones((4, 3)), enhancement=Enhancement(kind="tfce", neighbors=g)), "maps of 2"),
         (
             lambda g: sign_flip_test([[1, 2], [1, 3], [-1, 1]], enhancement=Enhancement(kind="tfce", neighbors=g)),

@@ -12,9 +12,9 @@ from scipy import stats
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.inference.best_layers import layers_of_networks, pairs_of_best_layers
-from brainmap.rsa.inference.bootstrap import bootstrap_of_draws
-from brainmap.rsa.inference.scores import corrected
+from brainmap.rsa.inference.best_layers import compare_best_layers, group_layers_by_name
+from brainmap.rsa.inference.bootstrap import bootstrap_vectors
+from brainmap.rsa.inference.scores import correct_p
 
 NETWORKS = {"trained": [0, 1, 2], "control": [3, 4]}
 
@@ -37,9 +37,9 @@ def test_the_best_layer_is_chosen_again_in_every_resample_as_by_hand() -> None:
     rng = np.random.default_rng(0)
     models, data = rng.random((5, 45)), rng.random((6, 45))
     draws = rng.integers(6, size=(40, 6))
-    found = pairs_of_best_layers(
-        bootstrap_of_draws(models, data, measure="pearson", participants=draws), NETWORKS
-    ).iloc[0]
+    found = compare_best_layers(bootstrap_vectors(models, data, measure="pearson", participants=draws), NETWORKS).iloc[
+        0
+    ]
     scores = np.array([[np.corrcoef(model, one)[0, 1] for one in data] for model in models])
 
     def difference(people: Any) -> float:
@@ -61,7 +61,7 @@ def test_networks_of_one_layer_vary_as_their_layers_do() -> None:
     boot = rsa.bootstrap(
         described(rng.random((2, 45)), layer=["x", "y"]), described(rng.random((5, 45))), n=50, rng=rng
     )
-    alone = pairs_of_best_layers(boot, {"a": [0], "b": [1]})
+    alone = compare_best_layers(boot, {"a": [0], "b": [1]})
     assert alone["standard_error"][0] == pytest.approx(boot.pairs()["standard_error"][0])
 
 
@@ -71,16 +71,16 @@ def test_regions_have_rows_of_best_layers_which_are_a_family_of_their_own() -> N
     data = described(rng.random((8, 36)), roi=["A1", "belt"] * 4, participant=np.repeat(list("1234"), 2).tolist())
     found = rsa.bootstrap_rois(models, data, n=50, measure="pearson", rng=np.random.default_rng(3))
     seed = int(np.random.default_rng(3).integers(2**63))
-    alone = pairs_of_best_layers(
+    alone = compare_best_layers(
         rsa.bootstrap(models, data.subset("roi", "belt"), n=50, measure="pearson", rng=np.random.default_rng(seed)),
-        layers_of_networks(models),
+        group_layers_by_name(models),
     )
     best = found.best_layers
     assert list(best) == list(found.pairs)
     assert best["model"].tolist() == ["a best layer", "a best layer", "b best layer"] * 2
     np.testing.assert_allclose(best.loc[best["roi"] == "belt", "p"], alone["p"])
-    np.testing.assert_allclose(best["p_corrected"], corrected(best["p"], "fdr"))
-    np.testing.assert_allclose(found.pairs["p_corrected"], corrected(found.pairs["p"], "fdr"))
+    np.testing.assert_allclose(best["p_corrected"], correct_p(best["p"], "fdr"))
+    np.testing.assert_allclose(found.pairs["p_corrected"], correct_p(found.pairs["p"], "fdr"))
     one = rsa.bootstrap_rois(layers(rng.random((2, 36)), (2,)), data, n=20, rng=rng)
     assert list(one.best_layers) == list(one.pairs)
     assert not len(one.best_layers), "one network"
@@ -97,7 +97,7 @@ def test_regions_have_rows_of_best_layers_which_are_a_family_of_their_own() -> N
     ],
 )
 def test_layers_belong_to_networks_where_there_is_something_to_choose(descriptors: Any, wanted: Any) -> None:
-    assert layers_of_networks(described(np.ones((3, 3)), **descriptors)) == wanted
+    assert group_layers_by_name(described(np.ones((3, 3)), **descriptors)) == wanted
 
 
 def test_a_network_is_ahead_over_participants_where_a_layer_is_ahead_of_all_of_the_other() -> None:
@@ -121,7 +121,7 @@ def test_a_network_is_ahead_over_participants_where_a_layer_is_ahead_of_all_of_t
         assert found["difference"][k] == pytest.approx(means[:3].max() - means[3:].max())
     assert found["n"].tolist() == [8, 7]
     assert found["roi"].tolist() == ["A1", "belt"]
-    np.testing.assert_allclose(found["p_corrected"], corrected(found["p"], "fdr"))
+    np.testing.assert_allclose(found["p_corrected"], correct_p(found["p"], "fdr"))
     exact = rsa.best_layer_differences(scores, NETWORKS, labels=labels)
     np.testing.assert_allclose(exact["smallest_p"], [2 * 2 / 2**8, 2 * 2 / 2**7])
     for networks in ({"trained": [0]}, {"trained": [0], "control": []}):

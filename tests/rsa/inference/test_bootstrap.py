@@ -14,8 +14,8 @@ from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import compare_vectors
-from brainmap.rsa.inference.bootstrap import bootstrap, bootstrap_of_draws
-from brainmap.rsa.inference.exchange import units_of
+from brainmap.rsa.inference.bootstrap import bootstrap, bootstrap_vectors
+from brainmap.rsa.inference.exchange import find_units
 from brainmap.types import Measure
 
 THEIRS = {
@@ -82,7 +82,7 @@ def draws(rng: np.random.Generator, n: int, size: int) -> Any:
 
 def assert_equal_to_rsatoolbox(over: str, measure: Measure, models: Any, data: Any, people: Any, items: Any) -> None:
     people, items = (None if over == "conditions" else people), (None if over == "participants" else items)
-    found = bootstrap_of_draws(models, data, measure=measure, participants=people, conditions=items)
+    found = bootstrap_vectors(models, data, measure=measure, participants=people, conditions=items)
     with pytest.MonkeyPatch.context() as patch:
         theirs = rsatoolbox_result(models, data, people, items, measure, patch)
     assert found.over == over
@@ -143,7 +143,7 @@ def test_pairs_that_one_participant_lacks_are_left_out_for_that_one_alone() -> N
     models, data = planted(rng, 2, 5, 8)
     people, items = draws(rng, 10, 5), draws(rng, 10, 8)
     data[3, :7] = np.nan  # the first condition of one participant
-    found = bootstrap_of_draws(models, data, measure="spearman", participants=people, conditions=items)
+    found = bootstrap_vectors(models, data, measure="spearman", participants=people, conditions=items)
     for b in range(10):
         i, j = np.triu_indices(8, 1)
         chosen = np.sort(items[b])
@@ -165,9 +165,9 @@ def test_written_out_resamples_equal_weighted_ones() -> None:
     measures: list[Measure] = ["pearson", "cosine", "spearman", "rho-a"]
     alone, tokens = np.arange(8), np.array([0, 0, 1, 2, 2, 2, 3, 1])
     for measure, units in product(measures, (alone, tokens)):
-        fast = _resampling.sampler(models, data, measure, units)
+        fast = _resampling.make_sampler(models, data, measure, units)
         for conditions in (None, rng.integers(0, 8, size=8) if units is alone else np.array([3, 0, 2, 0])):
-            slow = _resampling._sample_of_any(models, data, measure, units, conditions)
+            slow = _resampling._score_sample(models, data, measure, units, conditions)
             np.testing.assert_allclose(fast(conditions).scores, slow.scores, atol=1e-12)
             counts = np.array([2, 0, 1, 1, 1])
             np.testing.assert_allclose(fast(conditions).ceiling(counts), slow.ceiling(counts), atol=1e-12)
@@ -181,9 +181,9 @@ def test_tokens_are_drawn_with_their_condition() -> None:
     person = np.arange(4)[None].repeat(4, 0)
     drawn = np.array([[0, 1, 2, 3, 4], [0, 0, 1, 1, 3], [4, 2, 2, 2, 0], [1, 3, 4, 1, 1]])
     items = {"stimulus_id": [f"s{k}" for k in range(10)], "condition": words}
-    units = units_of(RDMs(data, pattern_descriptors=items))
+    units = find_units(RDMs(data, pattern_descriptors=items))
     assert units.tolist() == [0, 0, 1, 1, 1, 2, 3, 3, 4, 4]
-    found = bootstrap_of_draws(models, data, measure="pearson", conditions=drawn, participants=person, units=units)
+    found = bootstrap_vectors(models, data, measure="pearson", conditions=drawn, participants=person, units=units)
     assert (found.n_conditions, found.df) == (5, 3)
     place = {pair: k for k, pair in enumerate(combinations(range(10), 2))}
     for b in range(4):
@@ -207,12 +207,12 @@ def labelled(vectors: Any, names: Any = None, **descriptors: Any) -> RDMs:
 
 
 def test_conditions_are_matched_by_label() -> None:
-    from brainmap.rsa.rdm.alignment import pair_positions
+    from brainmap.rsa.rdm.alignment import find_pair_positions
 
     rng = np.random.default_rng(3)
     models, data = planted(rng, 2, 4, 7)
     order = rng.permutation(7)
-    mixed = labelled(models[:, pair_positions(order, 7)], [f"s{k}" for k in order], layer=["a", "b"])
+    mixed = labelled(models[:, find_pair_positions(order, 7)], [f"s{k}" for k in order], layer=["a", "b"])
     one, two = (
         bootstrap(m, labelled(data), n=20, measure="corr", rng=np.random.default_rng(0))
         for m in (labelled(models, layer=["a", "b"]), mixed)
@@ -254,7 +254,7 @@ def test_resamples_with_a_constant_model_score_zero_and_are_counted() -> None:
     category = ((i < 1) != (j < 1)).astype(float)[None]
     conditions = np.array([[1, 2, 3, 4, 5, 5], [0, 1, 2, 3, 4, 5], [0, 0, 1, 2, 3, 4]])
     with pytest.warns(BrainmapWarning, match="in 1 of 3 resamples"):
-        found = bootstrap_of_draws(category, data, measure="spearman", conditions=conditions)
+        found = bootstrap_vectors(category, data, measure="spearman", conditions=conditions)
     assert found.evaluations[0, 0] == 0
     assert (found.evaluations[1:] != 0).all()
 
@@ -263,11 +263,11 @@ def test_too_few_different_conditions_are_no_resample() -> None:
     rng = np.random.default_rng(7)
     models, data = planted(rng, 1, 4, 6)
     conditions = np.array([[1, 1, 1, 2, 2, 2], [0, 1, 2, 3, 4, 5], [0, 0, 1, 2, 3, 4]])
-    found = bootstrap_of_draws(models, data, measure="pearson", conditions=conditions)
+    found = bootstrap_vectors(models, data, measure="pearson", conditions=conditions)
     assert np.isnan(found.samples[0, 0]).all()
     assert np.isfinite(found.samples[0, 1:]).all()
     with pytest.raises(InputError, match="0 of 2 resamples"):
-        bootstrap_of_draws(models, data, measure="pearson", conditions=conditions[[0, 0]])
+        bootstrap_vectors(models, data, measure="pearson", conditions=conditions[[0, 0]])
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_false_positives_stay_below_the_conservative_level_and_true_models_are_f
         model = rng.normal(size=(n_items, 5))
         shared = strength * model + rng.normal(size=(n_items, 5)) * (over != "participants")
         data = distances(shared + rng.normal(size=(n_people, n_items, 5)))
-        found = bootstrap_of_draws(
+        found = bootstrap_vectors(
             distances(model)[None],
             data,
             measure="pearson",

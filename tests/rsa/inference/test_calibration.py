@@ -17,11 +17,11 @@ from scipy import stats
 
 from brainmap.rsa import compute_rdms, score_statistics, split_half_best_layer, stack_rdms
 from brainmap.rsa.comparison.measures import compare_vectors
-from brainmap.rsa.inference.bootstrap import bootstrap_of_draws
-from brainmap.rsa.rdm.dissimilarity import dissimilarities
+from brainmap.rsa.inference.bootstrap import bootstrap_vectors
+from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
 from brainmap.rsa.simulation.noise import autoregress
-from brainmap.rsa.simulation.power import detection_rates
-from brainmap.rsa.simulation.rdms import Measurement, draw_group, embed_rdm, geometry_of, signal_of_ceiling
+from brainmap.rsa.simulation.power import count_detections
+from brainmap.rsa.simulation.rdms import Measurement, compute_geometry, draw_group, embed_rdm, find_signal_of_ceiling
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,7 @@ def layer_scores(
 ) -> np.ndarray:
     """Scores of the layers where conv4 is planted, or nothing: `(n_layers, n_studies, n_regions, n_people)`."""
     layers, n = models(), n_studies * n_regions * N_PEOPLE
-    gram = geometry_of(layers, 2, dissimilarity=how.dissimilarity).gram
+    gram = compute_geometry(layers, 2, dissimilarity=how.dissimilarity).gram
     _, vectors = draw_group(gram, signal=signal, measurement=how, n_participants=n, rng=rng)
     scores = compare_vectors(layers.dissimilarities, vectors, measure=measure)
     return scores.reshape(len(LAYERS), n_studies, n_regions, N_PEOPLE)
@@ -76,7 +76,7 @@ def test_tests_over_participants_reject_at_their_attainable_size(measure: str, d
         for two_sided, size in zip((False, True), expected, strict=True):
             settings: dict[str, Any] = {"test": test, "alpha": 0.05, "two_sided": two_sided}
             (above, below, _), (power, _, _) = (
-                detection_rates(scores[2] - scores[1] if two_sided else scores[2], **settings)
+                count_detections(scores[2] - scores[1] if two_sided else scores[2], **settings)
                 for scores in (nothing, planted)
             )
             error, found = np.sqrt(size * (1 - size) / N_SIMULATIONS), above + below
@@ -136,7 +136,7 @@ def test_a_shared_geometry_that_no_model_explains_is_found_over_participants_and
             scores = compare_vectors(layers.dissimilarities[2:3], data, measure="pearson")
             count["participants"] += int(score_statistics(scores)["p"][0] <= 0.05)
             for over in ("conditions", "both"):
-                result = bootstrap_of_draws(
+                result = bootstrap_vectors(
                     layers.dissimilarities[2:3],
                     data,
                     measure="pearson",
@@ -164,7 +164,7 @@ def test_bootstrapped_differences_of_two_models_stay_below_their_conservative_le
         points = rng.normal(size=(2, n_items, 5))
         distances = ((points[:, i] - points[:, j]) ** 2).sum(axis=-1)
         data = rng.normal(size=(N_PEOPLE, len(i))) * distances.std() + np.asarray(shares) @ distances
-        found = bootstrap_of_draws(
+        found = bootstrap_vectors(
             distances,
             data,
             measure="pearson",
@@ -202,8 +202,8 @@ def test_order_in_time_makes_no_region_significant_under_the_defaults(shuffled: 
             x = np.empty((n_runs, n_items, 60))
             x[:, order] = [autoregress(rng.normal(size=(n_items, 60)), 0.3) for _ in range(n_runs)]
             for name, vector in (
-                ("defaults", dissimilarities(x, dissimilarity="crossnobis")),
-                ("within runs", dissimilarities(x.mean(axis=0), dissimilarity="correlation")),
+                ("defaults", compute_dissimilarities(x, dissimilarity="crossnobis")),
+                ("within runs", compute_dissimilarities(x.mean(axis=0), dissimilarity="correlation")),
             ):
                 scores[name][:, region, person] = compare_vectors(layers, vector, measure="rho-a")[:, 0]
         for name, one in scores.items():
@@ -227,7 +227,7 @@ def test_crossnobis_of_noise_is_0_on_average(folds: str) -> None:
         if folds == "precision of runs":
             residuals = rng.normal(size=(n_runs, 40, n_voxels)) @ mixing.T
             precision = np.linalg.inv(residuals.transpose(0, 2, 1) @ residuals / 40)
-        found[k] = dissimilarities(x, dissimilarity="crossnobis", precision=precision)
+        found[k] = compute_dissimilarities(x, dissimilarity="crossnobis", precision=precision)
     t = found.mean(axis=0) / found.std(axis=0, ddof=1) * np.sqrt(n)
     of_all = found.mean(axis=1)
     assert abs(of_all.mean() / of_all.std(ddof=1) * np.sqrt(n)) < 3.5
@@ -239,9 +239,9 @@ def test_the_planted_layer_wins_at_the_planted_rate() -> None:
     """Truth: one of three layers in each of 400 regions, with chances .2, .5, .3; lower ceiling .3, 8 participants."""
     rng, layers = np.random.default_rng(6), models(24)
     how, which = Measurement(n_runs=4, n_voxels=60), np.array([0, 2, 3])
-    geometries = {k: geometry_of(layers, k, dissimilarity="crossnobis") for k in which}
+    geometries = {k: compute_geometry(layers, k, dissimilarity="crossnobis") for k in which}
     signals = {
-        k: signal_of_ceiling(one, 0.3, measure="rho-a", n_participants=N_PEOPLE, measurement=how, rng=rng)
+        k: find_signal_of_ceiling(one, 0.3, measure="rho-a", n_participants=N_PEOPLE, measurement=how, rng=rng)
         for k, one in geometries.items()
     }
     planted, winner = rng.choice(which, size=400, p=[0.2, 0.5, 0.3]), np.empty(400, int)
@@ -259,7 +259,7 @@ def test_the_best_layer_of_one_half_is_scored_fairly_on_the_other() -> None:
     Planted: the layer is chosen on most splits, and its score on the other half is what that layer has there.
     """
     rng, layers = np.random.default_rng(7), models(24, alike=0.2)
-    geometry = geometry_of(layers, 2, dissimilarity="crossnobis")
+    geometry = compute_geometry(layers, 2, dissimilarity="crossnobis")
     how, people = Measurement(n_runs=4, n_voxels=40), [f"{k:02d}" for k in range(1, 9)]
     flattered, fair, chosen = [], [], []
     for signal in [0.0] * 150 + [0.4] * 30:

@@ -13,7 +13,7 @@ from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap import rsa
 from brainmap.errors import InputError
-from brainmap.rsa.inference.crossvalidation import Fold, bootstrap_models, crossvalidated_of_draws, random_folds
+from brainmap.rsa.inference.crossvalidation import Fold, bootstrap_fits, bootstrap_models, draw_folds
 from brainmap.types import Measure
 
 pytestmark = pytest.mark.filterwarnings("ignore:bootstrap_models:brainmap.errors.BrainmapWarning")
@@ -100,7 +100,7 @@ def test_equal_draws_and_folds_give_the_evaluations_and_variances_of_rsatoolbox(
         evaluations, lower = theirs.evaluations.mean(axis=(2, 3))[None], theirs.noise_ceiling[0].mean(axis=1)[None]
 
     replay = iter(seen)
-    found = crossvalidated_of_draws(
+    found = bootstrap_fits(
         {"net": ("selected", models), "one": ("fixed", models[1:2])},
         data,
         measure=measure,
@@ -109,7 +109,7 @@ def test_equal_draws_and_folds_give_the_evaluations_and_variances_of_rsatoolbox(
         conditions=None if over == "participants" else items,
         repeats=repeats,
         least=(2, 6),
-        folding=lambda a, b: next(replay, random_folds(a, b, *folds, rng)),
+        folding=lambda a, b: next(replay, draw_folds(a, b, *folds, rng)),
     )
     np.testing.assert_allclose(found.samples[:, :, :-2], evaluations, atol=1e-10)
     np.testing.assert_allclose(found.samples[:, :, -2], lower, atol=1e-10)
@@ -172,7 +172,7 @@ def test_conditions_are_drawn_and_parted_with_all_their_stimuli() -> None:
     model = rsa.compute_rdms(members[0], descriptors=items)
     found = bootstrap_models({"m": model}, data, kind="fixed", n=10, measure="pearson", rng=rng)
     assert found.n_conditions == 10
-    for fold in random_folds(np.arange(6), np.arange(10), 2, 2, rng):
+    for fold in draw_folds(np.arange(6), np.arange(10), 2, 2, rng):
         assert not set(fold.train_conditions) & set(fold.test_conditions)
         assert not set(fold.train_people) & set(fold.test_people)
         assert set(fold.train_conditions) | set(fold.test_conditions) == set(range(10))
@@ -188,7 +188,7 @@ def test_a_variance_that_is_corrected_away_is_no_evidence() -> None:
         folds = np.random.default_rng(seed)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            found = crossvalidated_of_draws(
+            found = bootstrap_fits(
                 {"net": ("selected", models)},
                 data,
                 measure="pearson",
@@ -197,7 +197,7 @@ def test_a_variance_that_is_corrected_away_is_no_evidence() -> None:
                 conditions=None,
                 repeats=2,
                 least=(2, 6),
-                folding=lambda a, b, folds=folds: random_folds(a, b, 2, 2, folds),  # type: ignore[misc]
+                folding=lambda a, b, folds=folds: draw_folds(a, b, 2, 2, folds),  # type: ignore[misc]
             )
         if found.variances[0] <= 0:
             break

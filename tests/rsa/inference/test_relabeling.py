@@ -17,8 +17,8 @@ from rsatoolbox.rdm.rdms import RDMs
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import MEASURES, compare_vectors
-from brainmap.rsa.inference.exchange import Exchange, units_of
-from brainmap.rsa.rdm.alignment import pair_positions
+from brainmap.rsa.inference.exchange import Exchange, find_units
+from brainmap.rsa.rdm.alignment import find_pair_positions
 from brainmap.types import Measure
 
 
@@ -42,7 +42,7 @@ def by_brute_force(models: Any, data: Any, regions: Any, orders: Any, measure: M
     names = list(dict.fromkeys(regions))
     scores = np.empty((len(orders), len(models), len(names)))
     for b, order in enumerate(orders):
-        moved = models[:, pair_positions(np.array(order), len(order))]
+        moved = models[:, find_pair_positions(np.array(order), len(order))]
         for r, name in enumerate(names):
             mine = data[[k for k, one in enumerate(regions) if one == name]]
             scores[b, :, r] = compare_vectors(moved, mine, measure=measure).mean(axis=1)
@@ -100,10 +100,10 @@ def test_whole_conditions_change_places_and_their_tokens_alike_in_all() -> None:
 
 def test_items_that_are_conditions_or_share_none_are_units_of_their_own() -> None:
     x = np.random.default_rng(0).random((1, 6))
-    assert units_of(rdms(x)).tolist() == [0, 1, 2, 3]
-    assert units_of(rdms(x, ["a", "b", "a", "b"])).tolist() == [0, 1, 0, 1]
+    assert find_units(rdms(x)).tolist() == [0, 1, 2, 3]
+    assert find_units(rdms(x, ["a", "b", "a", "b"])).tolist() == [0, 1, 0, 1]
     conditions = RDMs(x, pattern_descriptors={"condition": list("abcd")}, descriptors={"level": "condition"})
-    assert units_of(conditions).tolist() == [0, 1, 2, 3]
+    assert find_units(conditions).tolist() == [0, 1, 2, 3]
     assert Exchange.of(conditions).words == "4 conditions exchanged"
 
 

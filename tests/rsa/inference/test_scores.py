@@ -13,7 +13,7 @@ from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import compare_vectors
-from brainmap.rsa.inference.scores import corrected, score_statistics, split_half_best_layer
+from brainmap.rsa.inference.scores import correct_p, score_statistics, split_half_best_layer
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
 
@@ -79,7 +79,7 @@ def test_fdr_equals_benjamini_and_hochberg_over_all_layers_and_rois() -> None:
     by_hand = np.empty(20)
     by_hand[order] = np.minimum.accumulate((p[order] * 20 / np.arange(1, 21))[::-1])[::-1]
     np.testing.assert_allclose(table["p_corrected"], by_hand)
-    np.testing.assert_allclose(corrected(p, "bonferroni"), np.minimum(1, 20 * p))
+    np.testing.assert_allclose(correct_p(p, "bonferroni"), np.minimum(1, 20 * p))
 
 
 def test_rows_carry_their_labels_in_order() -> None:
@@ -242,12 +242,12 @@ def test_a_best_layer_has_a_position_with_its_spread_and_none_where_nothing_is_e
 
 
 def test_tokens_of_a_word_stay_on_one_side() -> None:
-    from brainmap.rsa.inference.scores import _halves
+    from brainmap.rsa.inference.scores import _draw_halves
 
     _, brains = planted(np.random.default_rng(12))
     i, j = np.triu_indices(brains.n_cond, 1)
     words = np.array(brains.pattern_descriptors["condition"])
-    for train, test in _halves(brains, splits=5, by="condition", rng=np.random.default_rng(0)):
+    for train, test in _draw_halves(brains, splits=5, by="condition", rng=np.random.default_rng(0)):
         sides = [set(words[np.r_[i[side], j[side]]]) for side in (train, test)]
         assert not sides[0] & sides[1]
         assert sides[0] | sides[1] == set(words)

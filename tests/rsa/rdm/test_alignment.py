@@ -12,7 +12,7 @@ from rsatoolbox.rdm import RDMs, calc_rdm, compare, concat, load_rdm
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.rdm.alignment import aligned_vectors, labels_of, stack_rdms
+from brainmap.rsa.rdm.alignment import align_vectors, labels_of, stack_rdms
 
 N = 7
 ORDER = np.random.default_rng(1).permutation(N)
@@ -79,7 +79,7 @@ def test_the_numbers_of_rsatoolbox_stay_with_their_items() -> None:
     with pytest.warns(BrainmapWarning, match="by position"):
         np.testing.assert_allclose(rsa.compare_rdms(shuffled(one), other, measure="pearson"), wanted, atol=1e-12)
     with pytest.raises(InputError, match="different items: only in data: '6'"):
-        aligned_vectors(other, one.subset_pattern("index", list(range(6))))
+        align_vectors(other, one.subset_pattern("index", list(range(6))))
 
 
 def test_what_names_the_items_is_never_guessed() -> None:
@@ -97,13 +97,13 @@ def test_what_names_the_items_is_never_guessed() -> None:
         for other in (upper, upper[::-1])
     )
     with pytest.raises(InputError, match="'stim', 'object' name the items of both sides and order them differently"):
-        aligned_vectors(two, moved)
-    aligned_vectors(two, moved, descriptor="stim")
+        align_vectors(two, moved)
+    align_vectors(two, moved, descriptor="stim")
     kinds = RDMs(np.ones((1, N * (N - 1) // 2)), pattern_descriptors={"kind": ["a"] * N})
     with pytest.raises(InputError, match="unique"):
-        aligned_vectors(kinds, kinds)
+        align_vectors(kinds, kinds)
     with pytest.raises(InputError, match="'kind' of the data are not unique"):
-        aligned_vectors(kinds, kinds, descriptor="kind")
+        align_vectors(kinds, kinds, descriptor="kind")
 
 
 def test_a_category_that_repeats_does_not_hide_the_name_of_the_items() -> None:

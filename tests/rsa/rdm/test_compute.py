@@ -15,9 +15,9 @@ from rsatoolbox.rdm.rdms import RDMs, load_rdm
 
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import compare_vectors
-from brainmap.rsa.rdm.alignment import aligned_vectors, labels_of, pair_positions, stack_rdms
+from brainmap.rsa.rdm.alignment import align_vectors, find_pair_positions, labels_of, stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
-from brainmap.rsa.rdm.dissimilarity import dissimilarities
+from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
 from brainmap.rsa.rdm.files import load_rdms, save_rdms
 
 WORDS = ["b10", "b9", "b1", "tree", "cat", "b2"]  # sorted by label, b10 comes before b9
@@ -61,7 +61,7 @@ def spd(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def by_label(rdms: Any, like: RDMs) -> np.ndarray:
-    return aligned_vectors(rdms, like)
+    return align_vectors(rdms, like)
 
 
 @pytest.mark.parametrize("level", ["stimulus", "condition"])
@@ -97,7 +97,7 @@ def test_cosine_equals_scipy() -> None:
     from scipy.spatial.distance import pdist
 
     x = np.random.default_rng(2).normal(size=(7, 9)) + 1
-    np.testing.assert_allclose(dissimilarities(x, dissimilarity="cosine"), pdist(x, "cosine"), atol=1e-12)
+    np.testing.assert_allclose(compute_dissimilarities(x, dissimilarity="cosine"), pdist(x, "cosine"), atol=1e-12)
 
 
 def test_crossnobis_with_a_precision_a_run_equals_rsatoolbox() -> None:
@@ -122,11 +122,11 @@ def test_crossnobis_of_runs_that_lack_items_takes_the_runs_that_both_have() -> N
     i, j = np.triu_indices(6, 1)
     whole = ~np.isin(i, (1, 5)) & ~np.isin(j, (1, 5))
     np.testing.assert_allclose(ours.dissimilarities[:, whole], by_label(theirs, ours)[:, whole], atol=1e-10)
-    np.testing.assert_allclose(ours.dissimilarities[0], dissimilarities(x, dissimilarity="crossnobis"))
+    np.testing.assert_allclose(ours.dissimilarities[0], compute_dissimilarities(x, dissimilarity="crossnobis"))
     np.testing.assert_array_equal(np.isnan(ours.dissimilarities[0]), (i == 1) & (j == 5))  # share run 1 alone
     x[1:, 4] = np.nan  # now seen in one run alone: its pairs are NaN, the others keep their values
     expected = np.where((i == 4) | (j == 4), np.nan, ours.dissimilarities[0])
-    np.testing.assert_allclose(dissimilarities(x, dissimilarity="crossnobis"), expected)
+    np.testing.assert_allclose(compute_dissimilarities(x, dissimilarity="crossnobis"), expected)
 
 
 @pytest.mark.parametrize("dissimilarity", ["correlation", "euclidean", "cosine"])
@@ -142,12 +142,12 @@ def test_between_runs_equals_a_loop_over_pairs_of_runs(dissimilarity: Any) -> No
         for i in range(5)
         for j in range(i + 1, 5)
     ]
-    np.testing.assert_allclose(dissimilarities(x, dissimilarity=dissimilarity), expected, atol=1e-12)
+    np.testing.assert_allclose(compute_dissimilarities(x, dissimilarity=dissimilarity), expected, atol=1e-12)
 
 
 def test_between_runs_of_the_same_run_twice_is_one_minus_r() -> None:
     x = np.random.default_rng(6).normal(size=(5, 30))
-    np.testing.assert_allclose(dissimilarities(np.stack([x, x])), dissimilarities(x), atol=1e-12)
+    np.testing.assert_allclose(compute_dissimilarities(np.stack([x, x])), compute_dissimilarities(x), atol=1e-12)
 
 
 def test_noise_in_table_order_makes_a_geometry_within_runs_and_none_between() -> None:
@@ -160,8 +160,8 @@ def test_noise_in_table_order_makes_a_geometry_within_runs_and_none_between() ->
         noise = rng.normal(size=(4, 16, 60))
         for k in range(1, 16):
             noise[:, k] = 0.5 * noise[:, k - 1] + np.sqrt(0.75) * noise[:, k]
-        within.append(dissimilarities(noise.mean(0)))
-        between.append(dissimilarities(noise))
+        within.append(compute_dissimilarities(noise.mean(0)))
+        between.append(compute_dissimilarities(noise))
     near_is_alike = compare_vectors(lag, np.array(within), measure="rho-a")[0]
     free = compare_vectors(lag, np.array(between), measure="rho-a")[0]
     assert (near_is_alike > 0.1).all()
@@ -178,7 +178,7 @@ def test_tokens_are_averaged_before_the_rdm_and_within_runs() -> None:
     means = np.array(
         [[data.measurements[(words == w) & (runs == r)].mean(0) for w in labels_of(rdms)] for r in range(4)]
     )
-    np.testing.assert_allclose(rdms.dissimilarities[0], dissimilarities(means, dissimilarity="euclidean"))
+    np.testing.assert_allclose(rdms.dissimilarities[0], compute_dissimilarities(means, dissimilarity="euclidean"))
     assert "stimulus_id" not in rdms.pattern_descriptors
     assert rdms.descriptors["level"] == "condition"
 
@@ -188,7 +188,7 @@ def test_a_missing_token_leaves_the_mean_to_the_others() -> None:
     labels = {"stimulus_id": list("abcdef"), "condition": ["x", "x", "y", "y", "z", "z"]}
     with_hole = x.copy()
     with_hole[1] = np.nan
-    expected = dissimilarities(np.array([x[0], x[2:4].mean(0), x[4:].mean(0)]))
+    expected = compute_dissimilarities(np.array([x[0], x[2:4].mean(0), x[4:].mean(0)]))
     rdms = compute_rdms(with_hole, items="condition", descriptors=labels)
     np.testing.assert_allclose(rdms.dissimilarities[0], expected)
 
@@ -204,7 +204,7 @@ def test_rois_and_layers_are_named_and_independent_of_each_other() -> None:
     features = Features({"conv1": x, "fc": x[:, 0]}, WORDS, WORDS)
     rdms = compute_rdms(features, layers=["fc"], descriptors={"network": "ch32"})
     assert (rdms.rdm_descriptors["layer"], rdms.rdm_descriptors["network"]) == (["fc"], ["ch32"])
-    np.testing.assert_allclose(compute_rdms(features).dissimilarities[0], dissimilarities(x.reshape(6, 20)))
+    np.testing.assert_allclose(compute_rdms(features).dissimilarities[0], compute_dissimilarities(x.reshape(6, 20)))
 
 
 def test_a_missing_item_is_nan_for_its_own_rdm_only() -> None:
@@ -236,7 +236,7 @@ def test_zscored_units_are_standard_and_constant_ones_dropped_and_counted() -> N
         rdms = compute_rdms(Features({"conv1": x}, WORDS, WORDS), units="zscore", dissimilarity="euclidean")
     z = np.delete(x, [3, 8], axis=1)
     z = (z - z.mean(0)) / z.std(0)
-    np.testing.assert_allclose(rdms.dissimilarities[0], dissimilarities(z, dissimilarity="euclidean"))
+    np.testing.assert_allclose(rdms.dissimilarities[0], compute_dissimilarities(z, dissimilarity="euclidean"))
 
 
 def test_a_constant_pattern_is_nan_and_counted() -> None:
@@ -315,7 +315,7 @@ def test_pair_positions_follow_scipys_condensed_order() -> None:
     matrix = squareform(np.arange(15.0))
     order = np.array([4, 0, 3])
     part = squareform(matrix[np.ix_(order, order)])
-    np.testing.assert_array_equal(part, np.arange(15.0)[pair_positions(order, 6)])
+    np.testing.assert_array_equal(part, np.arange(15.0)[find_pair_positions(order, 6)])
 
 
 def test_saved_rdms_come_back_equal_here_and_in_rsatoolbox(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from rsatoolbox.rdm.calc import calc_rdm
 from rsatoolbox.rdm.calc_unbalanced import calc_rdm_unbalanced
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.rdm.alignment import aligned_vectors
+from brainmap.rsa.rdm.alignment import align_vectors
 from brainmap.rsa.rdm.compute import compute_rdms
-from brainmap.rsa.rdm.dissimilarity import dissimilarities
+from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
 
 few = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -60,7 +60,7 @@ def spd(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def agree(ours: Any, theirs: Any) -> None:
-    np.testing.assert_allclose(ours.dissimilarities, aligned_vectors(theirs, ours), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(ours.dissimilarities, align_vectors(theirs, ours), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("dissimilarity", SHARED)
@@ -130,7 +130,7 @@ def test_crossnobis_of_runs_that_lack_items_is_the_mean_over_pairs_of_runs_that_
     i, j = np.triu_indices(n_items, 1)
     whole = np.bincount(item, minlength=n_items)[order] == n_runs
     both = whole[i] & whole[j]
-    np.testing.assert_allclose(wanted[both], aligned_vectors(theirs, ours)[0, both], rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(wanted[both], align_vectors(theirs, ours)[0, both], rtol=1e-10, atol=1e-10)
 
 
 def over_run_pairs(one: np.ndarray, other: np.ndarray, run: np.ndarray, item: np.ndarray) -> np.ndarray:
@@ -182,7 +182,7 @@ def test_poisson_cv_is_the_mean_over_folds_of_which_rsatoolbox_gives_the_last(
     strength, weight = rng.uniform(0.1, 2, size=2)
     wanted = folds(x, strength, weight)
     settled = {"prior_lambda": float(strength), "prior_weight": float(weight)}
-    found = dissimilarities(x, dissimilarity="poisson_cv", **settled)
+    found = compute_dissimilarities(x, dissimilarity="poisson_cv", **settled)
     np.testing.assert_allclose(found, wanted.mean(axis=0), rtol=1e-10, atol=1e-12)
     labels = [f"{k}" for k in range(n_items)]
     data = Dataset(
@@ -195,8 +195,8 @@ def test_poisson_cv_is_the_mean_over_folds_of_which_rsatoolbox_gives_the_last(
 
 def test_poisson_cv_of_noise_averages_to_zero_and_poisson_does_not() -> None:
     x = np.random.default_rng(0).poisson(4.0, size=(300, 4, 5, 30)).astype(float)
-    cross = np.array([dissimilarities(one, dissimilarity="poisson_cv") for one in x]).mean(axis=1)
-    plain = np.array([dissimilarities(one.mean(axis=0), dissimilarity="poisson") for one in x]).mean(axis=1)
+    cross = np.array([compute_dissimilarities(one, dissimilarity="poisson_cv") for one in x]).mean(axis=1)
+    plain = np.array([compute_dissimilarities(one.mean(axis=0), dissimilarity="poisson") for one in x]).mean(axis=1)
     assert abs(cross.mean()) < 3 * cross.std(ddof=1) / np.sqrt(len(x))
     assert plain.mean() > 20 * plain.std(ddof=1) / np.sqrt(len(x))
 
@@ -210,10 +210,10 @@ def test_a_missing_pattern_costs_its_own_pairs_only(dissimilarity: Any, seed: in
     if dissimilarity not in ("crossnobis", "poisson_cv"):
         x = x[0]
     precision = spd(rng, n_units) if dissimilarity in ("mahalanobis", "crossnobis") else None
-    whole = dissimilarities(x, dissimilarity=dissimilarity, precision=precision)
+    whole = compute_dissimilarities(x, dissimilarity=dissimilarity, precision=precision)
     gone = int(rng.integers(n_items))
     x[..., gone, :] = np.nan
-    found = dissimilarities(x, dissimilarity=dissimilarity, precision=precision)
+    found = compute_dissimilarities(x, dissimilarity=dissimilarity, precision=precision)
     i, j = np.triu_indices(n_items, 1)
     np.testing.assert_allclose(found, np.where((i == gone) | (j == gone), np.nan, whole), rtol=1e-9, atol=1e-12)
 
@@ -241,7 +241,7 @@ def test_equal_distances_of_whole_numbers_stay_equal(seed: int, n_items: int, n_
     x = rng.integers(0, 2, size=(n_items, n_units)) + float(rng.integers(0, 1000))
     i, j = np.triu_indices(n_items, 1)
     exact = ((x[i] - x[j]) ** 2).sum(axis=1) / n_units
-    np.testing.assert_array_equal(dissimilarities(x, dissimilarity="euclidean"), exact)
+    np.testing.assert_array_equal(compute_dissimilarities(x, dissimilarity="euclidean"), exact)
 
 
 @pytest.mark.parametrize("dissimilarity", ["correlation", "cosine"])
@@ -290,7 +290,7 @@ def test_bad_patterns_are_refused_in_one_line(data: Any, arguments: dict[str, An
 
 def test_patterns_of_a_wrong_shape_are_refused() -> None:
     with pytest.raises(InputError, match=r"shape \(3,\), wanted \(n_items, n_units\) or"):
-        dissimilarities(np.zeros(3))
+        compute_dissimilarities(np.zeros(3))
 
 
 @pytest.mark.parametrize("per_run", [False, True])
@@ -301,6 +301,6 @@ def test_a_singular_noise_precision_is_refused_not_inverted(per_run: bool) -> No
     flat = root @ root.T  # of rank 2
     if per_run:
         with pytest.raises(InputError, match="a singular matrix, which has no inverse; shrink"):
-            dissimilarities(x, dissimilarity="crossnobis", precision=np.stack([np.eye(6), flat, np.eye(6)]))
+            compute_dissimilarities(x, dissimilarity="crossnobis", precision=np.stack([np.eye(6), flat, np.eye(6)]))
     with pytest.raises(InputError, match="NaN or infinite entries"):
-        dissimilarities(x, dissimilarity="crossnobis", precision=np.full((6, 6), np.nan))
+        compute_dissimilarities(x, dissimilarity="crossnobis", precision=np.full((6, 6), np.nan))

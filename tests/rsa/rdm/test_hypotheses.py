@@ -18,7 +18,7 @@ from brainmap.rsa.rdm.phonemes import (
     _MONOPHTHONGS,
     FEATURES,
     PRONUNCIATIONS,
-    phoneme_features,
+    list_phoneme_features,
 )
 
 
@@ -38,7 +38,7 @@ def test_every_word_of_the_demo_has_a_pronunciation_and_every_phoneme_its_own_fe
     assert set(PRONUNCIATIONS) == set(WORDS)
     phonemes = [*_CONSONANTS, *_MONOPHTHONGS, *_DIPHTHONGS]
     assert len(phonemes) == 39
-    found = phoneme_features(" ".join(phonemes), "all")
+    found = list_phoneme_features(" ".join(phonemes), "all")
     assert found.shape == (39, len(FEATURES))
     assert len(np.unique(found, axis=0)) == 39
     used = {word for told in (*_CONSONANTS.values(), *_MONOPHTHONGS.values()) for word in told.split()}
@@ -48,7 +48,7 @@ def test_every_word_of_the_demo_has_a_pronunciation_and_every_phoneme_its_own_fe
 def test_phonetic_distances_are_those_of_mean_features() -> None:
     rdm = phonetic_rdm(WORDS)
     assert distance(rdm, "three", "tree") < distance(rdm, "three", "house")
-    mean = np.stack([phoneme_features(PRONUNCIATIONS[word], word).mean(axis=0) for word in WORDS])
+    mean = np.stack([list_phoneme_features(PRONUNCIATIONS[word], word).mean(axis=0) for word in WORDS])
     np.testing.assert_allclose(rdm.dissimilarities[0], pdist(mean, "sqeuclidean") / len(FEATURES))
     # K AE T and B AE T differ in one phoneme of three: place (velar, labial) and voice
     others = phonetic_rdm(["cat", "bat", "dog"], pronunciations={"bat": "B AE1 T"})

@@ -17,7 +17,7 @@ from scipy import stats
 from brainmap.errors import InputError
 from brainmap.rsa import RunNoise, compare_vectors, compute_rdms, noise_precision, normalize_patterns, rdm_reliability
 from brainmap.rsa.rdm import run_pairs as _run_pairs
-from brainmap.rsa.rdm.dissimilarity import dissimilarities, unit_length
+from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities, scale_to_unit_length
 
 Metric = Callable[[int, int], np.ndarray]
 
@@ -64,7 +64,9 @@ def test_every_between_run_measure_is_the_loop_over_the_runs_that_two_items_shar
     n_runs: int, share: float, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if form != "the cheaper":
-        monkeypatch.setattr(_run_pairs, "_costs", lambda *_, **__: (0, 1) if form == "by run pairs" else (1, 0))
+        monkeypatch.setattr(
+            _run_pairs, "_estimate_costs", lambda *_, **__: (0, 1) if form == "by run pairs" else (1, 0)
+        )
     rng = np.random.default_rng(n_runs)
     x = lacking(rng, n_runs, share)
     n = x.shape[-1]
@@ -72,21 +74,21 @@ def test_every_between_run_measure_is_the_loop_over_the_runs_that_two_items_shar
     each = np.stack([covariance(rng, n) for _ in range(n_runs)])
     inverse = np.linalg.inv(each)
     rates = (np.abs(x) + 0.1) / 1.1
-    unit = {name: unit_length(x, center=name == "correlation") for name in ("correlation", "cosine")}
+    unit = {name: scale_to_unit_length(x, center=name == "correlation") for name in ("correlation", "cosine")}
     cases: list[tuple[np.ndarray, np.ndarray]] = [
-        (dissimilarities(x, dissimilarity="crossnobis"), loop(x, x) / n),
-        (dissimilarities(x, dissimilarity="euclidean"), loop(x, x) / n),
-        *((dissimilarities(x, dissimilarity=name), loop(u, u) / 2) for name, u in unit.items()),  # type: ignore[arg-type]
+        (compute_dissimilarities(x, dissimilarity="crossnobis"), loop(x, x) / n),
+        (compute_dissimilarities(x, dissimilarity="euclidean"), loop(x, x) / n),
+        *((compute_dissimilarities(x, dissimilarity=name), loop(u, u) / 2) for name, u in unit.items()),  # type: ignore[arg-type]
         *(
-            (dissimilarities(np.abs(x), dissimilarity=name), loop(rates, np.log(rates)) / n)  # type: ignore[arg-type]
+            (compute_dissimilarities(np.abs(x), dissimilarity=name), loop(rates, np.log(rates)) / n)  # type: ignore[arg-type]
             for name in ("poisson", "poisson_cv")
         ),
         *(
-            (dissimilarities(x, dissimilarity=name, precision=one), loop(x, x, lambda *_: one) / n)  # type: ignore[arg-type]
+            (compute_dissimilarities(x, dissimilarity=name, precision=one), loop(x, x, lambda *_: one) / n)  # type: ignore[arg-type]
             for name in ("crossnobis", "mahalanobis")
         ),
         (
-            dissimilarities(x, dissimilarity="crossnobis", precision=inverse),
+            compute_dissimilarities(x, dissimilarity="crossnobis", precision=inverse),
             loop(x, x, lambda m, n: np.linalg.inv((each[m] + each[n]) / 2)) / n,
         ),
     ]
@@ -99,7 +101,7 @@ def test_items_that_are_the_same_in_every_run_have_no_distance_whatever_runs_the
     response = 3 * rng.normal(size=9)
     x = np.array([1, 1, 1.3, 0.7, 1.1])[:, None, None] * response * np.ones((5, 6, 1))
     x[2:, 0], x[:2, 1], x[4, 2:4] = np.nan, np.nan, np.nan
-    found = dissimilarities(x, dissimilarity="crossnobis")
+    found = compute_dissimilarities(x, dissimilarity="crossnobis")
     np.testing.assert_array_equal(np.isnan(found), [True] + 14 * [False])  # the first two share no run
     np.testing.assert_array_equal(found[1:], 0.0)
 
@@ -216,7 +218,7 @@ def test_a_response_that_wanes_in_a_run_that_half_of_the_items_lack_makes_no_geo
         for _ in range(n_people):
             x = rng.normal(size=60) * np.array([1, 1, 1, 0.85])[:, None, None] + rng.normal(size=(4, n_items, 60))
             x[3, rare] = np.nan
-            scores.append(compare_vectors(model, dissimilarities(x, dissimilarity="crossnobis"))[0, 0])
+            scores.append(compare_vectors(model, compute_dissimilarities(x, dissimilarity="crossnobis"))[0, 0])
         p.append(stats.ttest_1samp(scores, 0, alternative="greater").pvalue)
     assert np.mean(np.array(p) <= 0.05) <= 0.10
 
@@ -233,7 +235,7 @@ def test_pure_noise_has_no_distance_on_average_when_its_weights_leave_each_run_o
         x = rng.normal(size=(n_runs, 10, 20)) @ mixing.T
         noise = noise_precision(of_runs(x), method=method)
         means.append(compute_rdms(of_runs(x), dissimilarity="crossnobis", noise_precision=noise).dissimilarities.mean())
-        biased.append(dissimilarities(x, dissimilarity="crossnobis", precision=noise.pooled()).mean())
+        biased.append(compute_dissimilarities(x, dissimilarity="crossnobis", precision=noise.pooled()).mean())
     assert abs(np.mean(means)) < 4 * stats.sem(means)
     if n_runs == 3 or method == "shrinkage":
         assert np.mean(biased) > 4 * stats.sem(biased)

@@ -18,7 +18,7 @@ from brainmap.features import extract_activations
 from brainmap.features.activations.extract import open_activations
 from brainmap.rsa import compare_rdms, compute_rdms
 from brainmap.rsa.rdm.alignment import rdm_names
-from brainmap.rsa.rdm.blocks import slabs
+from brainmap.rsa.rdm.blocks import yield_slabs
 
 ITEMS = [f"s{k}" for k in range(12)]
 WORDS = [f"w{k // 2}" for k in range(12)]
@@ -130,7 +130,7 @@ def test_a_memmap_is_read_in_parts(small_slabs: int, tmp_path: Path) -> None:
     x = np.random.default_rng(3).normal(size=(12, 60)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    parts = list(slabs(mapped, "x"))
+    parts = list(yield_slabs(mapped, "x"))
     assert max(part.nbytes for part in parts) <= small_slabs
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), x)
     named = {"stimulus_id": ITEMS}
@@ -140,7 +140,7 @@ def test_a_memmap_is_read_in_parts(small_slabs: int, tmp_path: Path) -> None:
 
 def test_one_channel_that_is_too_long_is_cut_in_time(small_slabs: int) -> None:
     x = np.random.default_rng(4).normal(size=(12, 3, 50)).astype(np.float32)
-    parts = list(slabs(Watched(x), "x"))
+    parts = list(yield_slabs(Watched(x), "x"))
     assert max(part.shape[1] for part in parts) == 7
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), x.reshape(12, -1))
 

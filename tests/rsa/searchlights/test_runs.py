@@ -17,7 +17,7 @@ from scipy import stats
 
 from brainmap import rsa
 from brainmap.errors import InputError
-from brainmap.rsa.rdm.dissimilarity import unit_length
+from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
 from brainmap.rsa.searchlights import shared_runs as _shared_runs
 from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.rsa.searchlights.volume import plan_searchlight
@@ -89,7 +89,7 @@ def rooted(x: np.ndarray, method: str, *, center: bool) -> np.ndarray:
     units = []
     for m in range(len(x)):
         values, vectors = np.linalg.eigh(without(x, m, method))
-        units.append(unit_length(x @ (vectors * np.sqrt(values)) @ vectors.T, center=center))
+        units.append(scale_to_unit_length(x @ (vectors * np.sqrt(values)) @ vectors.T, center=center))
     return loop(x, lambda m, n, i, j: (units[m][m, i] - units[m][m, j]) @ (units[m][n, i] - units[m][n, j]) / 2)
 
 
@@ -115,7 +115,7 @@ def per_run(near: np.ndarray) -> Callable[[int, int], np.ndarray]:
 
 
 def units_of(x: np.ndarray, center: bool) -> np.ndarray:
-    u = unit_length(x, center=center)
+    u = scale_to_unit_length(x, center=center)
     return loop(x, lambda m, n, i, j: (u[m, i] - u[m, j]) @ (u[n, i] - u[n, j]) / 2)
 
 

@@ -18,7 +18,7 @@ from brainmap.rsa import SearchlightMaps, compare_rdms, compute_rdms, searchligh
 from brainmap.rsa.images.files import image_info, save_image
 from brainmap.rsa.searchlights import kernels as _kernels
 from brainmap.rsa.searchlights.settings import MEASURES
-from brainmap.rsa.searchlights.spheres import sphere_offsets, spheres_in
+from brainmap.rsa.searchlights.spheres import build_spheres, compute_sphere_offsets
 
 SHEARED = np.array([[2.0, 0.3, 0.0, -9], [-0.3, 2.9, 0.4, 5], [0.0, -0.5, 3.6, 2], [0, 0, 0, 1]])
 STEP = 4
@@ -245,7 +245,7 @@ def test_spheres_hold_the_voxels_within_the_radius_in_mm(affine, radius):
     single = affine.astype(np.float32)
     where = np.argwhere(usable) @ affine[:3, :3].T
     near = np.linalg.norm(where[:, None] - where[None], axis=2) <= radius + 1e-4
-    patches = spheres_in(usable, single, radius).patches(0, len(where))
+    patches = build_spheres(usable, single, radius).patches(0, len(where))
     found = np.zeros_like(near)
     for center, patch in enumerate(patches):
         found[center, patch[patch >= 0]] = True
@@ -254,7 +254,7 @@ def test_spheres_hold_the_voxels_within_the_radius_in_mm(affine, radius):
 
 def test_a_sphere_is_the_same_wherever_it_is():
     # 3 x 2.2 mm is beyond a radius of 6.6 mm by rounding alone
-    offsets = sphere_offsets(np.diag([2.2, 2.2, 2.2, 1]).astype(np.float32), 6.6)
+    offsets = compute_sphere_offsets(np.diag([2.2, 2.2, 2.2, 1]).astype(np.float32), 6.6)
     assert {(3, 0, 0), (-3, 0, 0), (0, 0, 3), (2, 2, 1)} <= {tuple(row) for row in offsets}
     assert len(offsets) == 123
 

@@ -15,17 +15,17 @@ from scipy import stats
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa import compute_rdms, noise_ceiling, power_analysis, save_rdms, simulate_rdms, stack_rdms
 from brainmap.rsa.comparison.ceilings import noise_ceiling_of_vectors
-from brainmap.rsa.rdm.alignment import pair_positions
-from brainmap.rsa.rdm.dissimilarity import dissimilarities
+from brainmap.rsa.rdm.alignment import find_pair_positions
+from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
 from brainmap.rsa.simulation.participants import simulate_participant
-from brainmap.rsa.simulation.power import detection_rates, wilson
+from brainmap.rsa.simulation.power import count_detections, wilson
 from brainmap.rsa.simulation.rdms import (
     Measurement,
+    compute_lower_ceiling,
+    compute_lower_ceilings,
     draw_group,
     embed_rdm,
-    lower_ceiling,
-    lower_ceilings,
-    signal_of_ceiling,
+    find_signal_of_ceiling,
 )
 from brainmap.types import Measure
 
@@ -50,7 +50,7 @@ def test_rdms_are_distributed_as_those_of_patterns_with_this_geometry(runs: int,
     _, drawn = draw_group(gram, signal=0.5, measurement=how, n_participants=n, rng=rng)
     root = np.linalg.cholesky(0.5 * gram + 1e-9 * np.eye(5))
     patterns = (root @ rng.normal(size=(n, 1, 5, voxels))) + rng.normal(size=(n, runs, 5, voxels))
-    made = np.array([dissimilarities(x if runs > 1 else x[0], dissimilarity=kind) for x in patterns])
+    made = np.array([compute_dissimilarities(x if runs > 1 else x[0], dissimilarity=kind) for x in patterns])
     spread = made.std(axis=0)
     np.testing.assert_allclose(drawn.mean(axis=0), made.mean(axis=0), atol=(5 * spread * np.sqrt(2 / n)).max())
     np.testing.assert_allclose(np.cov(drawn.T), np.cov(made.T), atol=0.1 * spread.max() ** 2)
@@ -60,7 +60,7 @@ def test_rdms_are_distributed_as_those_of_patterns_with_this_geometry(runs: int,
 @pytest.mark.parametrize("measure", ["rho-a", "spearman", "pearson", "cosine", "tau-b"])
 def test_ceilings_of_several_group_sizes_are_those_of_each(measure: Measure) -> None:
     data = np.random.default_rng(3).gamma(2.0, size=(9, 45)).round(1)
-    found = lower_ceilings(data, (3, 5, 9), measure)
+    found = compute_lower_ceilings(data, (3, 5, 9), measure)
     assert found == pytest.approx([noise_ceiling_of_vectors(data[:n], measure=measure).lower for n in (3, 5, 9)])
 
 
@@ -68,7 +68,7 @@ def test_the_ceiling_that_is_told_is_that_of_all_studies(monkeypatch: Any) -> No
     seen: list[float] = []
 
     def watched(data: Any, participants: Any, measure: Any) -> list[float]:
-        found = lower_ceilings(data, participants, measure)
+        found = compute_lower_ceilings(data, participants, measure)
         seen.extend(found)
         return found
 
@@ -102,7 +102,9 @@ def test_an_rdm_that_no_points_have_says_what_is_lost() -> None:
 @pytest.mark.parametrize("measure", ["rho-a", "spearman", "pearson", "cosine", "tau-a", "corr_cov"])
 def test_lower_ceilings_in_one_go_are_the_noise_ceilings(measure: Measure) -> None:
     x = np.random.default_rng(3).random((5, 45))
-    assert lower_ceiling(x, measure) == pytest.approx(noise_ceiling_of_vectors(x, measure=measure).lower, abs=1e-12)
+    assert compute_lower_ceiling(x, measure) == pytest.approx(
+        noise_ceiling_of_vectors(x, measure=measure).lower, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,9 +121,9 @@ def test_the_ceiling_asked_for_is_the_ceiling_measured(
 ) -> None:
     geometry = embed_rdm(layers(16).dissimilarities[0], angular=dissimilarity == "correlation")
     how, rng = Measurement(n_runs=runs, n_voxels=40, dissimilarity=dissimilarity), np.random.default_rng(5)
-    signal = signal_of_ceiling(geometry, ceiling, measure=measure, n_participants=people, measurement=how, rng=rng)
+    signal = find_signal_of_ceiling(geometry, ceiling, measure=measure, n_participants=people, measurement=how, rng=rng)
     found = [
-        lower_ceiling(
+        compute_lower_ceiling(
             draw_group(geometry.gram, signal=signal, measurement=how, n_participants=people, rng=rng)[1], measure
         )
         for _ in range(100)
@@ -156,7 +158,7 @@ def test_the_signal_is_the_one_of_simulated_participants() -> None:
             ).betas
             for _ in range(n_people)
         ]
-        vectors = np.array([dissimilarities(betas, dissimilarity="crossnobis") for betas in people])
+        vectors = np.array([compute_dissimilarities(betas, dissimilarity="crossnobis") for betas in people])
         lower.append(noise_ceiling_of_vectors(vectors, measure="rho-a").lower)
     assert np.mean(lower) == pytest.approx(0.4, abs=0.05)
     assert noise_ceiling(brains).lower == pytest.approx(0.4, abs=0.25)
@@ -165,11 +167,11 @@ def test_the_signal_is_the_one_of_simulated_participants() -> None:
 def test_power_of_the_t_test_is_that_of_the_noncentral_t() -> None:
     n, d, n_studies = 12, 0.8, 4000
     scores = np.random.default_rng(0).normal(d, 1.0, size=(n_studies, n))
-    found, wrong, _ = detection_rates(scores, test="t", alpha=0.05, two_sided=False)
+    found, wrong, _ = count_detections(scores, test="t", alpha=0.05, two_sided=False)
     expected = stats.nct.sf(stats.t.ppf(0.95, n - 1), n - 1, d * np.sqrt(n))
     assert found == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / n_studies))
     assert wrong == 0
-    ahead, behind, _ = detection_rates(-scores, test="t", alpha=0.05, two_sided=True)
+    ahead, behind, _ = count_detections(-scores, test="t", alpha=0.05, two_sided=True)
     both = stats.nct.sf(stats.t.ppf(0.975, n - 1), n - 1, d * np.sqrt(n))
     assert behind == pytest.approx(both, abs=4 * np.sqrt(both * (1 - both) / n_studies))
     assert ahead < 0.001
@@ -257,7 +259,7 @@ def test_drawn_conditions_are_scored_against_their_own_part_of_the_models() -> N
         geometry.gram, signal=50.0, measurement=how, n_participants=2, n_conditions=6, rng=np.random.default_rng(0)
     )
     assert len(set(items)) == 6
-    part = models.dissimilarities[0][pair_positions(items, 10)]
+    part = models.dissimilarities[0][find_pair_positions(items, 10)]
     assert np.corrcoef(part, vectors[0])[0, 1] > 0.98
 
 
