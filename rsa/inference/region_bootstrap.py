@@ -29,7 +29,7 @@ def bootstrap_regions(
     participants: Draw | None,
     conditions: Draw | None,
 ) -> list[Bootstrap]:
-    """Compute `bootstrap_of_draws` for each region, with NaN in place of the ceilings of the resamples.
+    """Compute `bootstrap_vectors` for each region, with NaN in place of the ceilings of the resamples.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def bootstrap_regions(
     data : array (n_regions, n_participants, n_pairs)
         The same participants in each region.
     measure, names, units, participants, conditions
-        As in `bootstrap_of_draws`.
+        As in `bootstrap_vectors`.
     """
     n_regions, n_people, n_pairs = data.shape
     over: Over = (

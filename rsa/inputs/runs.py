@@ -79,7 +79,7 @@ def make_natural_key(text: str) -> list[tuple[int, str]]:
 
     Examples
     --------
-    >>> sorted(["10", "2", "pre"], key=natural)
+    >>> sorted(["10", "2", "pre"], key=make_natural_key)
     ['2', '10', 'pre']
     """
     parts = re.findall(r"\d+|\D+", text)

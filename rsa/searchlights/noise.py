@@ -315,7 +315,7 @@ def _list_parts(
 
 
 def _as_dataset(data: Any) -> Any:
-    """Convert an array of patterns to a data set with named runs, as `run_residuals` needs it."""
+    """Convert an array of patterns to a data set with named runs, as `compute_run_residuals` needs it."""
     if hasattr(data, "measurements"):
         return data
     from rsatoolbox.data.dataset import Dataset

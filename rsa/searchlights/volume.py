@@ -63,7 +63,7 @@ class SearchlightPlan:
         """Compute scores `(n_models, stop - start)` and voxel counts of the spheres at these positions of `order`.
 
         They are NaN and 0 where a voxel is not usable. Pieces with the boundaries of `cut_pieces` give bitwise the same
-        results as the whole. Callers with several threads should use `one_blas_thread`.
+        results as the whole. Callers with several threads should use `limit_blas`.
         """
         usable = self.scoring.prepared.usable
         used = usable[self.order[start:stop]]

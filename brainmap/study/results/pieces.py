@@ -29,7 +29,7 @@ log = logging.getLogger("brainmap")
 
 @dataclass(frozen=True)
 class Piece:
-    """Identify the spheres start .. stop - 1 of a participant's searchlight, as `pieces_of` cuts it.
+    """Identify the spheres start .. stop - 1 of a participant's searchlight, as `cut_pieces` cuts it.
 
     Attributes
     ----------

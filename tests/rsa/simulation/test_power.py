@@ -72,7 +72,7 @@ def test_the_ceiling_that_is_told_is_that_of_all_studies(monkeypatch: Any) -> No
         seen.extend(found)
         return found
 
-    monkeypatch.setattr("brainmap.rsa.simulation.power.lower_ceilings", watched)
+    monkeypatch.setattr("brainmap.rsa.simulation.power.compute_lower_ceilings", watched)
     table = power_analysis(layers(), a="conv4", participants=(6,), simulations=60, rng=np.random.default_rng(0)).table
     assert len(seen) == 60
     assert table["ceiling_lower"][0] == pytest.approx(np.mean(seen))
