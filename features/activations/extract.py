@@ -30,7 +30,7 @@ from brainmap.features.layers.axes import PLACES, TIME, TOKEN
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import fit_sounds, keep_real
 from brainmap.features.layers.running import Advance, count_workers, evaluating, forward, run_side_by_side
-from brainmap.features.layers.selection import select_layers
+from brainmap.features.layers.selection import choose, list_asked
 from brainmap.features.layers.tap import Layer, look_up_layers, say_taken_off, tap
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.features.sounds.windows import Windows
@@ -232,7 +232,8 @@ def extract_activations(
     items, conditions = get_labels(sounds)
     root = stores.open_store(store)
     with evaluating(model, device), torch.no_grad():
-        names = select_layers(model, sounds, layers)
+        listed = list_asked(model, sounds, layers)
+        names = choose(layers, listed, dict(model.named_modules()))
         if key is None and store is not None:
             heard = stores.hash_sounds(sounds, batch_size=size)
             key = content_key(stores.hash_weights(model), heard)
@@ -252,7 +253,7 @@ def extract_activations(
         about |= {} if origin is None else {"provenance": dict(origin)}  # it changes no key
         todo = [name for name in names if not stores.is_kept(root, KIND, name, keys[name])]
         timed = pooling == "none" and reduction is None
-        found = _place_units(look_up_layers(model, sounds, names), units_axis) if todo or timed else {}
+        found = _place_units(look_up_layers(model, sounds, names, listed=listed), units_axis) if todo or timed else {}
         say_wide_layers(found.values(), sounds)
         if OUTPUT in found:
             say_taken_off(found[OUTPUT])

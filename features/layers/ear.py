@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +15,12 @@ from brainmap.checks import some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.axes import AxisNames
 from brainmap.features.layers.ends import MOVES, SAME, Ends
+from brainmap.features.layers.outputs import find_main_path, find_owner, find_tensors, replace_tensors
 from brainmap.features.layers.receptive_fields import Geometry
 from brainmap.types import Stage
 
 OUTPUT = "output"
 
-_FIRST_OF_SEVERAL = (nn.MultiheadAttention, nn.RNNBase)  # they return their activations and something else
 WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
 RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
 NORMS = frozenset(
@@ -65,6 +65,7 @@ class Heard:
     passed: Tensor  # the tensor that the network continues with: the same, or a copy
     moving: bool  # a normalization or nonlinearity may still follow
     parameters: set[nn.Parameter] = field(default_factory=set)
+    path: str = ""  # of the tensor in the output of the module
 
 
 class _Follow(TorchFunctionMode):
@@ -90,8 +91,10 @@ class Ear:
         self.axes: AxisNames | None = None
         self.heard: list[Heard] = []
         self.logits: Tensor | None = None
+        self.outputs: dict[str, Tensor] = {}
         self._calls: dict[str, int] = {}
         self.taken_off = ""
+        self.follows = True
         self._ends = Ends()
         self._watch: _Follow | None = None
 
@@ -101,6 +104,8 @@ class Ear:
         self._calls.clear()
         if self.cut:
             torch.set_grad_enabled(False)
+        if not self.follows:
+            return
         self._watch = _Follow(self)
         self._watch.__enter__()  # type: ignore[no-untyped-call]
 
@@ -175,31 +180,56 @@ class Ear:
             h.tensor, h.passed = tensor, passed
         return passed
 
-    def hear(self, name: str) -> Callable[[nn.Module, Any, Any], Any]:
+    def hear(self, name: str, paths: Collection[str] = ("",)) -> Callable[[nn.Module, Any, Any], Any]:
+        """Make the hook that records a module; each path is that of a tensor in its output, and "" stands for it."""
+
         def hook(module: nn.Module, _: Any, out: Any) -> Any:
-            tensor = _pick_activation(name, module, out)
             count = self._calls[name] = self._calls.get(name, 0) + 1
             called = name if count == 1 else f"{name}#{count}"
-            weighted = isinstance(module, WEIGHTED)
-            self.heard.append(Heard(called, module, tensor, tensor, weighted, set(module.parameters())))
-            if not self.gradient:
-                return None
-            passed = self._store_root(self.heard[-1:])
-            return passed if out is tensor else type(out)(passed if one is tensor else one for one in out)
+            found = find_tensors(out)
+            passed: dict[int, Tensor] = {}
+            for path in paths:
+                place = path or find_main_path(module, found)
+                if place is None or (not path and not found):
+                    raise self._several(called, module, out, found)
+                if place not in found:
+                    continue  # that it took no part is said at the end
+                tensor = found[place]
+                whole = f"{called}.{path}" if path else called
+                weighted = isinstance(module, WEIGHTED)
+                self.heard.append(Heard(whole, module, tensor, tensor, weighted, set(module.parameters()), path))
+                if not self.follows:  # nobody would tell of a change in place
+                    self.heard[-1].tensor = tensor.clone()
+                if self.gradient:
+                    passed[id(tensor)] = self._store_root([h for h in self.heard if h.passed is tensor])
+            return replace_tensors(out, passed) if passed else None
 
         return hook
 
-    def finish(self, _: nn.Module, __: Any, out: Any) -> None:
-        if not isinstance(out, Tensor):
-            raise InputError(f"network: expected one tensor of logits, got {type(out).__name__}; wrap it")
-        end = self._ends.find(out)
-        self.logits, self.taken_off = end.logits, end.kind
-        for h in self.heard if end.kind else ():
-            own = self._ends.find(h.tensor)
-            if isinstance(h.module, WEIGHTED) and own.first is end.first:  # it would hold its nonlinearity, the end
-                h.tensor = own.logits
+    def _several(self, name: str, module: nn.Module, out: Any, found: Mapping[str, Tensor]) -> InputError:
+        who = f"layer {name!r} ({type(module).__name__})" if name else "network"
+        kind = f"{type(out).__name__} of {len(found)} tensors" if found else type(out).__name__
+        inside = [f"{name or OUTPUT}.{path}" for path in found]
+        return InputError(f"{who}: expected one tensor, got {kind}; name {some(inside, 6) or 'another layer'}")
+
+    def finish(self, module: nn.Module, __: Any, out: Any) -> None:
+        """Find the logits in the output of the network, and hand over what was recorded."""
+        found = find_tensors(out)
+        main = find_main_path(module, found)
+        if not found or (main is None and OUTPUT in self.names):
+            raise self._several("", module, out, found)
+        self.outputs = {} if isinstance(out, Tensor) else {f"{OUTPUT}.{path}": one for path, one in found.items()}
+        self.logits = None
+        if main is not None:
+            end = self._ends.find(found[main])
+            self.logits, self.taken_off = end.logits, end.kind
+            for h in self.heard if end.kind else ():
+                own = self._ends.find(h.tensor)
+                if isinstance(h.module, WEIGHTED) and own.first is end.first:  # it would hold its nonlinearity, the end
+                    h.tensor = own.logits
+        self.values.update(self.outputs)
         self.values.update({h.name: h.tensor for h in self.heard})
-        if OUTPUT in self.names:
+        if OUTPUT in self.names and self.logits is not None:
             self.values[OUTPUT] = self.logits
         missing = [name for name in self.names if name not in self.values]
         if missing:
@@ -213,30 +243,29 @@ def _share_memory(one: Tensor, other: Tensor) -> bool:
         return False
 
 
-def _pick_activation(name: str, module: nn.Module, out: Any) -> Tensor:
-    """Pick the activation from the output of a module; of attention and recurrent layers, that of all time steps."""
-    found = [out] if isinstance(out, Tensor) else []
-    if isinstance(out, tuple | list):
-        found = [one for one in out if isinstance(one, Tensor)]
-        if isinstance(module, _FIRST_OF_SEVERAL) and out and isinstance(out[0], Tensor):
-            found = found[:1]
-    if len(found) != 1:
-        kind = f"{type(out).__name__} of {len(found)} tensors" if found else type(out).__name__
-        who = f"layer {name!r} ({type(module).__name__})"
-        raise InputError(f"{who}: expected one tensor, got {kind}; name another layer")
-    return found[0]
+def group_paths(names: Collection[str], modules: Collection[str]) -> dict[str, list[str]]:
+    """Group the names of layers by module: for each one the paths in its output that are wanted."""
+    found: dict[str, dict[str, None]] = {}
+    for name in names:
+        module, path = find_owner(name, modules)
+        if module:
+            found.setdefault(module, {})[path] = None
+    return {module: list(paths) for module, paths in found.items()}
 
 
 @contextmanager
 def attach_ear(model: nn.Module, ear: Ear) -> Iterator[None]:
     """Attach an ear to a model for every forward pass; no hook is left when the block ends."""
     modules = dict(model.named_modules())
+    plain = not ear.gradient and ear.axes is None and ear.geometry is None
+    if plain and all(isinstance(modules.get(name), HiddenState) for name in ear.names) and ear.names:
+        ear.follows = False  # hidden states are what their modules give, whatever operations follow
     with ExitStack() as stack:
         stack.callback(torch.set_grad_enabled, torch.is_grad_enabled())
         stack.callback(ear.stop)
         stack.callback(model.register_forward_pre_hook(ear.start).remove)
-        for plain in dict.fromkeys(name.partition("#")[0] for name in ear.names if name != OUTPUT):
-            stack.callback(modules[plain].register_forward_hook(ear.hear(plain)).remove)  # once, or calls count double
+        for name, paths in group_paths(ear.names, modules).items():
+            stack.callback(modules[name].register_forward_hook(ear.hear(name, paths)).remove)  # once, or calls double
         stack.callback(model.register_forward_hook(ear.finish).remove)
         # called even when the forward pass fails, so that no operation is intercepted afterwards
         stack.callback(model.register_forward_hook(ear.stop, always_call=True).remove)

@@ -24,7 +24,7 @@ from torch import nn
 
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
-from brainmap.features.layers.tap import Layer, list_layers
+from brainmap.features.layers.tap import Layer, list_asked_names, list_layers
 from brainmap.features.sounds.batches import Sounds
 
 if TYPE_CHECKING:
@@ -128,7 +128,13 @@ def select_layers(model: nn.Module, sounds: Sounds, layers: str | Sequence[str])
     >>> select_layers(net, torch.zeros(1, 1, 8), ["depth:0.5", "linear"])
     ('1', 'output')
     """
-    return choose(layers, list_layers(model, sounds), dict(model.named_modules()))
+    return choose(layers, list_asked(model, sounds, layers), dict(model.named_modules()))
+
+
+def list_asked(model: nn.Module, sounds: Sounds, layers: str | Sequence[str]) -> tuple[Layer, ...]:
+    """List the layers of a model, with the tensors in outputs that are asked for by path (`lstm.1.0`)."""
+    modules = dict(model.named_modules())
+    return list_layers(model, sounds, also=[name for name in list_asked_names(layers, model) if name not in modules])
 
 
 def find_layer(listed: tuple[Layer, ...], name: str, what: str) -> Layer:

@@ -19,8 +19,28 @@ from torch.nn.utils import parametrize
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
-from brainmap.features.layers.axes import FREQUENCY, ITEMS, PLACES, TIME, UNITS, AxisNames, name_positions, order_of
-from brainmap.features.layers.ear import OUTPUT, RECURRENT, WEIGHTED, Ear, Heard, HiddenState, attach_ear
+from brainmap.features.layers.axes import (
+    FREQUENCY,
+    ITEMS,
+    OTHER,
+    PLACES,
+    TIME,
+    UNITS,
+    AxisNames,
+    name_positions,
+    order_of,
+)
+from brainmap.features.layers.ear import (
+    OUTPUT,
+    RECURRENT,
+    WEIGHTED,
+    Ear,
+    Heard,
+    HiddenState,
+    attach_ear,
+    group_paths,
+)
+from brainmap.features.layers.outputs import find_owner
 from brainmap.features.layers.receptive_fields import Geometry, Place
 from brainmap.features.layers.running import evaluating, forward, get_device
 from brainmap.features.sounds.batches import Sounds, iterate_tensors
@@ -180,7 +200,7 @@ def tap(
     one_of(stage, get_args(Stage), "stage")
     known = [name for name, _ in model.named_modules() if name]
     for name in wanted:
-        if name != OUTPUT and name.partition("#")[0] not in known:
+        if name != OUTPUT and not name.startswith(f"{OUTPUT}.") and not find_owner(name, known)[0]:
             hint = nearest(name, known)
             raise InputError(f"layer: no {name!r} in the network{hint}; it has {some(known, 24)}")
     ear = Ear(wanted, stage=stage, gradient=gradient, cut=cut)
@@ -197,7 +217,7 @@ def list_layers(model: nn.Module, sounds: Sounds, *, also: Collection[str] = ())
     sounds : Sounds, array or Tensor (n, c, t) or (n, c, h, w)
         Only the first sound is used.
     also : collection of str
-        Other modules to list, for example a pooling.
+        Other modules to list, for example a pooling, and tensors in outputs by path (`lstm.1.0`), where these exist.
 
     Returns
     -------
@@ -218,6 +238,7 @@ def list_layers(model: nn.Module, sounds: Sounds, *, also: Collection[str] = ())
     """
     example = next(iterate_tensors(sounds, 1, device=get_device(model)))
     weighted = [n for n, module in model.named_modules() if n and (isinstance(module, LISTED) or n in also)]
+    weighted += [name for name in also if name not in weighted]
     ear = _record_modules_once(model, example, weighted, followed=True)
     _name_output(model, ear)
     axes, geometry = cast(AxisNames, ear.axes), cast(Geometry, ear.geometry)
@@ -242,8 +263,8 @@ def _record_modules_once(model: nn.Module, batch: Tensor, names: Sequence[str], 
         ear.geometry = Geometry(batch, ear.axes)
     modules = dict(model.named_modules())
     with evaluating(model), torch.no_grad(), attach_ear(model, ear), ExitStack() as stack:
-        for name in names:
-            stack.callback(modules[name].register_forward_hook(ear.hear(name)).remove)
+        for name, paths in group_paths(names, modules).items():
+            stack.callback(modules[name].register_forward_hook(ear.hear(name, paths)).remove)
         if followed:
             forward(model, batch)
         else:
@@ -255,8 +276,15 @@ def _record_modules_once(model: nn.Module, batch: Tensor, names: Sequence[str], 
 
 
 def _name_output(model: nn.Module, ear: Ear) -> None:
-    """Rename the layer that gives the logits to "output", or add the output as another layer."""
-    logits = cast(Tensor, ear.logits)
+    """Rename the layer that gives the logits to "output", or add the output as another layer.
+
+    Of an output with several tensors each is added by its path (`output.embedding`), the logits as "output" too.
+    """
+    if len(ear.outputs) > 1:
+        ear.heard += [Heard(name, model, tensor, tensor, False) for name, tensor in ear.outputs.items()]
+    logits = ear.logits
+    if logits is None:
+        return
     if ear.heard and ear.heard[-1].tensor is logits and not isinstance(ear.heard[-1].module, HiddenState):
         ear.heard[-1].name = OUTPUT
     else:
@@ -268,7 +296,7 @@ def _has_plain_axes(heard: Heard, axes: AxisNames) -> bool:
     names = axes.of(heard.tensor)
     if heard.tensor.ndim == 2:
         return heard.tensor.shape[0] == 1
-    if isinstance(heard.module, HiddenState) and heard.module.units_axis is not None:
+    if _is_last_state(heard) or (isinstance(heard.module, HiddenState) and heard.module.units_axis is not None):
         return True
     if names is None or names[0] != ITEMS:
         return False
@@ -297,7 +325,7 @@ def _record_shapes(
     if all(len(found) >= batch.ndim - 2 for found in probed.values()):
         return  # every layer accepts the shorter lengths
     ear = _record_modules_once(model, batch, names, followed=False)
-    if ear.logits is not None:
+    if ear.logits is not None or ear.outputs:
         _name_output(model, ear)
     for heard in ear.heard:
         if heard.name in probed:
@@ -313,6 +341,8 @@ def _describe_heard_layer(
     if isinstance(heard.module, HiddenState) and heard.module.units_axis is not None:
         units = heard.module.units_axis
         order = (0, units, *(k for k in range(1, len(whole)) if k != units))
+    if _is_last_state(heard):
+        order, names = (1, 2, 0), (OTHER, ITEMS, UNITS)
     classes = tuple(one.__name__ for one in type(heard.module).__mro__ if issubclass(one, nn.Module))
     shape = [whole[k] for k in order] if order else list(whole)
     return Layer(
@@ -329,6 +359,11 @@ def _describe_heard_layer(
             whole, order, names, [(changed, other) for _, changed, other in probed], n_axes=len(lengths)
         ),
     )
+
+
+def _is_last_state(heard: Heard) -> bool:
+    """Tell whether a tensor is the last state of a recurrent layer, `(layers, n, units)`."""
+    return isinstance(heard.module, RECURRENT) and heard.path.startswith("1") and heard.tensor.ndim == 3
 
 
 def _apply_frames(layer: Layer, known: tuple[tuple[str, ...], int | None, float | None] | None) -> Layer:
@@ -351,15 +386,33 @@ def say_taken_off(output: Layer) -> None:
         )
 
 
-def look_up_layers(model: nn.Module, sounds: Sounds, names: Sequence[str]) -> dict[str, Layer]:
+def list_asked_names(names: str | Sequence[str], model: nn.Module) -> tuple[str, ...]:
+    """List the names that are modules, or paths of tensors in their outputs, without the number of a call."""
+    known = dict(model.named_modules())
+    owners = [find_owner(name, known) for name in ([names] if isinstance(names, str) else names)]
+    return tuple(f"{module}.{path}".rstrip(".") for module, path in owners if module)
+
+
+def look_up_layers(
+    model: nn.Module, sounds: Sounds, names: Sequence[str], *, listed: Sequence[Layer] = ()
+) -> dict[str, Layer]:
     """Look up layers by the names that `select_layers` gives, even if `list_layers` does not list them by default.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    sounds : Sounds, array or Tensor (n, c, t) or (n, c, h, w)
+    names : sequence of str
+    listed : sequence of Layer, optional
+        Layers that are listed already; the network runs again only if one of the names is not among them.
 
     Raises
     ------
     InputError
         A sound that the network refuses.
     """
-    listed = list_layers(model, sounds, also=[name.partition("#")[0] for name in names])
+    if not {layer.name for layer in listed} >= set(names):
+        listed = list_layers(model, sounds, also=list_asked_names(names, model))
     known = {layer.name: layer for layer in listed}
     last = listed[-1]  # the module whose activations are the logits is listed as the output
     return {name: known[name] if name in known else replace(last, name=name) for name in names}

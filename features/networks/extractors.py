@@ -53,13 +53,13 @@ class Waveforms:
         x = sounds if self.channels else sounds[:, 0]
         if getattr(self.extractor, "do_normalize", False):
             normalized = nn.functional.layer_norm(x, x.shape[-1:], eps=_EPSILON)  # over time, by the biased variance
-            if x.requires_grad:
-                return {self.argument: normalized}
-            x = normalized + (self._by_extractor(x) - normalized)  # their bits; operations still tell what was done
+            # the values are the extractor's own, bit by bit; gradients and receptive fields are those of the operation
+            x = normalized + self._by_extractor(x).sub_(normalized.detach())
         return {self.argument: x}
 
     def _by_extractor(self, x: Tensor) -> Tensor:
-        rows = self.extractor.zero_mean_unit_var_norm([row.float().cpu().numpy() for row in x], None)
+        # as many operations for any batch, since activation maximization counts them
+        rows = self.extractor.zero_mean_unit_var_norm(list(x.detach().float().cpu().numpy()), None)
         return torch.as_tensor(np.stack(rows), dtype=x.dtype, device=x.device)
 
     def real(self, n_samples: int, positions: tuple[int, ...]) -> Tensor | None:
