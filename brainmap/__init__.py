@@ -1,4 +1,4 @@
-"""brainmap: audio CNNs and the brain, from sounds and a checkpoint to RSA maps and a page worth showing.
+"""Relate audio networks to the brain, from sounds and a checkpoint to RSA maps and a page of results.
 
     from brainmap import features, rsa, viz
 

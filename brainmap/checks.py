@@ -1,4 +1,4 @@
-"""Checks that every room makes on what it is given, with one wording."""
+"""Check arguments and files, with one wording for all folders of the package."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 
 from brainmap.errors import InputError
 
-MISSING = frozenset({"", "n/a", "N/A", "NaN", "nan", "NA", "<NA>", "None", "NaT"})  # "no", "na" and "null" are words
+MISSING = frozenset(
+    {"", "n/a", "N/A", "NaN", "nan", "NA", "<NA>", "None", "NaT"}
+)  # "no", "na" and "null" count as words
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
@@ -83,7 +85,7 @@ def threads_of(threads: int | None, what: str) -> int:
     Raises
     ------
     InputError
-        Fewer than one.
+        If it is fewer than one.
 
     Examples
     --------

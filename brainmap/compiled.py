@@ -1,7 +1,7 @@
-"""Compiled kernels: `njit` as numba has it, with a cache that never runs code of an older tree.
+"""Compile kernels with numba's `njit`, with a cache that never runs code of an older version of the files.
 
-numba looks at the file of a kernel to tell whether compiled code is still good, but not at the files of the kernels
-that it calls. The cache therefore lies in a folder that is named by a digest of every file that holds kernels.
+numba checks the file of a kernel to decide whether compiled code is valid, but not the files of the kernels that it
+calls. The cache is therefore in a folder named by a digest of all files with kernels.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from numba import config, njit as numba_njit
 
 __all__ = ["njit"]
 
-_SETTINGS: Any = config  # numba sets its variables by name, which no type checker sees
+_SETTINGS: Any = config  # numba sets its variables by name, which type checkers cannot see
 
-_UNUSED_DAYS = 30.0  # after which the compiled code of another tree is removed
+_UNUSED_DAYS = 30.0  # after this time, compiled code of other versions is removed
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function with `numba.njit`; with `cache=True` its code is kept for the present kernels alone.
+    """Compile a function with `numba.njit`; with `cache=True` its code is cached for these versions of all kernels.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 @functools.cache
 def _cache_folder() -> Path:
-    """Make the folder of the present kernels, and remove what other trees have not used for a month."""
+    """Create the folder for the present kernels, and remove folders of other versions that are unused for a month."""
     base = _writable_base()
     folder = base / _digest_kernels()
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def _cache_folder() -> Path:
 
 
 def _digest_kernels() -> str:
-    """A digest of the names and contents of all modules of the package that import `njit`."""
+    """Compute a digest of the names and contents of all modules of the package that import `njit`."""
     digest = hashlib.sha256()
     for name, content in _kernel_files(Path(__file__).parent):
         digest.update(f"{name}\0{len(content)}\0".encode())
@@ -85,13 +85,13 @@ def _kernel_files(package: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _writable_base() -> Path:
-    """Find where compiled code may be kept: what `NUMBA_CACHE_DIR` says, the user's cache, or a temporary folder.
+    """Find a folder for compiled code: `NUMBA_CACHE_DIR`, the user's cache, or a temporary folder.
 
-    What lies there is run, so a temporary folder must be this user's own.
+    Its contents are executed, so a temporary folder must belong to this user.
     """
     if chosen := os.environ.get("NUMBA_CACHE_DIR"):
         return Path(chosen) / "brainmap"
-    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: there is no home
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: there is no home folder
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "brainmap" / "kernels"
         base.mkdir(parents=True, exist_ok=True)
         if os.access(base, os.W_OK):

@@ -1,20 +1,20 @@
-"""What can go wrong, in two kinds: the user's input (exit code 2) and a run that failed (exit code 1)."""
+"""Define two kinds of errors: wrong input by the user (exit code 2) and a run that failed (exit code 1)."""
 
 from __future__ import annotations
 
 import re
 
-_LONGEST = 200  # characters of a value that a message echoes
+_LONGEST = 200  # largest number of characters of a value that a message repeats
 _VALUES = re.compile(
-    r"""(?<!\w)'(?:[^'\\\n]|\\.)*'(?!\w)|(?<!\w)"(?:[^"\\\n]|\\.)*"(?!\w)"""  # as repr writes texts
-    r"""|\[[^\[\]\n]*\]|\{[^{}\n]*\}|\S+"""  # lists, mappings, and words without an end
+    r"""(?<!\w)'(?:[^'\\\n]|\\.)*'(?!\w)|(?<!\w)"(?:[^"\\\n]|\\.)*"(?!\w)"""  # strings as `repr` writes them
+    r"""|\[[^\[\]\n]*\]|\{[^{}\n]*\}|\S+"""  # lists, mappings, and long words
 )
 
 
 class BrainmapError(Exception):
-    """Base of every error brainmap raises on purpose; its message says what, found, wanted, do.
+    """Report an error that brainmap raises on purpose; its message says what was expected, what was found, what to do.
 
-    Values that a message echoes, which may come from a file of any kind, are cut to 200 characters.
+    Values in the message, which may come from any file, are cut to 200 characters.
     """
 
     exit_code = 1
@@ -24,22 +24,22 @@ class BrainmapError(Exception):
 
 
 def _shortened(found: re.Match[str]) -> str:
-    """A value with its middle left out: beginnings say what it is, and ends of paths which file."""
+    """Return a value without its middle, since its beginning tells the kind and the end of a path tells the file."""
     text = found[0]
     return text if len(text) <= _LONGEST else f"{text[:120]}…{text[-79:]}"
 
 
 class InputError(BrainmapError):
-    """Something the user gave is wrong: a file, a label, a setting, a shape."""
+    """Report wrong input by the user: a file, a label, a setting, a shape."""
 
     exit_code = 2
 
 
 class RunError(BrainmapError):
-    """The input was fine and the computation still failed."""
+    """Report a computation that failed although its input was valid."""
 
     exit_code = 1
 
 
 class BrainmapWarning(UserWarning):
-    """Something that changes numbers and is allowed: counted and said, not refused."""
+    """Warn about something that changes numbers and is allowed, but must be reported."""

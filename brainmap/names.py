@@ -1,7 +1,6 @@
-"""Names of classes, layers, units and people as names of files: never a path, never two in one place, and back again.
+"""Convert names of classes, layers, units and people to names of files, and back; different names never collide.
 
-Whatever becomes a file goes through `file_name`; whatever becomes a part of a BIDS name, which knows letters and
-digits only, through `slug`.
+Names of files are made by `file_name`. Parts of BIDS names, which hold only letters and digits, are made by `slug`.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ from urllib.parse import unquote_to_bytes
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.#+=, ")
 _TAKEN = re.compile(r"[. ]|__|-|zarr\.json$|(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
-_LONGEST = 150  # bytes: file systems take 255, of which endings and the name while it is written want some
+_LONGEST = 150  # [bytes]; file systems allow 255, and endings and the temporary name take some of them
 _KEPT = 100
 
 
 def file_name(*parts: str) -> str:
-    """Names, parted by `_`, as the name of one file without its ending; `names_in` gives them back.
+    """Join names by `_` to the name of one file without its ending; `names_in` splits it again.
 
-    Letters of any alphabet, digits and `-_.#+=, ` stay; all else becomes `%` and two hexadecimal digits a byte of
-    UTF-8, and so do names that an operating system or zarr keeps for itself (`CON`, `..`, `zarr.json`). Different
-    names give different files; of a name that is too long, a hash stands for the rest.
+    Letters of any alphabet, digits and `-_.#+=, ` are kept; each byte (UTF-8) of other characters becomes `%` and two
+    hexadecimal digits, and so does the first character of names that an operating system or zarr reserves (`CON`,
+    `..`, `zarr.json`). Different names give different files; the end of a name that is too long is replaced by a hash.
 
     Parameters
     ----------
@@ -49,7 +48,7 @@ def file_name(*parts: str) -> str:
 
 
 def names_in(name: str, n_parts: int = 1) -> tuple[str, ...] | None:
-    """The names that `file_name` made a file name of; None where the name was too long to be kept whole.
+    """Return the names that `file_name` joined; None if they were too long to be kept whole.
 
     Examples
     --------
@@ -63,10 +62,10 @@ def names_in(name: str, n_parts: int = 1) -> tuple[str, ...] | None:
 
 
 def slug(text: str) -> str:
-    """Letters and digits only, as BIDS entities want; numbers that a sign parts stay apart.
+    """Reduce a name to letters and digits, as BIDS entities require; numbers separated by a sign stay separate.
 
-    Letters that are not ASCII become `u` and their number, so that no name is empty; a long name ends in a hash.
-    Different names may share a slug: a study refuses those.
+    Letters that are not ASCII become `u` and their code point, so no name is empty; a long name ends in a hash.
+    Different names may have the same slug; a study refuses such names.
 
     Examples
     --------
@@ -86,7 +85,7 @@ def _escaped(text: str) -> str:
 
 
 def _stays(character: str) -> bool:
-    """Plain characters, and letters of other alphabets in the one form that all file systems take for the same."""
+    """Tell whether a character is kept: it is plain, or a letter in the form that all file systems preserve (NFC)."""
     foreign = character > "\x7f" and character.isalnum() and not "\u1100" <= character <= "\u11ff"  # parts of Hangul
     return character in _PLAIN or (foreign and unicodedata.normalize("NFC", character) == character)
 
@@ -96,9 +95,9 @@ def _percent(character: str) -> str:
 
 
 def sound_names(paths: Iterable[str]) -> dict[str, str]:
-    """The id of each sound file: its path without ending, and without the folders that all of them share.
+    """Return the id of each sound file: its path without ending, and without the folders that all of them share.
 
-    So files of one name in different folders stay different, and are called as a folder of class folders calls them.
+    Files with the same name in different folders keep different ids, which are those of a folder of class folders.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Where results may lie, and what is said when there is no room for them."""
+"""Restrict results to their folder, and report when the disk has no room for them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SAID = ("no space left on device", "disk quota exceeded", "errno = 28", "errno 
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The file of a name that stands in a results folder, which may have been written by anybody.
+    """Return the path of a file named in a results folder; the name is not trusted, since anybody may have written it.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def inside(folder: Path, name: str) -> Path:
     Raises
     ------
     InputError
-        An absolute name, one with `..`, or one that leaves the folder through a link.
+        If the name is absolute, contains `..`, or leaves the folder through a link.
 
     Examples
     --------
@@ -50,18 +50,18 @@ def inside(folder: Path, name: str) -> Path:
 def _is_below(path: Path, folder: Path) -> bool:
     try:
         real, root = path.resolve(), folder.resolve()
-    except (OSError, RuntimeError):  # a loop of links
+    except (OSError, RuntimeError):  # the links form a loop
         return False
     return real != root and real.is_relative_to(root)
 
 
 def refuse_links_out(folder: Path) -> None:
-    """Refuse a results folder with a link in it that leads elsewhere; the folder itself may be one.
+    """Refuse a results folder that contains a link to a place outside; the folder itself may be a link.
 
     Raises
     ------
     InputError
-        Such a link, by name.
+        If there is such a link; the message names it.
     """
     for where, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -74,7 +74,7 @@ def refuse_links_out(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder; nothing where there is nothing."""
+    """Remove a file, a link or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -83,7 +83,7 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def room_for(what: object, folder: Path) -> Iterator[None]:
-    """Say in one line that the disk is full, where, and what was being written.
+    """Turn the failure of a full disk into one line that names the folder and what was being written.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def room_for(what: object, folder: Path) -> Iterator[None]:
     Raises
     ------
     RunError
-        There was no room for it.
+        If there was no room for it.
     """
     try:
         yield
@@ -110,7 +110,7 @@ def room_for(what: object, folder: Path) -> Iterator[None]:
 
 
 def _is_full(error: Exception, folder: Path) -> bool:
-    """Whether a failure means a full disk; HDF5 says so in words only, and libsndfile not at all."""
+    """Tell whether a failure means a full disk; HDF5 reports it only in its message, and libsndfile not at all."""
     if getattr(error, "errno", None) in _FULL or any(words in str(error).lower() for words in _SAID):
         return True
     place = next((p for p in (folder, *folder.parents) if p.is_dir()), Path())

@@ -1,4 +1,4 @@
-"""One place for the progress of long work: a bar on a terminal, plain lines in a log."""
+"""Show the progress of long work: a bar on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ log = logging.getLogger("brainmap")
 
 
 class Progress(Protocol):
-    """What long work calls when a piece is done."""
+    """Receive the number of finished steps of long work."""
 
     def advance(self, steps: int = 1, note: str = "") -> None: ...
 
 
-_LEAST = 3  # steps after the first one, from which a speed can be told
-_SHARE, _LONG = 0.1, 30.0  # the share of the work, or the seconds, after which that speed is likely to stay
+_LEAST = 3  # steps after the first one that are needed to estimate the speed
+_SHARE, _LONG = 0.1, 30.0  # share of the work, or seconds, after which the speed is likely to be stable
 _SHORT = 2.0  # s
 
 
 class _Clock:
-    """Estimate the time left from the speed of this run, once it can be told.
+    """Estimate the time left from the speed of this run, once enough steps are done.
 
-    The first step is left out, because it holds what is done once: imports, compilation, the start of all threads.
+    The first step does not count, because it includes imports, compilation and the start of all threads.
     """
 
     def __init__(self, total: int, done: int) -> None:
@@ -37,13 +37,13 @@ class _Clock:
         self.first: tuple[float, int] | None = None
 
     def advance(self, steps: int) -> None:
-        """Count steps that were taken."""
+        """Count finished steps."""
         self.done += steps
         if self.first is None:
             self.first = time.monotonic(), self.done
 
     def left(self) -> float | None:
-        """Return the seconds left, or None while too little is done to tell."""
+        """Return the seconds left, or None while too few steps are done."""
         if self.first is None:
             return None
         elapsed, steps = time.monotonic() - self.first[0], self.done - self.first[1]
@@ -54,7 +54,7 @@ class _Clock:
 
 
 class _Lines:
-    """Plain log lines, at most one in `every` seconds, with the time left once it can be told."""
+    """Write plain log lines, at most one every `every` seconds, with the time left once it can be estimated."""
 
     def __init__(self, description: str, total: int, every: float, done: int) -> None:
         self.description, self.total, self.every = description, total, every
@@ -74,7 +74,7 @@ class _Lines:
 
 
 class _Bar:
-    """A row of a display."""
+    """Show the progress as one row of a display."""
 
     def __init__(self, display: Any, description: str, total: int, done: int) -> None:
         self.display, self.clock = display, _Clock(total, done)
@@ -88,7 +88,7 @@ class _Bar:
         self.display.remove_task(self.task)
 
 
-# A terminal has one live display: work inside other work takes a row of the one that is there.
+# A terminal has one live display, so work inside other work adds a row to it.
 _shown: ContextVar[Any] = ContextVar("shown", default=None)
 
 
@@ -106,7 +106,7 @@ def _display() -> Any:
     from rich.text import Text
 
     class TimeLeft(ProgressColumn):
-        """Show the time left, once it can be told."""
+        """Show the time left, once it can be estimated."""
 
         max_refresh = 0.5  # s
 
@@ -130,9 +130,9 @@ def _display() -> Any:
 
 @contextmanager
 def progress(description: str, total: int, every: float = 3.0, *, done: int = 0) -> Iterator[Progress]:
-    """Show how far long work is: a bar where stderr is a terminal, else a log line each `every` seconds.
+    """Show the progress of long work: a bar if stderr is a terminal, else a log line every `every` seconds.
 
-    `done` steps were taken by an earlier run that this one goes on with. Work inside other work has a bar below its.
+    `done` is the number of steps that an earlier run has finished. Work inside other work has its own bar below.
 
     Examples
     --------
@@ -161,14 +161,14 @@ def progress(description: str, total: int, every: float = 3.0, *, done: int = 0)
 
 @contextmanager
 def heartbeat(description: str, every: float = 5.0) -> Iterator[None]:
-    """Say in a log that work goes on, whenever nothing else was said for `every` seconds.
+    """Log that work goes on whenever nothing else was logged for `every` seconds.
 
     Examples
     --------
     >>> with heartbeat("thinking"):
     ...     pass
     """
-    if sys.stderr.isatty():  # bars show it there
+    if sys.stderr.isatty():  # there, bars show that work goes on
         log.info("%s ...", description)
         yield
         return
@@ -191,7 +191,7 @@ def heartbeat(description: str, every: float = 5.0) -> Iterator[None]:
 
 
 class _Heard(logging.Handler):
-    """Knows when something was last said."""
+    """Remember when a line was last logged."""
 
     def __init__(self) -> None:
         super().__init__()

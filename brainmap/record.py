@@ -1,4 +1,4 @@
-"""Results on disk: whole files or none, tables with sidecars, and a ledger that knows what is already computed."""
+"""Write results: whole files or none, tables with sidecars, and a ledger of what is already computed."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from brainmap.places import inside, room_for
 
 HOST = re.sub(r"[^A-Za-z0-9]", "", platform.node())[:24] or "host"
 _UNFINISHED = re.compile(r"\.(?P<host>[A-Za-z0-9]+)-(?P<pid>\d+)\..+")
-_STALE = 86_400.0  # seconds after which an unfinished file of another machine is taken for abandoned
-PARTIAL = re.compile(r".+\.[0-9a-f]{32}\.partial")  # what zarr calls a chunk while it writes it
-_WRITING = 60.0  # seconds after which such a chunk, which takes milliseconds to write, is taken for abandoned
+_STALE = 86_400.0  # [s]; older unfinished files of other machines count as abandoned
+PARTIAL = re.compile(r".+\.[0-9a-f]{32}\.partial")  # the name of a chunk while zarr writes it
+_WRITING = 60.0  # [s]; older chunks count as abandoned, since writing takes milliseconds
 PACKAGES = ("torch", "numpy", "scipy", "numba", "nibabel", "nilearn", "rsatoolbox", "zarr", "pandas", "soxr")
 
 
 def unfinished(path: Path) -> Path:
-    """The name beside `path` that a file has while it is written; its suffix still says the format."""
+    """Return the temporary name beside `path` of a file that is being written; its suffix still tells the format."""
     return path.with_name(f".{HOST}-{os.getpid()}.{path.name}")
 
 
 def clear_unfinished(folder: Path) -> int:
-    """Remove what killed processes left half written below a folder; give their number.
+    """Remove partial files of killed processes below a folder, and return their number.
 
-    Files of processes that live, recent ones of other machines, and zarr's chunks of the last minute, which name no
-    process, are left alone.
+    Files of running processes, recent files of other machines, and zarr's chunks of the last minute (which name no
+    process) are kept.
     """
     removed = 0
     for path in folder.rglob("*.partial"):
@@ -67,7 +67,7 @@ def clear_unfinished(folder: Path) -> int:
 
 
 def lives(pid: int) -> bool:
-    """Whether a process of this machine is there."""
+    """Tell whether a process of this machine is running."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -79,14 +79,14 @@ def lives(pid: int) -> bool:
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; it takes its place when the block ends well, and is gone when it does not.
+    """Yield a temporary path beside `path`, which replaces it if the block succeeds and is removed if it fails.
 
     Raises
     ------
     InputError
-        The folder cannot be made, or `path` is a folder.
+        If the folder cannot be created, or `path` is a folder.
     RunError
-        The disk is full.
+        If the disk is full.
 
     Examples
     --------
@@ -104,7 +104,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"output: {path} cannot be written ({error.strerror}: {error.filename})") from None
     if path.is_dir():
-        raise InputError(f"output: {path} is a folder, wanted the name of a file")
+        raise InputError(f"output: expected the name of a file, got the folder {path}; name a file in it")
     beside = unfinished(path)
     try:
         with room_for(path.name, path.parent):
@@ -115,13 +115,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file's content."""
+    """Compute the SHA-256 of a file's content."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def content_key(*parts: object) -> str:
-    """SHA-256 of plain values, dataclasses, arrays and nestings of them: equal content, equal key.
+    """Compute the SHA-256 of plain values, dataclasses, arrays and nestings of them; equal content gives equal keys.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def content_key(*parts: object) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray) and value.dtype != object:  # the bytes of objects are addresses
+    if isinstance(value, np.ndarray) and value.dtype != object:  # the bytes of an object array are addresses
         return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
     if is_dataclass(value) and not isinstance(value, type):
         return _plain(asdict(value))
@@ -153,7 +153,7 @@ def _plain(value: Any) -> Any:
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of brainmap, Python and the packages that numbers depend on."""
+    """Return the versions of brainmap, Python and the packages that numbers depend on."""
     found = {"brainmap": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -169,7 +169,7 @@ def command_line() -> str:
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
-    """Write JSON for people: indented, NaN and infinity as null."""
+    """Write indented JSON, with NaN and infinity as null."""
     with atomic(path) as beside:
         text = json.dumps(_without_nan(_plain(content)), indent=2, ensure_ascii=False, allow_nan=False)
         beside.write_text(f"{text}\n", encoding="utf-8")
@@ -189,12 +189,12 @@ def _without_nan(value: Any) -> Any:
 def write_table(
     table: pd.DataFrame, path: str | Path, *, columns: Mapping[str, str], about: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write a TSV (NaN as n/a, as BIDS wants) and beside it a JSON that says what each column is and its unit.
+    """Write a TSV (NaN as n/a, as in BIDS), and beside it a JSON that describes each column and its unit.
 
     Raises
     ------
     KeyError
-        A column of the table is not described: a programming error, found in tests.
+        If a column of the table is not described, which is a programming error.
     """
     path = Path(path)
     sidecar = {name: {"Description": columns[name]} for name in map(str, table.columns)}
@@ -206,10 +206,10 @@ def write_table(
 
 @dataclass(frozen=True)
 class Ledger:
-    """What a study has computed so far: for each stage the key of what it was computed from, and the files it wrote.
+    """Record for each stage of a study the key of what it was computed from, and the files that it wrote.
 
-    A stage counts as done only when its key is the same and its files are there as they were written. The record may
-    come from anybody: names in it that lead out of the folder are refused before anything is read or removed.
+    A stage counts as done only if its key is the same and its files are unchanged. The record is not trusted: names in
+    it that lead out of the folder are refused before anything is read or removed.
     """
 
     folder: Path  # the study's output folder
@@ -217,29 +217,29 @@ class Ledger:
     seed: int = 0
 
     def place(self, stage: str, ending: str) -> Path:
-        """A file of the ledger's own that belongs to a stage."""
+        """Return the path of the ledger's own file for a stage."""
         return self.folder / ".brainmap" / f"{file_name(stage)}{ending}"
 
     def _entry(self, stage: str) -> Path:
         return self.place(stage, ".json")
 
     def is_done(self, stage: str, key: str) -> bool:
-        """Whether the stage was computed from the same content, and its files still stand."""
+        """Tell whether the stage was computed from the same content, and its files are unchanged."""
         return self.read(stage)["key"] == key and not self.damaged(stage)
 
     def stages(self) -> list[str]:
-        """Every stage that has an entry."""
+        """List all stages with an entry."""
         return sorted((names_in(p.stem) or (p.stem,))[0] for p in (self.folder / ".brainmap").glob("*.json"))
 
     def files(self, stage: str) -> list[Path]:
-        """Return the files that a stage wrote, by its entry."""
+        """Return the files that a stage wrote, from its entry."""
         return [self.folder / name for name in self.read(stage)["files"]]
 
     def damaged(self, stage: str, *, verify: bool = False) -> list[Path]:
-        """What a stage wrote and is gone, of another size or of another content.
+        """List the files of a stage that are missing, or whose size or content has changed.
 
-        Content is read of files that were touched since, by the time of their last change of any kind, which the
-        owner of a file cannot set back; with `verify`, of all.
+        The content is read only of files that were changed in any way since the stage was closed, by their change time,
+        which the owner of a file cannot set back; with `verify` it is read of all files.
         """
         files = self.read(stage)["files"]
         if not files:
@@ -248,21 +248,21 @@ class Ledger:
         return [path for name, said in files.items() if _differs(path := self.folder / name, said, closed)]
 
     def open(self, stage: str) -> None:
-        """Write down that a stage is being computed: until it is closed, its files are not believed."""
+        """Record that a stage is being computed; until it is closed, its files do not count as results."""
         if self._entry(stage).exists():
             self._write(stage, None, self.read(stage)["files"])
 
     def read(self, stage: str) -> dict[str, Any]:
-        """The key and the files of a stage; neither where there is no entry, or a damaged one.
+        """Return the key and the files of a stage; None and no files if there is no entry or a damaged one.
 
         Raises
         ------
         InputError
-            A name of a file that leads out of the folder, or a record that is no file or may not be read.
+            If a name leads out of the folder, or the record is not a file or cannot be read.
         """
         try:
             found = json.loads(self._entry(stage).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError, RecursionError):  # ValueError: not JSON, or not even text
+        except (FileNotFoundError, ValueError, RecursionError):  # ValueError: the file is not JSON, or not text
             found = None
         except OSError as error:
             got = "a folder" if isinstance(error, IsADirectoryError) else f"none ({error.strerror})"
@@ -275,7 +275,7 @@ class Ledger:
         return {"key": found["key"], "files": files}
 
     def close(self, stage: str, key: str, files: list[Path]) -> None:
-        """Write down that a stage is done."""
+        """Record that a stage is done."""
         self._write(stage, key, {f.relative_to(self.folder).as_posix(): [_size(f), content_digest(f)] for f in files})
 
     def _write(self, stage: str, key: str | None, files: Mapping[str, list[Any]]) -> None:
@@ -283,7 +283,7 @@ class Ledger:
         write_json(self._entry(stage), {"stage": stage, "key": key, "files": files, "digest": digest})
 
     def provenance(self, *, parameters: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
-        """What every sidecar carries: command, versions, seed, parameters, SHA-256 of the inputs."""
+        """Build the content that every sidecar has: command, versions, seed, parameters, SHA-256 of the inputs."""
         about = {
             "GeneratedBy": {"Name": "brainmap", "Version": __version__, "CommandLine": command_line()},
             "Versions": versions(),
@@ -295,7 +295,7 @@ class Ledger:
 
 
 def content_digest(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of all files of a folder (a zarr array)."""
+    """Compute the SHA-256 of a file, or of the names and contents of all files of a folder (a zarr array)."""
     if not path.is_dir():
         return file_digest(path)
     digest = hashlib.sha256()
@@ -305,20 +305,20 @@ def content_digest(path: Path) -> str:
 
 
 def _differs(path: Path, said: Any, closed: int) -> bool:
-    """Whether a result is not as it was written; only what was touched after `closed` [ns] is read for it."""
+    """Tell whether a result differs from what was written; only files changed after `closed` [ns] are read."""
     if not path.exists() or not isinstance(said, list) or len(said) != 2 or _size(path) != said[0]:
         return True
     return _touched(path, closed) and content_digest(path) != said[1]
 
 
 def _touched(path: Path, closed: int) -> bool:
-    """Whether anything of a file or folder was changed after `closed` [ns]: its content, its name or its times."""
+    """Tell whether the content, name or times of a file or folder changed after `closed` [ns]."""
     every = [path, *path.rglob("*")] if path.is_dir() else [path]
     return any(max(found.st_mtime_ns, found.st_ctime_ns) > closed for found in map(Path.stat, every))
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file, or of all files of a folder (a zarr array)."""
+    """Compute the size of a file, or of all files of a folder (a zarr array), in bytes."""
     if path.is_dir():
         return sum(p.stat().st_size for p in path.rglob("*") if p.is_file() and not PARTIAL.fullmatch(p.name))
     return path.stat().st_size

@@ -1,4 +1,4 @@
-"""Cells of tables as text: what is missing is the same in a file, in a DataFrame, in pandas 2 and in pandas 3."""
+"""Read tables as text: missing cells are the same in a file, in a DataFrame, in pandas 2 and in pandas 3."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from brainmap.errors import InputError
 
 
 def cells(column: pd.Series) -> list[str]:
-    """The text of each cell, empty where it is missing; whole numbers stay whole, as a gap makes 1.0 of 1.
+    """Return the text of each cell, empty where it is missing; a column of whole numbers with gaps has no decimals.
 
     Examples
     --------
@@ -29,12 +29,12 @@ def cells(column: pd.Series) -> list[str]:
 
 
 def one_condition(pairs: Iterable[tuple[str, str]], what: str) -> dict[str, str]:
-    """The condition of each name; a name without one is its own.
+    """Return the condition of each name; a name without a condition is its own condition.
 
     Raises
     ------
     InputError
-        One name with two conditions.
+        If a name has two conditions.
 
     Examples
     --------
@@ -48,15 +48,15 @@ def one_condition(pairs: Iterable[tuple[str, str]], what: str) -> dict[str, str]
     if several:
         name, conditions = next(iter(several.items()))
         raise InputError(
-            f"{what}: {name!r} has two conditions, {some(conditions, 3)}"
-            + (f" (and {len(several) - 1} more names)" if len(several) > 1 else "")
-            + "; a name has one, give what differs a name of its own"
+            f"{what}: expected one condition per name, got {some(conditions, 3)} for {name!r}"
+            + (f" (and several for {len(several) - 1} more names)" if len(several) > 1 else "")
+            + "; give stimuli of different conditions different names"
         )
     return {name: next(iter(conditions), name) for name, conditions in found.items()}
 
 
 def by_folders(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
-    """What known ids call names of which only folders differ; nothing where that could be two of either side.
+    """Map names to known ids that differ only in leading folders; ambiguous names are left out.
 
     Examples
     --------
@@ -81,17 +81,17 @@ def by_folders(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
 
 
 def _tails(name: str) -> list[str]:
-    """A path, and what is left of it without its first folders."""
+    """Return a path, and what is left of it when its first folders are removed one by one."""
     return [name, *(name[match.end() :] for match in re.finditer("/", name))]
 
 
 def read_table(table: str | Path | pd.DataFrame, what: str) -> pd.DataFrame:
-    """A TSV as strings, as they stand there; `cells` says which are missing.
+    """Read a TSV as strings without any conversion; `cells` tells which are missing.
 
     Raises
     ------
     InputError
-        The file is missing, empty, or not a table of tab-separated text; a column comes twice.
+        If the file is missing, empty, or not a table of tab-separated text, or if a column occurs twice.
     """
     if isinstance(table, pd.DataFrame):
         _refuse_twice([str(name) for name in table.columns], what)
@@ -103,16 +103,18 @@ def read_table(table: str | Path | pd.DataFrame, what: str) -> pd.DataFrame:
         ValueError,
         pd.errors.ParserError,
     ) as error:  # UnicodeDecodeError and EmptyDataError are ValueErrors
-        raise InputError(f"{what}: {path} is not a tab-separated table ({error})") from error
+        raise InputError(f"{what}: expected a tab-separated table, got {path} ({error}); write it again") from error
     if not isinstance(table.index, pd.RangeIndex):
-        # pandas takes the first field for an index then, and every column would be off by one.
-        raise InputError(f"{what}: the rows of {path} have more fields than its header")
+        # pandas then takes the first field as an index, and all columns would be shifted by one
+        raise InputError(
+            f"{what}: expected as many fields in each row of {path} as in its header, got more; mend the table"
+        )
     check_columns(path, what)
     return table
 
 
 def check_columns(path: Path, what: str, separator: str = "\t") -> None:
-    """Refuse a column that comes twice: pandas calls the second one `name.1`, and nobody would read it.
+    """Refuse a column that occurs twice, since pandas renames the second one `name.1`.
 
     Raises
     ------
@@ -125,4 +127,4 @@ def check_columns(path: Path, what: str, separator: str = "\t") -> None:
 def _refuse_twice(names: Sequence[str], what: str) -> None:
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
-        raise InputError(f"{what} has the column {some(twice, 3)} more than once; leave one of each")
+        raise InputError(f"{what}: expected each column once, got {some(twice, 3)} more than once; keep one of each")

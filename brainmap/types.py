@@ -1,4 +1,4 @@
-"""One vocabulary: each closed choice stands here once, beside the types that pass between rooms.
+"""Define each closed choice once, and the types that several folders of the package share.
 
 Functions, the study file and the command line take their choices from here. The first choice is not always the default.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        """`Floats`, for which numpy is loaded; the command line's options do without."""
+        """Load numpy for `Floats`, which the options of the command line do not need."""
         if name != "Floats":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         import numpy as np
@@ -177,7 +177,7 @@ BrainView = Literal["slices", "glass", "surface", "best"]
 
 @runtime_checkable
 class FeatureSet(Protocol):
-    """Features of the same items in several layers, as `features.extract_activations` gives them.
+    """Hold features of the same items in several layers, as `features.extract_activations` returns them.
 
     `items` are the stimulus ids and `conditions` the word or category of each, both of length n_items;
     indexing with a layer name gives an array-like `(n_items, n_units)` (or `(n_items, ...)` when time is kept),
@@ -200,7 +200,7 @@ class FeatureSet(Protocol):
 
 @runtime_checkable
 class TimedFeatureSet(FeatureSet, Protocol):
-    """Features that keep time: the last axis of a layer `(n_items, ..., n_frames)` is time where `frame_times` says so.
+    """Hold features with a time axis, the last one of layers `(n_items, ..., n_frames)` that `frame_times` names.
 
     `frame_times(layer)` is the center of each frame [s] from the beginning of the sound, or None for a layer without
     time.

@@ -73,7 +73,7 @@ class TestTables:
     def test_one_name_with_two_conditions_is_refused_in_a_run_and_over_runs(self) -> None:
         table = EVENTS.assign(stim_file=["a.wav", "b.wav", "a.wav"])
         for source, seconds in ((table, [60.0]), ([table[:2], table[2:]], [60.0, 60.0])):
-            with pytest.raises(InputError, match="'a' has two conditions, 'cat', 'dog'"):
+            with pytest.raises(InputError, match="expected one condition per name, got 'cat', 'dog' for 'a'"):
                 read_events(source, run_seconds=seconds, column="stim_file")
 
     @pytest.mark.parametrize(

@@ -599,7 +599,7 @@ def test_a_row_of_a_table_without_a_name_is_left_out_and_said(
 def test_one_stimulus_with_two_conditions_is_refused_in_a_table(rng: np.random.Generator) -> None:
     runs = betas(rng, runs=2)
     table = pd.DataFrame({"stimulus_id": list("abcd") * 2, "condition": list("xxyyxxyx"), "run": [1] * 4 + [2] * 4})
-    with pytest.raises(InputError, match="'d' has two conditions, 'x', 'y'"):
+    with pytest.raises(InputError, match="expected one condition per name, got 'x', 'y' for 'd'"):
         load_patterns(runs, mask=image(half_mask()), conditions=table)
 
 

@@ -144,8 +144,8 @@ def test_images_that_are_no_labels_are_refused(change: Any, message: str) -> Non
         ("index\tname\nx\ta\n", "index 'x' of 'a' is not a whole number"),
         ("index\tname\n1\ta\n1\tb\n", "index 1 is given to 'a' and to 'b'"),
         ("index\tname\n1\ta\n2\ta\n7\tb\n", "name 'a' is given to more than one index"),
-        ("index\tname\n1\ta\textra\n", "more fields than its header"),
-        ("", "is not a tab-separated table"),
+        ("index\tname\n1\ta\textra\n", "as many fields in each row"),
+        ("", "expected a tab-separated table"),
     ],
 )
 def test_tables_that_are_no_region_tables_are_refused(tmp_path: Path, rows: str, message: str) -> None:
