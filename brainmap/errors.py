@@ -20,10 +20,10 @@ class BrainmapError(Exception):
     exit_code = 1
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(_VALUES.sub(_shortened, str(message)))
+        super().__init__(_VALUES.sub(_shorten, str(message)))
 
 
-def _shortened(found: re.Match[str]) -> str:
+def _shorten(found: re.Match[str]) -> str:
     """Return a value without its middle, since its beginning tells the kind and the end of a path tells the file."""
     text = found[0]
     return text if len(text) <= _LONGEST else f"{text[:120]}…{text[-79:]}"

@@ -34,7 +34,7 @@ def file_name(*parts: str) -> str:
     >>> file_name("conv1", "yes/no"), file_name("..", "../.."), file_name("CON"), file_name("")
     ('conv1_yes%2Fno', '%2E._..%2F.%2E', '%43ON', '%')
     """
-    *others, last = (_escaped(part) or "%" for part in parts)
+    *others, last = (_escape(part) or "%" for part in parts)
     written = "_".join([*(part.replace("_", "%5F") for part in others), last])
     if _TAKEN.match(written):
         written = f"%{ord(written[0]):02X}{written[1:]}"
@@ -80,17 +80,17 @@ def slug(text: str) -> str:
     return found
 
 
-def _escaped(text: str) -> str:
-    return "".join(c if _stays(c) else _percent(c) for c in text)
+def _escape(text: str) -> str:
+    return "".join(c if _is_kept(c) else _encode_percent(c) for c in text)
 
 
-def _stays(character: str) -> bool:
+def _is_kept(character: str) -> bool:
     """Tell whether a character is kept: it is plain, or a letter in the form that all file systems preserve (NFC)."""
     foreign = character > "\x7f" and character.isalnum() and not "\u1100" <= character <= "\u11ff"  # parts of Hangul
     return character in _PLAIN or (foreign and unicodedata.normalize("NFC", character) == character)
 
 
-def _percent(character: str) -> str:
+def _encode_percent(character: str) -> str:
     return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
 
 

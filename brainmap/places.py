@@ -15,7 +15,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SAID = ("no space left on device", "disk quota exceeded", "errno = 28", "errno = 122")
 
 
-def inside(folder: Path, name: str) -> Path:
+def resolve_inside(folder: Path, name: str) -> Path:
     """Return the path of a file named in a results folder; the name is not trusted, since anybody may have written it.
 
     Parameters
@@ -31,7 +31,7 @@ def inside(folder: Path, name: str) -> Path:
 
     Examples
     --------
-    >>> inside(Path("/tmp"), "../etc/passwd")
+    >>> resolve_inside(Path("/tmp"), "../etc/passwd")
     Traceback (most recent call last):
     brainmap.errors.InputError: results: '../etc/passwd' lies outside of /tmp, where nothing is read or removed; ...
     """

@@ -92,7 +92,7 @@ class _Bar:
 _shown: ContextVar[Any] = ContextVar("shown", default=None)
 
 
-def _display() -> Any:
+def _make_display() -> Any:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -151,7 +151,7 @@ def progress(description: str, total: int, every: float = 3.0, *, done: int = 0)
         finally:
             row.remove()
         return
-    with _display() as display:
+    with _make_display() as display:
         token = _shown.set(display)
         try:
             yield _Bar(display, description, total, done)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 from brainmap import __version__
 from brainmap.errors import InputError
 from brainmap.names import file_name, names_in
-from brainmap.places import inside, room_for
+from brainmap.places import resolve_inside, room_for
 
 HOST = re.sub(r"[^A-Za-z0-9]", "", platform.node())[:24] or "host"
 _UNFINISHED = re.compile(r"\.(?P<host>[A-Za-z0-9]+)-(?P<pid>\d+)\..+")
@@ -37,7 +37,7 @@ _WRITING = 60.0  # [s]; older chunks count as abandoned, since writing takes mil
 PACKAGES = ("torch", "numpy", "scipy", "numba", "nibabel", "nilearn", "rsatoolbox", "zarr", "pandas", "soxr")
 
 
-def unfinished(path: Path) -> Path:
+def name_unfinished(path: Path) -> Path:
     """Return the temporary name beside `path` of a file that is being written; its suffix still tells the format."""
     return path.with_name(f".{HOST}-{os.getpid()}.{path.name}")
 
@@ -60,13 +60,13 @@ def clear_unfinished(folder: Path) -> int:
             continue
         with contextlib.suppress(FileNotFoundError):  # another process may finish or clear it meanwhile
             old = time.time() - path.stat().st_mtime > _STALE
-            if (match["host"] == HOST and not lives(int(match["pid"]))) or old:
+            if (match["host"] == HOST and not is_running(int(match["pid"]))) or old:
                 path.unlink()
                 removed += 1
     return removed
 
 
-def lives(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     """Tell whether a process of this machine is running."""
     try:
         os.kill(pid, 0)
@@ -105,7 +105,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         raise InputError(f"output: {path} cannot be written ({error.strerror}: {error.filename})") from None
     if path.is_dir():
         raise InputError(f"output: expected the name of a file, got the folder {path}; name a file in it")
-    beside = unfinished(path)
+    beside = name_unfinished(path)
     try:
         with room_for(path.name, path.parent):
             yield beside
@@ -128,20 +128,20 @@ def content_key(*parts: object) -> str:
     >>> content_key({"a": 1, "b": [2.0]}) == content_key({"b": [2.0], "a": 1})
     True
     """
-    return hashlib.sha256(json.dumps(_plain(parts), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_convert_to_plain(parts), sort_keys=True).encode()).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def _convert_to_plain(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.dtype != object:  # the bytes of an object array are addresses
         return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
+        return _convert_to_plain(asdict(value))
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): _convert_to_plain(v) for k, v in value.items()}
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return _convert_to_plain(value.tolist())
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [_convert_to_plain(v) for v in value]
     if isinstance(value, set | frozenset):
         return sorted(map(str, value))
     if isinstance(value, np.generic):
@@ -171,18 +171,18 @@ def command_line() -> str:
 def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
     """Write indented JSON, with NaN and infinity as null."""
     with atomic(path) as beside:
-        text = json.dumps(_without_nan(_plain(content)), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(_replace_nan(_convert_to_plain(content)), indent=2, ensure_ascii=False, allow_nan=False)
         beside.write_text(f"{text}\n", encoding="utf-8")
     return Path(path)
 
 
-def _without_nan(value: Any) -> Any:
+def _replace_nan(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {k: _without_nan(v) for k, v in value.items()}
+        return {k: _replace_nan(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_without_nan(v) for v in value]
+        return [_replace_nan(v) for v in value]
     return value
 
 
@@ -245,7 +245,7 @@ class Ledger:
         if not files:
             return []
         closed = -1 if verify else self._entry(stage).stat().st_mtime_ns
-        return [path for name, said in files.items() if _differs(path := self.folder / name, said, closed)]
+        return [path for name, said in files.items() if _has_changed(path := self.folder / name, said, closed)]
 
     def open(self, stage: str) -> None:
         """Record that a stage is being computed; until it is closed, its files do not count as results."""
@@ -269,14 +269,16 @@ class Ledger:
             raise InputError(f"results: expected a file {self._entry(stage)}, got {got}; remove it") from None
         files = found.get("files") if isinstance(found, dict) else None
         for name in files if isinstance(files, dict) else ():
-            inside(self.folder, name)
+            resolve_inside(self.folder, name)
         if not isinstance(found, dict) or found.get("digest") != content_key(stage, found.get("key"), files):
             return {"key": None, "files": {}}
         return {"key": found["key"], "files": files}
 
     def close(self, stage: str, key: str, files: list[Path]) -> None:
         """Record that a stage is done."""
-        self._write(stage, key, {f.relative_to(self.folder).as_posix(): [_size(f), content_digest(f)] for f in files})
+        self._write(
+            stage, key, {f.relative_to(self.folder).as_posix(): [_measure_size(f), content_digest(f)] for f in files}
+        )
 
     def _write(self, stage: str, key: str | None, files: Mapping[str, list[Any]]) -> None:
         digest = content_key(stage, key, files)
@@ -304,20 +306,20 @@ def content_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _differs(path: Path, said: Any, closed: int) -> bool:
+def _has_changed(path: Path, said: Any, closed: int) -> bool:
     """Tell whether a result differs from what was written; only files changed after `closed` [ns] are read."""
-    if not path.exists() or not isinstance(said, list) or len(said) != 2 or _size(path) != said[0]:
+    if not path.exists() or not isinstance(said, list) or len(said) != 2 or _measure_size(path) != said[0]:
         return True
-    return _touched(path, closed) and content_digest(path) != said[1]
+    return _is_touched(path, closed) and content_digest(path) != said[1]
 
 
-def _touched(path: Path, closed: int) -> bool:
+def _is_touched(path: Path, closed: int) -> bool:
     """Tell whether the content, name or times of a file or folder changed after `closed` [ns]."""
     every = [path, *path.rglob("*")] if path.is_dir() else [path]
     return any(max(found.st_mtime_ns, found.st_ctime_ns) > closed for found in map(Path.stat, every))
 
 
-def _size(path: Path) -> int:
+def _measure_size(path: Path) -> int:
     """Compute the size of a file, or of all files of a folder (a zarr array), in bytes."""
     if path.is_dir():
         return sum(p.stat().st_size for p in path.rglob("*") if p.is_file() and not PARTIAL.fullmatch(p.name))

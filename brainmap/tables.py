@@ -28,7 +28,7 @@ def cells(column: pd.Series) -> list[str]:
     return [text.split(".")[0] for text in texts] if whole else texts
 
 
-def one_condition(pairs: Iterable[tuple[str, str]], what: str) -> dict[str, str]:
+def assign_conditions(pairs: Iterable[tuple[str, str]], what: str) -> dict[str, str]:
     """Return the condition of each name; a name without a condition is its own condition.
 
     Raises
@@ -38,7 +38,7 @@ def one_condition(pairs: Iterable[tuple[str, str]], what: str) -> dict[str, str]
 
     Examples
     --------
-    >>> one_condition([("cat_anna", ""), ("cat_anna", "cat"), ("beep", "")], "events")
+    >>> assign_conditions([("cat_anna", ""), ("cat_anna", "cat"), ("beep", "")], "events")
     {'cat_anna': 'cat', 'beep': 'beep'}
     """
     found: dict[str, set[str]] = {}
@@ -55,32 +55,32 @@ def one_condition(pairs: Iterable[tuple[str, str]], what: str) -> dict[str, str]
     return {name: next(iter(conditions), name) for name, conditions in found.items()}
 
 
-def by_folders(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
+def match_by_folders(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
     """Map names to known ids that differ only in leading folders; ambiguous names are left out.
 
     Examples
     --------
-    >>> by_folders(["cat/0a", "snd/dog/1b", "0a"], ["0a", "dog/1b", "cat/2c"]) == {"snd/dog/1b": "dog/1b"}
+    >>> match_by_folders(["cat/0a", "snd/dog/1b", "0a"], ["0a", "dog/1b", "cat/2c"]) == {"snd/dog/1b": "dog/1b"}
     True
-    >>> by_folders(["2c"], ["0a", "dog/1b", "cat/2c"])
+    >>> match_by_folders(["2c"], ["0a", "dog/1b", "cat/2c"])
     {'2c': 'cat/2c'}
     """
     ids = set(known)
     ends: dict[str, set[str]] = {}
     for one in ids:
-        for end in _tails(one):
+        for end in _list_tails(one):
             ends.setdefault(end, set()).add(one)
     found: dict[str, str] = {}
     given = list(names)
     for name in given:
-        fits = next((ends[tail] for tail in _tails(name) if tail in ends), set())
+        fits = next((ends[tail] for tail in _list_tails(name) if tail in ends), set())
         if len(fits) == 1:
             found[name] = next(iter(fits))
     called = list(found.values())
     return {name: to for name, to in found.items() if called.count(to) == 1 and name != to}
 
 
-def _tails(name: str) -> list[str]:
+def _list_tails(name: str) -> list[str]:
     """Return a path, and what is left of it when its first folders are removed one by one."""
     return [name, *(name[match.end() :] for match in re.finditer("/", name))]
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from brainmap.errors import InputError, RunError
-from brainmap.places import inside, refuse_links_out, remove
+from brainmap.places import refuse_links_out, remove, resolve_inside
 from brainmap.record import Ledger, atomic, content_key, write_table
 from brainmap.study.results.context import Context
 
@@ -68,7 +68,7 @@ def test_a_folder_that_is_itself_a_link_is_fine_and_links_out_of_it_are_not(out:
     (out / "same").symlink_to(out / ".brainmap")
     (tmp_path / "other").symlink_to(out)
     refuse_links_out(tmp_path / "other")
-    assert inside(tmp_path / "other", "a/b") == tmp_path / "other" / "a" / "b"
+    assert resolve_inside(tmp_path / "other", "a/b") == tmp_path / "other" / "a" / "b"
 
 
 def test_removing_a_link_leaves_what_it_leads_to(out: Path) -> None:

@@ -175,7 +175,7 @@ def test_a_log_says_how_far_it_is_with_a_note(
 
 def test_what_a_dead_process_left_is_cleared_and_what_others_write_is_not(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    mine = record.unfinished(tmp_path / "sub" / "a.tsv")
+    mine = record.name_unfinished(tmp_path / "sub" / "a.tsv")
     mine.parent.mkdir()
     dead = mine.with_name(mine.name.replace(f"-{os.getpid()}.", f"-{int(ended.stdout)}."))
     other, old = (mine.with_name(f".elsewhere-{int(ended.stdout)}.{name}") for name in ("b.tsv", "c.tsv"))

@@ -13,7 +13,7 @@ import pandas as pd
 from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.names import sound_names
-from brainmap.tables import cells, one_condition, read_table
+from brainmap.tables import assign_conditions, cells, read_table
 
 Table = str | Path | pd.DataFrame
 StimTimes = Mapping[str, str | Path]
@@ -86,7 +86,7 @@ def read_events(
         seen = {name for table, _ in given for name in table["name"]}
         tables = [_convert_times(table[~table["name"].isin(leave_out)], what) for table, what in given]
     pairs = ((n, c) for table in tables for n, c in zip(table["name"], table["condition"], strict=True))
-    condition = one_condition(pairs, "events")
+    condition = assign_conditions(pairs, "events")
     runs = []
     for k, (table, seconds) in enumerate(zip(tables, run_seconds, strict=True), start=1):
         kept = table.assign(condition=[condition[name] for name in table["name"]])

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.places import room_for
-from brainmap.record import unfinished
+from brainmap.record import name_unfinished
 
 # The common code of a distribution in AFNI and NIfTI gives its name in AFNI and its number of parameters.
 _KINDS = (
@@ -175,7 +175,7 @@ def open_compressed(file: Path) -> Iterator[IO[bytes]]:
 @contextmanager
 def write_in_place(target: Path) -> Iterator[IO[bytes]]:
     """Write a temporary file beside `target`, gzipped if the name says so, and move it into place on success."""
-    part = unfinished(target)
+    part = name_unfinished(target)
     try:
         with room_for(target.name, target.parent), part.open("wb") as file:
             if target.suffix == ".gz":

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.afni_buckets import Regressor, find_stimuli, refuse_unsure_labels
-from brainmap.tables import by_folders, cells, one_condition, read_table
+from brainmap.tables import assign_conditions, cells, match_by_folders, read_table
 from brainmap.types import Missing
 
 VOXEL_COLUMNS = {
@@ -287,9 +287,9 @@ def plan_patterns(sources: Sequence[Source], settings: PatternSettings | None = 
         for volume, stimulus, condition, run in _list_rows(settings.conditions, k, sources, file_runs[k], known):
             said = volume_runs[volume] if volume_runs else file_runs[k] or run or "1"
             rows.append(Pattern(k, volume, stimulus, condition, said))
-    condition_of = one_condition(((row.stimulus_id, row.condition) for row in rows), "conditions")
+    condition_of = assign_conditions(((row.stimulus_id, row.condition) for row in rows), "conditions")
     rows = [row._replace(condition=condition_of[row.stimulus_id]) for row in rows]
-    called = by_folders(
+    called = match_by_folders(
         {_strip_trial(row) for row in rows if row.stimulus_id not in known} - set(known.values()), known
     )
     rows = [row._replace(stimulus_id=_rename_rows(row, called)) for row in rows]

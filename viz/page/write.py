@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from brainmap.errors import RunError
 from brainmap.places import room_for
-from brainmap.record import unfinished
+from brainmap.record import name_unfinished
 from brainmap.viz.page.cards import Card, make_cam_cards, make_pattern_cards
 from brainmap.viz.page.content import PatternPanel, ReportContent
 from brainmap.viz.page.methods import methods_paragraph
@@ -162,7 +162,7 @@ def write_report(content: ReportContent, path: str | Path, *, figures: str | Pat
     path = Path(path)
     drawn = Pictures(Path(figures) if figures is not None else path.parent / "figures")
     html = _make_environment().get_template("report.html.j2").render(view=_make_view(content, drawn))
-    beside = unfinished(path)
+    beside = name_unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         drawn.save()

@@ -12,7 +12,7 @@ import typer
 
 from brainmap import types
 from brainmap.cli.options import FORMATS, Json, Missing, Overwrite, free, names, provenance, save_figure
-from brainmap.cli.rsa.options import commands, counted
+from brainmap.cli.rsa.options import commands, count_noun
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def betas(
         raise InputError(f"--out: {taken[0]} exists; say --overwrite or choose another prefix")
     fit = fit_betas(
         bold,
-        event_source(events),
-        confounds=_confounds(confounds),
+        parse_events(events),
+        confounds=_split_confounds(confounds),
         strategy=strategy,
         t_r=t_r,
         mask=mask,
@@ -96,15 +96,15 @@ def betas(
         hrf=hrf,
         noise=noise_model,
         afni_grid=afni_grid,
-        high_pass=_cutoff(high_pass),
-        polort=_degree(polort),
+        high_pass=_parse_cutoff(high_pass),
+        polort=_parse_degree(polort),
         others=others,
         column=column,
         duration=duration,
         leave_out=names(leave_out) if leave_out else (),
         nuisance=names(nuisance) if nuisance else (),
         slice_time_ref=slice_time_ref,
-        frame_times=_times(frame_times),
+        frame_times=_read_times(frame_times),
         scale=scale,
         missing=missing,
         keep_residuals=residuals,
@@ -123,16 +123,16 @@ def betas(
         items=items,
         overwrite=overwrite,
     )
-    written += _described(Path(out), about)
+    written += _write_description(Path(out), about)
     if figure is not None:
         from brainmap.viz.rsa.design import plot_design
 
         save_figure(plot_design(fit), figure)
         written.append(figure)
-    _report(fit, written, as_json)
+    _report_betas(fit, written, as_json)
 
 
-def _described(prefix: Path, about: Mapping[str, Any]) -> list[Path]:
+def _write_description(prefix: Path, about: Mapping[str, Any]) -> list[Path]:
     """The `dataset_description.json` that makes a folder of BIDS derivatives, unless there is one."""
     from brainmap.record import write_json
     from brainmap.study.description import BIDS_VERSION
@@ -146,12 +146,12 @@ def _described(prefix: Path, about: Mapping[str, Any]) -> list[Path]:
     return [write_json(file, {**content, "GeneratedBy": [about["GeneratedBy"]]})]
 
 
-def event_source(given: Sequence[str]) -> Any:
+def parse_events(given: Sequence[str]) -> Any:
     """Paths of events tables, or names with their stim_times files.
 
     Examples
     --------
-    >>> event_source(["cat=cat.1D", "dog=dog.1D"])
+    >>> parse_events(["cat=cat.1D", "dog=dog.1D"])
     {'cat': 'cat.1D', 'dog': 'dog.1D'}
     """
     pairs = [text.split("=", 1) for text in given]
@@ -165,12 +165,12 @@ def event_source(given: Sequence[str]) -> Any:
     return list(given) if len(given) > 1 else given[0]
 
 
-def _confounds(given: list[str] | None) -> Any:
+def _split_confounds(given: list[str] | None) -> Any:
     """A list of files a run; `+` puts files side by side."""
     return None if not given else [text.split("+") for text in given]
 
 
-def _cutoff(text: str) -> Any:
+def _parse_cutoff(text: str) -> Any:
     if text in ("design", "none"):
         return None if text == "none" else text
     try:
@@ -179,7 +179,7 @@ def _cutoff(text: str) -> Any:
         raise InputError(f"--high-pass: found {text!r}, wanted seconds, 'design' or 'none'") from None
 
 
-def _degree(text: str | None) -> Any:
+def _parse_degree(text: str | None) -> Any:
     if text is None or text == "A":
         return text
     if not text.isdigit():
@@ -187,13 +187,13 @@ def _degree(text: str | None) -> Any:
     return int(text)
 
 
-def _times(files: list[Path] | None) -> Any:
+def _read_times(files: list[Path] | None) -> Any:
     from brainmap.rsa.glm.confounds import read_one_d
 
     return None if not files else [read_one_d(file).to_numpy().ravel() for file in files]
 
 
-def _report(fit: Betas, written: Sequence[Path], as_json: bool) -> None:
+def _report_betas(fit: Betas, written: Sequence[Path], as_json: bool) -> None:
     import json
 
     if as_json:
@@ -206,19 +206,21 @@ def _report(fit: Betas, written: Sequence[Path], as_json: bool) -> None:
             "noise": fit.settings.noise,
             "parameters": fit.noise,
             "autocorrelation": fit.autocorrelation,
-            "mask": str(_mask(written)),
+            "mask": str(_find_mask(written)),
             "files": [str(p) for p in written],
         }
         typer.echo(json.dumps(found, indent=2))
         return
     n = len(set(fit.runs))
-    typer.echo(f"{counted(len(fit.labels), 'beta')} in {counted(n, 'run')}, {fit.settings.model}, {fit.scale} units")
+    typer.echo(
+        f"{count_noun(len(fit.labels), 'beta')} in {count_noun(n, 'run')}, {fit.settings.model}, {fit.scale} units"
+    )
     for path in written:
         if path.suffix != ".json":
             typer.echo(f"Wrote {path}")
-    typer.echo(f"What reads these betas next takes --mask {shlex.quote(str(_mask(written)))}")
+    typer.echo(f"What reads these betas next takes --mask {shlex.quote(str(_find_mask(written)))}")
 
 
-def _mask(written: Sequence[Path]) -> Path:
+def _find_mask(written: Sequence[Path]) -> Path:
     """The image of the voxels that have betas."""
     return next(path for path in written if path.name.endswith(("_mask.nii.gz", "_mask+orig.HEAD", "_mask+tlrc.HEAD")))

@@ -22,9 +22,9 @@ from brainmap.cli.rsa.options import (
     NoisePer,
     Shrinkage,
     commands,
-    counted,
-    left_over,
-    patterns_of,
+    count_noun,
+    load_given_patterns,
+    load_left_over,
     searchlight_settings,
 )
 from brainmap.errors import InputError
@@ -91,10 +91,10 @@ def ceiling(
     data, masks = {}, {who: mask.replace(PLACE, who) for who in participant}
     for who in participant:
         files = expanded([name.replace(PLACE, who) for name in betas], "--betas")
-        left = left_over(
+        left = load_left_over(
             noise, expanded([name.replace(PLACE, who) for name in residuals or []], "--residuals"), masks[who]
         )
-        data[who] = patterns_of(
+        data[who] = load_given_patterns(
             files,
             masks[who],
             conditions=[label.replace(PLACE, who) for label in labels or ["sub-brick"]],
@@ -111,7 +111,7 @@ def ceiling(
     there = np.isfinite(maps.lower_array)
     most = f"; the lower ceiling reaches {maps.lower_array[there].max():.3f}" if there.any() else ""
     at = f"ceilings at {np.count_nonzero(there):,} of {there.size:,} voxels"
-    typer.echo(f"{counted(len(data), 'participant')}, {at}{most}")
+    typer.echo(f"{count_noun(len(data), 'participant')}, {at}{most}")
     if maps.approximate:
         typer.echo(f"The best pool for {maps.measure} is no mean of ranks: the upper ceiling may be too low")
     said(*written)

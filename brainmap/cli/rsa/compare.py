@@ -80,7 +80,7 @@ def compare(
         scores = compare_rdms_partial(one, other, controls, measure=measure)
         measured = name_partial(get_partial_measure(measure), align_controls(controls, other).shape[-2])
         inputs.append(control_for)
-    table = _scores(one, other, scores)
+    table = _build_table(one, other, scores)
     about = {"Measure": measured, **provenance({"measure": measured}, inputs, seed=seed)}
     drawn = None
     if ceilings is not None or (figure is not None and len(data) > 1):
@@ -88,15 +88,15 @@ def compare(
         if control_for is not None:
             bounds = partial_ceilings(other, controls, measure=measure)
     if figure is not None:
-        drawn = _over_time(table, bounds if len(data) > 1 else None, measured)
+        drawn = _draw_over_time(table, bounds if len(data) > 1 else None, measured)
     if ceilings is not None:
         write_table(bounds, ceilings, columns=CEILING_COLUMNS, about=about)
     if statistics is not None:
-        tested = _tested(table, measure=measure, test=test, correction=correction, seed=seed)
+        tested = _test_scores(table, measure=measure, test=test, correction=correction, seed=seed)
         columns = {**STATISTICS_COLUMNS, **_MODEL_COLUMNS}
         write_table(tested, statistics, columns=columns, about={**about, "Test": test, "Correction": correction})
     if out is not None:
-        write_table(table, out, columns=_score_columns(table), about=about)
+        write_table(table, out, columns=_describe_columns(table), about=about)
     if drawn is not None and figure is not None:
         save_figure(drawn, figure)
     if out is None or as_json:
@@ -104,7 +104,7 @@ def compare(
     said(*(() if as_json else (out, ceilings, statistics, figure)))
 
 
-def _over_time(table: pd.DataFrame, ceilings: pd.DataFrame | None, measure: str) -> Figure:
+def _draw_over_time(table: pd.DataFrame, ceilings: pd.DataFrame | None, measure: str) -> Figure:
     """The figure of scores over time; of several networks, a line a network and layer."""
     from brainmap.viz.rsa.time_courses import plot_time_course
 
@@ -121,7 +121,7 @@ def _over_time(table: pd.DataFrame, ceilings: pd.DataFrame | None, measure: str)
 _MODEL_COLUMNS = {"model": "number of the model RDM, from 1"}
 
 
-def _scores(models: RDMs, data: RDMs, scores: Any) -> pd.DataFrame:
+def _build_table(models: RDMs, data: RDMs, scores: Any) -> pd.DataFrame:
     """A row for each model and data RDM: what both are, and their score."""
     import numpy as np
     import pandas as pd
@@ -143,7 +143,7 @@ def _scores(models: RDMs, data: RDMs, scores: Any) -> pd.DataFrame:
     return table
 
 
-def _score_columns(table: pd.DataFrame) -> dict[str, str]:
+def _describe_columns(table: pd.DataFrame) -> dict[str, str]:
     from brainmap.rsa.comparison.measures import SCORE_COLUMNS
 
     known = {**SCORE_COLUMNS, **_MODEL_COLUMNS, "data": "number of the data RDM, from 1", "name": "name of the RDM"}
@@ -152,7 +152,7 @@ def _score_columns(table: pd.DataFrame) -> dict[str, str]:
     return known
 
 
-def _tested(
+def _test_scores(
     table: pd.DataFrame, *, measure: str, test: types.Test, correction: types.Correction, seed: int
 ) -> pd.DataFrame:
     """The scores' test over participants, a row a model and region."""

@@ -12,7 +12,7 @@ import typer
 from brainmap import types
 from brainmap.cli.images import image_free, save_bricks, sub_bricks
 from brainmap.cli.options import Jobs, Json, Overwrite, Seed, free, names, provenance, show
-from brainmap.cli.rsa.options import commands, counted
+from brainmap.cli.rsa.options import commands, count_noun
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,36 +62,36 @@ def group_maps(
     from brainmap.rsa.group.maps import group_test
 
     refuse_repeated(maps, "rsa group")
-    surface = _on_surface(maps, mesh, connectivity, roi_table)
-    keep = _Files(surface, "" if surface else space or _space(maps[0]), overwrite)
+    surface = _is_on_surface(maps, mesh, connectivity, roi_table)
+    keep = _Files(surface, "" if surface else space or _find_space(maps[0]), overwrite)
     keep.check({"--out": out, "--thresholded": thresholded, "--best": best})
     free(clusters, overwrite, option="--clusters", kinds=(".tsv",))
     result = group_test(
-        [surface_maps(path) if surface else sub_bricks(path) for path in maps],
+        [read_surface_maps(path) if surface else sub_bricks(path) for path in maps],
         correction=correction,
-        contrasts=_contrasts(difference),
+        contrasts=_parse_contrasts(difference),
         permutations=permutations,
         mask=mask,
         alternative="two-sided" if two_sided else "greater",
         threshold=threshold,
         cluster_p=cluster_p,
         neighbors=mesh if surface else connectivity,
-        rois=_regions(rois, roi_table, surface),
+        rois=_load_regions(rois, roi_table, surface),
         peak_distance=peak_distance,
         rng=np.random.default_rng(seed),
         threads=jobs,
     )
     results = [result, *([result.differences] if result.differences else [])]
-    keep.save(out, [brick for one in results for brick in _bricks(one, correction)])
+    keep.save(out, [brick for one in results for brick in _list_bricks(one, correction)])
     if thresholded is not None:
-        keep.save(thresholded, [(_label(n, ""), m, None) for one in results for n, m in one.thresholded.items()])
+        keep.save(thresholded, [(_format_label(n, ""), m, None) for one in results for n, m in one.thresholded.items()])
     if best is not None:
         keep.save(best, [("best", result.best, None)])
     if clusters is not None:
         parameters = {"correction": correction, "threshold": threshold, "models": list(result.names)}
         parameters |= {"differences": list(results[-1].names)} if result.differences else {}
-        _table(results, clusters, provenance(parameters, maps, seed=seed))
-    _say(results, out, as_json)
+        _write_clusters(results, clusters, provenance(parameters, maps, seed=seed))
+    _report_tests(results, out, as_json)
 
 
 class _Files:
@@ -132,7 +132,7 @@ class _Files:
         save_surface(SurfaceData(left, right, tuple(labels)), path, overwrite=self.overwrite, history=command_line())
 
 
-def _on_surface(maps: list[str], mesh: str | None, connectivity: int | None, table: Path | None) -> bool:
+def _is_on_surface(maps: list[str], mesh: str | None, connectivity: int | None, table: Path | None) -> bool:
     """Whether maps are GIFTI; an option of the other kind is a mistake."""
     from brainmap.rsa.surface.data import is_surface
 
@@ -149,7 +149,7 @@ def _on_surface(maps: list[str], mesh: str | None, connectivity: int | None, tab
     return surface[0]
 
 
-def surface_maps(path: str) -> dict[str, SurfaceData]:
+def read_surface_maps(path: str) -> dict[str, SurfaceData]:
     """The maps of one participant on the surface, by their names; the only one of a file is called map.
 
     Raises
@@ -169,19 +169,19 @@ def surface_maps(path: str) -> dict[str, SurfaceData]:
     }
 
 
-def _space(path: str) -> str:
+def _find_space(path: str) -> str:
     from brainmap.rsa.images.files import image_info
 
     return image_info(path).space
 
 
-def _contrasts(given: list[str] | None) -> Any:
+def _parse_contrasts(given: list[str] | None) -> Any:
     if given is None:
         return None
     return "all-pairs" if given == ["all"] else [tuple(names(pair)) for pair in given]
 
 
-def _regions(rois: str | None, table: Path | None, surface: bool) -> Any:
+def _load_regions(rois: str | None, table: Path | None, surface: bool) -> Any:
     from brainmap.rsa.regions.labels import load_rois
 
     if table is not None and rois is None:
@@ -189,12 +189,12 @@ def _regions(rois: str | None, table: Path | None, surface: bool) -> Any:
     return rois if rois is None or surface else load_rois(rois, table=table, minimum_voxels=1)
 
 
-def _label(name: str, kind: str) -> str:
+def _format_label(name: str, kind: str) -> str:
     """A sub-brick's label, which AFNI users type in brackets: no blank."""
     return name.replace(" ", "") + (f"_{kind}" if kind else "")
 
 
-def _bricks(result: GroupResult, correction: str) -> list[tuple[str, Any, str | None]]:
+def _list_bricks(result: GroupResult, correction: str) -> list[tuple[str, Any, str | None]]:
     """Label, map and AFNI's statistic of every sub-brick."""
     from brainmap.rsa.group.maps import ENHANCED
 
@@ -204,10 +204,10 @@ def _bricks(result: GroupResult, correction: str) -> list[tuple[str, Any, str | 
     ]
     kinds += [(ENHANCED[correction], result.enhanced, None)] if result.enhanced is not None else []
     kinds += [("pfdr" if correction == "fdr" else "pfwe", result.p_corrected, None)]
-    return [(_label(model, kind), maps[model], stat) for model in result.names for kind, maps, stat in kinds]
+    return [(_format_label(model, kind), maps[model], stat) for model in result.names for kind, maps, stat in kinds]
 
 
-def _table(results: list[GroupResult], path: Path, about: dict[str, Any]) -> None:
+def _write_clusters(results: list[GroupResult], path: Path, about: dict[str, Any]) -> None:
     import pandas as pd
 
     from brainmap.record import write_table
@@ -217,7 +217,7 @@ def _table(results: list[GroupResult], path: Path, about: dict[str, Any]) -> Non
     write_table(pd.concat(found, ignore_index=True), path, columns=CLUSTER_COLUMNS, about=about)
 
 
-def _say(results: list[GroupResult], out: str, as_json: bool) -> None:
+def _report_tests(results: list[GroupResult], out: str, as_json: bool) -> None:
     """What was tested and found, for a script or for people."""
     import numpy as np
 
@@ -243,21 +243,21 @@ def _say(results: list[GroupResult], out: str, as_json: bool) -> None:
         return
     flips = f"all {result.n_flips}" if result.enumerated else f"{result.n_flips} drawn"
     typer.echo(
-        f"{result.n_participants} participants, {counted(len(result.names), 'model')}, {result.n_voxels:,} "
-        f"{_places(result)} ({result.n_excluded:,} excluded), {flips} sign flips (these sounds only), "
-        f"{counted(len(result.clusters), 'cluster')}"
+        f"{result.n_participants} participants, {count_noun(len(result.names), 'model')}, {result.n_voxels:,} "
+        f"{_count_places(result)} ({result.n_excluded:,} excluded), {flips} sign flips (these sounds only), "
+        f"{count_noun(len(result.clusters), 'cluster')}"
     )
     for one in results:
         if one.smallest_p > one.threshold:
             typer.echo(f"Nothing can be significant: with {flips} sign flips no p is under {one.smallest_p:.3g}")
         elif one.reach:
-            typer.echo(f"Of {counted(len(one.names), 'map')}: {one.reach}")
+            typer.echo(f"Of {count_noun(len(one.names), 'map')}: {one.reach}")
         if len(one.clusters):
             show(one.clusters[[column for column in _SHOWN if column in one.clusters]], False)
         elif one is not result:
-            typer.echo(f"No cluster in {counted(len(one.names), 'difference')}")
+            typer.echo(f"No cluster in {count_noun(len(one.names), 'difference')}")
     typer.echo(f"Wrote {out}")
 
 
-def _places(result: GroupResult) -> str:
+def _count_places(result: GroupResult) -> str:
     return next(kind for kind in ("voxels", "vertices", "places") if kind in result.clusters)

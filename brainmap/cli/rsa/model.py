@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from brainmap.cli.options import Items, Overwrite, free, provenance
-from brainmap.cli.rsa.options import commands, counted
+from brainmap.cli.rsa.options import commands, count_noun
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,4 +63,4 @@ def model(
     inputs = [*([stimuli] if stimuli else []), *(table or [])]
     named = [str(name) for name in rdms.rdm_descriptors["name"]]
     write_json(out.with_suffix(".json"), provenance({"items": items, "models": named}, inputs))
-    typer.echo(f"{out}: {counted(rdms.n_rdm, 'RDM')} ({', '.join(named)}) of {rdms.n_cond} {LEVELS[items]}")
+    typer.echo(f"{out}: {count_noun(rdms.n_rdm, 'RDM')} ({', '.join(named)}) of {rdms.n_cond} {LEVELS[items]}")

@@ -34,7 +34,7 @@ Shrinkage = Annotated[
 ]
 
 
-def patterns_of(betas: Sequence[str], mask: str | None, **given: Any) -> Dataset:
+def load_given_patterns(betas: Sequence[str], mask: str | None, **given: Any) -> Dataset:
     """Patterns of one participant inside a mask, or on the surface, where GIFTI files (with {hemi}) are given."""
     from brainmap.cli.runs import labels_of, runs_named
     from brainmap.rsa.patterns.surface import load_any_patterns
@@ -46,7 +46,7 @@ def patterns_of(betas: Sequence[str], mask: str | None, **given: Any) -> Dataset
     return load_any_patterns(list(betas), mask=mask, **given)
 
 
-def regions_from(image: str | None, table: Path | None, mask: str | None, **settings: Any) -> Rois | None:
+def load_regions(image: str | None, table: Path | None, mask: str | None, **settings: Any) -> Rois | None:
     """The ROIs of a label image, or of a surface's labels; none where no image is given."""
     from brainmap.rsa.regions.labels import load_rois
     from brainmap.rsa.surface.data import is_surface
@@ -59,7 +59,7 @@ def regions_from(image: str | None, table: Path | None, mask: str | None, **sett
     return None if image is None else load_rois(image, table=table, mask=mask, **settings)
 
 
-def left_over(noise: types.NoiseFrom, residuals: Sequence[str] | None, mask: str | None) -> Residuals | None:
+def load_left_over(noise: types.NoiseFrom, residuals: Sequence[str] | None, mask: str | None) -> Residuals | None:
     """The residuals that the noise comes from, where it does.
 
     Raises
@@ -79,7 +79,7 @@ def left_over(noise: types.NoiseFrom, residuals: Sequence[str] | None, mask: str
     return load_residuals(residuals, mask=load_mask(mask))
 
 
-def counted(n: int, noun: str) -> str:
+def count_noun(n: int, noun: str) -> str:
     """A number with its noun: 1 item, 2 items."""
     return f"{n} {noun}" + ("" if n == 1 else "s")
 

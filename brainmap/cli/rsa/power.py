@@ -9,7 +9,7 @@ import typer
 
 from brainmap.cli.options import Measure, SearchlightDissimilarity, Seed, Test, names
 from brainmap.cli.outputs import Leave, leaving
-from brainmap.cli.rsa.options import commands, counted
+from brainmap.cli.rsa.options import commands, count_noun
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def power(
     from brainmap.rsa.simulation.power import POWER_COLUMNS, power_analysis
     from brainmap.viz.rsa.power import plot_power
 
-    at = None if pilot is None else _numbers(pilot, "--pilot")
+    at = None if pilot is None else _parse_numbers(pilot, "--pilot")
     if at is not None and len(at) != 3:
         raise InputError(f"--pilot: found {pilot!r}, wanted participants, runs and conditions, as in 12,4,64")
     found = power_analysis(
@@ -59,9 +59,9 @@ def power(
         a=a,
         b=b,
         ceiling=ceiling,
-        participants=_numbers(participants, "--participants"),
-        runs=_numbers(runs, "--runs"),
-        conditions=None if conditions is None else _numbers(conditions, "--conditions"),
+        participants=_parse_numbers(participants, "--participants"),
+        runs=_parse_numbers(runs, "--runs"),
+        conditions=None if conditions is None else _parse_numbers(conditions, "--conditions"),
         pilot=None if at is None else (at[0], at[1], at[2]),
         simulations=simulations,
         measure=measure,
@@ -102,16 +102,16 @@ def power(
         shown=found.table[SHOWN],
         rows=found.table,
         read={**settings, "smallest": smallest},
-        words="\n".join(_told(found, name) for name in found.comparisons),
+        words="\n".join(_describe_smallest(found, name) for name in found.comparisons),
     )
 
 
-def _numbers(text: str, option: str) -> list[int]:
+def _parse_numbers(text: str, option: str) -> list[int]:
     """Whole numbers parted by commas.
 
     Examples
     --------
-    >>> _numbers("8,12", "--runs")
+    >>> _parse_numbers("8,12", "--runs")
     [8, 12]
     """
     try:
@@ -120,7 +120,7 @@ def _numbers(text: str, option: str) -> list[int]:
         raise InputError(f"{option}: found {text!r}, wanted whole numbers parted by commas, as in 8,12,20") from None
 
 
-def _told(found: PowerAnalysis, comparison: str) -> str:
+def _describe_smallest(found: PowerAnalysis, comparison: str) -> str:
     """The smallest design that is powerful enough, in words."""
     design = found.smallest(comparison)
     if design is None:
@@ -130,8 +130,8 @@ def _told(found: PowerAnalysis, comparison: str) -> str:
         return f"{comparison}: no design reaches a power of .8 (the best has {best:.2f}){why}"
     tried = all(design[what] == found.table[what].min() for what in ("participants", "runs", "conditions"))
     return (
-        f"{comparison}: .8 is reached with {counted(design['participants'], 'participant')}, "
-        f"{counted(design['runs'], 'run')} of {counted(design['conditions'], 'condition')} "
+        f"{comparison}: .8 is reached with {count_noun(design['participants'], 'participant')}, "
+        f"{count_noun(design['runs'], 'run')} of {count_noun(design['conditions'], 'condition')} "
         f"(power {design['power']:.2f}, {design['low']:.2f} to {design['high']:.2f})"
         + ("; that is the smallest design tried" if tried else "")
     )

@@ -26,7 +26,7 @@ from brainmap.cli.options import (
     names,
     provenance,
 )
-from brainmap.cli.rsa.options import commands, counted, left_over, patterns_of, regions_from
+from brainmap.cli.rsa.options import commands, count_noun, load_given_patterns, load_left_over, load_regions
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def rdm(
     overwrite: Overwrite = False,
 ) -> None:
     """RDMs of a network's layers, of what explains them, or of a participant's ROIs (--betas)."""
-    from brainmap.cli.rsa.stores import features_in
+    from brainmap.cli.rsa.stores import load_features
     from brainmap.record import write_json
     from brainmap.rsa.rdm.files import save_rdms
 
@@ -105,33 +105,33 @@ def rdm(
     stores = {kind: path for kind, path in given.items() if path is not None}
     if len(stores) + bool(images) != 1:
         raise InputError(f"rsa rdm: give one of {', '.join(f'--{kind}' for kind in given)} and --betas")
-    steps = _steps(normalize)
+    steps = _list_steps(normalize)
     free(out, overwrite, kinds=(".h5", ".hdf5"))
     free(voxels, overwrite, option="--voxels", kinds=(".tsv",))
     standard = activations is not None and dissimilarity != "poisson"  # rates are not z-scored
     scaling = units or ("zscore" if standard else "none")
     settings: dict[str, Any] = {"items": items, "units": "zscore" if scaling == "zscore" else None}
-    settings |= _windows(over, window, step, activations)
+    settings |= _choose_windows(over, window, step, activations)
     for kind, store in stores.items():
-        found = features_in(store, kind, layers=layers, sounds=sounds, space=space, classes=classes)
-        rdms = _layer_rdms(found, layers, dissimilarity=dissimilarity or "correlation", **settings)
+        found = load_features(store, kind, layers=layers, sounds=sounds, space=space, classes=classes)
+        rdms = _compute_layer_rdms(found, layers, dissimilarity=dissimilarity or "correlation", **settings)
     if images:
-        left = left_over(noise, residuals, mask)
-        regions = regions_from(rois, roi_table, mask, minimum_voxels=minimum_voxels, hemispheres=hemispheres)
-        data = patterns_of(
+        left = load_left_over(noise, residuals, mask)
+        regions = load_regions(rois, roi_table, mask, minimum_voxels=minimum_voxels, hemispheres=hemispheres)
+        data = load_given_patterns(
             images, mask, conditions=labels, rois=regions, stimuli=stimuli, participant=participant, missing=missing
         )
-        data = _prepared(data, steps, reliability=reliability, sound=sound, p=sound_p, mask=mask)
-        rdms = _brain_rdms(data, regions, noise, left, dissimilarity=dissimilarity or "crossnobis", **settings)
-        _voxel_table(data, voxels, images)
+        data = _screen_and_normalize(data, steps, reliability=reliability, sound=sound, p=sound_p, mask=mask)
+        rdms = _compute_brain_rdms(data, regions, noise, left, dissimilarity=dissimilarity or "crossnobis", **settings)
+        _write_voxel_table(data, voxels, images)
     save_rdms(rdms, out)
     inputs = [*images, *(name for name in (mask, rois, roi_table, stimuli) if images and name is not None)]
     made = {**settings, "dissimilarity": rdms.dissimilarity_measure, **{k: str(path) for k, path in stores.items()}}
     write_json(out.with_suffix(".json"), provenance(made, [*inputs, *(residuals or [])]))
-    _say(rdms, out)
+    _report_rdms(rdms, out)
 
 
-def _windows(over: str | None, window: float, step: float | None, activations: Path | None) -> dict[str, Any]:
+def _choose_windows(over: str | None, window: float, step: float | None, activations: Path | None) -> dict[str, Any]:
     """Return the windows that `--over time` asks for."""
     if over is None:
         return {}
@@ -140,22 +140,22 @@ def _windows(over: str | None, window: float, step: float | None, activations: P
     return {"over": over, "window_ms": window, "step_ms": step}
 
 
-def _say(rdms: RDMs, out: Path) -> None:
+def _report_rdms(rdms: RDMs, out: Path) -> None:
     from brainmap.rsa.rdm.alignment import LEVELS, level_of
 
     typer.echo(
-        f"{out}: {counted(rdms.n_rdm, 'RDM')} ({_described(rdms)}) of {rdms.n_cond} {LEVELS[level_of(rdms)]}, "
+        f"{out}: {count_noun(rdms.n_rdm, 'RDM')} ({_describe_rdms(rdms)}) of {rdms.n_cond} {LEVELS[level_of(rdms)]}, "
         f"{rdms.dissimilarity_measure}"
     )
 
 
-def _steps(text: str | None) -> list[types.Normalization]:
+def _list_steps(text: str | None) -> list[types.Normalization]:
     """List the normalizations that are named, in their order."""
     known = get_args(types.Normalization)
     return [known[known.index(name)] for name in (names(text) if text else ())]
 
 
-def _prepared(
+def _screen_and_normalize(
     data: Dataset,
     methods: Sequence[types.Normalization],
     *,
@@ -175,7 +175,7 @@ def _prepared(
     return data
 
 
-def _voxel_table(data: Dataset, path: Path | None, inputs: Sequence[str]) -> None:
+def _write_voxel_table(data: Dataset, path: Path | None, inputs: Sequence[str]) -> None:
     from brainmap.record import write_table
     from brainmap.rsa.patterns.table import VOXEL_COLUMNS
     from brainmap.rsa.patterns.volume import voxel_report
@@ -185,7 +185,7 @@ def _voxel_table(data: Dataset, path: Path | None, inputs: Sequence[str]) -> Non
         typer.echo(f"Wrote {path}")
 
 
-def _layer_rdms(found: Any, layers: str, **settings: Any) -> RDMs:
+def _compute_layer_rdms(found: Any, layers: str, **settings: Any) -> RDMs:
     from brainmap.rsa.rdm.compute import compute_rdms
 
     chosen = "all" if layers == "all" else names(layers)
@@ -193,14 +193,16 @@ def _layer_rdms(found: Any, layers: str, **settings: Any) -> RDMs:
     return compute_rdms(found, layers=chosen, descriptors=network, **settings)
 
 
-def _brain_rdms(data: Dataset, regions: Rois | None, noise: str, left: Residuals | None, **settings: Any) -> RDMs:
+def _compute_brain_rdms(
+    data: Dataset, regions: Rois | None, noise: str, left: Residuals | None, **settings: Any
+) -> RDMs:
     from brainmap.rsa.rdm.compute import compute_rdms
 
-    precision = None if noise == "none" else _precision(data, regions, settings["dissimilarity"], left)
+    precision = None if noise == "none" else _estimate_precision(data, regions, settings["dissimilarity"], left)
     return compute_rdms(data, rois=None if regions is None else "all", noise_precision=precision, **settings)
 
 
-def _precision(
+def _estimate_precision(
     data: Dataset,
     regions: Rois | None,
     dissimilarity: types.Dissimilarity,
@@ -219,7 +221,7 @@ def _precision(
     return noise_precision(data) if left is None else noise_precision(data, source=left.parts, dof=left.dof)
 
 
-def _described(rdms: RDMs) -> str:
+def _describe_rdms(rdms: RDMs) -> str:
     """What the RDMs are of, in their own words."""
     from brainmap.checks import some
 
@@ -227,5 +229,7 @@ def _described(rdms: RDMs) -> str:
         if key in rdms.rdm_descriptors:
             said = some(dict.fromkeys(str(name) for name in rdms.rdm_descriptors[key]), 12).replace("'", "")
             windows = len(set(rdms.rdm_descriptors.get("time", ())))
-            return f"{said}; {counted(windows, 'window')} of {rdms.descriptors['window_ms']:g} ms" if windows else said
+            return (
+                f"{said}; {count_noun(windows, 'window')} of {rdms.descriptors['window_ms']:g} ms" if windows else said
+            )
     return "all voxels"

@@ -26,7 +26,7 @@ from brainmap.cli.options import (
     show,
 )
 from brainmap.cli.outputs import Table
-from brainmap.cli.rsa.options import commands, patterns_of, regions_from
+from brainmap.cli.rsa.options import commands, load_given_patterns, load_regions
 from brainmap.cli.runs import load_data_rdms
 from brainmap.errors import InputError
 
@@ -70,8 +70,8 @@ def reliability(
     given: dict[str, Any] = {"measure": measure, "splits": splits, "rng": np.random.default_rng(seed)}
     inputs = [*(betas or []), *(files or [])]
     if betas:
-        regions = regions_from(rois, roi_table, mask, minimum_voxels=10, hemispheres="separate")
-        data = patterns_of(
+        regions = load_regions(rois, roi_table, mask, minimum_voxels=10, hemispheres="separate")
+        data = load_given_patterns(
             inputs, mask, conditions=labels, rois=regions, stimuli=stimuli, participant=participant, missing=missing
         )
         table = rdm_reliability(

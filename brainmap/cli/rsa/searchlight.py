@@ -29,9 +29,9 @@ from brainmap.cli.rsa.options import (
     NoisePer,
     Shrinkage,
     commands,
-    counted,
-    left_over,
-    patterns_of,
+    count_noun,
+    load_given_patterns,
+    load_left_over,
     searchlight_settings,
 )
 from brainmap.cli.rsa.searchlight_surface import Disc, Mesh, Metric, Picture, refuse_surface_options, search_surface
@@ -111,22 +111,22 @@ def searchlight(
     if not images or mask is None:
         raise InputError("rsa searchlight: give --betas and --mask")
     model_rdms = load_rdms(models)
-    targets = _targets(out, best, counts, layers=find_layers_over_time(model_rdms), overwrite=overwrite)
-    left = left_over(noise, residuals, mask)
-    data = patterns_of(images, mask, conditions=labels, stimuli=stimuli, missing=missing)
+    targets = _check_targets(out, best, counts, layers=find_layers_over_time(model_rdms), overwrite=overwrite)
+    left = load_left_over(noise, residuals, mask)
+    data = load_given_patterns(images, mask, conditions=labels, stimuli=stimuli, missing=missing)
     own = settings.choose_noise(data, source=noise, place=noise_per, residuals=left)
     plan = plan_searchlight(data, model_rdms, settings, mask=mask, radius_mm=radius or 9.0, noise=own)
     maps = plan.compute(threads=jobs)
-    written = _written(maps, targets, space=space or image_info(mask).space, overwrite=overwrite)
+    written = _write_maps(maps, targets, space=space or image_info(mask).space, overwrite=overwrite)
     scored = int((maps.counts > 0).sum()) - maps.n_unscored
     typer.echo(
-        f"{counted(len(maps), 'model')} at {scored:,} voxels; {maps.n_excluded:,} voxels of the mask without data, "
+        f"{count_noun(len(maps), 'model')} at {scored:,} voxels; {maps.n_excluded:,} voxels of the mask without data, "
         f"{maps.n_unscored:,} spheres without a score"
     )
     said(*written)
 
 
-def _targets(
+def _check_targets(
     out: str, best: str | None, counts: str | None, *, layers: Sequence[str], overwrite: bool
 ) -> dict[str, str]:
     """The files to write by option, an `--out` a layer where models are over time; none of them is there.
@@ -150,7 +150,7 @@ def _targets(
     return outs | given
 
 
-def _written(maps: SearchlightMaps, targets: Mapping[str, str], **how: Any) -> Iterator[Path]:
+def _write_maps(maps: SearchlightMaps, targets: Mapping[str, str], **how: Any) -> Iterator[Path]:
     """Write what is asked for: scores, the best model (and its time), voxel counts."""
     for option, path in targets.items():
         kind, _, layer = option.partition(" ")

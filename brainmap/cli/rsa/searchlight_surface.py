@@ -68,7 +68,7 @@ def search_surface(
     noise, reading, discs : dict
         Arguments of `SearchlightSettings.choose_noise`, `load_surface_patterns` and `search_discs`.
     """
-    from brainmap.cli.rsa.options import counted, patterns_of
+    from brainmap.cli.rsa.options import count_noun, load_given_patterns
     from brainmap.rsa.rdm.files import load_rdms
     from brainmap.rsa.searchlights.surface import search_discs
     from brainmap.rsa.surface.data import check_surface_files
@@ -79,32 +79,32 @@ def search_surface(
             check_surface_files(name, overwrite, what=option)
     free(figure, overwrite, option="--figure", kinds=FORMATS)
     cortex, model_rdms = load_mesh(mesh), load_rdms(models)
-    data = patterns_of(betas, **reading)
+    data = load_given_patterns(betas, **reading)
     own = settings.choose_noise(data, **noise)
     maps = search_discs(data, model_rdms, settings, mesh=cortex, noise=own, threads=threads, **discs)
-    written = _save(maps.data, out, overwrite)
-    written += _save(maps.best, best, overwrite) if best is not None else []
-    written += _save(maps.vertex_count, counts, overwrite) if counts is not None else []
+    written = _save_surface_maps(maps.data, out, overwrite)
+    written += _save_surface_maps(maps.best, best, overwrite) if best is not None else []
+    written += _save_surface_maps(maps.vertex_count, counts, overwrite) if counts is not None else []
     if figure is not None:
-        save_figure(_drawn(maps, settings.measure, discs), figure)
+        save_figure(_draw_maps(maps, settings.measure, discs), figure)
         written.append(figure)
     centers = maps.counts[maps.counts > 0]
     typer.echo(
-        f"{counted(len(maps), 'model')} at {len(centers) - maps.n_unscored:,} vertices of {cortex.name}, discs of "
+        f"{count_noun(len(maps), 'model')} at {len(centers) - maps.n_unscored:,} vertices of {cortex.name}, discs of "
         f"{centers.mean():.0f} vertices on average; {maps.n_excluded:,} vertices without data, {maps.n_unscored:,} "
         "discs without a score"
     )
     said(*written)
 
 
-def _save(data: SurfaceData, name: str, overwrite: bool) -> list[Path]:
+def _save_surface_maps(data: SurfaceData, name: str, overwrite: bool) -> list[Path]:
     from brainmap.record import command_line
     from brainmap.rsa.surface.data import save_surface
 
     return save_surface(data, name, overwrite=overwrite, history=command_line())
 
 
-def _drawn(maps: SurfaceMaps, measure: str, discs: dict[str, Any]) -> Any:
+def _draw_maps(maps: SurfaceMaps, measure: str, discs: dict[str, Any]) -> Any:
     from brainmap.rsa.searchlights.surface import RADIUS_MM
     from brainmap.viz.rsa.surface import plot_surface_maps
 

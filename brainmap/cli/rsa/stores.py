@@ -10,7 +10,7 @@ from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 
 
-def features_in(
+def load_features(
     store: Path, kind: str, *, layers: str, sounds: Path | None, space: types.PatternSpace, classes: str
 ) -> Any:
     """Activations, maximizing patterns, class activation maps or attributions of a store as a feature set.
@@ -36,22 +36,22 @@ def features_in(
     if kind == "cams":
         from brainmap.features.representations.files import open_cams
 
-        stored = open_cams(store, layer=_one(store, "cam", layers))
+        stored = open_cams(store, layer=_choose_layer(store, "cam", layers))
         maps: Any = stored.cams
         rate, align = stored.rate, stored.align
     else:
         from brainmap.features.representations.files import open_attributions
 
-        kept_maps = open_attributions(store, method=_one(store, "attribution", layers))
+        kept_maps = open_attributions(store, method=_choose_layer(store, "attribution", layers))
         maps, align = kept_maps.attributions, kept_maps.align
         if maps.rate is None:
             raise InputError(f"--attributions: {store} was made of arrays without a rate; make it of sounds")
         rate = round(maps.rate)
-    heard = None if sounds is None else _waveforms(sounds, maps, rate=rate, align=align)
+    heard = None if sounds is None else _load_waveforms(sounds, maps, rate=rate, align=align)
     return map_features(maps, rate=rate, classes=classes, sounds=heard, align="none" if heard is None else "onset")
 
 
-def _one(store: Path, kind: str, layers: str) -> str | None:
+def _choose_layer(store: Path, kind: str, layers: str) -> str | None:
     """The layer (of attributions, the method) that is named, or the only one there is."""
     from brainmap.features.representations.files import list_stored_layers
 
@@ -63,7 +63,7 @@ def _one(store: Path, kind: str, layers: str) -> str | None:
     return None
 
 
-def _waveforms(path: Path, maps: Any, *, rate: int, align: types.Align) -> Any:
+def _load_waveforms(path: Path, maps: Any, *, rate: int, align: types.Align) -> Any:
     import numpy as np
 
     from brainmap.features.sounds.files import load_sounds

@@ -116,7 +116,7 @@ def _refuse_others(context: typer.Context, kind: str) -> None:
 Tables = list[tuple["pd.DataFrame", dict[str, str]]]
 
 
-def _rdms(files: list[Path]) -> tuple[RDMs, RDMs]:
+def _load_both(files: list[Path]) -> tuple[RDMs, RDMs]:
     from brainmap.rsa.rdm.files import load_rdms
 
     if len(files) < 2:
@@ -124,7 +124,7 @@ def _rdms(files: list[Path]) -> tuple[RDMs, RDMs]:
     return load_rdms(files[0]), load_data_rdms(files[1:])
 
 
-def _over_participants(
+def _test_participants(
     files: list[Path],
     *,
     rng: np.random.Generator,
@@ -139,7 +139,7 @@ def _over_participants(
     from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS, score_differences
     from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, score_statistics
 
-    cube, labels, networks = _cube(files, measure, against == "ceiling")
+    cube, labels, networks = _build_cube(files, measure, against == "ceiling")
     given: dict[str, Any] = {
         "test": test,
         "correction": correction,
@@ -152,7 +152,7 @@ def _over_participants(
     if against == "ceiling":
         from brainmap.rsa.inference.shared_structure import RESIDUAL_COLUMNS, residual_structure
 
-        shared = residual_structure(*_rdms(files), measure=measure, correction=correction, permutations=n, rng=rng)
+        shared = residual_structure(*_load_both(files), measure=measure, correction=correction, permutations=n, rng=rng)
         tables = [(shared, RESIDUAL_COLUMNS)]
     else:
         tables = [(score_statistics(cube, **given), {"model": "model", **STATISTICS_COLUMNS})]
@@ -163,7 +163,9 @@ def _over_participants(
     return tables
 
 
-def _cube(files: list[Path], measure: str, ceiling: bool) -> tuple[Any, dict[str, list[str]], dict[str, list[int]]]:
+def _build_cube(
+    files: list[Path], measure: str, ceiling: bool
+) -> tuple[Any, dict[str, list[str]], dict[str, list[int]]]:
     """Scores `(n_models, n_rois, n_participants)`, their labels, and the layers of each network where several are."""
     from brainmap.rsa.comparison.measures import arrange_scores, compare_rdms
     from brainmap.rsa.inference.best_layers import group_layers_by_name
@@ -174,8 +176,8 @@ def _cube(files: list[Path], measure: str, ceiling: bool) -> tuple[Any, dict[str
             raise InputError(
                 "rsa test: a table of scores is tested by itself and has no noise ceiling; give it alone, or RDMs"
             )
-        return _of_table(files[0])
-    models, data = _rdms(files)
+        return _read_cube(files[0])
+    models, data = _load_both(files)
     scores = compare_rdms(models, data, measure=measure)
     cube, names = arrange_scores(scores, data)
     if cube.shape[-1] < 2:
@@ -185,7 +187,7 @@ def _cube(files: list[Path], measure: str, ceiling: bool) -> tuple[Any, dict[str
     return cube, {"model": list(rdm_names(models)), "roi": names}, group_layers_by_name(models)
 
 
-def _of_table(path: Path) -> tuple[Any, dict[str, list[str]], dict[str, list[int]]]:
+def _read_cube(path: Path) -> tuple[Any, dict[str, list[str]], dict[str, list[int]]]:
     """A table of scores as `brainmap rsa compare` and studies write it."""
     import numpy as np
     import pandas as pd
@@ -216,7 +218,7 @@ def _of_table(path: Path) -> tuple[Any, dict[str, list[str]], dict[str, list[int
     return cube, {"model": axes[0], "roi": axes[1]}, group_layers([owner[name] for name in axes[0] if owner])
 
 
-def _bootstrapped(
+def _bootstrap(
     files: list[Path],
     *,
     rng: np.random.Generator,
@@ -231,50 +233,50 @@ def _bootstrapped(
     from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS
     from brainmap.rsa.inference.roi_bootstrap import BOOTSTRAP_COLUMNS, bootstrap_rois
 
-    models, data = _rdms(files)
+    models, data = _load_both(files)
     given: dict[str, Any] = {"over": over, "n": n, "measure": measure, "correction": correction, "rng": rng}
     if fit is None:
         found = bootstrap_rois(models, data, **given)
     else:
-        found = bootstrap_rois(_families(models), data, kind=fit, **given)
+        found = bootstrap_rois(_split_families(models), data, kind=fit, **given)
     pairs = join_best_layers(found.pairs, found.best_layers)
     return [(found.models, BOOTSTRAP_COLUMNS), *([(pairs, DIFFERENCE_COLUMNS)] if wanted else [])]
 
 
-def _families(models: Any) -> dict[str, RDMs]:
+def _split_families(models: Any) -> dict[str, RDMs]:
     """The RDMs of each network."""
     if "network" not in models.rdm_descriptors:
         return {"models": models}
     return {str(name): models.subset("network", name) for name in dict.fromkeys(models.rdm_descriptors["network"])}
 
 
-def _permuted(files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int) -> Tables:
+def _permute(files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int) -> Tables:
     from brainmap.rsa.inference.permutation import PERMUTATION_COLUMNS, permutation_test
 
-    models, data = _rdms(files)
+    models, data = _load_both(files)
     return [(permutation_test(models, data, measure=measure, permutations=n, rng=rng), PERMUTATION_COLUMNS)]
 
 
-def _relabeled(files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int) -> Tables:
+def _relabel(files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int) -> Tables:
     from brainmap.rsa.inference.relabeling import RELABELING_COLUMNS, relabeling_test
 
-    models, data = _rdms(files)
+    models, data = _load_both(files)
     return [(relabeling_test(models, data, measure=measure, permutations=n, rng=rng), RELABELING_COLUMNS)]
 
 
-def _best_layer(
+def _choose_best_layer(
     files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, splits: int, by: Any
 ) -> Tables:
     from brainmap.rsa.inference.scores import BEST_COLUMNS, split_half_best_layer
 
-    models, data = _rdms(files)
+    models, data = _load_both(files)
     return [(split_half_best_layer(models, data, measure=measure, splits=splits, by=by, rng=rng), BEST_COLUMNS)]
 
 
 _KINDS: dict[str, Callable[..., Tables]] = {
-    "participants": _over_participants,
-    "relabeling": _relabeled,
-    "bootstrap": _bootstrapped,
-    "permutation": _permuted,
-    "best-layer": _best_layer,
+    "participants": _test_participants,
+    "relabeling": _relabel,
+    "bootstrap": _bootstrap,
+    "permutation": _permute,
+    "best-layer": _choose_best_layer,
 }

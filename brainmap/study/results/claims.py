@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from brainmap.errors import InputError
-from brainmap.record import HOST, lives, unfinished
+from brainmap.record import HOST, is_running, name_unfinished
 
 log = logging.getLogger("brainmap")
 ALIVE = 5.0  # s between two updates by the holder of a claim
@@ -90,8 +90,8 @@ def _holder(path: Path) -> list[str]:
 def _is_abandoned(path: Path, after: float) -> bool:
     holder = _holder(path)
     if len(holder) == 2 and holder[0] == HOST and holder[1].isdecimal():
-        return not lives(int(holder[1]))
-    beside = unfinished(path)  # the file system's clock may differ from this machine's
+        return not is_running(int(holder[1]))
+    beside = name_unfinished(path)  # the file system's clock may differ from this machine's
     beside.touch()
     try:
         return beside.stat().st_mtime - path.stat().st_mtime > after
@@ -103,7 +103,7 @@ def _is_abandoned(path: Path, after: float) -> bool:
 
 def _take_away(path: Path) -> None:
     """Remove an abandoned claim; of several processes that try, one succeeds."""
-    aside = unfinished(path)
+    aside = name_unfinished(path)
     with contextlib.suppress(FileNotFoundError):
         path.rename(aside)
         aside.unlink()

@@ -11,7 +11,7 @@ import pandas as pd
 
 from brainmap.features.networks.checkpoints import Checkpoint
 from brainmap.features.representations.files import open_maximizations
-from brainmap.places import inside
+from brainmap.places import resolve_inside
 from brainmap.record import content_key
 from brainmap.rsa.images.files import load_image
 from brainmap.rsa.inference.best_layers import BEST
@@ -338,7 +338,7 @@ def _panels(context: Context, version: Version) -> list[PatternPanel]:
                 units=list(kept.labels),
                 rate=kept.rate,
                 quality=kept.quality,
-                wavs=[inside(wav_folder(context, version), name) for name in kept.wavs],
+                wavs=[resolve_inside(wav_folder(context, version), name) for name in kept.wavs],
                 axes=kept.axes,
             )
         )
