@@ -37,7 +37,7 @@ def refuse_mistakes(command: Any, ctx: Any, args: Sequence[str]) -> None:
     twice = next((param for k, param in enumerate(once) if param in once[:k]), None)
     if twice is not None:
         names = " or ".join(twice.opts)
-        raise InputError(f"{names} is given {once.count(twice)} times, wanted once; leave out all but one")
+        raise InputError(f"{names}: expected once, got {once.count(twice)} times; leave out all but one")
     for param in once:
         choices = _choices(param.type_descriptor.annotation)
         if choices:

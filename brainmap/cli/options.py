@@ -105,7 +105,7 @@ def names(text: str) -> list[str]:
     """
     found = [part.strip() for part in text.split(",")]
     if not all(found):
-        raise InputError(f"found {text!r}, wanted names parted by commas, as in conv1,conv2")
+        raise InputError(f"expected names parted by commas, as in conv1,conv2, got {text!r}")
     return found
 
 
@@ -148,11 +148,11 @@ def free(path: Path | None, overwrite: bool, *, option: str = "--out", kinds: Se
     if path is None:
         return
     if kinds and path.suffix.lower() not in kinds:
-        raise InputError(f"{option}: {path} tells no format; wanted a name that ends in {', '.join(kinds)}")
+        raise InputError(f"{option}: expected a name that ends in {', '.join(kinds)}, got {path}")
     if not path.parent.is_dir():
         raise InputError(f"{option}: the folder {path.parent} does not exist; make it first")
     if path.is_dir():
-        raise InputError(f"{option}: {path} is a folder, wanted a file")
+        raise InputError(f"{option}: expected a file, got the folder {path}; name a file in it")
     sidecar = [path.with_suffix(".json")] if path.suffix in (".tsv", ".h5", ".hdf5") else []
     taken = [file for file in (path, *sidecar) if file.exists()]
     if taken and not overwrite:

@@ -299,7 +299,7 @@ def _check_folder_options(path: Path, given: Mapping[str, str | None], n_classes
                 f"{name}; leave {name} out"
             )
     if n_classes not in (None, len(named.classes)):
-        raise InputError(f"checkpoint: {path} has {len(named.classes)} classes, wanted {n_classes}")
+        raise InputError(f"checkpoint: expected {n_classes} classes, got {len(named.classes)} in {path}")
 
 
 def call_builder(reference: str) -> nn.Module:
@@ -343,7 +343,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
         if not called:
             raise _report_damage(path, "file of torch.save", error) from None
         raise InputError(
-            f"checkpoint: {path} is a pickle that wants to run code ({called}: a whole model or other "
+            f"checkpoint: {path} is a pickle that would run code ({called}: a whole model or other "
             "objects were saved, not weights alone), which is refused; save model.state_dict() and name the "
             "architecture, or export the model with torch.export"
         ) from None

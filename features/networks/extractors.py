@@ -122,8 +122,8 @@ class Spectrograms:
             return self._extracted(sounds)
         if sounds.shape[2] != self.bands:
             raise InputError(
-                f"network: found spectrograms {tuple(sounds.shape)}, wanted (n, 1, {self.bands} bands, frames), "
-                "or waveforms (n, 1, samples)"
+                f"network: expected spectrograms (n, 1, {self.bands} bands, frames), or waveforms (n, 1, samples), got "
+                f"{tuple(sounds.shape)}"
             )
         if self.kind == "WhisperFeatureExtractor":
             return {self.argument: sounds[:, 0]}

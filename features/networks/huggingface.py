@@ -180,13 +180,13 @@ class FolderNetwork(nn.Module):
         if sounds.ndim not in ((3, 4) if self.needs_spectrograms else (3,)) or (
             sounds.ndim == 3 and sounds.shape[1] != 1
         ):
-            raise InputError(f"network: found sounds of shape {tuple(sounds.shape)}, wanted (n, 1, n_samples)")
+            raise InputError(f"network: expected sounds (n, 1, n_samples), got {tuple(sounds.shape)}")
         found = self._whole[0](**self._arguments(sounds))
         for name in _OUTPUTS:
             value = getattr(found, name, None)
             if isinstance(value, Tensor):
                 return value
-        raise InputError(f"network: gives {some(found)}, wanted one of {some(_OUTPUTS)}")
+        raise InputError(f"network: expected one of the outputs {some(_OUTPUTS)}, got {some(found)}")
 
     def _arguments(self, sounds: Tensor) -> dict[str, Any]:
         given = self.feeding.arguments(sounds)
@@ -252,15 +252,15 @@ def _read_config(folder: Path) -> dict[str, Any]:
     file = folder / CONFIG
     if not file.is_file():
         raise InputError(
-            f"checkpoint: the folder {folder} holds no {CONFIG}; wanted a Hugging Face folder as save_pretrained "
-            "writes it, or a file of weights"
+            f"checkpoint: expected a Hugging Face folder with {CONFIG}, as save_pretrained writes it, or a file of "
+            f"weights, got the folder {folder}"
         )
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"checkpoint: {file} cannot be read ({str(error)[:120]}); copy it again") from None
     if not isinstance(config, dict):
-        raise InputError(f"checkpoint: {file} holds a {type(config).__name__}, wanted an object; copy it again")
+        raise InputError(f"checkpoint: expected an object in {file}, got a {type(config).__name__}; copy it again")
     return config
 
 
@@ -285,7 +285,9 @@ def _class_of(folder: Path, config: Mapping[str, Any]) -> tuple[Any, Any]:
     argument = getattr(kind, "main_input_name", "")
     if argument not in _AUDIO:
         reads = {"input_ids": "text", "pixel_values": "pictures"}.get(argument, repr(argument))
-        raise InputError(f"checkpoint: {folder} holds {name}, which reads {reads}; wanted a network that takes sounds")
+        raise InputError(
+            f"checkpoint: expected a network that takes sounds, got {name} in {folder}, which reads {reads}"
+        )
     try:
         loaded = kind.config_class.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers raises whatever a wrong value in a configuration raises

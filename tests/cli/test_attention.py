@@ -111,7 +111,7 @@ def test_activations_are_reduced_controlled_and_drawn(given, heard, tmp_path, br
         (("activations", "--reduce", "pca", "--dimensions", 9, "--layers", "conv1"), "9 principal components of 8"),
         (("activations", "--control", "shuffled"), "'none', 'untrained', 'permuted'"),
         (("activations", "--dtype", "int8"), "float16"),
-        (("activations", "--figure", "a.txt"), "a.txt tells no format"),
+        (("activations", "--figure", "a.txt"), "got a.txt"),
         (("cam", "--method", "cam", "--layer", "conv4"), "not a linear layer on the mean or maximum"),
         (("cam", "--layer", "conv"), "expected one layer for class activation maps"),
         (("cam", "--view", "sound"), "did you mean 'sounds'"),

@@ -35,7 +35,7 @@ def test_every_option_of_one_value_is_refused_when_given_twice_under_any_of_its_
             if param.param_type_name != "option" or param.multiple:
                 continue
             value = [] if param.is_flag else ["1"]
-            said = " or ".join(param.opts) + " is given 2 times, wanted once; leave out all but one"
+            said = " or ".join(param.opts) + ": expected once, got 2 times; leave out all but one"
             with pytest.raises(InputError) as error:
                 command.make_context(" ".join(words), [param.opts[0], *value, param.opts[-1], *value])
             assert str(error.value) == said
@@ -51,7 +51,7 @@ def test_a_repeated_option_is_refused_before_anything_heavy_is_loaded() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "2\n[]\n"
-    assert done.stderr == "brainmap: --mask is given 2 times, wanted once; leave out all but one\n"
+    assert done.stderr == "brainmap: --mask: expected once, got 2 times; leave out all but one\n"
 
 
 def test_every_misspelt_choice_is_refused_with_the_nearest_one() -> None:

@@ -204,11 +204,11 @@ def test_a_pickle_with_code_is_refused_and_does_not_run(tmp_path: Path, name: st
     message = refused(path, "checkpoint:", architecture="ch32")
     assert not mark.exists()
     if not name.endswith("pt2"):
-        assert re.search(r"wants to run code .*mkdir.*refused.*state_dict", message)
+        assert re.search(r"would run code .*mkdir.*refused.*state_dict", message)
 
 
 def test_a_whole_model_is_refused_by_its_name(tmp_path: Path) -> None:
-    message = refused(saved(tmp_path, build_network("ch32")), "wants to run code", architecture="ch32")
+    message = refused(saved(tmp_path, build_network("ch32")), "would run code", architecture="ch32")
     assert "Sequential" in message
 
 

@@ -230,12 +230,12 @@ def changed(folder: Path, target: Path, *, drop: str = "", **config: Any) -> Pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"drop": "config.json"}, r"holds no config.json; wanted a Hugging Face folder"),
+        ({"drop": "config.json"}, r"expected a Hugging Face folder with config.json"),
         ({"drop": "model.safetensors"}, r"holds no model.safetensors .*save_pretrained"),
         ({"drop": "preprocessor_config.json"}, r"holds no preprocessor_config.json, which says the rate"),
         ({"architectures": ["MyNet"], "auto_map": {"AutoModel": "net.MyNet"}}, r"MyNet.* Python code .* never run"),
         ({"architectures": ["MyNet"]}, r"architecture 'MyNet', which transformers .* does not have"),
-        ({"architectures": ["BertModel"]}, r"holds BertModel, which reads text"),
+        ({"architectures": ["BertModel"]}, r"got BertModel in .*, which reads text"),
         ({"num_hidden_layers": 3}, r"lack .*encoder.layers.2"),
         ({"hidden_size": 16}, r"do not fit its config.json|lack "),
     ],

@@ -383,7 +383,7 @@ def test_maps_and_their_picture_come_from_the_command_line(
         (["--out", "x_{hemi}.func.gii", "--mesh", "fsaverage"], "in the left hemisphere, and the mesh fsaverage"),
         (["--out", "x_{hemi}.func.gii", "--mesh", "fsaverge5"], "did you mean 'fsaverage5'"),
         (["--out", "x_{hemi}.func.gii", "--noise", "residuals"], "on the surface take --noise runs"),
-        (["--out", "x_{hemi}.func.gii", "--figure", "x.gif"], "--figure: x.gif tells no format"),
+        (["--out", "x_{hemi}.func.gii", "--figure", "x.gif"], "got x.gif"),
     ],
 )
 def test_commands_refuse_what_does_not_fit_a_surface(
