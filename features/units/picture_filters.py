@@ -157,8 +157,9 @@ def _compute_middle_gradients(
     rows = []
     with torch.enable_grad(), tap(model, layer.name, stage="before", gradient=True) as heard:
         forward(model, given)
-        middle = tuple(n // 2 for n in layer.shape[1:])
-        values = layer.arranged(heard[layer.name], 1)[(0, slice(None), *middle)]
+        values = layer.arranged(heard[layer.name], 1)[0]
+        for size in layer.shape[1:]:
+            values = values[:, size // 2]
         for value in values:
             (row,) = torch.autograd.grad(value, given, retain_graph=True, allow_unused=True)
             if row is None:

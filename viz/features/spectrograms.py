@@ -96,7 +96,8 @@ def add_kilohertz_ticks(axes: Axes, bands: int, about: InputAxes | None, *, firs
         axes.set_yticks(at, [str(first + k) for k in at], fontsize=6.5)
         name = "row" if about is None else "band"
     else:
-        at_marks, texts = [], []
+        at_marks: list[float] = []
+        texts: list[str] = []
         for mark in _MARKS:
             place = float(np.interp(1000 * mark, hertz, np.arange(len(hertz)), left=np.nan, right=np.nan)) - first
             apart = not at_marks or place - at_marks[-1] >= _APART * bands
