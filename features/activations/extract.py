@@ -33,6 +33,7 @@ from brainmap.features.layers.running import Advance, count_workers, evaluating,
 from brainmap.features.layers.selection import choose, list_asked
 from brainmap.features.layers.tap import Layer, look_up_layers, say_taken_off, tap
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
+from brainmap.features.sounds.inputs import compute_input_rate
 from brainmap.features.sounds.windows import Windows
 from brainmap.progress import Progress, log, progress
 from brainmap.record import content_key
@@ -94,7 +95,9 @@ class Activations:
         when: Any = array.attrs.get("time")
         if self.pooling != "none" or not when:
             return None
-        return cast("NDArray[np.float64]", when["first"] + when["step"] * np.arange(array.shape[-1]))
+        names = list(array.metadata.dimension_names)
+        n_frames = array.shape[names.index(TIME) if TIME in names else -1]
+        return cast("NDArray[np.float64]", when["first"] + when["step"] * np.arange(n_frames))
 
     def to_xarray(self, layer: str) -> Any:
         """Return a layer as an `xarray.DataArray` with named axes, items, conditions and frame times [s].
@@ -262,7 +265,8 @@ def extract_activations(
             count = min(count_workers(device, threads, "activations"), _MOST_BATCHES)
             new.run(model, lambda: iterate_tensors(sounds, size, device=device), threads=count)
         if timed:
-            _note_times(root, keys, found, rate=getattr(sounds, "rate", rate))
+            shape = tuple(next(iterate_tensors(sounds, 1)).shape[1:])
+            _note_times(root, keys, found, rate=compute_input_rate(sounds, shape) or rate)
     stores.set_current(root, KIND, keys, network=network)
     return _read_store(root)
 
@@ -317,10 +321,11 @@ def _note_times(root: zarr.Group, keys: Mapping[str, str], layers: Mapping[str, 
     if rate is None:
         return
     for name, layer in layers.items():
-        if layer.stride is None or layer.center is None or layer.positions[-1:] not in ((TIME,), (PLACES,)):
+        if layer.stride is None or layer.center is None or not {TIME, PLACES} & set(layer.positions):
             continue
-        step = layer.stride if isinstance(layer.stride, int) else layer.stride[-1]
-        first = layer.center if isinstance(layer.center, float | int) else layer.center[-1]
+        at = layer.positions.index(TIME) if TIME in layer.positions else -1
+        step = layer.stride if isinstance(layer.stride, int) else layer.stride[at]
+        first = layer.center if isinstance(layer.center, float | int) else layer.center[at]
         if step and len(layer.shape) > 1:  # with a step of 0 each unit sees the whole sound
             time = {"first": first / rate, "step": step / rate}
             stores.note(root, KIND, name, keys[name], {"time": time})

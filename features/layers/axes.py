@@ -63,12 +63,15 @@ class AxisNames:
     ----------
     example : Tensor (n, c, t) or (n, c, h, w)
         The input of the network.
+    inputs : tuple of str
+        What the axes after the second are.
     """
 
-    def __init__(self, example: Tensor) -> None:
+    def __init__(self, example: Tensor, inputs: Names | None = None) -> None:
         # the tensors are kept, so that Python never reuses an id
         self._known: dict[int, tuple[Tensor, Names]] = {}
-        self.set(example, (ITEMS, UNITS, *(FREQUENCY, TIME)[4 - example.ndim :]))
+        self.inputs: Names = (FREQUENCY, TIME)[4 - example.ndim :] if inputs is None else inputs
+        self.set(example, (ITEMS, UNITS, *self.inputs))
 
     def set(self, tensor: Tensor, names: Names | None) -> None:
         if names is not None and len(names) == tensor.ndim:
@@ -204,7 +207,7 @@ def name_positions(
     names: Names | None,
     probes: Sequence[tuple[Sequence[int], Sequence[int]]],
     *,
-    n_axes: int,
+    inputs: Names,
 ) -> tuple[str, ...]:
     """Name the axes of positions of an activation: time, frequency, token, other, or merely positions.
 
@@ -222,25 +225,26 @@ def name_positions(
         Roles of the axes, where they could be followed.
     probes : sequence of (sequence of int, sequence of int)
         Axes of positions of the input that had another length, and the shape of the activation in that run.
-    n_axes : int
-        Number of axes of positions of the input.
+    inputs : tuple of str
+        What the axes of positions of the input are.
 
     Examples
     --------
-    >>> name_positions((1, 12, 79), (0, 1, 2), ("items", "units", "time"), [], n_axes=1)
+    >>> name_positions((1, 12, 79), (0, 1, 2), ("items", "units", "time"), [], inputs=("time",))
     ('time',)
-    >>> name_positions((1, 40, 8), (0, 2, 1), None, [([0], (3, 20, 8)), ([1], (3, 20, 8))], n_axes=2)
+    >>> halves = [([0], (3, 20, 8)), ([1], (3, 20, 8))]
+    >>> name_positions((1, 40, 8), (0, 2, 1), None, halves, inputs=("frequency", "time"))
     ('token',)
     """
     probes = [(axes, other) for axes, other in probes if len(other) == len(shape)]
-    input_names = (FREQUENCY, TIME)[2 - n_axes :]
+    n_axes = len(inputs)
     probed = {axes[0] for axes, _ in probes if len(axes) == 1}
     follows = {k: {a for axes, other in probes if len(axes) == 1 and other[k] != shape[k] for a in axes} for k in order}
     found = []
     for k in order[2:]:
         role = names[k] if names is not None else UNKNOWN
         if len(follows[k]) == 1 and len(probed) == n_axes:
-            found.append(input_names[next(iter(follows[k]))])
+            found.append(inputs[next(iter(follows[k]))])
         elif len(follows[k]) > 1:
             found.append(TOKEN)
         elif role in (TIME, FREQUENCY):

@@ -44,6 +44,7 @@ from brainmap.features.layers.outputs import find_owner
 from brainmap.features.layers.receptive_fields import Geometry, Place
 from brainmap.features.layers.running import evaluating, forward, get_device
 from brainmap.features.sounds.batches import Sounds, iterate_tensors
+from brainmap.features.sounds.inputs import describe_input
 from brainmap.progress import log
 from brainmap.types import Stage
 
@@ -239,27 +240,32 @@ def list_layers(model: nn.Module, sounds: Sounds, *, also: Collection[str] = ())
     example = next(iterate_tensors(sounds, 1, device=get_device(model)))
     weighted = [n for n, module in model.named_modules() if n and (isinstance(module, LISTED) or n in also)]
     weighted += [name for name in also if name not in weighted]
-    ear = _record_modules_once(model, example, weighted, followed=True)
+    ear = _record_modules_once(model, example, weighted, followed=True, inputs=_name_input(sounds))
     _name_output(model, ear)
     axes, geometry = cast(AxisNames, ear.axes), cast(Geometry, ear.geometry)
     probed: dict[str, list[_Probed]] = {heard.name: [] for heard in ear.heard}
     if not all(_has_plain_axes(heard, axes) for heard in ear.heard):
         for changed, probe in _resize_example(example, axes=len(example.shape) - 2):
             _record_shapes(model, probe, changed, weighted, probed)
-    listed = [
-        _describe_heard_layer(heard, axes, geometry, probed[heard.name], tuple(example.shape[2:]))
-        for heard in ear.heard
-    ]
+    listed = [_describe_heard_layer(heard, axes, geometry, probed[heard.name]) for heard in ear.heard]
     if isinstance(model, KnowsFrames):
         listed = [_apply_frames(one, model.frames_of(tuple(example.shape[2:]), one.shape[1:])) for one in listed]
     return (*listed[:-1], replace(listed[-1], without=ear.taken_off))
 
 
-def _record_modules_once(model: nn.Module, batch: Tensor, names: Sequence[str], *, followed: bool) -> Ear:
+def _name_input(sounds: Sounds) -> tuple[str, ...] | None:
+    """Name the axes of positions of an input whose time comes before its frequencies; None means the usual order."""
+    axes = describe_input(sounds)
+    return (TIME, FREQUENCY) if axes is not None and axes.time_axis == -2 else None
+
+
+def _record_modules_once(
+    model: nn.Module, batch: Tensor, names: Sequence[str], *, followed: bool, inputs: tuple[str, ...] | None = None
+) -> Ear:
     """Record the given modules for one batch; if the network fails on the batch, return what was recorded before."""
     ear = Ear([], stage="after", gradient=False, cut=False)
     if followed:
-        ear.axes = AxisNames(batch)
+        ear.axes = AxisNames(batch, inputs)
         ear.geometry = Geometry(batch, ear.axes)
     modules = dict(model.named_modules())
     with evaluating(model), torch.no_grad(), attach_ear(model, ear), ExitStack() as stack:
@@ -332,9 +338,7 @@ def _record_shapes(
             probed[heard.name].append((len(batch), changed, tuple(heard.tensor.shape)))
 
 
-def _describe_heard_layer(
-    heard: Heard, axes: AxisNames, geometry: Geometry, probed: Sequence[_Probed], lengths: tuple[int, ...]
-) -> Layer:
+def _describe_heard_layer(heard: Heard, axes: AxisNames, geometry: Geometry, probed: Sequence[_Probed]) -> Layer:
     place: Place = geometry.of(heard.tensor)
     names, whole = axes.of(heard.tensor), tuple(heard.tensor.shape)
     order = order_of(whole, names, [(n, shape) for n, _, shape in probed])
@@ -356,7 +360,7 @@ def _describe_heard_layer(
         order=order,
         classes=classes,
         positions=name_positions(
-            whole, order, names, [(changed, other) for _, changed, other in probed], n_axes=len(lengths)
+            whole, order, names, [(changed, other) for _, changed, other in probed], inputs=axes.inputs
         ),
     )
 

@@ -77,7 +77,7 @@ def find_input(model: nn.Module, layer: str, wish: Wish) -> tuple[Shape, Site]:
     """
     length = wish.length
     asked = [] if length is None else [(1, *(length if isinstance(length, tuple) else (length,)))]
-    rate: float = wish.rate or getattr(model, "rate", 16_000)
+    rate = float(wish.rate or getattr(model, "rate", 16_000))
     second = longest_input(model) or (1, round(rate))
     shapes = [*asked, second] if wish.waveforms is None else [wish.waveforms.shape[1:]]
     for shape in shapes[:-1]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -122,3 +122,24 @@ def test_values_are_rebuilt_in_their_own_kind() -> None:
         assert find_tensors(found).keys() == find_tensors(value).keys()
         assert [t.item() for t in find_tensors(found).values()][:2] == [0.0, 2.0]
         assert two.item() == 1.0
+
+
+def test_layers_of_spectrograms_know_time_whatever_its_place_in_the_input() -> None:
+    from brainmap.features.sounds.files import sounds_from_array
+    from brainmap.features.sounds.front_ends import read_front_end
+
+    waves = np.random.default_rng(0).standard_normal((2, 1, 4000)).astype(np.float32)
+    net = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 2, (3, 5), padding=(1, 2))).eval()
+    for layout, last in (("bands-frames", 3), ("frames-bands", 2)):
+        front_end = read_front_end(f"log-mel,mels=12,hop_ms=10,window_ms=25,layout={layout}")
+        sounds = sounds_from_array(waves, rate=16_000)
+        sounds = replace(sounds, front_end=front_end)
+        given = torch.tensor(front_end.compute(waves, rate=16_000))
+        with torch.no_grad():
+            wanted = torch.relu(net[0](given)).mean(last).flatten(1)
+        found = features.extract_activations(net, sounds, layers=["0"])
+        np.testing.assert_allclose(found["0"][:], wanted, atol=1e-5)
+        whole = features.extract_activations(net, sounds, layers=["0"], pooling="none").to_xarray("0")
+        assert whole.dims == ("item", "unit", *{2: ("time", "frequency"), 3: ("frequency", "time")}[last])
+        np.testing.assert_allclose(np.diff(whole["time"]), 0.01)
+        assert len(whole["time"]) == given.shape[last]
