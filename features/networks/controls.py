@@ -109,10 +109,18 @@ def recalibrate(model: nn.Module, sounds: Sounds, *, batch_size: int = 32) -> No
 
 
 def list_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """List the batch normalizations that keep running statistics."""
     return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
 
 
 def redraw(model: nn.Module, rng: np.random.Generator) -> None:
+    """Draw all weights again, in place, as each module or the network itself initializes them.
+
+    Raises
+    ------
+    InputError
+        A module that cannot initialize its parameters.
+    """
     devices = [get_device(model)] if get_device(model).type == "cuda" else []
     with torch.random.fork_rng(devices=devices):  # modules draw from torch's global state, which is restored afterwards
         torch.manual_seed(int(rng.integers(2**63)))
