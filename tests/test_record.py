@@ -49,7 +49,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_places_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for path, said in [(tmp_path / "file" / "a.txt", "cannot be written"), (tmp_path, "is a folder")]:
+    for path, said in [(tmp_path / "file" / "a.txt", "cannot be written"), (tmp_path, "got the folder")]:
         with pytest.raises(InputError, match=said) as found, atomic(path) as beside:
             beside.write_text("")
         assert "\n" not in str(found.value)

@@ -1,4 +1,4 @@
-"""What commands share: options with one wording, and files that are never replaced silently."""
+"""Define what commands share: options with one wording, and checks that no file is replaced silently."""
 
 from __future__ import annotations
 
@@ -18,43 +18,47 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-Json = Annotated[bool, typer.Option("--json", help="For a script to read.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-Device = Annotated[types.Device, typer.Option(help="Where networks run; auto takes the fastest there is.")]
-Jobs = Annotated[int | None, typer.Option("--jobs", "--n-jobs", "-j", min=1, help="Threads; default: all cores.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+Device = Annotated[types.Device, typer.Option(help="Device on which networks run; auto takes the fastest available.")]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", "--n-jobs", "-j", min=1, help="Number of threads; default: all cores.")
+]
 
 
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers: the same seed gives the same result.")]
 
-# What several commands of `brainmap rsa` take
+# options that several commands of `brainmap rsa` share
 Betas = Annotated[
     list[str] | None,
-    typer.Option("--betas", metavar="FILE...", help="Patterns, NIfTI or AFNI, one image a run: --betas run-*.nii.gz"),
+    typer.Option("--betas", metavar="FILE...", help="Patterns, NIfTI or AFNI, one image per run: --betas run-*.nii.gz"),
 ]
 More = Annotated[
     list[str] | None, typer.Argument(metavar="IMAGE", help="Further images of --betas.", show_default=False)
 ]
-Mask = Annotated[str | None, typer.Option(help="Voxels to read, on the grid of the images.")]
+Mask = Annotated[str | None, typer.Option(help="Image of the voxels to read, on the grid of --betas.")]
 Labels = Annotated[
     list[str] | None,
     typer.Option(
-        help="Of the volumes: sub-brick (default), or a TSV (stimulus_id or condition; volume; run): one for all runs, "
-        "one a run (repeat it), or a name with {run}."
+        help="Labels of the volumes: sub-brick (default), or a TSV (stimulus_id or condition; volume; run): one for "
+        "all runs, one per run (repeatable), or a name with {run}."
     ),
 ]
-Stimuli = Annotated[Path | None, typer.Option(help="stimuli.tsv: the condition of each stimulus_id.")]
+Stimuli = Annotated[Path | None, typer.Option(help="stimuli.tsv, with the condition of each stimulus_id.")]
 Participant = Annotated[str | None, typer.Option(help="Label of the participant.")]
 Missing = Annotated[
-    types.Missing, typer.Option(help="What happens where a condition lacks a run: an error, or nan in its place.")
+    types.Missing, typer.Option(help="If a condition is missing in a run: raise an error, or fill in nan.")
 ]
 Items = Annotated[types.Level, typer.Option(help="Items of the RDMs; the stimuli of a condition are averaged first.")]
 Noise = Annotated[
     types.NoiseFrom,
-    typer.Option(help="Where crossnobis takes the noise from: 3 runs or more (each by the others), or residuals."),
+    typer.Option(help="Source of the noise for crossnobis: 3 runs or more (each from the others), residuals, or none."),
 ]
 LeftOver = Annotated[
     list[str] | None,
-    typer.Option("--residuals", metavar="FILE...", help="Of the GLM, for --noise residuals: files, or a pattern."),
+    typer.Option(
+        "--residuals", metavar="FILE...", help="Residuals of the GLM for --noise residuals: files, or a pattern."
+    ),
 ]
 Measure = Annotated[types.AnyMeasure, typer.Option(help="How two RDMs are compared.")]
 SearchlightMeasure = Annotated[types.AnySearchlightMeasure, typer.Option(help="How two RDMs are compared.")]

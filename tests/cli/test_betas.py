@@ -198,7 +198,7 @@ def test_the_mask_of_voxels_with_betas_in_every_run_is_written_and_named_last(
     assert code == 0, err
     assert any(line.startswith("noise found: AR(1), a ") for line in err)
     mask = f"{small}/out_desc-condition_mask{ending}"
-    assert out[-1] == f"What reads these betas next takes --mask {mask}"
+    assert out[-1] == f"For commands that read these betas, give --mask {mask}"
     wanted = np.ones((3, 3, 2))
     wanted[1, 2, 0] = 0
     np.testing.assert_array_equal(rsa.load_image(mask).get_fdata(), wanted)
@@ -213,10 +213,10 @@ def test_the_mask_of_voxels_with_betas_in_every_run_is_written_and_named_last(
     ("more", "said"),
     [
         (("--model", "lsz"), "did you mean"),
-        (("--high-pass", "fast"), "--high-pass: found 'fast'"),
-        (("--polort", "B"), "--polort: found 'B'"),
-        (("--events", "events.tsv"), "wanted one kind"),
-        (("--events", "cat=x.1D"), "given more than once"),
+        (("--high-pass", "fast"), "--high-pass: expected seconds, 'design' or 'none', got 'fast'"),
+        (("--polort", "B"), "--polort: expected a degree, or A, got 'B'"),
+        (("--events", "events.tsv"), "expected tables or name=file, got both"),
+        (("--events", "cat=x.1D"), "expected each name once"),
         (("--tr", "2000"), "t_r: found 2000"),
         (("--format", "nii"), "format: expected one of"),
     ],

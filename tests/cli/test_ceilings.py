@@ -56,7 +56,7 @@ def test_ceilings_are_those_of_the_library(asked, more, tiny_inputs, tmp_path, b
 
 def test_mistakes_are_one_line(asked, tmp_path, brainmap_command):
     for change, said in (
-        ({"02": "01"}, "--participant '01': named more than once"),
+        ({"02": "01"}, "--participant: expected each label once, got '01'"),
         ({"02": "07"}, "07"),
         ({"ceilings.nii.gz": "ceilings.txt"}, "tells no format"),
     ):
@@ -68,7 +68,7 @@ def test_mistakes_are_one_line(asked, tmp_path, brainmap_command):
         assert "Traceback" not in answer.err
     answer = brainmap_command(*[str(word).replace("{participant}", "01") for word in asked])
     assert answer.code == 2
-    assert "put {participant} where names differ" in answer.err
+    assert "put it where names differ" in answer.err
     answer = brainmap_command(*asked[:9], *asked[11:])
     assert "found 1 participant, wanted 2 or more" in answer.err
     answer = brainmap_command(*asked, "--shrinkage", "eye")

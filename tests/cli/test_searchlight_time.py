@@ -63,4 +63,4 @@ def test_every_layer_has_an_image_with_a_time_axis(asked, tmp_path, brainmap_com
 def test_layers_over_time_need_a_name_each(asked, tmp_path, brainmap_command):
     answer = brainmap_command(*asked, "--out", tmp_path / "scores.nii.gz")
     assert answer.code == 2
-    assert "an image a layer (2 of them); put {layer} in the name" in answer.err
+    assert "expected {layer} in the name, got none" in answer.err

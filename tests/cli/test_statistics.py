@@ -80,7 +80,7 @@ def test_against_the_ceiling_is_what_participants_share_beyond_a_model(files, rd
     assert "one-sided" in about["p"]["Description"]
     refused = brainmap_command("rsa", "test", *files, "--against", "ceiling", "--test", "t")
     assert refused.code == 2
-    assert "--test: --against ceiling flips signs of whole RDMs" in refused.err
+    assert "--against ceiling, which flips signs of whole RDMs" in refused.err
 
 
 def test_the_bootstrap_tells_models_and_pairs_of_every_region(files, rdms, tmp_path, brainmap_command):
@@ -115,7 +115,7 @@ def test_layers_of_a_network_are_one_model_that_is_fit_in_every_resample(files, 
     np.testing.assert_allclose(found["score"], wanted["score"])
     assert found[["model", "roi"]].values.tolist() == [["models", "HG"], ["models", "V1"]]
     refused = brainmap_command("rsa", "test", *files, "--fit", "selected").err
-    assert "--fit: it is of --kind bootstrap, found --kind participants" in refused
+    assert "--fit: expected --kind bootstrap, got --kind participants" in refused
 
 
 def test_sounds_are_relabeled_jointly_for_all_participants(files, rdms, tmp_path, brainmap_command):
@@ -186,12 +186,12 @@ def test_reliability_over_participants_and_over_runs(files, rdms, tmp_path, tiny
         (("--kind", "bootstraps"), "did you mean 'bootstrap'"),
         (
             ("--kind", "permutation", "--differences", "d.tsv"),
-            "--differences: it is of --kind participants or bootstrap",
+            "--differences: expected --kind participants or bootstrap",
         ),
         (("--kind", "bootstrap", "--correction", "max-t"), "correction: expected one of 'fdr'"),
-        (("--kind", "bootstrap", "--against", "ceiling"), "--against: it is of --kind participants, found"),
-        (("--kind", "permutation", "--correction", "bonferroni"), "--correction: it is of --kind participants"),
-        (("--kind", "best-layer", "--n", "50"), "--n: it is of --kind participants or bootstrap or relabeling"),
+        (("--kind", "bootstrap", "--against", "ceiling"), "--against: expected --kind participants, got"),
+        (("--kind", "permutation", "--correction", "bonferroni"), "--correction: expected --kind participants"),
+        (("--kind", "best-layer", "--n", "50"), "--n: expected --kind participants or bootstrap or relabeling"),
         (("--test", "signed"), "--test"),
         (("--correction", "max-t"), "wanted test='sign-flip'"),
     ],
@@ -207,10 +207,10 @@ def test_mistakes_are_one_line(files, tmp_path, monkeypatch, brainmap_command, c
 def test_a_table_that_holds_no_scores_is_said(tmp_path, files, brainmap_command):
     path = tmp_path / "t.tsv"
     path.write_text("layer\tvalue\nconv1\t0.1\n")
-    assert "wanted 'participant', 'score' too" in brainmap_command("rsa", "test", path).err
+    assert "expected columns 'participant', 'score' too" in brainmap_command("rsa", "test", path).err
     path.write_text("layer\tparticipant\tscore\nconv1\t1\t0.1\nconv1\t1\t0.2\n")
-    assert "two scores of one model" in brainmap_command("rsa", "test", path).err
-    assert "is tested by itself" in brainmap_command("rsa", "test", path, files[1]).err
+    assert "expected one score per participant" in brainmap_command("rsa", "test", path).err
+    assert "expected a table of scores by itself" in brainmap_command("rsa", "test", path, files[1]).err
     assert "choose --kind permutation" in brainmap_command("rsa", "test", *files[:2]).err
     assert "give RDMs of several participants, or --betas" in brainmap_command("rsa", "reliability").err
 

@@ -1,1 +1,1 @@
-"""The commands of `brainmap rsa`, one module a command."""
+"""Define the commands of `brainmap rsa`, one module per command."""

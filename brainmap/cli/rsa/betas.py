@@ -1,4 +1,4 @@
-"""From BOLD to betas: rsa betas."""
+"""Define the command that fits a GLM to BOLD time series: rsa betas."""
 
 from __future__ import annotations
 
@@ -19,48 +19,61 @@ if TYPE_CHECKING:
     from brainmap.rsa.glm.betas import Betas
 
 _HELP = {
-    "events": "events.tsv, one a run or one with a column run; or AFNI's stim_times: cat=cat.1D. Repeat it.",
-    "confounds": "fMRIPrep's confounds .tsv, or AFNI .1D, one a run; a.1D+b.1D are put side by side. Repeat it.",
-    "strategy": "Columns of fMRIPrep's confounds: motion6, motion24, csf-wm, acompcor, scrub, ...; joined by +.",
-    "grid": "3dREMLfit's -Grid, 3 to 7: each voxel gets its own a and b from AFNI's grid, with --noise-model arma11.",
-    "high": "Longest period that is removed, in seconds; design: chosen so that conditions keep their variance; none.",
-    "times": "File with the time of every volume in seconds (sparse sampling).",
+    "events": "events.tsv, one per run or one with a column run; or AFNI's stim_times, cat=cat.1D. Repeatable.",
+    "confounds": "fMRIPrep's confounds .tsv or AFNI's .1D, one per run; a.1D+b.1D joins columns. Repeatable.",
+    "strategy": "Confounds of fMRIPrep to use, joined by +: motion6, motion24, csf-wm, acompcor, scrub, ...",
+    "grid": "3dREMLfit's -Grid, 3 to 7: a and b are fit to each voxel on AFNI's grid (with --noise-model arma11).",
+    "high": "Cutoff period of the high-pass filter in s; design: the shortest that spares the conditions; none.",
+    "times": "File with the time of each volume in seconds, for sparse sampling.",
 }
 
 
 @commands.command()
 def betas(
-    bold: Annotated[list[str], typer.Argument(help="Preprocessed time series, NIfTI or AFNI, one a run.")],
+    bold: Annotated[list[str], typer.Argument(help="Preprocessed time series, NIfTI or AFNI, one per run.")],
     events: Annotated[list[str], typer.Option("--events", help=_HELP["events"])],
-    out: Annotated[str, typer.Option("--out", help="Beginning of the files' names: out/sub-01_task-words")],
+    out: Annotated[str, typer.Option("--out", help="Prefix of the files to write, such as out/sub-01_task-words.")],
     confounds: Annotated[list[str] | None, typer.Option("--confounds", help=_HELP["confounds"])] = None,
     strategy: Annotated[str | None, typer.Option(help=_HELP["strategy"])] = None,
-    mask: Annotated[str | None, typer.Option(help="Default: every voxel that varies.")] = None,
-    t_r: Annotated[float | None, typer.Option("--tr", help="Seconds; default: as header and sidecar say.")] = None,
+    mask: Annotated[str | None, typer.Option(help="Image of the voxels to fit; default: all voxels that vary.")] = None,
+    t_r: Annotated[
+        float | None, typer.Option("--tr", help="Repetition time in seconds; default: from header and sidecar.")
+    ] = None,
     model: Annotated[
         types.GlmModel,
-        typer.Option(help="A beta a condition, or a beta a trial: lsa (one model of all), lss (a model a trial)."),
+        typer.Option(
+            help="One beta per condition, or per trial: lsa (one model of all trials), lss (one model per trial)."
+        ),
     ] = "condition",
-    hrf: Annotated[types.Hrf, typer.Option(help="The hemodynamic response, with its derivatives.")] = "glover",
+    hrf: Annotated[
+        types.Hrf, typer.Option(help="Hemodynamic response function, with or without derivatives.")
+    ] = "glover",
     noise_model: Annotated[
-        types.NoiseModel, typer.Option(help="auto: arma11 (as 3dREMLfit) for single trials, ar1 for conditions.")
+        types.NoiseModel,
+        typer.Option(help="Noise model; auto: arma11 (as 3dREMLfit) for single trials, ar1 for conditions."),
     ] = "auto",
     afni_grid: Annotated[int | None, typer.Option("--afni-grid", help=_HELP["grid"])] = None,
     high_pass: Annotated[str, typer.Option(help=_HELP["high"])] = "design",
-    polort: Annotated[str | None, typer.Option(help="Polynomials instead: a degree, or A as AFNI chooses.")] = None,
+    polort: Annotated[
+        str | None, typer.Option(help="Polynomial drifts instead: a degree, or A for AFNI's choice.")
+    ] = None,
     others: Annotated[
-        types.Others, typer.Option(help="Of lss: all other trials as one regressor, or one a condition.")
+        types.Others, typer.Option(help="With lss: one regressor for all other trials, or one per condition.")
     ] = "all",
-    column: Annotated[str, typer.Option(help="Column of the events that names betas.")] = "trial_type",
-    duration: Annotated[float | None, typer.Option(help="Of events in stim_times, seconds.")] = None,
-    leave_out: Annotated[str | None, typer.Option(help="Names that are not modelled: rest")] = None,
-    nuisance: Annotated[str | None, typer.Option(help="Names that are modelled and have no betas: button")] = None,
-    slice_time_ref: Annotated[float | None, typer.Option(help="0 to 1 of TR; default: StartTime, else 0.")] = None,
+    column: Annotated[str, typer.Option(help="Column of the events table that names the betas.")] = "trial_type",
+    duration: Annotated[float | None, typer.Option(help="Duration of the events in stim_times, in seconds.")] = None,
+    leave_out: Annotated[str | None, typer.Option(help="Events that are not modelled, such as rest.")] = None,
+    nuisance: Annotated[
+        str | None, typer.Option(help="Events that are modelled without betas, such as button.")
+    ] = None,
+    slice_time_ref: Annotated[
+        float | None, typer.Option(help="Slice-time reference, 0 to 1 TR; default: StartTime, else 0.")
+    ] = None,
     frame_times: Annotated[list[Path] | None, typer.Option("--frame-times", help=_HELP["times"])] = None,
     scale: Annotated[
         types.Scale,
         typer.Option(
-            help="Units: signal, percent (of a voxel's mean), noise (sd of a voxel's residuals over all runs given)."
+            help="Units of betas: signal, percent (of the voxel's mean), noise (SD of its residuals over all runs)."
         ),
     ] = "signal",
     missing: Missing = "error",
@@ -70,12 +83,12 @@ def betas(
     residuals: Annotated[bool, typer.Option("--residuals", help="Also write the residuals.")] = False,
     variance: Annotated[bool, typer.Option("--variance", help="Also write the variance of each beta.")] = False,
     items: Annotated[types.Level, typer.Option(help="Items of the RDMs of the design.")] = "stimulus",
-    figure: Annotated[Path | None, typer.Option(help="Design of the first run and what it does to RDMs, .png.")] = None,
-    space: Annotated[str | None, typer.Option(help="ORIG, MNI, TLRC, ...; default: as the mask says.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Picture of the first run's design and its RDMs.")] = None,
+    space: Annotated[str | None, typer.Option(help="Space: ORIG, MNI, TLRC, ...; default: that of the mask.")] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """From BOLD time series and events to betas, an image a run, which `brainmap rsa rdm --betas` reads."""
+    """Estimate betas from BOLD time series and events, one image per run for `brainmap rsa rdm --betas`."""
     from brainmap.rsa.glm.betas import fit_betas
     from brainmap.rsa.glm.files import save_betas
 
@@ -83,8 +96,10 @@ def betas(
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     free(Path(out), True)
     taken = sorted(Path(out).parent.glob(f"{glob.escape(Path(out).name)}_*desc-{model}_*"))
-    if taken and not overwrite:  # before the work rather than after it
-        raise InputError(f"--out: {taken[0]} exists; say --overwrite or choose another prefix")
+    if taken and not overwrite:  # report this before the long computation
+        raise InputError(
+            f"--out: expected new files, got {taken[0]}, which exists; give --overwrite or choose another prefix"
+        )
     fit = fit_betas(
         bold,
         parse_events(events),
@@ -133,7 +148,7 @@ def betas(
 
 
 def _write_description(prefix: Path, about: Mapping[str, Any]) -> list[Path]:
-    """The `dataset_description.json` that makes a folder of BIDS derivatives, unless there is one."""
+    """Write the `dataset_description.json` of a folder of BIDS derivatives, unless there is one."""
     from brainmap.record import write_json
     from brainmap.study.description import BIDS_VERSION
 
@@ -147,7 +162,7 @@ def _write_description(prefix: Path, about: Mapping[str, Any]) -> list[Path]:
 
 
 def parse_events(given: Sequence[str]) -> Any:
-    """Paths of events tables, or names with their stim_times files.
+    """Return paths of events tables, or the stim_times file of each name.
 
     Examples
     --------
@@ -158,15 +173,15 @@ def parse_events(given: Sequence[str]) -> Any:
     if all(len(pair) == 2 for pair in pairs):
         twice = [pair[0] for pair in pairs if [p[0] for p in pairs].count(pair[0]) > 1]
         if twice:
-            raise InputError(f"--events: {twice[0]!r} is given more than once")
+            raise InputError(f"--events: expected each name once, got {twice[0]!r} more than once; rename one")
         return dict(pairs)
     if any(len(pair) == 2 for pair in pairs):
-        raise InputError("--events: found tables and name=file together; wanted one kind")
+        raise InputError("--events: expected tables or name=file, got both; give one kind")
     return list(given) if len(given) > 1 else given[0]
 
 
 def _split_confounds(given: list[str] | None) -> Any:
-    """A list of files a run; `+` puts files side by side."""
+    """Return a list of files per run; `+` joins the columns of several files."""
     return None if not given else [text.split("+") for text in given]
 
 
@@ -176,14 +191,14 @@ def _parse_cutoff(text: str) -> Any:
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"--high-pass: found {text!r}, wanted seconds, 'design' or 'none'") from None
+        raise InputError(f"--high-pass: expected seconds, 'design' or 'none', got {text!r}") from None
 
 
 def _parse_degree(text: str | None) -> Any:
     if text is None or text == "A":
         return text
     if not text.isdigit():
-        raise InputError(f"--polort: found {text!r}, wanted a degree, or A")
+        raise InputError(f"--polort: expected a degree, or A, got {text!r}")
     return int(text)
 
 
@@ -218,9 +233,9 @@ def _report_betas(fit: Betas, written: Sequence[Path], as_json: bool) -> None:
     for path in written:
         if path.suffix != ".json":
             typer.echo(f"Wrote {path}")
-    typer.echo(f"What reads these betas next takes --mask {shlex.quote(str(_find_mask(written)))}")
+    typer.echo(f"For commands that read these betas, give --mask {shlex.quote(str(_find_mask(written)))}")
 
 
 def _find_mask(written: Sequence[Path]) -> Path:
-    """The image of the voxels that have betas."""
+    """Return the image of the voxels that have betas."""
     return next(path for path in written if path.name.endswith(("_mask.nii.gz", "_mask+orig.HEAD", "_mask+tlrc.HEAD")))

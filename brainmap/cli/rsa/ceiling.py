@@ -1,4 +1,4 @@
-"""The command for noise ceilings of every sphere: rsa ceiling."""
+"""Define the command that maps noise ceilings: rsa ceiling."""
 
 from __future__ import annotations
 
@@ -34,36 +34,44 @@ PLACE = "{participant}"
 
 @commands.command()
 def ceiling(
-    betas: Annotated[list[str], typer.Option(help=f"Images with {PLACE} in their names, one --betas a run.")],
-    participant: Annotated[list[str], typer.Option(help="Labels that take that place; two or more.")],
-    mask: Annotated[str, typer.Option(help=f"Voxels to read, for all or with {PLACE}; all on one grid.")],
-    out: Annotated[str, typer.Option("--out", help="Lower and upper ceiling: .nii.gz, or x+tlrc for AFNI.")],
+    betas: Annotated[list[str], typer.Option(help=f"Images with {PLACE} in their names, one --betas per run.")],
+    participant: Annotated[list[str], typer.Option(help="Labels that replace {participant}; two or more.")],
+    mask: Annotated[str, typer.Option(help=f"Image of the voxels to read, one for all or with {PLACE}; on one grid.")],
+    out: Annotated[str, typer.Option("--out", help="Image of lower and upper ceiling: .nii.gz, or x+tlrc for AFNI.")],
     labels: Annotated[
         list[str] | None,
-        typer.Option(help=f"Of the volumes: sub-brick, or a TSV (with {PLACE} and {{run}} where they differ)."),
+        typer.Option(help=f"Labels of the volumes: sub-brick, or a TSV (with {PLACE} and {{run}} if tables differ)."),
     ] = None,
     stimuli: Stimuli = None,
     missing: Missing = "error",
-    radius: Annotated[float, typer.Option(min=0.1, help="Of the spheres, in mm; voxels at just this count.")] = 9.0,
+    radius: Annotated[
+        float, typer.Option(min=0.1, help="Radius of the spheres in mm; voxels at exactly this distance are included.")
+    ] = 9.0,
     dissimilarity: SearchlightDissimilarity = "correlation",
     measure: SearchlightMeasure = "spearman",
     items: Items = "stimulus",
     noise: Noise = "runs",
     residuals: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE...", help=f"Of the GLM, with {PLACE}, files or a pattern, for --noise residuals."),
+        typer.Option(
+            metavar="FILE...", help=f"Residuals of the GLM for --noise residuals: files or a pattern, with {PLACE}."
+        ),
     ] = None,
     noise_per: NoisePer = "voxel",
     shrinkage: Shrinkage = None,
-    minimum_voxels: Annotated[int, typer.Option(min=2, help="Smaller spheres have no ceiling.")] = 10,
-    counts: Annotated[str | None, typer.Option(help="Also participants, and fewest voxels, of each sphere.")] = None,
-    space: Annotated[str | None, typer.Option(help="MNI, TLRC, ...; default: as the mask says.")] = None,
+    minimum_voxels: Annotated[
+        int, typer.Option(min=2, help="Smallest number of voxels; smaller spheres have no ceiling.")
+    ] = 10,
+    counts: Annotated[
+        str | None, typer.Option(help="Also write the participants and the fewest voxels of each sphere.")
+    ] = None,
+    space: Annotated[str | None, typer.Option(help="Space: MNI, TLRC, ...; default: that of the mask.")] = None,
     jobs: Jobs = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """The noise ceiling of the sphere around every voxel: how well any model could do there.
+    """Compute the noise ceiling of the sphere around every voxel, the highest score that a model can expect there.
 
-    Participants' images lie on one grid. Give the dissimilarity, measure and radius of the searchlight maps:
+    The participants' images must be on one grid. Give the dissimilarity, measure and radius of the searchlight maps:
 
     brainmap rsa ceiling --betas 'sub-{participant}/betas.nii.gz' --participant 01 --participant 02 --mask mask.nii.gz
     --out ceilings.nii.gz
@@ -80,10 +88,14 @@ def ceiling(
             image_free(path, overwrite, option)
     twice = sorted({who for who in participant if participant.count(who) > 1})
     if twice:
-        raise InputError(f"--participant {some(twice)}: named more than once")
+        raise InputError(
+            f"--participant: expected each label once, got {some(twice)} more than once; remove the repeats"
+        )
     bare = [name for name in (*betas, *(residuals or [])) if PLACE not in name]
     if bare:
-        raise InputError(f"rsa ceiling: {bare[0]} is the same for all participants; put {PLACE} where names differ")
+        raise InputError(
+            f"rsa ceiling: expected {PLACE} in the name, got {bare[0]} for all participants; put it where names differ"
+        )
     settings = searchlight_settings(
         noise_per, noise, shrinkage, dissimilarity=dissimilarity, measure=measure, items=items, minimum=minimum_voxels
     )

@@ -1,4 +1,4 @@
-"""The command that compares RDMs: rsa compare."""
+"""Define the command that compares RDMs: rsa compare."""
 
 from __future__ import annotations
 
@@ -36,16 +36,18 @@ if TYPE_CHECKING:
 @commands.command()
 def compare(
     models: Annotated[Path, typer.Argument(help="RDMs of the models (.h5).")],
-    data: Annotated[list[Path], typer.Argument(help="RDMs of the data, a file a participant.")],
+    data: Annotated[list[Path], typer.Argument(help="RDMs of the data (.h5), one file per participant.")],
     measure: Measure = "rho-a",
     control_for: Annotated[
-        Path | None, typer.Option(help="RDMs (.h5) to remove from both: splines of ranks, or (pearson) straight lines.")
+        Path | None,
+        typer.Option(help="RDMs (.h5) to regress out of both: by splines of ranks or, with pearson, linearly."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Scores, .tsv; default: printed.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Scores, .tsv; by default they are printed.")] = None,
     ceilings: Annotated[Path | None, typer.Option(help="Noise ceilings over participants, .tsv.")] = None,
-    statistics: Annotated[Path | None, typer.Option(help="The test over participants, .tsv.")] = None,
+    statistics: Annotated[Path | None, typer.Option(help="Test over participants, .tsv.")] = None,
     figure: Annotated[
-        Path | None, typer.Option(help="Scores over time, of models made with `rsa rdm --over time`: .png, .svg, .pdf.")
+        Path | None,
+        typer.Option(help="Picture of scores over time, for models of `rsa rdm --over time`: .png, .svg, .pdf."),
     ] = None,
     test: Test = "signed-rank",
     correction: Correction = "fdr",
@@ -53,7 +55,7 @@ def compare(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Compare RDMs of models with RDMs of data, item by item label; a table of scores."""
+    """Compare RDMs of models with RDMs of data, aligned by item labels, and print or write a table of scores."""
     from brainmap.record import write_table
     from brainmap.rsa.comparison.ceilings import CEILING_COLUMNS, noise_ceilings
     from brainmap.rsa.comparison.measures import compare_rdms
@@ -105,12 +107,12 @@ def compare(
 
 
 def _draw_over_time(table: pd.DataFrame, ceilings: pd.DataFrame | None, measure: str) -> Figure:
-    """The figure of scores over time; of several networks, a line a network and layer."""
+    """Draw scores over time, one line per network and layer."""
     from brainmap.viz.rsa.time_courses import plot_time_course
 
     if "time" not in table:
         raise InputError(
-            "--figure: the models have no time; make them with `brainmap rsa rdm --over time`, or draw "
+            "--figure: expected models over time, got none; make them with `brainmap rsa rdm --over time`, or draw "
             "layers with `brainmap viz profile`"
         )
     if "network" in table and table["network"].nunique() > 1:
@@ -122,7 +124,7 @@ _MODEL_COLUMNS = {"model": "number of the model RDM, from 1"}
 
 
 def _build_table(models: RDMs, data: RDMs, scores: Any) -> pd.DataFrame:
-    """A row for each model and data RDM: what both are, and their score."""
+    """Build a table with one row per model and data RDM: their descriptors and their score."""
     import numpy as np
     import pandas as pd
 
@@ -155,14 +157,14 @@ def _describe_columns(table: pd.DataFrame) -> dict[str, str]:
 def _test_scores(
     table: pd.DataFrame, *, measure: str, test: types.Test, correction: types.Correction, seed: int
 ) -> pd.DataFrame:
-    """The scores' test over participants, a row a model and region."""
+    """Test the scores over participants, with one row per model and region."""
     import numpy as np
 
     from brainmap.rsa.inference.scores import score_statistics
 
     if "participant" not in table or table["participant"].nunique() < 2:
         raise InputError(
-            "--statistics: the data are of one participant or do not say whose they are; give a file a participant, "
+            "--statistics: expected RDMs of two or more named participants, got fewer; give one file per participant, "
             "made with `brainmap rsa rdm --participant`"
         )
     over = [key for key in ("model", "name", "network", "layer", "time", "roi") if key in table]

@@ -1,9 +1,9 @@
-"""The command that fits models with parameters: rsa fit."""
+"""Define the command that fits models with parameters: rsa fit."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,10 +11,6 @@ from brainmap import types
 from brainmap.cli.options import Json, Measure, Overwrite, Seed, free, provenance, said, show
 from brainmap.cli.rsa.options import Data, commands, load_named_rdms
 from brainmap.cli.runs import load_data_rdms
-
-if TYPE_CHECKING:
-    pass
-
 
 WEIGHT_COLUMNS = {
     "model": "name of the family of RDMs",
@@ -37,21 +33,23 @@ FIT_COLUMNS = {
 def fit(
     data: Data,
     family: Annotated[
-        list[str], typer.Option(help="name=FILE.h5, or name=FILE.h5:conv1,conv4 for some RDMs. May repeat.")
+        list[str], typer.Option(help="name=FILE.h5, or name=FILE.h5:conv1,conv4 for some of its RDMs. Repeatable.")
     ],
-    kind: Annotated[types.ModelFit, typer.Option(help="How RDMs of a family become one prediction.")] = "weighted",
+    kind: Annotated[
+        types.ModelFit, typer.Option(help="How the RDMs of a family are combined to one prediction.")
+    ] = "weighted",
     measure: Measure = "rho-a",
-    item_folds: Annotated[int, typer.Option(min=1, help="Parts of the conditions; 1: all at once.")] = 2,
+    item_folds: Annotated[int, typer.Option(min=1, help="Folds of the conditions; 1: no split.")] = 2,
     participant_folds: Annotated[
-        int | None, typer.Option(min=1, help="Parts of the participants; default: each alone.")
+        int | None, typer.Option(min=1, help="Folds of the participants; default: leave one out.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Scores, .tsv; default: printed.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Also the weights, .tsv.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Scores, .tsv; by default they are printed.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Also write the weights, .tsv.")] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Fit models with parameters to some participants and conditions, score them on others."""
+    """Fit models with parameters to some participants and conditions, and score them on others."""
     import numpy as np
 
     from brainmap.record import write_table

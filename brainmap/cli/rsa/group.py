@@ -1,4 +1,4 @@
-"""The command for maps over participants: rsa group."""
+"""Define the command that tests maps over participants: rsa group."""
 
 from __future__ import annotations
 
@@ -24,33 +24,41 @@ _SHOWN = ("model", "hemisphere", "x", "y", "z", "voxels", "vertices", "mean", "s
 
 @commands.command(name="group")
 def group_maps(
-    maps: Annotated[list[str], typer.Argument(help="Maps, a file a participant, as `rsa searchlight` writes them.")],
+    maps: Annotated[list[str], typer.Argument(help="Maps of `rsa searchlight`, one file per participant.")],
     out: Annotated[
-        str, typer.Option("--out", help="Mean, t and p of each model: .nii.gz, x+tlrc for AFNI, or .func.gii.")
+        str, typer.Option("--out", help="Image of mean, t and p of each model: .nii.gz, x+tlrc for AFNI, or .func.gii.")
     ],
-    mask: Annotated[str | None, typer.Option(help="Test only here.")] = None,
+    mask: Annotated[str | None, typer.Option(help="Image of the voxels to test.")] = None,
     correction: Annotated[
         types.GroupCorrection,
-        typer.Option(help="Family-wise by max-t, cluster-mass or tfce; or false discoveries: over voxels and models."),
+        typer.Option(help="Family-wise error by max-t, cluster-mass or tfce, or fdr; over all voxels and models."),
     ] = "max-t",
     difference: Annotated[
         list[str] | None,
-        typer.Option(help="Two models to compare, as conv4,conv2 (two-sided); may be repeated; all takes every pair."),
+        typer.Option(help="Two models to compare, such as conv4,conv2 (two-sided), or all pairs: all. Repeatable."),
     ] = None,
-    permutations: Annotated[int, typer.Option(min=1, help="Sign flips; all are taken where they are fewer.")] = 5000,
-    two_sided: Annotated[bool, typer.Option("--two-sided", help="For differences; scores are tested above 0.")] = False,
-    threshold: Annotated[float, typer.Option(help="Corrected p of clusters, --thresholded and --best.")] = 0.05,
-    cluster_p: Annotated[float, typer.Option(help="cluster-mass: p of one voxel that makes clusters.")] = 0.001,
+    permutations: Annotated[
+        int, typer.Option(min=1, help="Number of random sign flips; if there are fewer, all are used.")
+    ] = 5000,
+    two_sided: Annotated[
+        bool, typer.Option("--two-sided", help="Test both directions, as for maps of differences; default: above 0.")
+    ] = False,
+    threshold: Annotated[float, typer.Option(help="Largest corrected p of clusters, --thresholded and --best.")] = 0.05,
+    cluster_p: Annotated[float, typer.Option(help="With cluster-mass: p of a voxel that forms clusters.")] = 0.001,
     connectivity: Annotated[int | None, typer.Option(help="Neighbors of a voxel: 6 (default), 18 or 26.")] = None,
-    mesh: Annotated[str | None, typer.Option(help="Of GIFTI maps: fsaverage5, or {hemi}.pial.surf.gii.")] = None,
-    rois: Annotated[str | None, typer.Option(help="Regions whose names clusters are given: a label image.")] = None,
-    roi_table: Annotated[Path | None, typer.Option(help="Names of --rois: columns index and name.")] = None,
-    peak_distance: Annotated[float | None, typer.Option(min=0, help="List more peaks, this far apart, in mm.")] = None,
+    mesh: Annotated[str | None, typer.Option(help="Mesh of GIFTI maps: fsaverage5, or {hemi}.pial.surf.gii.")] = None,
+    rois: Annotated[str | None, typer.Option(help="Label image of regions that name the clusters.")] = None,
+    roi_table: Annotated[Path | None, typer.Option(help="Names of --rois: TSV with index and name.")] = None,
+    peak_distance: Annotated[
+        float | None, typer.Option(min=0, help="Also list local maxima at least this far apart, in mm.")
+    ] = None,
     clusters: Annotated[Path | None, typer.Option(help="Table of clusters, .tsv.")] = None,
-    thresholded: Annotated[str | None, typer.Option(help="Means where significant, one a model.")] = None,
-    best: Annotated[str | None, typer.Option(help="The best model of each significant voxel, from 1.")] = None,
+    thresholded: Annotated[
+        str | None, typer.Option(help="Image of the means of significant voxels, one per model.")
+    ] = None,
+    best: Annotated[str | None, typer.Option(help="Image of the best model of each significant voxel, from 1.")] = None,
     seed: Seed = 0,
-    space: Annotated[str | None, typer.Option(help="MNI, TLRC, ...; default: as the first map says.")] = None,
+    space: Annotated[str | None, typer.Option(help="Space: MNI, TLRC, ...; default: that of the first map.")] = None,
     jobs: Jobs = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -95,7 +103,7 @@ def group_maps(
 
 
 class _Files:
-    """Where maps go, as images or as data of both hemispheres."""
+    """Write maps as images, or as data of both hemispheres."""
 
     def __init__(self, surface: bool, space: str, overwrite: bool) -> None:
         self.surface, self.space, self.overwrite = surface, space, overwrite
@@ -111,7 +119,7 @@ class _Files:
                 image_free(path, self.overwrite, option)
 
     def save(self, path: str, bricks: Sequence[tuple[str, Any, str | None]]) -> None:
-        """Maps with their labels, and AFNI's words for what statistic they are, in one file."""
+        """Write maps with labels and AFNI statistics to one file."""
         labels, maps = [label for label, _, _ in bricks], [one for _, one, _ in bricks]
         if not self.surface:
             save_bricks(
@@ -133,7 +141,7 @@ class _Files:
 
 
 def _is_on_surface(maps: list[str], mesh: str | None, connectivity: int | None, table: Path | None) -> bool:
-    """Whether maps are GIFTI; an option of the other kind is a mistake."""
+    """Tell whether maps are GIFTI, and refuse options of the other kind."""
     from brainmap.rsa.surface.data import is_surface
 
     surface = [is_surface(path) for path in maps]
@@ -150,7 +158,7 @@ def _is_on_surface(maps: list[str], mesh: str | None, connectivity: int | None, 
 
 
 def read_surface_maps(path: str) -> dict[str, SurfaceData]:
-    """The maps of one participant on the surface, by their names; the only one of a file is called map.
+    """Read the maps of one participant on the surface by name; a single map is named map.
 
     Raises
     ------
@@ -190,12 +198,12 @@ def _load_regions(rois: str | None, table: Path | None, surface: bool) -> Any:
 
 
 def _format_label(name: str, kind: str) -> str:
-    """A sub-brick's label, which AFNI users type in brackets: no blank."""
+    """Format the label of a sub-brick without blanks, since AFNI users type it in brackets."""
     return name.replace(" ", "") + (f"_{kind}" if kind else "")
 
 
 def _list_bricks(result: GroupResult, correction: str) -> list[tuple[str, Any, str | None]]:
-    """Label, map and AFNI's statistic of every sub-brick."""
+    """Return label, map and AFNI statistic of every sub-brick."""
     from brainmap.rsa.group.maps import ENHANCED
 
     kinds: list[tuple[str, Any, str | None]] = [
@@ -218,7 +226,7 @@ def _write_clusters(results: list[GroupResult], path: Path, about: dict[str, Any
 
 
 def _report_tests(results: list[GroupResult], out: str, as_json: bool) -> None:
-    """What was tested and found, for a script or for people."""
+    """Print what was tested and found, as JSON or as text."""
     import numpy as np
 
     def told(one: GroupResult, what: Literal["models", "differences"]) -> dict[str, Any]:

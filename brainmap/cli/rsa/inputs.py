@@ -1,4 +1,4 @@
-"""The command that tells what lies in a folder: rsa inputs."""
+"""Define the command that lists the runs in a folder: rsa inputs."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from brainmap.cli.rsa.options import commands
 
 @commands.command()
 def inputs(
-    where: Annotated[str, typer.Argument(help="A folder; for --layout files a pattern: sub-{participant}_{run}.nii")],
-    layout: Annotated[types.Layout, typer.Option(help="How the folder is laid out.")] = "bids",
-    kind: Annotated[types.InputKind, typer.Option(help="What the runs are.")] = "bold",
-    participant: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
-    session: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
-    task: Annotated[str | None, typer.Option(help="The task entity.")] = None,
-    space: Annotated[str | None, typer.Option(help="The space entity; native: none, or T1w.")] = None,
-    desc: Annotated[str | None, typer.Option(help="The desc entity; afni_proc: REML or OLS.")] = None,
+    where: Annotated[
+        str, typer.Argument(help="Folder, or with --layout files a pattern such as sub-{participant}_{run}.nii.")
+    ],
+    layout: Annotated[types.Layout, typer.Option(help="Layout of the folder.")] = "bids",
+    kind: Annotated[types.InputKind, typer.Option(help="Kind of images.")] = "bold",
+    participant: Annotated[list[str] | None, typer.Option(help="Only this participant. Repeatable.")] = None,
+    session: Annotated[list[str] | None, typer.Option(help="Only this session. Repeatable.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only this task entity.")] = None,
+    space: Annotated[str | None, typer.Option(help="Only this space entity; native: T1w, or no entity.")] = None,
+    desc: Annotated[str | None, typer.Option(help="Only this desc entity; for afni_proc: REML or OLS.")] = None,
     as_json: Json = False,
 ) -> None:
-    """What a folder of fMRIPrep, of another BIDS pipeline or of afni_proc holds, a row a run."""
+    """List the runs in a folder of fMRIPrep, of another BIDS pipeline or of afni_proc, one row per run."""
     from brainmap.rsa.inputs.layouts import find_inputs, inputs_table
 
     people = [label.removeprefix("sub-") for label in participant or []]

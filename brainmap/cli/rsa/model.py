@@ -1,4 +1,4 @@
-"""The command for RDMs of hypotheses: rsa model."""
+"""Define the command that makes RDMs of hypotheses: rsa model."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ def model(
         Path | None, typer.Option(help="TSV with stimulus_id and condition, for --category and --phonetic.")
     ] = None,
     category: Annotated[
-        list[str] | None, typer.Option(help="Column of --stimuli: 0 within a category, 1 between. May repeat.")
+        list[str] | None, typer.Option(help="Column of --stimuli: 0 within a category, 1 between. Repeatable.")
     ] = None,
-    phonetic: Annotated[bool, typer.Option("--phonetic", help="Articulatory features of words (condition).")] = False,
+    phonetic: Annotated[
+        bool, typer.Option("--phonetic", help="Use articulatory features of the words in condition.")
+    ] = False,
     table: Annotated[
-        list[Path] | None, typer.Option(help="TSV of features, a square or long table of dissimilarities. May repeat.")
+        list[Path] | None, typer.Option(help="TSV of features, or of dissimilarities (square or long). Repeatable.")
     ] = None,
     items: Items = "stimulus",
     overwrite: Overwrite = False,
 ) -> None:
-    """RDMs of hypotheses: categories, the sounds of words, tables of your own."""
+    """Make RDMs of hypotheses: categories, the pronunciation of words, your own tables."""
     from brainmap.checks import one_of
     from brainmap.record import write_json
     from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, stack_rdms
@@ -42,11 +44,13 @@ def model(
     free(out, overwrite, kinds=(".h5", ".hdf5"))
     label = LABEL_OF[items]
     if not (category or phonetic or table):
-        raise InputError("rsa model: give --category, --phonetic or --table")
+        raise InputError("rsa model: expected a hypothesis, got none; give --category, --phonetic or --table")
     found: list[RDMs] = []
     if category or phonetic:
         if stimuli is None:
-            raise InputError("rsa model: --category and --phonetic need --stimuli, the table of sounds")
+            raise InputError(
+                "rsa model: expected --stimuli beside --category and --phonetic, got none; give the table of sounds"
+            )
         rows = read_table(stimuli, "stimuli")
         for column in (label, *(["condition"] if phonetic else []), *(category or [])):
             one_of(column, [str(name) for name in rows.columns], f"column of {stimuli}")

@@ -22,32 +22,32 @@ if TYPE_CHECKING:
     from brainmap.rsa.searchlights.settings import SearchlightSettings
 
 
-commands = group("rsa", "What network and brain share: RDMs, their comparison, searchlight, group maps.")
+commands = group("rsa", "Representational similarity analysis: RDMs, comparison, inference, searchlights, group maps.")
 app.add_typer(commands)
 
 NoisePer = Annotated[
     types.NoisePlace,
-    typer.Option(help="Noise is the variance of each voxel, or the covariance of each sphere."),
+    typer.Option(help="Whether noise is the variance of each voxel, or the covariance of each sphere."),
 ]
 Shrinkage = Annotated[
-    types.Shrinkage | None, typer.Option(help="Target of the shrinkage of a sphere's covariance; default: diag.")
+    types.Shrinkage | None, typer.Option(help="Shrinkage target of the covariance of a sphere; default: diag.")
 ]
 
 
 def load_given_patterns(betas: Sequence[str], mask: str | None, **given: Any) -> Dataset:
-    """Patterns of one participant inside a mask, or on the surface, where GIFTI files (with {hemi}) are given."""
+    """Load the patterns of one participant inside a mask, or on the surface for GIFTI files (with {hemi})."""
     from brainmap.cli.runs import labels_of, runs_named
     from brainmap.rsa.patterns.surface import load_any_patterns
     from brainmap.rsa.surface.data import is_surface
 
     if mask is None and not any(is_surface(name) for name in betas):
-        raise InputError("--betas: give --mask too, an image of the voxels to read")
+        raise InputError("--betas: expected --mask too, got none; give an image of the voxels to read")
     given |= {"conditions": labels_of(given.get("conditions"), betas), "runs": runs_named(betas)}
     return load_any_patterns(list(betas), mask=mask, **given)
 
 
 def load_regions(image: str | None, table: Path | None, mask: str | None, **settings: Any) -> Rois | None:
-    """The ROIs of a label image, or of a surface's labels; none where no image is given."""
+    """Load the ROIs of a label image or of surface labels; None without an image."""
     from brainmap.rsa.regions.labels import load_rois
     from brainmap.rsa.surface.data import is_surface
 
@@ -60,12 +60,12 @@ def load_regions(image: str | None, table: Path | None, mask: str | None, **sett
 
 
 def load_left_over(noise: types.NoiseFrom, residuals: Sequence[str] | None, mask: str | None) -> Residuals | None:
-    """The residuals that the noise comes from, where it does.
+    """Load the residuals from which the noise is estimated; None if it is estimated otherwise.
 
     Raises
     ------
     InputError
-        Residuals without being asked for and the other way round.
+        If residuals are given but not requested, or requested but not given.
     """
     if (noise == "residuals") != bool(residuals):
         raise InputError("--noise residuals and --residuals FILE go together; give both, or neither")
@@ -75,20 +75,20 @@ def load_left_over(noise: types.NoiseFrom, residuals: Sequence[str] | None, mask
     from brainmap.rsa.regions.rois import load_mask
 
     if mask is None:
-        raise InputError("--residuals: give --mask too, an image of the voxels to read")
+        raise InputError("--residuals: expected --mask too, got none; give an image of the voxels to read")
     return load_residuals(residuals, mask=load_mask(mask))
 
 
 def count_noun(n: int, noun: str) -> str:
-    """A number with its noun: 1 item, 2 items."""
+    """Write a number with its noun: 1 item, 2 items."""
     return f"{n} {noun}" + ("" if n == 1 else "s")
 
 
-Data = Annotated[list[Path], typer.Argument(help="RDMs of the data (.h5), a file a participant.")]
+Data = Annotated[list[Path], typer.Argument(help="RDMs of the data (.h5), one file per participant.")]
 
 
 def load_named_rdms(given: list[str], option: str) -> tuple[dict[str, RDMs], list[Path]]:
-    """RDMs by the names they were given, and their files."""
+    """Load RDMs by the names that the user gives them, and return their files."""
     from brainmap.checks import one_of
     from brainmap.rsa.rdm.files import load_rdms
 
@@ -97,16 +97,16 @@ def load_named_rdms(given: list[str], option: str) -> tuple[dict[str, RDMs], lis
     for one in given:
         name, sign, rest = one.partition("=")
         if not (name and sign and rest):
-            raise InputError(f"{option}: found {one!r}, wanted name=FILE.h5")
+            raise InputError(f"{option}: expected name=FILE.h5, got {one!r}")
         if name in found:
-            raise InputError(f"{option}: {name!r} is named more than once")
+            raise InputError(f"{option}: expected each name once, got {name!r} more than once; rename one")
         path, colon, some_of = (rest, "", "") if Path(rest).exists() else rest.rpartition(":")
         file = Path(path if colon or not some_of else rest)
         rdms = load_rdms(file)
         if colon:
             key = next((k for k in ("layer", "name") if k in rdms.rdm_descriptors), None)
             if key is None:
-                raise InputError(f"{option}: the RDMs of {file} have no names; take the whole file")
+                raise InputError(f"{option}: expected RDMs with names, got none in {file}; take the whole file")
             known = [str(value) for value in rdms.rdm_descriptors[key]]
             wanted = [one_of(value, known, f"{option}: RDM of {file}") for value in names(some_of)]
             rdms = rdms.subset(key, wanted)
@@ -118,12 +118,12 @@ def load_named_rdms(given: list[str], option: str) -> tuple[dict[str, RDMs], lis
 def searchlight_settings(
     noise_per: types.NoisePlace, noise: types.NoiseFrom, shrinkage: types.Shrinkage | None, **given: Any
 ) -> SearchlightSettings:
-    """Settings of spheres and discs, and of their ceilings.
+    """Build the settings of spheres and discs, and of their ceilings.
 
     Raises
     ------
     InputError
-        Choices that do not go together.
+        If choices do not go together.
     """
     from brainmap.rsa.searchlights.settings import SearchlightSettings
 

@@ -1,9 +1,9 @@
-"""The command that partitions variance: rsa partition."""
+"""Define the command that partitions variance: rsa partition."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,10 +11,6 @@ from brainmap import types
 from brainmap.cli.options import Correction, Json, Overwrite, Seed, Test, free, provenance, said, save_figure, show
 from brainmap.cli.rsa.options import Data, commands, load_named_rdms
 from brainmap.cli.runs import load_data_rdms
-
-if TYPE_CHECKING:
-    pass
-
 
 SHARE_COLUMNS = {
     "roi": "region of interest",
@@ -30,20 +26,27 @@ SHARE_COLUMNS = {
 def partition(
     data: Data,
     sets: Annotated[
-        list[str], typer.Option("--set", help="name=FILE.h5, or name=FILE.h5:conv1,conv4 for some RDMs; up to four.")
+        list[str],
+        typer.Option("--set", help="name=FILE.h5, or name=FILE.h5:conv1,conv4 for some of its RDMs; up to four sets."),
     ],
-    weights: Annotated[types.Fit, typer.Option(help="Least squares, or weights that are not negative (nnls).")] = "ols",
-    ranks: Annotated[bool, typer.Option("--ranks", help="Ranks of dissimilarities, as Spearman.")] = False,
+    weights: Annotated[
+        types.Fit, typer.Option(help="Least squares (ols), or non-negative least squares (nnls).")
+    ] = "ols",
+    ranks: Annotated[bool, typer.Option("--ranks", help="Use ranks of dissimilarities, as Spearman does.")] = False,
     validation: Annotated[
         types.Validation,
-        typer.Option(help="Weights come from the other participants, or from the same (none: then nothing is tested)."),
+        typer.Option(
+            help="Whether weights are fit to the other participants, or to the same ones (none; no test then)."
+        ),
     ] = "participants",
     out: Annotated[Path | None, typer.Option("--out", help="Shares of each participant, .tsv.")] = None,
-    statistics: Annotated[Path | None, typer.Option(help="The test over participants, .tsv.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="A picture of the shares: .png, .svg or .pdf.")] = None,
+    statistics: Annotated[Path | None, typer.Option(help="Test over participants, .tsv.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Picture of the shares: .png, .svg or .pdf.")] = None,
     shares: Annotated[
         types.Tested,
-        typer.Option(help="Tested is what a set explains alone, or every share; common ones show models' likeness."),
+        typer.Option(
+            help="Which shares are tested: those of one set only, or all; common shares reflect similar models."
+        ),
     ] = "only",
     test: Test = "signed-rank",
     correction: Correction = "fdr",
@@ -51,7 +54,7 @@ def partition(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Part the variance of the data's RDMs: what sets of models explain alone, and what they share."""
+    """Partition the variance of the data RDMs: what each set of models explains alone, and what sets share."""
     import numpy as np
 
     from brainmap.cli.options import FORMATS

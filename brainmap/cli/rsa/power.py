@@ -1,4 +1,4 @@
-"""The command for planning a study: rsa power."""
+"""Define the command that plans a study: rsa power."""
 
 from __future__ import annotations
 
@@ -22,29 +22,35 @@ SHOWN = ["comparison", "participants", "runs", "conditions", "power", "low", "hi
 @leaving
 def power(
     leave: Leave,
-    models: Annotated[Path, typer.Argument(help="RDMs of layers (.h5), of `brainmap rsa rdm`.")],
-    a: Annotated[str, typer.Option("--a", help="The layer whose geometry the simulated region has.")],
-    b: Annotated[str | None, typer.Option("--b", help="The layer it is told apart from; else against 0 only.")] = None,
-    ceiling: Annotated[float, typer.Option(help="Lower noise ceiling of the pilot; 0: no signal.")] = 0.3,
+    models: Annotated[Path, typer.Argument(help="RDMs of layers (.h5), from `brainmap rsa rdm`.")],
+    a: Annotated[str, typer.Option("--a", help="Layer whose geometry the simulated region has.")],
+    b: Annotated[str | None, typer.Option("--b", help="Layer to compare it with; by default only with 0.")] = None,
+    ceiling: Annotated[float, typer.Option(help="Lower noise ceiling of the pilot; 0 means no signal.")] = 0.3,
     pilot: Annotated[
         str | None,
-        typer.Option(help="Participants,runs,conditions that had it, as in 12,4,64; default: the first of each."),
+        typer.Option(
+            help="Participants, runs and conditions of the pilot, such as 12,4,64; default: the first of each."
+        ),
     ] = None,
-    participants: Annotated[str, typer.Option(help="To try, as in 8,12,20,30.")] = "8,12,20,30",
-    runs: Annotated[str, typer.Option(help="To try; in a run each condition comes once.")] = "4",
-    conditions: Annotated[str | None, typer.Option(help="To try, drawn from the models'; default: all.")] = None,
-    simulations: Annotated[int, typer.Option(min=1, help="Studies a design.")] = 500,
+    participants: Annotated[str, typer.Option(help="Numbers to try, such as 8,12,20,30.")] = "8,12,20,30",
+    runs: Annotated[str, typer.Option(help="Numbers to try; each condition occurs once per run.")] = "4",
+    conditions: Annotated[
+        str | None, typer.Option(help="Numbers to try, drawn from the items of the models; default: all.")
+    ] = None,
+    simulations: Annotated[int, typer.Option(min=1, help="Simulated studies per design.")] = 500,
     measure: Measure = "rho-a",
     test: Test = "signed-rank",
-    alpha: Annotated[float, typer.Option(help="Of one test; smaller where many will be corrected for.")] = 0.05,
+    alpha: Annotated[
+        float, typer.Option(help="Significance level of one test; take a smaller one if you will correct for many.")
+    ] = 0.05,
     dissimilarity: SearchlightDissimilarity = "crossnobis",
-    voxels: Annotated[int, typer.Option(min=2, help="Of the region.")] = 100,
-    specific: Annotated[float, typer.Option(help="Share of the geometry that is each participant's own.")] = 0.3,
-    explained: Annotated[float, typer.Option(help="Share of what participants have in common that is --a's.")] = 1.0,
-    variation: Annotated[float, typer.Option(help="SD over participants of the log signal.")] = 0.5,
+    voxels: Annotated[int, typer.Option(min=2, help="Voxels of the region.")] = 100,
+    specific: Annotated[float, typer.Option(help="Share of the geometry that is specific to each participant.")] = 0.3,
+    explained: Annotated[float, typer.Option(help="Share of the common geometry that layer --a explains.")] = 1.0,
+    variation: Annotated[float, typer.Option(help="SD of the log signal over participants.")] = 0.5,
     seed: Seed = 0,
 ) -> None:
-    """Participants, runs and conditions needed to tell two layers apart: power by simulation."""
+    """Simulate studies to find the participants, runs and conditions needed to tell two layers apart."""
     import numpy as np
 
     from brainmap.rsa.rdm.files import load_rdms
@@ -53,7 +59,7 @@ def power(
 
     at = None if pilot is None else _parse_numbers(pilot, "--pilot")
     if at is not None and len(at) != 3:
-        raise InputError(f"--pilot: found {pilot!r}, wanted participants, runs and conditions, as in 12,4,64")
+        raise InputError(f"--pilot: expected participants, runs and conditions, as in 12,4,64, got {pilot!r}")
     found = power_analysis(
         load_rdms(models),
         a=a,
@@ -107,7 +113,7 @@ def power(
 
 
 def _parse_numbers(text: str, option: str) -> list[int]:
-    """Whole numbers parted by commas.
+    """Parse whole numbers separated by commas.
 
     Examples
     --------
@@ -117,11 +123,11 @@ def _parse_numbers(text: str, option: str) -> list[int]:
     try:
         return [int(part) for part in names(text)]
     except ValueError:
-        raise InputError(f"{option}: found {text!r}, wanted whole numbers parted by commas, as in 8,12,20") from None
+        raise InputError(f"{option}: expected whole numbers separated by commas, as in 8,12,20, got {text!r}") from None
 
 
 def _describe_smallest(found: PowerAnalysis, comparison: str) -> str:
-    """The smallest design that is powerful enough, in words."""
+    """Describe the smallest design whose power reaches .8."""
     design = found.smallest(comparison)
     if design is None:
         best = found.table[found.table["comparison"] == comparison]["power"].max()

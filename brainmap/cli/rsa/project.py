@@ -1,4 +1,4 @@
-"""The command that brings maps to the surface: rsa project."""
+"""Define the command that projects maps to the surface: rsa project."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from brainmap.errors import InputError
 
 @commands.command()
 def project(
-    image: Annotated[str, typer.Argument(metavar="MAP", help="NIfTI or AFNI, in MNI space.")],
-    out: Annotated[str, typer.Option("--out", help="map_hemi-{hemi}.func.gii (or .shape.gii, .label.gii): L and R.")],
-    labels: Annotated[bool, typer.Option("--labels", help="Whole numbers: regions, best layers.")] = False,
-    space: Annotated[str | None, typer.Option(help="MNI, where the header does not say it.")] = None,
+    image: Annotated[str, typer.Argument(metavar="MAP", help="Map in MNI space, NIfTI or AFNI.")],
+    out: Annotated[
+        str, typer.Option("--out", help="map_hemi-{hemi}.func.gii (or .shape.gii, .label.gii); {hemi} becomes L and R.")
+    ],
+    labels: Annotated[
+        bool, typer.Option("--labels", help="The map holds labels, such as regions or best layers.")
+    ] = False,
+    space: Annotated[str | None, typer.Option(help="MNI, if the header does not say so.")] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Bring maps in MNI space to fsaverage5, as GIFTI."""
+    """Project maps from MNI space to fsaverage5, as GIFTI."""
     from brainmap.rsa.surface.data import check_surface_files, project_to_surface, save_surface
 
     check_surface_files(out, overwrite)

@@ -1,4 +1,4 @@
-"""The command that makes RDMs: rsa rdm."""
+"""Define the command that computes RDMs: rsa rdm."""
 
 from __future__ import annotations
 
@@ -37,9 +37,7 @@ if TYPE_CHECKING:
     from brainmap.rsa.regions.rois import Rois
 
 
-Cams = Annotated[
-    Path | None, typer.Option(help="A .zarr of `brainmap features cam`: where in time the network attends.")
-]
+Cams = Annotated[Path | None, typer.Option(help="Class activation maps over time, a .zarr of `brainmap features cam`.")]
 
 
 @commands.command()
@@ -47,38 +45,49 @@ def rdm(
     out: Annotated[Path, typer.Option("--out", help="RDMs as HDF5, .h5, in the layout of rsatoolbox.")],
     more: More = None,
     activations: Annotated[
-        Path | None, typer.Option(help="A .zarr of `brainmap features activations`: an RDM a layer.")
+        Path | None, typer.Option(help="Activations, a .zarr of `brainmap features activations`: one RDM per layer.")
     ] = None,
     patterns: Annotated[
-        Path | None, typer.Option(help="A .zarr of `brainmap features maximize`: class x class, or unit x unit.")
+        Path | None,
+        typer.Option(help="Maximizing patterns, a .zarr of `brainmap features maximize`: RDM of classes or units."),
     ] = None,
     cams: Cams = None,
-    attributions: Annotated[Path | None, typer.Option(help="A .zarr of `brainmap features attribute`.")] = None,
-    sounds: Annotated[
-        Path | None, typer.Option(help="stimuli.tsv: aligns maps and attributions to the onset of each sound.")
+    attributions: Annotated[
+        Path | None, typer.Option(help="Attributions, a .zarr of `brainmap features attribute`.")
     ] = None,
-    space: Annotated[types.PatternSpace, typer.Option(help="How patterns are compared.")] = "spectrum",
-    classes: Annotated[str, typer.Option(help="Of maps: true, predicted, all, or one class.")] = "true",
+    sounds: Annotated[
+        Path | None, typer.Option(help="stimuli.tsv, to align maps and attributions to the onset of each sound.")
+    ] = None,
+    space: Annotated[types.PatternSpace, typer.Option(help="How maximizing patterns are compared.")] = "spectrum",
+    classes: Annotated[str, typer.Option(help="Class of the maps: true, predicted, all, or one name.")] = "true",
     betas: Betas = None,
     mask: Mask = None,
-    rois: Annotated[str | None, typer.Option(help="Label image: an RDM an ROI; else one of the whole mask.")] = None,
+    rois: Annotated[
+        str | None, typer.Option(help="Label image, for one RDM per ROI; default: one RDM of the mask.")
+    ] = None,
     roi_table: Annotated[Path | None, typer.Option(help="TSV with index and name of each label.")] = None,
     hemispheres: Annotated[
         types.Hemispheres, typer.Option(help="Whether regions of both hemispheres are kept apart or joined.")
     ] = "separate",
-    minimum_voxels: Annotated[int, typer.Option(min=1, help="A smaller ROI is refused.")] = 10,
+    minimum_voxels: Annotated[
+        int, typer.Option(min=1, help="Smallest number of voxels; a smaller ROI is an error.")
+    ] = 10,
     labels: Labels = None,
     stimuli: Stimuli = None,
     participant: Participant = None,
     missing: Missing = "error",
     normalize: Normalize = None,
-    reliability: Annotated[float | None, typer.Option(help="Smallest split-half correlation of a voxel.")] = None,
-    sound: Annotated[str | None, typer.Option(help="Voxels with sound > silence only: a t, z or F image.")] = None,
+    reliability: Annotated[
+        float | None, typer.Option(help="Keep voxels with at least this split-half correlation.")
+    ] = None,
+    sound: Annotated[str | None, typer.Option(help="Keep voxels that respond to sound: a t, z or F image.")] = None,
     sound_p: Annotated[float, typer.Option(help="Largest p of --sound, one-sided.")] = 0.001,
-    voxels: Annotated[Path | None, typer.Option(help="Also a .tsv of voxels left out, by ROI and reason.")] = None,
+    voxels: Annotated[Path | None, typer.Option(help="Also write a .tsv of excluded voxels by ROI and reason.")] = None,
     noise: Noise = "runs",
     residuals: LeftOver = None,
-    layers: Annotated[str, typer.Option(help="all, or names: conv1,conv4; of attributions, the method.")] = "all",
+    layers: Annotated[
+        str, typer.Option(help="all, or names such as conv1,conv4; for attributions, the method.")
+    ] = "all",
     dissimilarity: Annotated[
         types.Dissimilarity | None, typer.Option(help="Default: crossnobis for betas, else correlation.")
     ] = None,
@@ -89,13 +98,13 @@ def rdm(
     ] = None,
     over: Annotated[
         types.OverTime | None,
-        typer.Option(help="An RDM a layer and window of time, of activations with --pooling none."),
+        typer.Option(help="One RDM per layer and time window, for activations made with --pooling none."),
     ] = None,
     window: Annotated[float, typer.Option(help="Length of the windows of --over time, in ms.")] = 100.0,
-    step: Annotated[float | None, typer.Option(help="From one window to the next, in ms; default: half of it.")] = None,
+    step: Annotated[float | None, typer.Option(help="Step between windows in ms; default: half a window.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """RDMs of a network's layers, of what explains them, or of a participant's ROIs (--betas)."""
+    """Compute RDMs of a network's layers, patterns or maps, or of a participant's ROIs (--betas)."""
     from brainmap.cli.rsa.stores import load_features
     from brainmap.record import write_json
     from brainmap.rsa.rdm.files import save_rdms
@@ -136,7 +145,7 @@ def _choose_windows(over: str | None, window: float, step: float | None, activat
     if over is None:
         return {}
     if activations is None:
-        raise InputError("--over time: give --activations, made with --pooling none")
+        raise InputError("--over time: expected --activations, got none; give those made with --pooling none")
     return {"over": over, "window_ms": window, "step_ms": step}
 
 
@@ -164,7 +173,7 @@ def _screen_and_normalize(
     p: float,
     mask: str | None,
 ) -> Dataset:
-    """Patterns of the voxels that the screens keep, normalized."""
+    """Screen the voxels and normalize their patterns."""
     from brainmap.rsa.patterns.normalize import normalize_patterns
     from brainmap.rsa.patterns.screen import screen_voxels
 
@@ -208,7 +217,7 @@ def _estimate_precision(
     dissimilarity: types.Dissimilarity,
     left: Residuals | None,
 ) -> Any:
-    """The noise precision of each ROI, where the dissimilarity takes one and the patterns have runs or residuals."""
+    """Estimate the noise precision of each ROI; None if the dissimilarity does not use it or no noise is given."""
     from brainmap.rsa.patterns.residuals import estimate_precisions
     from brainmap.rsa.rdm.run_noise import noise_precision
 
@@ -222,7 +231,7 @@ def _estimate_precision(
 
 
 def _describe_rdms(rdms: RDMs) -> str:
-    """What the RDMs are of, in their own words."""
+    """Describe the RDMs by the names in their descriptors."""
     from brainmap.checks import some
 
     for key in ("layer", "roi"):

@@ -1,9 +1,9 @@
-"""The command for the reliability of RDMs: rsa reliability."""
+"""Define the command that estimates the reliability of RDMs: rsa reliability."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -30,19 +30,18 @@ from brainmap.cli.rsa.options import commands, load_given_patterns, load_regions
 from brainmap.cli.runs import load_data_rdms
 from brainmap.errors import InputError
 
-if TYPE_CHECKING:
-    pass
-
 
 @commands.command()
 def reliability(
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FILE", help="RDMs, a file a participant (.h5); or further images of --betas."),
+        typer.Argument(metavar="FILE", help="RDMs (.h5), one file per participant; or further images of --betas."),
     ] = None,
     betas: Betas = None,
     mask: Mask = None,
-    rois: Annotated[str | None, typer.Option(help="Label image: a row an ROI; else one of the whole mask.")] = None,
+    rois: Annotated[
+        str | None, typer.Option(help="Label image, for one row per ROI; default: one for the mask.")
+    ] = None,
     roi_table: Annotated[Path | None, typer.Option(help="TSV with index and name of each label.")] = None,
     labels: Labels = None,
     stimuli: Stimuli = None,
@@ -51,16 +50,18 @@ def reliability(
     items: Items = "stimulus",
     dissimilarity: Annotated[
         types.Dissimilarity,
-        typer.Option(help="Dissimilarity of patterns, of --betas; crossnobis needs four runs or more."),
+        typer.Option(help="Dissimilarity of the patterns of --betas; crossnobis needs four runs or more."),
     ] = "correlation",
     measure: Measure = "rho-a",
-    splits: Annotated[int, typer.Option(min=1, help="Halvings, where there are more.")] = 100,
+    splits: Annotated[
+        int, typer.Option(min=1, help="Number of random halvings; if there are fewer, all are used.")
+    ] = 100,
     seed: Seed = 0,
     out: Table = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Split-half reliability of RDMs: of one participant over runs (--betas), or over participants (RDM files)."""
+    """Estimate split-half reliability of RDMs over the runs of one participant (--betas) or over participants."""
     import numpy as np
 
     from brainmap.record import write_table
@@ -80,7 +81,9 @@ def reliability(
     elif inputs:
         table = rdm_reliability(load_data_rdms([Path(name) for name in inputs]), **given)
     else:
-        raise InputError("rsa reliability: give RDMs of several participants, or --betas of one")
+        raise InputError(
+            "rsa reliability: expected data, got none; give RDMs of several participants, or --betas of one"
+        )
     if out is None or as_json:
         show(table, as_json)
     if out is not None:

@@ -1,4 +1,4 @@
-"""The command for maps of the brain: rsa searchlight; files of several maps."""
+"""Define the command that maps the similarity of brain and models: rsa searchlight."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ if TYPE_CHECKING:
 @commands.command()
 def searchlight(
     models: Annotated[Path, typer.Option(help="RDMs of the models (.h5).")],
-    out: Annotated[str, typer.Option("--out", help="Scores: .nii.gz, x+tlrc, .func.gii; over time with {layer}.")],
+    out: Annotated[
+        str,
+        typer.Option("--out", help="Image of scores: .nii.gz, x+tlrc, .func.gii; with {layer} for models over time."),
+    ],
     more: More = None,
     betas: Betas = None,
     mask: Mask = None,
@@ -53,7 +56,9 @@ def searchlight(
     missing: Missing = "error",
     radius: Annotated[
         float | None,
-        typer.Option(min=0.1, help="In mm, of spheres (default 9) or discs (10); what lies at just this counts."),
+        typer.Option(
+            min=0.1, help="Radius in mm of spheres (default 9) or discs (10); includes exactly this distance."
+        ),
     ] = None,
     mesh: Mesh = None,
     metric: Metric = None,
@@ -65,18 +70,19 @@ def searchlight(
     residuals: LeftOver = None,
     noise_per: NoisePer = "voxel",
     shrinkage: Shrinkage = None,
-    minimum_voxels: Annotated[int, typer.Option(min=2, help="Smaller spheres have no score.")] = 10,
-    best: Annotated[str | None, typer.Option(help="Also the best model of each voxel, from 1.")] = None,
-    counts: Annotated[str | None, typer.Option(help="Also the voxels in each sphere.")] = None,
+    minimum_voxels: Annotated[
+        int, typer.Option(min=2, help="Smallest number of voxels; smaller spheres have no score.")
+    ] = 10,
+    best: Annotated[str | None, typer.Option(help="Also write the best model of each voxel, from 1.")] = None,
+    counts: Annotated[str | None, typer.Option(help="Also write the number of voxels in each sphere.")] = None,
     figure: Picture = None,
-    space: Annotated[str | None, typer.Option(help="ORIG, MNI, TLRC, ...; default: as the mask says.")] = None,
+    space: Annotated[str | None, typer.Option(help="Space: ORIG, MNI, TLRC, ...; default: that of the mask.")] = None,
     jobs: Jobs = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Compare the sphere around every voxel, or the disc around every vertex, with every model, in one pass.
 
-    On the surface names hold {hemi}: --betas run-1_hemi-{hemi}.func.gii --out scores_hemi-{hemi}.func.gii, and so
-    --best and --counts.
+    On the surface all names contain {hemi}: --betas run-1_hemi-{hemi}.func.gii --out scores_hemi-{hemi}.func.gii.
     """
     from brainmap.rsa.images.files import image_info
     from brainmap.rsa.rdm.files import load_rdms
@@ -109,7 +115,7 @@ def searchlight(
         return
     refuse_surface_options(mesh=mesh, metric=metric, vertices=vertices, figure=figure)
     if not images or mask is None:
-        raise InputError("rsa searchlight: give --betas and --mask")
+        raise InputError("rsa searchlight: expected --betas and --mask, got one or none of them; give both")
     model_rdms = load_rdms(models)
     targets = _check_targets(out, best, counts, layers=find_layers_over_time(model_rdms), overwrite=overwrite)
     left = load_left_over(noise, residuals, mask)
@@ -129,21 +135,21 @@ def searchlight(
 def _check_targets(
     out: str, best: str | None, counts: str | None, *, layers: Sequence[str], overwrite: bool
 ) -> dict[str, str]:
-    """The files to write by option, an `--out` a layer where models are over time; none of them is there.
+    """Return the files to write by option, with one `--out` per layer for models over time; refuse existing files.
 
     Raises
     ------
     InputError
-        A file that exists, or one name for several layers.
+        If a file exists, or several layers have one name.
     """
     given = {option: path for option, path in (("--best", best), ("--counts", counts)) if path is not None}
     if len(layers) > 1 and PLACE not in out:
         raise InputError(
-            f"--out: models are over time, an image a layer ({len(layers)} of them); put {PLACE} in "
+            f"--out: expected {PLACE} in the name, got none; models over time have one image per layer; put it in "
             "the name, as in scores_{layer}.nii.gz"
         )
     if not layers and PLACE in out:
-        raise InputError(f"--out: {PLACE} is for models over time; these are not")
+        raise InputError(f"--out: expected models over time for {PLACE}, got others; leave {PLACE} out")
     outs = {f"--out {layer}": out.replace(PLACE, layer) for layer in layers} or {"--out": out}
     for option, path in (outs | given).items():
         image_free(path, overwrite, option)

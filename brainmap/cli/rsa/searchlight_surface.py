@@ -1,4 +1,4 @@
-"""What `rsa searchlight` does with data on the cortical surface."""
+"""Run `rsa searchlight` on data on the cortical surface."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ if TYPE_CHECKING:
 
 Mesh = Annotated[
     str | None,
-    typer.Option(help="On a surface: fsaverage5 (default), fsaverage, or files: {hemi}.midthickness.surf.gii"),
+    typer.Option(
+        help="For surface data: fsaverage5 (default), fsaverage, or files such as {hemi}.midthickness.surf.gii."
+    ),
 ]
 Metric = Annotated[
     types.Metric | None,
-    typer.Option(
-        help="On a surface, how distances run: along edges (dijkstra; default) or across triangles (geodesic)."
-    ),
+    typer.Option(help="For surface data, distances along edges (dijkstra; default) or across triangles (geodesic)."),
 ]
 Disc = Annotated[
-    int | None, typer.Option("--vertices", min=2, help="On a surface, in place of --radius: discs of so many vertices.")
+    int | None, typer.Option("--vertices", min=2, help="For surface data, vertices per disc, instead of --radius.")
 ]
 Picture = Annotated[
-    Path | None, typer.Option("--figure", help="On a surface, a picture of both hemispheres: .png, .svg or .pdf.")
+    Path | None, typer.Option("--figure", help="For surface data, a picture of both hemispheres: .png, .svg or .pdf.")
 ]
 
 
 def refuse_surface_options(**given: object) -> None:
-    """Options of surfaces mean nothing for volumes."""
+    """Refuse options of surface data for volumes."""
     for name, value in given.items():
         if value is not None:
-            raise InputError(f"rsa searchlight: --{name} is for data on the surface (.func.gii with {{hemi}})")
+            raise InputError(
+                f"--{name}: expected data on the surface (.func.gii with {{hemi}}), got volumes; leave the option out"
+            )
 
 
 def search_surface(
@@ -57,14 +59,14 @@ def search_surface(
     discs: dict[str, Any],
     threads: int | None,
 ) -> None:
-    """Compare the disc around every vertex with every model, and leave maps and a picture.
+    """Compare the disc around every vertex with every model, and write maps and a picture.
 
     Parameters
     ----------
     betas, models
-        GIFTI names with `{hemi}`, a run each; RDMs.
+        GIFTI names with `{hemi}`, one per run; RDMs.
     out, best, counts, figure
-        What is written; the last three only where named.
+        Files to write; the last three are optional.
     noise, reading, discs : dict
         Arguments of `SearchlightSettings.choose_noise`, `load_surface_patterns` and `search_discs`.
     """

@@ -1,4 +1,4 @@
-"""What a store of features holds, as features that RDMs are made of."""
+"""Read features for RDMs from a store of features."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from brainmap.errors import InputError
 def load_features(
     store: Path, kind: str, *, layers: str, sounds: Path | None, space: types.PatternSpace, classes: str
 ) -> Any:
-    """Activations, maximizing patterns, class activation maps or attributions of a store as a feature set.
+    """Read activations, maximizing patterns, class activation maps or attributions of a store as a feature set.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def load_features(
 
 
 def _choose_layer(store: Path, kind: str, layers: str) -> str | None:
-    """The layer (of attributions, the method) that is named, or the only one there is."""
+    """Return the requested layer (for attributions, the method), or None for the only one in the store."""
     from brainmap.features.representations.files import list_stored_layers
 
     held = list_stored_layers(store, kind)

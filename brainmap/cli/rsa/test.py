@@ -1,4 +1,4 @@
-"""The command for inference from RDMs or a table of scores: rsa test."""
+"""Define the command that tests models from RDMs or a table of scores: rsa test."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
 _HELP = {
-    "kind": "participants (a test over their scores, which takes the sounds as fixed), relabeling (of the sounds, "
-    "jointly for all participants), bootstrap, permutation (relabeling, each participant alone), or best-layer (chosen "
-    "on one half of the items, scored on the other).",
-    "against": "Of participants: zero, or ceiling (whether 6 or more share structure that the model lacks).",
-    "over": "Of bootstrap, what is resampled: both, participants or conditions.",
-    "n": "Resamples, relabelings, or sign flips that are drawn where there are more.",
-    "fit": "Of bootstrap: the RDMs of each network are one model, fit in every resample to other participants and "
-    "conditions than it is scored on: selected (the best layer), weighted, or interpolated.",
-    "correction": "Of participants and bootstrap: fdr, bonferroni, max-t (of --test sign-flip) or none; over all rows.",
-    "differences": "Model against model, and network against network by best layers, two-sided, .tsv; of participants "
-    "and bootstrap.",
+    "kind": "participants (a test over their scores, with fixed sounds), relabeling (of the sounds, jointly for "
+    "all participants), bootstrap, permutation (relabeling for each participant alone), or best-layer (chosen on one "
+    "half of the items and scored on the other).",
+    "against": "With participants: zero, or ceiling (whether 6 or more share structure that the model lacks).",
+    "over": "With bootstrap, what is resampled: both, participants or conditions.",
+    "n": "Number of resamples, relabelings or random sign flips; if fewer exist, all are used.",
+    "fit": "With bootstrap: the RDMs of each network are one model, which is cross-validated over participants and "
+    "conditions in every resample: selected (the best layer), weighted, or interpolated.",
+    "correction": "With participants and bootstrap: fdr, bonferroni, max-t (with --test sign-flip) or none.",
+    "differences": "With participants and bootstrap: two-sided tests of pairs of models, and of networks by their best "
+    "layers, .tsv.",
 }
 
 
-_TAKES = {  # the options of each kind, beside those that all take
+_TAKES = {  # the options of each kind; all kinds take the others
     "participants": ("test", "against", "correction", "n", "differences"),
     "bootstrap": ("over", "fit", "correction", "n", "differences"),
     "relabeling": ("n",),
@@ -49,7 +49,7 @@ def infer(
     context: typer.Context,
     files: Annotated[
         list[Path],
-        typer.Argument(help="RDMs of the models, then of the data, a file a participant (.h5); or scores (.tsv)."),
+        typer.Argument(help="RDMs of the models, then of the data, one file per participant (.h5); or scores (.tsv)."),
     ],
     kind: Annotated[types.TestKind, typer.Option(help=_HELP["kind"])] = "participants",
     measure: Measure = "rho-a",
@@ -59,15 +59,15 @@ def infer(
     fit: Annotated[types.FlexibleFit | None, typer.Option(help=_HELP["fit"])] = None,
     correction: Correction = "fdr",
     n: Annotated[int, typer.Option("--n", min=2, help=_HELP["n"])] = 1000,
-    splits: Annotated[int, typer.Option(min=1, help="Of best-layer: random halves.")] = 20,
-    by: Annotated[types.Level, typer.Option(help="Of best-layer: what is halved.")] = "condition",
+    splits: Annotated[int, typer.Option(min=1, help="With best-layer: number of random halves.")] = 20,
+    by: Annotated[types.Level, typer.Option(help="With best-layer: what is halved.")] = "condition",
     seed: Seed = 0,
     differences: Annotated[Path | None, typer.Option(help=_HELP["differences"])] = None,
     out: Table = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Test models against 0, each other and what participants share beyond them, from RDMs or a table of scores."""
+    """Test models against 0, each other, or the noise ceiling, from RDMs or a table of scores."""
     import numpy as np
 
     from brainmap.record import write_table
@@ -77,7 +77,9 @@ def infer(
     _refuse_others(context, kind)
     given = context.get_parameter_source("how")
     if against == "ceiling" and given is not None and given.name != "DEFAULT":
-        raise InputError("--test: --against ceiling flips signs of whole RDMs and tests no scores; leave it out")
+        raise InputError(
+            "--test: expected no --test with --against ceiling, which flips signs of whole RDMs; leave it out"
+        )
     every: dict[str, Any] = {
         "test": how,
         "against": against,
@@ -105,12 +107,12 @@ def infer(
 
 
 def _refuse_others(context: typer.Context, kind: str) -> None:
-    """An option of another kind would change nothing: that is a mistake."""
+    """Refuse options of another kind, which would have no effect."""
     for option in dict.fromkeys(name for options in _TAKES.values() for name in options):
         source = context.get_parameter_source("how" if option == "test" else option)
         if option not in _TAKES[kind] and source is not None and source.name != "DEFAULT":
             kinds = " or ".join(one for one, options in _TAKES.items() if option in options)
-            raise InputError(f"--{option}: it is of --kind {kinds}, found --kind {kind}; leave it out")
+            raise InputError(f"--{option}: expected --kind {kinds}, got --kind {kind}; leave it out")
 
 
 Tables = list[tuple["pd.DataFrame", dict[str, str]]]
@@ -120,7 +122,7 @@ def _load_both(files: list[Path]) -> tuple[RDMs, RDMs]:
     from brainmap.rsa.rdm.files import load_rdms
 
     if len(files) < 2:
-        raise InputError(f"rsa test: found {len(files)} file, wanted RDMs of the models and of the data")
+        raise InputError(f"rsa test: expected RDMs of the models and of the data, got {len(files)} file; give both")
     return load_rdms(files[0]), load_data_rdms(files[1:])
 
 
@@ -166,7 +168,7 @@ def _test_participants(
 def _build_cube(
     files: list[Path], measure: str, ceiling: bool
 ) -> tuple[Any, dict[str, list[str]], dict[str, list[int]]]:
-    """Scores `(n_models, n_rois, n_participants)`, their labels, and the layers of each network where several are."""
+    """Arrange scores `(n_models, n_rois, n_participants)`; return labels, and layers of each of several networks."""
     from brainmap.rsa.comparison.measures import arrange_scores, compare_rdms
     from brainmap.rsa.inference.best_layers import group_layers_by_name
     from brainmap.rsa.rdm.alignment import rdm_names
@@ -174,7 +176,7 @@ def _build_cube(
     if files[0].suffix == ".tsv":
         if len(files) > 1 or ceiling:
             raise InputError(
-                "rsa test: a table of scores is tested by itself and has no noise ceiling; give it alone, or RDMs"
+                "rsa test: expected a table of scores by itself, got more files or --against ceiling; give RDMs"
             )
         return _read_cube(files[0])
     models, data = _load_both(files)
@@ -182,13 +184,13 @@ def _build_cube(
     cube, names = arrange_scores(scores, data)
     if cube.shape[-1] < 2:
         raise InputError(
-            "rsa test: the data are of one participant; choose --kind permutation, or bootstrap --over conditions"
+            "rsa test: expected two participants or more, got one; choose --kind permutation, or --over conditions"
         )
     return cube, {"model": list(rdm_names(models)), "roi": names}, group_layers_by_name(models)
 
 
 def _read_cube(path: Path) -> tuple[Any, dict[str, list[str]], dict[str, list[int]]]:
-    """A table of scores as `brainmap rsa compare` and studies write it."""
+    """Read a table of scores that `brainmap rsa compare` or a study wrote."""
     import numpy as np
     import pandas as pd
 
@@ -200,17 +202,17 @@ def _read_cube(path: Path) -> tuple[Any, dict[str, list[str]], dict[str, list[in
     lacking = [name for name in ("participant", "score") if name not in table]
     if lacking:
         raise InputError(
-            f"{path}: found columns {some(table.columns)}, wanted {some(lacking)} too, as rsa compare writes them"
+            f"{path}: expected columns {some(lacking)} too, got {some(table.columns)}; take a table of rsa compare"
         )
     keys = [key for key in ("model", "name", "network", "layer") if key in table]
     if not keys:
-        raise InputError(f"{path}: found columns {some(table.columns)}, wanted model, name, network or layer too")
+        raise InputError(f"{path}: expected a column model, name, network or layer, got {some(table.columns)}")
     model = table[keys].astype(str).agg(" ".join, axis=1)
     roi = table["roi"].astype(str) if "roi" in table else model.map(lambda _: "all voxels")
     who = table["participant"].astype(str)
     axes = [list(dict.fromkeys(side)) for side in (model, roi, who)]
     if table.assign(model=model, roi=roi).duplicated(["model", "roi", "participant"]).any():
-        raise InputError(f"{path}: a participant has two scores of one model in one region; keep one")
+        raise InputError(f"{path}: expected one score per participant, model and region, got two; keep one")
     cube = np.full(tuple(len(side) for side in axes), np.nan)
     at = [[axis.index(value) for value in side] for axis, side in zip(axes, (model, roi, who), strict=True)]
     cube[tuple(at)] = table["score"].astype(float)
@@ -244,7 +246,7 @@ def _bootstrap(
 
 
 def _split_families(models: Any) -> dict[str, RDMs]:
-    """The RDMs of each network."""
+    """Group the RDMs by network."""
     if "network" not in models.rdm_descriptors:
         return {"models": models}
     return {str(name): models.subset("network", name) for name in dict.fromkeys(models.rdm_descriptors["network"])}

@@ -116,7 +116,7 @@ class TestTables:
             (EVENTS.rename(columns={"trial_type": "trialtype"}), [60.0], "no column 'trial_type'.*did you mean"),
             (EVENTS.drop(columns="duration"), [60.0], "no column 'duration'"),
             (EVENTS[:0], [60.0], "empty"),
-            (empty, [60.0], "not a tab-separated table"),
+            (empty, [60.0], "expected a tab-separated table"),
             (tmp_path / "none.tsv", [60.0], "no file"),
             (EVENTS, [60.0, 60.0], "needs a column 'run'"),
             ([EVENTS, EVENTS], [60.0], "2 tables for 1 runs"),

@@ -402,4 +402,4 @@ def test_options_of_surfaces_mean_nothing_for_volumes(files: dict[str, Any], tmp
     given = ["--betas", "x.nii.gz", "--mask", "m.nii.gz", "--models", files["models"], "--out", tmp_path / "x.nii.gz"]
     code, _, errors = lines_of("rsa", "searchlight", *given, "--metric", "geodesic")
     assert code == 2
-    assert "--metric is for data on the surface" in errors[-1]
+    assert "--metric: expected data on the surface" in errors[-1]
