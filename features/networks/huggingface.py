@@ -248,6 +248,15 @@ def load_folder(path: str | Path) -> FolderNetwork:
         return FolderNetwork(network, feeding).eval()
 
 
+def list_folder_files(path: str | Path) -> list[Path]:
+    """List the files of a folder on which a network depends: configuration, feature extractor and weights."""
+    folder = Path(path)
+    named = [CONFIG, *_PROCESSORS, *_WEIGHTS]
+    return sorted(
+        {*(folder / name for name in named if (folder / name).is_file()), *folder.glob("model-*.safetensors")}
+    )
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     file = folder / CONFIG
     if not file.is_file():

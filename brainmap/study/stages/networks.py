@@ -19,6 +19,7 @@ from brainmap.features.activations.store import get_current_arrays, hash_weights
 from brainmap.features.networks.checkpoints import Checkpoint, load_network
 from brainmap.features.networks.controls import control_network
 from brainmap.features.networks.feeding import describe_feeding
+from brainmap.features.networks.huggingface import list_folder_files
 from brainmap.features.sounds.front_ends import WAVEFORM
 from brainmap.names import slug
 from brainmap.record import content_key, file_digest
@@ -194,7 +195,10 @@ def _compute(context: Context, loaded: Loaded, version: Version) -> list[Path]:
 def inputs_of(context: Context, version: Version) -> list[str]:
     """List the files that a network's features depend on, for provenance; the sounds themselves are in their key."""
     table = Path(context.study.resolve(context.study.settings.stimuli.table))
-    weights = [context.study.resolve(version.network.checkpoint)] if isinstance(version.network, Network) else []
+    weights: list[str] = []
+    if isinstance(version.network, Network):
+        checkpoint = context.study.resolve(version.network.checkpoint)
+        weights = [str(p) for p in list_folder_files(checkpoint)] if Path(checkpoint).is_dir() else [checkpoint]
     return [*weights, str(table)] if table.is_file() else weights
 
 

@@ -27,7 +27,7 @@ def network_of(name: str) -> tuple[Any, Any]:
         )
 
         if name == "wav2vec2-class":
-            labels = {0: "cat", 1: "dog", 2: "tree"}
+            labels = {0: "cat", 1: "dog", 2: "tree", 3: "yes"}
             about = Wav2Vec2Config(**SPEECH, classifier_proj_size=16, id2label=labels)
             return Wav2Vec2ForSequenceClassification(about), Wav2Vec2FeatureExtractor()
         norm = name.removeprefix("wav2vec2-")

@@ -110,7 +110,7 @@ def test_whole_hidden_states_and_outputs_equal_those_of_transformers(folders: Fo
                 "hidden.2"
             ]
             np.testing.assert_allclose(hidden[0], states[2][0].T, atol=1e-6)
-            assert load_checkpoint(folders(name)).classes == ("cat", "dog", "tree")
+            assert load_checkpoint(folders(name)).classes == ("cat", "dog", "tree", "yes")
         else:
             assert kept["output"].shape == (1, 16)
 
@@ -182,10 +182,10 @@ def test_maps_and_maximizing_sounds_are_made_and_lrp_is_refused_by_name(folders:
     net = load_folder(folders("wav2vec2-class"))
     sounds = (0.05 * np.random.default_rng(0).standard_normal((3, 1, 4000))).astype(np.float32)
     found = features.attribute(net, sounds, method="integrated-gradients", classes="all", steps=64)
-    assert found.maps.shape == (3, 3, 1, 4000)
+    assert found.maps.shape == (3, 4, 1, 4000)
     assert np.abs(found.delta).max() < 0.02 * np.abs(found.maps).sum((2, 3)).max()
     cams = features.class_activation_maps(net, sounds, layer="hidden.1")
-    assert cams.maps.shape == (3, 3, 4000)
+    assert cams.maps.shape == (3, 4, 4000)
     assert np.abs(cams.maps).sum() > 0
     settings = features.MaximizationSettings(steps=8)
     for layer in ("hidden.1", "output"):
