@@ -33,11 +33,11 @@ from brainmap.rsa.searchlights.spheres import compute_sphere_offsets
 from brainmap.study.results.context import Context, with_grid_tolerance
 from brainmap.study.results.folder import check_output
 from brainmap.study.settings.study import Network, Participant
-from brainmap.study.stages.betas import check_order, planned
+from brainmap.study.stages.betas import check_order, plan_rows
 from brainmap.study.stages.brains import mask_of, no_residuals, pattern_arguments, regions_of
 from brainmap.study.stages.calls import calls_line
 from brainmap.study.stages.controls import check_controls, check_pairs
-from brainmap.study.stages.explain import explained
+from brainmap.study.stages.explain import choose_explained
 from brainmap.study.stages.generality import tests_to_come
 from brainmap.study.stages.group_maps import check_differences
 from brainmap.study.stages.networks import check_items, class_names, load, load_baselines, network_key
@@ -216,7 +216,7 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
     if twice:
         raise InputError(f"{where}: layers {some(twice)} would share file names; choose one of them in layers")
     explain = context.study.settings.explain
-    if explain is not None and explained(context).network is network:
+    if explain is not None and choose_explained(context).network is network:
         cam, names = explain.cam, class_names(loaded)
         try:
             class_activation_maps(loaded.model, first, method=cam.method, layer=cam.layer, class_names=names)
@@ -285,7 +285,7 @@ def _check_person(
     except InputError as error:
         problems.append(f"{who}{error}")
     try:
-        rows, notes = planned(person, stimuli) if not problems or person.brain.kind == "bold" else ([], ())
+        rows, notes = plan_rows(person, stimuli) if not problems or person.brain.kind == "bold" else ([], ())
         plan += rows
         for note in notes:
             chosen.setdefault(note, []).append(person.label)

@@ -23,7 +23,7 @@ from brainmap.rsa.glm.plan import RunSettings, plan_betas
 from brainmap.rsa.rdm.alignment import align_vectors
 from brainmap.study.run import Context, check_study
 from brainmap.study.settings.study import load_study
-from brainmap.study.stages.betas import noise_found
+from brainmap.study.stages.betas import read_noise
 from tests.conftest import RUNS, SHAPE, TinyStudy, affine, sound_ids
 
 T_R, N = 2.0, 110
@@ -277,7 +277,7 @@ def test_bold_knows_its_order_of_events(bold_study: TinyStudy) -> None:
     sidecars = [json.loads(p.read_text()) for p in bold_study.out.glob("sub-*/**/*run-*_betas.json")]
     a = [run["a"] for one in sidecars for run in one["NoiseParameters"]]
     assert len(a) == len(sidecars) * len(RUNS) > 0
-    assert f"{min(a):.2f}" in noise_found(context, context.study.participants()).split(",")[0]
+    assert f"{min(a):.2f}" in read_noise(context, context.study.participants()).split(",")[0]
 
 
 def in_table_order(study: TinyStudy) -> None:

@@ -33,7 +33,7 @@ from brainmap.study.settings.renamed import with_first_keys
 from brainmap.study.stages.brains import mask_of, pattern_arguments
 from brainmap.study.stages.controls import design_file
 from brainmap.study.stages.networks import layer_names, model_rdms
-from brainmap.study.stages.order import Likeness, known_models, likenesses, told
+from brainmap.study.stages.order import Likeness, describe_likenesses, find_likenesses, yield_known_models
 
 VERSION = 3
 _IMAGES = ("_betas.nii.gz", "_betas+orig.HEAD", "_betas+tlrc.HEAD")
@@ -45,14 +45,14 @@ def run_betas(context: Context, only: Sequence[str] = ()) -> None:
         if person.brain.kind == "bold" and (not only or person.label in only):
             key = content_key(
                 VERSION,
-                [context.digest(name) for name in _inputs(person)],
+                [context.digest(name) for name in _list_inputs(person)],
                 with_first_keys(person.brain.glm.model_dump(), "brain.glm"),
                 [person.brain.missing, person.brain.space, person.brain.noise == "residuals"],
-                _run_names(person),
+                _list_run_names(person),
                 context.study.settings.study.maps,
                 context.study.settings.rsa.items,
             )
-            context.stage(_stage(person), key, partial(_fit, context, person))
+            context.stage(_stage(person), key, partial(_fit_betas, context, person))
             _compare_design(context, person)
 
 
@@ -65,18 +65,18 @@ def check_order(context: Context, people: Sequence[Participant]) -> list[str]:
         As for `plan_bold`.
     """
     controlled = context.study.settings.rsa.control_for
-    designs = [(person.label, _design_of(context, person)) for person in people]
+    designs = [(person.label, _read_design_files(context, person)) for person in people]
     if all(design is None for _, design in designs):
         return []
     found: list[tuple[str, Likeness]] = []
-    for models, names in known_models(context):
+    for models, names in yield_known_models(context):
         for who, design in designs:
             if design is not None:
-                found += [(who, one) for one in likenesses(models, names, design, controlled=controlled)]
-    return told(found)
+                found += [(who, one) for one in find_likenesses(models, names, design, controlled=controlled)]
+    return describe_likenesses(found)
 
 
-def _design_of(context: Context, person: Participant) -> RDMs | None:
+def _read_design_files(context: Context, person: Participant) -> RDMs | None:
     """Compute the RDMs of a design before its fit; None where betas do not depend on order, or are too few."""
     items = context.study.settings.rsa.items
     if person.brain.kind == "betas":
@@ -97,15 +97,15 @@ def _compare_design(context: Context, person: Participant) -> None:
     models = model_rdms(context)
     names = [f"{network} {layer}" for network, layer in layer_names(models)]
     design = convert_to_geometry(load_rdms(path), context.study.settings.rsa.dissimilarity)
-    for one in likenesses(models, names, design, controlled=context.study.settings.rsa.control_for):
+    for one in find_likenesses(models, names, design, controlled=context.study.settings.rsa.control_for):
         log.warning("note: participant %s: %s", person.label, one)
 
 
-def _fit(context: Context, person: Participant) -> Iterator[Path]:
+def _fit_betas(context: Context, person: Participant) -> Iterator[Path]:
     glm = person.brain.glm
     betas = fit_runs(
         list(person.files),
-        _events(person),
+        _choose_events(person),
         settings=glm_settings(person),
         runs=_run_settings(person),
         mask=mask_of(person),
@@ -113,7 +113,7 @@ def _fit(context: Context, person: Participant) -> Iterator[Path]:
         keep_residuals=person.brain.noise == "residuals",
     )
     prefix = str(ready(context.subject_file(person, "x"))).removesuffix("_x")
-    about = context.about({"glm": glm.model_dump(), "runs": _run_names(person)}, _inputs(person))
+    about = context.about({"glm": glm.model_dump(), "runs": _list_run_names(person)}, _list_inputs(person))
     known = None if person.brain.space == "native" else "MNI" if person.brain.space.startswith("MNI") else None
     yield from save_betas(
         betas,
@@ -127,7 +127,7 @@ def _fit(context: Context, person: Participant) -> Iterator[Path]:
     )
 
 
-def with_betas(context: Context, person: Participant) -> Participant:
+def use_betas(context: Context, person: Participant) -> Participant:
     """Return the participant with the estimated betas in place of BOLD."""
     if person.brain.kind == "betas":
         return person
@@ -151,12 +151,12 @@ def with_betas(context: Context, person: Participant) -> Participant:
             run=name,
             session="",
         )
-        for one, image, name in zip(person.found, images, _run_names(person), strict=True)
+        for one, image, name in zip(person.found, images, _list_run_names(person), strict=True)
     ]
     return replace(person, found=tuple(found))
 
 
-def noise_found(context: Context, people: Sequence[Participant]) -> str:
+def read_noise(context: Context, people: Sequence[Participant]) -> str:
     """Describe the pooled noise parameters of all runs, from the sidecars of the betas; the text may be empty."""
     found: list[Arma] = []
     for person in people:
@@ -167,7 +167,7 @@ def noise_found(context: Context, people: Sequence[Participant]) -> str:
     return describe_parameters(found) if found else ""
 
 
-def planned(person: Participant, stimuli: dict[str, str] | None) -> tuple[list[Pattern], tuple[str, ...]]:
+def plan_rows(person: Participant, stimuli: dict[str, str] | None) -> tuple[list[Pattern], tuple[str, ...]]:
     """List the patterns that will exist, from headers and tables alone, and the choices made on the way.
 
     Raises
@@ -210,7 +210,9 @@ def plan_bold(person: Participant) -> Plan:
     for name in person.files:
         info = image_info(name)
         check_same_grid(build_grid(info.shape, info.affine), mask, what=name, wanted="mask")
-    return plan_betas(list(person.files), _events(person), settings=glm_settings(person), runs=_run_settings(person))
+    return plan_betas(
+        list(person.files), _choose_events(person), settings=glm_settings(person), runs=_run_settings(person)
+    )
 
 
 def glm_settings(person: Participant) -> GlmSettings:
@@ -231,7 +233,7 @@ def glm_settings(person: Participant) -> GlmSettings:
 def _run_settings(person: Participant) -> RunSettings:
     glm = person.brain.glm
     return RunSettings(
-        confounds=_confounds(person),
+        confounds=_choose_confounds(person),
         strategy=glm.strategy,
         t_r=glm.t_r,
         column=glm.column,
@@ -239,15 +241,15 @@ def _run_settings(person: Participant) -> RunSettings:
         leave_out=glm.leave_out,
         slice_time_ref=glm.slice_time_ref,
         missing=person.brain.missing,
-        run_names=_run_names(person),
+        run_names=_list_run_names(person),
     )
 
 
-def _run_names(person: Participant) -> list[str]:
+def _list_run_names(person: Participant) -> list[str]:
     return [one.label or str(k) for k, one in enumerate(person.found, start=1)]
 
 
-def _events(person: Participant) -> Any:
+def _choose_events(person: Participant) -> Any:
     if person.stim_times:
         return person.stim_times
     lacking = [Path(one.image).name for one in person.found if one.events is None]
@@ -260,7 +262,7 @@ def _events(person: Participant) -> Any:
     return tables[0] if len(tables) == 1 else tables
 
 
-def _confounds(person: Participant) -> Any:
+def _choose_confounds(person: Participant) -> Any:
     tables = [one.confounds for one in person.found]
     if person.brain.confounds is None and person.brain.glm.strategy is None:
         return None  # a layout may find fMRIPrep's confounds without a request
@@ -271,7 +273,7 @@ def _confounds(person: Participant) -> Any:
     return tables[0] if len(set(tables)) == 1 else tables
 
 
-def _inputs(person: Participant) -> list[str]:
+def _list_inputs(person: Participant) -> list[str]:
     """List every file that the betas depend on."""
     others = [name for one in person.found for name in (one.events, one.confounds, *one.sidecars) if name is not None]
     beside = [str(file) for name in person.files for file in find_sidecars(image_info(name).path)]

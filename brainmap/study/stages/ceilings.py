@@ -21,7 +21,7 @@ MEANINGS = {
 }
 
 
-def why_no_ceilings(context: Context) -> str:
+def explain_no_ceilings(context: Context) -> str:
     """Say why there are no ceilings of spheres; the text is empty where there are."""
     people, settings = list(context.study.participants()), context.study.settings.searchlight
     spaces = sorted({person.brain.space for person in people})
@@ -49,7 +49,7 @@ def run_ceiling_maps(context: Context) -> None:
     settings = context.study.settings
     if settings.searchlight is None:
         return
-    why = why_no_ceilings(context)
+    why = explain_no_ceilings(context)
     if why:
         log.info("ceiling maps: not made, %s; noise ceilings of regions are in ceilings.tsv", why)
         return
@@ -63,10 +63,10 @@ def run_ceiling_maps(context: Context) -> None:
         [own, settings.rsa.items, settings.study.maps],
         context.stimuli,
     )
-    context.stage("group_ceilings", key, lambda: _ceilings(context, people))
+    context.stage("group_ceilings", key, lambda: _compute_ceilings(context, people))
 
 
-def _ceilings(context: Context, people: list[Person]) -> Iterator[Path]:
+def _compute_ceilings(context: Context, people: list[Person]) -> Iterator[Path]:
     settings = context.study.settings.searchlight
     assert settings is not None  # the stage runs only with a searchlight
     chosen = searchlight_settings(settings, context.study.settings.rsa.items)

@@ -171,7 +171,7 @@ def check_pairs(context: Context) -> Iterator[str]:
         )
 
 
-def compared(context: Context, models: RDMs) -> RDMs | None:
+def leave_out_controls(context: Context, models: RDMs) -> RDMs | None:
     """Return the model RDMs other than those controlled for; None where no other is left."""
     settings = context.study.settings
     if not settings.rsa.control_for or settings.baselines is None:
@@ -185,7 +185,7 @@ def compared(context: Context, models: RDMs) -> RDMs | None:
     return models[kept] if kept else None
 
 
-def scores_of(context: Context, models: RDMs, brains: RDMs) -> Floats:
+def score_regions(context: Context, models: RDMs, brains: RDMs) -> Floats:
     """Score each model against each region, without what the controls explain."""
     measure, controls = context.study.settings.rsa.measure, control_rdms(context, brains)
     if controls is None:

@@ -31,18 +31,18 @@ def run_explain(context: Context, loaded: dict[str, Loaded]) -> None:
     settings = context.study.settings.explain
     if settings is None:
         return
-    version = explained(context)
+    version = choose_explained(context)
     one = loaded[version.network.name]
     names = class_names(one)
     base = content_key(VERSION, version.name, heard_key(context, one, version), names)
     key = content_key(base, settings.cam.model_dump(), one.sounds.items, one.sounds.conditions)
-    context.stage("explain_cam", key, lambda: _cams(context, one, version, names))
-    wanted = _wanted(context, one, version)
+    context.stage("explain_cam", key, lambda: _compute_cams(context, one, version, names))
+    wanted = _list_wanted(context, one, version)
     key = content_key(base, settings.maximization.steps, wanted, context.study.settings.study.seed)
     context.stage("explain_maximization", key, lambda: _maximize(context, one, version, wanted, names))
 
 
-def explained(context: Context) -> Version:
+def choose_explained(context: Context) -> Version:
     """Return the network whose layers are explained."""
     settings = context.study.settings.explain
     name = settings.network if settings is not None else None
@@ -60,7 +60,7 @@ def best_layers(context: Context, version: Version, layers: list[str], most: int
     return sorted((str(layer) for layer in ranked.index[:most]), key=layers.index)
 
 
-def _wanted(context: Context, one: Loaded, version: Version) -> dict[str, list[int]]:
+def _list_wanted(context: Context, one: Loaded, version: Version) -> dict[str, list[int]]:
     """Choose the units to maximize: the classes, and in the best layers the channels that vary most over sounds."""
     settings = context.study.settings.explain
     assert settings is not None
@@ -82,7 +82,7 @@ def _wanted(context: Context, one: Loaded, version: Version) -> dict[str, list[i
     return wanted
 
 
-def _cams(context: Context, one: Loaded, version: Version, names: tuple[str, ...] | None) -> Iterator[Path]:
+def _compute_cams(context: Context, one: Loaded, version: Version, names: tuple[str, ...] | None) -> Iterator[Path]:
     settings = context.study.settings.explain
     assert settings is not None
     cams = class_activation_maps(
@@ -105,10 +105,10 @@ def _cams(context: Context, one: Loaded, version: Version, names: tuple[str, ...
     yield from array_paths(context, version, "cam")
     yield from array_paths(context, version, "cam_logits")
     about = context.about({"cam": settings.cam.model_dump()}, inputs_of(context, version))
-    yield from context.save_table(table, _table_path(context, version, "logits"), columns=columns, about=about)
+    yield from context.save_table(table, _get_table_path(context, version, "logits"), columns=columns, about=about)
 
 
-def _table_path(context: Context, version: Version, what: str) -> Path:
+def _get_table_path(context: Context, version: Version, what: str) -> Path:
     return context.study.out / "features" / f"network-{slug(version.name)}_{what}.tsv"
 
 
@@ -143,7 +143,7 @@ def _maximize(
         table = pd.concat(quality, ignore_index=True)
         columns = {str(c): str(c).replace("_", " ") for c in table.columns} | QUALITY_COLUMNS
         about = context.about({"maximization": settings.maximization.model_dump()}, inputs_of(context, version))
-        path = _table_path(context, version, "maximization")
+        path = _get_table_path(context, version, "maximization")
         yield from context.save_table(table, path, columns=columns, about=about)
 
 

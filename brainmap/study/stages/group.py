@@ -27,11 +27,11 @@ from brainmap.study.stages.brains import regions_of
 from brainmap.study.stages.ceilings import run_ceiling_maps
 from brainmap.study.stages.controls import (
     ceilings_of,
-    compared,
     control_rdms,
     design_digests,
     least_to_halve,
-    scores_of,
+    leave_out_controls,
+    score_regions,
 )
 from brainmap.study.stages.group_maps import group_map, run_group_maps, trained_layers
 from brainmap.study.stages.inference import inference_tables
@@ -98,9 +98,9 @@ def brain_rdms(context: Context, people: list[Participant]) -> RDMs:
 def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
     settings, seed = context.study.settings.rsa, context.study.settings.study.seed
     every, brains = model_rdms(context), brain_rdms(context, people)
-    models = compared(context, every)
+    models = leave_out_controls(context, every)
     assert models is not None  # a study has a network beside the baselines
-    scores = scores_of(context, models, brains)
+    scores = score_regions(context, models, brains)
     about = context.about({"rsa": settings.model_dump()}, _rdm_paths(context, people))
     rows = [
         {"participant": str(who), "network": network, "layer": layer, "roi": str(roi), "score": scores[i, j]}
@@ -119,7 +119,7 @@ def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
     best, halved = [], least_to_halve(context)
     for version in versions_of(context):
         rng = np.random.default_rng(np.random.SeedSequence([seed, *b"halves"]))  # the same splits for every network
-        mine = compared(context, model_rdms(context, [version]))
+        mine = leave_out_controls(context, model_rdms(context, [version]))
         if mine is not None and mine.n_rdm > 1 and brains.n_cond >= halved:
             whole = settings.items == "condition" or _n_conditions(brains) >= halved
             by: Level = "condition" if whole else "stimulus"
@@ -169,7 +169,7 @@ def _recovery(context: Context, people: list[Participant]) -> Iterator[Path]:
     version = next(versions_of(context))
     models, brains = model_rdms(context, [version]), brain_rdms(context, people)
     layers = [str(layer) for layer in models.rdm_descriptors["layer"]]
-    scores = scores_of(context, models, brains)
+    scores = score_regions(context, models, brains)
     roi_of = np.array([str(r) for r in brains.rdm_descriptors["roi"]])
     planted = _scored(planted, scores, roi_of)
     if not planted:

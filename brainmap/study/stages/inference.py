@@ -78,31 +78,31 @@ def inference_tables(context: Context, models: RDMs, brains: RDMs, scores: Any) 
         or zero.kind == "bootstrap"
         or (several and len(scores) > 1 and between.kind == "bootstrap")
     )
-    found = _bootstrapped(context, models, brains) if wanted else None
+    found = _bootstrap_regions(context, models, brains) if wanted else None
     if found is None and wanted:
         zero, between = (
             Choice("participants", "the bootstrap was not made") if one.kind == "bootstrap" else one
             for one in (zero, between)
         )
     if several:
-        yield from _over_participants(context, models, brains, scores, (zero, between), found)
+        yield from _test_participants(context, models, brains, scores, (zero, between), found)
         if not settings.control_for:
-            yield _lacking(context, models, brains)
-        yield _repeated(context, brains)
+            yield _test_unexplained(context, models, brains)
+        yield _measure_reliability(context, brains)
     elif zero.kind == "participants":
         why = zero.why or "[rsa] inference asks for a test over participants"
         log.warning("group: one participant's scores are not tested: %s", why)
     elif zero.kind == "relabeling":
-        yield _relabeled(context, models, brains, scores)
+        yield _test_relabeled(context, models, brains, scores)
     if found is not None:
-        names, left_out = _names(models), _left_out(found)
+        names, left_out = _read_names(models), _left_out(found)
         yield Inferred(
-            "bootstrap", _named(found.models, names), BOOTSTRAP_COLUMNS, {"Test": _resampled(context), **left_out}
+            "bootstrap", _name_models(found.models, names), BOOTSTRAP_COLUMNS, {"Test": _resampled(context), **left_out}
         )
         if not several and len(found.pairs):
             yield Inferred(
                 "differences",
-                _named(join_best_layers(found.pairs, found.best_layers), names),
+                _name_models(join_best_layers(found.pairs, found.best_layers), names),
                 DIFFERENCE_COLUMNS | _PAIR,
                 {"Test": f"{_resampled(context)} (two-sided)", **_of_best(found.best_layers), **left_out},
             )
@@ -113,7 +113,7 @@ def rng_of(context: Context, purpose: str) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([context.study.settings.study.seed, *purpose.encode()]))
 
 
-def _over_participants(
+def _test_participants(
     context: Context,
     models: RDMs,
     brains: RDMs,
@@ -132,7 +132,7 @@ def _over_participants(
         "labels": labels,
         "measure": context.study.settings.rsa.measure,
     }
-    names = _names(models)
+    names = _read_names(models)
     selected = context.study.settings.stimuli.selected
     table = score_statistics(cube, **given, rng=rng_of(context, "flips"))
     note, first, left_out = table.attrs["note"], table, {}
@@ -162,14 +162,14 @@ def _over_participants(
     _say_reach("scores", table, settings.correction)
     about = said_of_participants(table.attrs["note"], zero, of="scores", selected=selected)
     if zero.kind == "relabeling":
-        about |= _exchanged(context, brains)
+        about |= _describe_exchange(context, brains)
     columns, about = STATISTICS_COLUMNS | _RELABELED | TEST_COLUMNS, {**about, **left_out}
-    yield Inferred("statistics", _named(beside(first, table, zero.kind), names), columns, {"Test": note, **about})
+    yield Inferred("statistics", _name_models(beside(first, table, zero.kind), names), columns, {"Test": note, **about})
     if len(scores) > 1:
-        yield _differences(context, models, cube, between, found, given)
+        yield _test_differences(context, models, cube, between, found, given)
 
 
-def _differences(
+def _test_differences(
     context: Context,
     models: RDMs,
     cube: Any,
@@ -194,11 +194,11 @@ def _differences(
     elif between.why:
         log.info("group: differences: %s, so that they are tested over participants: %s", between.why, THESE_SOUNDS)
     columns = DIFFERENCE_COLUMNS | _PAIR | TEST_COLUMNS
-    shown = _named(beside(first, table, between.kind), _names(models))
+    shown = _name_models(beside(first, table, between.kind), _read_names(models))
     return Inferred("differences", shown, columns, {"Test": note, **about})
 
 
-def _names(models: RDMs) -> dict[str, tuple[str, str]]:
+def _read_names(models: RDMs) -> dict[str, tuple[str, str]]:
     """Return the network and layer of each name in the tables, those of best layers included."""
     names = dict(zip(rdm_names(models), layer_names(models), strict=True))
     return names | {f"{network} {BEST}": (network, BEST) for network in group_layers_by_name(models)}
@@ -223,7 +223,7 @@ def _relabeled_table(context: Context, models: RDMs, brains: RDMs) -> pd.DataFra
     )
 
 
-def _exchanged(context: Context, brains: RDMs) -> dict[str, str]:
+def _describe_exchange(context: Context, brains: RDMs) -> dict[str, str]:
     """Describe for the sidecar what a relabeling exchanges, and the measure that it takes instead of the study's."""
     instead = substitute_words(context.study.settings.rsa.measure)
     if instead:
@@ -231,22 +231,22 @@ def _exchanged(context: Context, brains: RDMs) -> dict[str, str]:
     return {"Exchanged": Exchange.of(brains).words, **({"Substitute": instead} if instead else {})}
 
 
-def _relabeled(context: Context, models: RDMs, brains: RDMs, scores: Any) -> Inferred:
+def _test_relabeled(context: Context, models: RDMs, brains: RDMs, scores: Any) -> Inferred:
     """Test every layer of one participant by relabeling sounds, in the form of the table of several participants."""
     found = _relabeled_table(context, models, brains)
-    names = _names(models)
+    names = _read_names(models)
     # by the measure of the study, where relabelings take a substitute
     mean = arrange_scores(scores, brains)[0][:, :, 0].ravel()
     table = found.assign(mean=mean, standard_error=np.nan, test=WORDS["relabeling"])
     return Inferred(
         "statistics",
-        _named(table, names),
+        _name_models(table, names),
         STATISTICS_COLUMNS | _RELABELED | TEST_COLUMNS | _ONE,
-        {"Test": found.attrs["note"], "FirstTest": "relabeling", **_exchanged(context, brains)},
+        {"Test": found.attrs["note"], "FirstTest": "relabeling", **_describe_exchange(context, brains)},
     )
 
 
-def _bootstrapped(context: Context, models: RDMs, brains: RDMs) -> RoiBootstrap | None:
+def _bootstrap_regions(context: Context, models: RDMs, brains: RDMs) -> RoiBootstrap | None:
     """Bootstrap every region; a bootstrap that the study file does not ask for is left out where it fails."""
     settings = context.study.settings.rsa
     try:
@@ -256,7 +256,7 @@ def _bootstrapped(context: Context, models: RDMs, brains: RDMs) -> RoiBootstrap 
             over=settings.inference.over,
             n=settings.inference.bootstrap,
             measure=settings.measure,
-            correction=_correction(context),
+            correction=_choose_correction(context),
             rng=rng_of(context, "bootstrap"),
         )
     except InputError as error:
@@ -266,7 +266,7 @@ def _bootstrapped(context: Context, models: RDMs, brains: RDMs) -> RoiBootstrap 
         return None
 
 
-def _correction(context: Context) -> Correction:
+def _choose_correction(context: Context) -> Correction:
     chosen = context.study.settings.rsa.inference.correction
     return "bonferroni" if chosen == "max-t" else chosen  # both control the family-wise error
 
@@ -274,7 +274,7 @@ def _correction(context: Context) -> Correction:
 def _resampled(context: Context) -> str:
     settings = context.study.settings.rsa.inference
     what = {"both": "participants and conditions"}.get(settings.over, settings.over)
-    return f"t tests on {settings.bootstrap} bootstrap resamples of {what}, corrected: {_correction(context)}"
+    return f"t tests on {settings.bootstrap} bootstrap resamples of {what}, corrected: {_choose_correction(context)}"
 
 
 def _say_reach(what: str, table: pd.DataFrame, correction: str) -> None:
@@ -284,17 +284,21 @@ def _say_reach(what: str, table: pd.DataFrame, correction: str) -> None:
         log.warning("group: %s over participants (%s): %s", what, THESE_SOUNDS, reach)
 
 
-def _lacking(context: Context, models: RDMs, brains: RDMs) -> Inferred:
+def _test_unexplained(context: Context, models: RDMs, brains: RDMs) -> Inferred:
     """Compute what participants share and a layer does not explain, which the noise ceiling does not show."""
     settings = context.study.settings.rsa
     table = residual_structure(
-        models, brains, measure=settings.measure, correction=_correction(context), rng=rng_of(context, "residuals")
+        models,
+        brains,
+        measure=settings.measure,
+        correction=_choose_correction(context),
+        rng=rng_of(context, "residuals"),
     )
-    names = _names(models)
-    return Inferred("residual_structure", _named(table, names), RESIDUAL_COLUMNS, {"Test": table.attrs["note"]})
+    names = _read_names(models)
+    return Inferred("residual_structure", _name_models(table, names), RESIDUAL_COLUMNS, {"Test": table.attrs["note"]})
 
 
-def _repeated(context: Context, brains: RDMs) -> Inferred:
+def _measure_reliability(context: Context, brains: RDMs) -> Inferred:
     """Compute the reliability of RDMs between participants, and between runs where there are enough, as means."""
     measure = context.study.settings.rsa.measure
     table = rdm_reliability(brains, measure=measure, rng=rng_of(context, "reliability"))
@@ -310,7 +314,7 @@ def _repeated(context: Context, brains: RDMs) -> Inferred:
     return Inferred("reliability", table, RELIABILITY_COLUMNS, {"Measure": measure, "Rows": said})
 
 
-def _named(table: pd.DataFrame, names: dict[str, tuple[str, str]]) -> pd.DataFrame:
+def _name_models(table: pd.DataFrame, names: dict[str, tuple[str, str]]) -> pd.DataFrame:
     """Replace the name of each model by its network and layer."""
     found: dict[str, list[str]] = {}
     for key, columns in (("model", ("network", "layer")), ("other", ("other_network", "other_layer"))):

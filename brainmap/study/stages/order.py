@@ -53,7 +53,9 @@ class Likeness:
         )
 
 
-def likenesses(models: RDMs, names: Sequence[str], design: RDMs, *, controlled: Sequence[str]) -> Iterator[Likeness]:
+def find_likenesses(
+    models: RDMs, names: Sequence[str], design: RDMs, *, controlled: Sequence[str]
+) -> Iterator[Likeness]:
     """Find the models that each RDM of the design resembles, unless the study controls for it.
 
     Designs over other items than the models (single trials without their own names) are not compared.
@@ -69,7 +71,7 @@ def likenesses(models: RDMs, names: Sequence[str], design: RDMs, *, controlled: 
             )
 
 
-def told(found: Sequence[tuple[str, Likeness]]) -> list[str]:
+def describe_likenesses(found: Sequence[tuple[str, Likeness]]) -> list[str]:
     """Write a line per RDM of the design and kind of model, with the participants and the highest correlation."""
     groups: dict[tuple[str, int], list[tuple[str, Likeness]]] = {}
     for who, one in found:
@@ -83,7 +85,7 @@ def told(found: Sequence[tuple[str, Likeness]]) -> list[str]:
     return lines
 
 
-def known_models(context: Context) -> Iterator[tuple[RDMs, list[str]]]:
+def yield_known_models(context: Context) -> Iterator[tuple[RDMs, list[str]]]:
     """Yield models that exist before a run, with their names: layers of an earlier run, and the words themselves."""
     stimuli = context.stimuli
     there = [version for version in versions_of(context) if rdm_path(context, version).is_file()]

@@ -19,10 +19,10 @@ from brainmap.rsa.rdm.files import load_rdms
 from brainmap.study.results.context import Context
 from brainmap.study.settings.renamed import with_first_keys
 from brainmap.study.settings.study import Network, Participant
-from brainmap.study.stages.betas import noise_found
+from brainmap.study.stages.betas import read_noise
 from brainmap.study.stages.calls import kept_line
-from brainmap.study.stages.ceilings import MEANINGS, ceiling_path, why_no_ceilings
-from brainmap.study.stages.explain import explained, read_cams, wav_folder
+from brainmap.study.stages.ceilings import MEANINGS, ceiling_path, explain_no_ceilings
+from brainmap.study.stages.explain import choose_explained, read_cams, wav_folder
 from brainmap.study.stages.generality import THESE_SOUNDS
 from brainmap.study.stages.group import brain_rdms
 from brainmap.study.stages.group_maps import SIGNIFICANT, contrasts_of, group_map
@@ -77,7 +77,7 @@ def page_content(context: Context) -> ReportContent:
     """Read everything that the page shows from the results."""
     about = context.study.settings.study
     tables = {name: _table(context, name) for name in TABLES}
-    version = explained(context)
+    version = choose_explained(context)
     main = version.name
     layers = [str(layer) for layer in load_rdms(rdm_path(context, version)).rdm_descriptors["layer"]]
     maps, p_maps, best = _group_maps(context, version, layers)
@@ -420,7 +420,7 @@ def _facts(context: Context, scores: pd.DataFrame, version: Version) -> dict[str
         "ceiling_maps": _ceilings_reach(context),
         "version": context.ledger.provenance(parameters={}, inputs={})["Versions"]["brainmap"],
     }
-    if found := noise_found(context, people):
+    if found := read_noise(context, people):
         facts["noise"] = found
     truth = context.study.settings.truth
     if truth is not None:
@@ -433,7 +433,7 @@ def _facts(context: Context, scores: pd.DataFrame, version: Version) -> dict[str
 
 def _ceilings_reach(context: Context) -> dict[str, str] | None:
     """Return the highest value of each ceiling's map, where there are maps."""
-    if context.study.settings.searchlight is None or why_no_ceilings(context):
+    if context.study.settings.searchlight is None or explain_no_ceilings(context):
         return None
     paths = {stat: ceiling_path(context, stat) for stat in MEANINGS}
     if not all(path.exists() for path in paths.values()):

@@ -27,7 +27,7 @@ from brainmap.study.results.context import Context, ready
 from brainmap.study.results.pieces import Piece, clear_pieces, compute_here, gathered
 from brainmap.study.settings.renamed import with_first_keys
 from brainmap.study.settings.study import Participant
-from brainmap.study.stages.betas import with_betas
+from brainmap.study.stages.betas import use_betas
 from brainmap.study.stages.brains import (
     map_noise,
     mask_of,
@@ -37,7 +37,7 @@ from brainmap.study.stages.brains import (
     screened,
     searchlight_settings,
 )
-from brainmap.study.stages.controls import compared, design_digests, scores_of
+from brainmap.study.stages.controls import design_digests, leave_out_controls, score_regions
 from brainmap.study.stages.networks import layer_names, model_rdms, rdm_path, versions_of
 from brainmap.study.stages.surfaces import mesh_files, mesh_of
 from brainmap.study.stages.versions import Version
@@ -199,7 +199,7 @@ def people_of(
         if only and person.label not in only:
             continue
         try:
-            ready = with_betas(context, person)
+            ready = use_betas(context, person)
         except InputError:
             if missing == "error":
                 raise
@@ -259,9 +259,9 @@ def _score_rois(one: Person) -> Iterator[Path]:
         noise_precision=precision,
         descriptors={"participant": label},
     )
-    models = compared(context, one.models)
+    models = leave_out_controls(context, one.models)
     assert models is not None  # a study has a network beside the baselines
-    scores = scores_of(context, models, rdms)
+    scores = score_regions(context, models, rdms)
     about = context.about(
         {"rsa": settings.model_dump(), "brain": one.person.brain.model_dump(), "runs": one.person.runs}, one.inputs
     )
