@@ -77,7 +77,8 @@ def find_input(model: nn.Module, layer: str, wish: Wish) -> tuple[Shape, Site]:
     """
     length = wish.length
     asked = [] if length is None else [(1, *(length if isinstance(length, tuple) else (length,)))]
-    rate = float(wish.rate or getattr(model, "rate", 16_000))
+    own: Any = getattr(model, "rate", None)
+    rate = wish.rate or float(own or 16_000)
     second = longest_input(model) or (1, round(rate))
     shapes = [*asked, second] if wish.waveforms is None else [wish.waveforms.shape[1:]]
     for shape in shapes[:-1]:
