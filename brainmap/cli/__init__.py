@@ -1,4 +1,4 @@
-"""The command line: parse, one library call, print. What is heavy is imported inside the commands."""
+"""Define the command line; commands parse, call the library and print, and import heavy packages themselves."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _options(
 
 
 def _one_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    """Our own warnings as a line without file and number; those of other libraries do not concern the user."""
+    """Format warnings of brainmap as one line without file and line number, and hide those of other libraries."""
     if issubclass(category, BrainmapWarning):
         logging.getLogger("brainmap").warning("note: %s", message)
 
@@ -76,7 +76,7 @@ _OF_MEMORY = ("allocate memory", "bad_alloc", "start new thread", "failed to map
 
 
 def _is_of_memory(error: Exception) -> bool:
-    """Whether it was memory that was lacking: torch, threads and shared libraries say so in words."""
+    """Tell whether memory was exhausted; torch, threads and shared libraries report this only in their messages."""
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OF_MEMORY)
 
 

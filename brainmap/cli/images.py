@@ -1,4 +1,4 @@
-"""Images that commands write: where they may go, as one file a map or as sub-bricks of one."""
+"""Write the images of commands: check where they may go, and save one file per map or sub-bricks of one file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def image_free(path: str, overwrite: bool, option: str) -> None:
 
 
 def save_bricks(images: Sequence[Nifti1Image], path: str, *, overwrite: bool, **given: Any) -> Path:
-    """Images on one grid as the sub-bricks of one file, with the command in its history."""
+    """Save images on one grid as sub-bricks of one file, with the command in its history."""
     import nibabel
     import numpy as np
 
@@ -41,7 +41,7 @@ def save_bricks(images: Sequence[Nifti1Image], path: str, *, overwrite: bool, **
 
 
 def sub_bricks(path: str) -> dict[str, Nifti1Image]:
-    """The maps of one participant by the labels of their sub-bricks; the only one of a file is called map."""
+    """Read the maps of one participant by the labels of their sub-bricks; a single map is named map."""
     import nibabel
     import numpy as np
 

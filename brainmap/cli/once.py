@@ -1,4 +1,4 @@
-"""How words of the command line are taken: an option of one value once, files in the order of their numbers."""
+"""Parse the words of the command line: an option of one value is given once, files in the order of their numbers."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def refuse_mistakes(command: Any, ctx: Any, args: Sequence[str]) -> None:
 
 
 def _choices(annotation: Any) -> tuple[str, ...]:
-    """The choices of a `Literal`, alone or beside None; nothing for another type."""
+    """Return the choices of a `Literal`, also of one that allows None; empty for another type."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     return next(filter(None, map(_choices, get_args(annotation))), ())
 
 
 class OnceCommand(TyperCommand):
-    """A command that takes each option of one value once, and lists of files in numeric order."""
+    """Parse a command that takes each option of one value once, and lists of files in numeric order."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:
@@ -67,7 +67,7 @@ class OnceCommand(TyperCommand):
 
 
 class OnceGroup(TyperGroup):
-    """A group of commands whose own options are given once."""
+    """Parse a group of commands whose own options are given once."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:
@@ -76,13 +76,13 @@ class OnceGroup(TyperGroup):
 
 
 class Commands(typer.Typer):
-    """A group to which commands are added that take each option of one value once."""
+    """Collect commands that take each option of one value once."""
 
     def __init__(self, **given: Any) -> None:
         super().__init__(cls=OnceGroup, context_settings={"help_option_names": ["-h", "--help"]}, **given)
 
     def command(self, name: str | None = None, **given: Any) -> Callable[[_Function], _Function]:
-        """As `typer.Typer.command`."""
+        """Add a command, as `typer.Typer.command` does."""
         return super().command(name, cls=OnceCommand, **given)
 
 
@@ -131,7 +131,7 @@ def _spread(command: TyperCommand, args: Sequence[str]) -> list[str]:
 
 
 def _expanded(values: Sequence[Any], param: Any) -> list[Any]:
-    """Files in place of quoted patterns; a name with places is filled by the command."""
+    """Expand quoted patterns to files; placeholders in names are filled by the command."""
     from brainmap.cli.runs import expanded
 
     patterns = [str(value) for value in values if re.search(r"[*?]", str(value)) and not re.search(r"[{=]", str(value))]
@@ -161,13 +161,13 @@ def numbered(files: Sequence[Any], option: str) -> list[Any]:
 
 
 def _pair(order: Sequence[str], words: Sequence[str]) -> tuple[str, str]:
-    """The first two names whose order numbers change."""
+    """Return the first two names whose order changes when they are sorted by number."""
     at = next(k for k, (one, other) in enumerate(zip(order, words, strict=True)) if one != other)
     return Path(order[at]).name, Path(words[at]).name
 
 
 def _is_file(word: str) -> bool:
-    """Whether a word names a file, an AFNI dataset, or files put side by side with `+`."""
+    """Tell whether a word names a file, an AFNI dataset, or files put side by side with `+`."""
     name = re.sub(r"[\[<].*$", "", word)
     whole = (name, f"{name}.HEAD", f"{name}HEAD")
     return any(Path(one).exists() for one in whole) or all(Path(part).is_file() for part in name.split("+"))

@@ -95,12 +95,12 @@ def join_options(
 
 
 def group(name: str, words: str) -> Commands:
-    """A group of commands; called alone it shows its help."""
+    """Make a group of commands, which shows its help if it is called alone."""
     return Commands(name=name, help=words, no_args_is_help=True)
 
 
 def names(text: str) -> list[str]:
-    """Names parted by commas.
+    """Split names at commas.
 
     Examples
     --------
@@ -164,7 +164,7 @@ def free(path: Path | None, overwrite: bool, *, option: str = "--out", kinds: Se
 
 
 def device_named(device: types.Device) -> str:
-    """The device torch knows by that name; auto takes the fastest there is.
+    """Return the torch device of that name; auto takes the fastest available.
 
     Raises
     ------
@@ -191,7 +191,7 @@ class Several(NamedTuple):
 def provenance(
     parameters: Mapping[str, Any], inputs: Iterable[str | Path | Several], *, seed: int = 0
 ) -> dict[str, Any]:
-    """What the sidecar of a command's table carries: command, versions, parameters, SHA-256 of the inputs.
+    """Build the sidecar of a command's table: command, versions, parameters, SHA-256 of the inputs.
 
     An input that consists of several files has one digest: a folder (a store, a checkpoint), an AFNI dataset, or the
     data of both hemispheres.
@@ -226,7 +226,7 @@ def save_figure(figure: Figure, out: Path, *, dpi: int = 192) -> None:
 
 
 def show(table: pd.DataFrame, as_json: bool) -> None:
-    """A table for people, or its rows as JSON."""
+    """Print a table as text, or its rows as JSON."""
     if as_json:
         typer.echo(table.to_json(orient="records", indent=2))
     else:

@@ -24,7 +24,7 @@ Picture = Annotated[Path | None, typer.Option("--figure", help="Figure to write:
 
 @dataclass(frozen=True)
 class Leave:
-    """Where the outcome of a command goes: a table, a figure, the terminal."""
+    """Write the result of a command to a table, a figure or the terminal."""
 
     out: Path | None
     figure: Path | None
@@ -81,12 +81,12 @@ class Leave:
 
 
 def records(table: pd.DataFrame) -> Any:
-    """Rows as JSON has them: what is not a number is null."""
+    """Convert rows for JSON, with NaN as null."""
     return json.loads(table.to_json(orient="records"))
 
 
 def _options(out: Table = None, figure: Picture = None, overwrite: Overwrite = False, as_json: Json = False) -> None:
-    """The options themselves: their wording and defaults, in one place."""
+    """Define the wording and defaults of the shared options in one place."""
 
 
 def leaving(command: Callable[..., None]) -> Callable[..., None]:

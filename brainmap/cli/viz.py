@@ -1,4 +1,4 @@
-"""The commands that draw one figure of the report each: viz rdm, profile, brain, maximization, cam, sheet."""
+"""Define the commands that each draw one figure of the report: viz rdm, profile, brain, maximization, cam, sheet."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ class RunNoise:
 
     @property
     def estimated(self) -> bool:
-        """Whether there were enough volumes to estimate the noise."""
+        """Tell whether there were enough volumes to estimate the noise."""
         return self.starts is not None
 
     def of_voxels(self, residuals: Floats) -> tuple[list[Arma], NDArray[np.intp]]:

@@ -49,7 +49,7 @@ class Timing:
 
     @property
     def regular(self) -> bool:
-        """Whether all volumes are equally spaced."""
+        """Tell whether all volumes are equally spaced."""
         steps = np.diff(self.frame_times)
         return bool(np.ptp(steps) < 1e-3 * steps.min())
 
