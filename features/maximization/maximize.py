@@ -67,7 +67,7 @@ class Maximization:
     def can_be_heard(self) -> bool:
         """Tell whether patterns are waveforms of one channel, or whole log-mel spectrograms."""
         if self.patterns.ndim == 3:
-            return self.patterns.shape[1] == 1
+            return bool(self.patterns.shape[1] == 1)
         try:
             check_invertible(self.axes, self.patterns.shape[1:])
         except InputError:
