@@ -229,7 +229,7 @@ def map_layer(model: nn.Module, sounds: Sounds, layer: str = "last-conv") -> Lay
 def _compute_cam(model: nn.Module, activation: Tensor, logits: Tensor, chosen: Classes) -> NDArray[np.float32]:
     """Weight the channels by a linear head: sum_k w_ck A_kp, for all classes at once."""
     weights = _find_head_weights(model, activation, logits)[chosen.columns]
-    return np.asarray(torch.einsum("ck,nk...->nc...", weights, activation).cpu())
+    return np.asarray(torch.einsum("ck,nk...->nc...", weights, activation).float().cpu())
 
 
 def _find_head_weights(model: nn.Module, activation: Tensor, logits: Tensor) -> Tensor:
@@ -244,7 +244,9 @@ def _find_head_weights(model: nn.Module, activation: Tensor, logits: Tensor) -> 
         bias = getattr(module, "bias", None)
         for vector in pooled:
             given = nn.functional.linear(vector, matrix, bias)
-            if torch.allclose(given, logits, rtol=1e-4, atol=1e-5 * float(logits.abs().max())):
+            near = max(1e-4, 8 * torch.finfo(given.dtype).eps)
+            given = given.to(logits.dtype)
+            if torch.allclose(given, logits, rtol=near, atol=0.1 * near * float(logits.abs().max())):
                 return matrix
     raise InputError(
         "cam: the logits are not a linear layer on the mean or maximum of this layer over its positions; name the "
@@ -275,7 +277,7 @@ def _map_by_gradient(
             raise RunError("class activation maps: the layer does not influence the logits; name another")
         own = keep_real(model, target.arranged(gradient, len(logits)), lengths)
         maps[:, i] = combine(kept, own.flatten(2))
-    return np.asarray(maps.reshape(*maps.shape[:2], *activation.shape[2:]).cpu())
+    return np.asarray(maps.reshape(*maps.shape[:2], *activation.shape[2:]).float().cpu())
 
 
 def _compute_grad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
@@ -321,14 +323,14 @@ def _compute_score_cam(
     logits_of: Callable[[Tensor], Tensor], batch: Tensor, activation: Tensor, target: Layer, chosen: Classes
 ) -> NDArray[np.float32]:
     """Compute sum_k a_k A_kp, where a is the softmax over k of the logit for the sound masked by A_k."""
-    upsampled = upsample_maps(np.asarray(activation.cpu()), batch.shape[2:], target)
+    upsampled = upsample_maps(np.asarray(activation.float().cpu()), batch.shape[2:], target)
     masks = torch.as_tensor(upsampled, device=batch.device)
     spatial = tuple(range(2, masks.ndim))
     masks -= masks.amin(spatial, keepdim=True)
     masks /= masks.amax(spatial, keepdim=True).clamp(min=_TINY)
     heard = [logits_of(batch * masks[:, k : k + 1])[:, chosen.columns] for k in range(masks.shape[1])]
     weights = torch.stack(heard, dim=2).softmax(dim=2)
-    return np.asarray(torch.einsum("nck,nk...->nc...", weights, activation).cpu())
+    return np.asarray(torch.einsum("nck,nk...->nc...", weights, activation.to(weights.dtype)).float().cpu())
 
 
 def upsample_maps(maps: NDArray[np.float32], lengths: Sequence[int], target: Layer) -> NDArray[np.float32]:

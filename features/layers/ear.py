@@ -230,7 +230,8 @@ class Ear:
         self.values.update(self.outputs)
         self.values.update({h.name: h.tensor for h in self.heard})
         if OUTPUT in self.names and self.logits is not None:
-            self.values[OUTPUT] = self.logits
+            narrow = self.logits.dtype in (torch.float16, torch.bfloat16)
+            self.values[OUTPUT] = self.logits.float() if narrow else self.logits
         missing = [name for name in self.names if name not in self.values]
         if missing:
             raise RunError(f"layers {some(missing)} took no part in this forward pass; leave them out")
@@ -263,10 +264,10 @@ def attach_ear(model: nn.Module, ear: Ear) -> Iterator[None]:
     with ExitStack() as stack:
         stack.callback(torch.set_grad_enabled, torch.is_grad_enabled())
         stack.callback(ear.stop)
-        stack.callback(model.register_forward_pre_hook(ear.start).remove)
+        stack.callback(model.register_forward_pre_hook(ear.start, prepend=True).remove)
         for name, paths in group_paths(ear.names, modules).items():
             stack.callback(modules[name].register_forward_hook(ear.hear(name, paths)).remove)  # once, or calls double
-        stack.callback(model.register_forward_hook(ear.finish).remove)
+        stack.callback(model.register_forward_hook(ear.finish, prepend=True).remove)
         # called even when the forward pass fails, so that no operation is intercepted afterwards
         stack.callback(model.register_forward_hook(ear.stop, always_call=True).remove)
         yield

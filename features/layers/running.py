@@ -66,12 +66,34 @@ def evaluating(model: nn.Module, device: torch.device | str | None = None) -> It
         model.eval()
         if device is not None and torch.device(device) != home:
             model.to(device)
-        yield
+        with _own_precision(model):
+            yield
     finally:
         if device is not None and torch.device(device) != home:
             model.to(home)
         for module, flag in flags:
             module.training = flag
+
+
+@contextmanager
+def _own_precision(model: nn.Module) -> Iterator[None]:
+    """Feed a network of float64, float16 or bfloat16 its own precision; outputs below float32 come back as float32."""
+    own = next((p.dtype for p in (*model.parameters(), *model.buffers()) if p.is_floating_point()), torch.float32)
+    if own == torch.float32:
+        yield
+        return
+
+    def feed(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(one.to(own) if isinstance(one, Tensor) and one.is_floating_point() else one for one in given)
+
+    def widen(_: nn.Module, __: Any, out: Any) -> Any:
+        narrow = isinstance(out, Tensor) and out.dtype in (torch.float16, torch.bfloat16)
+        return out.float() if narrow else out
+
+    with ExitStack() as stack:
+        stack.callback(model.register_forward_pre_hook(feed).remove)
+        stack.callback(model.register_forward_hook(widen).remove)
+        yield
 
 
 @contextmanager

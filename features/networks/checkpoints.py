@@ -22,7 +22,8 @@ from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import InputError
 from brainmap.features.networks.exported import is_exported, list_archive, load_exported
 from brainmap.features.networks.huggingface import describe_folder, load_folder
-from brainmap.features.networks.state_dicts import check_weights, find_state_dict, unwrap_names
+from brainmap.features.networks.pickles import load_pickled
+from brainmap.features.networks.state_dicts import check_weights, find_state_dict, match_names
 from brainmap.features.networks.trust import compute_signature, is_signed
 from brainmap.features.networks.zoo import build_network, get_zoo_front_end, network_names
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd, read_front_end
@@ -270,7 +271,8 @@ def load_network(
     Warns
     -----
     BrainmapWarning
-        A prefix that all names of the weights share (`model.`, `module.model.`) was taken off to make them fit.
+        A prefix that all names of the weights share (`model.`, `module.model.`) was taken off to make them fit, keys
+        of training (`criterion.weight`, `n_averaged`, shadows) were left out, or weight norm has another form.
     """
     if Path(path).is_dir():
         given = {"architecture": architecture, "variant": variant, "activation": activation, "head": head}
@@ -283,7 +285,7 @@ def load_network(
     given = {"architecture": architecture, "variant": variant, "activation": activation, "head": head}
     with torch.random.fork_rng(devices=[]):  # building draws weights that are then replaced
         model = _build_for(path, {k: v for k, v in given.items() if v is not None}, n_classes)
-    weights = unwrap_names(path, weights, model)
+    weights = match_names(path, weights, model)
     check_weights(path, model, weights, architecture or load_checkpoint(path).architecture)
     model.load_state_dict(weights)
     return model.eval()
@@ -336,7 +338,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old formats and protocols, which load or are refused anyway
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            found = load_pickled(path)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         called = wanted[1] if wanted else _list_pickle_calls(path)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,7 +18,12 @@ from brainmap.errors import BrainmapWarning, InputError
 
 COMPILED = "_orig_mod."  # what torch.compile puts before the names of the module it is given
 WRAPPERS = (COMPILED, "module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # each holds one module
-NESTS = ("state_dict", "model_state_dict", "model", "net", "weights")  # looked at first
+NESTS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")  # looked at first
+TRAINING = re.compile(
+    r"(criterion|loss|loss_fn|loss_func|metrics?|(train|val|valid|test)_\w+|optimizer|scheduler"
+    r"|\w*ema|ema_\w+|shadow\w*|swa_\w+|avg_model|n_averaged|num_updates|decay|step|epoch|best_\w+)(\.|$)"
+)
+"""Names of what a trainer keeps beside a network."""
 
 
 def find_state_dict(path: Path, found: object) -> dict[str, torch.Tensor]:
@@ -29,6 +36,7 @@ def find_state_dict(path: Path, found: object) -> dict[str, torch.Tensor]:
     """
     while isinstance(found, dict) and not _is_state_dict(found):
         within = [key for key, value in found.items() if isinstance(key, str) and _holds_weights(value)]
+        within = [key for key in within if not TRAINING.match(key)] or within
         preferred = [key for key in NESTS if key in within]
         if not preferred and len(within) > 1:
             raise InputError(
@@ -47,11 +55,16 @@ def find_state_dict(path: Path, found: object) -> dict[str, torch.Tensor]:
             f"checkpoint: expected a state_dict (names -> tensors), by itself or under {some(NESTS)}, got {holds} in "
             f"{path}; save model.state_dict()"
         )
-    return {str(k): v for k, v in found.items()}
+    return {str(k): v for k, v in found.items() if isinstance(v, torch.Tensor)}
 
 
-def _is_state_dict(found: object) -> TypeGuard[dict[str, torch.Tensor]]:
-    return isinstance(found, dict) and bool(found) and all(isinstance(v, torch.Tensor) for v in found.values())
+def _is_state_dict(found: object) -> TypeGuard[dict[str, Any]]:
+    """Tell whether names lead to tensors; numbers and texts of training may lie among them."""
+    if not isinstance(found, dict) or not any(isinstance(v, torch.Tensor) for v in found.values()):
+        return False
+    others = [key for key, value in found.items() if not isinstance(value, torch.Tensor)]
+    plain = all(isinstance(found[key], bool | int | float | str | np.generic | None) for key in others)
+    return plain and all("." not in str(key) for key in others)
 
 
 def _holds_weights(found: object) -> bool:
@@ -59,6 +72,61 @@ def _holds_weights(found: object) -> bool:
     if not isinstance(found, dict) or "param_groups" in found:
         return False
     return _is_state_dict(found) or any(_holds_weights(value) for key, value in found.items() if isinstance(key, str))
+
+
+def match_names(path: Path, weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
+    """Bring weights under the names of a network, and say what was done to them.
+
+    What a trainer keeps beside the network is left out, common prefixes are taken off, and weight norm is written in
+    the form that the network has.
+
+    Warns
+    -----
+    BrainmapWarning
+        Something was left out or read under another name.
+    """
+    own = model.state_dict().keys()
+    training = [name for name in weights if TRAINING.match(name) and name not in own]
+    kept = {name: value for name, value in weights.items() if name not in training}
+    if training and kept:
+        _warn(f"checkpoint: {some(training, 4)} of {path.name} belong to its training and are left out")
+        weights = kept
+    weights = unwrap_names(path, _renorm(weights, own), model)
+    found = _renorm(weights, own)
+    if found.keys() != weights.keys():
+        before, after = next(iter(weights.keys() - found.keys())), next(iter(found.keys() - weights.keys()))
+        _warn(f"checkpoint: the weight norm of {path.name} is read in the network's own form: {before!r} as {after!r}")
+    return found
+
+
+def _warn(words: str) -> None:
+    warnings.warn(words, BrainmapWarning, stacklevel=4)
+
+
+_OLD, _NEW = ("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1")
+
+
+def _renorm(weights: dict[str, torch.Tensor], own: Collection[str]) -> dict[str, torch.Tensor]:
+    """Write weight norm as a network has it: `weight_g` and `weight_v`, parametrizations, or the weight itself.
+
+    The weight is g v / |v|, with the norm over all axes along which g has length 1.
+    """
+    found = dict(weights)
+    for name in weights:
+        for g, v in (_OLD, _NEW):
+            before = name.removesuffix(g)
+            if before == name or f"{before}{v}" not in weights or name in own:
+                continue
+            other = _NEW if g == _OLD[0] else _OLD
+            size, direction = found.pop(name), found.pop(f"{before}{v}")
+            if f"{before}{other[0]}" in own:
+                found |= {f"{before}{other[0]}": size, f"{before}{other[1]}": direction}
+            elif f"{before}weight" in own:
+                axes = [axis for axis in range(direction.ndim) if size.shape[axis] == 1]
+                found[f"{before}weight"] = size * direction / direction.norm(dim=axes or None, keepdim=True)
+            else:
+                found |= {name: size, f"{before}{v}": direction}
+    return found
 
 
 def unwrap_names(path: Path, weights: dict[str, torch.Tensor], model: nn.Module) -> dict[str, torch.Tensor]:
@@ -79,11 +147,9 @@ def unwrap_names(path: Path, weights: dict[str, torch.Tensor], model: nn.Module)
             best = named
     if best is not weights and best.keys() != weights.keys():
         before, after = next(pair for pair in zip(weights, best, strict=True) if pair[0] != pair[1])
-        warnings.warn(
+        _warn(
             f"checkpoint: a prefix that all names of {path.name} share is taken off, so that they fit the "
-            f"network: {before!r} is read as {after!r}",
-            BrainmapWarning,
-            stacklevel=3,
+            f"network: {before!r} is read as {after!r}"
         )
     return best
 

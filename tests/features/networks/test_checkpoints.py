@@ -158,7 +158,7 @@ def test_what_torch_compile_puts_inside_names_is_taken_off(tmp_path: Path) -> No
 
 def test_a_prefix_that_makes_names_fit_only_in_part_is_no_way_in(tmp_path: Path) -> None:
     weights = {f"model.{k}": v for k, v in build_network("ch32").state_dict().items()}
-    refused(saved(tmp_path, {**weights, "loss.weight": torch.ones(2)}), "lacks .*has", architecture="ch32")
+    refused(saved(tmp_path, {**weights, "extra.weight": torch.ones(2)}), "lacks .*has", architecture="ch32")
     weights.pop("model.output.weight")
     with pytest.warns(BrainmapWarning, match="taken off"):
         refused(saved(tmp_path, weights), "lacks 'output.weight'", architecture="ch32")
@@ -453,10 +453,10 @@ def test_wrappers_of_a_part_are_taken_out_of_names(tmp_path: Path) -> None:
 
 def test_a_name_that_lacks_the_prefix_of_the_others_is_named(tmp_path: Path) -> None:
     weights = build_network("ch32").state_dict()
-    content = {"state_dict": {f"model.{k}": v for k, v in weights.items()} | {"loss.weight": torch.ones(3)}}
+    content = {"state_dict": {f"model.{k}": v for k, v in weights.items()} | {"extra.weight": torch.ones(3)}}
     said = refused(saved(tmp_path, content), "without 'model\\.'", architecture="ch32")
     assert f"{len(weights)} names fit" in said
-    assert "'loss.weight' does not have it" in said
+    assert "'extra.weight' does not have it" in said
 
 
 @pytest.mark.parametrize(
