@@ -330,6 +330,11 @@ def call_builder(reference: str) -> nn.Module:
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    if path.suffix.lower() == ".onnx":
+        raise InputError(
+            f"checkpoint: {path} is an ONNX program, in which nothing can be listened to; take the PyTorch network "
+            "that it was made of: its state_dict with its architecture, or torch.export of it"
+        )
     if any(n.endswith("/constants.pkl") for n in list_archive(path)):
         raise InputError(
             f"checkpoint: {path} is a TorchScript program, which carries code and is refused; "
