@@ -136,8 +136,6 @@ def rank_rows(rows: NDArray[np.floating]) -> Floats:
     """
     rows = np.asarray(rows, dtype=np.float64)
     if rows.size >= _MANY and rows.min() > -_HUGE and rows.max() < _HUGE:  # the kernel needs finite values
-        pass
-
         return np.asarray(rank_by_buckets(np.ascontiguousarray(rows)))
     from scipy.stats import rankdata
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.images.names import VIEWS
-from brainmap.rsa.images.volumes import ImageInfo, Stat, Stored, check_size
+from brainmap.rsa.images.volumes import ImageInfo, Stat, Stored, check_free, check_size, write_in_place
 
 Value = str | tuple[int, ...] | tuple[float, ...]
 Attributes = dict[str, Value]
@@ -378,3 +378,51 @@ def build_brik_attributes(data: NDArray[np.generic]) -> Attributes:
     if all(map(math.isfinite, ranges)):
         attributes["BRICK_STATS"] = tuple(ranges)
     return attributes
+
+
+def save_afni(values: NDArray[Any], info: ImageInfo, base: str, typed: str, overwrite: bool) -> Path:
+    """Write an AFNI dataset, the HEAD last, and return the path of the HEAD.
+
+    Parameters
+    ----------
+    values : ndarray (x, y, z) or (x, y, z, n_sub_bricks)
+    info : ImageInfo
+        Grid, labels, statistics, space and history.
+    base : str
+        Path without an ending, with its view, as `out/x+tlrc`.
+    typed : str
+        Path as the user typed it; a `.gz` at its end compresses the BRIK.
+    overwrite : bool
+    """
+    named = [view for view in VIEWS if base.endswith(f"+{view}")]
+    if not named:
+        raise InputError(f"save_image: {typed} has no view; AFNI wants {base}+orig.HEAD or {base}+tlrc.HEAD")
+    if (named[0] == "tlrc") != (info.view == "tlrc"):
+        raise InputError(
+            f"save_image: {typed} says view +{named[0]}, but the space is {info.space} (view +{info.view}); "
+            "give space='MNI', 'TLRC' or 'ORIG', or change the name"
+        )
+    head = Path(f"{base}.HEAD")
+    brik = Path(f"{base}.BRIK.gz" if typed.endswith(".gz") else f"{base}.BRIK")
+    others = [Path(base + suffix) for suffix in (".BRIK", ".BRIK.gz", ".BRIK.bz2") if Path(base + suffix) != brik]
+    check_free([head, brik, *others], overwrite)
+    bricks = values.reshape((*values.shape, 1)[:4]).astype(values.dtype.newbyteorder("<"), copy=False)
+    attributes = (
+        build_grid_attributes(info.affine, values.shape, view=named[0], t_r=info.t_r, start=info.start)
+        | build_brik_attributes(bricks)
+        | build_attributes(
+            labels=info.labels,
+            stats=info.stats,
+            label_table=info.label_table,
+            space=info.space,
+            history=info.history,
+        )
+    )
+    with write_in_place(brik) as stream:
+        for brick in range(bricks.shape[3]):
+            stream.write(bricks[..., brick].tobytes(order="F"))
+    for other in others:
+        other.unlink(missing_ok=True)
+    with write_in_place(head) as stream:  # written last, because a dataset exists as soon as its HEAD does
+        stream.write(format_head(attributes))
+    return head

@@ -21,8 +21,16 @@ from numpy.typing import NDArray
 from brainmap.checks import existing_file, one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.images import afni, nifti as _nifti
-from brainmap.rsa.images.names import VIEWS, find_afni_base, find_pair, parse_value_range, pick_sub_bricks, split_name
-from brainmap.rsa.images.volumes import ImageInfo, Stat, Stored, check_float32, read_sub_bricks, write_in_place
+from brainmap.rsa.images.names import find_afni_base, find_pair, parse_value_range, pick_sub_bricks, split_name
+from brainmap.rsa.images.volumes import (
+    ImageInfo,
+    Stat,
+    Stored,
+    check_float32,
+    check_free,
+    read_sub_bricks,
+    write_in_place,
+)
 from brainmap.types import Interpolation
 
 _NIFTI = (".nii", ".nii.gz", ".nii.bz2")
@@ -208,10 +216,10 @@ def save_image(
     values = _convert_to_storable(np.asanyarray(image.dataobj).reshape(info.shape))
     base = find_afni_base(str(path))
     if base is not None:
-        return _save_afni(values, info, base, str(path), overwrite)
+        return afni.save_afni(values, info, base, str(path), overwrite)
     if not target.name.endswith((".nii", ".nii.gz")):
         raise InputError(f"save_image: {target} tells no format; wanted .nii, .nii.gz, or x+orig, x+tlrc for AFNI")
-    _check_free([target], overwrite)
+    check_free([target], overwrite)
     with write_in_place(target) as stream:
         _nifti.build_image_for_file(values, info).to_stream(cast(Any, stream))
     return target
@@ -256,50 +264,6 @@ def _convert_to_storable(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype.kind in "iu" and (small.astype(np.float64) != values).any():
         raise InputError("save_image: integers beyond 16777216 have no exact float32; renumber the labels")
     return small
-
-
-def _save_afni(values: NDArray[Any], info: ImageInfo, base: str, typed: str, overwrite: bool) -> Path:
-    named = [view for view in VIEWS if base.endswith(f"+{view}")]
-    if not named:
-        raise InputError(f"save_image: {typed} has no view; AFNI wants {base}+orig.HEAD or {base}+tlrc.HEAD")
-    if (named[0] == "tlrc") != (info.view == "tlrc"):
-        raise InputError(
-            f"save_image: {typed} says view +{named[0]}, but the space is {info.space} (view +{info.view}); "
-            "give space='MNI', 'TLRC' or 'ORIG', or change the name"
-        )
-    head = Path(f"{base}.HEAD")
-    brik = Path(f"{base}.BRIK.gz" if typed.endswith(".gz") else f"{base}.BRIK")
-    others = [Path(base + suffix) for suffix in (".BRIK", ".BRIK.gz", ".BRIK.bz2") if Path(base + suffix) != brik]
-    _check_free([head, brik, *others], overwrite)
-    bricks = values.reshape((*values.shape, 1)[:4]).astype(values.dtype.newbyteorder("<"), copy=False)
-    attributes = (
-        afni.build_grid_attributes(info.affine, values.shape, view=named[0], t_r=info.t_r, start=info.start)
-        | afni.build_brik_attributes(bricks)
-        | afni.build_attributes(
-            labels=info.labels,
-            stats=info.stats,
-            label_table=info.label_table,
-            space=info.space,
-            history=info.history,
-        )
-    )
-    with write_in_place(brik) as stream:
-        for brick in range(bricks.shape[3]):
-            stream.write(bricks[..., brick].tobytes(order="F"))
-    for other in others:
-        other.unlink(missing_ok=True)
-    with write_in_place(head) as stream:  # written last, because a dataset exists as soon as its HEAD does
-        stream.write(afni.format_head(attributes))
-    return head
-
-
-def _check_free(files: Sequence[Path], overwrite: bool) -> None:
-    folder = files[0].parent
-    if not folder.is_dir():
-        raise InputError(f"save_image: the folder {folder} does not exist; make it first")
-    taken = [file for file in files if file.exists()]
-    if taken and not overwrite:
-        raise InputError(f"save_image: {taken[0]} exists; say overwrite=True or choose another name")
 
 
 GRID_TOLERANCE = 0.01  # [voxels]

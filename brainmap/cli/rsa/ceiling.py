@@ -19,7 +19,9 @@ from brainmap.cli.options import (
     said,
 )
 from brainmap.cli.rsa.options import (
+    SPHERES_MM,
     NoisePer,
+    Radius,
     Shrinkage,
     commands,
     count_noun,
@@ -44,9 +46,7 @@ def ceiling(
     ] = None,
     stimuli: Stimuli = None,
     missing: Missing = "error",
-    radius: Annotated[
-        float, typer.Option(min=0.1, help="Radius of the spheres in mm; voxels at exactly this distance are included.")
-    ] = 9.0,
+    radius: Radius = None,
     dissimilarity: SearchlightDissimilarity = "correlation",
     measure: SearchlightMeasure = "spearman",
     items: Items = "stimulus",
@@ -114,7 +114,7 @@ def ceiling(
             missing=missing,
         )
         known[who] = settings.choose_noise(data[who], source=noise, place=noise_per, residuals=left)
-    maps = map_ceilings(data, settings, mask=masks, radius_mm=radius, noise=known, threads=jobs)
+    maps = map_ceilings(data, settings, mask=masks, radius_mm=radius or SPHERES_MM, noise=known, threads=jobs)
     where = space or image_info(masks[participant[0]]).space
     written = [save_bricks([maps.lower, maps.upper], out, labels=["lower", "upper"], space=where, overwrite=overwrite)]
     if counts is not None:

@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 commands = group("rsa", "Representational similarity analysis: RDMs, comparison, inference, searchlights, group maps.")
 app.add_typer(commands)
 
+SPHERES_MM = 9.0  # radius of spheres where none is given
+Radius = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1,
+        help=f"Radius in mm of spheres (default {SPHERES_MM:g}) or discs (10); includes exactly this distance.",
+    ),
+]
 NoisePer = Annotated[
     types.NoisePlace,
     typer.Option(help="Whether noise is the variance of each voxel, or the covariance of each sphere."),

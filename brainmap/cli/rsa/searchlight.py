@@ -26,7 +26,9 @@ from brainmap.cli.options import (
     said,
 )
 from brainmap.cli.rsa.options import (
+    SPHERES_MM,
     NoisePer,
+    Radius,
     Shrinkage,
     commands,
     count_noun,
@@ -54,12 +56,7 @@ def searchlight(
     labels: Labels = None,
     stimuli: Stimuli = None,
     missing: Missing = "error",
-    radius: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1, help="Radius in mm of spheres (default 9) or discs (10); includes exactly this distance."
-        ),
-    ] = None,
+    radius: Radius = None,
     mesh: Mesh = None,
     metric: Metric = None,
     vertices: Disc = None,
@@ -121,7 +118,7 @@ def searchlight(
     left = load_left_over(noise, residuals, mask)
     data = load_given_patterns(images, mask, conditions=labels, stimuli=stimuli, missing=missing)
     own = settings.choose_noise(data, source=noise, place=noise_per, residuals=left)
-    plan = plan_searchlight(data, model_rdms, settings, mask=mask, radius_mm=radius or 9.0, noise=own)
+    plan = plan_searchlight(data, model_rdms, settings, mask=mask, radius_mm=radius or SPHERES_MM, noise=own)
     maps = plan.compute(threads=jobs)
     written = _write_maps(maps, targets, space=space or image_info(mask).space, overwrite=overwrite)
     scored = int((maps.counts > 0).sum()) - maps.n_unscored

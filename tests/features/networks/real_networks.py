@@ -57,7 +57,8 @@ class Residual(nn.Module):
         aside = x if self.downsample is None else self.downsample(x)
         if self.pre:
             x = self.conv1(functional.relu(self.bn1(x)))
-            return aside + self.conv2(functional.relu(self.bn2(x)))
+            out: Tensor = aside + self.conv2(functional.relu(self.bn2(x)))
+            return out
         x = functional.relu(self.bn1(self.conv1(x)))
         return functional.relu(aside + self.bn2(self.conv2(x)))
 
@@ -77,7 +78,8 @@ class Res1dNet31(nn.Module):
         x = functional.relu(self.bn0(self.conv0(x)))
         x = functional.max_pool1d(self.layer1(x), 4)
         x = self.layer2(x)
-        return self.fc(x.max(dim=2).values + x.mean(dim=2))
+        out: Tensor = self.fc(x.max(dim=2).values + x.mean(dim=2))
+        return out
 
 
 def m_network(n_convolutions: int, n_classes: int = 5) -> nn.Module:
@@ -126,7 +128,8 @@ class SincNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = functional.leaky_relu(functional.max_pool1d(self.sinc(x).abs(), 3), 0.2)
         x = functional.leaky_relu(functional.max_pool1d(self.conv(x), 3), 0.2)
-        return self.fc(self.norm(x.mean(dim=2)))
+        out: Tensor = self.fc(self.norm(x.mean(dim=2)))
+        return out
 
 
 class Crnn(nn.Module):
@@ -141,7 +144,8 @@ class Crnn(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x).flatten(1, 2).transpose(1, 2)
         states, _ = self.gru(x)
-        return self.fc(states.mean(dim=1))
+        out: Tensor = self.fc(states.mean(dim=1))
+        return out
 
 
 class Crepe(nn.Module):
