@@ -82,7 +82,7 @@ def test_what_has_no_time_is_refused_in_one_line(
     for words, message in (
         ((*ask, "--over", "time"), "extract them with pooling='none' (--pooling none) from sounds with a rate"),
         ((*ask, "--over", "tiem"), "did you mean 'time'?"),
-        (("rsa", "rdm", "--cams", store, *out, "--over", "time"), "--over time: give --activations"),
+        (("rsa", "rdm", "--cams", store, *out, "--over", "time"), "--over time: expected --activations, got none"),
         ((*ask, "--dissimilarity", "poisson_cv"), "poisson_cv: found one set of patterns"),
     ):
         code, _, err = lines_of(*words)
@@ -124,7 +124,7 @@ def test_a_time_course_shows_each_region_with_its_peak_and_ceiling() -> None:
 def test_a_time_course_without_what_it_needs_is_refused() -> None:
     from brainmap.errors import InputError
 
-    with pytest.raises(InputError, match="lacks \\['time'\\]"):
+    with pytest.raises(InputError, match=r"'time'. is missing"):
         plot_time_course(pd.DataFrame({"layer": ["a"], "score": [1.0]}))
     with pytest.raises(InputError, match="expected at least one score"):
         plot_time_course(pd.DataFrame({"layer": ["a"], "time": [0.1], "score": [np.nan]}))

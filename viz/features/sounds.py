@@ -135,6 +135,7 @@ def draw_spectrogram(axes: Axes, wave: Array, rate: float) -> NDArray[np.float64
 
 
 def add_hertz_ticks(axes: Axes, hertz: NDArray[np.float64]) -> None:
+    """Mark 100 Hz, 1 kHz and 4 kHz on the log-frequency axis of a spectrogram."""
     marks = [f for f in (100, 1000, 4000) if hertz[0] <= f <= hertz[-1]]
     at = [np.log(f / hertz[0]) / np.log(hertz[-1] / hertz[0]) for f in marks]
     axes.set_yticks(at, [f"{f / 1000:g}k" if f >= 1000 else f"{f}" for f in marks], fontsize=6.5)

@@ -41,6 +41,7 @@ def _load_template() -> NDArray[np.float32]:
 
 
 def read_volume(image: Any, what: str) -> Volume:
+    """Load an image and check that it has three dimensions and one map; return it with its values."""
     data = np.asarray(image.dataobj, dtype=np.float32)
     data = data.reshape([n for n in data.shape if n > 1] if data.ndim > 3 else data.shape)
     if data.ndim != 3:

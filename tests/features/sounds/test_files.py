@@ -395,5 +395,5 @@ def test_an_rf64_that_is_cut_short_is_refused(tmp_path: Path) -> None:
 def test_a_table_with_a_column_twice_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.wav", tone(16_000))
     (tmp_path / "s.tsv").write_text("stimulus_id\tcondition\tpath\tcondition\nx\tcat\ta.wav\tdog\n")
-    with pytest.raises(InputError, match="the column 'condition' more than once"):
+    with pytest.raises(InputError, match="each column once, got 'condition' more than once"):
         load_sounds(tmp_path / "s.tsv")

@@ -373,7 +373,7 @@ def test_participants_without_their_controls_are_named() -> None:
     with pytest.raises(InputError, match="'02', '03', '04', '05', '06' lack controls"):
         compare_rdms_partial(model, data, twice)
     anonymous = RDMs(data.dissimilarities, pattern_descriptors=dict(data.pattern_descriptors))
-    with pytest.raises(InputError, match="two or more named participants"):
+    with pytest.raises(InputError, match="do not say whose they are"):
         compare_rdms_partial(model, anonymous, elapsed)
 
 

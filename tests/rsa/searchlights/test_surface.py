@@ -196,7 +196,7 @@ def test_maps_are_drawn_on_their_own_mesh_with_the_best_model_below(
         viz.plot_surface_maps(maps, models=["conv22"])
     with pytest.raises(InputError, match="120 vertices in the left half, the mesh has 0"):
         viz.plot_surface_maps(maps, mesh=mesh.side("right"))
-    with pytest.raises(InputError, match="or the mesh"):
+    with pytest.raises(InputError, match="give the mesh"):
         viz.plot_surface_maps(dict(maps))
 
 

@@ -336,5 +336,5 @@ def test_the_command_leaves_table_and_figure_and_says_the_smallest_design(
     at = words.index("--runs") + 1
     refused = brainmap_command(*words[:at], "two", *words[at + 1 :])
     assert (refused.code, refused.err.count("\n")) == (2, 1)
-    assert "whole numbers parted by commas" in refused.err
+    assert "whole numbers separated by commas" in refused.err
     assert brainmap_command(*words, "--out", tmp_path / "power.tsv").code == 2

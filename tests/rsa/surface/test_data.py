@@ -298,7 +298,7 @@ def test_meshes_that_differ_are_refused(runs: list[str], labels: str, tmp_path: 
         rsa.load_surface_rois(labels, minimum_vertices=20)
     with pytest.raises(InputError, match="values that are no whole numbers"):
         rsa.load_surface_rois(rsa.SurfaceData(np.full((3, 1), 0.5, "f4"), np.zeros((0, 1), "f4")))
-    with pytest.raises(InputError, match="wanted 10242"):
+    with pytest.raises(InputError, match="expected 10242"):
         viz.plot_surface(small)
 
 
