@@ -25,7 +25,8 @@ from .evaluation.faithfulness import (
 )
 from .evaluation.localization import localize as localize
 from .evaluation.randomization import Randomization as Randomization, cascading_randomization as cascading_randomization
-from .layers.tap import Layer as Layer, list_layers as list_layers, tap as tap
+from .layers.listing import Layer as Layer, list_layers as list_layers
+from .layers.tap import tap as tap
 from .maximization.comparison import (
     PatternComparison as PatternComparison,
     compare_patterns as compare_patterns,

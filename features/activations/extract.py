@@ -29,9 +29,10 @@ from brainmap.features.activations.windowed import (
 from brainmap.features.layers.axes import PLACES, TIME, TOKEN
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import fit_sounds, keep_real
+from brainmap.features.layers.listing import Layer, look_up_layers, say_taken_off
 from brainmap.features.layers.running import Advance, count_workers, evaluating, forward, run_side_by_side
 from brainmap.features.layers.selection import choose, list_asked
-from brainmap.features.layers.tap import Layer, look_up_layers, say_taken_off, tap
+from brainmap.features.layers.tap import tap
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.features.sounds.inputs import compute_input_rate
 from brainmap.features.sounds.windows import Windows

@@ -10,7 +10,7 @@ import pandas as pd
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.features.layers.tap import Layer
+from brainmap.features.layers.listing import Layer
 from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.files import Sounds as LabelledSounds, sounds_from_array
 from brainmap.features.sounds.windows import Windows, cut_windows

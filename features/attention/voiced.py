@@ -16,8 +16,8 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attention.voiced_shares import VoicedAttention, voiced_attention
 from brainmap.features.attention.words import find_own_class
 from brainmap.features.attribution.cam import class_activation_maps
+from brainmap.features.layers.listing import Layer, list_layers
 from brainmap.features.layers.selection import select_layers
-from brainmap.features.layers.tap import Layer, list_layers
 from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.front_ends import FrontEnd
 from brainmap.features.sounds.inputs import compute_input_rate, compute_time_courses, describe_input

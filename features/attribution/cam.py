@@ -36,10 +36,11 @@ from brainmap.features.attribution.classes import Classes, choose_classes
 from brainmap.features.layers.axes import TOKEN
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import fit_sounds, keep_real, longest_lengths
+from brainmap.features.layers.listing import Layer, list_layers, say_taken_off
 from brainmap.features.layers.receptive_fields import upsample as upsample_courses
 from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import choose
-from brainmap.features.layers.tap import Layer, list_layers, say_taken_off, tap
+from brainmap.features.layers.tap import tap
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.progress import progress
 from brainmap.types import CamMethod

@@ -19,8 +19,8 @@ from brainmap.features.attribution.cam import class_activation_maps, upsample_ma
 from brainmap.features.attribution.task import SILENCE, Explainer, Found, Task
 from brainmap.features.layers.ear import NONLINEARITIES, SOFTMAXES
 from brainmap.features.layers.ends import ENDS, SAME, Ends
+from brainmap.features.layers.listing import list_layers
 from brainmap.features.layers.running import forward
-from brainmap.features.layers.tap import list_layers
 from brainmap.types import Backward, IntegrationRule
 
 _BENT = (NONLINEARITIES - {"relu"}) | {"glu", "lstm", "gru", "rnn_tanh", "maximum", "minimum"}

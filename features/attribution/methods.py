@@ -40,8 +40,8 @@ from brainmap.features.attribution.lime import Lime
 from brainmap.features.attribution.occlusion import Occlusion
 from brainmap.features.attribution.task import Explainer, Found, Method, Task, compute_logits, find_not_finite
 from brainmap.features.layers.inputs import differentiable_sounds, longest_lengths, zero_padding
+from brainmap.features.layers.listing import list_layers, say_taken_off
 from brainmap.features.layers.running import evaluating
-from brainmap.features.layers.tap import list_layers, say_taken_off
 from brainmap.features.sounds.batches import Sounds, SoundSource, get_labels, iterate_tensors
 from brainmap.features.sounds.inputs import compute_input_rate, describe_input
 from brainmap.progress import progress

@@ -24,11 +24,11 @@ from torch import nn
 
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
-from brainmap.features.layers.tap import Layer, list_asked_names, list_layers
+from brainmap.features.layers.listing import Layer, list_asked_names, list_layers
 from brainmap.features.sounds.batches import Sounds
 
 if TYPE_CHECKING:
-    from brainmap.features.layers.tap import Layer
+    from brainmap.features.layers.listing import Layer
 
 _SHARE = r"(?:0(?:\.\d*)?|\.\d+|1(?:\.0*)?)"
 _DEPTH = re.compile(rf"depth:({_SHARE})(?:-({_SHARE}))?")

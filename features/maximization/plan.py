@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.features.layers.inputs import longest_input
-from brainmap.features.layers.tap import list_layers
+from brainmap.features.layers.listing import list_layers
 from brainmap.features.maximization.priors import LatentPrior, Prior, compute_fourier_scale, mark_band
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import Site, find_site

@@ -19,8 +19,8 @@ from brainmap.checks import nearest, some
 from brainmap.errors import InputError
 from brainmap.features.layers.ear import NONLINEARITIES, NORMS, OUTPUT, SOFTMAXES, WEIGHTED
 from brainmap.features.layers.ends import ENDS, MOVES, SAME, passes_end_on
+from brainmap.features.layers.listing import look_up_layers
 from brainmap.features.layers.running import evaluating
-from brainmap.features.layers.tap import look_up_layers
 from brainmap.features.maximization.shortcuts import Operation, Shortcut, choose_shortcuts
 
 _POOLS = (

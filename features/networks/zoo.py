@@ -277,7 +277,7 @@ def describe_network(name: str, *, variant: Variant | None = None) -> NetworkDes
     >>> describe_network("ch128").parameters
     2071184
     """
-    from brainmap.features.layers.tap import list_layers
+    from brainmap.features.layers.listing import list_layers
 
     chosen: Variant = variant or ("bn" if name == "ch128" else "plain")
     model = build_network(name, variant=chosen)

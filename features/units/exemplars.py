@@ -23,9 +23,10 @@ from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.layers.crops import Fields
 from brainmap.features.layers.ear import OUTPUT
+from brainmap.features.layers.listing import Layer, list_layers
 from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import find_layer, select_layers
-from brainmap.features.layers.tap import Layer, list_layers, tap
+from brainmap.features.layers.tap import tap
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.features.sounds.inputs import InputAxes, describe_input
 from brainmap.names import file_name

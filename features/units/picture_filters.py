@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from brainmap.errors import InputError, RunError
+from brainmap.features.layers.listing import Layer, list_layers
 from brainmap.features.layers.running import evaluating, forward, get_device
-from brainmap.features.layers.tap import Layer, list_layers, tap
+from brainmap.features.layers.tap import tap
 from brainmap.features.sounds.batches import Sounds, iterate_tensors
 from brainmap.features.sounds.inputs import InputAxes, describe_input
 from brainmap.features.units.filters import DEAD, find_linear_layer, is_additive

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.ear import OUTPUT
+from brainmap.features.layers.listing import Layer, list_layers, say_taken_off
 from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import find_layer, select_layers
-from brainmap.features.layers.tap import Layer, list_layers, say_taken_off, tap
+from brainmap.features.layers.tap import tap
 from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.cochlea import convert_from_erb, convert_to_erb
 from brainmap.features.sounds.files import RMS_LEVEL

@@ -11,7 +11,7 @@ from brainmap.cli.features.options import Describe, commands, describe_network, 
 from brainmap.cli.options import Json
 
 if TYPE_CHECKING:
-    from brainmap.features.layers.tap import Layer
+    from brainmap.features.layers.listing import Layer
     from brainmap.features.networks.checkpoints import Checkpoint
 
 HEADS = ("layer", "kind", "shape", "receptive field", "stride", "parameters")
@@ -27,8 +27,8 @@ def layers(
     as_json: Json = False,
 ) -> None:
     """List the layers of a network: name, kind, shape, receptive field, stride in ms."""
+    from brainmap.features.layers.listing import list_layers
     from brainmap.features.layers.running import evaluating, list_modules
-    from brainmap.features.layers.tap import list_layers
     from brainmap.features.networks.feeding import make_example
 
     model, checkpoint = describe()

@@ -13,7 +13,7 @@ from brainmap.features.activations import store as stores
 from brainmap.features.activations.extract import open_activations
 from brainmap.features.attribution.cam import ClassActivationMaps, class_activation_maps
 from brainmap.features.layers.ear import OUTPUT
-from brainmap.features.layers.tap import list_layers
+from brainmap.features.layers.listing import list_layers
 from brainmap.features.maximization.maximize import Maximization, MaximizationSettings, maximize_activation
 from brainmap.features.representations.files import list_stored_layers, open_cams, save_cams, save_maximization
 from brainmap.names import slug

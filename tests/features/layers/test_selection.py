@@ -2,8 +2,8 @@ import pytest
 from torch import nn
 
 from brainmap.errors import InputError
+from brainmap.features.layers.listing import Layer
 from brainmap.features.layers.selection import choose
-from brainmap.features.layers.tap import Layer
 from brainmap.features.networks.zoo import build_network
 
 NAMES = (*(f"conv{i}" for i in range(1, 9)), "output")

@@ -17,7 +17,7 @@ from torch import nn
 from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attention.voiced import check_resolution
-from brainmap.features.layers.tap import Layer
+from brainmap.features.layers.listing import Layer
 from brainmap.features.sounds.files import Sounds, load_sounds, sounds_from_array
 from brainmap.features.sounds.voicing import KINDS, Voicing, find_voicing
 
