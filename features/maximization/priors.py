@@ -1,4 +1,4 @@
-"""Define priors of activation maximization: how a pattern is parameterized, leveled, shifted and penalized."""
+"""Define priors of activation maximization: how a pattern is parameterized, leveled, jittered and penalized."""
 
 from __future__ import annotations
 

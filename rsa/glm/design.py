@@ -1,4 +1,4 @@
-"""Design matrices of a GLM, one per run: nilearn's regressors, confounds, and drift terms chosen from the design."""
+"""Build the design matrix of each run: events through nilearn's HRFs, confounds, and drifts chosen from the design."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Compute the searchlight on Dask workers, with a task per piece and one preparation per participant."""
+"""Compute the searchlight on Dask workers, with a task per piece and one preparation per participant.
+
+The piece of a worker that dies goes to another one; a piece that kills several is refused in one line.
+"""
 
 from __future__ import annotations
 
