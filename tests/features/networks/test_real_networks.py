@@ -107,7 +107,8 @@ def _logits(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
     out = net(x)
     if isinstance(net, nets.Cnn14):
         return torch.logit(out)
-    return net[:-1](x) if isinstance(net, nn.Sequential) else out
+    out: Tensor = net[:-1](x) if isinstance(net, nn.Sequential) else out
+    return out
 
 
 @pytest.fixture(scope="module")
