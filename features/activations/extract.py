@@ -29,7 +29,7 @@ from brainmap.features.activations.windowed import (
 from brainmap.features.layers.axes import PLACES, TIME, TOKEN
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import fit_sounds, keep_real
-from brainmap.features.layers.listing import Layer, look_up_layers, say_taken_off
+from brainmap.features.layers.listing import Layer, look_up_layers, place_units, say_taken_off
 from brainmap.features.layers.running import Advance, count_workers, evaluating, forward, run_side_by_side
 from brainmap.features.layers.selection import choose, list_asked
 from brainmap.features.layers.tap import tap
@@ -257,7 +257,7 @@ def extract_activations(
         about |= {} if origin is None else {"provenance": dict(origin)}  # it changes no key
         todo = [name for name in names if not stores.is_kept(root, KIND, name, keys[name])]
         timed = pooling == "none" and reduction is None
-        found = _place_units(look_up_layers(model, sounds, names, listed=listed), units_axis) if todo or timed else {}
+        found = place_units(look_up_layers(model, sounds, names, listed=listed), units_axis) if todo or timed else {}
         say_wide_layers(found.values(), sounds)
         if OUTPUT in found:
             say_taken_off(found[OUTPUT])
@@ -304,17 +304,6 @@ def _read_store(root: zarr.Group) -> Activations:
             table=make_item_table(about),
             _arrays=arrays,
         )
-
-
-def _place_units(layers: Mapping[str, Layer], axis: int | Mapping[str, int] | None) -> dict[str, Layer]:
-    """Apply the axis of the units that the caller gave to the layers."""
-    if axis is None:
-        return dict(layers)
-    if isinstance(axis, int):
-        return {name: one if one.order else one.with_units(axis) for name, one in layers.items()}
-    for name in axis:
-        one_of(name, list(layers), "units_axis: layer")
-    return {name: one.with_units(axis[name]) if name in axis else one for name, one in layers.items()}
 
 
 def _note_times(root: zarr.Group, keys: Mapping[str, str], layers: Mapping[str, Layer], *, rate: float | None) -> None:

@@ -7,7 +7,7 @@ layer stay open, a longer sound follows.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias, TypeVar, cast, runtime_checkable
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.features.layers.axes import (
     FREQUENCY,
@@ -361,3 +362,14 @@ def look_up_layers(
     known = {layer.name: layer for layer in listed}
     last = listed[-1]  # the module whose activations are the logits is listed as the output
     return {name: known[name] if name in known else replace(last, name=name) for name in names}
+
+
+def place_units(layers: Mapping[str, Layer], axis: int | Mapping[str, int] | None) -> dict[str, Layer]:
+    """Apply the axis of the units that the caller gave to the layers."""
+    if axis is None:
+        return dict(layers)
+    if isinstance(axis, int):
+        return {name: one if one.order else one.with_units(axis) for name, one in layers.items()}
+    for name in axis:
+        one_of(name, list(layers), "units_axis: layer")
+    return {name: one.with_units(axis[name]) if name in axis else one for name, one in layers.items()}

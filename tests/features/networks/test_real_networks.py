@@ -107,8 +107,7 @@ def _logits(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
     out = net(x)
     if isinstance(net, nets.Cnn14):
         return torch.logit(out)
-    out: Tensor = net[:-1](x) if isinstance(net, nn.Sequential) else out
-    return out
+    return torch.as_tensor(net[:-1](x) if isinstance(net, nn.Sequential) else out)
 
 
 @pytest.fixture(scope="module")
