@@ -84,7 +84,10 @@ def _own_precision(model: nn.Module) -> Iterator[None]:
         return
 
     def feed(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(one.to(own) if isinstance(one, Tensor) and one.is_floating_point() else one for one in given)
+        return tuple(  # a conversion that changes nothing would still be an operation between the sound and the network
+            one.to(own) if isinstance(one, Tensor) and one.is_floating_point() and one.dtype != own else one
+            for one in given
+        )
 
     def widen(_: nn.Module, __: Any, out: Any) -> Any:
         narrow = isinstance(out, Tensor) and out.dtype in (torch.float16, torch.bfloat16)
