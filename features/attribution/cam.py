@@ -181,14 +181,14 @@ def class_activation_maps(
                 scores = np.empty((len(items), len(chosen.names)), np.float32)
             rows = slice(done, done + len(batch))
             scores[rows] = logits.detach()[:, chosen.columns].cpu()
-            _check_finite(scores[rows], items[rows], chosen.names, "logit")
+            _check_finite_maps(scores[rows], items[rows], chosen.names, "logit")
             if method == "cam":
                 found = _compute_cam(model, activation, logits, chosen)
             elif method == "score-cam":
                 found = _compute_score_cam(logits_of, batch, activation, target, chosen)
             else:
                 found = _map_by_gradient(model, method, heard[target.name], logits, chosen, target, batch.shape[2:])
-            _check_finite(found, items[rows], chosen.names, f"{method} map at {target.name}")
+            _check_finite_maps(found, items[rows], chosen.names, f"{method} map at {target.name}")
             zero.append((found == 0).reshape(*found.shape[:2], -1).all(axis=2))  # the upsampled maps are large
             if not upsample and found.shape[2:] != maps.shape[2:]:
                 raise InputError(
@@ -362,7 +362,7 @@ def _repeat_size(value: Any, n: int) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,) * n
 
 
-def _check_finite(values: NDArray[np.float32], items: Sequence[str], names: Sequence[str], what: str) -> None:
+def _check_finite_maps(values: NDArray[np.float32], items: Sequence[str], names: Sequence[str], what: str) -> None:
     finite = np.isfinite(values).reshape(*values.shape[:2], -1).all(axis=2)
     if not finite.all():
         item, name = np.argwhere(~finite)[0]

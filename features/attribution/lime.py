@@ -65,7 +65,7 @@ class Lime:
         lengths = tuple(task.example.shape[2:])
         time_axis = len(lengths) + task.time_axis
         edges = [
-            self._place_segments(task, n) if axis == time_axis else self._rows(task, n)
+            self._place_segments(task, n) if axis == time_axis else self._place_bands(task, n)
             for axis, n in enumerate(lengths)
         ]
         counts = [len(one) - 1 for one in edges]
@@ -98,7 +98,7 @@ class Lime:
         windows = np.array(list(itertools.product(*spans)), dtype=np.intp)
         return Explainer(passes=self.samples, run=run, windows=windows)
 
-    def _rows(self, task: Task, length: int) -> NDArray[np.intp]:
+    def _place_bands(self, task: Task, length: int) -> NDArray[np.intp]:
         """Compute the edges of segments along frequency."""
         count = self.frequency_segments or (5 if task.on_pictures else 1)
         if not 1 <= count <= length:

@@ -251,7 +251,7 @@ def attribute(
         )
         say_taken_off(list_layers(model, sounds)[-1])
         names = choose_classes(logits, "all", class_names or getattr(model, "class_names", None)).names
-        _check_finite(logits, items, "logit")
+        _check_finite_logits(logits, items, "logit")
         targets = _choose_classes(logits, classes, names, conditions if isinstance(sounds, SoundSource) else None)
         example = next(iterate_tensors(sounds, 1, device=device))[:1]
         task = Task(
@@ -364,7 +364,7 @@ def _convert_to_numpy(values: Tensor, dtype: Any = np.float32) -> NDArray[Any]:
     return np.asarray(values.detach().cpu().numpy(), dtype=dtype)
 
 
-def _check_finite(logits: Tensor, items: Sequence[str], what: str) -> None:
+def _check_finite_logits(logits: Tensor, items: Sequence[str], what: str) -> None:
     bad = (~logits.isfinite()).nonzero()
     if len(bad):
         raise RunError(

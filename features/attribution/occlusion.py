@@ -97,7 +97,7 @@ class Occlusion:
     def _list_windows(self, task: Task, lengths: tuple[int, ...]) -> list[Box]:
         """List every window as a slice along every axis; the last axis varies fastest."""
         sizes, steps = self._find_sizes(task, lengths)
-        rows = self._rows(task, lengths)
+        rows = self._list_band_windows(task, lengths)
         spans: list[list[slice]] = []
         for axis, (size, step, length) in enumerate(zip(sizes, steps, lengths, strict=True)):
             if rows is not None and axis != len(lengths) + task.time_axis:
@@ -134,7 +134,7 @@ class Occlusion:
             return sizes, along_time(task, lengths, task.convert_to_samples(self.step_ms, "step_ms"))
         return sizes, tuple(max(1, size // 2) for size in sizes)
 
-    def _rows(self, task: Task, lengths: tuple[int, ...]) -> list[slice] | None:
+    def _list_band_windows(self, task: Task, lengths: tuple[int, ...]) -> list[slice] | None:
         """List the bands of a spectrogram that are occluded together; None where no bands in Hz are asked for."""
         if self.bands is None or not task.on_pictures or task.axes is None:
             return None

@@ -88,7 +88,7 @@ def plot_exemplars(
         for column, (index, row) in enumerate(mine.iloc[:columns].iterrows()):
             crop = exemplars.crops[index]
             if not flat:
-                _draw_picture(upper[column], crop, row, exemplars)
+                _draw_spectrogram_crop(upper[column], crop, row, exemplars)
             else:
                 _draw_crop(upper[column], crop[0], row)
                 if both:
@@ -114,7 +114,7 @@ def count_crop_frames(crops: Any, axes: Any) -> int:
     return int(crops.shape[axes.time_axis])
 
 
-def _draw_picture(axes: Axes, crop: Any, row: Any, exemplars: Any) -> None:
+def _draw_spectrogram_crop(axes: Axes, crop: Any, row: Any, exemplars: Any) -> None:
     """Draw a crop of a spectrogram with the frequencies of its bands [kHz]; parts beyond the input are gray."""
     about = getattr(exemplars, "axes", None)
     picture = np.array(make_picture(crop, about), dtype=float)
