@@ -13,7 +13,7 @@ CHECKSUMS = "checksums.tsv"
 
 
 def folder() -> Path:
-    """Where the shipped words and networks lie on this machine."""
+    """Return the folder of the shipped words and networks on this machine."""
     return Path(__file__).resolve().parent
 
 
