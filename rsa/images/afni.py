@@ -73,7 +73,7 @@ def parse_head(text: str, what: str) -> Attributes:
         at = following.start() if following else len(text)
         words = text[entry.end() : at].split()
         if len(words) != count:
-            raise _make_head_error(what, f"{name} should hold {count} numbers, {len(words)} found")
+            raise _make_head_error(what, f"{name} should hold {count} numbers, got {len(words)}")
         try:
             attributes[name] = tuple(map(int, words)) if kind == "integer" else tuple(map(float, words))
         except ValueError:
@@ -95,7 +95,7 @@ def _read_numbers(attributes: Mapping[str, Value], name: str, least: int, what: 
     value = attributes.get(name)
     if not isinstance(value, tuple) or len(value) < least or not all(map(math.isfinite, value)):
         found = "nothing" if value is None else repr(value)
-        raise _make_head_error(what, f"{name} should hold at least {least} finite numbers, found {found[:60]}")
+        raise _make_head_error(what, f"{name} should hold at least {least} finite numbers, got {found[:60]}")
     return value
 
 
@@ -128,16 +128,18 @@ def open_afni(head: Path, brik: Path) -> Stored:
     for code in types:
         if code not in _DTYPES:
             kind = _UNREAD.get(code, f"of unknown type {code}")
-            raise InputError(f"{what}: sub-bricks are {kind}, wanted byte, short or float; convert them with 3dcalc")
+            raise InputError(
+                f"{what}: expected sub-bricks of byte, short or float, got {kind}; convert them with 3dcalc"
+            )
     order = attributes.get("BYTEORDER_STRING", "=")
     if order not in ("=", "LSB_FIRST", "MSB_FIRST"):
-        raise _make_head_error(what, f"BYTEORDER_STRING is {order!r}, wanted LSB_FIRST or MSB_FIRST")
+        raise _make_head_error(what, f"BYTEORDER_STRING is {order!r}, expected LSB_FIRST or MSB_FIRST")
     byte_order = {"LSB_FIRST": "<", "MSB_FIRST": ">"}.get(str(order), "=")
     dtypes = tuple(np.dtype(byte_order + _DTYPES[code]) for code in types)
     check_size(brik, math.prod(grid) * sum(dtype.itemsize for dtype in dtypes))
     factors = _read_per_brick(attributes, "BRICK_FLOAT_FACS", n, 0.0, what)
     if min(factors) < 0:
-        raise _make_head_error(what, f"BRICK_FLOAT_FACS holds {min(factors)}, wanted 0 or more")
+        raise _make_head_error(what, f"BRICK_FLOAT_FACS holds {min(factors)}, expected 0 or more")
     view = _read_view(attributes, head, what)
     t_r, start = _read_time_axis(attributes, what)
     info = ImageInfo(
@@ -171,7 +173,7 @@ def _read_ranges(attributes: Mapping[str, Value], n: int) -> tuple[tuple[float, 
 def _read_view(attributes: Mapping[str, Value], head: Path, what: str) -> str:
     code = _read_integers(attributes, "SCENE_DATA", 1, what)[0] if "SCENE_DATA" in attributes else 0
     if not 0 <= code < len(VIEWS):
-        raise _make_head_error(what, f"SCENE_DATA holds view {code}, wanted 0, 1 or 2")
+        raise _make_head_error(what, f"SCENE_DATA holds view {code}, expected 0, 1 or 2")
     view = VIEWS[code]
     named = [v for v in VIEWS if head.stem.endswith(f"+{v}")]
     if named and named != [view]:
@@ -396,11 +398,13 @@ def save_afni(values: NDArray[Any], info: ImageInfo, base: str, typed: str, over
     """
     named = [view for view in VIEWS if base.endswith(f"+{view}")]
     if not named:
-        raise InputError(f"save_image: {typed} has no view; AFNI wants {base}+orig.HEAD or {base}+tlrc.HEAD")
+        raise InputError(
+            f"save_image: expected a name with a view, {base}+orig.HEAD or {base}+tlrc.HEAD for AFNI, got {typed}"
+        )
     if (named[0] == "tlrc") != (info.view == "tlrc"):
         raise InputError(
-            f"save_image: {typed} says view +{named[0]}, but the space is {info.space} (view +{info.view}); "
-            "give space='MNI', 'TLRC' or 'ORIG', or change the name"
+            f"save_image: expected a name of view +{info.view}, as the space is {info.space}, got {typed} (view "
+            f"+{named[0]}); change the name, or give space='MNI', 'TLRC' or 'ORIG'"
         )
     head = Path(f"{base}.HEAD")
     brik = Path(f"{base}.BRIK.gz" if typed.endswith(".gz") else f"{base}.BRIK")

@@ -80,7 +80,7 @@ def _convert_to_loaded(image: nib.Nifti1Image) -> nib.Nifti1Image:
     info = image_info(image)
     _check_affine(info.affine, "image")
     if values.dtype.kind not in "biuf":
-        raise InputError(f"image: values are {values.dtype}, wanted real numbers")
+        raise InputError(f"image: expected real numbers, got {values.dtype}")
     with np.errstate(over="ignore", invalid="ignore"):
         small = values.astype(np.float32, copy=False)
     if values.dtype != np.float32:
@@ -117,7 +117,9 @@ def _open_stored(path: str | Path) -> tuple[Stored, list[int], tuple[float, floa
     else:
         file = existing_file(parts.name, "image")
         if not file.name.lower().endswith(_NIFTI):
-            raise InputError(f"image: {file} is no image read here; wanted {', '.join(_NIFTI)} or AFNI's .HEAD/.BRIK")
+            raise InputError(
+                f"image: expected a file that ends in {', '.join(_NIFTI)} or AFNI's .HEAD/.BRIK, got {file}"
+            )
         stored = _nifti.open_nifti(file)
     _check_affine(stored.info.affine, str(parts.name))
     indices = list(range(len(stored.info.labels)))
@@ -152,8 +154,8 @@ def _check_ranges(stored: Stored, indices: list[int], values: NDArray[np.float32
         off = max(abs(found[0] - low), abs(found[1] - high))
         if low <= high and (low, high) != (0, 0) and not off <= 1e-3 * max(abs(low), abs(high)):
             warnings.warn(
-                f"{stored.file}, sub-brick {brick}: values lie in {found[0]:.6g} to {found[1]:.6g}, the "
-                f"header says {low:.6g} to {high:.6g}; check how the file was made",
+                f"{stored.file}, sub-brick {brick}: the values lie in {found[0]:.6g} to {found[1]:.6g}, the header "
+                f"says {low:.6g} to {high:.6g}; check how the file was made",
                 BrainmapWarning,
                 stacklevel=3,
             )
@@ -165,7 +167,9 @@ def _check_affine(affine: NDArray[np.floating[Any]], what: str) -> None:
         volume = abs(np.linalg.det(affine[:3, :3] / sides))
     if not np.isfinite(affine).all() or not 1e-4 <= sides.min() <= sides.max() <= 1e5 or not volume > 1e-3:
         rows = "; ".join(" ".join(f"{v:g}" for v in row) for row in affine[:3])
-        raise InputError(f"{what}: the affine [{rows}] is no coordinate system (zero, NaN or flat); repair the header")
+        raise InputError(
+            f"{what}: the affine [{rows}] is no coordinate system (it is zero, NaN or flat); repair the header"
+        )
 
 
 def save_image(
@@ -218,7 +222,9 @@ def save_image(
     if base is not None:
         return afni.save_afni(values, info, base, str(path), overwrite)
     if not target.name.endswith((".nii", ".nii.gz")):
-        raise InputError(f"save_image: {target} tells no format; wanted .nii, .nii.gz, or x+orig, x+tlrc for AFNI")
+        raise InputError(
+            f"save_image: expected a name that ends in .nii or .nii.gz, or x+orig, x+tlrc for AFNI, got {target}"
+        )
     check_free([target], overwrite)
     with write_in_place(target) as stream:
         _nifti.build_image_for_file(values, info).to_stream(cast(Any, stream))
@@ -237,17 +243,21 @@ def _update_info(
     n = len(info.labels)
     if labels is not None:
         if len(labels) != n:
-            raise InputError(f"save_image: {len(labels)} labels for {n} sub-bricks")
+            raise InputError(f"save_image: expected a label for each of the {n} sub-bricks, got {len(labels)} labels")
         bad = [label for label in labels if not label or "~" in label or not label.isprintable()]
         if bad:
-            raise InputError(f"save_image: AFNI cannot keep the labels {some(bad)}; wanted printable text without '~'")
+            raise InputError(
+                f"save_image: expected labels of printable text without '~', which AFNI can keep, got {some(bad)}"
+            )
         info = replace(info, labels=tuple(labels))
     if stats is not None:
         if len(stats) != n:
-            raise InputError(f"save_image: {len(stats)} statistics for {n} sub-bricks")
+            raise InputError(
+                f"save_image: expected a statistic (or None) for each of the {n} sub-bricks, got {len(stats)}"
+            )
         wrong = [s for s in stats if not isinstance(s, str | Stat | None)]
         if wrong:
-            raise InputError(f"save_image: found the statistic {wrong[0]!r}, wanted a text like 'Ttest(24)', or None")
+            raise InputError(f"save_image: expected a statistic like 'Ttest(24)', or None, got {wrong[0]!r}")
         info = replace(info, stats=tuple(Stat.parse(s) if isinstance(s, str) else s for s in stats))
     if space is not None:
         info = replace(info, space=space, view=_nifti.get_view_of_code(_nifti.get_code_of_space(space)))
@@ -256,7 +266,7 @@ def _update_info(
 
 def _convert_to_storable(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype.kind == "c":
-        raise InputError("save_image: values are complex, wanted real numbers; take the magnitude or one part")
+        raise InputError("save_image: expected real numbers, got complex values; take the magnitude or one part")
     if values.dtype.str[1:] in ("u1", "i2", "f4"):
         return values.astype(values.dtype.newbyteorder("="), copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -294,7 +304,9 @@ def grid_tolerance(voxels: float | None) -> Iterator[None]:
         yield
         return
     if not 0 <= voxels < 0.5:
-        raise InputError(f"grid tolerance: found {voxels:g}, wanted 0 to less than 0.5 of a voxel; resample the image")
+        raise InputError(
+            f"grid tolerance: expected 0 to less than 0.5 of a voxel, got {voxels:g}; resample the image instead"
+        )
     before = _in_force.get()
     _in_force.set(voxels)
     try:
@@ -340,7 +352,8 @@ def check_same_grid(
         return
     if one == other and off < most * side:
         warnings.warn(  # identical words for all images of a program run, so that the warning appears once
-            f"grids less than {most:g} of a voxel apart are taken for one (here {off:.1g} mm from the {wanted}'s)",
+            f"grids that lie less than {most:g} of a voxel apart count as equal (here {off:.1g} mm from the "
+            f"{wanted}'s)",
             BrainmapWarning,
             stacklevel=2,
         )
@@ -383,7 +396,9 @@ def resample(image: nib.Nifti1Image, reference: nib.Nifti1Image, *, interpolatio
             f"resample: {np.count_nonzero(~np.isfinite(values))} values are NaN or infinite; mask them first"
         )
     if interpolation == "label" and not np.array_equal(values, np.rint(values)):
-        raise InputError("resample: interpolation 'label' wants integers; use 'continuous' for maps")
+        raise InputError(
+            "resample: expected integers for the interpolation 'label', got other values; use 'continuous' for maps"
+        )
     grid = tuple(reference.shape[:3])
     to_voxel = np.linalg.inv(image.affine) @ reference.affine
     # Integers from oblique matrices come out as 0.9999999; without rounding, a label could fall off the edge.

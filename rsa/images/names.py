@@ -67,14 +67,16 @@ def find_pair(base: str) -> tuple[Path, Path]:
     head = Path(base + ".HEAD")
     briks = [brik for suffix in _BRIKS if (brik := Path(base + suffix)).is_file()]
     if not head.is_file():
-        raise InputError(f"image: no file {head}{_suggest_neighbor(head)}")
+        raise InputError(f"image: there is no file {head}{_suggest_neighbor(head)}")
     if not briks:
         raise InputError(f"image: {head} has no {head.stem}.BRIK beside it (nor .BRIK.gz); copy both files")
     if len(briks) > 1:
         found = " and ".join(brik.name for brik in briks)
-        raise InputError(f"image: two files for one name, {found} in {head.parent}; remove the one that is not meant")
+        raise InputError(
+            f"image: one name stands for two files, {found} in {head.parent}; remove the one that you do not mean"
+        )
     if briks[0].suffix in (".Z", ".zst"):
-        raise InputError(f"image: {briks[0]} is compressed in a way that is not read here; gzip it instead")
+        raise InputError(f"image: the compression of {briks[0]} cannot be read here; compress it with gzip instead")
     return head, briks[0]
 
 
@@ -89,7 +91,7 @@ def find_hemisphere_files(name: str) -> dict[str, Path]:
     tried = {letter: Path(name.replace("{hemi}", letter)) for letter in _SIDES}
     found = {_SIDES[letter]: file for letter, file in tried.items() if file.is_file()}
     if not found:
-        raise InputError(f"surface: no file {name} with L and R, lh and rh, or left and right for {{hemi}}")
+        raise InputError(f"surface: there is no file {name} with L and R, lh and rh, or left and right for {{hemi}}")
     return dict(sorted(found.items()))
 
 
@@ -148,7 +150,9 @@ def _find_sub_brick(item: str, labels: Sequence[str], what: str) -> int | None:
         return len(labels) - 1
     if re.fullmatch(r"[0-9]{1,9}", item):
         if int(item) >= len(labels):
-            raise InputError(f"{what}: no sub-brick {item}, wanted 0 to {len(labels) - 1}: {some(labels, most=12)}")
+            raise InputError(
+                f"{what}: expected a sub-brick from 0 to {len(labels) - 1} ({some(labels, most=12)}), got {item}"
+            )
         return int(item)
     found = [index for index, label in enumerate(labels) if label == item]
     if len(found) > 1:
@@ -174,5 +178,5 @@ def parse_value_range(text: str, label_table: Mapping[int, str], what: str) -> t
         low, high = 1.0, 0.0
     if len(ends) > 2 or not low <= high:
         known = f" or a label: {some(label_table.values(), most=12)}" if label_table else ""
-        raise InputError(f"{what}: value range <{text}>, wanted <lo..hi> with lo <= hi{known}")
+        raise InputError(f"{what}: expected a value range <lo..hi> with lo <= hi, got <{text}>{known}")
     return low, high

@@ -57,7 +57,7 @@ def open_nifti(file: Path) -> Stored:
         header, least = _parse_header(block, what)
         offset = float(header["vox_offset"])
         if not (least <= offset < 1 << 31 and offset == int(offset)):
-            raise _make_nifti_error(what, f"vox_offset is {offset:g}, wanted at least {least}")
+            raise _make_nifti_error(what, f"vox_offset is {offset:g}, expected at least {least}")
         extension = block[least - 4 :] + stream.read(max(int(offset) - len(block), 0))
     grid, n, is_time = _read_shape(header, what)
     dtype = _read_dtype(header, what)
@@ -83,10 +83,12 @@ def _parse_header(block: bytes, what: str) -> tuple[Any, int]:
             header = cast(Any, kind)(block[:size], endianness=order, check=False)
             found = bytes(header["magic"]).rstrip(b"\0")
             if found != magic.rstrip(b"\0"):
-                raise InputError(f"{what}: magic is {found!r}, wanted {magic[:3]!r}; save it as one NIfTI file (.nii)")
+                raise InputError(
+                    f"{what}: expected the magic {magic[:3]!r}, got {found!r}; save it as one NIfTI file (.nii)"
+                )
             return header, least
     hint = "; it is gzip data, so name it .nii.gz" if block[:2] == b"\x1f\x8b" else ""
-    raise InputError(f"{what}: not a NIfTI-1 or NIfTI-2 file{hint}")
+    raise InputError(f"{what}: the file is neither NIfTI-1 nor NIfTI-2{hint}")
 
 
 def _read_shape(header: Any, what: str) -> tuple[tuple[int, int, int], int, bool]:
@@ -97,7 +99,9 @@ def _read_shape(header: Any, what: str) -> tuple[tuple[int, int, int], int, bool
     sides += [1] * (4 - len(sides))
     more = [side for side in sides[3:] if side > 1]
     if len(more) > 1:
-        raise InputError(f"{what}: shape {tuple(sides)} has {len(more) + 3} axes, wanted at most one after x, y, z")
+        raise InputError(
+            f"{what}: expected at most one axis after x, y, z, got {len(more) + 3} axes (shape {tuple(sides)})"
+        )
     return (sides[0], sides[1], sides[2]), (more or [1])[0], sides[3] > 1
 
 
@@ -107,9 +111,7 @@ def _read_dtype(header: Any, what: str) -> np.dtype[Any]:
     except Exception as error:  # nibabel raises several types of error here
         raise _make_nifti_error(what, f"datatype is {int(header['datatype'])}, which NIfTI does not know") from error
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise InputError(
-            f"{what}: values are {_describe_kind(dtype)}, wanted real numbers; save the part you mean as float"
-        )
+        raise InputError(f"{what}: expected real numbers, got {_describe_kind(dtype)}; save the part you mean as float")
     if dtype.itemsize * 8 != int(header["bitpix"]):
         raise _make_nifti_error(
             what, f"datatype {dtype} has {dtype.itemsize * 8} bits, bitpix says {int(header['bitpix'])}"
@@ -266,7 +268,7 @@ def describe_image(image: nib.Nifti1Image) -> ImageInfo:
     shape = tuple(int(side) for side in image.shape)
     more = [side for side in shape[3:] if side != 1]
     if len(shape) < 2 or len(more) > 1:
-        raise InputError(f"image: shape {shape}, wanted (x, y, z) or (x, y, z, n)")
+        raise InputError(f"image: expected shape (x, y, z) or (x, y, z, n), got {shape}")
     grid, n = (*shape[:3], *(1,) * (3 - len(shape))), (more or [1])[0]
     header: Any = image.header
     attributes: Attributes = {}
@@ -303,7 +305,9 @@ def build_image_for_file(
     try:
         header.set_data_shape(values.shape)
     except nib.spatialimages.HeaderDataError as error:
-        raise InputError(f"{info.path}: shape {values.shape} is too large for NIfTI-1 (32767 an axis)") from error
+        raise InputError(
+            f"{info.path}: expected at most 32767 values along an axis, as NIfTI-1 can count, got shape {values.shape}"
+        ) from error
     code = get_code_of_space(info.space)
     header.set_xyzt_units("mm", "sec" if info.t_r else "unknown")
     if values.ndim > 3:

@@ -61,7 +61,7 @@ class Stat:
         one_of(self.kind, list(_CODE_OF), "statistic of a sub-brick")
         wanted = _KINDS[self.code][1]  # type: ignore[index]  # one_of has refused the codes without a kind
         if len(self.parameters) != wanted:
-            raise InputError(f"statistic {self.kind}: found {len(self.parameters)} parameters, wanted {wanted}")
+            raise InputError(f"statistic {self.kind}: expected {wanted} parameters, got {len(self.parameters)}")
 
     @property
     def code(self) -> int:
@@ -80,7 +80,7 @@ class Stat:
                 return cls(match[1], tuple(float(p) for p in match[2].split(",") if p.strip()))
         except ValueError:
             pass
-        raise InputError(f"statistic of a sub-brick: found {text!r}, wanted a text like 'Ttest(24)'")
+        raise InputError(f"statistic of a sub-brick: expected a text like 'Ttest(24)', got {text!r}")
 
     @classmethod
     def from_code(cls, code: int, parameters: Sequence[float]) -> Stat | None:
@@ -195,10 +195,10 @@ def check_size(file: Path, expected: int) -> None:
     if not is_compressed(file):
         if found != expected:
             state = "is truncated" if found < expected else "is longer than its header says"
-            raise InputError(f"{file} {state}: {expected} bytes expected, {found} found")
+            raise InputError(f"{file} {state}: expected {expected} bytes, got {found}")
     elif file.suffix.lower() == ".gz":
         if expected > found * _DEFLATE_LIMIT:
-            raise InputError(f"{file} is truncated: {expected} bytes expected, {found} compressed bytes found")
+            raise InputError(f"{file} is truncated: expected {expected} bytes, got only {found} compressed bytes")
         with file.open("rb") as stream:
             stream.seek(-min(found, 4), os.SEEK_END)
             said = int.from_bytes(stream.read(4), "little")
@@ -214,7 +214,7 @@ def _read_through(file: Path, expected: int) -> None:
             held += len(block)
     if held != expected:
         state = "is truncated" if held < expected else "is longer than its header says"
-        raise InputError(f"{file} {state}: {expected} bytes expected, {held} found")
+        raise InputError(f"{file} {state}: expected {expected} bytes, got {held}")
 
 
 def read_sub_bricks(stored: Stored, indices: Sequence[int]) -> NDArray[np.float32]:
@@ -252,11 +252,11 @@ def read_sub_bricks(stored: Stored, indices: Sequence[int]) -> NDArray[np.float3
             else:
                 done = stream.seek(size, 1)
             if done < stored.offset + sum(sizes[: brick + 1]):
-                raise InputError(f"{stored.file} is truncated: {expected} bytes expected, {done} found")
+                raise InputError(f"{stored.file} is truncated: expected {expected} bytes, got {done}")
         # Reading past the end makes gzip verify its checksum.
         if is_compressed(stored.file) and (left := _skip(stream, 1 << 62)):
             raise InputError(
-                f"{stored.file} is longer than its header says: {expected} bytes expected, {expected + left} found"
+                f"{stored.file} is longer than its header says: expected {expected} bytes, got {expected + left}"
             )
     for position, brick in enumerate(indices):
         if first[brick] != position:
@@ -320,4 +320,4 @@ def check_free(files: Sequence[Path], overwrite: bool) -> None:
         raise InputError(f"save_image: expected a folder that exists, got {folder}; make it first")
     taken = [file for file in files if file.exists()]
     if taken and not overwrite:
-        raise InputError(f"save_image: {taken[0]} exists; say overwrite=True or choose another name")
+        raise InputError(f"save_image: {taken[0]} exists; pass overwrite=True or choose another name")

@@ -86,9 +86,9 @@ def sphere_rois(
     one_of(orientation, ("LPI", "RAI"), "orientation of coordinates")
     one_of(overlap, ("error", "nearest"), "overlap")
     if not radius_mm > 0:
-        raise InputError(f"spheres: radius {radius_mm} mm, wanted more than 0")
+        raise InputError(f"spheres: expected a radius above 0 mm, got {radius_mm}")
     if not centers:
-        raise InputError("spheres: no centers given")
+        raise InputError("spheres: expected at least one center, got none")
     image, found = load_image(reference), reference_space or _read_space(reference)
     in_memory = isinstance(reference, nib.Nifti1Image)
     _check_space(space, found, "the reference image" if in_memory else str(reference))
@@ -119,7 +119,7 @@ def sphere_rois(
 def _check_center(center: Sequence[float], name: str) -> NDArray[np.float64]:
     point = np.asarray(center, float)
     if point.shape != (3,) or not np.isfinite(point).all():
-        raise InputError(f"spheres: center of {name!r} is {center!r}, wanted three coordinates in mm")
+        raise InputError(f"spheres: expected three coordinates in mm for the center of {name!r}, got {center!r}")
     return point
 
 
@@ -130,8 +130,8 @@ def _check_inside(
     if (index < -0.5).any() or (index > np.array(shape) - 0.5).any():
         where = ", ".join(f"{c:g}" for c in point)
         raise InputError(
-            f"spheres: center of {name!r} (LPI {where} mm, given as {orientation}) lies outside the image; "
-            "check its orientation and space"
+            f"spheres: the center of {name!r} (LPI {where} mm, given as {orientation}) lies outside the image; check "
+            "its orientation and space"
         )
 
 
@@ -153,6 +153,6 @@ def _check_space(wanted: str, found: str, image: str) -> None:
     """Refuse coordinates in another space; an image that names no space cannot be checked."""
     if found and find_space_family(wanted) != find_space_family(found):
         raise InputError(
-            f"spheres: coordinates are in {wanted}, {image} is in {found}; transform the coordinates, or say "
-            "what space the image is in (reference_space=, 3drefit -space, or the sform code)"
+            f"spheres: the coordinates are in {wanted}, but {image} is in {found}; transform the coordinates, or say "
+            "in what space the image is (reference_space=, 3drefit -space, or the sform code)"
         )

@@ -88,7 +88,7 @@ def load_rois(
         rois = choose_rois(rois, names)
     if rois.absent:
         warnings.warn(
-            f"ROI: {len(rois.absent)} of the table have no voxel in the image: {some(rois.absent)}",
+            f"ROI: {len(rois.absent)} regions of the table have no voxel in the image: {some(rois.absent)}",
             BrainmapWarning,
             stacklevel=2,
         )
@@ -98,13 +98,15 @@ def load_rois(
 def _read_label_values(image: nib.Nifti1Image, what: str) -> NDArray[np.int32]:
     values = np.asarray(image.dataobj)
     if values.ndim != 3:
-        raise InputError(f"{what}: shape {values.shape}, wanted one volume (x, y, z); select it, as in 'rois+tlrc[0]'")
+        raise InputError(
+            f"{what}: expected one volume (x, y, z), got shape {values.shape}; select it, as in 'rois+tlrc[0]'"
+        )
     whole = np.isfinite(values) & (values == np.round(values)) & (values >= 0)
     if not whole.all():
         bad = values[~whole][0]
         raise InputError(
-            f"{what}: {np.count_nonzero(~whole)} voxels hold no label (for example {bad:g}); wanted whole "
-            "numbers from 0: is it a probability map, or a label image resampled with interpolation?"
+            f"{what}: expected whole numbers from 0 as labels, got {np.count_nonzero(~whole)} voxels with other "
+            f"values (for example {bad:g}); is it a probability map, or a label image resampled with interpolation?"
         )
     return values.astype(np.int32)
 
@@ -115,7 +117,7 @@ def _build_from_labels(image: nib.Nifti1Image, given: Image, table: str | Path |
     values = _read_label_values(image, what)
     found, counts = np.unique(values[values > 0], return_counts=True)
     if not found.size:
-        raise InputError(f"{what}: no label in it (every value is 0)")
+        raise InputError(f"{what}: the image holds no label (every value is 0)")
     if table is None and not info.label_table and info.path is not None:
         table = _find_table(info.path)
     known = _read_names(table) if table is not None else dict(info.label_table)
@@ -148,7 +150,7 @@ def _read_niml_table(path: Path) -> dict[int, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"ROI table: {path} cannot be read ({error})") from None
     if not names:
-        raise InputError(f'ROI table: {path} holds no label; wanted rows "1" "name" as AFNI writes them')
+        raise InputError(f'ROI table: expected rows "1name" as AFNI writes them, got no label in {path}')
     return names
 
 
@@ -159,19 +161,19 @@ def _read_names(table: str | Path | pd.DataFrame) -> dict[int, str]:
     for column in ("index", "name"):
         if column not in read.columns:
             found = [str(c) for c in read.columns]
-            raise InputError(f"ROI table: no column {column!r}; found {some(found)}{nearest(column, found)}")
+            raise InputError(f"ROI table: expected a column {column!r}, got {some(found)}{nearest(column, found)}")
     known: dict[int, str] = {}
     for text, name in zip(read["index"], read["name"], strict=True):
         number = re.sub(r"\.0+$", "", text.strip())
         if not number.isdigit():
-            raise InputError(f"ROI table: index {text!r} of {name!r} is not a whole number from 0")
+            raise InputError(f"ROI table: expected a whole number from 0 as the index of {name!r}, got {text!r}")
         if int(number) in known:
-            raise InputError(f"ROI table: index {number} is given to {known[int(number)]!r} and to {name!r}")
+            raise InputError(f"ROI table: the index {number} is given to both {known[int(number)]!r} and {name!r}")
         known[int(number)] = name.strip()
     twice = [name for name, n in Counter(n for i, n in known.items() if i > 0).items() if n > 1]
     if twice:
         raise InputError(
-            f"ROI table: name {some(twice)} is given to more than one index; names must differ "
+            f"ROI table: the name {some(twice)} is given to more than one index; names must differ "
             '(hemispheres="pooled" joins left and right)'
         )
     return known
@@ -179,7 +181,7 @@ def _read_names(table: str | Path | pd.DataFrame) -> dict[int, str]:
 
 def _build_from_masks(masks: Mapping[str, Image]) -> Rois:
     if not masks:
-        raise InputError("ROI: no masks given")
+        raise InputError("ROI: expected at least one mask, got none")
     first = load_mask(next(iter(masks.values())))
     labels = np.zeros(first.shape, np.int32)
     for k, (name, given) in enumerate(masks.items(), start=1):
@@ -190,8 +192,8 @@ def _build_from_masks(masks: Mapping[str, Image]) -> Rois:
         if shared.any():
             other = tuple(masks)[labels[shared][0] - 1]
             raise InputError(
-                f"ROI: masks {other!r} and {name!r} share {shared.sum()} voxels; a voxel belongs to one "
-                "region: load them one by one, or cut one of them"
+                f"ROI: masks {other!r} and {name!r} share {shared.sum()} voxels, and a voxel belongs to one region; "
+                "load them one by one, or cut one of them"
             )
         labels[inside] = k
     return Rois(tuple(masks), labels, first.affine.copy(), image_info(next(iter(masks.values()))).space)
@@ -240,8 +242,8 @@ def pool_hemispheres(rois: Rois) -> Rois:
     for base, members in groups.items():
         if len(members) > 1 and sorted(map(find_side, members)) != ["l", "r"]:
             raise InputError(
-                f"ROI: pooling hemispheres would join {some(members)} as {base!r}; wanted one left and one "
-                "right; rename them in the table"
+                f"ROI: expected one left and one right region to pool, got {some(members)}, which would all become "
+                f"{base!r}; rename them in the table"
             )
     names = tuple(base if len(members) == 2 else members[0] for base, members in groups.items())
     new = np.zeros(len(rois.names) + 1, np.int32)
@@ -263,7 +265,7 @@ def choose_rois(rois: Rois, names: Iterable[str]) -> Rois:
     new = np.zeros(len(rois.names) + 1, np.int32)
     for k, name in enumerate(chosen, start=1):
         if name in rois.absent:
-            raise InputError(f"ROI {name!r} is in the table and has no voxel in the image")
+            raise InputError(f"ROI: {name!r} is in the table but has no voxel in the image")
         one_of(name, rois.names, "ROI")
         new[rois.names.index(name) + 1] = k
     return Rois(chosen, new[rois.labels], rois.affine, rois.space)

@@ -89,7 +89,7 @@ def load_mask(mask: Mask) -> nib.Nifti1Image:
     if isinstance(mask, str | Path | nib.Nifti1Image):
         return _load_one(mask)
     if not mask:
-        raise InputError("mask: none given")
+        raise InputError("mask: expected at least one mask, got none")
     first, *others = [_load_one(one) for one in mask]
     inside = np.asarray(first.dataobj).copy()
     for given, other in zip(mask[1:], others, strict=True):
@@ -97,7 +97,7 @@ def load_mask(mask: Mask) -> nib.Nifti1Image:
         check_same_grid(other, first, what=what, wanted="first mask")
         inside *= np.asarray(other.dataobj)
     if not inside.any():
-        raise InputError(f"mask: no voxel is in all of the {len(mask)} masks; are they of one participant?")
+        raise InputError(f"mask: no voxel lies in all of the {len(mask)} masks; are they of one participant?")
     return nib.Nifti1Image(inside, first.affine, first.header)
 
 
@@ -106,13 +106,15 @@ def _load_one(mask: Image) -> nib.Nifti1Image:
     values = np.asarray(image.dataobj)
     name = "mask" if isinstance(mask, nib.Nifti1Image) else f"mask {mask}"
     if values.ndim != 3:
-        raise InputError(f"{name}: shape {values.shape}, wanted one volume (x, y, z)")
+        raise InputError(f"{name}: expected one volume (x, y, z), got shape {values.shape}")
     if not np.isfinite(values).all():
-        raise InputError(f"{name}: {np.count_nonzero(~np.isfinite(values))} voxels are NaN or infinite; wanted 0 and 1")
+        raise InputError(
+            f"{name}: expected 0 and 1, got {np.count_nonzero(~np.isfinite(values))} voxels that are NaN or infinite"
+        )
     if (values != np.round(values)).any():
-        raise InputError(f"{name}: values that are no whole numbers, as in a probability map; threshold it first")
+        raise InputError(f"{name}: expected whole numbers, got fractions, as in a probability map; threshold it first")
     if not values.any():
-        raise InputError(f"{name}: no voxel is in it (every value is 0)")
+        raise InputError(f"{name}: the mask holds no voxel (every value is 0)")
     return nib.Nifti1Image((values != 0).astype(np.float32), image.affine, image.header)
 
 
@@ -147,7 +149,8 @@ def cut_rois(rois: Rois, image: nib.Nifti1Image, mask: Mask | None, minimum_voxe
             raise InputError(f"ROI {name!r}: all of its {before[name]} voxels lie outside the mask")
         if size < max(1, minimum_voxels):
             raise InputError(
-                f"ROI {name!r}: {size} voxels{' inside the mask' if mask is not None else ''}, wanted at "
-                f"least {minimum_voxels}; leave it out, or lower minimum_voxels"
+                f"ROI {name!r}: expected at least {minimum_voxels} voxels, got "
+                f"{size}{' inside the mask' if mask is not None else ''}; leave the region out, or lower "
+                "minimum_voxels"
             )
     return rois

@@ -104,9 +104,13 @@ def load_surface(path: str | Path | Mapping[str, str | Path]) -> SurfaceData:
     for side, file in files.items():
         values, labels, table, said = _read_gifti(file)
         if side and said and side != said:
-            raise InputError(f"{file}: given as the {side} hemisphere, the file says {_STRUCTURES[said]}")
+            raise InputError(
+                f"{file}: the file is given as the {side} hemisphere, but says that it is the {_STRUCTURES[said]}"
+            )
         if not side and not said:
-            raise InputError(f"{file} does not say its hemisphere; give {{'left': ...}}, or a name with {{hemi}}")
+            raise InputError(
+                f"{file}: the file does not say its hemisphere; give {{'left': ...}}, or a name with {{hemi}}"
+            )
         read[side or said] = values, labels, table
     first = next(iter(read.values()))
     for values, labels, _ in read.values():
@@ -129,7 +133,7 @@ def _read_gifti(file: Path) -> tuple[Floats, tuple[str, ...], dict[int, str], st
     try:
         image: Any = nib.load(file)
         if not isinstance(image, nib.GiftiImage):
-            raise InputError(f"{file}: no GIFTI file; wanted .func.gii, .shape.gii or .label.gii")
+            raise InputError(f"{file}: expected a GIFTI file (.func.gii, .shape.gii or .label.gii), got another format")
         arrays = [(np.asarray(array.data), array.intent, dict(array.meta)) for array in image.darrays]
         table = {int(label.key): str(label.label or "") for label in image.labeltable.labels}
         structure = str(image.meta.get("AnatomicalStructurePrimary", ""))
@@ -140,13 +144,13 @@ def _read_gifti(file: Path) -> tuple[Floats, tuple[str, ...], dict[int, str], st
         raise InputError(f"{file}: {kind} ({str(error) or type(error).__name__}); write it again") from None
     if not arrays or any(intent in _GEOMETRY for _, intent, _ in arrays):
         what = "a mesh" if arrays else "no data array"
-        raise InputError(f"{file} holds {what}, wanted values at vertices (.func.gii, .shape.gii, .label.gii)")
+        raise InputError(f"{file}: expected values at vertices (.func.gii, .shape.gii, .label.gii), got {what}")
     columns, names = [], []
     for values, _, meta in arrays:
         block = values.reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
         if values.ndim not in (1, 2) or values.dtype.kind not in "iuf" or len(block) != len(arrays[0][0]):
             shapes = some([a.shape for a, _, _ in arrays])
-            raise InputError(f"{file}: arrays of shapes {shapes}, wanted real numbers, one a vertex")
+            raise InputError(f"{file}: expected arrays of real numbers, one per vertex, got arrays of shapes {shapes}")
         columns.append(block.astype(np.float32))
         names += [str(meta.get("Name", ""))] * block.shape[1] if block.shape[1] == 1 else [""] * block.shape[1]
     stacked = np.concatenate(columns, axis=1)
@@ -200,11 +204,13 @@ def save_surface(data: SurfaceData, path: str | Path, *, overwrite: bool = False
 def check_surface_files(name: str, overwrite: bool, *, what: str = "surface") -> dict[str, Path]:
     """Return the file of each hemisphere for a name with `{hemi}`; refuse files that may not be written."""
     if "{hemi}" not in name or not name.endswith((".func.gii", ".shape.gii", ".label.gii")):
-        raise InputError(f"{what}: {name}, wanted a name like map_hemi-{{hemi}}.func.gii (or .shape, .label)")
+        raise InputError(f"{what}: expected a name like map_hemi-{{hemi}}.func.gii (or .shape, .label), got {name}")
     files = {side: Path(name.replace("{hemi}", side[0].upper())) for side in HEMISPHERES}
     taken = [file for file in files.values() if file.exists()]
     if taken and not overwrite:
-        raise InputError(f"{what}: {taken[0]} exists; say overwrite or choose another name")
+        raise InputError(
+            f"{what}: {taken[0]} exists; overwrite it (overwrite=True, --overwrite) or choose another name"
+        )
     return files
 
 
@@ -252,8 +258,8 @@ def project_to_surface(
     loaded, info = load_image(image), image_info(image)
     if find_space_family(space or info.space) != "MNI":
         raise InputError(
-            f"project_to_surface: the image is in {space or info.space}, fsaverage lies in MNI; warp the image first, "
-            "or say space='MNI' where the header is wrong"
+            f"project_to_surface: expected an image in MNI, where fsaverage lies, got one in {space or info.space}; "
+            "warp the image first, or pass space='MNI' where the header is wrong"
         )
     values = np.asarray(loaded.dataobj).reshape(*info.shape[:3], -1)
     left, right = (_sample_volume(values, loaded.affine, side, mesh, interpolation) for side in HEMISPHERES)
@@ -305,5 +311,6 @@ def check_same_mesh(one: SurfaceData, other: SurfaceData) -> None:
     """Refuse data whose numbers of vertices differ."""
     if one.sizes != other.sizes:
         raise InputError(
-            f"{one.name}: {one.sizes} vertices (left, right), {other.name} has {other.sizes}; bring them to one mesh"
+            f"{one.name}: expected {other.sizes} vertices (left, right) as in {other.name}, got {one.sizes}; bring "
+            "both to one mesh"
         )

@@ -145,17 +145,18 @@ def discs_on(
 def _check_size(mesh: Mesh, centers: NDArray[np.int32], *, radius_mm: float | None, n_vertices: int | None) -> None:
     """Refuse a size that no disc on this mesh can have."""
     if (radius_mm is None) == (n_vertices is None):
-        raise InputError("discs: give radius_mm or n_vertices, one of the two")
+        raise InputError("discs: expected exactly one of radius_mm and n_vertices, got both or none")
     if radius_mm is not None and not mesh.spacing <= radius_mm < np.inf:
         raise InputError(
-            f"discs: radius {radius_mm:g} mm is smaller than the mean edge of {mesh.name} ({mesh.spacing:.2f} mm), so "
-            "many a disc would hold its center only; take a larger radius_mm"
+            f"discs: the radius of {radius_mm:g} mm is smaller than the mean edge of {mesh.name} ({mesh.spacing:.2f} "
+            "mm), so that many discs would hold their center only; take a larger radius_mm"
         )
     n_left = int((centers < mesh.sizes[0]).sum())
     for side, n in (("left", n_left), ("right", len(centers) - n_left)):
         if n_vertices is not None and n and not 2 <= n_vertices <= n:
             raise InputError(
-                f"discs: n_vertices={n_vertices}, wanted 2 to {n}: the {side} hemisphere has no more that can be used"
+                f"discs: expected n_vertices from 2 to {n}, the usable vertices of the {side} hemisphere, got "
+                f"{n_vertices}"
             )
 
 
@@ -221,8 +222,8 @@ def _find_corners_beyond(mesh: Mesh, ends: NDArray[np.int32], power: Floats) -> 
     if (same[1:] & same[:-1]).any():
         a, b = divmod(int(ordered[2:][same[1:] & same[:-1]][0]), len(mesh.points))
         raise InputError(
-            f"discs: three triangles of {mesh.name} share the edge between vertices {a} and {b}: no surface for "
-            "metric='geodesic'; mend the mesh, or take 'dijkstra'"
+            f"discs: three triangles of {mesh.name} share the edge between vertices {a} and {b}, so that it is no "
+            "surface for metric='geodesic'; mend the mesh, or take 'dijkstra'"
         )
     beyond = np.full(key.size, -1, np.int32)
     first, second = order[:-1][same], order[1:][same]

@@ -101,7 +101,7 @@ def load_mesh(mesh: MeshLike) -> Mesh:
     if isinstance(mesh, Mapping):
         files = {_SIDES[one_of(side, tuple(_SIDES), "mesh: hemisphere")]: Path(file) for side, file in mesh.items()}
         if not files:
-            raise InputError("mesh: found no file, wanted one for L, R or both")
+            raise InputError("mesh: expected a file for L, R or both, got none")
     elif str(mesh) in MESHES:
         return _load_fsaverage(str(mesh))
     elif "{hemi}" in str(mesh):
@@ -110,14 +110,16 @@ def load_mesh(mesh: MeshLike) -> Mesh:
         files = {"": Path(mesh)}
     else:
         names = nearest(str(mesh), MESHES) or f"; meshes that are known by name are {some(MESHES)}"
-        raise InputError(f"mesh: no file {mesh}{names}")
+        raise InputError(f"mesh: there is no file {mesh}{names}")
     parts: dict[str, tuple[Floats, Integers]] = {}
     for side, file in files.items():
         points, triangles, said = _read_mesh(file)
         if side and said and side != said:
-            raise InputError(f"{file}: given as the {side} hemisphere, the file says {said}")
+            raise InputError(f"{file}: the file is given as the {side} hemisphere, but says that it is the {said}")
         if not side and not said:
-            raise InputError(f"{file} does not say its hemisphere; give {{'L': ...}}, or a name with {{hemi}}")
+            raise InputError(
+                f"{file}: the file does not say its hemisphere; give {{'L': ...}}, or a name with {{hemi}}"
+            )
         parts[side or said] = points, triangles
     return join_hemispheres(parts, name=str(mesh if not isinstance(mesh, Mapping) else some(map(str, files.values()))))
 
@@ -134,11 +136,15 @@ def join_hemispheres(parts: Mapping[str, tuple[Any, Any]], *, name: str) -> Mesh
 
 def _check_triangles(points: NDArray[Any], triangles: NDArray[Any], name: str) -> None:
     if points.ndim != 2 or points.shape[1:] != (3,) or triangles.ndim != 2 or triangles.shape[1:] != (3,):
-        raise InputError(f"{name}: points {points.shape} and triangles {triangles.shape}, wanted (n, 3) of both")
+        raise InputError(
+            f"{name}: expected points and triangles of shape (n, 3), got {points.shape} and {triangles.shape}"
+        )
     if not np.isfinite(points).all():
-        raise InputError(f"{name}: {np.count_nonzero(~np.isfinite(points).all(axis=1))} points that are not finite")
+        raise InputError(f"{name}: {np.count_nonzero(~np.isfinite(points).all(axis=1))} points are not finite")
     if triangles.size and not (triangles.min() >= 0 and triangles.max() < len(points)):
-        raise InputError(f"{name}: triangles of vertices up to {triangles.max()}, and there are {len(points)} points")
+        raise InputError(
+            f"{name}: the triangles name vertices up to {triangles.max()}, but there are {len(points)} points"
+        )
 
 
 def _load_fsaverage(name: str) -> Mesh:
@@ -164,7 +170,7 @@ def _read_mesh(file: Path) -> tuple[Floats, Integers, str]:
         image: Any = nib.load(file)
         arrays = {array.intent: array for array in image.darrays}
         if not {_POINTS, _TRIANGLES} <= arrays.keys():
-            raise InputError(f"{file} holds no mesh; wanted points and triangles (.surf.gii)")
+            raise InputError(f"{file}: expected points and triangles (.surf.gii), got no mesh")
         metas = [image.meta, *(array.meta for array in image.darrays)]
         said = {str(meta.get("AnatomicalStructurePrimary", "")) for meta in metas}
         side = "left" if "CortexLeft" in said else "right" if "CortexRight" in said else ""
@@ -173,7 +179,9 @@ def _read_mesh(file: Path) -> tuple[Floats, Integers, str]:
         raise
     except Exception as error:  # nibabel and expat raise many types of error: KeyError, ValueError, zlib.error, ...
         said_so = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{file}: no mesh that can be read ({said_so}); wanted .surf.gii or FreeSurfer's") from None
+        raise InputError(
+            f"{file}: expected a mesh in .surf.gii or FreeSurfer's format, got a file that cannot be read ({said_so})"
+        ) from None
 
 
 def mesh_edges(mesh: Mesh) -> Integers:

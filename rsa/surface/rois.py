@@ -46,10 +46,10 @@ def load_surface_rois(
     data = as_surface(labels)
     values = data.values
     if values.shape[1] != 1:
-        raise InputError(f"{data.name}: {values.shape[1]} maps, wanted one map of labels")
+        raise InputError(f"{data.name}: expected one map of labels, got {values.shape[1]} maps")
     flat = np.where(values[:, 0] == -1, 0, values[:, 0])  # FreeSurfer's value for vertices without a label
     if not (np.isfinite(flat) & (flat == np.round(flat)) & (flat >= 0)).all():
-        raise InputError(f"{data.name}: values that are no whole numbers from 0; wanted labels (.label.gii)")
+        raise InputError(f"{data.name}: expected labels (.label.gii), got values that are not whole numbers from 0")
     names_of, numbers = [], np.zeros(len(flat), np.int32)
     for side in ("left", "right"):
         mine = data.hemisphere == side
@@ -58,7 +58,7 @@ def load_surface_rois(
         lost = sorted(set(found) - set(known))
         if lost:
             there = some(sorted(known))
-            raise InputError(f"{data.name}: {side} labels {some(lost)} are not in its table, which names {there}")
+            raise InputError(f"{data.name}: the {side} labels {some(lost)} are not in its table, which names {there}")
         for value in found:
             if not _BACKGROUND.fullmatch(known[value]):
                 names_of.append(known[value] if find_side(known[value]) else f"{side}-{known[value]}")
@@ -70,7 +70,9 @@ def load_surface_rois(
         rois = choose_rois(rois, names)
     for name, size in rois.sizes.items():
         if size < minimum_vertices:
-            raise InputError(f"ROI {name!r}: {size} vertices, wanted at least {minimum_vertices}; choose by names")
+            raise InputError(
+                f"ROI {name!r}: expected at least {minimum_vertices} vertices, got {size}; choose regions by names"
+            )
     if not len(rois):
-        raise InputError(f"{data.name}: no region in it")
+        raise InputError(f"{data.name}: the data hold no region")
     return rois

@@ -263,10 +263,10 @@ ONE_EACH = [
     (checkpoint_cut_short, ["net.safetensors", "no readable safetensors"]),
     (unknown_layer, ["[network] net", "'conv33'", "did you mean 'conv3'"]),
     (unknown_cam_layer, ["[explain.cam]", "'conv99'"]),
-    (truncated_brik, ["participant 01", "betas_run-2+tlrc.BRIK is truncated", "bytes expected"]),
+    (truncated_brik, ["participant 01", "betas_run-2+tlrc.BRIK is truncated", "expected", "bytes, got"]),
     (head_without_brik, ["participant 01", "betas_run-2+tlrc.HEAD has no", "BRIK"]),
     (truncated_nifti, ["participant 03", "betas_run-2.nii.gz"]),
-    (mask_without_voxels, ["participant 03", "mask.nii.gz", "no voxel is in it"]),
+    (mask_without_voxels, ["participant 03", "mask.nii.gz", "holds no voxel"]),
     (missing_mask, ["participant 03", "no file", "mask.nii.gz"]),
     (condition_missing_in_a_run, ["participant 03", "is missing in run 2", 'missing="nan"']),
     (misspelt_key, ["[searchlight] unknown key 'radius_m'", "expected one of", "did you mean 'radius_mm'"]),
@@ -342,7 +342,7 @@ def test_mistakes_of_all_kinds_are_told_together(tiny_study: Any, lines_of: Call
         spoil(tiny_study)
     said = refused(tiny_study, lines_of)
     assert len(said) == 4
-    for fragment in ("cat_anna.wav", "ch64", "betas_run-2+tlrc.BRIK", "no voxel is in it"):
+    for fragment in ("cat_anna.wav", "ch64", "betas_run-2+tlrc.BRIK", "holds no voxel"):
         assert sum(fragment in line for line in said) == 1
 
 

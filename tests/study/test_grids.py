@@ -43,7 +43,7 @@ def test_a_study_says_how_far_grids_may_lie_apart(tiny_study: Any) -> None:
     tiny_study.edit(WIDER, *SHORT)
     found = check_study(Context(load_study(tiny_study.file)))
     assert found.problems == ()
-    assert any("less than 0.05 of a voxel apart are taken for one" in note for note in found.notes)
+    assert any("less than 0.05 of a voxel apart count as equal" in note for note in found.notes)
     assert {"sub-03_rois", "group_rois"} <= tiny_study.run()
     with pytest.raises(InputError, match="apart"):  # nothing is left in force
         rsa.check_same_grid(nib.load(tiny_study.betas("03", 1)), nib.load(tiny_study.folder / "sub-03/mask.nii.gz"))

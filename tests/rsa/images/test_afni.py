@@ -309,7 +309,7 @@ def test_time_series_keep_their_repetition_time(tmp_path: Path) -> None:
 def _truncated(folder: Path) -> str:
     brik = folder / "x+orig.BRIK"
     brik.write_bytes(brik.read_bytes()[:100])
-    return r"x\+orig.BRIK is truncated: 840 bytes expected, 100 found"
+    return r"x\+orig.BRIK is truncated: expected 840 bytes, got 100"
 
 
 def _no_brik(folder: Path) -> str:
@@ -319,7 +319,7 @@ def _no_brik(folder: Path) -> str:
 
 def _two_briks(folder: Path) -> str:
     (folder / "x+orig.BRIK.gz").write_bytes(gzip.compress((folder / "x+orig.BRIK").read_bytes()))
-    return r"two files for one name, x\+orig.BRIK and x\+orig.BRIK.gz"
+    return r"one name stands for two files, x\+orig.BRIK and x\+orig.BRIK.gz"
 
 
 def _damaged_gz(folder: Path) -> str:
@@ -341,17 +341,17 @@ def _short_gz(folder: Path) -> str:
     packed = gzip.compress((folder / "x+orig.BRIK").read_bytes()[:-4])
     (folder / "x+orig.BRIK").unlink()
     (folder / "x+orig.BRIK.gz").write_bytes(packed)
-    return r"x\+orig.BRIK.gz is truncated: 840 bytes expected, 836 found"
+    return r"x\+orig.BRIK.gz is truncated: expected 840 bytes, got 836"
 
 
 def _long(folder: Path) -> str:
     (folder / "x+orig.BRIK").write_bytes((folder / "x+orig.BRIK").read_bytes() + b"1234")
-    return r"longer than its header says: 840 bytes expected, 844 found"
+    return r"longer than its header says: expected 840 bytes, got 844"
 
 
 def _complex(folder: Path) -> str:
     edit(folder / "x+orig.HEAD", "name = BRICK_TYPES\ncount = 1\n 3", "name = BRICK_TYPES\ncount = 1\n 5")
-    return "complex, wanted byte, short or float"
+    return "expected sub-bricks of byte, short or float, got complex"
 
 
 def _zero_affine(folder: Path) -> str:
@@ -375,7 +375,7 @@ def _no_grid(folder: Path) -> str:
 
 def _huge_grid(folder: Path) -> str:
     edit(folder / "x+orig.HEAD", " 7 6 5 0 0", " 70000000 60000 50000 0 0")
-    return "truncated: 840000000000000000 bytes expected, 840 found"
+    return "truncated: expected 840000000000000000 bytes, got 840"
 
 
 def _negative_factor(folder: Path) -> str:
@@ -408,17 +408,17 @@ def test_a_broken_dataset_is_refused_in_one_line(tmp_path: Path, spoil: Callable
 @pytest.mark.parametrize(
     ("selector", "message"),
     [
-        ("[7]", r"no sub-brick 7, wanted 0 to 2: 'Full_Fstat', 'word yes#0_Coef'"),
+        ("[7]", r"expected a sub-brick from 0 to 2 \('Full_Fstat', 'word yes#0_Coef', .*got 7"),
         ("[word]", r"no sub-brick is called 'word'; the labels are 'Full_Fstat', .*'word yes#0_Tstat'"),
         ("[full_fstat]", "no sub-brick is called"),
-        ("[0..9]", "no sub-brick 9"),
+        ("[0..9]", "got 9$"),
         ("[]", "no sub-brick is called ''"),
         ("[1..]", "no sub-brick is called"),
         ("[0..2(0)]", "no sub-brick is called"),
         ("[-1]", "no sub-brick is called"),
-        ("<a..b>", "wanted <lo..hi>"),
-        ("<1..2..3>", "wanted <lo..hi>"),
-        ("<nan>", "wanted <lo..hi>"),
+        ("<a..b>", "expected a value range <lo..hi>"),
+        ("<1..2..3>", "expected a value range <lo..hi>"),
+        ("<nan>", "expected a value range <lo..hi>"),
     ],
 )
 def test_a_selector_that_selects_nothing_says_what_there_is(selector: str, message: str) -> None:
@@ -448,7 +448,7 @@ def test_what_contradicts_itself_is_said(tmp_path: Path) -> None:
         rsa.load_image(tmp_path / "x+orig")
     name = copy("s_fac+orig", tmp_path, "y+orig")
     edit(name.with_suffix(".HEAD"), "BRICK_FLOAT_FACS", "BRICK_FLOAT_FACE")
-    with pytest.warns(BrainmapWarning, match=r"sub-brick 0: values lie in .*, the header says"):
+    with pytest.warns(BrainmapWarning, match=r"sub-brick 0: the values lie in .*, the header says"):
         rsa.load_image(name)
     name = copy("f_rai+orig", tmp_path, "z+orig")
     edit(name.with_suffix(".HEAD"), "            5.5           8.25", "            6.5           8.25")
@@ -469,15 +469,15 @@ def test_writing_never_replaces_unasked_and_leaves_no_stale_brik(tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("x.HEAD", {}, r"has no view; AFNI wants .*x\+orig.HEAD or .*x\+tlrc.HEAD"),
-        ("x+tlrc", {}, r"view \+tlrc, but the space is ORIG"),
-        ("x+orig", {"space": "MNI"}, r"view \+orig, but the space is MNI"),
-        ("x+orig", {"labels": ["a", "b"]}, "2 labels for 1 sub-bricks"),
-        ("x+orig", {"labels": ["a~b"]}, "cannot keep the labels 'a~b'"),
-        ("x+orig", {"stats": []}, "0 statistics for 1"),
+        ("x.HEAD", {}, r"expected a name with a view, .*x\+orig.HEAD or .*x\+tlrc.HEAD"),
+        ("x+tlrc", {}, r"expected a name of view \+orig, as the space is ORIG, got .*\(view \+tlrc\)"),
+        ("x+orig", {"space": "MNI"}, r"expected a name of view \+tlrc, as the space is MNI, got .*\(view \+orig\)"),
+        ("x+orig", {"labels": ["a", "b"]}, "each of the 1 sub-bricks, got 2 labels"),
+        ("x+orig", {"labels": ["a~b"]}, "which AFNI can keep, got 'a~b'"),
+        ("x+orig", {"stats": []}, "each of the 1 sub-bricks, got 0"),
         ("x+orig", {"stats": ["T(3)"]}, "expected one of 'Correl', 'Ttest'"),
-        ("x+orig", {"stats": ["Ttest"]}, r"wanted a text like 'Ttest\(24\)'"),
-        ("x+orig", {"stats": ["Ftest(3)"]}, "Ftest: found 1 parameters, wanted 2"),
+        ("x+orig", {"stats": ["Ttest"]}, r"expected a text like 'Ttest\(24\)'"),
+        ("x+orig", {"stats": ["Ftest(3)"]}, "Ftest: expected 2 parameters, got 1"),
         ("no/x+orig", {}, "folder that exists, got .*no;"),
     ],
 )

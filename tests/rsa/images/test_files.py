@@ -176,7 +176,7 @@ def test_a_failed_save_leaves_nothing_and_keeps_what_was_there(tmp_path: Path, m
     for name in ("x.nii.gz", "x+orig"):
         path = rsa.save_image(image, tmp_path / name)
         before = path.read_bytes()
-        with pytest.raises(InputError, match="exists; say overwrite=True"):
+        with pytest.raises(InputError, match="exists; pass overwrite=True"):
             rsa.save_image(image, tmp_path / name)
         with monkeypatch.context() as patch:
             patch.setattr(Path, "replace", _disk_full)
@@ -214,17 +214,17 @@ def _flip(affine: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"magic": b"ni1"}, "magic is b'ni1'"),
+        ({"magic": b"ni1"}, "got b'ni1'"),
         ({"datatype": 32, "bitpix": 64}, "complex"),
         ({"datatype": 128, "bitpix": 24}, "RGB"),
         ({"datatype": 77}, "datatype is 77"),
         ({"bitpix": 16}, "bitpix says 16"),
         ({"vox_offset": 100}, "vox_offset is 100"),
-        ({"dim": [3, 5, 4, 9, 1, 1, 1, 1]}, "truncated: 1072 bytes expected, 592 found"),
+        ({"dim": [3, 5, 4, 9, 1, 1, 1, 1]}, "truncated: expected 1072 bytes, got 592"),
         ({"dim": [3, 5, 4, 2, 1, 1, 1, 1]}, "longer than its header says"),
         ({"dim": [3, 5, 4, -3, 1, 1, 1, 1]}, "dim is"),
         ({"dim": [5, 5, 2, 2, 1, 3, 1, 1]}, None),
-        ({"dim": [5, 5, 2, 1, 2, 3, 1, 1]}, "wanted at most one after x, y, z"),
+        ({"dim": [5, 5, 2, 1, 2, 3, 1, 1]}, "expected at most one axis after x, y, z"),
         ({"srow_x": [0, 0, 0, 0]}, "no coordinate system"),
         ({"srow_y": [np.nan, 1, 1, 1]}, "no coordinate system"),
         ({"sform_code": 0, "qform_code": 1, "quatern_b": 3}, "qform is invalid"),
@@ -253,8 +253,8 @@ def test_files_that_are_no_images_are_refused_by_name(tmp_path: Path) -> None:
         "mask.nii": r"gzip data, so name it .nii.gz",
         "y.nii.gz": "damaged compressed data",
         "cut.nii.gz": "damaged compressed data",
-        "empty.nii": "not a NIfTI",
-        "x.mgz": "no image read here",
+        "empty.nii": "neither NIfTI-1 nor NIfTI-2",
+        "x.mgz": "expected a file that ends in .nii",
         "nask.nii": r"no file .*nask.nii; did you mean 'mask.nii'",
         "": "got the folder",
         "a" * 300: "cannot be read",
@@ -347,7 +347,7 @@ def test_what_resampling_would_spoil_is_refused_or_said() -> None:
     holes = nib.Nifti1Image(np.full((5, 4, 3), np.nan, "f4"), AFFINE)
     with pytest.raises(InputError, match="60 values are NaN"):
         rsa.resample(holes, image, interpolation="continuous")
-    with pytest.raises(InputError, match="wants integers"):
+    with pytest.raises(InputError, match="expected integers for the interpolation 'label'"):
         rsa.resample(nib.Nifti1Image(np.full((5, 4, 3), 0.5, "f4"), AFFINE), image, interpolation="label")
     with pytest.raises(InputError, match="expected one of 'continuous', 'label'"):
         rsa.resample(image, image, interpolation="linear")  # type: ignore[arg-type]
@@ -415,7 +415,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def test_a_statistic_that_is_no_text_is_one_line(tmp_path: Path) -> None:
     image = nib.Nifti1Image(np.ones((2, 2, 2), np.float32), np.eye(4))
-    with pytest.raises(InputError, match=r"found the statistic \('Ttest', 20\), wanted a text like"):
+    with pytest.raises(InputError, match=r"expected a statistic like .*, got \('Ttest', 20\)"):
         rsa.save_image(image, tmp_path / "x.nii", stats=[("Ttest", 20)])  # type: ignore[list-item]
 
 
@@ -426,7 +426,7 @@ def test_grids_less_than_a_hundredth_of_a_voxel_apart_are_one_and_the_tolerance_
         return nib.Nifti1Image(np.zeros((4, 4, 4), "f4"), affine)
 
     rsa.check_same_grid(shifted(5e-4), shifted(0))  # rounding of headers: nothing is said
-    with pytest.warns(BrainmapWarning, match="less than 0.01 of a voxel apart are taken for one"):
+    with pytest.warns(BrainmapWarning, match="less than 0.01 of a voxel apart count as equal"):
         rsa.check_same_grid(shifted(0.029), shifted(0))
     with pytest.raises(InputError, match=r"corners up to 0\.031 mm apart"):
         rsa.check_same_grid(shifted(0.031), shifted(0))
@@ -436,5 +436,5 @@ def test_grids_less_than_a_hundredth_of_a_voxel_apart_are_one_and_the_tolerance_
         rsa.check_same_grid(shifted(0.029), shifted(0))
     with pytest.raises(InputError, match="apart"):
         rsa.check_same_grid(shifted(0.031), shifted(0))
-    with pytest.raises(InputError, match=r"found 0\.5"), rsa.grid_tolerance(0.5):
+    with pytest.raises(InputError, match=r"got 0\.5"), rsa.grid_tolerance(0.5):
         pass

@@ -289,8 +289,8 @@ def _set(**changes: object) -> Change:
 
 
 BAD: list[tuple[Change, str]] = [
-    (_set(mask=image(np.zeros(SHAPE))), "no voxel is in it"),
-    (_set(mask=image(np.full(SHAPE, np.nan))), "60 voxels are NaN"),
+    (_set(mask=image(np.zeros(SHAPE))), "holds no voxel"),
+    (_set(mask=image(np.full(SHAPE, np.nan))), "60 voxels that are NaN"),
     (_set(mask=image(np.ones((4, 3, 6)))), r"grid \(4, 3, 5\) differs from the mask's grid \(4, 3, 6\)"),
     (_set(mask=image(np.ones(SHAPE), affine=np.diag([3.0, 3, 4.5, 1]))), "differs from the mask's grid"),
     (_set(runs=[1, 2]), "3 files and 2 runs"),
@@ -490,7 +490,7 @@ def test_damaged_files_are_found_from_the_header_and_the_size(
         brik.unlink()
     problems = check_patterns(files, mask=image(half_mask()))
     assert len(problems) == 1
-    assert {"truncated": "960 bytes expected, 952 found", "no BRIK": "has no run-2+orig.BRIK"}[damage] in problems[0]
+    assert {"truncated": "expected 960 bytes, got 952", "no BRIK": "has no run-2+orig.BRIK"}[damage] in problems[0]
     with pytest.raises(InputError, match="run-2"):
         load_patterns(files, mask=image(half_mask()))
 

@@ -72,11 +72,11 @@ def test_a_label_that_the_table_lacks_is_named_with_its_voxels() -> None:
 def test_table_entries_without_voxels_are_said_and_kept_apart() -> None:
     values = labels()
     values[values == 2] = 0
-    with pytest.warns(BrainmapWarning, match="1 of the table have no voxel in the image: 'R_A1'"):
+    with pytest.warns(BrainmapWarning, match="1 regions of the table have no voxel in the image: 'R_A1'"):
         rois = load_rois(image(values), table=TABLE)
     assert rois.names == ("L_A1", "belt")
     assert rois.absent == ("R_A1",)
-    with pytest.raises(InputError, match="'R_A1' is in the table and has no voxel"):
+    with pytest.raises(InputError, match="'R_A1' is in the table but has no voxel"):
         load_rois(image(values), table=TABLE, names=["R_A1"])
 
 
@@ -96,7 +96,7 @@ def test_pooled_hemispheres_are_the_union_of_left_and_right() -> None:
 
 def test_pooling_refuses_two_of_the_same_side() -> None:
     table = pd.DataFrame({"index": [1, 2, 7], "name": ["L_A1", "lh_A1", "belt"]})
-    with pytest.raises(InputError, match="wanted one left and one right"):
+    with pytest.raises(InputError, match="expected one left and one right"):
         load_rois(image(labels()), table=table, hemispheres="pooled")
 
 
@@ -125,11 +125,11 @@ def test_masks_that_overlap_are_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v + 0.5, "hold no label .*probability map"),
-        (lambda v: np.where(v == 7, np.nan, v), "84 voxels hold no label"),
-        (lambda v: -v, "hold no label"),
-        (lambda v: v * 0, "no label in it"),
-        (lambda v: np.stack([v, v], axis=-1), "wanted one volume"),
+        (lambda v: v + 0.5, "voxels with other values .*probability map"),
+        (lambda v: np.where(v == 7, np.nan, v), "got 84 voxels with other values"),
+        (lambda v: -v, "252 voxels with other values"),
+        (lambda v: v * 0, "holds no label"),
+        (lambda v: np.stack([v, v], axis=-1), "expected one volume"),
     ],
 )
 def test_images_that_are_no_labels_are_refused(change: Any, message: str) -> None:
@@ -140,9 +140,9 @@ def test_images_that_are_no_labels_are_refused(change: Any, message: str) -> Non
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("index\tlabel\n1\ta\n", "no column 'name'; found 'index', 'label'"),
-        ("index\tname\nx\ta\n", "index 'x' of 'a' is not a whole number"),
-        ("index\tname\n1\ta\n1\tb\n", "index 1 is given to 'a' and to 'b'"),
+        ("index\tlabel\n1\ta\n", "expected a column 'name', got 'index', 'label'"),
+        ("index\tname\nx\ta\n", "a whole number from 0 as the index of 'a', got 'x'"),
+        ("index\tname\n1\ta\n1\tb\n", "index 1 is given to both 'a' and 'b'"),
         ("index\tname\n1\ta\n2\ta\n7\tb\n", "name 'a' is given to more than one index"),
         ("index\tname\n1\ta\textra\n", "as many fields in each row"),
         ("", "expected a tab-separated table"),
@@ -155,17 +155,17 @@ def test_tables_that_are_no_region_tables_are_refused(tmp_path: Path, rows: str,
 
 
 def test_a_region_below_the_minimum_size_is_refused() -> None:
-    with pytest.raises(InputError, match="'L_A1': 84 voxels, wanted at least 100"):
+    with pytest.raises(InputError, match="'L_A1': expected at least 100 voxels, got 84"):
         load_rois(image(labels()), table=TABLE, minimum_voxels=100)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.zeros((3, 3, 3), np.uint8), "no voxel is in it"),
-        (np.full((3, 3, 3), np.nan, np.float32), "27 voxels are NaN"),
+        (np.zeros((3, 3, 3), np.uint8), "holds no voxel"),
+        (np.full((3, 3, 3), np.nan, np.float32), "27 voxels that are NaN"),
         (np.full((3, 3, 3), 0.4, np.float32), "threshold it first"),
-        (np.ones((3, 3, 3, 2), np.uint8), "wanted one volume"),
+        (np.ones((3, 3, 3, 2), np.uint8), "expected one volume"),
     ],
 )
 def test_masks_that_are_no_masks_are_refused(values: np.ndarray, message: str) -> None:
@@ -231,7 +231,7 @@ def test_coordinates_and_image_must_be_in_one_space(space: str, code: int, fits:
     if fits:
         assert len(sphere_rois({"a": (0, 0, 0)}, radius_mm=5, reference=grid, space=space)) == 1
         return
-    with pytest.raises(InputError, match=f"coordinates are in {space}, the reference image is in"):
+    with pytest.raises(InputError, match=f"coordinates are in {space}, but the reference image is in"):
         sphere_rois({"a": (0, 0, 0)}, radius_mm=5, reference=grid, space=space)
     said = sphere_rois({"a": (0, 0, 0)}, radius_mm=5, reference=grid, space=space, reference_space=space)
     assert said.space == space
@@ -240,10 +240,10 @@ def test_coordinates_and_image_must_be_in_one_space(space: str, code: int, fits:
 @pytest.mark.parametrize(
     ("centers", "message"),
     [
-        ({}, "no centers"),
+        ({}, "expected at least one center"),
         ({"far": (90, 0, 0)}, "'far'.*outside the image"),
         ({"a": (1, 2)}, "three coordinates"),
-        ({"between": (1.0, 1.5, 2.0)}, "'between': 0 voxels"),
+        ({"between": (1.0, 1.5, 2.0)}, "'between': expected at least 1 voxels, got 0"),
     ],
 )
 def test_centers_that_make_no_sphere_are_refused(centers: dict[str, Any], message: str) -> None:

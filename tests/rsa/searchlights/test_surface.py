@@ -267,8 +267,8 @@ def test_maps_of_participants_are_tested_over_vertices(mesh: Mesh, models: RDMs,
     [
         ({"mesh": "fsaverage5"}, "120 vertices in the left hemisphere, and the mesh fsaverage5 has 10242"),
         ({"radius_mm": 0.2}, "radius 0.2 mm is smaller than the mean edge of small"),
-        ({"radius_mm": 5, "n_vertices": 12}, "give radius_mm or n_vertices"),
-        ({"n_vertices": 119}, "wanted 2 to 89"),
+        ({"radius_mm": 5, "n_vertices": 12}, "exactly one of radius_mm and n_vertices"),
+        ({"n_vertices": 119}, "from 2 to 89"),
         ({"n_vertices": 5}, "the largest disc holds 5 vertices, fewer than minimum_vertices=10"),
         ({"metric": "euclid"}, "metric: expected one of"),
         ({"measure": "sperman"}, "did you mean 'spearman'"),
@@ -373,13 +373,13 @@ def test_maps_and_their_picture_come_from_the_command_line(
     assert lines_of(*command)[0] == 2  # what is there is kept
     code, _, errors = lines_of(*command, "--precision", "sphere", "--overwrite", "--vertices", 12)
     assert code == 2
-    assert "give radius_mm or n_vertices" in errors[-1]
+    assert "exactly one of radius_mm and n_vertices" in errors[-1]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--out", "x.func.gii"], "--out: x.func.gii, wanted a name like"),
+        (["--out", "x.func.gii"], "--out: expected a name like"),
         (["--out", "x_{hemi}.func.gii", "--mesh", "fsaverage"], "in the left hemisphere, and the mesh fsaverage"),
         (["--out", "x_{hemi}.func.gii", "--mesh", "fsaverge5"], "did you mean 'fsaverage5'"),
         (["--out", "x_{hemi}.func.gii", "--noise", "residuals"], "on the surface take --noise runs"),

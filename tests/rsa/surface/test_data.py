@@ -80,7 +80,7 @@ def test_what_is_saved_comes_back(tmp_path: Path, runs: list[str]) -> None:
     assert again.labels == data.labels
     with pytest.raises(InputError, match="exists"):
         rsa.save_surface(data, tmp_path / "again_hemi-{hemi}.shape.gii")
-    with pytest.raises(InputError, match="wanted a name like"):
+    with pytest.raises(InputError, match="expected a name like"):
         rsa.save_surface(data, tmp_path / "again.nii")
 
 
@@ -197,7 +197,7 @@ def test_missing_data_stay_missing_and_do_not_bleed() -> None:
 def test_a_map_in_another_space_or_outside_of_the_cortex_is_refused() -> None:
     native = nib.Nifti1Image(np.ones((4, 4, 4), "f4"), np.diag([3.0, 3, 3, 1]))
     native.set_sform(native.affine, 1)
-    with pytest.raises(InputError, match="the image is in ORIG, fsaverage lies in MNI"):
+    with pytest.raises(InputError, match="expected an image in MNI, where fsaverage lies, got one in ORIG"):
         rsa.project_to_surface(native)
     with pytest.raises(InputError, match="no vertex of the cortex lies in the image's data"):
         rsa.project_to_surface(mni(np.full((3, 3, 3), np.nan)))
@@ -269,12 +269,12 @@ def a_volume(folder: Path) -> Any:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (mesh_file, "holds a mesh"),
-        (swapped, "given as the right hemisphere, the file says CortexLeft"),
+        (mesh_file, "got a mesh"),
+        (swapped, "given as the right hemisphere, but says that it is the CortexLeft"),
         (unsaid, "does not say its hemisphere"),
         (other_maps, "the hemispheres hold different maps"),
         (cut_short, "damaged"),
-        (a_volume, "no GIFTI file"),
+        (a_volume, "expected a GIFTI file"),
         (lambda folder: folder / "none.func.gii", "no file"),
         (lambda folder: str(folder / "none_{hemi}.func.gii"), "no file"),
     ],
@@ -288,15 +288,15 @@ def test_files_that_are_no_surface_data_are_refused(tmp_path: Path, make: Any, m
 
 def test_meshes_that_differ_are_refused(runs: list[str], labels: str, tmp_path: Path) -> None:
     small = rsa.SurfaceData(np.zeros((N, 4), "f4"), np.zeros((N - 1, 4), "f4"), WORDS, name="small")
-    with pytest.raises(InputError, match=r"small: \(40, 39\) vertices"):
+    with pytest.raises(InputError, match=r"small: expected \(40, 40\) vertices .* got \(40, 39\)"):
         rsa.load_surface_patterns([runs[0], small])
     values = np.ones((2 * N - 1, 1), "f4")
     wrong = rsa.load_surface_rois(rsa.SurfaceData(values[:N], values[N:]))
     with pytest.raises(InputError, match="ROIs of 79 vertices, patterns of 80"):
         rsa.load_surface_patterns(runs, rois=wrong)
-    with pytest.raises(InputError, match="ROI 'left-heschl': 15 vertices, wanted at least 20"):
+    with pytest.raises(InputError, match="ROI 'left-heschl': expected at least 20 vertices, got 15"):
         rsa.load_surface_rois(labels, minimum_vertices=20)
-    with pytest.raises(InputError, match="values that are no whole numbers"):
+    with pytest.raises(InputError, match="values that are not whole numbers"):
         rsa.load_surface_rois(rsa.SurfaceData(np.full((3, 1), 0.5, "f4"), np.zeros((0, 1), "f4")))
     with pytest.raises(InputError, match="expected 10242"):
         viz.plot_surface(small)
@@ -329,5 +329,5 @@ def test_a_label_of_minus_one_is_background_and_other_negative_ones_are_refused(
     rois = rsa.load_surface_rois(str(tmp_path / "a_{hemi}.label.gii"))
     assert rois.sizes == {"left-1": 15, "right-1": 15}
     data = np.where(values == -1, -2, values)[:, None].astype("f4")
-    with pytest.raises(InputError, match="no whole numbers from 0"):
+    with pytest.raises(InputError, match="not whole numbers from 0"):
         rsa.load_surface_rois(rsa.SurfaceData(data, data))

@@ -264,13 +264,13 @@ def no_points(folder: Path) -> Any:
         (lambda folder: "fsaverage6", "did you mean 'fsaverage"),
         (lambda folder: str(folder / "{hemi}.gii"), "no file"),
         (lambda folder: {"X": "x.gii"}, "hemisphere: expected one of"),
-        (lambda folder: {}, "found no file"),
+        (lambda folder: {}, "expected a file for L, R or both, got none"),
         (lambda folder: {"L": folder / "none.surf.gii"}, "no file"),
-        (no_mesh, "holds no mesh"),
-        (wrong_side, "given as the left hemisphere, the file says right"),
+        (no_mesh, "got no mesh"),
+        (wrong_side, "given as the left hemisphere, but says that it is the right"),
         (unsaid, "does not say its hemisphere"),
-        (cut_short, "no mesh that can be read"),
-        (no_points, "and there are 4 points"),
+        (cut_short, "got a file that cannot be read"),
+        (no_points, "but there are 4 points"),
     ],
 )
 def test_what_is_no_mesh_is_refused(tmp_path: Path, make: Any, message: str) -> None:
@@ -283,12 +283,12 @@ def test_what_is_no_mesh_is_refused(tmp_path: Path, make: Any, message: str) -> 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "give radius_mm or n_vertices"),
-        ({"radius_mm": 5, "n_vertices": 10}, "give radius_mm or n_vertices"),
+        ({}, "exactly one of radius_mm and n_vertices"),
+        ({"radius_mm": 5, "n_vertices": 10}, "exactly one of radius_mm and n_vertices"),
         ({"radius_mm": 0.3}, "smaller than the mean edge of flat"),
         ({"radius_mm": float("nan")}, "smaller than the mean edge"),
-        ({"n_vertices": 1}, "wanted 2 to 92"),
-        ({"n_vertices": 93}, "wanted 2 to 92"),
+        ({"n_vertices": 1}, "from 2 to 92"),
+        ({"n_vertices": 93}, "from 2 to 92"),
         ({"radius_mm": 5, "metric": "geodesics"}, "did you mean 'geodesic'"),
     ],
 )
