@@ -22,6 +22,7 @@ from brainmap.checks import existing_file, nearest, some
 from brainmap.errors import InputError
 from brainmap.features.networks.exported import is_exported, list_archive, load_exported
 from brainmap.features.networks.huggingface import describe_folder, load_folder
+from brainmap.features.networks.keras_files import is_keras, load_keras
 from brainmap.features.networks.pickles import load_pickled
 from brainmap.features.networks.state_dicts import check_weights, find_state_dict, match_names
 from brainmap.features.networks.trust import compute_signature, is_signed
@@ -250,8 +251,8 @@ def load_network(
     ----------
     path : path
         `.safetensors`; a local Hugging Face folder (`config.json` and `model.safetensors`); a `state_dict` saved with
-        `torch.save` (loaded with `weights_only=True`, so that no code of the file runs); or a `torch.export` program
-        (`.pt2`), after all of its contents are checked.
+        `torch.save` (loaded with `weights_only=True`, so that no code of the file runs); a `torch.export` program
+        (`.pt2`), after all of its contents are checked; or a Keras file (`.keras`, `.h5`), in Keras' safe mode.
     architecture : str, optional
         A name of the zoo, or `module:function` that builds the network. Checkpoints of brainmap know their own, but a
         function is called only when it is named here or in a file that this user wrote: the file of another does not
@@ -281,6 +282,8 @@ def load_network(
     path = existing_file(path, "checkpoint")
     if path.suffix == ".pt2" or is_exported(path):
         return load_exported(path)
+    if is_keras(path):
+        return load_keras(path)
     weights = _read_weights(path)
     given = {"architecture": architecture, "variant": variant, "activation": activation, "head": head}
     with torch.random.fork_rng(devices=[]):  # building draws weights that are then replaced

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from brainmap.errors import InputError
 from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.networks.checkpoints import Checkpoint, read_description
-from brainmap.features.sounds.front_ends import FrontEnd, read_front_end
+from brainmap.features.networks.keras_files import find_keras_length, is_keras
+from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd, read_front_end
 
 
 def describe_feeding(
@@ -53,6 +54,7 @@ def describe_feeding(
         said["input"] = read_front_end(input)
     stored = read_description(path)
     if stored is None:
+        seconds = _fit_length(Path(path), said, seconds)
         if "rate" not in said or seconds is None:
             raise InputError(f"{path} does not say how it was fed; give {ask} {place}")
         return Checkpoint(architecture=architecture or "", n_samples=round(seconds * said["rate"]), **said)
@@ -72,6 +74,26 @@ def describe_feeding(
             )
     named = architecture is not None or not stored.architecture.partition(":")[2]
     return replace(stored, own=stored.own or (named and ("input" in said or not stored.front_end.is_code)))
+
+
+def _fit_length(path: Path, said: Mapping[str, Any], seconds: float | None) -> float | None:
+    """Return the seconds that the user gives, or else those of a Keras file, which knows how many samples it takes.
+
+    Raises
+    ------
+    InputError
+        The user gives another length than the file.
+    """
+    taken = said.get("input", WAVEFORM)
+    length = find_keras_length(path) if "rate" in said and taken.is_waveform and is_keras(path) else None
+    if length is None:
+        return seconds
+    if seconds is not None and round(seconds * said["rate"]) != length:
+        raise InputError(
+            f"seconds: expected {length / said['rate']:g}, since {path} takes {length:,} samples and the rate is "
+            f"{said['rate']:,} Hz, got {seconds:g}; leave it out, or give the rate with which it was trained"
+        )
+    return length / int(said["rate"])
 
 
 def make_example(checkpoint: Checkpoint) -> Tensor:

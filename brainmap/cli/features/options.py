@@ -36,7 +36,10 @@ Layers = Annotated[
 ]
 Stage = Annotated[types.Stage, typer.Option(help="Side of the nonlinearity that is read.")]
 CheckpointFile = Annotated[
-    Path, typer.Option("--checkpoint", help="Trained network: .safetensors, .pt, .pt2, or a Hugging Face folder.")
+    Path,
+    typer.Option(
+        "--checkpoint", help="Trained network: .safetensors, .pt, .pt2, .keras, .h5, or a Hugging Face folder."
+    ),
 ]
 SoundsAt = Annotated[
     Path,

@@ -22,7 +22,7 @@ table = "stimuli.tsv"            # columns stimulus_id (unique), condition, path
 
 [[network]]                      # repeat the block for more networks
 name = "ch32"
-checkpoint = "ch32.safetensors"  # .safetensors, a state_dict (.pt), or a torch.export program (.pt2)
+checkpoint = "ch32.safetensors"  # or .pt, .pt2, .keras, .h5, or a Hugging Face folder
 # architecture = "ch32"          # for checkpoints of others: a name of `brainmap networks`, or "module:function"
 # variant = "plain"              # plain, do, bn or do+bn
 # classes = ["yes", "no"]        # names of the outputs, in order
