@@ -50,6 +50,12 @@ RunPairing = Literal["between", "average"]
 Scaling = Literal["zscore", "none"]
 OverTime = Literal["time"]
 
+# Encoding models
+FoldGroups = Literal["condition", "stimulus", "run"]  # what a fold never divides
+EncodingTarget = Literal["voxel", "roi"]  # what is predicted: each voxel, or the mean of each region
+EncodingScore = Literal["r", "r2", "r_corrected", "r2_corrected"]
+PermutationCorrection = Literal["fdr", "max", "none"]
+
 # Inference
 Test = Literal["signed-rank", "t", "sign-flip"]
 ZeroTest = Literal["relabeling", "bootstrap", "participants"]

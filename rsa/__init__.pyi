@@ -12,6 +12,9 @@ from .comparison.partial import (
 )
 from .comparison.partition import Partition as Partition, partition_variance as partition_variance
 from .comparison.reliability import rdm_reliability as rdm_reliability
+from .encoding.encode import Encoding as Encoding, encode as encode
+from .encoding.fits import LayerWeights as LayerWeights
+from .encoding.maps import map_encoding as map_encoding
 from .glm.betas import Betas as Betas, design_rdms as design_rdms, fit_betas as fit_betas
 from .glm.confounds import read_confounds as read_confounds
 from .glm.events import read_events as read_events

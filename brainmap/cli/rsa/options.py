@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -85,6 +85,12 @@ def load_left_over(noise: types.NoiseFrom, residuals: Sequence[str] | None, mask
     if mask is None:
         raise InputError("--residuals: expected --mask too, got none; give an image of the voxels to read")
     return load_residuals(residuals, mask=load_mask(mask))
+
+
+def list_steps(text: str | None) -> list[types.Normalization]:
+    """List the normalizations that are named, in their order."""
+    known = get_args(types.Normalization)
+    return [known[known.index(name)] for name in (names(text) if text else ())]
 
 
 def count_noun(n: int, noun: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,7 +26,14 @@ from brainmap.cli.options import (
     names,
     provenance,
 )
-from brainmap.cli.rsa.options import commands, count_noun, load_given_patterns, load_left_over, load_regions
+from brainmap.cli.rsa.options import (
+    commands,
+    count_noun,
+    list_steps,
+    load_given_patterns,
+    load_left_over,
+    load_regions,
+)
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -114,7 +121,7 @@ def rdm(
     stores = {kind: path for kind, path in given.items() if path is not None}
     if len(stores) + bool(images) != 1:
         raise InputError(f"rsa rdm: give one of {', '.join(f'--{kind}' for kind in given)} and --betas")
-    steps = _list_steps(normalize)
+    steps = list_steps(normalize)
     free(out, overwrite, kinds=(".h5", ".hdf5"))
     free(voxels, overwrite, option="--voxels", kinds=(".tsv",))
     standard = activations is not None and dissimilarity != "poisson"  # rates are not z-scored
@@ -156,12 +163,6 @@ def _report_rdms(rdms: RDMs, out: Path) -> None:
         f"{out}: {count_noun(rdms.n_rdm, 'RDM')} ({_describe_rdms(rdms)}) of {rdms.n_cond} {LEVELS[level_of(rdms)]}, "
         f"{rdms.dissimilarity_measure}"
     )
-
-
-def _list_steps(text: str | None) -> list[types.Normalization]:
-    """List the normalizations that are named, in their order."""
-    known = get_args(types.Normalization)
-    return [known[known.index(name)] for name in (names(text) if text else ())]
 
 
 def _screen_and_normalize(

@@ -1,0 +1,240 @@
+"""Define the command that predicts voxels from layers: rsa encode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from brainmap import types
+from brainmap.cli.images import image_free, save_bricks
+from brainmap.cli.options import (
+    Betas,
+    Items,
+    Json,
+    Labels,
+    Mask,
+    Missing,
+    More,
+    Normalize,
+    Overwrite,
+    Participant,
+    Seed,
+    Stimuli,
+    free,
+    names,
+    provenance,
+    said,
+    show,
+)
+from brainmap.cli.outputs import Table
+from brainmap.cli.rsa.options import commands, count_noun, list_steps, load_given_patterns, load_regions
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from brainmap.rsa.encoding.encode import Encoding
+
+_Component = Annotated[
+    int | None, typer.Option(min=1, help="Reduce each layer to this number of principal components of training items.")
+]
+
+
+@commands.command()
+def encode(
+    activations: Annotated[
+        list[str],
+        typer.Option(
+            metavar="FILE...",
+            help="Activations, a .zarr of `brainmap features activations`, or name=FILE for several networks.",
+        ),
+    ],
+    more: More = None,
+    betas: Betas = None,
+    mask: Mask = None,
+    rois: Annotated[str | None, typer.Option(help="Label image of regions, which the table then names.")] = None,
+    roi_table: Annotated[Path | None, typer.Option(help="TSV with index and name of each label.")] = None,
+    labels: Labels = None,
+    stimuli: Stimuli = None,
+    participant: Participant = None,
+    missing: Missing = "error",
+    normalize: Normalize = None,
+    layers: Annotated[str, typer.Option(help="all, or names such as conv1,conv4.")] = "all",
+    items: Items = "stimulus",
+    groups: Annotated[
+        types.FoldGroups, typer.Option(help="What folds never divide; stimulus separates the tokens of a word.")
+    ] = "condition",
+    targets: Annotated[
+        types.EncodingTarget, typer.Option(help="Predict each voxel, or the mean of each ROI.")
+    ] = "voxel",
+    alphas: Annotated[
+        str | None, typer.Option(metavar="NUMBER,...", help="Penalties to choose from; default: 13 from 0.1 to 1e8.")
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Test folds; scores are compared at equal numbers only.")] = 5,
+    inner_folds: Annotated[
+        int, typer.Option(min=2, help="Folds that choose alpha; a large number leaves out one group at a time.")
+    ] = 5,
+    components: _Component = None,
+    reliability_floor: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="No corrected score at or below this reliability.")
+    ] = 0.0,
+    prediction_reliability: Annotated[
+        bool, typer.Option("--prediction-reliability", help="Also correct for the reliability of predictions.")
+    ] = False,
+    few_items: Annotated[bool, typer.Option("--few-items", help="Allow fewer than 40 items.")] = False,
+    maps: Annotated[
+        str | None, typer.Option(help="Image to write, one sub-brick a layer: .nii.gz, or x+tlrc for AFNI.")
+    ] = None,
+    score: Annotated[types.EncodingScore, typer.Option(help="The score of --maps.")] = "r",
+    counts: Annotated[
+        Path | None, typer.Option(help="Also write a .tsv of targets without a score and of alphas at the ends.")
+    ] = None,
+    space: Annotated[str | None, typer.Option(help="Space of --maps; default: that of the mask.")] = None,
+    device: Annotated[
+        types.Device, typer.Option(help="Device of the regression; auto takes cuda if there is one.")
+    ] = "auto",
+    seed: Seed = 0,
+    out: Table = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Predict voxels or regions from every layer by ridge regression, with cross-validated scores.
+
+    Sounds that are predicted are never in training. brainmap rsa encode --activations net.zarr --betas run-*.nii.gz
+    --mask mask.nii.gz --stimuli stimuli.tsv --rois rois.nii.gz --out scores.tsv --maps r.nii.gz
+    """
+    import numpy as np
+
+    from brainmap.record import write_table
+    from brainmap.rsa.encoding.counts import COUNT_COLUMNS
+    from brainmap.rsa.encoding.encode import ENCODING_COLUMNS, encode as fit_models
+    from brainmap.rsa.encoding.ridge import check_alphas, find_device
+    from brainmap.rsa.patterns.normalize import normalize_patterns
+
+    images = [*(betas or []), *(more or [])]
+    if not images:
+        raise InputError("rsa encode: expected --betas, got none; give the images of one participant")
+    for option, path in (("--out", out), ("--counts", counts)):
+        free(path, overwrite, option=option, kinds=(".tsv",))
+    _check_maps(maps, mask, targets, rois, overwrite)
+    penalties = check_alphas(None if alphas is None else _read_numbers(alphas))
+    find_device(device)
+    networks = _open_networks(activations, layers)
+    regions = load_regions(rois, roi_table, mask, minimum_voxels=1, hemispheres="separate")
+    data = load_given_patterns(
+        images, mask, conditions=labels, rois=regions, stimuli=stimuli, participant=participant, missing=missing
+    )
+    for method in list_steps(normalize):
+        data = normalize_patterns(data, method)
+    settings: dict[str, Any] = {
+        "groups": groups,
+        "items": items,
+        "targets": targets,
+        "folds": folds,
+        "inner_folds": inner_folds,
+        "components": components,
+        "reliability_floor": reliability_floor,
+    }
+    fit = fit_models(
+        networks,
+        data,
+        layers="all" if layers == "all" else names(layers),
+        alphas=penalties,
+        prediction_reliability=prediction_reliability,
+        few_items=few_items,
+        device=device,
+        rng=np.random.default_rng(seed),
+        **settings,
+    )
+    made = {**settings, "layers": layers, "alphas": [float(a) for a in penalties], "normalize": normalize}
+    about = provenance(made, [*images, *_list_inputs(activations, mask, rois, roi_table, stimuli)], seed=seed)
+    if out is not None:
+        write_table(fit.scores, out, columns=ENCODING_COLUMNS, about=about)
+    if counts is not None:
+        write_table(fit.counts, counts, columns=COUNT_COLUMNS, about=about)
+    if maps is not None and mask is not None:
+        _write_encoding_maps(fit, maps, mask, score, space=space, overwrite=overwrite)
+    _report_encoding(fit, out, counts, maps, as_json=as_json)
+
+
+def _check_maps(maps: str | None, mask: str | None, targets: str, rois: str | None, overwrite: bool) -> None:
+    """Refuse maps and regions that could not be made before anything is read."""
+    if targets == "roi" and rois is None:
+        raise InputError("--targets roi: expected --rois too, got none; give an image of regions")
+    if maps is None:
+        return
+    image_free(maps, overwrite, "--maps")
+    if targets == "roi" or mask is None:
+        raise InputError("--maps: expected --targets voxel and --mask, got regions or no mask; leave --maps out")
+
+
+def _read_numbers(text: str) -> list[float]:
+    """Read numbers between commas."""
+    try:
+        return [float(word) for word in names(text)]
+    except ValueError:
+        raise InputError(f"--alphas: expected numbers parted by commas, as in 1,10,100, got {text!r}") from None
+
+
+def _open_networks(given: Sequence[str], layers: str) -> dict[str, Any]:
+    """Open stores of activations by the name of their network, and check the names of layers."""
+    from brainmap.checks import one_of
+    from brainmap.features.activations.extract import open_activations
+
+    found: dict[str, Any] = {}
+    for one in given:
+        name, store = _part_name(one)
+        acts = open_activations(store)
+        name = name or acts.network or store.stem
+        if name in found:
+            raise InputError(f"--activations: expected networks of different names, got {name!r} twice; say name=FILE")
+        found[name] = acts
+        for layer in () if layers == "all" else names(layers):
+            one_of(layer, list(acts.layers), f"--layers: layer of {name}")
+    return found
+
+
+def _part_name(one: str) -> tuple[str, Path]:
+    """Part name=FILE; the name is empty where there is none."""
+    name, sign, rest = one.partition("=")
+    return (name, Path(rest)) if sign and not Path(one).exists() else ("", Path(one))
+
+
+def _list_inputs(activations: Sequence[str], *others: str | Path | None) -> list[str | Path]:
+    return [*(_part_name(one)[1] for one in activations), *(name for name in others if name is not None)]
+
+
+def _write_encoding_maps(
+    fit: Encoding, path: str, mask: str, score: types.EncodingScore, *, space: str | None, overwrite: bool
+) -> None:
+    from brainmap.rsa.encoding.maps import map_encoding
+    from brainmap.rsa.images.files import image_info
+
+    images = map_encoding(fit, mask, score=score)
+    where = space or image_info(mask).space
+    save_bricks(list(images.values()), path, labels=list(images), space=where, overwrite=overwrite)
+
+
+def _report_encoding(fit: Encoding, out: Path | None, counts: Path | None, maps: str | None, *, as_json: bool) -> None:
+    """Print the mean score of each layer in each region, or the rows as JSON."""
+    if as_json:
+        show(fit.scores, True)
+        return
+    show(_average_regions(fit.scores), False)
+    folds, n = fit.folds, len(fit.items)
+    typer.echo(
+        f"{n} items in {folds.n_folds} test folds by {folds.by}, {count_noun(len(fit.responses.runs), 'run')}; means "
+        "over voxels, of which those without a score are left out"
+    )
+    said(out, counts, None if maps is None else Path(maps))
+
+
+def _average_regions(scores: pd.DataFrame) -> pd.DataFrame:
+    """Average scores over the targets of each region; `n` counts the targets with r, `corrected` those with both."""
+    table = scores.assign(roi=scores["roi"].replace("", "elsewhere" if scores["roi"].any() else "mask"))
+    grouped = table.groupby(["network", "layer", "roi"], sort=False)
+    found: pd.DataFrame = grouped[["r", "r_corrected", "r2", "reliability"]].mean()
+    return found.assign(n=grouped["r"].count(), corrected=grouped["r_corrected"].count()).reset_index()

@@ -1,0 +1,313 @@
+"""Predict responses to new items from the features of networks: `brainmap.rsa.encode`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainmap.checks import one_of, some
+from brainmap.errors import InputError
+from brainmap.progress import progress
+from brainmap.rsa.encoding.counts import count_layer, warn_of_counts
+from brainmap.rsa.encoding.fits import EncodingSettings, LayerWeights, fit_folds, fit_weights_of_layer
+from brainmap.rsa.encoding.folds import Folds, Groups, group_items, make_folds
+from brainmap.rsa.encoding.noise import (
+    correct_for_noise,
+    correct_r2_for_noise,
+    measure_prediction_reliability,
+    measure_reliability,
+)
+from brainmap.rsa.encoding.responses import (
+    Features,
+    FeatureSpace,
+    Responses,
+    align_features,
+    name_networks,
+    read_responses,
+)
+from brainmap.rsa.encoding.ridge import check_alphas, find_device
+from brainmap.rsa.encoding.scores import score_fold
+from brainmap.types import Device, EncodingTarget, Floats, Level
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
+
+ENCODING_COLUMNS = {
+    "network": "network",
+    "layer": "layer",
+    "roi": "region of interest",
+    "voxel": "index among the voxels of the mask, in C order; n/a for the mean of a region",
+    "r": "correlation of predictions and responses within test folds, mean over folds",
+    "r_corrected": "r / sqrt(reliability); n/a where the reliability is at or below the floor",
+    "r2": "share of the variance within test folds that predictions explain, mean over folds",
+    "r2_corrected": "r2 / reliability",
+    "reliability": "reliability of the mean response over repetitions (Spearman-Brown)",
+    "alpha": "penalty of the ridge regression, geometric mean over folds",
+    "r_corrected_both": "r / sqrt(reliability of responses x reliability of predictions)",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """Hold encoding models of one participant, and their scores on test items.
+
+    Attributes
+    ----------
+    scores : DataFrame
+        A row for each layer and target: `network`, `layer`, `roi`, `voxel`, `r`, `r_corrected`, `r2`, `r2_corrected`,
+        `reliability`, `alpha` (see `ENCODING_COLUMNS`), and `r_corrected_both` where it was asked for.
+    counts : DataFrame
+        A row for each layer: what has no score and why, and the share of targets whose alpha is at an end of its range.
+    fold_scores : ndarray (n_spaces, n_folds, n_targets)
+        r within each test fold.
+    spaces : tuple of FeatureSpace
+        The layers, in the order of the rows.
+    responses : Responses
+    folds : Folds
+    settings : EncodingSettings
+    """
+
+    scores: pd.DataFrame
+    counts: pd.DataFrame
+    fold_scores: Floats
+    spaces: tuple[FeatureSpace, ...]
+    responses: Responses
+    folds: Folds
+    settings: EncodingSettings
+
+    @cached_property
+    def items(self) -> tuple[str, ...]:
+        """Return the labels of the items, the rows of predictions."""
+        return self.responses.items
+
+    @property
+    def participant(self) -> str:
+        """Return the label of the participant, or an empty text."""
+        return self.responses.participant
+
+    def select(self, layer: str, network: str | None = None) -> FeatureSpace:
+        """Return the layer of that name; the network is needed where several have it.
+
+        Raises
+        ------
+        InputError
+            There is no such layer, or several networks have it.
+        """
+        one_of(layer, list(dict.fromkeys(space.layer for space in self.spaces)), "layer")
+        found = [space for space in self.spaces if space.layer == layer and network in (None, space.network)]
+        if not found:
+            one_of(str(network), sorted({space.network for space in self.spaces}), "network")
+        if len(found) != 1:
+            raise InputError(
+                f"encoding: expected one layer {layer!r}, got {len(found)} ({some(space.name for space in found)}); "
+                "name the network"
+            )
+        return found[0]
+
+    def predictions(self, layer: str, network: str | None = None) -> Floats:
+        """Predict each item by the model of the fold in which it is tested `(n_items, n_targets)`.
+
+        Correlate them with responses within folds only (`folds.fold`): over all items the correlation is biased.
+        """
+        return fit_folds(self.select(layer, network), self.responses.mean, self.folds, self.settings).predicted
+
+    def weights(self, layer: str, network: str | None = None) -> LayerWeights:
+        """Fit a layer to all items, with alphas chosen by inner cross-validation, and return its weights."""
+        return fit_weights_of_layer(self.select(layer, network), self.responses, self.folds.group, self.settings)
+
+
+def encode(
+    acts: Features,
+    data: Dataset,
+    *,
+    groups: Groups = "condition",
+    items: Level = "stimulus",
+    layers: Sequence[str] | str = "all",
+    targets: EncodingTarget = "voxel",
+    alphas: Sequence[float] | NDArray[np.floating] | None = None,
+    folds: int = 5,
+    inner_folds: int = 5,
+    components: int | None = None,
+    reliability_floor: float = 0.0,
+    prediction_reliability: bool = False,
+    few_items: bool = False,
+    descriptors: Mapping[str, Sequence[str]] | None = None,
+    device: Device = "auto",
+    rng: np.random.Generator | None = None,
+) -> Encoding:
+    """Predict each voxel's responses to new sounds from each layer by ridge regression, cross-validated.
+
+    Everything that learns (means and deviations of units, components, alphas, weights) sees training items only. The
+    penalty is chosen for each voxel by cross-validation among the training items. Scores are means over test folds of
+    scores within a fold.
+
+    Parameters
+    ----------
+    acts : feature set, mapping of network to feature set, or mapping of layer to array
+        Features of the items, as `features.extract_activations` returns them. Items are matched with those of the data
+        by their labels.
+    data : rsatoolbox Dataset
+        Patterns of one participant, as `brainmap.rsa.load_patterns` returns them; runs are repetitions.
+    groups : {"condition", "stimulus", "run"} or mapping of stimulus to group
+        What a fold never divides. "condition" keeps all tokens of a word together, so that words are new in the test.
+        "stimulus" separates them, which lets a layer that merely tells words apart predict well. "run" is possible
+        where no sound occurs in two runs.
+    items : {"stimulus", "condition"}
+        With "condition", tokens are averaged first: features over the tokens that were heard, responses within runs.
+    layers : names or "all"
+    targets : {"voxel", "roi"}
+        Predict each voxel (or vertex), or the mean over the voxels of each region.
+    alphas : sequence of float, optional
+        Penalties to choose from, for z-scored units; by default 13 from 0.1 to 1e8.
+    folds, inner_folds : int
+        Test folds, and folds of the choice of alpha (at most one for each group, which leaves one out). Scores depend
+        on the number of test folds and are compared only where it is equal.
+    components : int, optional
+        Reduce units to principal components of the training items.
+    reliability_floor : float
+        Corrected scores are NaN at or below this reliability.
+    prediction_reliability : bool
+        Also fit each run alone, and give `r_corrected_both`: r / sqrt(reliability of responses x that of predictions),
+        the form of Kell et al. and Tuckute et al.
+    few_items : bool
+        Allow fewer than 40 items.
+    descriptors : mapping
+        Labels `stimulus_id` and `condition` of the rows of arrays.
+    device : {"auto", "cpu", "cuda"}
+        auto takes a GPU with float64 if there is one.
+    rng : numpy Generator, optional
+        Draws the folds; by default the same items always have the same folds.
+
+    Returns
+    -------
+    Encoding
+        `.scores`, `.counts`, `.predictions(layer)`, `.weights(layer)`.
+
+    Raises
+    ------
+    InputError
+        Items occur on one side only or twice, a response is missing, there are fewer than 40 items or 8 a fold, or
+        folds by run would share sounds.
+
+    References
+    ----------
+    Tuckute et al. 2023, doi:10.1371/journal.pbio.3002366; Kell et al. 2018, doi:10.1016/j.neuron.2018.03.044; Dupré la
+    Tour et al. 2022, doi:10.1016/j.neuroimage.2022.119728
+
+    Examples
+    --------
+    >>> from rsatoolbox.data.dataset import Dataset
+    >>> rng = np.random.default_rng(0)
+    >>> x, names = rng.normal(size=(60, 5)), [f"sound{k}" for k in range(60)]
+    >>> voxels = np.tile(x @ rng.normal(size=(5, 3)), (2, 1)) + 2 * rng.normal(size=(120, 3))
+    >>> data = Dataset(voxels, obs_descriptors={"stimulus_id": names * 2, "run": ["1"] * 60 + ["2"] * 60})
+    >>> fit = encode({"conv1": x}, data, descriptors={"stimulus_id": names})
+    >>> bool((fit.scores["r"] > 0.4).all())
+    True
+    """
+    networks = name_networks(acts, descriptors)
+    known = {str(i): str(c) for one in networks.values() for i, c in zip(one.items, one.conditions, strict=True)}
+    responses = read_responses(data, known, items=items, targets=one_of_targets(targets))
+    heard = [str(name) for name in data.obs_descriptors.get("stimulus_id", ())]
+    spaces = align_features(networks, responses, items=items, layers=layers, heard=heard)
+    group, by = group_items(responses.items, responses.conditions, responses.runs_of, groups)
+    order = rng or np.random.default_rng(0)
+    divided = make_folds(group, by, n_folds=folds, rng=order, few_items=few_items)
+    settings = EncodingSettings(
+        alphas=check_alphas(alphas), inner_folds=inner_folds, components=components, device=find_device(device)
+    )
+    return fit_encoding(
+        spaces,
+        responses,
+        divided,
+        settings,
+        floor=reliability_floor,
+        prediction_reliability=prediction_reliability,
+    )
+
+
+def one_of_targets(targets: EncodingTarget) -> EncodingTarget:
+    """Return the kind of target if there is one of that name."""
+    one_of(targets, ("voxel", "roi"), "targets")
+    return targets
+
+
+def fit_encoding(
+    spaces: Sequence[FeatureSpace],
+    responses: Responses,
+    folds: Folds,
+    settings: EncodingSettings,
+    *,
+    floor: float = 0.0,
+    prediction_reliability: bool = False,
+) -> Encoding:
+    """Fit all layers to aligned responses in the same folds, and score them."""
+    y = responses.mean
+    reliability = measure_reliability(responses.values)
+    single = _list_single_runs(responses) if prediction_reliability else np.empty((0, *y.shape))
+    stacked = np.concatenate([y, *single], axis=1)
+    tables, counts, fold_scores = [], [], []
+    with progress("encoding layers", len(spaces)) as step:
+        for space in spaces:
+            fitted = fit_folds(space, stacked, folds, settings)
+            predicted = fitted.predicted[:, : y.shape[1]]
+            r, r2 = score_folds(predicted, y, folds)
+            best = fitted.best[:, : y.shape[1]]
+            columns = {
+                "network": space.network,
+                "layer": space.layer,
+                **responses.targets,
+                "r": r.mean(axis=0),
+                "r_corrected": correct_for_noise(r.mean(axis=0), reliability, floor),
+                "r2": r2.mean(axis=0),
+                "r2_corrected": correct_r2_for_noise(r2.mean(axis=0), reliability, floor),
+                "reliability": reliability,
+                "alpha": np.exp(np.log(settings.alphas)[best].mean(axis=0)),
+            }
+            if prediction_reliability:
+                runs = np.stack(np.split(fitted.predicted[:, y.shape[1] :], len(single), axis=1))
+                both = measure_prediction_reliability(runs, folds.fold) * reliability
+                usable = (reliability > floor) & (both > 0)
+                columns["r_corrected_both"] = correct_for_noise(columns["r"], np.where(usable, both, np.nan))
+            tables.append(pd.DataFrame(columns))
+            counts.append(
+                count_layer(
+                    space,
+                    fitted,
+                    predicted,
+                    y,
+                    reliability=reliability,
+                    fold=folds.fold,
+                    n_alphas=len(settings.alphas),
+                    floor=floor,
+                )
+            )
+            fold_scores.append(r)
+            step.advance(note=space.name)
+    counted = pd.DataFrame(counts)
+    warn_of_counts(counted)
+    return Encoding(
+        pd.concat(tables, ignore_index=True), counted, np.stack(fold_scores), tuple(spaces), responses, folds, settings
+    )
+
+
+def score_folds(predicted: Floats, y: Floats, folds: Folds) -> tuple[Floats, Floats]:
+    """Return r and R2 `(n_folds, n_targets)` within each test fold."""
+    found = [score_fold(predicted[test], y[test]) for _, test in map(folds.split, range(folds.n_folds))]
+    return np.stack([r for r, _ in found]), np.stack([r2 for _, r2 in found])
+
+
+def _list_single_runs(responses: Responses) -> Floats:
+    """Return the responses of each run alone, for the reliability of predictions."""
+    if len(responses.runs) < 2 or not responses.present.all():
+        raise InputError(
+            "encoding: the reliability of predictions needs two runs or more that hold all items, got "
+            f"{len(responses.runs)} runs with {int((~responses.present).sum())} gaps; leave prediction_reliability out"
+        )
+    return responses.values

@@ -1,0 +1,121 @@
+"""brainmap rsa encode: the numbers of the library, and mistakes that are told before anything is read."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from brainmap import rsa
+from brainmap.errors import BrainmapWarning
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A store of 48 sounds in two layers, two runs of betas in which conv1 is planted, a mask and two regions."""
+    from brainmap.features.activations.extract import extract_activations, open_activations
+    from brainmap.features.networks.zoo import build_network
+
+    folder = tmp_path_factory.mktemp("encode")
+    rng = np.random.default_rng(0)
+    sounds = rng.normal(size=(48, 1, 2400)).astype(np.float32)
+    net = build_network("ch32", n_classes=4, n_samples=2400)
+    extract_activations(net, sounds, layers=["conv1", "conv4"], store=folder / "net.zarr", network="net").close()
+    acts = open_activations(folder / "net.zarr")
+    x = np.asarray(acts["conv1"], np.float64)
+    z = (x - x.mean(0)) / x.std(0)
+    signal = (z @ rng.normal(size=(x.shape[1], 12))).T.reshape(3, 2, 2, 48)
+    for run in (1, 2):
+        volumes = signal + 2 * rng.normal(size=signal.shape)
+        nib.save(nib.Nifti1Image(volumes.astype("f4"), np.eye(4)), folder / f"betas_run-{run}.nii.gz")
+    inside = np.ones((3, 2, 2), "f4")
+    inside[0, 0, 0] = 0
+    nib.save(nib.Nifti1Image(inside, np.eye(4)), folder / "mask.nii.gz")
+    regions = np.zeros((3, 2, 2), "i2")
+    regions[1], regions[2] = 1, 2
+    nib.save(nib.Nifti1Image(regions, np.eye(4)), folder / "rois.nii.gz")
+    (folder / "rois.tsv").write_text("index\tname\n1\tA\n2\tB\n")
+    pd.DataFrame({"stimulus_id": acts.items}).to_csv(folder / "labels.tsv", sep="\t", index=False)
+    return folder
+
+
+@pytest.fixture
+def given(study):
+    return (
+        *("rsa", "encode", "--activations", study / "net.zarr"),
+        *("--betas", study / "betas_run-1.nii.gz", study / "betas_run-2.nii.gz", "--mask", study / "mask.nii.gz"),
+        *("--labels", study / "labels.tsv", "--rois", study / "rois.nii.gz", "--roi-table", study / "rois.tsv"),
+    )
+
+
+def test_scores_counts_and_maps_are_those_of_the_library(given, study, tmp_path, brainmap_command):
+    answer = brainmap_command(
+        *given, "--out", tmp_path / "s.tsv", "--counts", tmp_path / "c.tsv", "--maps", tmp_path / "r.nii.gz"
+    )
+    assert answer.code == 0, answer.err
+    assert "48 items in 5 test folds by condition, 2 runs" in answer.out
+    from brainmap.features.activations.extract import open_activations
+
+    regions = rsa.load_rois(
+        study / "rois.nii.gz", table=study / "rois.tsv", mask=study / "mask.nii.gz", minimum_voxels=1
+    )
+    files = [study / f"betas_run-{run}.nii.gz" for run in (1, 2)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BrainmapWarning)  # one table for both runs; alphas at an end
+        data = rsa.load_patterns(files, mask=study / "mask.nii.gz", conditions=study / "labels.tsv", rois=regions)
+        fit = rsa.encode(open_activations(study / "net.zarr"), data)
+    table = pd.read_csv(tmp_path / "s.tsv", sep="\t", keep_default_na=False, na_values=["n/a"])
+    assert list(table.columns[:6]) == ["network", "layer", "roi", "voxel", "r", "r_corrected"]
+    np.testing.assert_allclose(table["r"], fit.scores["r"], atol=1e-9)
+    assert table["roi"].value_counts().to_dict() == {"A": 8, "B": 8, "": 6}
+    image = nib.load(tmp_path / "r.nii.gz")
+    assert image.shape == (3, 2, 2, 2)
+    volume = image.get_fdata()[..., 0]
+    assert np.isnan(volume[0, 0, 0])
+    inside = np.asarray(nib.load(study / "mask.nii.gz").dataobj) > 0
+    np.testing.assert_allclose(volume[inside], fit.scores["r"][:11], atol=1e-6)
+    about = json.loads((tmp_path / "s.json").read_text())
+    assert about["Parameters"]["groups"] == "condition"
+    assert pd.read_csv(tmp_path / "c.tsv", sep="\t")["targets"].tolist() == [11, 11]
+
+
+def test_regions_and_one_layer_as_json(given, brainmap_command):
+    answer = brainmap_command(*given, "--targets", "roi", "--layers", "conv1", "--alphas", "1,100,10000", "--json")
+    assert answer.code == 0, answer.err
+    rows = json.loads(answer.out)
+    assert [(row["network"], row["layer"], row["roi"]) for row in rows] == [
+        ("net", "conv1", "A"),
+        ("net", "conv1", "B"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--layers", "cnv1"), "did you mean 'conv1'"),
+        (("--groups", "conditions"), "did you mean 'condition'"),
+        (("--alphas", "1,b"), "expected numbers parted by commas"),
+        (("--targets", "roi", "--maps", "x.nii.gz"), "--maps: expected --targets voxel"),
+        (("--folds", "7"), "at least 8 items in each of 7 test folds, got 6"),
+        (("--device", "mps"), "mps has no float64"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(given, words, told, brainmap_command):
+    answer = brainmap_command(*given, *words)
+    assert answer.code == 2
+    assert told in answer.err
+    assert len(answer.err.strip().splitlines()) <= 2
+
+
+def test_two_networks_need_two_names(given, study, brainmap_command):
+    answer = brainmap_command(*given, "--activations", study / "net.zarr")
+    assert answer.code == 2
+    assert "say name=FILE" in answer.err
+    named = (f"--activations=a={study / 'net.zarr'}", f"--activations=b={study / 'net.zarr'}")
+    answer = brainmap_command(*given[:2], *named, *given[4:], "--json")
+    assert answer.code == 0, answer.err
+    assert {row["network"] for row in json.loads(answer.out)} == {"a", "b"}
