@@ -199,7 +199,9 @@ def find_stimuli(
     kept = [one for one in coefficients if _may_be_stimulus(one.name, known, moved)]
     if not kept:
         names = some(dict.fromkeys(one.name for one in coefficients))
-        raise InputError(f"patterns: {what} holds contrasts and baseline terms only ({names}), wanted stimuli")
+        raise InputError(
+            f"patterns: expected coefficients of stimuli, got contrasts and baseline terms only in {what} ({names})"
+        )
     _refuse_unsure(kept, known, what, complete=others is not None and any(one.name in known for one in kept))
     _refuse_bases(kept, known, what)
     several = _count_names(kept)
@@ -346,7 +348,7 @@ def _refuse_bases(kept: Sequence[Coefficient], known: Mapping[str, Regressor], w
         other = next(pair for pair in others if pair[1] != first[1])
         raise InputError(
             f"patterns: {what}: {first[0]}#{first[1]} and {other[0]}#{other[1]} are different basis functions, which "
-            "do not compare; choose the same one for every condition"
+            "cannot be compared; choose the same one for every condition"
         )
 
 

@@ -68,11 +68,16 @@ def read_design(path: Path) -> Design:
         rows = _parse_integers(said["GoodList"]) if "GoodList" in said else np.arange(len(matrix))
         starts = _parse_integers(said.get("RunStart", "0"))
     except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: no design matrix of 3dDeconvolve ({error}); look for X.xmat.1D") from None
+        raise InputError(
+            f"{path}: expected a design matrix of 3dDeconvolve, got another file ({error}); look for X.xmat.1D"
+        ) from None
     if len(matrix) > len(rows):  # the matrix still holds the rows that the fit left out
         rows = np.arange(len(matrix))
     if len(matrix) != len(rows) or not len(starts):
-        raise InputError(f"{path}: {len(matrix)} rows, GoodList names {len(rows)} volumes; make the design again")
+        raise InputError(
+            f"{path}: expected {len(rows)} rows, the volumes that GoodList names, got {len(matrix)}; make the design "
+            "again"
+        )
     lists = [said.get(key, "").split(";") for key in ("StimLabels", "GltLabels")]
     stimuli, contrasts = (tuple(name.strip() for name in names if name.strip()) for names in lists)
     numbers = [key.removeprefix("BasisName_") for key in said if key.startswith("BasisName_")]

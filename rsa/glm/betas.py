@@ -280,7 +280,7 @@ def fit_runs(
 def _list_images(bold: Image | Sequence[Image]) -> list[Image]:
     images = [bold] if isinstance(bold, str | Path | nib.Nifti1Image) else list(bold)
     if not images:
-        raise InputError("BOLD: no image given")
+        raise InputError("BOLD: expected at least one image, got none")
     paths = [str(image) for image in images if not isinstance(image, nib.Nifti1Image)]
     if len(set(paths)) < len(paths):
         twice = sorted({path for path in paths if paths.count(path) > 1})

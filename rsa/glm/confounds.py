@@ -82,7 +82,9 @@ def read_confounds(
     joined = pd.concat(tables, axis=1)
     if joined.columns.duplicated().any():
         twice = joined.columns[joined.columns.duplicated()].tolist()
-        raise InputError(f"confounds of {what}: columns {some(twice)} come in more than one file")
+        raise InputError(
+            f"confounds of {what}: the columns {some(twice)} occur in more than one file; remove them from one"
+        )
     return _standardize(_fill_first_row(joined, what), what)
 
 
@@ -98,14 +100,16 @@ def _read_source(source: Confounds, n_volumes: int, strategy: Strategy | None, w
         name = str(path)
         table = _read_tsv(path) if path.suffix.lower() == ".tsv" else read_one_d(path)
     if len(table) != n_volumes:
-        raise InputError(f"confounds of {what}: {len(table)} rows in {name}, the run has {n_volumes} volumes")
+        raise InputError(
+            f"confounds of {what}: expected {n_volumes} rows, one per volume of the run, got {len(table)} in {name}"
+        )
     if path is not None and path.suffix.lower() != ".tsv":
         return _read_censored(table, path) if "censor" in path.name.lower() else table
     if strategy is None:
         if {"framewise_displacement", "trans_x"} <= set(table.columns):
             raise InputError(
-                f"confounds of {what}: {name} is fMRIPrep's, with {table.shape[1]} columns; choose some: strategy= "
-                f"(--strategy) takes {', '.join(STRATEGIES)}, or names of columns"
+                f"confounds of {what}: {name} comes from fMRIPrep and has {table.shape[1]} columns; choose some: "
+                f"strategy= (--strategy) takes {', '.join(STRATEGIES)}, or names of columns"
             )
         return table
     chosen = [_select_columns(table, word, path, what) for word in _split_strategy(strategy)]
@@ -131,9 +135,11 @@ def read_one_d(path: Path) -> pd.DataFrame:
         lines = [line.split("#")[0].split() for line in path.read_text(encoding="utf-8").splitlines()]
         values = np.array([[float(v) for v in line] for line in lines if line])
     except (ValueError, OSError) as error:  # not a number, not text, or rows of different lengths
-        raise InputError(f"confounds {path}: is no table of numbers, as a .1D file holds ({error})") from None
+        raise InputError(
+            f"confounds {path}: expected a table of numbers, as a .1D file holds, got other text ({error})"
+        ) from None
     if values.ndim != 2 or not values.size:
-        raise InputError(f"confounds {path}: holds no numbers")
+        raise InputError(f"confounds {path}: expected numbers, got an empty file")
     stem = path.name.removesuffix(path.suffix)
     return pd.DataFrame(values, columns=[f"{stem}[{k}]" for k in range(values.shape[1])])
 
@@ -141,7 +147,9 @@ def read_one_d(path: Path) -> pd.DataFrame:
 def _read_censored(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     values = table.to_numpy()
     if values.shape[1] != 1 or not np.isin(values, (0, 1)).all():
-        raise InputError(f"confounds {path}: a censor file holds one column of 0 (censored) and 1 (kept)")
+        raise InputError(
+            f"confounds {path}: expected one column of 0 (censored) and 1 (kept) in a censor file, got other values"
+        )
     return _build_spikes(values[:, 0] == 0)
 
 
@@ -155,7 +163,7 @@ def _split_strategy(strategy: Strategy) -> list[str]:
     parts = [strategy] if isinstance(strategy, str) else list(strategy)
     words = [word.strip() for part in parts for word in re.split(r"[+,]", part)]
     if not all(words) or not words:
-        raise InputError(f"strategy: found {strategy!r}, wanted names joined by '+', as in motion6+csf-wm")
+        raise InputError(f"strategy: expected names joined by '+', as in motion6+csf-wm, got {strategy!r}")
     return words
 
 
@@ -167,7 +175,9 @@ def _select_columns(table: pd.DataFrame, word: str, path: Path | None, what: str
         return _select_components(table, components[1], int(components[2] or _COMPONENTS), path, what)
     if scrub:
         if "framewise_displacement" not in table.columns:
-            raise InputError(f"confounds of {what}: strategy {word!r} wants a column 'framewise_displacement'")
+            raise InputError(
+                f"confounds of {what}: the strategy {word!r} needs a column 'framewise_displacement', and there is none"
+            )
         moved = table["framewise_displacement"].to_numpy(float)
         return _build_spikes(moved > float(scrub[1] or _DISPLACEMENT))
     patterns = _FIXED.get(word, (word,))
@@ -176,11 +186,11 @@ def _select_columns(table: pd.DataFrame, word: str, path: Path | None, what: str
     if word in ("non-steady", "cosine") and not columns:
         return table[[]]  # a run may have none
     if lacking or not columns:
-        hint = nearest(word, [*STRATEGIES, *table.columns])
+        hint = "" if word in _FIXED else nearest(word, [*STRATEGIES, *table.columns])
         wants = f"the columns {some(lacking or patterns)}" if word in _FIXED else "a strategy or a column"
         raise InputError(
-            f"confounds of {what}: {word!r} wants {wants}, which are not there; strategies are "
-            f"{', '.join(STRATEGIES)}; columns are {some(map(str, table.columns), 6)}{hint}"
+            f"confounds of {what}: expected {wants} for {word!r}, got none; strategies are {', '.join(STRATEGIES)}; "
+            f"columns are {some(map(str, table.columns), 6)}{hint}"
         )
     return table[list(dict.fromkeys(columns))]
 
@@ -194,11 +204,13 @@ def _select_components(table: pd.DataFrame, kind: str, n: int, path: Path | None
         try:
             about = dict(json.loads(beside.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise InputError(f"confounds of {what}: the sidecar {beside} is no JSON object ({error})") from None
+            raise InputError(
+                f"confounds of {what}: expected a JSON object in the sidecar {beside}, got something else ({error})"
+            ) from None
         combined = [c for c in names if isinstance(about.get(c), dict) and about[c].get("Mask") == "combined"]
         names = combined or names
     if len(names) < n:
-        raise InputError(f"confounds of {what}: {n} columns {kind}_comp_cor_* wanted, found {len(names)}")
+        raise InputError(f"confounds of {what}: expected at least {n} columns {kind}_comp_cor_*, got {len(names)}")
     return table[names[:n]]
 
 
@@ -208,13 +220,13 @@ def _fill_first_row(table: pd.DataFrame, what: str) -> pd.DataFrame:
     if bad[1:].any():
         row, column = np.argwhere(bad[1:])[0]
         raise InputError(
-            f"confounds of {what}: {table.columns[column]!r} is NaN or infinite in volume {row + 1}; wanted numbers "
-            "(NaN only in the first row, as derivatives have)"
+            f"confounds of {what}: expected numbers (NaN only in the first row, as derivatives have), got NaN or "
+            f"infinity in {table.columns[column]!r}, volume {row + 1}"
         )
     if bad.any():
         warnings.warn(
-            f"confounds of {what}: {int(bad.sum())} columns have no value in the first volume (derivatives), set to 0 "
-            f"there: {some(table.columns[bad[0]], 3)}",
+            f"confounds of {what}: {int(bad.sum())} columns have no value in the first volume (derivatives) and are "
+            f"set to 0 there: {some(table.columns[bad[0]], 3)}",
             BrainmapWarning,
             stacklevel=5,
         )

@@ -53,17 +53,19 @@ class GlmSettings:
                 f"afni_grid: expected the noise model 'arma11' beside it, got {self.noise!r}; choose 'arma11'"
             )
         if self.afni_grid is not None and not 3 <= self.afni_grid <= 7:
-            raise InputError(f"afni_grid: found {self.afni_grid}, wanted 3 (as 3dREMLfit) to 7")
+            raise InputError(f"afni_grid: expected 3 (as 3dREMLfit) to 7, got {self.afni_grid}")
         if isinstance(self.high_pass, str):
             one_of(self.high_pass, ("design",), "high_pass")
         elif self.high_pass is not None and not self.high_pass > 0:
-            raise InputError(f"high_pass: found {self.high_pass:g}, wanted a period in seconds, 'design' or None")
+            raise InputError(f"high_pass: expected a period in seconds, 'design' or None, got {self.high_pass:g}")
         if self.polort is not None and self.high_pass != "design":
-            raise InputError("high_pass and polort: both describe drifts; give one of them")
+            raise InputError(
+                "high_pass and polort: expected one of the two, as both describe drifts, got both; give one of them"
+            )
         if isinstance(self.polort, str):
             one_of(self.polort, ("A",), "polort")
         elif self.polort is not None and not 0 <= self.polort <= 20:
-            raise InputError(f"polort: found {self.polort}, wanted a degree from 0 to 20, or 'A'")
+            raise InputError(f"polort: expected a degree from 0 to 20, or 'A', got {self.polort}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +142,9 @@ def make_designs(
     seen = {str(name) for table in events for name in table["name"]}
     for name in settings.nuisance:
         if name not in seen:
-            raise InputError(f"nuisance: no event {name!r}; found {some(sorted(seen))}{nearest(name, seen)}")
+            raise InputError(
+                f"nuisance: expected the name of an event ({some(sorted(seen))}), got {name!r}{nearest(name, seen)}"
+            )
     parts = [_build_task(table, timing, settings) for table, timing in zip(events, timings, strict=True)]
     mains = [part.trials[:, :, 0] for part in parts]
     orders, said = choose_drift_orders(mains, timings, high_pass=settings.high_pass, polort=settings.polort)
@@ -169,7 +173,7 @@ def _build_task(events: pd.DataFrame, timing: Timing, settings: GlmSettings) -> 
     name = events["name"].to_numpy(str)
     wanted = ~np.isin(name, settings.nuisance)
     if not wanted.any():
-        raise InputError("events: every event is nuisance, so there is no beta to estimate")
+        raise InputError("events: every event is nuisance, so that there is no beta to estimate")
     onset, condition = events["onset"].to_numpy(float), events["condition"].to_numpy(str)
     if settings.model == "condition":
         labels = tuple(np.unique(name[wanted]).tolist())
@@ -263,14 +267,14 @@ def _assemble_matrix(
     names += [*extra.columns, *(f"drift_{k}" for k in range(1, drift.shape[1] + 1)), "constant"]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InputError(f"design of {what}: {some(twice)} names both an event and a confound, or two; rename one")
+        raise InputError(f"design of {what}: {some(twice)} names more than one event or confound; rename one")
     matrix = pd.DataFrame(
         np.hstack([*blocks, extra.to_numpy(float), drift, np.ones((n, 1))]), columns=names, index=timing.frame_times
     )
     if matrix.shape[1] >= n and settings.model != "lss":
         raise InputError(
-            f"design of {what}: {matrix.shape[1]} regressors for {n} volumes; leave out confounds, or use "
-            "model='lss' for single trials"
+            f"design of {what}: expected fewer regressors than volumes, got {matrix.shape[1]} regressors for {n} "
+            "volumes; leave out confounds, or use model='lss' for single trials"
         )
     matrix = _remove_dependent(matrix, n_events, extra.shape[1], settings.model == "lss", what)
     interest = np.arange(len(task.labels)) * kernels
@@ -282,7 +286,10 @@ def _remove_dependent(matrix: pd.DataFrame, n_events: int, n_confounds: int, sin
     x = matrix.to_numpy()
     if (np.abs(x[:, :n_events]).max(axis=0, initial=0.0) < 1e-12).any():
         silent = [str(c) for c, v in zip(matrix.columns, np.abs(x).max(axis=0), strict=True) if v < 1e-12]
-        raise InputError(f"design of {what}: no volume shows the response to {some(silent, 4)}; it comes too late")
+        raise InputError(
+            f"design of {what}: no volume shows the response to {some(silent, 4)}; correct the onset, or leave "
+            "the event out"
+        )
     events, rest = list(range(n_events)), list(range(n_events, x.shape[1]))
     confounds, drifts = rest[:n_confounds], rest[n_confounds:]
     order = [*reversed(drifts), *confounds, *events]
@@ -290,16 +297,16 @@ def _remove_dependent(matrix: pd.DataFrame, n_events: int, n_confounds: int, sin
     idle = [matrix.columns[k] for k in confounds if k in dependent]
     if idle:
         warnings.warn(
-            f"design of {what}: confounds {some(idle, 4)} say nothing that drifts and other confounds do "
-            "not, and are left out",
+            f"design of {what}: the confounds {some(idle, 4)} are linear combinations of drifts and other confounds, "
+            "and are left out",
             BrainmapWarning,
             stacklevel=7,
         )
     lost = [str(matrix.columns[k]) for k in sorted(dependent & set(events))]
     if lost and not single:
         raise InputError(
-            f"design of {what}: {some(lost, 4)} cannot be told from other regressors (rank "
-            f"{x.shape[1] - len(dependent)} of {x.shape[1]}); put events apart or leave some out"
+            f"design of {what}: {some(lost, 4)} cannot be separated from other regressors (rank "
+            f"{x.shape[1] - len(dependent)} of {x.shape[1]}); put events further apart or leave some out"
         )
     return matrix.drop(columns=idle)
 
@@ -345,8 +352,8 @@ def _warn_of_inflation(designs: Sequence[RunDesign], settings: GlmSettings) -> N
     if worst[0] > _INFLATED:
         hint = "; model='lss' suits trials that overlap" if settings.model == "lsa" else ""
         warnings.warn(
-            f"design: collinear regressors, the variance of {worst[1]!r} in run {worst[2]} is "
-            f"{worst[0]:.0f} times what it would be alone{hint}",
+            f"design: regressors are collinear: the variance of {worst[1]!r} in run {worst[2]} is {worst[0]:.0f} "
+            f"times what it would be alone{hint}",
             BrainmapWarning,
             stacklevel=6,
         )

@@ -46,7 +46,7 @@ def convert_to_geometry(design: RDMs, dissimilarity: str) -> RDMs:
     if dissimilarity not in ANGULAR or "noise-only" not in design.rdm_descriptors["name"]:
         return design
     if "noise_variance" not in design.pattern_descriptors:
-        raise InputError("noise-only: these RDMs of a design do not say how noisy each item is; make the betas again")
+        raise InputError("noise-only: these design RDMs do not hold the noise of each item; make the betas again")
     variance = np.asarray(design.pattern_descriptors["noise_variance"], float)
     i, j = np.triu_indices(len(variance), 1)
     found = design.copy()
@@ -116,7 +116,7 @@ def build_design_rdms(
     of_beta = np.array(labels if items == "stimulus" else conditions)
     names = list(dict.fromkeys(of_beta.tolist()))
     if len(names) < 3:
-        raise InputError(f"design RDMs: {len(names)} items, wanted at least 3")
+        raise InputError(f"design RDMs: expected at least 3 items, got {len(names)}")
     n = len(names)
     of_run = np.array(runs)
     covariance, seen = np.zeros((n, n)), np.zeros(n)

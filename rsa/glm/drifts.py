@@ -69,7 +69,7 @@ def choose_drift_orders(
     if high_pass != "design":
         for timing, span in zip(timings, spans, strict=True):
             if high_pass <= 2 * span / len(timing.frame_times):
-                raise InputError(f"high_pass: {high_pass:g} s is no longer than two volumes; wanted seconds")
+                raise InputError(f"high_pass: expected a period longer than two volumes [s], got {high_pass:g} s")
         orders = [int(np.floor(2 * span / high_pass)) for span in spans]
         return orders, f"drifts: high-pass at {high_pass:g} s, {_format_terms(orders)}"
     return _choose_cutoff(tasks, timings, spans)

@@ -114,8 +114,8 @@ def _weigh_separate_models(design: RunDesign, settings: GlmSettings, noise: Arma
     lost = np.flatnonzero(~(np.abs(back - 1) < 1e-6))
     if lost.size:
         raise InputError(
-            f"design: the trial {design.labels[lost[0]]!r} cannot be told from the others or the confounds "
-            f"({lost.size} such trials); put events apart or leave some out"
+            f"design: the trial {design.labels[lost[0]]!r} cannot be separated from the others or the confounds "
+            f"({lost.size} such trials); put events further apart or leave some out"
         )
     return np.asarray(weights.T)
 

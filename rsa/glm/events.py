@@ -96,7 +96,9 @@ def read_events(
     unknown = [name for name in leave_out if name not in seen and not isinstance(source, Mapping)]
     if unknown:
         hint = nearest(unknown[0], seen)
-        raise InputError(f"events: no {some(unknown)} to leave out; found {some(sorted(seen))}{hint}")
+        raise InputError(
+            f"events: expected names of events to leave out ({some(sorted(seen))}), got {some(unknown)}{hint}"
+        )
     _warn_of_events(runs)
     return runs
 
@@ -114,10 +116,12 @@ def _read_tables(source: Table | Sequence[Table], n_runs: int) -> list[tuple[pd.
         )
         if len(labels) == n_runs:
             return [(tables[0][tables[0]["run"] == label], f"{names[0]}, run {label}") for label in labels]
-        raise InputError(f"events: the column 'run' of {names[0]} names {len(labels)} runs, the images are {n_runs}")
+        raise InputError(
+            f"events: expected {n_runs} runs, one per image, got {len(labels)} in the column 'run' of {names[0]}"
+        )
     hint = "; one table for all runs needs a column 'run'" if len(tables) == 1 else ""
     found = "1 table" if len(tables) == 1 else f"{len(tables)} tables"
-    raise InputError(f"events: found {found} for {n_runs} runs, wanted one a run{hint}")
+    raise InputError(f"events: expected a table for each of {n_runs} runs, got {found}{hint}")
 
 
 def _read_named_rows(table: pd.DataFrame, what: str, column: str) -> pd.DataFrame:
@@ -126,9 +130,9 @@ def _read_named_rows(table: pd.DataFrame, what: str, column: str) -> pd.DataFram
         if needed not in table.columns:
             found = some([str(c) for c in table.columns])
             hint = nearest(needed, map(str, table.columns))
-            raise InputError(f"{what}: no column {needed!r}; found {found or 'nothing'}{hint}")
+            raise InputError(f"{what}: expected a column {needed!r}, got {found or 'none'}{hint}")
     if table.empty:
-        raise InputError(f"{what}: the table is empty, wanted a row an event")
+        raise InputError(f"{what}: expected a row per event, got an empty table")
     if "modulation" in table.columns:
         warnings.warn(
             f"{what}: the column 'modulation' is not used; every event counts as 1", BrainmapWarning, stacklevel=4
@@ -157,8 +161,8 @@ def _convert_numbers(table: pd.DataFrame, key: str, what: str) -> np.ndarray:
         first = table.iloc[wrong[0]]
         other = "duration" if key == "onset" else "onset"
         raise InputError(
-            f"{what}, column {key!r}: {wrong.size} of {len(values)} are no numbers (first: {first[key] or 'n/a'!r}, of "
-            f"{first['name']!r}, {other} {first[other] or 'n/a'}); wanted seconds"
+            f"{what}, column {key!r}: expected seconds, got {wrong.size} of {len(values)} cells without a number "
+            f"(first: {first[key] or 'n/a'!r}, of {first['name']!r}, {other} {first[other] or 'n/a'})"
         )
     return values
 
@@ -200,13 +204,13 @@ def _warn_of_events(runs: Sequence[pd.DataFrame]) -> None:
     if overlapping:
         listed = some([f"{name} ({n})" for name, n in overlapping.items()])
         warnings.warn(
-            f"events: events of one name overlap, their responses add up: {listed}", BrainmapWarning, stacklevel=4
+            f"events: events of one name overlap, and their responses add up: {listed}", BrainmapWarning, stacklevel=4
         )
     zero = {str(name) for table in runs for name in table["name"][table["duration"] == 0]}
     if zero:
         warnings.warn(
-            f"events: duration 0 in {some(sorted(zero))}: modelled as an impulse of a fiftieth of TR, so these betas "
-            "are large and comparable among themselves only; give the real durations",
+            f"events: the duration 0 of {some(sorted(zero))} is modelled as an impulse of a fiftieth of the TR, so "
+            "these betas are large and comparable among themselves only; give the real durations",
             BrainmapWarning,
             stacklevel=4,
         )
@@ -217,7 +221,7 @@ def _read_stim_times(
 ) -> list[pd.DataFrame]:
     """Read AFNI's files, one per condition, into one table per run."""
     if not files:
-        raise InputError("events: no stim_times files given")
+        raise InputError("events: expected at least one stim_times file, got none")
     rows: list[list[tuple[float, float, str, str]]] = [[] for _ in run_seconds]
     for name, path in files.items():
         default = duration.get(name) if isinstance(duration, Mapping) else duration
@@ -225,7 +229,7 @@ def _read_stim_times(
             lasted = default if own is None else own
             if lasted is None:
                 raise InputError(
-                    f"stim_times {path}: no durations; give them as onset:duration, or say how long {name!r} "
+                    f"stim_times {path}: the file gives no durations; write onset:duration, or say how long {name!r} "
                     "lasts (duration=, --duration)"
                 )
             rows[run].append((onset, float(lasted), str(name), str(name)))
@@ -237,7 +241,7 @@ def _parse_stim_rows(path: Path, run_seconds: Sequence[float]) -> list[tuple[int
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (UnicodeDecodeError, OSError) as error:
-        raise InputError(f"stim_times {path}: cannot be read ({error})") from None
+        raise InputError(f"stim_times {path}: the file cannot be read ({error})") from None
     rows = [line.split("#")[0].replace(",", " , ").split() for line in lines]
     rows = [row for row in rows if row]
     n_runs, starred = len(run_seconds), any("*" in row for row in rows)
@@ -254,12 +258,14 @@ def _parse_stim_rows(path: Path, run_seconds: Sequence[float]) -> list[tuple[int
     if n_runs == 1 and len(rows) > 1 and all(len(row) == 1 for row in rows):
         rows = [[row[0] for row in rows]]
     if len(rows) != n_runs:
-        raise InputError(f"stim_times {path}: {len(rows)} rows for {n_runs} runs, wanted a row a run ('*': no event)")
+        raise InputError(
+            f"stim_times {path}: expected a row for each of {n_runs} runs ('*': no event), got {len(rows)} rows"
+        )
     none = [run for run, row in enumerate(rows) if {text.split(":")[0] for text in row} - {"*"} == {"-1"}]
     if none:
         said = some([run + 1 for run in none])
         warnings.warn(
-            f"stim_times {path}: -1 alone in the row of run {said} is taken for no event ('*')",
+            f"stim_times {path}: -1 alone in the row of run {said} is read as no event ('*')",
             BrainmapWarning,
             stacklevel=5,
         )
@@ -282,8 +288,8 @@ def _parse_event(text: str, path: Path) -> tuple[float, float | None]:
     """
     if "*" in text or "," in text:
         raise InputError(
-            f"stim_times {path}: {text!r} carries an amplitude, which is not modelled here; wanted onset or "
-            "onset:duration"
+            f"stim_times {path}: expected onset or onset:duration, got {text!r} with an amplitude, which cannot be "
+            "modelled here"
         )
     match = re.fullmatch(r"([-+.\deE]+)(?::([-+.\deE]+))?", text)
     try:
@@ -291,4 +297,4 @@ def _parse_event(text: str, path: Path) -> tuple[float, float | None]:
             return float(match[1]), None if match[2] is None else float(match[2])
     except ValueError:
         pass
-    raise InputError(f"stim_times {path}: found {text!r}, wanted onset or onset:duration in seconds")
+    raise InputError(f"stim_times {path}: expected onset or onset:duration in seconds, got {text!r}")

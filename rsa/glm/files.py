@@ -89,7 +89,9 @@ def save_betas(
     runs = list(dict.fromkeys(betas.runs))
     slugs = [slug(run) for run in runs]
     if len(set(slugs)) < len(runs):
-        raise InputError(f"save_betas: runs {', '.join(runs)} would share file names; name them by letters and digits")
+        raise InputError(
+            f"save_betas: the runs {', '.join(runs)} would have equal file names; name them by letters and digits"
+        )
     stems = {run: f"{prefix}_run-{own}_desc-{betas.settings.model}" for run, own in zip(runs, slugs, strict=True)}
     ending = ".nii.gz" if format == "nifti" else "+orig.HEAD" if known == "ORIG" else "+tlrc.HEAD"
     tables = [Path(f"{prefix}_desc-{betas.settings.model}_{name}") for name in ("labels.tsv", "designrdms.h5")]
@@ -205,4 +207,6 @@ def _refuse_taken(files: list[Path], overwrite: bool) -> None:
         raise InputError(f"betas: the folder {folder} does not exist; make it first")
     taken = [file for file in files if file.exists()]
     if taken and not overwrite:
-        raise InputError(f"betas: {taken[0]} exists; say overwrite (--overwrite) or choose another prefix")
+        raise InputError(
+            f"betas: {taken[0]} exists; overwrite it (overwrite=True, --overwrite) or choose another prefix"
+        )

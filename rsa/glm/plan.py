@@ -87,7 +87,7 @@ def plan_betas(
     runs = runs or RunSettings()
     names = tuple(runs.run_names or (str(k + 1) for k in range(len(bold))))
     if len(names) != len(bold) or len(set(names)) < len(names):
-        raise InputError(f"run_names: found {some(names)} for {len(bold)} images, wanted a name of its own for each")
+        raise InputError(f"run_names: expected a different name for each of {len(bold)} images, got {some(names)}")
     infos = [image_info(image) for image in bold]
     for info in infos[1:]:
         check_same_grid(
@@ -125,7 +125,7 @@ def _split_times(given: ArrayLike | Sequence[ArrayLike] | None, n_runs: int) -> 
     if not runs or np.ndim(runs[0]) == 0:
         return [given] * n_runs
     if len(runs) != n_runs:
-        raise InputError(f"frame_times: found {len(runs)} lists for {n_runs} runs, wanted one, or one a run")
+        raise InputError(f"frame_times: expected one list, or one for each of {n_runs} runs, got {len(runs)} lists")
     return runs
 
 
@@ -134,7 +134,9 @@ def _split_confounds(
 ) -> list[pd.DataFrame | None]:
     if given is None:
         if strategy is not None:
-            raise InputError(f"strategy {strategy!r} chooses columns of confounds, and there are none; give confounds=")
+            raise InputError(
+                f"strategy: {strategy!r} chooses columns of confounds, and there are none; give confounds="
+            )
         return [None] * len(timings)
     lengths = [len(t.frame_times) for t in timings]
     runs: list[Any] = [given] if isinstance(given, str | Path | pd.DataFrame | np.ndarray) else list(given)
@@ -144,7 +146,7 @@ def _split_confounds(
         runs = np.split(whole.to_numpy(), np.cumsum(lengths)[:-1])
         runs, strategy = [pd.DataFrame(part, columns=whole.columns) for part in runs], None
     if len(runs) != len(lengths):
-        raise InputError(f"confounds: found {len(runs)} for {len(lengths)} runs, wanted one (or a list) a run")
+        raise InputError(f"confounds: expected one (or a list) for each of {len(lengths)} runs, got {len(runs)}")
     return [
         read_confounds(own, n_volumes=n, strategy=strategy, what=f"run {k}")
         for k, (own, n) in enumerate(zip(runs, lengths, strict=True), start=1)
@@ -157,9 +159,9 @@ def _check_missing(designs: Sequence[RunDesign], names: Sequence[str], missing: 
     gaps = {c: [n for n, has in zip(names, of_run, strict=True) if c not in has] for c in sorted(set().union(*of_run))}
     lacking = [f"{condition!r} in run {', '.join(runs)}" for condition, runs in gaps.items() if runs]
     if lacking:
-        said = f"events: conditions without an event: {'; '.join(lacking[:4])}{' ...' if len(lacking) > 4 else ''}"
+        said = f"events: these conditions have no event: {'; '.join(lacking[:4])}{' ...' if len(lacking) > 4 else ''}"
         if missing == "error":
-            raise InputError(f'{said}; missing="nan" goes on without')
+            raise InputError(f'{said}; missing="nan" goes on without them')
         warnings.warn(said, BrainmapWarning, stacklevel=5)
 
 
@@ -173,14 +175,14 @@ def _check_noise(designs: Sequence[RunDesign], names: Sequence[str], settings: G
             p -= len(find_dependent_columns(design.matrix.to_numpy()))
         if n - p < FEWEST_FREE and design.timing.pairs >= FEW_PAIRS:
             raise InputError(
-                f"design of run {name}: {p} regressors leave {max(n - p, 0)} of {n} volumes to tell the noise by, "
-                f"wanted at least {FEWEST_FREE} for the noise model {settings.noise!r}; leave out confounds, or "
-                "choose the noise model 'ols'"
+                f"design of run {name}: expected at least {FEWEST_FREE} volumes beyond the regressors to estimate the "
+                f"noise model {settings.noise!r}, got {max(n - p, 0)} of {n} volumes beside {p} regressors; leave out "
+                "confounds, or choose the noise model 'ols'"
             )
     fastest = min(design.timing.t_r for design in designs)
     if fastest < _FAST:
         warnings.warn(
-            f"noise: volumes {fastest:g} s apart are autocorrelated in ways that {NOISES[settings.noise]} does not "
+            f"noise: volumes {fastest:g} s apart have an autocorrelation that {NOISES[settings.noise]} does not "
             f"describe (a TR under {_FAST:g} s); variances of betas and noise-only are approximate",
             BrainmapWarning,
             stacklevel=5,
@@ -221,7 +223,7 @@ def describe_noise(found: Sequence[RunNoise], settings: GlmSettings) -> str:
     if limit:
         warnings.warn(
             f"noise: a parameter is at the limit of its range ({LARGEST:g}) in {len(limit)} of {len(found)} runs "
-            f"({told}); is there a drift that the high-pass leaves?",
+            f"({told}); is there a drift that the high-pass filter leaves?",
             BrainmapWarning,
             stacklevel=6,
         )

@@ -24,8 +24,8 @@ def scale_factors(
             sd = np.sqrt(fit.squares / fit.dof)
             if np.median(mean[there] / sd) < 2:
                 raise InputError(
-                    "scale='percent': the voxels' means are no baseline (half of them below 2 standard deviations of "
-                    "the noise); were the data demeaned? use 'signal' or 'noise'"
+                    "scale='percent': the voxels' means are no baseline (half of them lie below 2 standard deviations "
+                    "of the noise); were the data demeaned? use 'signal' or 'noise'"
                 )
         low = sum(np.count_nonzero(~(mean[there] > 0)) for mean, (_, there) in zip(baselines, fits, strict=True))
         if low:

@@ -91,12 +91,12 @@ def read_timing(
     """
     n = info.shape[3] if len(info.shape) > 3 else 1
     if n < 3:
-        raise InputError(f"{name}: {n} volume(s), wanted a time series (x, y, z, t)")
+        raise InputError(f"{name}: expected a time series (x, y, z, t), got {n} volume(s)")
     beside: dict[str, Any] = {}
     for file in find_sidecars(info.path):
         beside |= _read_json(file)
     if slice_time_ref is not None and not 0 <= slice_time_ref <= 1:
-        raise InputError(f"slice_time_ref: found {slice_time_ref:g}, wanted 0 (start of a volume) to 1 (its end)")
+        raise InputError(f"slice_time_ref: expected 0 (start of a volume) to 1 (its end), got {slice_time_ref:g}")
     if frame_times is None and "VolumeTiming" in beside and t_r is None:
         frame_times = beside["VolumeTiming"]
     if frame_times is not None:
@@ -119,12 +119,15 @@ def _check_times(frame_times: ArrayLike, n: int, name: str) -> Timing:
     except (TypeError, ValueError):
         times = np.array(np.nan)
     if times.shape != (n,) or not np.isfinite(times).all():
-        raise InputError(f"{name}: frame times of shape {times.shape}, wanted {n} numbers, one a volume, in seconds")
+        raise InputError(
+            f"{name}: expected {n} frame times, one number per volume, in seconds, got shape {times.shape}"
+        )
     steps = np.diff(times)
     if (steps <= 0).any():
         at = int(np.flatnonzero(steps <= 0)[0])
         raise InputError(
-            f"{name}: frame times must rise; volume {at} is at {times[at]:g} s, the next at {times[at + 1]:g} s"
+            f"{name}: expected frame times that increase, got {times[at]:g} s for volume {at} and {times[at + 1]:g} s "
+            "for the next"
         )
     t_r = float(steps.min())
     starts = np.concatenate([[True], steps > 1.5 * t_r])
@@ -140,11 +143,11 @@ def _choose_repetition_time(
     slow = {source: value for source, value in known.items() if value > _SLOWEST}
     if given is not None:
         if not 0 < given <= _SLOWEST:
-            raise InputError(f"t_r: found {given:g}, wanted seconds, more than 0 and at most {_SLOWEST:g}")
+            raise InputError(f"t_r: expected more than 0 and at most {_SLOWEST:g} seconds, got {given:g}")
         for source, value in known.items():
             if abs(value - given) > 1e-3 * given:
                 warnings.warn(
-                    f"{name}: t_r = {given:g} s is taken as given, the {source} says {value:g} s",
+                    f"{name}: the given t_r = {given:g} s is used, but the {source} says {value:g} s",
                     BrainmapWarning,
                     stacklevel=6,
                 )
@@ -154,10 +157,12 @@ def _choose_repetition_time(
         hint = f"are these milliseconds? then give t_r={value / 1000:g}"
         raise InputError(f"{name}: the {source} gives a TR of {value:g} s; {hint}")
     if not known:
-        raise InputError(f"{name}: no TR in its header (or no unit of time) nor in a sidecar; give t_r= in seconds")
+        raise InputError(
+            f"{name}: neither the header (or its unit of time) nor a sidecar gives a TR; give t_r= in seconds"
+        )
     if len(known) == 2 and abs(known["header"] - known["sidecar"]) > 1e-3 * known["sidecar"]:
         raise InputError(
-            f"{name}: TR {known['header']:g} s in the header and {known['sidecar']:g} s in the sidecar; give t_r="
+            f"{name}: the header gives a TR of {known['header']:g} s, the sidecar {known['sidecar']:g} s; give t_r="
         )
     return known.get("sidecar", known.get("header", 0.0)), " and ".join(known)
 
@@ -171,8 +176,8 @@ def _choose_reference(beside: Mapping[str, Any], t_r: float, name: str, given: f
         return float(start), "StartTime of the sidecar"
     if beside.get("SliceTimingCorrected") is True:
         warnings.warn(
-            f"{name}: slice timing was corrected, to a moment the sidecar does not give; the middle of a volume is "
-            "taken (slice_time_ref=0.5)",
+            f"{name}: slice timing was corrected to a moment that the sidecar does not give; the middle of a volume "
+            "is assumed (slice_time_ref=0.5)",
             BrainmapWarning,
             stacklevel=6,
         )
@@ -197,5 +202,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"sidecar {path}: is no JSON ({error})") from None
+        raise InputError(f"sidecar {path}: expected JSON, got something else ({error})") from None
     return content if isinstance(content, dict) else {}

@@ -42,16 +42,16 @@ def find_runs(
     if not files:
         there = sorted(stats, key=make_natural_key)
         raise InputError(
-            f"participant {participant}: no stats.{participant}+tlrc or stats.sub-{participant}+tlrc below {folder}; "
-            f"found {f'those of {some(there)}' if there else 'no stats.* at all'}{nearest(participant, there)}"
+            f"participant {participant}: expected stats.{participant}+tlrc or stats.sub-{participant}+tlrc below "
+            f"{folder}, got {f'those of {some(there)}' if there else 'no stats.* at all'}{nearest(participant, there)}"
         )
     files = _choose_fit(files, participant, fit)
     files = _choose_view(files, participant, space)
     runs = [_split_results(path)["run"] or "" for path in files]
     if len(set(runs)) < len(runs):
         raise InputError(
-            f"participant {participant}: more than one result: {some([str(p) for p in files])}; remove one, or give "
-            "files = with {run} where the fits of the runs differ in their names"
+            f"participant {participant}: expected one result, got {some([str(p) for p in files])}; remove one, or "
+            "give files = with {run} where the fits of the runs differ in their names"
         )
     return [_describe_betas(path, run, participant) for path, run in zip(files, runs, strict=True)]
 
@@ -67,15 +67,18 @@ def _choose_fit(files: Sequence[Path], participant: str, fit: str | None) -> lis
     ols = [path for path in files if path not in reml]
     if fit is not None:
         if fit.upper() not in ("REML", "OLS"):
-            raise InputError(f"desc = {fit!r}: afni_proc knows 'REML' and 'OLS'{nearest(fit, ('REML', 'OLS'))}")
+            raise InputError(
+                f"desc: expected 'REML' or 'OLS', which afni_proc writes, got {fit!r}{nearest(fit, ('REML', 'OLS'))}"
+            )
         chosen = reml if fit.upper() == "REML" else ols
         if not chosen:
             there = some([path.name for path in files])
-            raise InputError(f"participant {participant}: no statistics of {fit}; found {there}")
+            raise InputError(f"participant {participant}: expected statistics of {fit}, got {there}")
         return chosen
     if reml and ols:
         warnings.warn(
-            f"participant {participant}: statistics of REML and of OLS are there; REML is taken (desc = says another)",
+            f"participant {participant}: there are statistics of REML and of OLS; those of REML are used (choose the "
+            "others by desc =)",
             BrainmapWarning,
             stacklevel=2,
         )
@@ -86,7 +89,9 @@ def _choose_view(files: Sequence[Path], participant: str, space: str | None) -> 
     views = sorted({view for path in files if (view := _split_results(path)["view"])})
     if len(views) > 1:
         if space is None:
-            raise InputError(f"participant {participant}: results in views {some(views)}; say which by space =")
+            raise InputError(
+                f"participant {participant}: there are results in the views {some(views)}; choose one by space ="
+            )
         wanted = "orig" if space.lower() in ("native", "orig") else "tlrc"
         files = [path for path in files if _split_results(path)["view"] in (wanted, None)]
     return list(files)

@@ -117,7 +117,7 @@ def merge_sidecars(paths: Sequence[Path]) -> dict[str, Any]:
         try:
             said |= dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise InputError(f"{path}: no JSON of a sidecar ({error})") from None
+            raise InputError(f"{path}: expected JSON in a sidecar, got something else ({error})") from None
     return said
 
 
@@ -138,7 +138,7 @@ def find_runs(
     if not own.is_dir():
         there = list_participants(folder)
         hint = f"; found {some(there)}{nearest(participant, there)}" if there else ", nor that of any other"
-        raise InputError(f"participant {participant}: no folder {own}{hint}")
+        raise InputError(f"participant {participant}: there is no folder {own}{hint}")
     files = [file for place in (own, *sorted(own.glob("ses-*"))) for file in list_files(place / "func")]
     wanted = {"task": task, "space": space, "desc": desc, **entities}
     chosen = _choose(files, participant, kind, wanted, sessions)
@@ -167,16 +167,20 @@ def _choose(
             there = sorted({file.get(entity) for file in left})
             named = some([f"{entity}-{v}" if v else f"no {entity}" for v in there]) or f"no {kind} image at all"
             hint = nearest(value, there)
-            raise InputError(f"participant {participant}: no {kind} image with {entity}-{value}; found {named}{hint}")
+            raise InputError(
+                f"participant {participant}: expected a {kind} image with {entity}-{value}, got {named}{hint}"
+            )
         left = found
     if sessions is not None:
         absent = [s for s in sessions if s not in {file.get("ses") for file in left}]
         if absent:
             there = sorted({file.get("ses") for file in left})
-            raise InputError(f"participant {participant}: no image of session {some(absent)}; found {some(there)}")
+            raise InputError(
+                f"participant {participant}: expected an image of session {some(absent)}, got only {some(there)}"
+            )
         left = [file for file in left if file.get("ses") in sessions]
     if not left:
-        raise InputError(f"participant {participant}: no {kind} image in {_describe_folders(files)}")
+        raise InputError(f"participant {participant}: there is no {kind} image in {_describe_folders(files)}")
     _check_alike(left, participant)
     return left
 
@@ -198,11 +202,13 @@ def _check_alike(images: Sequence[BidsFile], participant: str) -> None:
         if entity not in ("sub", "ses", "run", "contrast") and len(values) > 1:
             said = some([f"{entity}-{value}" if value else f"no {entity}" for value in values])
             key = entity if entity in ("task", "space", "desc") else f"entities = {{ {entity} = ... }}; one"
-            raise InputError(f"participant {participant}: images differ in {said}; say which is meant ({key})")
+            raise InputError(f"participant {participant}: the images differ in {said}; say which you mean ({key})")
     runs = [(file.get("ses"), file.get("run"), file.get("contrast")) for file in images]
     twice = [file.path.name for file, run in zip(images, runs, strict=True) if runs.count(run) > 1]
     if twice:
-        raise InputError(f"participant {participant}: more than one image for a run: {some(twice)}; remove one")
+        raise InputError(
+            f"participant {participant}: there is more than one image for a run: {some(twice)}; remove one"
+        )
 
 
 def _build_run(
@@ -254,5 +260,5 @@ def _read_seconds(said: Mapping[str, Any], key: str, paths: Sequence[Path]) -> f
     if value is None:
         return None
     if not isinstance(value, int | float) or not 0 <= value < 1000 or (key == "RepetitionTime" and value == 0):
-        raise InputError(f"{some([str(p) for p in paths[-2:]])}: {key} is {value!r}, wanted seconds")
+        raise InputError(f"{some([str(p) for p in paths[-2:]])}: expected seconds for {key}, got {value!r}")
     return float(value)

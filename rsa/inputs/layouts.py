@@ -87,7 +87,7 @@ def find_inputs(
     else:
         folder = Path(where)
         if not folder.is_dir():
-            raise InputError(f"layout {layout}: no folder {folder}")
+            raise InputError(f"layout {layout}: there is no folder {folder}")
         found = (
             _find_in_bids(
                 folder,
@@ -127,10 +127,10 @@ def _find_by_pattern(
             if sessions is None or places.get("session", "") in ("", *sessions)
         ]
         if not here:
-            raise InputError(f"{who}no file {filled} of session {some(sessions or ())}")
+            raise InputError(f"{who}there is no file {filled} of session {some(sessions or ())}")
         tasks = sorted({one.task for one in here})
         if len(tasks) > 1:
-            raise InputError(f"{who}{pattern} finds tasks {some(tasks)}; say which is meant (task)")
+            raise InputError(f"{who}{pattern} finds the tasks {some(tasks)}; say which you mean (task)")
         found += here
     return found
 
@@ -150,7 +150,7 @@ def _drop_empty(labels: Mapping[str, str]) -> dict[str, str]:
 def _find_in_bids(folder: Path, participants: Sequence[str] | None, **options: Any) -> list[RunInputs]:
     labels = participants or _bids.list_participants(folder)
     if not labels:
-        raise InputError(f"layout bids: no folder sub-* in {folder}")
+        raise InputError(f"layout bids: there is no folder sub-* in {folder}")
     return [run for label in labels for run in _bids.find_runs(folder, label, **options)]
 
 
@@ -158,11 +158,16 @@ def _find_in_afni_proc(
     folder: Path, participants: Sequence[str] | None, kind: InputKind, desc: str | None, space: str | None
 ) -> list[RunInputs]:
     if kind == "bold":
-        raise InputError("layout afni_proc gives betas; for BOLD give files = 'pb04.{participant}.r{run}.scale+tlrc'")
+        raise InputError(
+            "layout afni_proc: this layout gives betas, not BOLD; for BOLD give files = "
+            "'pb04.{participant}.r{run}.scale+tlrc'"
+        )
     stats = _afni_proc.find_stats(folder)
     labels = participants or sorted(stats)
     if not labels:
-        raise InputError(f"layout afni_proc: no stats.* below {folder}; is it a folder of afni_proc.py results?")
+        raise InputError(
+            f"layout afni_proc: there is no stats.* below {folder}; is it a folder of afni_proc.py results?"
+        )
     return [run for label in labels for run in _afni_proc.find_runs(folder, label, stats, fit=desc, space=space)]
 
 
@@ -176,7 +181,9 @@ def _add_files(one: RunInputs, patterns: Mapping[str, str]) -> RunInputs:
             continue
         name = fill(pattern, places)
         if "{" in name and what != "masks":
-            raise InputError(f"{what} {pattern}: the images {one.image} do not say what {name[name.index('{') :]} is")
+            raise InputError(
+                f"{what} {pattern}: the images {one.image} do not tell the value of {name[name.index('{') :]}"
+            )
         changes |= {"masks": (name,)} if what == "masks" else {what: name}
         changes |= {"volumes": ()} if what == "labels" else {}
     return replace(one, **changes)
@@ -273,9 +280,9 @@ def build_pattern_arguments(inputs: Sequence[RunInputs]) -> dict[str, Any]:
     """Return the arguments of `load_patterns` that one participant's inputs determine."""
     people = sorted({one.participant for one in inputs})
     if len(people) != 1:
-        raise InputError(f"inputs of {len(people)} participants ({some(people)}), wanted those of one")
+        raise InputError(f"inputs: expected those of one participant, got {len(people)} participants ({some(people)})")
     if any(one.kind == "bold" for one in inputs):
-        raise InputError(f"participant {people[0]}: these are BOLD runs, wanted betas; fit them first (rsa.fit_betas)")
+        raise InputError(f"participant {people[0]}: expected betas, got BOLD runs; fit them first (rsa.fit_betas)")
     several = len(inputs) > 1
     masks = list(dict.fromkeys(mask for one in inputs for mask in one.masks))
     labels: list[Any] = [build_volume_table(one) if one.volumes else one.labels for one in inputs]

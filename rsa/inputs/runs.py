@@ -107,7 +107,7 @@ def fill(pattern: str, known: Mapping[str, str]) -> str:
     for place in _PLACE.findall(pattern):
         if place not in (*PLACES, "hemi"):  # surface files keep {hemi}, because the two files are one image
             wanted = ", ".join(f"{{{p}}}" for p in PLACES)
-            raise InputError(f"{pattern}: {{{place}}} stands for nothing; wanted {wanted}{nearest(place, PLACES)}")
+            raise InputError(f"{pattern}: expected the placeholders {wanted}, got {{{place}}}{nearest(place, PLACES)}")
     return _PLACE.sub(lambda place: known.get(place[1]) or place[0], pattern)
 
 
@@ -139,7 +139,7 @@ def match_files(pattern: str) -> list[tuple[dict[str, str], str]]:
             there = sorted(path.iterdir()) if path.is_dir() else []
             step += [(known | m.groupdict(), p) for p in there if (m := form.fullmatch(p.name))]
         if not step:
-            raise InputError(f"no file {pattern}; found {_suggest_files([path for _, path in found])}")
+            raise InputError(f"expected a file {pattern}, got {_suggest_files([path for _, path in found])}")
         found = step
     return [(known, f"{path}{selector}") for known, path in found]
 

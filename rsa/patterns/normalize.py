@@ -117,7 +117,7 @@ def _normalize_run(dataset: Dataset, members: NDArray[np.bool_], method: str, ru
     x: Floats = dataset.measurements[members].astype(float)
     there = ~np.isnan(x).all(axis=1)
     if there.sum() < 2:
-        raise InputError(f"{method}: run {run} has {there.sum()} patterns, wanted at least 2")
+        raise InputError(f"{method}: expected at least 2 patterns in run {run}, got {there.sum()}")
     if method == "cocktail-blank":
         condition = read_descriptor(dataset, "condition")[members][there]
         center = np.mean([x[there][condition == c].mean(axis=0) for c in np.unique(condition)], axis=0)

@@ -75,7 +75,7 @@ def load_residuals(files: Sequence[str], *, mask: Nifti1Image, designs: Mapping[
         check_same_grid(build_grid(image.shape, image.affine), mask, what=name, wanted="mask")
         values = np.asarray(image.dataobj)
         if values.ndim != 4:
-            raise InputError(f"{name}: one volume, wanted the residuals of every volume")
+            raise InputError(f"{name}: expected the residuals of every volume, got one volume")
         kept = values[inside].T.astype(float)
         parts.append(kept[~(kept == 0).all(axis=1)])  # AFNI writes censored volumes as 0
     freedoms = [_read_freedom(name, (designs or {}).get(name)) for name in files]

@@ -46,12 +46,14 @@ def voxel_reliability(dataset: Dataset) -> Floats:
     run, names = (np.asarray(averaged.obs_descriptors[key]) for key in ("run", "condition"))
     order = list(dict.fromkeys(run.tolist()))
     if len(order) < 2:
-        raise InputError(f"voxel reliability: found {len(order)} runs, wanted 2 or more")
+        raise InputError(f"voxel reliability: expected 2 runs or more, got {len(order)}")
     odd = np.isin(run, order[::2])
     there = ~np.isnan(averaged.measurements).all(axis=1)
     both = [c for c in dict.fromkeys(names.tolist()) if c in names[there & odd] and c in names[there & ~odd]]
     if len(both) < 3:
-        raise InputError(f"voxel reliability: {len(both)} conditions come in both halves of the runs, wanted 3 or more")
+        raise InputError(
+            f"voxel reliability: expected 3 conditions or more in both halves of the runs, got {len(both)}"
+        )
     halves = [
         np.stack([averaged.measurements[there & half & (names == c)].mean(axis=0) for c in both])
         for half in (odd, ~odd)
@@ -93,20 +95,22 @@ def responsive_voxels(statistic: Image, *, p: float = 0.001) -> nib.Nifti1Image:
     info, values = image_info(statistic), np.asarray(load_image(statistic).dataobj, float)
     what = str(statistic) if isinstance(statistic, str | Path) else "statistic image"
     if values.ndim != 3:
-        raise InputError(f"{what}: {values.shape[3]} volumes, wanted one; select it, as in 'stats+tlrc[sound#0_Tstat]'")
+        raise InputError(
+            f"{what}: expected one volume, got {values.shape[3]}; select it, as in 'stats+tlrc[sound#0_Tstat]'"
+        )
     if info.stats[0] is None:
         raise InputError(
-            f"{what} ({info.labels[0]!r}) does not say what distribution it follows; wanted a t, z or F image of AFNI, "
-            "or a NIfTI image with its intent code"
+            f"{what}: expected a t, z or F image of AFNI, or a NIfTI image with its intent code, got "
+            f"{info.labels[0]!r}, which does not say what distribution it follows"
         )
     kind, parameters = info.stats[0].kind, info.stats[0].parameters
     tails = {"Ttest": stats.t.sf, "Ftest": stats.f.sf, "Zscore": stats.norm.sf, "Chisq": stats.chi2.sf}
     if kind not in tails:
-        raise InputError(f"{what} is of kind {kind}, wanted one of {', '.join(tails)}")
+        raise InputError(f"{what}: expected one of {', '.join(tails)}, got {kind}")
     passed = np.nan_to_num(tails[kind](values, *parameters), nan=1.0) <= p
     passed &= values > 0
     if not passed.any():
-        raise InputError(f"{what}: no voxel has p <= {p:g}; is it sound > silence? take a larger p")
+        raise InputError(f"{what}: no voxel has p <= {p:g}; does it test sound > silence? take a larger p")
     image = load_image(statistic)
     return nib.Nifti1Image(passed.astype(np.float32), image.affine, image.header)
 
@@ -141,7 +145,7 @@ def screen_voxels(
         given.
     """
     if minimum_reliability is None and sound is None:
-        raise InputError("voxel screen: give minimum_reliability, sound, or both")
+        raise InputError("voxel screen: expected minimum_reliability, sound, or both, got neither")
     lost: dict[str, NDArray[np.bool_]] = {}
     if sound is not None:
         lost["dropped_unresponsive"] = ~_find_responsive(dataset, sound, p, mask)
@@ -168,14 +172,14 @@ def screen_voxels(
 def _find_responsive(dataset: Dataset, sound: Image, p: float, mask: Mask | None) -> NDArray[np.bool_]:
     """Return which channels respond to sound."""
     if mask is None or "voxel" not in dataset.channel_descriptors:
-        raise InputError("voxel screen: sound= needs the mask= that the patterns were read with (load_patterns)")
+        raise InputError("voxel screen: sound= needs the mask= with which the patterns were read (load_patterns)")
     passed, inside = responsive_voxels(sound, p=p), load_mask(mask)
     check_same_grid(passed, inside, what="sound > silence image", wanted="mask")
     in_mask = np.asarray(passed.dataobj)[np.asarray(inside.dataobj) > 0] > 0
     if in_mask.size != int(dataset.descriptors.get("mask_voxels", in_mask.size)):
         raise InputError(
-            f"voxel screen: the mask has {in_mask.size} voxels, the patterns were read with one of "
-            f"{dataset.descriptors['mask_voxels']}; give the same mask"
+            f"voxel screen: expected a mask of {dataset.descriptors['mask_voxels']} voxels, as the patterns were read "
+            f"with, got {in_mask.size}; give the same mask"
         )
     return np.asarray(in_mask[np.asarray(dataset.channel_descriptors["voxel"], int)])
 

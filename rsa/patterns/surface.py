@@ -75,7 +75,10 @@ def load_surface_patterns(
         inside = np.nan_to_num(chosen.values[:, 0]) > 0
     regions = rois if isinstance(rois, Rois) or rois is None else load_surface_rois(rois)
     if regions is not None and regions.labels.shape != inside.shape:
-        raise InputError(f"ROIs of {regions.labels.size} vertices, patterns of {inside.size}; wanted one mesh")
+        raise InputError(
+            f"ROIs: expected {inside.size} vertices, as the patterns have, got {regions.labels.size}; use one mesh "
+            "for both"
+        )
     measured = np.full((len(plan), int(inside.sum())), np.nan)
     for i, row in enumerate(plan):
         if row.source >= 0:

@@ -98,7 +98,7 @@ class Source:
 def _read_column(table: pd.DataFrame, name: str, what: str) -> list[str]:
     if name not in table.columns:
         found = some([str(c) for c in table.columns])
-        raise InputError(f"{what}: no column {name!r}; found {found}{nearest(name, map(str, table.columns))}")
+        raise InputError(f"{what}: expected a column {name!r}, got {found}{nearest(name, map(str, table.columns))}")
     return cells(table[name])
 
 
@@ -119,10 +119,10 @@ def conditions_of(stimuli: Stimuli | None) -> dict[str, str]:
     conditions = _read_column(table, "condition", "stimuli")
     for column, texts in (("stimulus_id", ids), ("condition", conditions)):
         if "" in texts:
-            raise InputError(f"stimuli: row {texts.index('') + 1} has no {column}; wanted one in every row")
+            raise InputError(f"stimuli: expected a {column} in every row, got none in row {texts.index('') + 1}")
     twice = [stimulus for stimulus, count in Counter(ids).items() if count > 1]
     if twice:
-        raise InputError(f"stimuli: stimulus_id must be unique, found more than once: {some(twice)}")
+        raise InputError(f"stimuli: expected each stimulus_id once, got more than once: {some(twice)}")
     return dict(zip(ids, conditions, strict=True))
 
 
@@ -155,8 +155,8 @@ def label_patterns(source: Source) -> list[tuple[int, str, str]]:
         return found
     if any(_STATISTIC.search(label.strip()) for label in labels):
         raise InputError(
-            f"patterns: {source.name} holds statistics and no '#n_Coef' sub-brick; found "
-            f"{some(labels)}; run 3dDeconvolve without -nocoef/-nobucket, or give conditions="
+            f"patterns: expected '#n_Coef' sub-bricks in {source.name}, got statistics only ({some(labels)}); run "
+            "3dDeconvolve without -nocoef/-nobucket, or give conditions="
         )
     # A file with only t values is accepted, because t values can be the patterns.
     skip = source.statistics if len(source.statistics) < source.n_volumes else ()
@@ -174,7 +174,7 @@ def _read_conditions_table(
         has = sorted(set(table["run"].map(_format_plain)))
         table = table[table["run"].map(_format_plain).str.lstrip("0") == run.lstrip("0")]
         if table.empty:
-            raise InputError(f"{what}: no row for run {run!r} ({source.name}); its runs are {some(has)}")
+            raise InputError(f"{what}: there is no row for run {run!r} ({source.name}); its runs are {some(has)}")
     runs = [_format_plain(r) for r in table["run"]] if "run" in table.columns else [None] * len(table)
     if "stimulus_id" in table.columns:
         stimuli = _read_column(table, "stimulus_id", what)
@@ -183,8 +183,8 @@ def _read_conditions_table(
         stimuli = conditions = _read_column(table, "condition", what)
     if "volume" not in table.columns and len(table) != source.n_volumes:
         raise InputError(
-            f"{what}: {len(table)} rows for the {source.n_volumes} volumes of {source.name}; "
-            "wanted a row a volume, or a column 'volume' (0-based)"
+            f"{what}: expected a row for each of the {source.n_volumes} volumes of {source.name}, or a column "
+            f"'volume' (0-based), got {len(table)} rows"
         )
     numbers = _read_column(table, "volume", what) if "volume" in table.columns else [str(k) for k in range(len(table))]
     named = [k for k, stimulus in enumerate(stimuli) if stimulus]
@@ -204,11 +204,11 @@ def _read_conditions_table(
 def _parse_volume(text: str, source: Source) -> int:
     number = _format_plain(text)
     if not number.isdigit():
-        raise InputError(f"conditions table: volume {text!r} is not a number from 0")
+        raise InputError(f"conditions table: expected a whole number from 0 as the volume, got {text!r}")
     if int(number) >= source.n_volumes:
         raise InputError(
-            f"conditions table: volume {number} of {source.name}, which has {source.n_volumes} "
-            f"volumes (0 to {source.n_volumes - 1})"
+            f"conditions table: expected a volume from 0 to {source.n_volumes - 1} of {source.name}, which has "
+            f"{source.n_volumes} volumes, got {number}"
         )
     return int(number)
 
@@ -231,8 +231,9 @@ def _assign_runs(sources: Sequence[Source], runs: Runs | None) -> tuple[list[str
     if len(sources) == 1 and len(names) == sources[0].n_volumes:
         return [None], names
     raise InputError(
-        f"patterns: {len(sources)} files and {len(names)} runs; wanted a run for each file"
+        f"patterns: expected a run for each of {len(sources)} files"
         + (f" or for each of its {sources[0].n_volumes} volumes" if len(sources) == 1 else "")
+        + f", got {len(names)}"
     )
 
 
@@ -244,16 +245,20 @@ def _choose_conditions(conditions: Conditions, k: int, sources: Sequence[Source]
     given: list[Any] = list(conditions)
     if any(isinstance(c, pd.DataFrame) for c in given):
         if len(given) != len(sources):
-            raise InputError(f"patterns: {len(sources)} files and {len(given)} conditions tables")
+            raise InputError(
+                f"patterns: expected a conditions table for each of {len(sources)} files, got {len(given)}"
+            )
         labelled = isinstance(given[k], str) and given[k] == "sub-brick"
         return "sub-brick" if labelled else read_table(given[k], "conditions")
     if given and all((isinstance(c, str) and c.endswith(".tsv")) or isinstance(c, Path) for c in given):
         if len(given) != len(sources):
-            raise InputError(f"patterns: {len(sources)} files and {len(given)} conditions tables")
+            raise InputError(
+                f"patterns: expected a conditions table for each of {len(sources)} files, got {len(given)}"
+            )
         return read_table(given[k], "conditions")
     if given and not isinstance(given[0], str):
         if len(given) != len(sources):
-            raise InputError(f"patterns: {len(sources)} files and {len(given)} lists of labels")
+            raise InputError(f"patterns: expected a list of labels for each of {len(sources)} files, got {len(given)}")
         return [str(label) for label in given[k]]
     return [str(label) for label in given]
 
@@ -297,7 +302,7 @@ def plan_patterns(sources: Sequence[Source], settings: PatternSettings | None = 
     rows = _fill_conditions(rows, known, sources)
     distinct = list(dict.fromkeys(row.stimulus_id for row in rows))
     if len(distinct) < 3:
-        raise InputError(f"patterns: {len(distinct)} conditions ({some(distinct)}); an RDM wants at least 3")
+        raise InputError(f"patterns: expected at least 3 conditions for an RDM, got {len(distinct)} ({some(distinct)})")
     gaps = _find_gaps(rows)
     if gaps and settings.missing == "error":
         raise InputError(_describe_gaps(gaps, rows, sources))
@@ -313,7 +318,7 @@ def _warn_of_one_for_all(conditions: Conditions, sources: Sequence[Source]) -> N
         name = "table" if isinstance(conditions, pd.DataFrame) else str(conditions)
         warnings.warn(
             f"conditions: {name} has no column 'run' and serves all {len(sources)} images, as if the order of their "
-            "volumes were the same; give one a run, or a column 'run', where it is not",
+            "volumes were the same; where it is not, give one table per run, or a column 'run'",
             BrainmapWarning,
             stacklevel=4,
         )
@@ -328,7 +333,8 @@ def _list_rows(
     if isinstance(said, list):
         if len(said) != source.n_volumes:
             raise InputError(
-                f"patterns: {len(said)} labels for the {source.n_volumes} volumes of {source.name}; wanted one a volume"
+                f"patterns: expected a label for each of the {source.n_volumes} volumes of {source.name}, got "
+                f"{len(said)} labels"
             )
         return [(volume, label, label, None) for volume, label in enumerate(said)]
     return [(volume, stimulus, condition, None) for volume, stimulus, condition in label_patterns(source)]
@@ -372,9 +378,9 @@ def _refuse_repeats(rows: Sequence[Pattern], sources: Sequence[Source]) -> None:
         before = first.setdefault((row.stimulus_id, row.run), row)
         if before is not row:
             raise InputError(
-                f"patterns: {row.stimulus_id!r} comes twice in run {row.run} (volume {before.volume} of "
-                f"{sources[before.source].name} and volume {row.volume} of {sources[row.source].name}); give "
-                "each token its own stimulus_id in a conditions table, or the run of each volume with runs="
+                f"patterns: {row.stimulus_id!r} occurs twice in run {row.run} (volume {before.volume} of "
+                f"{sources[before.source].name} and volume {row.volume} of {sources[row.source].name}); give each "
+                "token its own stimulus_id in a conditions table, or the run of each volume with runs="
             )
 
 
@@ -412,6 +418,6 @@ def _describe_gaps(gaps: Sequence[Pattern], rows: Sequence[Pattern], sources: Se
     n_found = len({row.run for row, found in zip(rows, same, strict=True) if found})
     more = f" (and {len(gaps) - 1} more gaps)" if len(gaps) > 1 else ""
     return (
-        f"patterns: {named} is missing in run {gap.run} ({of_run[gap.run]}){more}; found in {n_found} of "
-        f'{len(of_run)} runs, wanted in each; missing="nan" keeps the gap as NaN'
+        f"patterns: {named} is missing in run {gap.run} ({of_run[gap.run]}){more}; expected it in each of "
+        f'{len(of_run)} runs, got it in {n_found}; missing="nan" keeps the gap as NaN'
     )

@@ -199,7 +199,7 @@ def list_images(files: Image | Sequence[Image]) -> list[Image]:
     """List one or several images; none, or a file that is named twice, is refused."""
     images = [files] if isinstance(files, (str, Path, nib.Nifti1Image)) else list(files)
     if not images:
-        raise InputError("patterns: no files given")
+        raise InputError("patterns: expected at least one file, got none")
     paths = [str(image) for image in images if not isinstance(image, nib.Nifti1Image)]
     twice = [path for path, count in Counter(paths).items() if count > 1]
     if twice:
@@ -298,7 +298,7 @@ def _refuse_empty(counts: Sequence[Mapping[str, str | int]]) -> None:
     for row in counts:
         if row["kept"] == 0:
             raise InputError(
-                f"patterns: no usable voxel in {row['roi']!r}: of {row['voxels']}, {row['outside_mask']} lie "
-                f"outside the mask, {row['dropped_nan']} are NaN, {row['dropped_constant']} are constant in "
-                "a run; check the images and the mask"
+                f"patterns: no voxel in {row['roi']!r} can be used: of {row['voxels']}, {row['outside_mask']} lie "
+                f"outside the mask, {row['dropped_nan']} are NaN, {row['dropped_constant']} are constant in a run; "
+                "check the images and the mask"
             )

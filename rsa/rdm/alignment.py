@@ -48,14 +48,14 @@ def stack_rdms(rdms: Sequence[RDMs], *, descriptor: str | None = None) -> RDMs:
     from rsatoolbox.rdm.rdms import RDMs
 
     if not rdms:
-        raise InputError("stack_rdms: found no RDMs, wanted at least one")
+        raise InputError("stack_rdms: expected at least one RDMs object, got none")
     first = rdms[0]
     names = [key for key in first.rdm_descriptors if key != "index"]
     for other in rdms[1:]:
         if other.dissimilarity_measure != first.dissimilarity_measure:
             raise InputError(
-                f"stack_rdms: found dissimilarities {first.dissimilarity_measure!r} and "
-                f"{other.dissimilarity_measure!r}, wanted one"
+                f"stack_rdms: expected one dissimilarity, got {first.dissimilarity_measure!r} and "
+                f"{other.dissimilarity_measure!r}"
             )
         names = [key for key in names if key in other.rdm_descriptors]
     found = [_reorder_vectors(one, first, ("these RDMs", "the first"), descriptor) for one in rdms[1:]]
@@ -76,14 +76,16 @@ def level_of(rdms: RDMs) -> str:
     if said is not None:
         levels = sorted({str(level) for level in np.atleast_1d(said)})
         if len(levels) > 1:
-            raise InputError(f"RDMs of different levels in one object: {some(levels)}; keep each level apart")
+            raise InputError(
+                f"RDMs: expected one level in an object, got {some(levels)}; keep each level in an object of its own"
+            )
         return levels[0]
     for level, label in LABEL_OF.items():
         if label in rdms.pattern_descriptors:
             return level
     raise InputError(
-        f"RDMs: found pattern descriptors {some(rdms.pattern_descriptors)}, wanted "
-        "'stimulus_id' or 'condition' to align by; name the items in pattern_descriptors"
+        "RDMs: expected a pattern descriptor 'stimulus_id' or 'condition' to align by, got "
+        f"{some(rdms.pattern_descriptors)}; name the items in pattern_descriptors"
     )
 
 
@@ -99,7 +101,7 @@ def labels_of(rdms: RDMs) -> list[str]:
             return next(iter(named.values()))
     key = LABEL_OF.get(one_of(level_of(rdms), tuple(LEVELS), "level of the RDMs"), LABEL_OF["stimulus"])
     if key not in rdms.pattern_descriptors:
-        raise InputError(f"RDMs: found pattern descriptors {some(rdms.pattern_descriptors)}, wanted {key!r}")
+        raise InputError(f"RDMs: expected a pattern descriptor {key!r}, got {some(rdms.pattern_descriptors)}")
     labels = [str(label) for label in rdms.pattern_descriptors[key]]
     if len(set(labels)) < len(labels):
         twice = sorted({label for label in labels if labels.count(label) > 1})
@@ -138,15 +140,15 @@ def _match_labels(
         return one[both[0]], other[both[0]]
     if both:
         raise InputError(
-            f"RDMs: the descriptors {some(both)} name the items of both sides and order them differently; "
-            "say which to align by: descriptor="
+            f"RDMs: the descriptors {some(both)} name the items of both sides and order them differently; choose the "
+            "one to align by: descriptor="
         )
     known = [[key for key in side.pattern_descriptors if key != "index"] for side in (rdms, target)]
     if any(known):
         told = [f"the {who} have {some(keys) if keys else 'none'}" for who, keys in zip(names, known, strict=True)]
         raise InputError(
-            f"RDMs: no pattern descriptor that is unique names the items of both sides ({', '.join(told)})"
-            "; give both the same one, or say descriptor='index' to align by position"
+            f"RDMs: no pattern descriptor that is unique names the items of both sides ({', '.join(told)}); give both "
+            "the same one, or pass descriptor='index' to align by position"
         )
     return None
 
@@ -157,12 +159,13 @@ def _read_naming(descriptor: str, rdms: RDMs, who: str) -> list[str]:
     if descriptor not in rdms.pattern_descriptors:
         known = [str(key) for key in rdms.pattern_descriptors]
         raise InputError(
-            f"descriptor: the {who} have no {descriptor!r}{nearest(descriptor, known)}; found {some(known) or 'none'}"
+            f"descriptor: the {who} have no {descriptor!r}, but {some(known) or 'none'}{nearest(descriptor, known)}"
         )
     named = _find_naming(rdms)
     if descriptor not in named:
         raise InputError(
-            f"descriptor: the values of {descriptor!r} of the {who} are not unique, or some are missing; name another"
+            f"descriptor: the values of {descriptor!r} of the {who} are not unique, or some are missing; name another "
+            "descriptor"
         )
     return named[descriptor]
 
@@ -184,8 +187,8 @@ def groups_of(rdms: RDMs, by: Level) -> list[str]:
         return [str(label) for label in rdms.pattern_descriptors[LABEL_OF[by]]]
     if by == "condition":
         raise InputError(
-            f"by='condition' needs {LABEL_OF[by]!r} labels, found only "
-            f"{some(rdms.pattern_descriptors) or 'none'}; choose by='stimulus'"
+            f"by='condition': expected {LABEL_OF[by]!r} labels, got only {some(rdms.pattern_descriptors) or 'none'}; "
+            "choose by='stimulus'"
         )
     return [str(k) for k in range(rdms.n_cond)]
 
@@ -199,7 +202,7 @@ def check_items(rdms: RDMs, what: str, least: int = 3) -> None:
     """
     if rdms.n_cond < least:
         raise InputError(
-            f"{what}: found RDMs over {rdms.n_cond} items, wanted at least {least}; a geometry has no shape below"
+            f"{what}: expected RDMs over at least {least} items, got {rdms.n_cond}; a geometry of fewer has no shape"
         )
 
 
@@ -222,7 +225,7 @@ def rdm_names(rdms: RDMs) -> tuple[str, ...]:
     if any(names is not None for names in choices):
         repeated = next(names for names in choices if names is not None)
         twice = sorted({name for name in repeated if repeated.count(name) > 1})
-        raise InputError(f"models {some(twice)} occur twice; give them a unique layer or name")
+        raise InputError(f"models: {some(twice)} occur twice; give each a unique layer or name")
     return tuple(f"model {k + 1}" for k in range(rdms.n_rdm))
 
 
@@ -266,13 +269,15 @@ def _reorder_vectors(
                 f"{who} over {one.n_cond} {LEVELS.get(level, level)}"
                 for who, one, level in zip(names, (rdms, target), levels, strict=True)
             ]
-            raise InputError(f"RDMs of different levels: {', '.join(sizes)}; compute both with the same items=")
+            raise InputError(f"RDMs: expected one level, got {', '.join(sizes)}; compute both with the same items=")
     matched = _match_labels(rdms, target, names, descriptor)
     have, want = matched or (_read_positions(rdms), _read_positions(target))
     if set(have) != set(want):
         more, less = [x for x in have if x not in set(want)], [x for x in want if x not in set(have)]
         told = [f"only in {who}: {some(x)}" for who, x in zip(names, (more, less), strict=True) if x]
-        raise InputError(f"RDMs of different items: {'; '.join(told)}; use the same items on both sides")
+        raise InputError(
+            f"RDMs: the items of the two sides differ; {'; '.join(told)}; use the same items on both sides"
+        )
     vectors = np.asarray(rdms.dissimilarities, dtype=np.float64)
     if have != want:
         place = {label: k for k, label in enumerate(have)}

@@ -69,8 +69,8 @@ class Blocks:
         torn = int(((holes > 0) & (holes < n_units)).sum())
         if torn:
             raise InputError(
-                f"compute_rdms: {torn} patterns of {self.what} are NaN in some units only; leave "
-                "those units out (a missing pattern is NaN in all units)"
+                f"compute_rdms: {torn} patterns of {self.what} are NaN in some units only; leave those units out (a "
+                "missing pattern is NaN in all units)"
             )
         if self.dropped == n_units:
             raise InputError(f"compute_rdms: all {n_units} units of {self.what} are constant over items")
@@ -101,9 +101,9 @@ def check_numeric(array: Any, what: str) -> Any:
         array = np.asarray(array)
     shape = tuple(array.shape)
     if not shape or math.prod(shape[1:]) == 0:
-        raise InputError(f"compute_rdms: {what} has shape {shape}, wanted (n_items, n_units)")
+        raise InputError(f"compute_rdms: expected {what} of shape (n_items, n_units), got {shape}")
     if np.dtype(array.dtype).kind not in "fiub":
-        raise InputError(f"compute_rdms: {what} holds {array.dtype}, wanted real numbers")
+        raise InputError(f"compute_rdms: expected {what} of real numbers, got {array.dtype}")
     return array
 
 

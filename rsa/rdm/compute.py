@@ -153,7 +153,7 @@ class _Notes:
         told = [f"{n} in {name}" for name, n in self.dropped.items() if n]
         if told:
             warnings.warn(
-                f"compute_rdms: constant units dropped before z-scoring: {_join_notes(told)}",
+                f"compute_rdms: constant units are dropped before z-scoring: {_join_notes(told)}",
                 BrainmapWarning,
                 stacklevel=3,
             )
@@ -188,7 +188,9 @@ def resolve_noise(
 
     one_of(given, ("runs",), "noise_precision")
     if not hasattr(data, "measurements"):
-        raise InputError("compute_rdms: noise_precision='runs' is for patterns with runs, found none; leave it out")
+        raise InputError(
+            "compute_rdms: noise_precision='runs' needs patterns with runs, and these have none; leave it out"
+        )
     if rois is None:
         return noise_precision(data)
     known = np.unique(np.asarray(data.channel_descriptors.get("roi", [])).astype(str))

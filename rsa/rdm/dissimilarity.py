@@ -95,8 +95,8 @@ def compute_dissimilarities(
     x = np.asarray(patterns, dtype=np.float64)
     if x.ndim not in (2, 3):
         raise InputError(
-            f"dissimilarities: found patterns of shape {x.shape}, wanted (n_items, n_units) or "
-            "(n_runs, n_items, n_units)"
+            "dissimilarities: expected patterns of shape (n_items, n_units) or (n_runs, n_items, n_units), got "
+            f"{x.shape}"
         )
     prior = (prior_lambda, prior_weight)
     if x.ndim == 3:
@@ -121,8 +121,8 @@ def compute_within(
     if dissimilarity in CROSS_VALIDATED:
         simpler = "'poisson'" if dissimilarity == "poisson_cv" else "'euclidean' or 'correlation'"
         raise InputError(
-            f"{dissimilarity}: found one set of patterns, wanted two runs or more; fit one beta a run "
-            f"(AFNI: -stim_times_IM, or a fit per run), or choose {simpler}"
+            f"{dissimilarity}: expected patterns of two runs or more, got one set; fit one beta per run (AFNI: "
+            f"-stim_times_IM, or a fit per run), or choose {simpler}"
         )
     if precision is None and dissimilarity != "mahalanobis":
         return compute_in_one_pass(blocks, dissimilarity, prior=prior)
@@ -190,8 +190,8 @@ def _invert_symmetric(matrix: Floats) -> Floats:
         lost = True
     if lost:
         raise InputError(
-            "noise precision: a singular matrix, which has no inverse; shrink the covariance "
-            "(method='shrinkage'), or take fewer voxels"
+            "noise precision: the covariance is singular and has no inverse; shrink it (method='shrinkage'), or take "
+            "fewer voxels"
         )
     return np.asarray(inverse)
 
@@ -218,23 +218,25 @@ def scale_to_unit_length(x: NDArray[np.floating], *, center: bool) -> Floats:
 def _check_precision(precision: NDArray[np.floating] | None, dissimilarity: Dissimilarity, x: Floats) -> Floats | None:
     if precision is None:
         if dissimilarity == "mahalanobis":
-            raise InputError("mahalanobis: found no noise precision; give one, or choose 'euclidean'")
+            raise InputError("mahalanobis: expected a noise precision, got none; give one, or choose 'euclidean'")
         return None
     if dissimilarity not in WHITENED:
-        raise InputError(f"{dissimilarity}: takes no noise precision; leave it out, or choose 'crossnobis'")
+        raise InputError(
+            f"{dissimilarity}: this dissimilarity takes no noise precision; leave it out, or choose 'crossnobis'"
+        )
     matrix: Floats = np.asarray(precision, dtype=np.float64)
     if matrix.ndim > 1 and matrix.shape[-1] == matrix.shape[-2]:
         matrix = (matrix + np.swapaxes(matrix, -1, -2)) / 2.0  # the antisymmetric part cancels in distances
     if not np.isfinite(matrix).all():
         raise InputError(
-            "noise precision: NaN or infinite entries; the covariance it comes from is singular or holds "
-            "NaN: shrink it (method='shrinkage'), or leave those voxels out"
+            "noise precision: it holds NaN or infinite entries, because its covariance is singular or holds NaN; "
+            "shrink the covariance (method='shrinkage'), or leave those voxels out"
         )
     n_units = x.shape[-1]
     shapes = [(n_units, n_units)] + [(len(x), n_units, n_units)] * (x.ndim == 3)
     if matrix.shape not in shapes:
         raise InputError(
-            f"noise precision: found shape {matrix.shape}, wanted ({n_units}, {n_units}) "
-            "or one such matrix a run; compute it from the same voxels as the patterns"
+            f"noise precision: expected shape ({n_units}, {n_units}) or one such matrix per run, got {matrix.shape}; "
+            "compute it from the same voxels as the patterns"
         )
     return matrix

@@ -75,11 +75,13 @@ def load_rdms(path: str | Path) -> RDMs:
     except Refused as error:
         _refuse_rdms(path, str(error))
     except OSError as error:
-        raise InputError(f"RDMs: {path} is no HDF5 file, or is cut short; make it again") from error
+        raise InputError(
+            f"RDMs: expected an HDF5 file, got one that is no HDF5 or is cut short: {path}; make it again"
+        ) from error
     except FAILURES as error:
         _refuse_rdms(path, f"{type(error).__name__}: {error}")
     if "dissimilarities" not in found:
-        raise InputError(f"RDMs: {path} holds {some(sorted(found))}, wanted 'dissimilarities'")
+        raise InputError(f"RDMs: expected 'dissimilarities' in {path}, got {some(sorted(found))}")
     vectors = np.asarray(found["dissimilarities"])
     _check_shape(path, vectors, {key: found.get(key, {}) for key in _LISTS})
     try:
@@ -96,7 +98,7 @@ def load_rdms(path: str | Path) -> RDMs:
 
 
 def _refuse_rdms(path: Path, why: str) -> NoReturn:
-    raise InputError(f"RDMs: {path} holds no RDMs that can be trusted: {' '.join(why.split())}; make it again")
+    raise InputError(f"RDMs: the RDMs in {path} cannot be trusted: {' '.join(why.split())}; make the file again")
 
 
 def _check_bytes(path: Path) -> None:
@@ -108,7 +110,9 @@ def _check_bytes(path: Path) -> None:
         raw.seek(_BLOCK)
         ours = raw.read(8) == b"\x89HDF\r\n\x1a\n" or block.startswith(_MARK)
         if not ours:
-            raise InputError(f"RDMs: {path} is no HDF5 file, or is cut short; make it again")
+            raise InputError(
+                f"RDMs: expected an HDF5 file, got one that is no HDF5 or is cut short: {path}; make it again"
+            )
         raw.seek(_BLOCK)
         said = _MARK + hashlib.file_digest(raw, "sha256").hexdigest().encode() + b"\n"
     if block != said.ljust(_BLOCK, b"\0"):
@@ -119,7 +123,7 @@ def _check_shape(path: Path, vectors: Any, descriptors: Mapping[str, Any]) -> No
     """Refuse data that cannot be RDMs: a wrong type, an impossible number of pairs, or descriptors of wrong length."""
     if vectors.dtype.kind not in "fiu" or vectors.ndim not in (1, 2, 3) or not vectors.size:
         _refuse_rdms(
-            path, f"dissimilarities are {vectors.dtype} of shape {vectors.shape}, wanted numbers (n_rdms, n_pairs)"
+            path, f"dissimilarities are {vectors.dtype} of shape {vectors.shape}, expected numbers (n_rdms, n_pairs)"
         )
     if vectors.ndim == 3:
         n_rdms, n_items = vectors.shape[:2]
@@ -138,7 +142,7 @@ def _check_shape(path: Path, vectors: Any, descriptors: Mapping[str, Any]) -> No
         for name, values in descriptors[kind].items():
             length = len(values) if isinstance(values, np.ndarray) and values.ndim else 1
             if count is not None and length != count:
-                _refuse_rdms(path, f"{kind} {name!r} has {length} values, wanted {count}")
+                _refuse_rdms(path, f"{kind} {name!r} has {length} values, expected {count}")
 
 
 def _write_group(group: Any, entries: Mapping[str, Any]) -> None:

@@ -95,7 +95,7 @@ def _read_values(dataset: Any, key: str, size: int) -> NDArray[Any]:
     if made.get_external_count() or dataset.is_virtual:
         raise Refused(f"{key!r} lies in another file")
     if kind.kind not in "fiubS" and h5py.check_string_dtype(kind) is None:
-        raise Refused(f"{key!r} is of {kind}, wanted numbers or text")
+        raise Refused(f"{key!r} is of {kind}, expected numbers or text")
     filters = [made.get_filter(k)[0] for k in range(made.get_nfilters())]
     if not all(code in _FILTERS for code in filters):
         raise Refused(f"{key!r} is compressed in a way that is not known")

@@ -59,16 +59,16 @@ def category_rdm(
     array([[0., 1., 1.]])
     """
     if len(items) != len(categories):
-        raise InputError(f"category_rdm: found {len(categories)} categories for {len(items)} items, wanted one each")
+        raise InputError(f"category_rdm: expected a category for each of {len(items)} items, got {len(categories)}")
     of: dict[str, str] = {}
     for item, category in zip(items, categories, strict=True):
         if of.setdefault(str(item), str(category)) != str(category):
-            raise InputError(f"category_rdm: {item!r} has categories {of[str(item)]!r} and {category!r}, wanted one")
+            raise InputError(f"category_rdm: expected one category of {item!r}, got {of[str(item)]!r} and {category!r}")
     n = len(set(of.values()))
     if len(of) >= 3 and n in (1, len(of)):
         raise InputError(
-            f"category_rdm: found {n} categories of {len(of)} items in {name!r}, wanted more than one and "
-            "some that items share; all dissimilarities would be equal"
+            f"category_rdm: expected more than one category, and some that items share, got {n} categories of "
+            f"{len(of)} items in {name!r}; all dissimilarities would be equal"
         )
     _, code = np.unique(list(of.values()), return_inverse=True)
     i, j = np.triu_indices(len(of), 1)
@@ -130,12 +130,12 @@ def phonetic_rdm(
     absent = sorted({str(w) for w in words if str(w).lower() not in known})
     if absent:
         raise InputError(
-            f"phonetic_rdm: no pronunciation of {some(absent)}{nearest(absent[0], known)}; give them as "
+            f"phonetic_rdm: there is no pronunciation of {some(absent)}{nearest(absent[0], known)}; give them as "
             "pronunciations={'cat': 'K AE T'}"
         )
     labels = [str(label) for label in (words if items is None else items)]
     if len(labels) != len(words):
-        raise InputError(f"phonetic_rdm: found {len(labels)} items for {len(words)} words, wanted one each")
+        raise InputError(f"phonetic_rdm: expected an item for each of {len(words)} words, got {len(labels)}")
     word_of = dict(zip(labels, (str(word).lower() for word in words), strict=True))
     patterns = np.stack([list_phoneme_features(known[word], word).mean(axis=0) for word in word_of.values()])
     vector = _compute_model(patterns, dissimilarity, name)
@@ -193,8 +193,8 @@ def read_model_rdms(
     levels = [level for level, label in LABEL_OF.items() if label == first]
     if not levels or len(columns) < 2:
         raise InputError(
-            f"{what}: found columns {some(columns)}, wanted first 'stimulus_id' or 'condition' (of pairs: "
-            "'condition_1', 'condition_2'), then numbers"
+            f"{what}: expected a first column 'stimulus_id' or 'condition' (for pairs: 'condition_1', 'condition_2') "
+            f"and then numbers, got the columns {some(columns)}"
         )
     pairs = columns[:2] == [f"{first}_1", f"{first}_2"]
     labels = read.iloc[:, 0].astype(str).tolist()
@@ -204,20 +204,20 @@ def read_model_rdms(
     if layout == "long":
         if not pairs or len(columns) < 3:
             raise InputError(
-                f"{what}: found columns {some(columns)}, wanted '{first}_1', '{first}_2' and then dissimilarities"
+                f"{what}: expected the columns '{first}_1', '{first}_2' and then dissimilarities, got {some(columns)}"
             )
         items, vectors = _parse_pairs(read, what)
         return _build_rdms(vectors, items, columns[2:], levels[0], "table")  # type: ignore[arg-type]
     if len(set(labels)) < len(labels):
         twice = sorted({label for label in labels if labels.count(label) > 1})
-        raise InputError(f"{what}: {first} {some(twice)} in more than one row; make labels unique")
+        raise InputError(f"{what}: {first} {some(twice)} occurs in more than one row; make labels unique")
     values = _convert_cells(read.iloc[:, 1:], what)
     if layout == "square":
         vector, kind = _parse_square(values, labels, columns[1:], what), "table"
     else:
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-            raise InputError(f"{what}: {labels[row]!r} lacks a feature; fill it in, or leave the column out")
+            raise InputError(f"{what}: a feature of {labels[row]!r} is missing; fill it in, or leave the column out")
         vector, kind = _compute_model(values, dissimilarity, name), dissimilarity
     return _build_rdms([vector], labels, [name], levels[0], kind)  # type: ignore[arg-type]
 
@@ -230,13 +230,15 @@ def _parse_pairs(read: pd.DataFrame, what: str) -> tuple[list[str], list[Floats]
     i, j = np.array([place[x] for x in left]), np.array([place[x] for x in right])
     own = np.flatnonzero(i == j)
     if len(own):
-        raise InputError(f"{what}: a pair of {left[own[0]]!r} with itself; leave it out")
+        raise InputError(f"{what}: the table pairs {left[own[0]]!r} with itself; leave that row out")
     np.add.at(seen, (np.minimum(i, j), np.maximum(i, j)), 1)
     a, b = np.triu_indices(len(items), 1)
     for wrong, told in ((seen[a, b] > 1, "more than once"), (seen[a, b] == 0, "missing (write n/a where unknown)")):
         if wrong.any():
             k = int(np.flatnonzero(wrong)[0])
-            raise InputError(f"{what}: the pair {items[a[k]]!r}, {items[b[k]]!r} is {told}; wanted each pair once")
+            raise InputError(
+                f"{what}: expected each pair once, but the pair {items[a[k]]!r}, {items[b[k]]!r} is {told}"
+            )
     values = _convert_cells(read.iloc[:, 2:], what)
     vectors = []
     for column in values.T:
@@ -249,18 +251,18 @@ def _parse_pairs(read: pd.DataFrame, what: str) -> tuple[list[str], list[Floats]
 def _parse_square(values: Floats, rows: list[str], columns: list[str], what: str) -> Floats:
     if sorted(rows) != sorted(columns):
         told = sorted(set(rows) ^ set(columns)) or "repeated columns"
-        raise InputError(f"{what}: rows and columns differ in {some(told)}, wanted the same labels")
+        raise InputError(f"{what}: expected the same labels in rows and columns, but they differ in {some(told)}")
     matrix = values[:, [columns.index(label) for label in rows]]
     if not np.allclose(matrix, matrix.T, equal_nan=True):
         i, j = np.argwhere(~np.isclose(matrix, matrix.T, equal_nan=True))[0]
         raise InputError(
-            f"{what}: {rows[i]!r} to {rows[j]!r} is {matrix[i, j]:g} and back {matrix[j, i]:g}, wanted a "
-            "symmetric matrix"
+            f"{what}: expected a symmetric matrix, got {matrix[i, j]:g} from {rows[i]!r} to {rows[j]!r} and "
+            f"{matrix[j, i]:g} back"
         )
     if np.nan_to_num(np.diagonal(matrix)).any():
         raise InputError(
-            f"{what}: found {np.nanmax(np.abs(np.diagonal(matrix))):g} on the diagonal, wanted 0; are "
-            "these similarities? write dissimilarities"
+            f"{what}: expected 0 on the diagonal, got {np.nanmax(np.abs(np.diagonal(matrix))):g}; are these "
+            "similarities? write dissimilarities"
         )
     return np.asarray(matrix[np.triu_indices(len(rows), 1)])
 
@@ -273,11 +275,13 @@ def _convert_cells(cells: pd.DataFrame, what: str) -> Floats:
     if wrong.to_numpy().any():
         row, column = np.argwhere(wrong.to_numpy())[0]
         raise InputError(
-            f"{what}: found {cells.iloc[row, column]!r} in column {cells.columns[column]!r}, wanted a number"
+            f"{what}: expected a number in column {cells.columns[column]!r}, got {cells.iloc[row, column]!r}"
         )
     found: Floats = values.to_numpy(dtype=np.float64)
     if np.isinf(found).any():
-        raise InputError(f"{what}: found an infinite number; write n/a where a dissimilarity is not known")
+        raise InputError(
+            f"{what}: expected finite numbers, got an infinite one; write n/a where a dissimilarity is not known"
+        )
     return found
 
 
@@ -293,7 +297,7 @@ def _build_rdms(vectors: Sequence[Floats], items: list[str], names: list[str], l
     from rsatoolbox.rdm.rdms import RDMs
 
     if len(items) < 3:
-        raise InputError(f"model {names[0]!r}: found {len(items)} items ({some(items)}), wanted at least 3")
+        raise InputError(f"model {names[0]!r}: expected at least 3 items, got {len(items)} ({some(items)})")
     return RDMs(
         np.stack(vectors),
         dissimilarity_measure=measure,

@@ -58,17 +58,17 @@ def compute_log_rates(x: Floats, prior: tuple[float, float]) -> tuple[Floats, Fl
     """
     strength, weight = prior
     if strength < 0 or weight < 0:
-        raise InputError(f"poisson: found a prior of lambda {strength} and weight {weight}, wanted none below 0")
+        raise InputError(f"poisson: expected a prior of at least 0, got lambda {strength} and weight {weight}")
     least = float(np.nanmin(x, initial=np.inf))
     if least < 0:
         raise InputError(
-            f"poisson: found negative values (least {least:.4g}), wanted rates or counts; take patterns "
-            "that are neither z-scored nor centered, or choose 'euclidean'"
+            f"poisson: expected rates or counts, got negative values (least {least:.4g}); take patterns that are "
+            "neither z-scored nor centered, or choose 'euclidean'"
         )
     rates = (x + strength * weight) / (1 + weight)
     if least + strength * weight <= 0:
         raise InputError(
-            "poisson: found rates of 0 without a prior, wanted all above 0; set prior_lambda and prior_weight above 0"
+            "poisson: expected rates above 0, got some of 0 without a prior; set prior_lambda and prior_weight above 0"
         )
     return rates, np.log(rates)
 
@@ -128,7 +128,7 @@ class _Products:
         """Compute the dissimilarity of each pair from the accumulated products, and flag constant patterns."""
         n_units = sum(self.sizes)
         if n_units == 0:
-            raise InputError("dissimilarities: found patterns without units, wanted at least one")
+            raise InputError("dissimilarities: expected patterns of at least one unit, got none")
         i, j = np.triu_indices(len(self.total), 1)
         gram, undirected = self.total, np.zeros(len(self.total), bool)
         if self.dissimilarity in ("correlation", "cosine"):

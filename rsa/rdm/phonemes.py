@@ -95,13 +95,15 @@ def list_phoneme_features(phonemes: str, word: str) -> Floats:
     """
     said = [re.sub(r"\d$", "", phoneme).upper() for phoneme in phonemes.split()]
     if not said:
-        raise InputError(f"phonetic_rdm: the pronunciation of {word!r} is empty, wanted ARPAbet phonemes as 'K AE T'")
+        raise InputError(
+            f"phonetic_rdm: expected ARPAbet phonemes as 'K AE T' for {word!r}, got an empty pronunciation"
+        )
     known = [*_CONSONANTS, *_MONOPHTHONGS, *_DIPHTHONGS]
     for phoneme in said:
         if phoneme not in known:
             raise InputError(
-                f"phonetic_rdm: {word!r} has a phoneme {phoneme!r} that the ARPAbet lacks"
-                f"{nearest(phoneme, known)}; write it as 'K AE T'"
+                f"phonetic_rdm: {word!r} has a phoneme {phoneme!r} that the ARPAbet lacks{nearest(phoneme, known)}; "
+                "write it as 'K AE T'"
             )
     return np.stack([_encode_phoneme(phoneme) for phoneme in said])
 

@@ -72,8 +72,8 @@ class RunNoise:
         known = np.unique(runs_of(self.dataset)).tolist()
         if run not in known:
             raise InputError(
-                f"noise from runs: found no run {run!r} in the patterns that tell the noise, whose runs are "
-                f"{some(known)}; take the noise from the patterns that the RDM is of"
+                f"noise from runs: expected one of the runs {some(known)}, whose patterns estimate the noise, got "
+                f"{run!r}; take the noise from the patterns of the RDM"
             )
         if self.kept is None:
             return self._estimated(run)
@@ -114,8 +114,8 @@ class RunNoise:
         labels, there = find_repeated(self.dataset)
         if len(self.runs) < FEWEST_RUNS:
             raise InputError(
-                f"noise from runs: found {len(self.runs)} runs, wanted {FEWEST_RUNS} or more, as what weights a run "
-                "must come from others; take the noise from residuals of the GLM (noise = 'residuals', --noise "
+                f"noise from runs: expected {FEWEST_RUNS} runs or more, as the noise of a run must come from others, "
+                f"got {len(self.runs)}; take the noise from residuals of the GLM (noise = 'residuals', --noise "
                 "residuals, source=...), or none (noise = 'none', --noise none)"
             )
         run = runs_of(self.dataset)
@@ -123,8 +123,8 @@ class RunNoise:
             freedom = _count_freedom(self.dataset, labels, there & (run != one))
             if freedom < 1:
                 raise InputError(
-                    f"noise from runs: without run {one} the patterns leave {freedom} degrees of freedom, wanted 1 or "
-                    "more; take residuals of the GLM, or no noise"
+                    f"noise from runs: expected 1 degree of freedom or more, got {freedom} from the patterns without "
+                    f"run {one}; take residuals of the GLM, or no noise"
                 )
             check_freedom(self.method, freedom, self.n_units)
         return run_names(self.dataset)
@@ -161,7 +161,7 @@ class RunNoise:
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise InputError(
-            "noise from runs: is one precision a run, each from the other runs, and no single matrix; give it to "
+            "noise from runs: it is one precision per run, each from the other runs, and no single matrix; give it to "
             "compute_rdms, rdm_reliability or a searchlight as it is, or take .pooled() where the patterns are "
             "averaged over runs"
         )
@@ -219,8 +219,8 @@ def find_repeated(dataset: Dataset) -> tuple[NDArray[np.str_], NDArray[np.bool_]
         if len(set(zip(names[there], run[there], strict=True))) > len(set(names[there])):
             return names, there
     raise InputError(
-        f"noise from runs: nothing is repeated over runs (found {len(np.unique(run))} runs); wanted "
-        f"{FEWEST_RUNS} runs or more, or residuals of the GLM"
+        f"noise from runs: expected conditions that repeat over {FEWEST_RUNS} runs or more, got none in "
+        f"{len(np.unique(run))} runs; give more runs, or residuals of the GLM"
     )
 
 
@@ -268,7 +268,7 @@ def check_freedom(method: NoiseMethod, dof: int, n_units: int) -> None:
         There are too few degrees of freedom for the method.
     """
     if dof < 1:
-        raise InputError(f"noise precision: {dof} degrees of freedom, wanted at least 1")
+        raise InputError(f"noise precision: expected at least 1 degree of freedom, got {dof}")
     if method == "full" and dof < n_units:
         raise InputError(
             f"noise precision: the full covariance of {n_units} voxels cannot be inverted from "
@@ -312,7 +312,9 @@ def read_descriptor(dataset: Dataset, key: str) -> NDArray[np.str_]:
         The patterns have no such descriptor.
     """
     if key not in dataset.obs_descriptors:
-        raise InputError(f"patterns: no {key!r} descriptor; found {', '.join(map(repr, dataset.obs_descriptors))}")
+        raise InputError(
+            f"patterns: expected a descriptor {key!r}, got {', '.join(map(repr, dataset.obs_descriptors))}"
+        )
     return np.asarray(dataset.obs_descriptors[key]).astype(str)
 
 
@@ -406,14 +408,16 @@ def noise_precision(
     one_of(method, get_args(NoiseMethod), "noise precision")
     if dataset.n_channel > MOST_CHANNELS and not (isinstance(source, str) and method == "diag"):
         raise InputError(
-            f"noise precision: {dataset.n_channel} voxels make a matrix of "
-            f"{dataset.n_channel**2 * 8e-9:.1f} GB, wanted at most "
-            f'{MOST_CHANNELS}; select a region, or take method="diag" from runs'
+            f"noise precision: expected at most {MOST_CHANNELS} voxels, got {dataset.n_channel}, whose matrix takes {dataset.n_channel**2 * 8e-9:.1f} GB; "
+            'select a region, or take method="diag" from runs'
         )
     if isinstance(source, str):
         one_of(source, ("runs",), "source of noise")
         if dof is not None:
-            raise InputError(f"noise precision: dof={dof} is of residuals; runs count their own, so leave it out")
+            raise InputError(
+                f"noise precision: dof={dof} belongs to residuals; runs count their own degrees of freedom, so leave "
+                "it out"
+            )
         return RunNoise(dataset, method).check()
     residuals, natural = _select_residuals(dataset, source)
     freedom = natural if dof is None else dof
@@ -431,8 +435,8 @@ def _select_residuals(dataset: Dataset, source: Floats | Sequence[Floats]) -> tu
             x = x[:, np.asarray(dataset.channel_descriptors["voxel"], int)]
         if x.ndim != 2 or x.shape[1] != dataset.n_channel:
             raise InputError(
-                f"noise precision: residuals of shape {x.shape}, wanted (n_volumes, {dataset.n_channel}) "
-                "or all voxels of the mask"
+                f"noise precision: expected residuals of shape (n_volumes, {dataset.n_channel}) or of all voxels of "
+                f"the mask, got {x.shape}"
             )
         if not np.isfinite(x).all():
             raise InputError("noise precision: the residuals hold NaN or infinite values; leave those volumes out")

@@ -72,14 +72,16 @@ class Source:
     ) -> tuple[NDArray[np.floating] | None, Iterator[Floats] | None]:
         """Return one precision for patterns without runs, or an iterator over the weights of each run."""
         if dissimilarity not in WHITENED:
-            raise InputError(f"{dissimilarity}: takes no noise precision; leave it out, or choose 'crossnobis'")
+            raise InputError(
+                f"{dissimilarity}: this dissimilarity takes no noise precision; leave it out, or choose 'crossnobis'"
+            )
         if isinstance(self.patterns, Blocks):
             return noise.pooled(), None
         n_units = self.patterns.shape[-1]
         if n_units != noise.n_units:
             raise InputError(
-                f"noise precision: found noise of {noise.n_units} voxels for the {n_units} of {self.name}; take it "
-                "from the same voxels as the patterns"
+                f"noise precision: expected the noise of {self.n_units} units, those of {self.name}, got "
+                f"{noise.n_units}; take it from the same voxels as the patterns"
             )
         return None, (noise.weights(run) for run in self.runs)
 
@@ -115,7 +117,9 @@ def choose_layers(data: Any, layers: Sequence[str] | str | None) -> list[str]:
     for layer in wanted:
         one_of(layer, known, "layer")
     if not wanted:
-        raise InputError(f"compute_rdms: no layer is named; there are {some(known, 24)}")
+        raise InputError(
+            f"compute_rdms: expected the name of at least one layer, got none; there are {some(known, 24)}"
+        )
     return wanted
 
 
@@ -127,7 +131,9 @@ def groups_of(data: Any, items: Level) -> Groups:
 def _check_rows(array: Any, data: Any, layer: str) -> Any:
     array = check_numeric(array, f"layer {layer}")
     if array.shape[0] != len(data.items):
-        raise InputError(f"compute_rdms: layer {layer} has {array.shape[0]} rows for {len(data.items)} items")
+        raise InputError(
+            f"compute_rdms: expected {len(data.items)} rows in layer {layer}, one per item, got {array.shape[0]}"
+        )
     return array
 
 
@@ -145,7 +151,9 @@ def from_array(data: Any, *, items: Level, zscore: bool, descriptors: dict[str, 
     x = check_numeric(data, "array")
     for key, labels in given.items():
         if len(labels) != x.shape[0]:
-            raise InputError(f"compute_rdms: found {len(labels)} labels in {key!r} for {x.shape[0]} patterns")
+            raise InputError(
+                f"compute_rdms: expected {x.shape[0]} labels in {key!r}, one per pattern, got {len(labels)}"
+            )
     groups = Groups(items, given.get("stimulus_id"), given.get("condition"))
     blocks = Blocks(x, "array", average=groups.mean, zscore=zscore)
     return Source(patterns=blocks, labels=groups.labels, name="array", rdm_descriptors=descriptors)
@@ -216,8 +224,8 @@ def refuse_own_noise(data: Any) -> None:
     """
     if "noise-runs" in list_normalizations(data):
         raise InputError(
-            "patterns normalized by 'noise-runs': found several runs, wanted patterns averaged over runs, as the noise "
-            "of all runs biases products of different runs; leave 'noise-runs' out and take crossnobis with "
+            "patterns normalized by 'noise-runs': expected patterns averaged over runs, as the noise of all runs "
+            "biases products of different runs, got several runs; leave 'noise-runs' out and take crossnobis with "
             "noise_precision(method='diag') (in a study: noise = 'runs', precision = 'diag'), or runs='average'"
         )
 
@@ -236,8 +244,8 @@ class Groups:
         if own is None:
             other = "condition" if level == "stimulus" else "stimulus"
             raise InputError(
-                f"compute_rdms: items={level!r} needs {LABEL_OF[level]!r} labels, found none; "
-                f"give them, or choose items={other!r}"
+                f"compute_rdms: items={level!r} needs {LABEL_OF[level]!r} labels, and there are none; give them, or "
+                f"choose items={other!r}"
             )
         condition_of = self._conditions(own, conditions)
         labels = list(dict.fromkeys(own))
@@ -245,8 +253,8 @@ class Groups:
             labels.sort(key=lambda label: (condition_of.get(label, ""), label))
         if len(labels) < 3:
             raise InputError(
-                f"compute_rdms: found {len(labels)} items ({some(labels)}), wanted at least 3; "
-                "an RDM of fewer has nothing to compare"
+                f"compute_rdms: expected at least 3 items, got {len(labels)} ({some(labels)}); an RDM of fewer has "
+                "nothing to compare"
             )
         self.labels = {LABEL_OF[level]: labels}
         if level == "stimulus" and condition_of:
@@ -260,8 +268,8 @@ class Groups:
         for label, condition in zip(own, conditions or (), strict=False):
             if condition_of.setdefault(label, condition) != condition:
                 raise InputError(
-                    f"compute_rdms: stimulus {label!r} has conditions {condition_of[label]!r} "
-                    f"and {condition!r}, wanted one; make stimulus_id unique"
+                    f"compute_rdms: expected one condition of stimulus {label!r}, got {condition_of[label]!r} and "
+                    f"{condition!r}; make stimulus_id unique"
                 )
         return condition_of
 
@@ -293,7 +301,7 @@ def select_roi(dataset: Dataset, name: str) -> Dataset:
     inside = of_voxel == name
     if not name or not inside.any():
         known = [roi for roi in dict.fromkeys(of_voxel.tolist()) if roi]
-        raise InputError(f"ROI: no voxel is in {name!r}; found {some(known) or 'no ROI'}{nearest(name, known)}")
+        raise InputError(f"ROI: expected one of {some(known) or 'no ROI'}, got {name!r}{nearest(name, known)}")
     return Dataset(
         dataset.measurements[:, inside],
         descriptors={**dataset.descriptors, "roi": name},

@@ -43,8 +43,8 @@ def from_windows(
     """
     if not hasattr(data, "layers"):
         raise InputError(
-            f"compute_rdms: over='time' takes features of layers that keep time, found "
-            f"{type(data).__name__}; extract them with pooling='none'"
+            f"compute_rdms: expected features of layers that keep time for over='time', got {type(data).__name__}; "
+            "extract them with pooling='none'"
         )
     times = _read_frame_times(data, choose_layers(data, layers), named=layers not in (None, "all"))
     length, step = _check_windows(*window)
@@ -70,7 +70,7 @@ def from_windows(
                 sources.append(Source(patterns=blocks, labels=groups.labels, name=name, rdm_descriptors=described))
             bar.advance(note=layer)
     if not sources:
-        raise InputError(f"compute_rdms: in none of {len(centers)} windows do the sounds differ; look at the sounds")
+        raise InputError(f"compute_rdms: the sounds differ in none of {len(centers)} windows; look at the sounds")
     said = f"compute_rdms: of {len(centers)} windows, these have no RDM, because"
     if empty:
         told = f"{said} they hold no frame: {', '.join(empty.values())}; take longer windows to have all"
@@ -89,16 +89,17 @@ def _read_frame_times(data: Any, wanted: Sequence[str], *, named: bool) -> dict[
     without = [layer for layer in wanted if layer not in times]
     if not times or (without and named):
         raise InputError(
-            f"compute_rdms: over='time' takes layers that keep time, and {some(without)} "
-            f"{'does' if len(without) == 1 else 'do'} not; extract them with pooling='none' (--pooling none) from "
-            "sounds with a rate"
+            f"compute_rdms: expected layers that keep time for over='time', got {some(without)} without time; extract "
+            "them with pooling='none' (--pooling none) from sounds with a rate"
         )
     if without:
-        warnings.warn(f"compute_rdms: {some(without)} left out: no time is kept of them", BrainmapWarning, stacklevel=4)
+        warnings.warn(
+            f"compute_rdms: {some(without)} are left out, because they keep no time", BrainmapWarning, stacklevel=4
+        )
     for layer, when in times.items():
         frames = data[layer].shape[-1]
         if len(when) != frames:
-            raise InputError(f"compute_rdms: layer {layer} has {frames} frames and times of {len(when)}")
+            raise InputError(f"compute_rdms: expected {frames} times for the frames of layer {layer}, got {len(when)}")
     return times
 
 
@@ -107,7 +108,7 @@ def _check_windows(length: float, step: float | None) -> tuple[float, float]:
     step = length / 2 if step is None else step
     for what, value in (("window_ms", length), ("step_ms", step)):
         if not (np.isfinite(value) and value > 0):
-            raise InputError(f"compute_rdms: {what} is {value}, wanted milliseconds above 0")
+            raise InputError(f"compute_rdms: expected {what} above 0 milliseconds, got {value}")
     return length / 1000, step / 1000
 
 

@@ -264,7 +264,7 @@ def test_drifts_and_motion_are_never_stimuli(coef: str) -> None:
     assert chosen(labels, REML) == WORDS
     files = " ".join(f"-stim_file {k} mot.1D'[{k}]' -stim_label {k} {m}" for k, m in enumerate(("roll", "nod"), 4))
     assert chosen([*PLAIN, "roll#0_Coef", "nod#0_Coef"], timed() + f" {files} -stim_base 5") == WORDS
-    with pytest.raises(InputError, match="holds contrasts and baseline terms only"):
+    with pytest.raises(InputError, match="got contrasts and baseline terms only"):
         chosen([*drifts, *motion])
 
 

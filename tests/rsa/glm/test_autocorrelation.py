@@ -253,17 +253,19 @@ def test_what_cannot_be_told_is_refused_and_what_is_doubtful_is_said() -> None:
     few, moves = image(rng.normal(size=(5, 60))), rng.normal(size=(60, 34))
     with pytest.raises(InputError, match=r"'arma1'.*did you mean 'arma11'"):
         rsa.fit_betas(few, trials(8, 9.0), noise="arma1")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"wanted at least 8 for the noise model 'arma11'.*model 'ols'"):
+    with pytest.raises(
+        InputError, match=r"expected at least 8 volumes .* the noise model 'arma11', got 4 .*model 'ols'"
+    ):
         rsa.fit_betas(few, trials(20, 5.0), model="lss", confounds=moves)
-    with pytest.raises(InputError, match=r"cannot be told from the others or the confounds"):
+    with pytest.raises(InputError, match=r"cannot be separated from the others or the confounds"):
         rsa.fit_betas(few, trials(20, 5.0), model="lss", confounds=np.eye(60)[:, 20:54])
     for settings, said in (
-        ({"afni_grid": 2}, "wanted 3"),
+        ({"afni_grid": 2}, "to 7, got 2"),
         ({"afni_grid": 3, "noise": "ar1"}, "the noise model 'arma11' beside"),
     ):
         with pytest.raises(InputError, match=said):
             rsa.fit_betas(few, trials(8, 9.0), **settings)  # type: ignore[arg-type]
-    with pytest.warns(BrainmapWarning, match=r"volumes 0\.72 s apart are autocorrelated in ways that AR\(1\) does not"):
+    with pytest.warns(BrainmapWarning, match=r"volumes 0\.72 s apart have an autocorrelation that AR\(1\) does not"):
         rsa.fit_betas(image(rng.normal(size=(5, 200)), t_r=0.72), trials(8, 9.0))
     drifting = series(Arma(0.995), 120, 400, rng)
     with pytest.warns(BrainmapWarning, match="a parameter is at the limit of its range"):

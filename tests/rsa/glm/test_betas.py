@@ -248,7 +248,7 @@ def test_confounds_enter_the_design_and_those_that_say_nothing_are_left_out() ->
     own = make_first_level_design_matrix(np.arange(70) * 2.0, events, high_pass=0.01, add_regs=moves)
     expected = np.linalg.lstsq(own.to_numpy(), voxels(bold), rcond=None)[0][:4]
     np.testing.assert_allclose(voxels(found.image), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
-    with pytest.warns(BrainmapWarning, match="'z' say nothing"):
+    with pytest.warns(BrainmapWarning, match="'z' are linear combinations"):
         again = rsa.fit_betas(bold, events, confounds=moves.assign(z=moves["x"] * 2), high_pass=100.0, noise="ols")
     np.testing.assert_allclose(voxels(again.image), voxels(found.image), rtol=1e-6)
 
@@ -358,7 +358,7 @@ class TestTiming:
         np.testing.assert_allclose(found.design[0].index, 0.975 + 2 * np.arange(70))
         assert rsa.fit_betas(path, table(), slice_time_ref=0.5).design[0].index[0] == 1.0
         path.with_name("sub-01_task-x_desc-preproc_bold.json").write_text('{"RepetitionTime": 2.5}')
-        with pytest.raises(InputError, match=r"TR 2 s in the header and 2\.5 s in the sidecar"):
+        with pytest.raises(InputError, match=r"the header gives a TR of 2 s, the sidecar 2\.5 s"):
             rsa.fit_betas(path, table())
 
     def test_a_sidecar_above_is_inherited(self, tmp_path: Path) -> None:
@@ -373,12 +373,12 @@ class TestTiming:
     @pytest.mark.parametrize(
         ("image", "given", "said"),
         [
-            (noise_image(70, t_r=None), {}, "no TR"),
+            (noise_image(70, t_r=None), {}, "neither the header"),
             (noise_image(70, t_r=2000.0), {}, "milliseconds"),
             (noise_image(70), {"t_r": -1.0}, "t_r"),
             (noise_image(70), {"slice_time_ref": 2.0}, "slice_time_ref"),
-            (noise_image(70), {"frame_times": np.arange(60)}, "wanted 70 numbers"),
-            (noise_image(70), {"frame_times": np.r_[0, 0, np.arange(68)]}, "must rise"),
+            (noise_image(70), {"frame_times": np.arange(60)}, "expected 70 frame times"),
+            (noise_image(70), {"frame_times": np.r_[0, 0, np.arange(68)]}, "expected frame times that increase"),
             (image_of(np.ones(SHAPE)), {}, "time series"),
         ],
     )
@@ -403,7 +403,7 @@ class TestRefusals:
     def test_regressors_that_cannot_be_told_apart_are_named(self) -> None:
         events = table()
         twins = pd.concat([events, events[events["trial_type"] == "cat"].assign(trial_type="twin")])
-        with pytest.raises(InputError, match="'twin' cannot be told from other regressors"):
+        with pytest.raises(InputError, match="'twin' cannot be separated from other regressors"):
             rsa.fit_betas(noise_image(70), twins)
 
     def test_an_event_whose_response_no_volume_shows_is_named(self) -> None:
@@ -429,10 +429,10 @@ class TestRefusals:
         bold, events = noise_image(70), table()
         small = nib.Nifti1Image(np.ones((2, 2, 2), "f4"), np.eye(4))
         for call, said in (
-            (lambda: rsa.fit_betas([bold, bold], [events]), "1 table for 2 runs"),
+            (lambda: rsa.fit_betas([bold, bold], [events]), "each of 2 runs, got 1 table"),
             (lambda: rsa.fit_betas(bold, events, mask=small), "grid"),
-            (lambda: rsa.fit_betas([], events), "no image"),
-            (lambda: rsa.fit_betas(bold, events, confounds=[np.ones((70, 1))] * 2), "2 for 1 runs"),
+            (lambda: rsa.fit_betas([], events), "expected at least one image"),
+            (lambda: rsa.fit_betas(bold, events, confounds=[np.ones((70, 1))] * 2), "each of 1 runs, got 2"),
             (lambda: rsa.fit_betas(bold, events, strategy="motion6"), "give confounds"),
             (lambda: rsa.fit_betas(bold, events, nuisance=["yess"]), "did you mean 'yes'"),
             (lambda: rsa.fit_betas(bold, events, model="lsz"), "model"),

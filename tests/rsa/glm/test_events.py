@@ -62,7 +62,10 @@ class TestTables:
         table = EVENTS.assign(onset=["n/a", 2.0, 30.0], duration=["n/a", 1.5, 1.5])
         (found,) = read_events(table, run_seconds=[60.0], leave_out=["dog"])
         assert found["name"].tolist() == ["cat", "cat"]
-        with pytest.raises(InputError, match=r"column 'onset': 1 of 3 are no numbers \(first: 'n/a', of 'dog'"):
+        with pytest.raises(
+            InputError,
+            match=r"column 'onset': expected seconds, got 1 of 3 cells without a number \(first: 'n/a', of 'dog'",
+        ):
             read_events(table, run_seconds=[60.0])
 
     def test_sounds_of_one_name_in_two_folders_stay_two(self) -> None:
@@ -101,8 +104,8 @@ class TestTables:
             ({"onset": [2000.0, 61000.0, 3000.0]}, "milliseconds"),
             ({"onset": [-30.0, 1.0, 2.0]}, "before the first volume"),
             ({"duration": [1.0, -1.0, 1.0]}, "negative duration"),
-            ({"onset": ["a", 1, 2]}, "no numbers"),
-            ({"duration": ["n/a", 1, 2]}, "no numbers"),
+            ({"onset": ["a", 1, 2]}, "cells without a number"),
+            ({"duration": ["n/a", 1, 2]}, "cells without a number"),
         ],
     )
     def test_impossible_times_are_refused_with_the_event(self, change: dict[str, Any], said: str) -> None:
@@ -113,13 +116,17 @@ class TestTables:
         empty = tmp_path / "empty.tsv"
         empty.write_text("")
         for source, seconds, said in (
-            (EVENTS.rename(columns={"trial_type": "trialtype"}), [60.0], "no column 'trial_type'.*did you mean"),
-            (EVENTS.drop(columns="duration"), [60.0], "no column 'duration'"),
-            (EVENTS[:0], [60.0], "empty"),
+            (
+                EVENTS.rename(columns={"trial_type": "trialtype"}),
+                [60.0],
+                "expected a column 'trial_type'.*did you mean",
+            ),
+            (EVENTS.drop(columns="duration"), [60.0], "expected a column 'duration'"),
+            (EVENTS[:0], [60.0], "got an empty table"),
             (empty, [60.0], "expected a tab-separated table"),
             (tmp_path / "none.tsv", [60.0], "no file"),
             (EVENTS, [60.0, 60.0], "needs a column 'run'"),
-            ([EVENTS, EVENTS], [60.0], "2 tables for 1 runs"),
+            ([EVENTS, EVENTS], [60.0], "each of 1 runs, got 2 tables"),
         ):
             with pytest.raises(InputError, match=said):
                 read_events(source, run_seconds=seconds)
@@ -127,7 +134,7 @@ class TestTables:
     def test_what_is_allowed_and_changes_numbers_is_said(self) -> None:
         for table, said in (
             (EVENTS.assign(onset=[12.0, 2.0, 3.0]), r"overlap, .*'cat \(1\)'"),
-            (EVENTS.assign(duration=0.0), "duration 0 in 'cat', 'dog'"),
+            (EVENTS.assign(duration=0.0), "duration 0 of 'cat', 'dog'"),
             (EVENTS.assign(modulation=2.0), "'modulation' is not used"),
             (EVENTS.assign(trial_type=["n/a", "cat", "dog"]), "1 of 3 rows have no trial_type"),
         ):
@@ -156,7 +163,7 @@ class TestStimTimes:
     def test_minus_one_alone_in_a_row_is_no_event(self, tmp_path: Path) -> None:
         for text in ("2.5 20\n-1\n7\n", "2.5 20\n-1 *\n7\n", "2.5 20\n-1:1 *\n7\n"):
             files = stim(tmp_path, text) | stim(tmp_path, "1\n2 *\n3\n", "dog")
-            with pytest.warns(BrainmapWarning, match=r"-1 alone in the row of run 2 is taken for no event"):
+            with pytest.warns(BrainmapWarning, match=r"-1 alone in the row of run 2 is read as no event"):
                 runs = read_events(files, run_seconds=[60.0] * 3, duration=1.0)
             assert [run["name"].tolist().count("cat") for run in runs] == [2, 0, 1]
 
@@ -173,8 +180,8 @@ class TestStimTimes:
             ("5 6\n7 8\n", None, "no durations"),
             ("5*3 6\n7 8\n", 1.0, "amplitude"),
             ("5*3,2:4 6\n7 8\n", 1.0, "amplitude"),
-            ("5 6\n7 8\n9 10\n", 1.0, "3 rows for 2 runs"),
-            ("5 x\n7 8\n", 1.0, "found 'x'"),
+            ("5 6\n7 8\n9 10\n", 1.0, "each of 2 runs .* got 3 rows"),
+            ("5 x\n7 8\n", 1.0, "got 'x'"),
             ("5 99\n7 8\n", 1.0, "after the end of the run"),
             ("5 6\n7:-3 8\n", 1.0, "negative duration"),
             ("5 6\n* *\n", 1.0, "no event is left"),
@@ -271,14 +278,14 @@ class TestConfounds:
         late.loc[5, "csf"] = np.nan
         for source, given, said in (
             (fmriprep(), {}, "choose some: strategy="),
-            (fmriprep(), {"strategy": "aroma"}, "'aroma' wants the columns 'aroma_motion_"),
+            (fmriprep(), {"strategy": "aroma"}, "expected the columns 'aroma_motion_"),
             (fmriprep(), {"strategy": "motion7"}, "did you mean 'motion"),
-            (fmriprep().drop(columns="csf"), {"strategy": "csf-wm"}, "wants the columns 'csf'"),
-            (fmriprep(), {"strategy": "acompcor20"}, "20 columns a_comp_cor"),
+            (fmriprep().drop(columns="csf"), {"strategy": "csf-wm"}, "expected the columns 'csf'"),
+            (fmriprep(), {"strategy": "acompcor20"}, "at least 20 columns a_comp_cor"),
             (fmriprep(), {"strategy": "motion6+"}, "joined by"),
-            (late, {"strategy": "csf"}, "'csf' is NaN or infinite in volume 5"),
-            (fmriprep(19), {"strategy": "csf"}, "19 rows .* 20 volumes"),
-            (tmp_path / "words.1D", {}, "no table of numbers"),
+            (late, {"strategy": "csf"}, "NaN or infinity in 'csf', volume 5"),
+            (fmriprep(19), {"strategy": "csf"}, "expected 20 rows, .* got 19"),
+            (tmp_path / "words.1D", {}, "expected a table of numbers"),
             (tmp_path / "none.1D", {}, "no file"),
             ([np.ones((20, 1)), np.ones((20, 1))], {}, "more than one file"),
         ):

@@ -119,9 +119,9 @@ def test_events_are_inherited_from_above_and_never_from_another_run(fmriprep: Pa
 BAD_BIDS: list[tuple[dict[str, Any], str]] = [
     ({}, f"images differ in 'space-{MNI}', 'space-T1w'"),
     ({"space": "MNI152Nlin2009cAsym"}, f"did you mean '{MNI}'"),
-    ({"space": MNI, "task": "tones"}, "no bold image with task-tones; found 'task-words'"),
-    ({"space": MNI, "participants": ["03"]}, "participant 03: no folder"),
-    ({"space": MNI, "sessions": ["c"]}, "no image of session 'c'; found 'a', 'b'"),
+    ({"space": MNI, "task": "tones"}, "expected a bold image with task-tones, got 'task-words'"),
+    ({"space": MNI, "participants": ["03"]}, "participant 03: there is no folder"),
+    ({"space": MNI, "sessions": ["c"]}, "expected an image of session 'c', got only 'a', 'b'"),
     ({"space": MNI, "kind": "betas"}, "no betas image"),
     ({"space": MNI, "layout": "bidss"}, "did you mean 'bids'"),
 ]
@@ -141,7 +141,7 @@ def test_two_images_for_one_run_and_contradicting_times_are_refused(fmriprep: Pa
     own = fmriprep / "sub-01" / "ses-a" / "func"
     name = f"sub-01_ses-a_task-words_run-1_space-{MNI}_res-2_desc-preproc_bold.nii.gz"
     image(own / name, 5, t_r=2.0)
-    with pytest.raises(InputError, match=r"images differ in 'no res', 'res-2'; say which is meant"):
+    with pytest.raises(InputError, match=r"images differ in 'no res', 'res-2'; say which you mean"):
         rsa.find_inputs(fmriprep, layout="bids", kind="bold", space=MNI)
     (found,) = rsa.find_inputs(
         fmriprep, layout="bids", kind="bold", space=MNI, entities={"res": "2"}, participants=["01"]
@@ -154,10 +154,10 @@ def test_two_images_for_one_run_and_contradicting_times_are_refused(fmriprep: Pa
     with pytest.raises(InputError, match=r"header says a TR of 2 s, its sidecar 1.5 s"):
         rsa.inputs_table([found])
     text(own / name.replace("nii.gz", "json"), json.dumps({"RepetitionTime": "fast"}))
-    with pytest.raises(InputError, match=r"RepetitionTime is 'fast', wanted seconds"):
+    with pytest.raises(InputError, match=r"expected seconds for RepetitionTime, got 'fast'"):
         rsa.find_inputs(fmriprep, layout="bids", kind="bold", space=MNI, entities={"res": "2"}, participants=["01"])
     text(own / name.replace("nii.gz", "json"), "{")
-    with pytest.raises(InputError, match="no JSON"):
+    with pytest.raises(InputError, match="expected JSON"):
         rsa.find_inputs(fmriprep, layout="bids", kind="bold", space=MNI, entities={"res": "2"}, participants=["01"])
 
 
@@ -292,7 +292,7 @@ def test_one_fit_a_run_is_taken_as_runs_and_reml_before_ols(tmp_path: Path) -> N
     for run in (1, 2):
         folder = results(tmp_path, "01", name=f".r0{run}")
         results(tmp_path, "01", name=f".r0{run}_REML")
-    with pytest.warns(BrainmapWarning, match="REML is taken"):
+    with pytest.warns(BrainmapWarning, match="those of REML are used"):
         found = rsa.find_inputs(folder, layout="afni_proc")
     assert [(one.run, "REML" in one.image) for one in found] == [("01", True), ("02", True)]
     found = rsa.find_inputs(folder, layout="afni_proc", desc="OLS")
@@ -331,13 +331,13 @@ def spoiled_design(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "options", "message"),
     [
-        (lambda f: None, {"participants": ["07"]}, "participant 07: no stats.07+tlrc"),
-        (spoiled_design, {}, "no design matrix of 3dDeconvolve"),
-        (lambda f: results(f / "again", "01"), {}, "more than one result"),
-        (lambda f: results(f, "01", view="orig"), {}, "results in views 'orig', 'tlrc'; say which by space"),
+        (lambda f: None, {"participants": ["07"]}, "participant 07: expected stats.07+tlrc"),
+        (spoiled_design, {}, "expected a design matrix of 3dDeconvolve, got another file"),
+        (lambda f: results(f / "again", "01"), {}, "expected one result, got"),
+        (lambda f: results(f, "01", view="orig"), {}, "results in the views 'orig', 'tlrc'; choose one by space"),
         (lambda f: None, {"desc": "remls"}, "did you mean 'REML'"),
-        (lambda f: None, {"desc": "REML"}, "no statistics of REML"),
-        (lambda f: None, {"kind": "bold"}, "layout afni_proc gives betas"),
+        (lambda f: None, {"desc": "REML"}, "expected statistics of REML, got 'stats.01+tlrc.HEAD'"),
+        (lambda f: None, {"kind": "bold"}, "layout afni_proc: this layout gives betas"),
     ],
 )
 def test_what_an_afni_folder_lacks_is_said(tmp_path: Path, spoil: Any, options: dict[str, Any], message: str) -> None:
@@ -378,9 +378,9 @@ def test_afni_names_find_their_runs_as_people_type_them(tmp_path: Path, typed: s
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("sub-{participant}/x_{run}.nii", "participant 01: no file"),
-        ("x_{runs}.nii", "{runs} stands for nothing; wanted {participant}, {session}, {task}, {run}; did you mean"),
-        ("{task}_{run}.nii", "finds tasks 'a', 'b'"),
+        ("sub-{participant}/x_{run}.nii", "participant 01: expected a file"),
+        ("x_{runs}.nii", "expected the placeholders {participant}, {session}, {task}, {run}, got {runs}; did you mean"),
+        ("{task}_{run}.nii", "finds the tasks 'a', 'b'"),
     ],
 )
 def test_patterns_that_find_nothing_or_too_much_are_refused(tmp_path: Path, pattern: str, message: str) -> None:
@@ -393,9 +393,9 @@ def test_patterns_that_find_nothing_or_too_much_are_refused(tmp_path: Path, patt
 
 def test_patterns_of_several_participants_or_of_bold_are_refused(fmriprep: Path) -> None:
     found = rsa.find_inputs(fmriprep, layout="bids", kind="bold", space=MNI)
-    with pytest.raises(InputError, match="inputs of 2 participants"):
+    with pytest.raises(InputError, match="one participant, got 2 participants"):
         rsa.load_inputs(found)
-    with pytest.raises(InputError, match="these are BOLD runs"):
+    with pytest.raises(InputError, match="expected betas, got BOLD runs"):
         rsa.load_inputs(found[:2])
 
 

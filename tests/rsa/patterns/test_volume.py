@@ -91,7 +91,7 @@ def test_of_a_statistics_bucket_only_coefficients_are_patterns(rng: np.random.Ge
     assert list(data.obs_descriptors["condition"]) == WORDS
     np.testing.assert_array_equal(data.measurements, bucket.get_fdata()[half_mask() > 0].T[1::2])
     assert data.descriptors["volumes_left_out"] == 5
-    with pytest.raises(InputError, match="holds statistics and no '#n_Coef'"):
+    with pytest.raises(InputError, match=r"expected '#n_Coef' sub-bricks .* statistics only"):
         load_patterns(str(tmp_path / "stats+tlrc[2,4,6,8]"), mask=image(half_mask()))
 
 
@@ -293,31 +293,34 @@ BAD: list[tuple[Change, str]] = [
     (_set(mask=image(np.full(SHAPE, np.nan))), "60 voxels that are NaN"),
     (_set(mask=image(np.ones((4, 3, 6)))), r"grid \(4, 3, 5\) differs from the mask's grid \(4, 3, 6\)"),
     (_set(mask=image(np.ones(SHAPE), affine=np.diag([3.0, 3, 4.5, 1]))), "differs from the mask's grid"),
-    (_set(runs=[1, 2]), "3 files and 2 runs"),
+    (_set(runs=[1, 2]), "a run for each of 3 files, got 2"),
     (_set(runs=[1, 2, 2]), "run '2' is given to more than one file"),
-    (_set(conditions=WORDS[:3]), "3 labels for the 4 volumes"),
-    (_set(conditions=[WORDS, WORDS]), "3 files and 2 lists of labels"),
-    (_set(conditions=["a", "b", "a", "b"]), "'a' comes twice in run 1"),
+    (_set(conditions=WORDS[:3]), "each of the 4 volumes .* got 3 labels"),
+    (_set(conditions=[WORDS, WORDS]), "a list of labels for each of 3 files, got 2"),
+    (_set(conditions=["a", "b", "a", "b"]), "'a' occurs twice in run 1"),
     (_set(conditions="sub-brick"), "no sub-brick labels; give conditions="),
     (_set(conditions="labels.tsv"), "no file labels.tsv"),
-    (_set(conditions=pd.DataFrame({"condition": WORDS[:3]})), "3 rows for the 4 volumes"),
-    (_set(conditions=pd.DataFrame({"word": WORDS})), "no column 'condition'; found 'word'"),
-    (_set(conditions=pd.DataFrame({"condition": WORDS, "volume": [0, 1, 2, 4]})), r"volume 4 of .* \(0 to 3\)"),
+    (_set(conditions=pd.DataFrame({"condition": WORDS[:3]})), "each of the 4 volumes .* got 3 rows"),
+    (_set(conditions=pd.DataFrame({"word": WORDS})), "expected a column 'condition', got 'word'"),
+    (_set(conditions=pd.DataFrame({"condition": WORDS, "volume": [0, 1, 2, 4]})), r"a volume from 0 to 3 .* got 4"),
     (_set(conditions=pd.DataFrame({"condition": WORDS, "volume": [0, 1, 2, 2]})), "named more than once"),
-    (_set(conditions=pd.DataFrame({"condition": WORDS[:2], "volume": [0, 1]})), "2 conditions .* at least 3"),
+    (_set(conditions=pd.DataFrame({"condition": WORDS[:2], "volume": [0, 1]})), "at least 3 conditions .* got 2"),
     (_set(stimuli={"no": "no", "yes": "yes", "three": "x"}), "'tree'.*did you mean 'three'"),
-    (_set(stimuli=pd.DataFrame({"stimulus_id": ["a", "a"], "condition": "x"})), "found more than once: 'a'"),
+    (_set(stimuli=pd.DataFrame({"stimulus_id": ["a", "a"], "condition": "x"})), "got more than once: 'a'"),
     (
         _set(rois=Rois(("out",), (np.indices(SHAPE)[0] == 0).astype(np.int32), AFFINE)),
         "'out': all of its 15 voxels lie outside the mask",
     ),
-    (_set(rois=image(np.full(SHAPE, 0.5))), "hold no label"),
+    (_set(rois=image(np.full(SHAPE, 0.5))), "60 voxels with other values"),
     (_set(rois=Rois(("a",), np.ones((4, 3, 6), np.int32), AFFINE)), "ROI image: grid"),
     (_set(missing="drop"), "missing: expected one of 'error', 'nan'"),
-    (_set(files=[]), "no files given"),
+    (_set(files=[]), "expected at least one file, got none"),
     (_set(files=["nowhere.nii"]), "nowhere.nii"),
     (_set(files=["nowhere.nii"] * 3), "'nowhere.nii' is given more than once"),
-    (lambda a, rng: a.update(gap_in_run_2(rng)), r"condition 'cat' is missing in run 2 \(image in memory\).*1 of 2"),
+    (
+        lambda a, rng: a.update(gap_in_run_2(rng)),
+        r"condition 'cat' is missing in run 2 \(image in memory\).*in each of 2 runs, got it in 1",
+    ),
 ]
 
 

@@ -292,7 +292,7 @@ def test_meshes_that_differ_are_refused(runs: list[str], labels: str, tmp_path: 
         rsa.load_surface_patterns([runs[0], small])
     values = np.ones((2 * N - 1, 1), "f4")
     wrong = rsa.load_surface_rois(rsa.SurfaceData(values[:N], values[N:]))
-    with pytest.raises(InputError, match="ROIs of 79 vertices, patterns of 80"):
+    with pytest.raises(InputError, match="expected 80 vertices, as the patterns have, got 79"):
         rsa.load_surface_patterns(runs, rois=wrong)
     with pytest.raises(InputError, match="ROI 'left-heschl': expected at least 20 vertices, got 15"):
         rsa.load_surface_rois(labels, minimum_vertices=20)
