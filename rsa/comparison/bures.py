@@ -36,8 +36,8 @@ def bures(models: Floats, data: Floats) -> Floats:
     n_bent = int(bent.sum() + also.sum())
     if n_bent:
         warnings.warn(
-            f"bures: {n_bent} of {len(x) + len(y)} RDMs are not squared distances of any points (they have "
-            "negative eigenvalues); the nearest that are were compared",
+            f"bures: {n_bent} of {len(x) + len(y)} RDMs are not squared distances of any points (they have negative "
+            "eigenvalues); the nearest RDMs that are were compared",
             BrainmapWarning,
             stacklevel=3,
         )

@@ -104,8 +104,8 @@ def noise_ceiling(
     rois = sorted({str(value) for value in data_rdms.rdm_descriptors.get("roi", ())})
     if len(rois) > 1:
         raise InputError(
-            f"noise_ceiling: found RDMs of {len(rois)} ROIs ({some(rois, 3)}), wanted one; take "
-            "it with .subset('roi', name), or all with noise_ceilings"
+            f"noise_ceiling: expected RDMs of one ROI, got {len(rois)} ROIs ({some(rois, 3)}); take one with "
+            ".subset('roi', name), or all with noise_ceilings"
         )
     return noise_ceiling_of_vectors(np.asarray(data_rdms.dissimilarities), measure=measure, sigma_k=sigma_k)
 
@@ -127,7 +127,7 @@ def noise_ceiling_of_vectors(
     x = np.atleast_2d(np.asarray(vectors, dtype=np.float64))
     if len(x) < 2:
         raise InputError(
-            f"noise_ceiling: found {len(x)} participant, wanted at least 2; a ceiling says how well participants agree"
+            f"noise_ceiling: expected at least 2 participants, got {len(x)}; a ceiling says how well participants agree"
         )
     pooled, others = pool_others(x, measure, sigma_k)
     upper = compare_vectors(pooled, x, measure=measure, sigma_k=sigma_k)[0]

@@ -101,8 +101,8 @@ def fit_weights(
     models, data = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (models, data))
     if models.shape[1] != data.shape[1]:
         raise InputError(
-            f"fit_weights: models have {models.shape[1]} pairs and data {data.shape[1]}, wanted equal "
-            "numbers; use the same items"
+            f"fit_weights: expected equal numbers of pairs, got {models.shape[1]} in models and {data.shape[1]} in "
+            "data; use the same items"
         )
     check_family(len(models), kind)
     if kind == "fixed":
@@ -190,7 +190,7 @@ def score_models(
     measure = find_measure(measure)
     families = {name: align_vectors(rdms, data_rdms, names=(name, "data")) for name, rdms in models.items()}
     if not families:
-        raise InputError("score_models: found no models, wanted at least one")
+        raise InputError("score_models: expected at least one model, got none")
     for family in families.values():
         check_family(len(family), kind)
     items = _split_items(data_rdms, item_folds, by, rng)
@@ -258,8 +258,8 @@ def _split_items(
     names, member = np.unique(labels, return_inverse=True)
     if len(names) < 3 * folds:
         raise InputError(
-            f"score_models: found {len(names)} to part by {by} into {folds} folds, wanted at least "
-            f"{3 * folds}, three a fold; take fewer item_folds" + ("" if by == "stimulus" else " or by='stimulus'")
+            f"score_models: expected at least {3 * folds} groups by {by}, three in each of {folds} folds, got "
+            f"{len(names)}; take fewer item_folds" + ("" if by == "stimulus" else " or by='stimulus'")
         )
     found = []
     for part in np.array_split(rng.permutation(len(names)), folds):
@@ -277,7 +277,7 @@ def _split_participants(people: list[str], folds: int | None, rng: np.random.Gen
     names = list(dict.fromkeys(people))
     folds = len(names) if folds is None else folds
     if not 1 <= folds <= len(names):
-        raise InputError(f"score_models: found {len(names)} participants for {folds} folds, wanted 1 to {len(names)}")
+        raise InputError(f"score_models: expected 1 to {len(names)} folds of {len(names)} participants, got {folds}")
     parts = np.array_split(rng.permutation(len(names)), folds)
     return {names[i]: k for k, part in enumerate(parts) for i in part}
 
@@ -290,9 +290,9 @@ def check_family(n_rdms: int, kind: ModelFit) -> None:
     InputError
     """
     if kind == "fixed" and n_rdms != 1:
-        raise InputError(f"fixed model: found {n_rdms} RDMs, wanted one; name each, or choose 'selected' or 'weighted'")
+        raise InputError(f"fixed model: expected one RDM, got {n_rdms}; name each, or choose 'selected' or 'weighted'")
     if kind == "interpolated" and n_rdms < 2:
-        raise InputError(f"interpolated model: found {n_rdms} RDM, wanted at least 2")
+        raise InputError(f"interpolated model: expected at least 2 RDMs, got {n_rdms}")
 
 
 def _read_names(rdms: RDMs) -> list[str]:
@@ -314,7 +314,7 @@ def _bring_to_one_scale(models: Floats, data: Floats, measure: Measure) -> tuple
     pooled = pool_others(data, measure)[0]
     use = ~np.isnan(models).any(axis=0) & ~np.isnan(pooled)
     if use.sum() < 2:
-        raise InputError(f"fit_weights: found {use.sum()} pairs of items that models and data have, wanted at least 2")
+        raise InputError(f"fit_weights: expected at least 2 pairs of items that models and data have, got {use.sum()}")
     x = models[:, use] / compute_rms(models)[:, None]
     y = pooled[None, use]
     if measure not in ("cosine", "cosine_cov", "bures"):

@@ -114,14 +114,14 @@ def compare_vectors(
     models, data = (np.atleast_2d(np.asarray(side, dtype=np.float64)) for side in (models, data))
     if models.shape[1] != data.shape[1]:
         raise InputError(
-            f"compare: models have {models.shape[1]} pairs and data {data.shape[1]}, "
-            "wanted equal numbers; use the same items"
+            f"compare: expected equal numbers of pairs, got {models.shape[1]} in models and {data.shape[1]} in data; "
+            "use the same items"
         )
     for name, side in (("models", models), ("data", data)):
         if np.isinf(side).any():
             raise InputError(
-                f"compare: {np.isinf(side).sum()} dissimilarities of the {name} are infinite, wanted "
-                "numbers, or NaN for what is missing"
+                f"compare: expected numbers, or NaN for what is missing, got {np.isinf(side).sum()} infinite "
+                f"dissimilarities in the {name}"
             )
     result = np.full((len(models), len(data)), np.nan)
     for rows, in_models in group_by_missing(models):
@@ -134,8 +134,8 @@ def compare_vectors(
     undefined = int(np.isnan(result).sum())
     if undefined:
         warnings.warn(
-            f"compare: {measure} is not defined for {undefined} of {result.size} comparisons (all "
-            "dissimilarities equal or missing); they are NaN",
+            f"compare: {measure} is not defined for {undefined} of {result.size} comparisons (all dissimilarities are "
+            "equal or missing); they are NaN",
             BrainmapWarning,
             stacklevel=2,
         )
@@ -265,8 +265,8 @@ def _whiten_by_covariance(vectors: Floats, i: NDArray[np.intp], j: NDArray[np.in
 
     if len(i) > LARGEST_COVARIANCE:
         raise InputError(
-            f"whitened measure: single pairs are missing and {len(i)} are left, wanted at most "
-            f"{LARGEST_COVARIANCE}; leave out whole items, or choose another measure"
+            f"whitened measure: expected at most {LARGEST_COVARIANCE} pairs where single pairs are missing, got "
+            f"{len(i)}; leave out whole items, or choose another measure"
         )
     crossed = sigma[np.ix_(i, i)] - sigma[np.ix_(i, j)] - sigma[np.ix_(j, i)] + sigma[np.ix_(j, j)]
     root = cholesky(crossed**2, lower=True)
@@ -278,9 +278,9 @@ def _get_covariance(sigma_k: Floats | None, n_items: int) -> Floats:
         return np.eye(n_items)
     sigma = np.diag(sigma_k) if sigma_k.ndim == 1 else sigma_k
     if sigma.shape != (n_items, n_items):
-        raise InputError(f"sigma_k: found shape {sigma_k.shape}, wanted {(n_items, n_items)} or its diagonal")
+        raise InputError(f"sigma_k: expected shape {(n_items, n_items)} or its diagonal, got {sigma_k.shape}")
     if not np.isfinite(sigma).all() or np.abs(sigma - sigma.T).max() > 1e-8 * np.abs(sigma).max():
-        raise InputError("sigma_k: found NaN, infinity or two sides that differ, wanted a covariance")
+        raise InputError("sigma_k: expected a covariance, got NaN, infinity or a matrix that is not symmetric")
     return sigma
 
 
@@ -290,8 +290,8 @@ def _regularize(sigma: Floats) -> Floats:
     values = np.linalg.eigvalsh(sigma)
     if not values[0] > _SINGULAR * values[-1]:
         raise InputError(
-            f"sigma_k: found a singular covariance (eigenvalues {values[0]:.1e} to {values[-1]:.1e}); "
-            "shrink it, or leave it out"
+            f"sigma_k: expected a covariance that can be inverted, got a singular one (eigenvalues {values[0]:.1e} to "
+            f"{values[-1]:.1e}); shrink it, or leave it out"
         )
     return sigma
 

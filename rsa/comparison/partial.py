@@ -121,8 +121,8 @@ def align_controls(control_rdms: RDMs, data_rdms: RDMs) -> Floats:
         return vectors
     if "participant" not in data_rdms.rdm_descriptors:
         raise InputError(
-            "partial comparison: controls are of participants, and the data do not say whose they are; "
-            "give them an RDM descriptor 'participant'"
+            "partial comparison: the controls belong to participants, but the data do not say whose they are; give "
+            "them an RDM descriptor 'participant'"
         )
     owner = np.array([str(who) for who in control_rdms.rdm_descriptors["participant"]])
     people = [str(who) for who in data_rdms.rdm_descriptors["participant"]]
@@ -131,8 +131,8 @@ def align_controls(control_rdms: RDMs, data_rdms: RDMs) -> Floats:
     lacking = [who for who, rows in chosen.items() if len(rows) < most or not (owner[rows] == who).any()]
     if lacking:
         raise InputError(
-            f"partial comparison: participants {some(lacking)} lack controls that others have; give "
-            "everybody the same ones"
+            f"partial comparison: participants {some(lacking)} lack controls that others have; give all participants "
+            "the same ones"
         )
     return np.stack([vectors[chosen[who]] for who in people])
 
@@ -161,12 +161,12 @@ def compare_vectors_partial(
     models, data, controls = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (models, data, controls))
     if len({x.shape[-1] for x in (models, data, controls)}) > 1:
         raise InputError(
-            f"partial comparison: found {models.shape[1]}, {data.shape[1]} and {controls.shape[-1]} "
-            "pairs in models, data and controls, wanted equal numbers; use the same items"
+            f"partial comparison: expected equal numbers of pairs, got {models.shape[1]}, {data.shape[1]} and "
+            f"{controls.shape[-1]} in models, data and controls; use the same items"
         )
     n_controls = controls.shape[-2]
     if not n_controls:
-        raise InputError("partial comparison: found no control RDMs, wanted at least one")
+        raise InputError("partial comparison: expected at least one control RDM, got none")
     form = choose_form(measure, n_controls)
     sides = zip(data[:, None], controls, strict=True) if controls.ndim == 3 else [(data, controls)]
     found = [_compare_all(models, some_data, own, form, kind) for some_data, own in sides]
@@ -274,12 +274,12 @@ def _describe_lack(data: Floats, controls: Floats, measure: Measure) -> str:
     each = each & ~np.isnan(controls).any(axis=-2)
     use = each[each.sum(axis=1).argmax()]
     many = "s" if n_controls > 1 else ""
-    found = f"found {n_controls} control{many} for {use.sum()} pairs of {_count_items(use)} items"
+    got = f"got {n_controls} control{many} for {use.sum()} pairs of {_count_items(use)} items"
     if form == "linear":
-        return f"partial comparison: {found}, wanted fewer controls; take fewer, or more items"
+        return f"partial comparison: expected fewer controls, {got}; take fewer, or more items"
     name, columns = name_partial(measure, n_controls), count_columns(form, n_controls)
     return (
-        f"partial comparison: {found}, wanted at least {count_items_needed(measure, n_controls)} items: a "
+        f"partial comparison: expected at least {count_items_needed(measure, n_controls)} items, {got}: a "
         f"{name} takes {columns} columns, one in ten pairs at most; "
         "take more items, fewer controls, or measure 'pearson', which removes straight lines only"
     )
@@ -344,8 +344,8 @@ def partial_ceilings(data_rdms: RDMs, control_rdms: RDMs, *, measure: Measure | 
         mine = np.array([name == roi for name in of_roi])
         if mine.sum() < 2:
             raise InputError(
-                f"partial_ceilings: found one participant in {roi!r}, wanted at least 2; a ceiling says "
-                "how well participants agree"
+                f"partial_ceilings: expected at least 2 participants, got one in {roi!r}; a ceiling says how well "
+                "participants agree"
             )
         if np.isnan(vectors[mine]).all():
             rows.append({"roi": roi, **NO_BOUNDS, "n": 0, "approximate": True})

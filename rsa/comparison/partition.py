@@ -161,8 +161,8 @@ def partition_variance(
     one_of(validation, get_args(Validation), "validation")
     if not 1 <= len(sets) <= MOST_SETS:
         raise InputError(
-            f"partition: found {len(sets)} sets ({some(sets)}), wanted 1 to {MOST_SETS}; put RDMs of "
-            "one kind into one set"
+            f"partition: expected 1 to {MOST_SETS} sets, got {len(sets)} ({some(sets)}); put RDMs of one kind into "
+            "one set"
         )
     vectors = [align_vectors(rdms, data_rdms, names=(name, "data")) for name, rdms in sets.items()]
     columns = np.repeat(np.arange(len(sets)), [len(v) for v in vectors])
@@ -203,8 +203,8 @@ def _average_others(data: Floats, described: pd.DataFrame, *, ranks: bool) -> Fl
     twice = described.duplicated()
     if twice.any():
         raise InputError(
-            f"partition: participant {described['participant'][twice].iloc[0]!r} has more than one RDM "
-            f"of {described['roi'][twice].iloc[0]!r}, wanted one; name each in the RDM descriptors"
+            f"partition: expected one RDM of {described['roi'][twice].iloc[0]!r} per participant, got several of "
+            f"participant {described['participant'][twice].iloc[0]!r}; name each in the RDM descriptors"
         )
     scaled = np.full(data.shape, np.nan)
     for rows, use in group_by_missing(data):
@@ -214,8 +214,8 @@ def _average_others(data: Floats, described: pd.DataFrame, *, ranks: bool) -> Fl
     for roi, members in described.groupby("roi", sort=False).indices.items():
         if len(members) < 2:
             raise InputError(
-                f"partition: found one participant in {roi!r}, wanted at least 2 to take weights from "
-                "the others; or take validation='none'"
+                "partition: expected at least 2 participants, so that weights come from the others, got one in "
+                f"{roi!r}; or take validation='none'"
             )
         weight = ~np.isnan(scaled[members])
         filled = np.where(weight, scaled[members], 0.0)
@@ -244,8 +244,8 @@ def _reduce_models(
     if use.sum() <= len(models) + 1:
         if use.any():
             raise InputError(
-                f"partition: found {len(models)} model RDMs for {use.sum()} pairs of items, wanted fewer; "
-                "any RDM would be explained; take fewer models or more items"
+                f"partition: expected fewer model RDMs than pairs of items, got {len(models)} for {use.sum()} pairs, "
+                "which would explain any RDM; take fewer models or more items"
             )
         return None
     x = _zscore(models[:, use], ranks=ranks)

@@ -103,15 +103,18 @@ def rdm_reliability(
     """
     named = find_measure(measure)
     if named == "bures":
-        raise InputError("rdm_reliability: bures of halves says nothing of the whole; choose another measure")
+        raise InputError(
+            "rdm_reliability: the bures similarity of halves does not give that of the whole; choose another measure"
+        )
     if splits < 1:
-        raise InputError(f"rdm_reliability: found splits={splits}, wanted at least 1")
+        raise InputError(f"rdm_reliability: expected splits of at least 1, got {splits}")
     rng = rng or np.random.default_rng()
     if hasattr(data, "measurements"):
         return _split_runs(data, named, splits, rng, noise_precision, settings)
     if settings or noise_precision is not None:
         raise InputError(
-            f"rdm_reliability: {some([*settings] or ['noise_precision'])} is for patterns, found RDMs; leave it out"
+            f"rdm_reliability: {some([*settings] or ['noise_precision'])} is for patterns, but these are RDMs; leave "
+            "it out"
         )
     return _halve_participants(data, named, splits, rng)
 
@@ -144,12 +147,12 @@ def _split_runs(
     n = len(every)
     if n < 2:
         raise InputError(
-            f"rdm_reliability: found patterns of {n} run, wanted at least 2; give patterns a run, or "
-            "RDMs of several participants"
+            f"rdm_reliability: expected patterns of at least 2 runs, got {n}; give patterns per run, or RDMs of "
+            "several participants"
         )
     if n < 4 and settings.get("dissimilarity") == "crossnobis":
         raise InputError(
-            f"rdm_reliability: found {n} runs, wanted at least 4, as crossnobis takes two a half; choose "
+            f"rdm_reliability: expected at least 4 runs, as crossnobis takes two per half, got {n}; choose "
             "'correlation' or 'mahalanobis'"
         )
     settings = {"runs": "between" if n >= 4 else "average", **settings}
@@ -227,7 +230,7 @@ def _share_items(one: RDMs, other: RDMs) -> tuple[Floats, Floats]:
     labels = [labels_of(side) for side in (one, other)]
     kept = [label for label in labels[0] if label in set(labels[1])]
     if len(kept) < 3:
-        raise InputError(f"rdm_reliability: found {len(kept)} items in both halves of the runs, wanted at least 3")
+        raise InputError(f"rdm_reliability: expected at least 3 items in both halves of the runs, got {len(kept)}")
     x, y = (
         np.asarray(side.dissimilarities)[:, find_pair_positions(np.array([own.index(k) for k in kept]), len(own))]
         for side, own in zip((one, other), labels, strict=True)
@@ -245,8 +248,8 @@ def _halve_participants(data: Any, measure: Measure, splits: int, rng: np.random
         x = vectors[[name == roi for name in names]]
         if len(x) < 2:
             raise InputError(
-                f"rdm_reliability: found {len(x)} RDM of {roi!r}, wanted one of at least 2 participants; "
-                "give patterns with runs for the reliability of one"
+                f"rdm_reliability: expected an RDM of {roi!r} from at least 2 participants, got {len(x)}; give "
+                "patterns with runs for the reliability of one"
             )
         if len(x) not in halvings:  # the splits are the same for all ROIs with as many participants
             halvings[len(x)] = _draw_halvings(len(x), splits, rng)

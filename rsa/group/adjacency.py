@@ -88,9 +88,9 @@ def grid_neighbors(mask: ArrayLike, connectivity: int = 6) -> Neighbors:
     """
     inside = np.asarray(mask) != 0
     if connectivity not in TOUCH:
-        raise InputError(f"neighbors: found connectivity {connectivity}, wanted {some(TOUCH)} neighbors of a voxel")
+        raise InputError(f"neighbors: expected {some(TOUCH)} as the connectivity of voxels, got {connectivity}")
     if inside.ndim != 3:
-        raise InputError(f"neighbors: mask of shape {inside.shape}, wanted (x, y, z)")
+        raise InputError(f"neighbors: expected a mask of shape (x, y, z), got {inside.shape}")
     number = np.full(np.add(inside.shape, 2), -1, np.int32)  # a border avoids checks at the edges of the grid
     number[1:-1, 1:-1, 1:-1][inside] = np.arange(inside.sum(), dtype=np.int32)
     steps = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -127,19 +127,26 @@ def edge_neighbors(edges: Any, n_places: int, *, sizes: ArrayLike | None = None)
     """
     if hasattr(edges, "tocoo"):
         if edges.shape != (n_places, n_places):
-            raise InputError(f"neighbors: matrix of shape {edges.shape}, wanted {(n_places, n_places)}, a row a place")
+            raise InputError(
+                f"neighbors: expected a matrix of shape {(n_places, n_places)}, one row per place, got {edges.shape}"
+            )
         whole = edges.tocoo()
         edges = np.stack([whole.row, whole.col], axis=1)[whole.data != 0]
     pairs = np.asarray(edges)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or (pairs.size and pairs.dtype.kind not in "iu"):
-        raise InputError(f"neighbors: {pairs.dtype} edges of shape {pairs.shape}, wanted whole numbers (n_edges, 2)")
+        raise InputError(
+            f"neighbors: expected edges of whole numbers of shape (n_edges, 2), got {pairs.dtype} of shape "
+            f"{pairs.shape}"
+        )
     if pairs.size and not (pairs.min() >= 0 and pairs.max() < n_places):
-        raise InputError(f"neighbors: edges of places {pairs.min()} to {pairs.max()}, and the maps have {n_places}")
+        raise InputError(
+            f"neighbors: expected edges between places 0 and {n_places - 1}, got places {pairs.min()} to {pairs.max()}"
+        )
     pairs = pairs[pairs[:, 0] != pairs[:, 1]].astype(np.int64)
     keys = np.unique(np.concatenate([pairs, pairs[:, ::-1]]) @ np.array([n_places, 1]))
     extent = np.ones(n_places) if sizes is None else np.asarray(sizes, np.float64)
     if extent.shape != (n_places,) or not (np.isfinite(extent) & (extent >= 0)).all():
-        raise InputError(f"neighbors: sizes of shape {extent.shape}, wanted {n_places} numbers from 0")
+        raise InputError(f"neighbors: expected sizes of shape ({n_places},), all at least 0, got shape {extent.shape}")
     return _build_rows(keys // n_places, keys % n_places, extent)
 
 

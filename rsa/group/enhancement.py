@@ -66,7 +66,7 @@ def compute_cluster_threshold(cluster_p: float, n_participants: int, *, two_side
     from scipy.stats import t
 
     if not 0 < cluster_p < 0.5:
-        raise InputError(f"group_test: found cluster_p={cluster_p}, wanted a p between 0 and .5")
+        raise InputError(f"group_test: expected cluster_p between 0 and .5, got {cluster_p}")
     return float(t.isf(cluster_p / 2 if two_sided else cluster_p, n_participants - 1))
 
 
@@ -104,7 +104,7 @@ def tfce(values: ArrayLike, neighbors: Neighbors, *, extent: float = EXTENT, hei
     [12.728, 12.728, 0.0]
     """
     if not (extent >= 0 and height >= 0):
-        raise InputError(f"tfce: found extent={extent}, height={height}, wanted powers from 0")
+        raise InputError(f"tfce: expected powers of at least 0, got extent={extent}, height={height}")
     kind = Enhancement(kind="tfce", neighbors=neighbors, powers=(extent, height))
     return _enhance_map(values, neighbors, kind.kernel(2, True), "tfce")
 
@@ -138,7 +138,7 @@ def cluster_mass(values: ArrayLike, neighbors: Neighbors, *, threshold: float) -
     from brainmap.rsa.group.cluster_kernels import sum_mass_rows
 
     if not threshold >= 0:
-        raise InputError(f"cluster_mass: found threshold={threshold}, wanted one from 0")
+        raise InputError(f"cluster_mass: expected a threshold of at least 0, got {threshold}")
     height = float(threshold)
     return _enhance_map(
         values, neighbors, lambda maps, out: sum_mass_rows(maps, neighbors.graph, height, True, out), "cluster_mass"
@@ -148,9 +148,11 @@ def cluster_mass(values: ArrayLike, neighbors: Neighbors, *, threshold: float) -
 def _enhance_map(values: ArrayLike, neighbors: Neighbors, kernel: Callable[[Floats, Floats], Any], what: str) -> Floats:
     given = np.asarray(values, np.float64)
     if given.shape != (len(neighbors),):
-        raise InputError(f"{what}: values of shape {given.shape}, wanted ({len(neighbors)},), one a place")
+        raise InputError(f"{what}: expected shape ({len(neighbors)},), one value per place, got {given.shape}")
     if np.isinf(given).any():
-        raise InputError(f"{what}: {np.count_nonzero(np.isinf(given))} values are infinite; wanted finite ones or NaN")
+        raise InputError(
+            f"{what}: expected finite values or NaN, got {np.count_nonzero(np.isinf(given))} infinite ones"
+        )
     out = np.empty_like(given)
     kernel(np.nan_to_num(given)[None], out)
     out[np.isnan(given)] = np.nan

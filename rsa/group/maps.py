@@ -338,7 +338,7 @@ class _Family:
 
 def _check_p(threshold: float, what: str) -> None:
     if not 0 < threshold < 1:
-        raise InputError(f"{what}: found threshold={threshold}, wanted a p between 0 and 1")
+        raise InputError(f"{what}: expected a threshold between 0 and 1 (a p), got {threshold}")
 
 
 def _pair_models(contrasts: Contrasts | None, names: tuple[str, ...]) -> list[tuple[int, int]]:
@@ -351,12 +351,14 @@ def _pair_models(contrasts: Contrasts | None, names: tuple[str, ...]) -> list[tu
     found = []
     for given in contrasts:
         if isinstance(given, str) or len(given) != 2 or given[0] == given[1]:
-            raise InputError(f"group_test contrasts: found {given!r}, wanted two models, as ('conv4', 'conv2')")
+            raise InputError(f"group_test contrasts: expected two models, as ('conv4', 'conv2'), got {given!r}")
         for name in given:
             one_of(name, names, "group_test contrasts")
         found.append((names.index(given[0]), names.index(given[1])))
     if len(set(map(frozenset, found))) < len(found):
-        raise InputError("group_test contrasts: two models are compared twice; name each pair once, in one order")
+        raise InputError(
+            "group_test contrasts: the same two models are compared twice; name each pair once, in one order"
+        )
     return found
 
 
@@ -364,11 +366,11 @@ def _sort_by_model(given: Maps) -> tuple[bool, dict[str, list[Any]]]:
     """Return the maps of each model over participants, and whether there is only one unnamed model."""
     if isinstance(given, Mapping):
         if any(isinstance(one, str | Path) or not isinstance(one, Sequence) for one in given.values()):
-            raise InputError("group_test: found the maps of one participant, wanted a list of participants' maps")
+            raise InputError("group_test: expected a list of participants' maps, got the maps of one participant")
         by_model = {str(name): list(images) for name, images in given.items()}
         counts = {name: len(images) for name, images in by_model.items()}
         if not by_model:
-            raise InputError("group_test: found no model, wanted at least one")
+            raise InputError("group_test: expected at least one model, got none")
         if len(set(counts.values())) > 1:
             raise InputError(f"group_test: models have maps of different numbers of participants: {counts}")
         return False, by_model
@@ -377,13 +379,13 @@ def _sort_by_model(given: Maps) -> tuple[bool, dict[str, list[Any]]]:
     if not named:
         return True, {"map": listed}
     if len(named) < len(listed):
-        raise InputError("group_test: found images among mappings of model to image, wanted one kind")
+        raise InputError("group_test: expected one kind of input, got images among mappings of model to image")
     names = list(named[0])
     for k, maps in enumerate(named, 1):
         if set(maps) != set(names):
             raise InputError(
-                f"group_test: participant {k} of the list has models {some(maps)}, the first {some(names)}; "
-                "use the same models for all"
+                f"group_test: expected the models of the first participant, {some(names)}, got {some(maps)} of "
+                f"participant {k} of the list; use the same models for all"
             )
     return False, {name: [maps[name] for maps in named] for name in names}
 
@@ -396,7 +398,7 @@ def _stack_maps(by_model: Mapping[str, Sequence[Any]], mask: Any) -> tuple[Place
     """
     n = len(next(iter(by_model.values())))
     if n < 2:
-        raise InputError(f"group_test: found maps of {n} participants, wanted 2 or more (5 or more can reach p < .05)")
+        raise InputError(f"group_test: expected maps of 2 participants or more (5 or more can reach p < .05), got {n}")
     places: Places | None = None
     values = []
     for name, maps in by_model.items():

@@ -75,12 +75,12 @@ class Voxels:
     def read(self, given: Any, what: str) -> NDArray[np.float32]:
         """Read one volume on the same grid."""
         if not (isinstance(given, str | Path) or hasattr(given, "dataobj")):
-            raise InputError(f"{what}: found {type(given).__name__}, wanted an image like the first map")
+            raise InputError(f"{what}: expected an image like the first map, got {type(given).__name__}")
         image = load_image(given) if isinstance(given, str | Path) else given
         check_same_grid(image, self.first, what=what, wanted="first map")
         values = np.asarray(image.dataobj, dtype=np.float32)
         if values.ndim > 3 and values.size > np.prod(values.shape[:3]):
-            raise InputError(f"{what}: shape {values.shape}, wanted one volume; select a sub-brick first")
+            raise InputError(f"{what}: expected one volume, got shape {values.shape}; select a sub-brick first")
         return values.ravel()
 
     def build(self, values: NDArray[Any]) -> nib.Nifti1Image:
@@ -90,7 +90,10 @@ class Voxels:
     def touching(self, neighbors: Any) -> Neighbors:
         """Return the graph of voxels with 6 (default), 18 or 26 neighbors."""
         if neighbors is not None and not isinstance(neighbors, int | np.integer):
-            raise InputError("group_test: maps are volumes, neighbors are 6, 18 or 26 (of a voxel)")
+            raise InputError(
+                "group_test: expected 6, 18 or 26 neighbors (of a voxel), as the maps are volumes, got "
+                f"{type(neighbors).__name__}"
+            )
         return grid_neighbors(np.ones(self.shape, bool), 6 if neighbors is None else int(neighbors))
 
     def point(self, place: int) -> Floats:
@@ -136,14 +139,14 @@ class Vertices:
         if isinstance(given, str | Path) and is_surface(str(given)):
             given = load_surface(given)
         if not isinstance(given, SurfaceData):
-            raise InputError(f"{what}: found {type(given).__name__}, wanted surface data like the first map")
+            raise InputError(f"{what}: expected surface data like the first map, got {type(given).__name__}")
         if given.sizes != self.first.sizes:
             raise InputError(
-                f"{what}: {given.sizes} vertices (left, right), the first map has {self.first.sizes}; bring all "
-                "participants to one mesh"
+                f"{what}: expected {self.first.sizes} vertices (left, right) as in the first map, got {given.sizes}; "
+                "bring all participants to one mesh"
             )
         if given.values.shape[1] != 1:
-            raise InputError(f"{what}: {given.values.shape[1]} maps in one, wanted one; select it first")
+            raise InputError(f"{what}: expected one map, got {given.values.shape[1]}; select one first")
         return given.values[:, 0]
 
     def build(self, values: NDArray[Any]) -> SurfaceData:
@@ -157,13 +160,16 @@ class Vertices:
         from brainmap.rsa.surface.meshes import Mesh, load_mesh
 
         if neighbors is None or isinstance(neighbors, int | np.integer):
-            raise InputError('group_test: maps lie on a surface; say neighbors="fsaverage5", or its mesh')
+            raise InputError(
+                'group_test: expected a mesh, as the maps lie on a surface; pass neighbors="fsaverage5", or their mesh'
+            )
         if isinstance(neighbors, Neighbors | np.ndarray) or not isinstance(neighbors, Mesh | str | Path | Mapping):
             return _build_graph(neighbors, self.shape[0])
         self.mesh = load_mesh(neighbors)
         if self.mesh.sizes != self.first.sizes:
             raise InputError(
-                f"group_test: the mesh has {self.mesh.sizes} vertices (left, right), the maps have {self.first.sizes}"
+                f"group_test: expected a mesh of {self.first.sizes} vertices (left, right), as in the maps, got "
+                f"{self.mesh.sizes}"
             )
         return mesh_neighbors(self.mesh)
 
@@ -197,7 +203,7 @@ class Entries:
     def __init__(self, first: NDArray[Any]) -> None:
         if first.ndim != 1 or first.dtype.kind not in "iuf":
             raise InputError(
-                f"group_test: found a map of shape {first.shape}, wanted an image, surface data or array (n_places,)"
+                f"group_test: expected an image, surface data or array (n_places,), got a map of shape {first.shape}"
             )
         self.shape: tuple[int, ...] = (int(first.size),)
 
@@ -205,7 +211,7 @@ class Entries:
         """Read an array of the same shape."""
         values = np.asarray(given)
         if values.dtype.kind not in "iuf" or values.shape != self.shape:
-            raise InputError(f"{what}: shape {values.shape}, wanted {self.shape} as of the first map")
+            raise InputError(f"{what}: expected shape {self.shape} as of the first map, got {values.shape}")
         return values.astype(np.float32)
 
     def build(self, values: NDArray[Any]) -> NDArray[np.float32]:
@@ -215,7 +221,9 @@ class Entries:
     def touching(self, neighbors: Any) -> Neighbors:
         """Return the graph from edges, a sparse matrix or `Neighbors`."""
         if neighbors is None or isinstance(neighbors, int | np.integer):
-            raise InputError("group_test: maps are arrays; say which places touch: neighbors=edges (n_edges, 2)")
+            raise InputError(
+                "group_test: expected edges between places, as the maps are arrays; pass neighbors=edges (n_edges, 2)"
+            )
         return _build_graph(neighbors, self.shape[0])
 
     def point(self, place: int) -> None:
@@ -232,18 +240,20 @@ class Entries:
     def regions(self, rois: Any) -> Rois:
         """Return regions of the same places."""
         if not isinstance(rois, Rois):
-            raise InputError(f"group_test: found rois of {type(rois).__name__}, wanted Rois with labels (n_places,)")
+            raise InputError(f"group_test: expected Rois with labels (n_places,), got {type(rois).__name__}")
         return _check_regions(rois, self.shape)
 
 
 def _build_graph(neighbors: Any, n: int) -> Neighbors:
     found = neighbors if isinstance(neighbors, Neighbors) else edge_neighbors(neighbors, n)
     if len(found) != n:
-        raise InputError(f"group_test: neighbors of {len(found)} places, and the maps have {n}")
+        raise InputError(f"group_test: expected neighbors of {n} places, as many as the maps have, got {len(found)}")
     return found
 
 
 def _check_regions(rois: Rois, shape: tuple[int, ...]) -> Rois:
     if rois.labels.shape != shape:
-        raise InputError(f"group_test: regions of {rois.labels.shape} places, and the maps have {shape}")
+        raise InputError(
+            f"group_test: expected regions over {shape} places, as many as the maps have, got {rois.labels.shape}"
+        )
     return rois

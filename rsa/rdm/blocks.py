@@ -101,9 +101,9 @@ def check_numeric(array: Any, what: str) -> Any:
         array = np.asarray(array)
     shape = tuple(array.shape)
     if not shape or math.prod(shape[1:]) == 0:
-        raise InputError(f"compute_rdms: expected {what} of shape (n_items, n_units), got {shape}")
+        raise InputError(f"compute_rdms: expected shape (n_items, n_units) of {what}, got {shape}")
     if np.dtype(array.dtype).kind not in "fiub":
-        raise InputError(f"compute_rdms: expected {what} of real numbers, got {array.dtype}")
+        raise InputError(f"compute_rdms: expected real numbers in {what}, got {array.dtype}")
     return array
 
 

@@ -75,9 +75,7 @@ def load_rdms(path: str | Path) -> RDMs:
     except Refused as error:
         _refuse_rdms(path, str(error))
     except OSError as error:
-        raise InputError(
-            f"RDMs: expected an HDF5 file, got one that is no HDF5 or is cut short: {path}; make it again"
-        ) from error
+        raise InputError(f"RDMs: {path} is no HDF5 file, or it is cut short; make it again") from error
     except FAILURES as error:
         _refuse_rdms(path, f"{type(error).__name__}: {error}")
     if "dissimilarities" not in found:
@@ -110,9 +108,7 @@ def _check_bytes(path: Path) -> None:
         raw.seek(_BLOCK)
         ours = raw.read(8) == b"\x89HDF\r\n\x1a\n" or block.startswith(_MARK)
         if not ours:
-            raise InputError(
-                f"RDMs: expected an HDF5 file, got one that is no HDF5 or is cut short: {path}; make it again"
-            )
+            raise InputError(f"RDMs: {path} is no HDF5 file, or it is cut short; make it again")
         raw.seek(_BLOCK)
         said = _MARK + hashlib.file_digest(raw, "sha256").hexdigest().encode() + b"\n"
     if block != said.ljust(_BLOCK, b"\0"):

@@ -408,8 +408,8 @@ def noise_precision(
     one_of(method, get_args(NoiseMethod), "noise precision")
     if dataset.n_channel > MOST_CHANNELS and not (isinstance(source, str) and method == "diag"):
         raise InputError(
-            f"noise precision: expected at most {MOST_CHANNELS} voxels, got {dataset.n_channel}, whose matrix takes {dataset.n_channel**2 * 8e-9:.1f} GB; "
-            'select a region, or take method="diag" from runs'
+            f"noise precision: expected at most {MOST_CHANNELS} voxels, got {dataset.n_channel}, whose matrix takes "
+            f'{dataset.n_channel**2 * 8e-9:.1f} GB; select a region, or take method="diag" from runs'
         )
     if isinstance(source, str):
         one_of(source, ("runs",), "source of noise")

@@ -80,7 +80,7 @@ class Source:
         n_units = self.patterns.shape[-1]
         if n_units != noise.n_units:
             raise InputError(
-                f"noise precision: expected the noise of {self.n_units} units, those of {self.name}, got "
+                f"noise precision: expected the noise of {n_units} units, those of {self.name}, got "
                 f"{noise.n_units}; take it from the same voxels as the patterns"
             )
         return None, (noise.weights(run) for run in self.runs)

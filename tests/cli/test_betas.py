@@ -217,7 +217,7 @@ def test_the_mask_of_voxels_with_betas_in_every_run_is_written_and_named_last(
         (("--polort", "B"), "--polort: expected a degree, or A, got 'B'"),
         (("--events", "events.tsv"), "expected tables or name=file, got both"),
         (("--events", "cat=x.1D"), "expected each name once"),
-        (("--tr", "2000"), "t_r: found 2000"),
+        (("--tr", "2000"), "seconds, got 2000"),
         (("--format", "nii"), "format: expected one of"),
     ],
 )

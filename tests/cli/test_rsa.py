@@ -371,10 +371,10 @@ def test_group_refuses_one_participant_and_other_models(maps, tmp_path, brainmap
     assert (other.code, other.err.count("\n")) == (2, 1)
     for option, value, said in (
         ("--difference", "conv1,conv33", "did you mean 'conv3'"),
-        ("--difference", "conv1", "wanted two models"),
+        ("--difference", "conv1", "expected two models"),
         ("--correction", "tfc", "did you mean 'tfce'"),
         ("--mesh", "fsaverage5", "these are volumes"),
-        ("--connectivity", "7", "wanted 6, 18, 26"),
+        ("--connectivity", "7", "expected 6, 18, 26"),
         ("--roi-table", "t.tsv", "--rois"),
     ):
         wrong = brainmap_command("rsa", "group", *maps, "--out", tmp_path / "g.nii.gz", option, value)

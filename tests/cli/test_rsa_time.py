@@ -51,7 +51,7 @@ def test_layers_over_time_are_compared_and_drawn(
     answer = brainmap_command("rsa", "rdm", "--activations", store, *over, "--out", tmp_path / "m.h5")
     assert answer.code == 0, answer.err
     assert "(conv1, conv5; 5 windows of 50 ms) of 8 stimuli, correlation" in answer.out
-    assert "'output' left out: no time is kept" in answer.err
+    assert "'output' are left out, because they keep no time" in answer.err
     course = ("--figure", tmp_path / "course.png", "--statistics", tmp_path / "tests.tsv")
     answer = brainmap_command(
         "rsa",
@@ -83,7 +83,7 @@ def test_what_has_no_time_is_refused_in_one_line(
         ((*ask, "--over", "time"), "extract them with pooling='none' (--pooling none) from sounds with a rate"),
         ((*ask, "--over", "tiem"), "did you mean 'time'?"),
         (("rsa", "rdm", "--cams", store, *out, "--over", "time"), "--over time: expected --activations, got none"),
-        ((*ask, "--dissimilarity", "poisson_cv"), "poisson_cv: found one set of patterns"),
+        ((*ask, "--dissimilarity", "poisson_cv"), "poisson_cv: expected patterns of two runs or more, got one set"),
     ):
         code, _, err = lines_of(*words)
         assert code == 2

@@ -277,7 +277,7 @@ ONE_EACH = [
     (files_without_participant, ["for 2 participants", "write {participant}"]),
     (maximum_without_flips, ["correction = 'max-t' flips signs", "expected test = 'sign-flip'"]),
     (participant_twice, ["participant '02'", "more than once"]),
-    (missing_run_files, ["participant 03: no file", "betas_ran-{run}.nii.gz", "betas_run-1.nii.gz"]),
+    (missing_run_files, ["participant 03: expected a file", "betas_ran-{run}.nii.gz", "betas_run-1.nii.gz"]),
     (output_of_another_study, ["holds the results of another study ('other', this one is 'tiny')"]),
     (output_of_something_else, ["expected an empty or new folder", "not brainmap's"]),
     (two_conditions, ["has 2 of them ('cat', 'dog')", "at least 3"]),

@@ -173,7 +173,7 @@ def test_screens_that_cannot_work_are_refused(tiny_study: Any) -> None:
     with pytest.raises(InputError, match=r"no voxel has p <= 0\.001"):
         rsa.responsive_voxels(low)
     data = data_of(person_of(tiny_study), tiny_study)
-    with pytest.raises(InputError, match="give minimum_reliability, sound, or both"):
+    with pytest.raises(InputError, match="expected minimum_reliability, sound, or both"):
         rsa.screen_voxels(data)
     with pytest.raises(InputError, match="needs the mask="):
         rsa.screen_voxels(data, sound=low, p=0.5)

@@ -108,7 +108,7 @@ def test_the_order_of_events_is_controlled_for_where_betas_know_it(tiny_study: A
     assert "s_desc-lsa_designrdms.h5 is of conditions, and [rsa] items = 'stimulus'" in problem
     write(0, known=False)
     problems = check_study(Context(load_study(tiny_study.file))).problems
-    assert any("do not say how noisy each item is" in one for one in problems)
+    assert any("do not hold the noise of each item" in one for one in problems)
     write(0)
     assert check_study(Context(load_study(tiny_study.file))).problems == ()
     tiny_study.run(page=True)

@@ -83,7 +83,7 @@ def test_rois_have_ceilings_of_their_own() -> None:
             for p in "1234"
         ]
     both = stack_rdms(rdms)
-    with pytest.raises(InputError, match=r"RDMs of 2 ROIs \('HG', 'V1'\), wanted one"):
+    with pytest.raises(InputError, match=r"expected RDMs of one ROI, got 2 ROIs \('HG', 'V1'\)"):
         noise_ceiling(both)
     table: Any = noise_ceilings(both, measure="spearman").set_index("roi")
     alone = noise_ceiling(both.subset("roi", "HG"), measure="spearman")

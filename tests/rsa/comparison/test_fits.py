@@ -207,11 +207,11 @@ def test_a_fixed_model_is_its_comparison_within_the_folds() -> None:
     ("given", "words"),
     [
         ({"kind": "best"}, "expected one of 'fixed', 'selected'"),
-        ({"kind": "fixed"}, "found 4 RDMs, wanted one"),
-        ({"item_folds": 4}, "wanted at least 12, three a fold"),
-        ({"participant_folds": 4}, "found 3 participants for 4 folds"),
+        ({"kind": "fixed"}, "expected one RDM, got 4"),
+        ({"item_folds": 4}, "expected at least 12 groups by stimulus, .* got 9"),
+        ({"participant_folds": 4}, "expected 1 to 3 folds of 3 participants, got 4"),
         ({"participant_folds": 1, "item_folds": 1}, "nothing is held out"),
-        ({"models": {}}, "found no models"),
+        ({"models": {}}, "expected at least one model, got none"),
         ({"by": "condition"}, "by: expected one of"),
     ],
 )
@@ -224,9 +224,9 @@ def test_bad_input_is_said(given: dict[str, Any], words: str) -> None:
 
 def test_fits_refuse_what_has_no_fit() -> None:
     x = family(np.random.default_rng(11))
-    with pytest.raises(InputError, match="wanted at least 2"):
+    with pytest.raises(InputError, match="expected at least 2"):
         fit_weights(x[:1], x, kind="interpolated")
     with pytest.raises(InputError, match="model RDM 1 has no variance"):
         fit_weights(np.ones_like(x[:1]), x, measure="pearson")
-    with pytest.raises(InputError, match="35 pairs and data 36"):
+    with pytest.raises(InputError, match="got 35 in models and 36 in data"):
         fit_weights(x[:, :-1], x)

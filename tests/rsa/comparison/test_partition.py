@@ -212,12 +212,15 @@ def test_shares_of_one_and_the_same_rdm_are_not_tested() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"sets": {}}, "found 0 sets"),
-        ({"sets": dict.fromkeys("abcde", None)}, "found 5 sets"),
+        ({"sets": {}}, "expected 1 to 4 sets, got 0"),
+        ({"sets": dict.fromkeys("abcde", None)}, "expected 1 to 4 sets, got 5"),
         ({"sets": {"a": rdms(np.ones(PAIRS))}}, "no variance"),
-        ({"sets": {"a": rdms(np.random.default_rng(0).normal(size=(PAIRS, PAIRS)))}}, "66 model RDMs for 66 pairs"),
-        ({"data_rdms": rdms(np.arange(PAIRS))}, "wanted at least 2"),
-        ({"data_rdms": rdms(np.ones((2, PAIRS)), participant=["x", "x"])}, "more than one RDM"),
+        (
+            {"sets": {"a": rdms(np.random.default_rng(0).normal(size=(PAIRS, PAIRS)))}},
+            "expected fewer model RDMs .* got 66 for 66 pairs",
+        ),
+        ({"data_rdms": rdms(np.arange(PAIRS))}, "expected at least 2"),
+        ({"data_rdms": rdms(np.ones((2, PAIRS)), participant=["x", "x"])}, "got several of participant 'x'"),
         ({"fit": "ridge"}, "expected one of 'ols', 'nnls'"),
         ({"validation": "items"}, "expected one of 'participants', 'none'"),
     ],

@@ -137,12 +137,12 @@ def test_bad_input_is_named() -> None:
     data = patterns(np.random.default_rng(4), 3)
     one = RDMs(np.ones((1, 28)), pattern_descriptors={"stimulus_id": [f"s{k}" for k in range(8)]})
     for given, settings, words in [
-        (patterns(np.random.default_rng(4), 1), {}, "found patterns of 1 run, wanted at least 2"),
-        (data, {"dissimilarity": "crossnobis"}, "found 3 runs, wanted at least 4"),
-        (data, {"measure": "bures"}, "bures of halves"),
-        (data, {"splits": 0}, "splits=0"),
-        (one, {}, "found 1 RDM of 'all voxels'"),
-        (one, {"rois": "all"}, "'rois' is for patterns, found RDMs"),
+        (patterns(np.random.default_rng(4), 1), {}, "expected patterns of at least 2 runs, got 1"),
+        (data, {"dissimilarity": "crossnobis"}, "expected at least 4 runs, .* got 3"),
+        (data, {"measure": "bures"}, "bures similarity of halves"),
+        (data, {"splits": 0}, "splits of at least 1, got 0"),
+        (one, {}, "expected an RDM of 'all voxels' from at least 2 participants, got 1"),
+        (one, {"rois": "all"}, "'rois' is for patterns, but these are RDMs"),
         (one, {"noise_precision": np.eye(3)}, "'noise_precision' is for patterns"),
     ]:
         with pytest.raises(InputError, match=words):
@@ -154,7 +154,7 @@ def test_bad_input_is_named() -> None:
             "run": np.repeat(["1", "2"], 8),
         },
     )
-    with pytest.raises(InputError, match="found 0 items in both halves of the runs, wanted at least 3"):
+    with pytest.raises(InputError, match="expected at least 3 items in both halves of the runs, got 0"):
         rsa.rdm_reliability(apart)
 
 

@@ -168,13 +168,13 @@ def test_bad_input_is_one_clear_line(tmp_path):
     moved = nib.Nifti1Image(values_of(maps[0]), AFFINE + np.diag([1, 0, 0, 0]))
     with pytest.raises(InputError, match=r"map 8: grid .* differs from the first map's grid"):
         group_test([*maps[:7], moved])
-    with pytest.raises(InputError, match="found maps of 1 participants"):
+    with pytest.raises(InputError, match=r"expected maps of 2 participants or more .* got 1"):
         group_test(maps[:1])
-    with pytest.raises(InputError, match="found the maps of one participant"):
+    with pytest.raises(InputError, match="got the maps of one participant"):
         group_test({"a": maps[0], "b": maps[1]})
     with pytest.raises(InputError, match=r"different numbers of participants: {'a': 8, 'b': 7}"):
         group_test({"a": maps, "b": maps[1:]})
-    with pytest.raises(InputError, match="participant 2 of the list has models 'b', the first 'a'"):
+    with pytest.raises(InputError, match="the first participant, 'a', got 'b' of participant 2 of the list"):
         group_test([{"a": maps[0]}, {"b": maps[1]}])
     with pytest.raises(InputError, match="expected one of 'sign-flip'"):
         group_test(maps, test="t")
@@ -354,11 +354,11 @@ def test_surface_maps_have_clusters_with_vertices_areas_and_hemispheres():
         assert "right-a" in table["rois"].iloc[0]
         assert isinstance(result.thresholded, SurfaceData)
         assert np.isfinite(result.thresholded.right[10:20]).all()
-    with pytest.raises(InputError, match=r"say neighbors=.fsaverage5."):
+    with pytest.raises(InputError, match=r"pass neighbors=.fsaverage5."):
         group_test(maps)
-    with pytest.raises(InputError, match=r"the mesh has \(40, 0\) vertices"):
+    with pytest.raises(InputError, match=r"expected a mesh of \(40, 40\) vertices .* got \(40, 0\)"):
         group_test(maps, neighbors=mesh.side("left"))
-    with pytest.raises(InputError, match=r"map 8: \(40, 0\) vertices"):
+    with pytest.raises(InputError, match=r"map 8: expected \(40, 40\) vertices .* got \(40, 0\)"):
         group_test([*maps[:7], SurfaceData(maps[7].left, maps[7].right[:0])], neighbors=mesh)
 
 
@@ -377,13 +377,16 @@ def test_threshold_map_keeps_what_is_at_or_below_p():
     [
         ({"correction": "tcfe"}, "did you mean 'tfce'"),
         ({"contrasts": [("conv4", "conv22")]}, "did you mean 'conv2'"),
-        ({"contrasts": [("conv4", "conv4")]}, "wanted two models"),
+        ({"contrasts": [("conv4", "conv4")]}, "expected two models"),
         ({"contrasts": "all"}, "expected one of 'all-pairs'"),
         ({"contrasts": [("conv4", "conv2"), ("conv2", "conv4")]}, "compared twice"),
-        ({"cluster_p": 0.9, "correction": "cluster-mass"}, "cluster_p=0.9"),
-        ({"neighbors": 7}, "found connectivity 7, wanted 6, 18, 26"),
-        ({"neighbors": np.zeros((3, 2), int)}, "maps are volumes, neighbors are 6, 18 or 26"),
-        ({"threshold": 5}, "threshold=5"),
+        ({"cluster_p": 0.9, "correction": "cluster-mass"}, "cluster_p between 0 and .5, got 0.9"),
+        ({"neighbors": 7}, "expected 6, 18, 26 as the connectivity of voxels, got 7"),
+        (
+            {"neighbors": np.zeros((3, 2), int)},
+            r"expected 6, 18 or 26 neighbors \(of a voxel\), as the maps are volumes",
+        ),
+        ({"threshold": 5}, r"expected a threshold between 0 and 1 \(a p\), got 5"),
         ({"threads": 0}, "threads=0"),
         ({"rois": nib.Nifti1Image(np.ones((3, 3, 3), np.int16), np.eye(4))}, r"ROI image: grid .* differs"),
     ],

@@ -78,7 +78,7 @@ def test_the_numbers_of_rsatoolbox_stay_with_their_items() -> None:
     wanted = compare(one, other, method="corr")
     with pytest.warns(BrainmapWarning, match="by position"):
         np.testing.assert_allclose(rsa.compare_rdms(shuffled(one), other, measure="pearson"), wanted, atol=1e-12)
-    with pytest.raises(InputError, match="different items: only in data: '6'"):
+    with pytest.raises(InputError, match="the two sides differ; only in data: '6'"):
         align_vectors(other, one.subset_pattern("index", list(range(6))))
 
 
@@ -90,7 +90,7 @@ def test_what_names_the_items_is_never_guessed() -> None:
     with pytest.raises(InputError, match="have 'conds', the data have none"):
         rsa.compare_rdms(named(x, "conds"), named(x, None))
     rsa.compare_rdms(named(x, "conds"), named(x, None), descriptor="index")
-    with pytest.raises(InputError, match="no 'cond'; did you mean 'conds'"):
+    with pytest.raises(InputError, match="no 'cond', but 'conds', 'index'; did you mean 'conds'"):
         rsa.compare_rdms(named(x, "conds"), named(x, "conds"), descriptor="cond")
     two, moved = (
         RDMs(np.ones((1, N * (N - 1) // 2)), pattern_descriptors={"stim": upper, "object": other})

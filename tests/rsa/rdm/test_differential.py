@@ -268,18 +268,26 @@ NEGATIVE = np.random.default_rng(1).normal(size=(4, 6))
 @pytest.mark.parametrize(
     ("data", "arguments", "message"),
     [
-        (NEGATIVE, {"dissimilarity": "poisson"}, r"poisson: found negative values \(least -"),
-        (np.abs(NEGATIVE), {"dissimilarity": "poisson", "units": "zscore"}, "poisson: found negative values"),
-        (np.eye(4), {"dissimilarity": "poisson", "prior_weight": 0.0}, "rates of 0 without a prior"),
-        (np.eye(4), {"dissimilarity": "poisson", "prior_lambda": -1.0}, "a prior of lambda -1.0 and weight 0.1"),
-        (NEGATIVE, {"dissimilarity": "poisson_cv"}, "poisson_cv: found one set of patterns"),
-        (NEGATIVE, {"dissimilarity": "crossnobis"}, "crossnobis: found one set of patterns, wanted two runs"),
-        (NEGATIVE, {"dissimilarity": "mahalanobis"}, "mahalanobis: found no noise precision"),
-        (NEGATIVE, {"dissimilarity": "mahalanobis", "noise_precision": np.eye(5)}, r"\(5, 5\), wanted \(6, 6\)"),
-        (np.zeros((4, 0)), {}, r"shape \(4, 0\), wanted \(n_items, n_units\)"),
-        (np.float64(3.0), {}, r"shape \(\), wanted"),
-        (np.array([["x"] * 3] * 4), {}, "holds <U1, wanted real numbers"),
-        (NEGATIVE[:2], {"descriptors": {"stimulus_id": ["a", "b"]}}, "2 items .* wanted at least 3"),
+        (NEGATIVE, {"dissimilarity": "poisson"}, r"poisson: expected rates or counts, got negative values \(least -"),
+        (
+            np.abs(NEGATIVE),
+            {"dissimilarity": "poisson", "units": "zscore"},
+            "poisson: expected rates or counts, got negative values",
+        ),
+        (np.eye(4), {"dissimilarity": "poisson", "prior_weight": 0.0}, "got some of 0 without a prior"),
+        (np.eye(4), {"dissimilarity": "poisson", "prior_lambda": -1.0}, "got lambda -1.0 and weight 0.1"),
+        (NEGATIVE, {"dissimilarity": "poisson_cv"}, "poisson_cv: expected patterns of two runs or more, got one set"),
+        (NEGATIVE, {"dissimilarity": "crossnobis"}, "crossnobis: expected patterns of two runs or more, got one set"),
+        (NEGATIVE, {"dissimilarity": "mahalanobis"}, "mahalanobis: expected a noise precision, got none"),
+        (
+            NEGATIVE,
+            {"dissimilarity": "mahalanobis", "noise_precision": np.eye(5)},
+            r"expected shape \(6, 6\) .* got \(5, 5\)",
+        ),
+        (np.zeros((4, 0)), {}, r"expected shape \(n_items, n_units\) .* got \(4, 0\)"),
+        (np.float64(3.0), {}, r"expected shape .* got \(\)"),
+        (np.array([["x"] * 3] * 4), {}, "expected real numbers .* got <U1"),
+        (NEGATIVE[:2], {"descriptors": {"stimulus_id": ["a", "b"]}}, "expected at least 3 items, got 2"),
     ],
 )
 def test_bad_patterns_are_refused_in_one_line(data: Any, arguments: dict[str, Any], message: str) -> None:
@@ -289,7 +297,7 @@ def test_bad_patterns_are_refused_in_one_line(data: Any, arguments: dict[str, An
 
 
 def test_patterns_of_a_wrong_shape_are_refused() -> None:
-    with pytest.raises(InputError, match=r"shape \(3,\), wanted \(n_items, n_units\) or"):
+    with pytest.raises(InputError, match=r"expected patterns of shape \(n_items, n_units\) or .* got \(3,\)"):
         compute_dissimilarities(np.zeros(3))
 
 
@@ -300,7 +308,7 @@ def test_a_singular_noise_precision_is_refused_not_inverted(per_run: bool) -> No
     root = rng.normal(size=(6, 2))
     flat = root @ root.T  # of rank 2
     if per_run:
-        with pytest.raises(InputError, match="a singular matrix, which has no inverse; shrink"):
+        with pytest.raises(InputError, match="is singular and has no inverse; shrink"):
             compute_dissimilarities(x, dissimilarity="crossnobis", precision=np.stack([np.eye(6), flat, np.eye(6)]))
     with pytest.raises(InputError, match="NaN or infinite entries"):
         compute_dissimilarities(x, dissimilarity="crossnobis", precision=np.full((6, 6), np.nan))

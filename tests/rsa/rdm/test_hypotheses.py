@@ -98,7 +98,7 @@ def test_unknown_dissimilarities_are_nan_and_unknown_features_refused() -> None:
     found = read_model_rdms(pairs)
     assert found.descriptors["level"] == "stimulus"
     np.testing.assert_array_equal(found.dissimilarities, [[1, np.nan, 3]])
-    with pytest.raises(InputError, match="'b' lacks a feature"):
+    with pytest.raises(InputError, match="a feature of 'b' is missing"):
         read_model_rdms(pd.DataFrame({"condition": ["a", "b", "c"], "size": ["1", "n/a", "3"]}))
 
 
@@ -109,12 +109,12 @@ LONG = {"condition_1": ["a", "a", "b"], "condition_2": ["b", "c", "c"], "d": [1,
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ({"word": ["a"], "x": [1]}, "wanted first 'stimulus_id' or 'condition'"),
+        ({"word": ["a"], "x": [1]}, "expected a first column 'stimulus_id' or 'condition'"),
         ({"condition": ["a", "b", "c"]}, "then numbers"),
-        ({"condition": ["a", "b", "b"], "x": [1, 2, 3]}, "'b' in more than one row"),
-        ({"condition": ["a", "b", "c"], "x": [1, "big", 3]}, "found 'big' in column 'x'"),
-        ({"condition": ["a", "b"], "x": [1, 2]}, "found 2 items"),
-        (SQUARE | {"a": [0, 1, 9]}, "wanted a symmetric matrix"),
+        ({"condition": ["a", "b", "b"], "x": [1, 2, 3]}, "'b' occurs in more than one row"),
+        ({"condition": ["a", "b", "c"], "x": [1, "big", 3]}, "expected a number in column 'x', got 'big'"),
+        ({"condition": ["a", "b"], "x": [1, 2]}, "expected at least 3 items, got 2"),
+        (SQUARE | {"a": [0, 1, 9]}, "expected a symmetric matrix"),
         (SQUARE | {"a": [1, 1, 2]}, "are these similarities"),
         (LONG | {"condition_2": ["b", "b", "c"]}, "'b' is more than once|more than once"),
         (LONG | {"condition_1": ["a", "a", "c"]}, "with itself"),
@@ -128,22 +128,22 @@ def test_bad_tables_are_said(table: dict[str, list[object]], words: str) -> None
 
 
 def test_square_tables_with_other_columns_are_said() -> None:
-    with pytest.raises(InputError, match="rows and columns differ in 'c', 'd'"):
+    with pytest.raises(InputError, match="rows and columns, but they differ in 'c', 'd'"):
         read_model_rdms(pd.DataFrame(SQUARE).rename(columns={"c": "d"}), layout="square")
 
 
 def test_bad_models_are_said() -> None:
-    with pytest.raises(InputError, match="has categories 'x' and 'y'"):
+    with pytest.raises(InputError, match="expected one category of 'a', got 'x' and 'y'"):
         category_rdm(["a", "a", "b", "c"], ["x", "y", "x", "y"])
-    with pytest.raises(InputError, match="found 1 categories of 3 items"):
+    with pytest.raises(InputError, match="got 1 categories of 3 items"):
         category_rdm(["a", "b", "c"], ["x", "x", "x"])
-    with pytest.raises(InputError, match="found 3 categories of 3 items"):
+    with pytest.raises(InputError, match="got 3 categories of 3 items"):
         category_rdm(["a", "b", "c"], ["x", "y", "z"])
-    with pytest.raises(InputError, match="2 categories for 3 items"):
+    with pytest.raises(InputError, match="each of 3 items, got 2"):
         category_rdm(["a", "b", "c"], ["x", "y"])
     with pytest.raises(InputError, match="no pronunciation of 'sevn'; did you mean 'seven'"):
         phonetic_rdm(["one", "two", "sevn"])
     with pytest.raises(InputError, match="a phoneme 'EYE'"):
         phonetic_rdm(["one", "two", "my"], pronunciations={"my": "M EYE"})
-    with pytest.raises(InputError, match="is empty"):
+    with pytest.raises(InputError, match="an empty pronunciation"):
         phonetic_rdm(["one", "two", "my"], pronunciations={"my": ""})
