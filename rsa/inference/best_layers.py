@@ -169,8 +169,8 @@ def best_layer_differences(
     empty = [name for name, rows in networks.items() if not len(rows)]
     if len(networks) < 2 or empty:
         raise InputError(
-            f"best_layer_differences: found {len(networks)} networks, of which {some(empty) or 'none'} have no layer; "
-            "give at least 2 networks with at least 1 layer each"
+            f"best_layer_differences: expected at least 2 networks with at least 1 layer each, got {len(networks)}, "
+            f"of which {some(empty) or 'none'} have no layer"
         )
     x = np.asarray(scores, dtype=np.float64)
     rois = list(labels.values())[1] if labels and x.ndim == 3 else [str(k) for k in range(x.shape[1])]

@@ -198,11 +198,11 @@ def bootstrap(
     one_of(over, get_args(Over), "over")
     named = find_measure(measure)
     if n < 2:
-        raise InputError(f"bootstrap: found n={n}, wanted at least 2 resamples")
+        raise InputError(f"bootstrap: expected at least 2 resamples, got n={n}")
     if named == "bures" and over != "participants":
         raise InputError(
-            f"bootstrap over {over}: bures needs every pair of conditions, and a condition has none with "
-            "its own copy; choose over='participants' or another measure"
+            f"bootstrap over {over}: bures needs every pair of conditions, and a condition that is drawn twice has no "
+            "pair with its copy; choose over='participants' or another measure"
         )
     data_rdms, absent = leave_out_absent(data_rdms)
     warn_of_absent(absent)
@@ -293,8 +293,8 @@ def summarize_samples(
     used = np.asarray(np.isfinite(samples[0, :, :-2]).all(axis=1))
     if used.sum() < 2:
         raise InputError(
-            f"bootstrap: {used.sum()} of {len(used)} resamples have three different conditions that all "
-            "participants share, wanted at least 2; take more conditions, or over='participants'"
+            "bootstrap: expected at least 2 resamples with three different conditions that all participants share, "
+            f"got {used.sum()} of {len(used)}; take more conditions, or over='participants'"
         )
     if n_flat:
         warnings.warn(
@@ -328,24 +328,23 @@ def check_rdms(model_rdms: RDMs, data_rdms: RDMs, over: Over) -> tuple[Floats, F
     rois = sorted({str(value) for value in data_rdms.rdm_descriptors.get("roi", ())})
     if len(rois) > 1:
         raise InputError(
-            f"bootstrap: found RDMs of {len(rois)} ROIs ({some(rois, 3)}), wanted one; take it with "
+            f"bootstrap: expected RDMs of one ROI, got {len(rois)} ROIs ({some(rois, 3)}); take one with "
             ".subset('roi', name)"
         )
     people = [str(p) for p in data_rdms.rdm_descriptors.get("participant", range(len(data)))]
     twice = sorted({p for p in people if people.count(p) > 1})
     if twice:
-        raise InputError(
-            f"bootstrap: participants {some(twice)} have more than one RDM, wanted one each; pool them first"
-        )
+        raise InputError(f"bootstrap: expected one RDM per participant, got more of {some(twice)}; pool them first")
     if over != "conditions" and len(data) < 2:
         raise InputError(
-            f"bootstrap over {over}: found {len(data)} participant{f' with an RDM of {rois[0]!r}' if rois else ''}, "
-            "wanted at least 2; choose over='conditions', or brainmap.rsa.permutation_test"
+            f"bootstrap over {over}: expected at least 2 "
+            f"participants{f' with an RDM of {rois[0]!r}' if rois else ''}, got {len(data)}; choose "
+            "over='conditions', or brainmap.rsa.permutation_test"
         )
     n_conditions = data_rdms.n_cond if over == "participants" else int(find_units(data_rdms).max()) + 1
     if n_conditions < (3 if over == "participants" else 4):
         least = 3 if over == "participants" else 4
-        raise InputError(f"bootstrap over {over}: found {n_conditions} conditions, wanted at least {least}")
+        raise InputError(f"bootstrap over {over}: expected at least {least} conditions, got {n_conditions}")
     return models, data
 
 

@@ -115,9 +115,9 @@ def bootstrap_models(
     if named == "bures":
         raise InputError("bootstrap_models: bures needs every pair of conditions; choose another measure")
     if n < 2 or repeats < 1:
-        raise InputError(f"bootstrap_models: found n={n} and repeats={repeats}, wanted at least 2 and 1")
+        raise InputError(f"bootstrap_models: expected n of at least 2 and repeats of at least 1, got {n} and {repeats}")
     if not models:
-        raise InputError("bootstrap_models: found no models, wanted at least one")
+        raise InputError("bootstrap_models: expected at least one model, got none")
     kinds: dict[str, ModelFit] = {name: kind[name] if isinstance(kind, Mapping) else kind for name in models}
     for one in kinds.values():
         one_of(one, KINDS, "kind")
@@ -189,15 +189,15 @@ def bootstrap_fits(
     used = np.isfinite(found[0, :, :, :-2]).all(axis=(1, 2))
     if used.sum() < 2:
         raise InputError(
-            f"bootstrap_models: {used.sum()} of {len(used)} resamples hold {least[0]} different "
-            f"participants and {least[1]} conditions, wanted at least 2; take fewer folds"
+            f"bootstrap_models: expected at least 2 resamples with {least[0]} different participants and {least[1]} "
+            f"conditions, got {used.sum()} of {len(used)}; take fewer folds"
         )
     as_is = [score(everyone, everything, folding(everyone, everything)) for _ in range(max(repeats, 10))]
     whole = np.mean(as_is, axis=0)
     if score.n_flat:
         warnings.warn(
-            f"bootstrap_models: {score.n_flat} scores of a fold are 0, as a prediction or a participant's "
-            "RDM is constant there; more conditions make that rare",
+            f"bootstrap_models: {score.n_flat} scores of a fold are 0, because a prediction or a participant's RDM is "
+            "constant there; more conditions make that rare",
             BrainmapWarning,
             stacklevel=3,
         )
@@ -206,8 +206,8 @@ def bootstrap_fits(
     variances, differences = compute_variances(compute_covariances(found[:, used]), sizes)
     if (variances <= 0).any() or (differences[np.triu_indices(len(families), 1)] <= 0).any():
         warnings.warn(
-            "bootstrap_models: a variance is not above 0 once corrected for the choice of folds, and has no "
-            "p; take more resamples or repeats",
+            "bootstrap_models: a variance is not above 0 after the correction for the choice of folds, so that there "
+            "is no p; take more resamples or repeats",
             BrainmapWarning,
             stacklevel=3,
         )
@@ -325,7 +325,7 @@ def _list_members(rdms: RDMs) -> list[Draw]:
 def _check_folds(sizes: tuple[int, int], folds: tuple[int, int], kinds: set[Any]) -> None:
     for what, size, n, each in zip(("participants", "conditions"), sizes, folds, (1, 3), strict=True):
         if not 1 <= n <= max(size // each, 1):
-            raise InputError(f"bootstrap_models: found {size} {what} for {n} folds, wanted 1 to {max(size // each, 1)}")
+            raise InputError(f"bootstrap_models: expected 1 to {max(size // each, 1)} folds of {size} {what}, got {n}")
     if folds == (1, 1) and kinds != {"fixed"}:
         raise InputError(
             f"bootstrap_models: {some(sorted(kinds))} models are fit, and with one fold of participants "

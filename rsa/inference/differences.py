@@ -71,8 +71,8 @@ def score_differences(
     x = np.asarray(scores, dtype=np.float64)
     if x.ndim not in (2, 3) or len(x) < 2:
         raise InputError(
-            f"score_differences: scores have shape {x.shape}, wanted (n_models, n_participants) or "
-            "(n_models, n_rois, n_participants), of at least 2 models"
+            "score_differences: expected scores of shape (n_models, n_participants) or (n_models, n_rois, "
+            f"n_participants), of at least 2 models, got {x.shape}"
         )
     first, second = np.triu_indices(len(x), 1)
     names = [[str(k) for k in range(size)] for size in x.shape[:-1]] if labels is None else list(labels.values())

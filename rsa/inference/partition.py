@@ -51,8 +51,8 @@ def partition_statistics(
     one_of(shares, get_args(Tested), "shares")
     if partition.validation != "participants":
         raise InputError(
-            "partition_statistics: shares that are fit and scored on the same RDM exceed 0 by chance "
-            "alone; partition with validation='participants'"
+            "partition_statistics: shares that are fit and scored on the same RDM exceed 0 by chance alone; partition "
+            "with validation='participants'"
         )
     rois = list(dict.fromkeys(partition.data["roi"]))
     people = list(dict.fromkeys(partition.data["participant"]))

@@ -111,12 +111,12 @@ def permutation_test(
     one_of(alternative, get_args(Alternative), "alternative")
     named = find_measure(measure)
     if permutations < 1:
-        raise InputError(f"permutation_test: found permutations={permutations}, wanted 1 or more")
+        raise InputError(f"permutation_test: expected 1 permutation or more, got {permutations}")
     models = align_vectors(model_rdms, data_rdms, names=("models", "data"))
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     if data_rdms.n_cond < 3:
         raise InputError(
-            f"permutation_test: found {data_rdms.n_cond} conditions, wanted at least 3; a p under .05 needs 4"
+            f"permutation_test: expected at least 3 conditions, got {data_rdms.n_cond}; a p under .05 needs 4"
         )
     check_varied(data, range(1, len(data) + 1), "permutation_test: data RDMs")
     names, rng = rdm_names(model_rdms), rng or np.random.default_rng()
@@ -153,8 +153,8 @@ def _find_present(models: Floats, there: NDArray[np.bool_], n_items: int) -> Ord
     items = np.flatnonzero(has)
     if len(items) < 3:
         raise InputError(
-            f"permutation_test: found {len(items)} conditions that models and data share, wanted at "
-            "least 3; leave out what lacks more"
+            f"permutation_test: expected at least 3 conditions that models and data share, got {len(items)}; leave "
+            "out the RDMs that lack more"
         )
     missing = int((~sound & has[i] & has[j]).sum())
     if missing:

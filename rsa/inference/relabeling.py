@@ -117,10 +117,10 @@ def relabeling_test(
     asked = find_measure(measure)
     named = NEAR.get(asked, asked)
     if permutations < 1:
-        raise InputError(f"relabeling_test: found permutations={permutations}, wanted 1 or more")
+        raise InputError(f"relabeling_test: expected 1 permutation or more, got {permutations}")
     models = align_vectors(model_rdms, data_rdms, names=("models", "data"))
     if data_rdms.n_cond < 3:
-        raise InputError(f"relabeling_test: found {data_rdms.n_cond} items, wanted at least 3")
+        raise InputError(f"relabeling_test: expected at least 3 items, got {data_rdms.n_cond}")
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     names = rdm_names(model_rdms)
     rois = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * len(data))]

@@ -120,17 +120,17 @@ def score_statistics(
     one_of(correction, CORRECTIONS, "correction")
     one_of(alternative, get_args(Alternative), "alternative")
     if correction == "max-t" and test != "sign-flip":
-        raise InputError(f"correction 'max-t' flips signs: found test={test!r}, wanted test='sign-flip'")
+        raise InputError(f"correction 'max-t': expected test='sign-flip', as it flips signs, got {test!r}")
     if measure == "bures" and np.ndim(against) == 0:
         raise InputError(
-            "score_statistics: bures is above 0 for any two RDMs, so chance has no one value; test "
+            "score_statistics: bures is above 0 for any two RDMs, so that no one value stands for chance; test "
             "against another model's scores, or relabel conditions (brainmap.rsa.permutation_test)"
         )
     x = np.asarray(scores, dtype=np.float64)
     if x.ndim not in (2, 3) or x.shape[-1] < 2:
         raise InputError(
-            f"score_statistics: scores have shape {x.shape}, wanted (n_models, n_participants) "
-            "or (n_models, n_rois, n_participants), of at least 2 participants"
+            "score_statistics: expected scores of shape (n_models, n_participants) or (n_models, n_rois, "
+            f"n_participants), of at least 2 participants, got {x.shape}"
         )
     table = _build_index(x.shape[:-1], labels)
     flat = x.reshape(-1, x.shape[-1])
@@ -252,11 +252,11 @@ def split_half_best_layer(
     ['conv2']
     """
     if splits < 1:
-        raise InputError(f"split_half_best_layer: found splits={splits}, wanted at least 1")
+        raise InputError(f"split_half_best_layer: expected splits of at least 1, got {splits}")
     models = align_vectors(model_rdms, data_rdms, names=("models", "data"))
     layers = [str(name) for name in model_rdms.rdm_descriptors.get("layer", range(len(models)))]
     if len(layers) < 2:
-        raise InputError(f"split_half_best_layer: found {len(layers)} layer, wanted at least 2")
+        raise InputError(f"split_half_best_layer: expected at least 2 layers, got {len(layers)}")
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     rois = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * len(data))]
     controls = None if control_rdms is None else align_controls(control_rdms, data_rdms)
@@ -279,7 +279,8 @@ def split_half_best_layer(
         there = every >= 0
         if not there.any():
             warnings.warn(
-                f"split_half_best_layer: {roi!r} is left out, no layer has a score in any half; pairs are missing",
+                f"split_half_best_layer: {roi!r} is left out, because no layer has a score in any half (pairs are "
+                "missing)",
                 BrainmapWarning,
                 stacklevel=2,
             )
@@ -332,7 +333,7 @@ def _draw_halves(
     if len(names) < 6:
         way_out = "; choose by='stimulus'" if by == "condition" and rdms.n_cond >= 6 else ""
         raise InputError(
-            f"split_half_best_layer: found {len(names)} to halve by {by}, wanted at least 6, three a half{way_out}"
+            f"split_half_best_layer: expected at least 6 groups by {by}, three in each half, got {len(names)}{way_out}"
         )
     halves = []
     for _ in range(splits):
@@ -355,8 +356,8 @@ def _build_index(shape: tuple[int, ...], labels: Mapping[str, Sequence[str]] | N
     sizes = tuple(len(names) for names in labels.values())
     if sizes != shape:
         raise InputError(
-            f"score_statistics: labels {some(labels)} name {sizes}, scores have axes {shape}; "
-            "give one name a model (and ROI), in order of the axes"
+            f"score_statistics: expected one name per model (and ROI), in order of the axes {shape} of the scores, "
+            f"got {sizes} names in the labels {some(labels)}"
         )
     grid = np.indices(shape).reshape(len(shape), -1)
     return pd.DataFrame(

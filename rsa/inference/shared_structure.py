@@ -107,7 +107,7 @@ def residual_structure(
     people = [str(who) for who in data_rdms.rdm_descriptors.get("participant", range(len(data)))]
     (roi, who), count = Counter(zip(rois, people, strict=True)).most_common(1)[0]
     if count > 1:
-        raise InputError(f"residual_structure: participant {who!r} has {count} RDMs of {roi!r}, wanted one")
+        raise InputError(f"residual_structure: expected one RDM of {roi!r} from participant {who!r}, got {count}")
     correct_p(np.array([np.nan]), correction)  # report a mistake before the long computation
     rng = rng or np.random.default_rng()
     flips: dict[int, Floats] = {}

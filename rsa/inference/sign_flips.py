@@ -139,13 +139,13 @@ def sign_flip_test(
     """
     one_of(alternative, ("greater", "two-sided"), "sign_flip_test alternative")
     if permutations < 1:
-        raise InputError(f"sign_flip_test: found permutations={permutations}, wanted 1 or more")
+        raise InputError(f"sign_flip_test: expected 1 permutation or more, got {permutations}")
     x = np.asarray(scores, dtype=np.float64)
     if x.ndim != 2:
-        raise InputError(f"sign_flip_test: scores have shape {x.shape}, wanted (n_participants, n_tests)")
+        raise InputError(f"sign_flip_test: expected scores of shape (n_participants, n_tests), got {x.shape}")
     n, n_tests = x.shape
     if n < 2:
-        raise InputError(f"sign_flip_test: found {n} participants, wanted 2 or more (a p under .05 needs 5 or more)")
+        raise InputError(f"sign_flip_test: expected 2 participants or more (a p under .05 needs 5 or more), got {n}")
 
     length = np.sqrt(np.einsum("ij,ij->j", x, x))
     used = np.isfinite(length) & (length > 0)
@@ -223,13 +223,13 @@ def _enhance(
 
     n, places = len(unit), len(enhancement.neighbors)
     if not places or unit.shape[1] % places:
-        raise InputError(f"sign_flip_test: found {unit.shape[1]} tests, wanted maps of {places} places each")
+        raise InputError(f"sign_flip_test: expected maps of {places} places each, got {unit.shape[1]} tests")
     # where all values have the same absolute value, some flip has no variance
     flat = np.abs(unit).sum(axis=0) >= np.sqrt(n) * (1 - 1e-12)
     if flat.any():
         raise InputError(
             f"sign_flip_test: {np.count_nonzero(flat)} tests have one value in all participants but for the sign, so "
-            f"that t is infinite; {enhancement.kind} needs values that differ: mask them out, or take max-t"
+            f"that t is infinite; {enhancement.kind} needs values that differ: mask them out, or choose max-t"
         )
     maps = [np.ascontiguousarray(unit[:, part]) for part in _cut_slices(unit.shape[1], places)]
     kernel = enhancement.kernel(n, two_sided)

@@ -175,7 +175,7 @@ def map_ceilings(
     named = dict(data) if isinstance(data, Mapping) else {str(k): one for k, one in enumerate(data, start=1)}
     noises, n_threads = _choose_noises(noise, list(named)), threads_of(threads, "ceiling maps")
     if len(named) < 2:
-        raise InputError(f"ceiling maps: found {len(named)} participant, wanted 2 or more")
+        raise InputError(f"ceiling maps: expected 2 participants or more, got {len(named)}")
     reference = _build_reference(named, settings.items, settings.labels)
     if isinstance(mask, Mapping):
         named, noises, mask = renumber_to_shared_mask(named, noises, mask)
@@ -284,12 +284,10 @@ def _choose_noises(noise: Any, people: Sequence[str]) -> dict[str, Any]:
     if isinstance(noise, Mapping):
         lacking = [who for who in people if who not in noise]
         if lacking:
-            raise InputError(f"ceiling maps: found no noise of participants {some(lacking)}")
+            raise InputError(f"ceiling maps: expected the noise of every participant, got none of {some(lacking)}")
         return {who: noise[who] for who in people}
     if len(noise) != len(people):
-        raise InputError(
-            f"ceiling maps: found noise of {len(noise)} participants, wanted one for each of {len(people)}"
-        )
+        raise InputError(f"ceiling maps: expected noise for each of {len(people)} participants, got {len(noise)}")
     return dict(zip(people, noise, strict=True))
 
 
@@ -315,7 +313,7 @@ def _build_reference(data: Mapping[str, Any], items: Level | None, labels: Seque
         more, less = sorted(set(given[who]) - set(given[first])), sorted(set(given[first]) - set(given[who]))
         if more or less:
             told = [f"only in {one}: {some(x)}" for one, x in ((who, more), (first, less)) if x]
-            raise InputError(f"ceiling maps: participants {first} and {who} have different items; {'; '.join(told)}")
+            raise InputError(f"ceiling maps: participants {first} and {who} have different items: {'; '.join(told)}")
     n = len(given[first])
     return RDMs(
         np.arange(n * (n - 1) / 2.0)[None],

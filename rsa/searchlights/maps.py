@@ -130,15 +130,16 @@ class SearchlightMaps(ScoreMaps[nib.Nifti1Image]):
         times = self._known_times()
         if layer not in self.layers:
             raise InputError(
-                f"searchlight: no layer {layer!r}{nearest(layer, self.layers)}; there are {some(self.layers)}"
+                f"searchlight: there is no layer {layer!r}{nearest(layer, self.layers)}; the layers are "
+                f"{some(self.layers)}"
             )
         rows = sorted((k for k, name in enumerate(self._layer_of) if name == layer), key=lambda k: times[k])
         when = np.array([times[k] for k in rows])
         steps = np.diff(when)
         if len(steps) and not (steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-3)):
             raise InputError(
-                f"searchlight: the times of {layer} are not evenly spaced ({some(when, 5)} s), as the "
-                "axis of an image must be; take its maps one by one"
+                f"searchlight: the times of {layer} are not evenly spaced ({some(when, 5)} s), as the axis of an "
+                "image must be; save its maps one by one"
             )
         volumes = np.stack([np.asarray(self.image(self.array[k]).dataobj) for k in rows], axis=3)
         image = nib.Nifti1Image(volumes, self.mask.affine)
@@ -198,8 +199,8 @@ def build_maps(
     unscored = np.isnan(scores).all(axis=0) & (counts > 0)
     if unscored.any() and unscored.sum() == (counts > 0).sum():
         warnings.warn(
-            f"searchlight: none of {int(unscored.sum())} spheres has a score; the pattern of some item is "
-            "the same in all voxels, or spheres hold fewer voxels than minimum_voxels",
+            f"searchlight: none of {int(unscored.sum())} spheres has a score, because the pattern of some item is the "
+            "same in all voxels, or spheres hold fewer voxels than minimum_voxels",
             BrainmapWarning,
             stacklevel=3,
         )

@@ -232,8 +232,8 @@ def sphere_noise(
     widths = sorted({part.shape[1] for part in parts})
     if len(widths) > 1 or widths[0] not in ({n_mask} if whole_mask else {n_channels, n_mask}):
         raise InputError(
-            f"searchlight: residuals of {some(widths)} voxels, wanted those of the data ({n_channels}) or of the "
-            f"mask ({n_mask})"
+            f"searchlight: expected residuals of the {n_channels} voxels of the data or the {n_mask} of the mask, got "
+            f"{some(widths)} voxels"
         )
     of_mask = whole_mask or widths[0] != n_channels
     columns = np.flatnonzero(prepared.usable) if of_mask else prepared.channels
@@ -252,14 +252,16 @@ def _estimate_run_noise(data: Any, prepared: Prepared, shrinkage: Shrinkage, *, 
     dataset, n_runs = _as_dataset(data), len(prepared.rows)
     if not pooled:
         raise InputError(
-            "searchlight: found the runs' own deviations, wanted residuals of each run (and two runs or "
-            "more) for a noise precision a run; or take pooled=True"
+            "searchlight: expected residuals of each run (and two runs or more) for a noise precision per run, got "
+            "the runs' own deviations; give residuals, or take pooled=True"
         )
     x, sources = np.asarray(dataset.measurements), [None] if n_runs < 2 else RunNoise(dataset, "diag").check_runs()
     made = [prepare_deviations(dataset, without=run) for run in sources]
     parts, dof = tuple(Deviations(x, rows, centering) for rows, centering, _ in made), [float(one[2]) for one in made]
     if min(dof) < 1:
-        raise InputError(f"searchlight: the runs leave {min(dof):g} degrees of freedom for noise, wanted 1 or more")
+        raise InputError(
+            f"searchlight: expected 1 degree of freedom or more for the noise, got {min(dof):g} from the runs"
+        )
     # sd from all runs is only a unit here: dividing patterns by it is undone by the covariance in the same unit
     rows, centering, freedom = prepare_deviations(dataset)
     sd = _check_varying(_compute_deviations([Deviations(x, rows, centering)], prepared.channels, freedom), prepared)
@@ -308,8 +310,9 @@ def _list_parts(
     bad = [str(part.shape) for part in parts if part.ndim != 2 or len(part) < 2]
     if bad or not parts:
         raise InputError(
-            f"searchlight: noise of shape {some(bad) if bad else '(0,)'}, wanted residuals (n_volumes, n_voxels) of "
-            "two volumes or more (one array, or one a run), or one standard deviation a channel (n_channels,)"
+            "searchlight: expected residuals (n_volumes, n_voxels) of two volumes or more (one array, or one per "
+            "run), or one standard deviation per channel (n_channels,), got noise of shape "
+            f"{some(bad) if bad else '(0,)'}"
         )
     return parts, False, None
 
@@ -330,8 +333,8 @@ def _order_runs(data: Any, n_parts: int, n_runs: int) -> list[int]:
     """Return the part that belongs to each prepared run; parts are sorted as `compute_rdms` sorts runs."""
     if n_runs < 2 or n_parts != n_runs:
         raise InputError(
-            f"searchlight: found residuals of {n_parts} for {n_runs} runs, wanted residuals of each run (and two runs "
-            "or more) for a noise precision a run; or take pooled=True"
+            "searchlight: expected residuals of each run (and two runs or more) for a noise precision per run, got "
+            f"residuals of {n_parts} for {n_runs} runs; or take pooled=True"
         )
     described = getattr(data, "obs_descriptors", {}).get("run", np.arange(n_runs))
     names = [str(run) for run in np.unique(np.asarray(described))]
@@ -366,8 +369,8 @@ def _check_varying(sd: Floats, prepared: Prepared) -> Floats:
     flat = np.count_nonzero(~(sd > 1e-12 * largest[prepared.channels]))
     if flat:
         raise InputError(
-            f"searchlight: {flat} of {len(sd)} usable voxels do not vary in the residuals; were they masked otherwise? "
-            "Leave these voxels out of the mask"
+            f"searchlight: {flat} of {len(sd)} usable voxels do not vary in the residuals; were these masked "
+            "differently? leave such voxels out of the mask"
         )
     return sd
 

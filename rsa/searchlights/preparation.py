@@ -100,11 +100,11 @@ class Prepared:
         given = np.asarray(noise, dtype=np.float64)
         if given.shape != self.measurements.shape[1:]:
             raise InputError(
-                f"searchlight: noise has shape {given.shape}, wanted one standard deviation a channel "
-                f"({self.measurements.shape[1]},)"
+                f"searchlight: expected noise of shape ({self.measurements.shape[1]},), one standard deviation per "
+                f"channel, got {given.shape}"
             )
         if not (np.isfinite(given[self.channels]) & (given[self.channels] > 0)).all():
-            raise InputError("searchlight: noise is not above 0 and finite in every usable voxel")
+            raise InputError("searchlight: the noise is not above 0 and finite in every usable voxel")
         return replace(self, noise=given[self.channels])
 
     def with_weights(self, noise: RunNoise, runs: Sequence[str], dissimilarity: str) -> Prepared:
@@ -112,12 +112,12 @@ class Prepared:
         _takes_noise(dissimilarity)
         if noise.n_units != self.measurements.shape[1]:
             raise InputError(
-                f"searchlight: noise of {noise.n_units} channels, wanted that of the data's "
-                f"{self.measurements.shape[1]}"
+                f"searchlight: expected the noise of {self.measurements.shape[1]} channels, those of the data, got "
+                f"{noise.n_units}"
             )
         weights = np.ascontiguousarray(np.stack([noise.weights(run)[self.channels] for run in runs], axis=1))
         if not np.isfinite(weights).all():
-            raise InputError("searchlight: noise is not above 0 and finite in every usable voxel")
+            raise InputError("searchlight: the noise is not above 0 and finite in every usable voxel")
         return replace(self, weights=weights)
 
 
@@ -184,8 +184,8 @@ def prepare_patterns(
     whole = not hasattr(data, "measurements")  # the voxels of an array are numbered by their position
     if voxels.min(initial=0) < 0 or voxels.max(initial=-1) >= n_mask_voxels or (whole and len(voxels) != n_mask_voxels):
         raise InputError(
-            f"searchlight: the data have {len(voxels)} voxels, numbered up to {voxels.max(initial=-1)}, "
-            f"and the mask has {n_mask_voxels}; use the mask the data were read with"
+            f"searchlight: the data have {len(voxels)} voxels, numbered up to {voxels.max(initial=-1)}, but the mask "
+            f"has {n_mask_voxels}; use the mask with which the data were read"
         )
     if len(np.unique(voxels)) < len(voxels):
         raise InputError("searchlight: a voxel occurs more than once in the data's channels")
@@ -205,7 +205,9 @@ def _read_dataset(data: Any, model_rdms: RDMs, items: Level | None) -> tuple[Any
     level = items or ("stimulus" if LABEL_OF["stimulus"] in described else "condition")
     _check_level(level, described.get(LABEL_OF[level]), model_rdms)
     if LABEL_OF[level] not in described:
-        raise InputError(f"searchlight: the data have no {LABEL_OF[level]!r}; found {some(described)}")
+        raise InputError(
+            f"searchlight: expected {LABEL_OF[level]!r} among the descriptors of the data, got {some(described)}"
+        )
     if "voxel" not in data.channel_descriptors:
         raise InputError(
             "searchlight: the data's channels have no 'voxel' (its number among the mask's voxels in C order)"
@@ -221,12 +223,12 @@ def _read_array(
 ) -> tuple[Any, list[str], list[Any], Any]:
     if data.ndim not in (2, 3):
         raise InputError(
-            f"searchlight: data have shape {data.shape}, wanted (n_items, n_voxels) or (n_runs, n_items, n_voxels)"
+            f"searchlight: expected data of shape (n_items, n_voxels) or (n_runs, n_items, n_voxels), got {data.shape}"
         )
     if labels is None:
         raise InputError("searchlight: an array has no labels; give labels=[...] to align it with the models")
     if len(labels) != data.shape[-2]:
-        raise InputError(f"searchlight: found {len(labels)} labels for {data.shape[-2]} items")
+        raise InputError(f"searchlight: expected {data.shape[-2]} labels, one per item, got {len(labels)}")
     if items is not None:
         _check_level(items, labels, model_rdms)
     n_runs = 1 if data.ndim == 2 else len(data)
@@ -253,7 +255,7 @@ def _check_items(own: Sequence[str], wanted: Sequence[str]) -> None:
         told = [f"only in {who}: {some(x)}" for who, x in (("the data", more), ("the models", less)) if x]
         raise InputError(f"searchlight: data and models are over different items; {'; '.join(told)}")
     if len(wanted) < 3:
-        raise InputError(f"searchlight: found {len(wanted)} items ({some(wanted)}), wanted at least 3")
+        raise InputError(f"searchlight: expected at least 3 items, got {len(wanted)} ({some(wanted)})")
 
 
 def _survey_rows(measurements: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -306,7 +308,7 @@ def prepare_models(model_rdms: RDMs, pairs: NDArray[np.intp], measure: Measure) 
     names = rdm_names(model_rdms)
     vectors = np.asarray(model_rdms.dissimilarities, dtype=np.float64)[:, pairs]
     if len(pairs) < 2:
-        raise InputError("searchlight: fewer than two pairs of items have patterns in two runs")
+        raise InputError("searchlight: expected at least two pairs of items with patterns in two runs, got fewer")
     if not np.isfinite(vectors).all():
         bad = [name for name, row in zip(names, vectors, strict=True) if not np.isfinite(row).all()]
         raise InputError(f"searchlight: models {some(bad)} have NaN pairs; leave the items out on both sides")

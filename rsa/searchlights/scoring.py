@@ -125,8 +125,8 @@ def prepare(
     dissimilarity = settings.dissimilarity
     if dissimilarity == "crossnobis" and len(prepared.rows) < 2:
         raise InputError(
-            "searchlight: crossnobis needs two or more runs, found one; fit one beta a run "
-            "(AFNI: -stim_times_IM, or a fit per run), or choose 'euclidean' or 'correlation'"
+            "searchlight: expected two runs or more for crossnobis, got one; fit one beta per run (AFNI: "
+            "-stim_times_IM, or a fit per run), or choose 'euclidean' or 'correlation'"
         )
     models = prepare_models(model_rdms, prepared.pairs, settings.scale)
     if noise is None:
@@ -136,7 +136,9 @@ def prepare(
     if isinstance(noise, np.ndarray) and noise.ndim < 2:
         return prepared.with_noise(noise, dissimilarity), models, None
     if GEOMETRY[dissimilarity] != EUCLIDEAN and not settings.pooled:
-        raise InputError(f"searchlight: one precision a run is for crossnobis, not {dissimilarity}; pool the runs")
+        raise InputError(
+            f"searchlight: one noise precision per run is for crossnobis, not for {dissimilarity}; pool the runs"
+        )
     from brainmap.rsa.searchlights.noise import sphere_noise  # imported only when needed, as it is slow
 
     own = sphere_noise(noise, data, prepared, shrinkage=settings.shrinkage, pooled=settings.pooled)

@@ -93,7 +93,7 @@ class SearchlightSettings:
         sd = residuals.deviations(np.asarray(data.channel_descriptors["voxel"], int))
         if not (sd > 0).all():
             raise InputError(
-                f"{np.count_nonzero(~(sd > 0))} voxels of the mask do not vary in the residuals"
-                f"{f' {some(residuals.files)}' if residuals.files else ''}; were they masked otherwise?"
+                f"{np.count_nonzero(~(sd > 0))} voxels of the mask do not vary in the "
+                f"residuals{f' {some(residuals.files)}' if residuals.files else ''}; were these masked differently?"
             )
         return sd

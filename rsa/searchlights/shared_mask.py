@@ -36,7 +36,7 @@ def renumber_to_shared_mask(
     """
     lacking = [who for who in data if who not in masks]
     if lacking:
-        raise InputError(f"ceiling maps: found no mask of participants {some(lacking)}")
+        raise InputError(f"ceiling maps: expected a mask of every participant, got none of {some(lacking)}")
     loaded = {who: load_mask(masks[who]) for who in data}
     first, *others = loaded
     for who in others:
@@ -63,14 +63,14 @@ def _renumber(who: str, data: Any, place: NDArray[np.intp]) -> Dataset:
 
     if "voxel" not in getattr(data, "channel_descriptors", {}):
         raise InputError(
-            f"ceiling maps: the patterns of participant {who} do not name their voxels, as those of participants with "
-            "masks of their own must; take load_patterns, or one mask for all"
+            f"ceiling maps: the patterns of participant {who} do not name their voxels, as they must where "
+            "participants have masks of their own; read them with load_patterns, or give one mask for all"
         )
     voxel = np.asarray(data.channel_descriptors["voxel"], int)
     if voxel.max(initial=-1) >= len(place):
         raise InputError(
-            f"ceiling maps: the patterns of participant {who} have voxels numbered up to {voxel.max()}, "
-            f"and the mask has {len(place)}; use the mask the data were read with"
+            f"ceiling maps: the patterns of participant {who} have voxels numbered up to {voxel.max()}, but the mask "
+            f"has {len(place)}; use the mask with which the data were read"
         )
     return Dataset(
         data.measurements,

@@ -38,8 +38,8 @@ def compute_sphere_offsets(affine: NDArray[np.floating], radius_mm: float) -> ND
     size = float(np.linalg.norm(steps, axis=0).min())
     if not size <= radius_mm + TOLERANCE_MM < np.inf:
         raise InputError(
-            f"searchlight: radius {radius_mm:g} mm is smaller than a voxel ({size:g} mm), so a sphere would "
-            "hold its center only; take a larger radius_mm"
+            f"searchlight: the radius of {radius_mm:g} mm is smaller than a voxel ({size:g} mm), so that a sphere "
+            "would hold its center only; take a larger radius_mm"
         )
     reach = radius_mm + TOLERANCE_MM
     # Along voxel axis k the extent of a sphere is the radius times the norm of row k of the inverse.

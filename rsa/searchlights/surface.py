@@ -130,8 +130,8 @@ def _locate_on_mesh(data: Dataset, mesh: Mesh) -> tuple[Mesh, NDArray[np.int64]]
 def _describe_other_mesh(found: str, mesh: Mesh) -> str:
     left, right = mesh.sizes
     return (
-        f"surface searchlight: {found}, and the mesh {mesh.name} has {left} + {right} (left + right); give the mesh "
-        "the data are on"
+        f"surface searchlight: {found}, but the mesh {mesh.name} has {left} + {right} (left + right); give the mesh "
+        "of the data"
     )
 
 
@@ -342,5 +342,5 @@ def _find_inside(mask: SurfaceData, mesh: Mesh) -> NDArray[np.bool_]:
         parts.append(np.nan_to_num(values[:wanted, 0]) > 0)
     inside: NDArray[np.bool_] = np.concatenate(parts)
     if not inside.any():
-        raise InputError(f"surface searchlight: no vertex of the mask {mask.name} is above 0")
+        raise InputError(f"surface searchlight: the mask {mask.name} has no vertex above 0")
     return inside

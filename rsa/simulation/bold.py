@@ -95,8 +95,8 @@ def simulate_bold(
     inside = np.asarray(mask.dataobj) != 0
     if len(items) != n_items or inside.sum() != n_voxels:
         raise InputError(
-            f"simulate_bold: found {len(items)} items and a mask of {inside.sum()} voxels, "
-            f"wanted the participant's {n_items} and {n_voxels}"
+            f"simulate_bold: expected {n_items} items and a mask of {n_voxels} voxels, as the participant has, got "
+            f"{len(items)} and {inside.sum()}"
         )
     n_scans = int(np.ceil((n_items * spacing + 24.0) / t_r))
     scans = np.asarray(t_r * np.arange(n_scans), dtype=np.float64)

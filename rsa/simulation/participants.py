@@ -86,17 +86,17 @@ def matched_geometry(features: ArrayLike) -> Floats:
     """
     x = np.asarray(features, dtype=np.float64)
     if x.ndim != 2 or x.shape[0] < 3:
-        raise InputError(f"features to plant: found shape {x.shape}, wanted 3 items or more by units")
+        raise InputError(f"features to plant: expected 3 items or more by units, got shape {x.shape}")
     if not np.isfinite(x).all():
-        raise InputError("features to plant hold NaN or infinity; wanted finite values")
+        raise InputError("features to plant: expected finite values, got NaN or infinity")
     x = x[:, np.ptp(x, axis=0) > 0]
     if x.shape[1] < 2:
-        raise InputError(f"features to plant have {x.shape[1]} units that vary over items, wanted 2 or more")
+        raise InputError(f"features to plant: expected 2 units or more that vary over items, got {x.shape[1]}")
     points = (x - x.mean(axis=0)) / x.std(axis=0)
     points -= points.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(points, axis=1, keepdims=True)
     if np.any(lengths < 1e-12):
-        raise InputError("an item to plant is the same in every unit, so its correlations are undefined")
+        raise InputError("features to plant: an item is the same in every unit, so that its correlations are undefined")
     return np.asarray(points / lengths)
 
 
@@ -147,9 +147,9 @@ def plant_patterns(
     True
     """
     if not 0 <= specific < 1:
-        raise InputError(f"plant_patterns: found specific={specific}, wanted a share from 0 to below 1")
+        raise InputError(f"plant_patterns: expected specific, a share, from 0 to below 1, got {specific}")
     if n_voxels < 1:
-        raise InputError(f"plant_patterns: found n_voxels={n_voxels}, wanted 1 or more")
+        raise InputError(f"plant_patterns: expected n_voxels of 1 or more, got {n_voxels}")
     shared = matched_geometry(features)
     own = shared[(participant_rng or rng).permutation(len(shared))]
     points = np.hstack([np.sqrt(1 - specific) * shared, np.sqrt(specific) * own])
@@ -210,15 +210,15 @@ def simulate_participant(
     voxels = _find_region_voxels(regions, planted, inside)
     if n_runs < 1 or fwhm_mm < 0 or not -1 < ar < 1:
         raise InputError(
-            f"simulate_participant: found n_runs={n_runs}, fwhm_mm={fwhm_mm}, ar={ar}; "
-            "wanted 1 run or more, a width of 0 or more and |ar| < 1"
+            f"simulate_participant: expected 1 run or more, a width of 0 or more and |ar| < 1, got n_runs={n_runs}, "
+            f"fwhm_mm={fwhm_mm}, ar={ar}"
         )
     features = {region: np.asarray(layer) for region, layer in planted.items() if layer is not None}
     counts = {len(layer) for layer in features.values()}
     if len(counts) != 1:
         raise InputError(
-            f"simulate_participant: planted layers have {sorted(counts)} items, wanted "
-            "a planted region at least and one number of items in all"
+            "simulate_participant: expected at least one planted region and the same number of items in all, got "
+            f"{sorted(counts)} items"
         )
     n_items = counts.pop()
     where = np.argwhere(inside) @ np.asarray(mask.affine)[:3, :3].T
@@ -245,23 +245,23 @@ def _find_region_voxels(
     """Check the regions, and return the positions of their voxels among those of the mask."""
     if set(regions) != set(planted):
         raise InputError(
-            f"simulate_participant: found regions {sorted(regions)} and "
-            f"planted {sorted(planted)}; name every region in both (None plants nothing)"
+            f"simulate_participant: expected the same names in regions and planted, got {sorted(regions)} and "
+            f"{sorted(planted)}; name every region in both (None plants nothing)"
         )
     voxels: dict[str, Indices] = {}
     taken = np.zeros(int(inside.sum()), dtype=int)
     for region, where in regions.items():
         region_mask = np.asarray(where)
         if region_mask.shape != inside.shape:
-            raise InputError(f"region {region!r}: grid {region_mask.shape} is not the mask's {inside.shape}")
+            raise InputError(f"region {region!r}: expected the mask's grid {inside.shape}, got {region_mask.shape}")
         voxels[region] = np.flatnonzero(region_mask[inside])
         if voxels[region].size == 0:
-            raise InputError(f"region {region!r} has no voxel inside the mask; wanted one at least")
+            raise InputError(f"region {region!r}: expected at least one voxel inside the mask, got none")
         taken[voxels[region]] += 1
     if np.any(taken > 1):
         raise InputError(
-            f"regions share {np.count_nonzero(taken > 1)} voxels, wanted disjoint regions; "
-            "give shared voxels to the nearer center"
+            f"regions: expected regions that share no voxel, got {np.count_nonzero(taken > 1)} shared voxels; give "
+            "these to the nearer center"
         )
     return voxels
 
@@ -271,5 +271,5 @@ def _measure_spread(features: ArrayLike) -> float:
     points = matched_geometry(features)
     squared = 2 * (1 - points @ points.T)[np.triu_indices(len(points), 1)]
     if squared.std() < 1e-9:
-        raise InputError("features to plant are all equally far apart, so no geometry can be recovered")
+        raise InputError("features to plant: all items are equally far apart, so that no geometry can be recovered")
     return float(squared.std())

@@ -191,14 +191,13 @@ def power_analysis(
     names = rdm_names(rdms)
     chosen = [names.index(one_of(name, names, "layer")) for name in ((a,) if b is None else (a, b))]
     if a == b:
-        raise InputError(f"power_analysis: found {a!r} twice, wanted two layers to tell apart")
+        raise InputError(f"power_analysis: expected two different layers to compare, got {a!r} twice")
     named = find_measure(measure)
     one_of(test, TESTS, "test")
     designs = _check_designs(participants, runs, conditions or (rdms.n_cond,), rdms.n_cond)
     if simulations < 1 or not 0 < alpha < 1:
         raise InputError(
-            f"power_analysis: found {simulations} simulations and alpha={alpha}, wanted 1 or more, and a "
-            "level between 0 and 1"
+            f"power_analysis: expected 1 simulation or more and alpha between 0 and 1, got {simulations} and {alpha}"
         )
     at = _choose_pilot(pilot, designs, rdms.n_cond)
     how = {
@@ -214,7 +213,10 @@ def power_analysis(
     }
     vectors = np.asarray(rdms.dissimilarities, dtype=np.float64)[chosen]
     if not np.isfinite(vectors).all():
-        raise InputError(f"power_analysis: RDMs of {some([a, b] if b else [a])} have missing pairs, wanted all")
+        raise InputError(
+            f"power_analysis: the RDMs of {some([a, b] if b else [a])} have missing pairs; leave out the items that "
+            "lack them"
+        )
     geometry = compute_geometry(rdms, chosen[0], dissimilarity=dissimilarity)
     signal = find_signal_of_ceiling(
         geometry, ceiling, measure=named, n_participants=at[0], measurement=how[at[1]], n_conditions=at[2], rng=rng
@@ -412,11 +414,11 @@ def _check_designs(
     found = []
     for what, numbers, least in (("participants", participants, 2), ("runs", runs, 1), ("conditions", conditions, 3)):
         if not numbers or min(numbers) < least:
-            raise InputError(f"power_analysis: found {what} {list(numbers)}, wanted numbers of {least} or more")
+            raise InputError(f"power_analysis: expected {what} of {least} or more, got {list(numbers)}")
         found.append(tuple(sorted(set(map(int, numbers)))))
     if max(found[2]) > n_items:
         raise InputError(
-            f"power_analysis: found {max(found[2])} conditions, the models have {n_items}; wanted as many or fewer"
+            f"power_analysis: expected at most {n_items} conditions, as the models have, got {max(found[2])}"
         )
     return found[0], found[1], found[2]
 
@@ -426,6 +428,6 @@ def _choose_pilot(
 ) -> tuple[int, int, int]:
     at = tuple(pilot) if pilot is not None else tuple(numbers[0] for numbers in designs)
     if len(at) != 3:
-        raise InputError(f"power_analysis: found pilot={at}, wanted participants, runs and conditions")
+        raise InputError(f"power_analysis: expected participants, runs and conditions as the pilot, got {at}")
     _check_designs([at[0]], [at[1]], [at[2]], n_items)
     return at[0], at[1], at[2]

@@ -64,16 +64,15 @@ class Measurement:
         one_of(self.dissimilarity, get_args(SearchlightDissimilarity), "dissimilarity")
         if self.n_runs < 1 or self.n_voxels < 2:
             raise InputError(
-                f"simulated RDMs: found {self.n_runs} runs and {self.n_voxels} voxels, wanted 1 run and 2 "
-                "voxels or more"
+                f"simulated RDMs: expected 1 run and 2 voxels or more, got {self.n_runs} and {self.n_voxels}"
             )
         if not 0 <= self.specific < 1 or not 0 <= self.explained <= 1 or self.variation < 0:
             raise InputError(
-                f"simulated RDMs: found specific={self.specific}, explained={self.explained}, "
-                f"variation={self.variation}; wanted shares from 0 to 1 (specific below 1) and 0 or more"
+                "simulated RDMs: expected shares from 0 to 1 (specific below 1) and a variation of 0 or more, got "
+                f"specific={self.specific}, explained={self.explained}, variation={self.variation}"
             )
         if self.dissimilarity == "crossnobis" and self.n_runs < 2:
-            raise InputError("simulated RDMs: crossnobis of 1 run, wanted 2 or more; or choose 'euclidean'")
+            raise InputError("simulated RDMs: expected 2 runs or more for crossnobis, got 1; or choose 'euclidean'")
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,13 +128,13 @@ def embed_rdm(dissimilarities: ArrayLike, *, angular: bool = False, unit_sphere:
     vector = np.asarray(dissimilarities, dtype=np.float64).ravel()
     n = round((1 + np.sqrt(1 + 8 * vector.size)) / 2)
     if n < 3 or n * (n - 1) // 2 != vector.size:
-        raise InputError(f"RDM to plant: found {vector.size} pairs, wanted those of 3 items or more")
+        raise InputError(f"RDM to plant: expected the pairs of 3 items or more, got {vector.size} pairs")
     if not np.isfinite(vector).all():
         raise InputError(
-            f"RDM to plant: {np.count_nonzero(~np.isfinite(vector))} of {vector.size} pairs are missing; wanted all"
+            f"RDM to plant: expected every pair, got {np.count_nonzero(~np.isfinite(vector))} of {vector.size} missing"
         )
     if vector.std() <= 1e-9 * np.abs(vector).max():
-        raise InputError("RDM to plant: all items are equally far apart, so no geometry can be recovered")
+        raise InputError("RDM to plant: all items are equally far apart, so that no geometry can be recovered")
     halves = np.zeros((n, n))
     halves[np.triu_indices(n, 1)] = vector / 2
     halves += halves.T
@@ -159,8 +158,8 @@ def compute_geometry(models: RDMs, which: int, *, dissimilarity: str) -> Geometr
     )
     if found.lost > _LOST:
         warnings.warn(
-            f"RDM to plant: no points have these dissimilarities as squared distances, {found.lost:.0%} of the "
-            "geometry is left out (negative eigenvalues)",
+            f"RDM to plant: no points have these dissimilarities as squared distances, so that {found.lost:.0%} of "
+            "the geometry is left out (negative eigenvalues)",
             BrainmapWarning,
             stacklevel=3,
         )
@@ -220,8 +219,8 @@ def simulate_rdms(
 
     if model.n_rdm != 1:
         raise InputError(
-            f"simulate_rdms: found {model.n_rdm} model RDMs, wanted the one to plant; take it with "
-            ".subset('layer', name)"
+            f"simulate_rdms: expected the one model RDM to plant, got {model.n_rdm}; take one with .subset('layer', "
+            "name)"
         )
     how = Measurement(
         n_runs=n_runs,
@@ -383,10 +382,11 @@ def find_signal_of_ceiling(
 
     named = find_measure(measure)
     if not 0 <= ceiling < 1:
-        raise InputError(f"ceiling: found {ceiling}, wanted a lower noise ceiling from 0 to below 1")
+        raise InputError(f"ceiling: expected a lower noise ceiling from 0 to below 1, got {ceiling}")
     if n_participants < 2:
         raise InputError(
-            f"ceiling: found {n_participants} participant, wanted 2 or more; a ceiling says how well participants agree"
+            f"ceiling: expected 2 participants or more, got {n_participants}; a ceiling says how well participants "
+            "agree"
         )
     if ceiling == 0:
         return 0.0
@@ -415,9 +415,9 @@ def find_signal_of_ceiling(
             low, under, high = high, over, high + 2 * step
         if under > 0 or over < 0:
             raise InputError(
-                f"ceiling: found {ceiling:g}; {n_participants} participants with specific={measurement.specific:g} of "
-                f"the geometry for each alone have one {'of at most' if over < 0 else 'of at least'} "
-                f"{ceiling + (over if over < 0 else under):.3f} at any signal; ask for another one"
+                f"ceiling: expected {'at most' if over < 0 else 'at least'} "
+                f"{ceiling + (over if over < 0 else under):.3f}, which {n_participants} participants with "
+                f"specific={measurement.specific:g} of the geometry for each alone have at any signal, got {ceiling:g}"
             )
         return low, high, under, over
 

@@ -126,7 +126,7 @@ def recovery_table(
     if not any(given):
         return table
     if mean_maps is None or significant is None or regions is None:
-        raise InputError("recovery_table: give mean_maps, significant and regions together, or none of them")
+        raise InputError("recovery_table: expected mean_maps, significant and regions together, or none of them")
     maps = _describe_maps(layers, planted, mean_maps=mean_maps, significant=significant, regions=regions)
     return pd.concat([table, maps], axis=1)
 
@@ -139,17 +139,19 @@ def _check(
 ) -> None:
     if x.ndim != 3 or x.shape[1:] != (len(layers), len(planted)):
         raise InputError(
-            f"recovery_table: scores have shape {x.shape}, wanted (participants, "
-            f"{len(layers)} layers, {len(planted)} regions)"
+            f"recovery_table: expected scores of shape (participants, {len(layers)} layers, {len(planted)} regions), "
+            f"got {x.shape}"
         )
     if not np.isfinite(x).all():
-        raise InputError("recovery_table: scores hold NaN or infinity; leave such participants out first")
+        raise InputError(
+            "recovery_table: expected finite scores, got NaN or infinity; leave such participants out first"
+        )
     unknown = [layer for layer in planted.values() if layer is not None and layer not in layers]
     if unknown:
-        raise InputError(f"recovery_table: planted layers {some(unknown)} are not among {some(layers)}")
+        raise InputError(f"recovery_table: expected planted layers among {some(layers)}, got {some(unknown)}")
     without = [region for region in planted if region not in ceilings]
     if without:
-        raise InputError(f"recovery_table: no noise ceiling for {some(without)}")
+        raise InputError(f"recovery_table: there is no noise ceiling for {some(without)}")
 
 
 def _describe_maps(
@@ -166,7 +168,9 @@ def _describe_maps(
     masks = {region: np.asarray(regions[region], dtype=bool) for region in planted}
     wrong = {grid.shape for grid in (above, *masks.values())} - {maps.shape[1:]}
     if wrong:
-        raise InputError(f"recovery_table: maps have the grid {maps.shape[1:]}, found {some(wrong)} too")
+        raise InputError(
+            f"recovery_table: expected regions on the grid {maps.shape[1:]} of the maps, got {some(wrong)}"
+        )
     valid = np.isfinite(maps).all(axis=0)
     best = np.where(valid, np.where(valid, maps, 0).argmax(axis=0), -1)
     affine = np.asarray(mean_maps[layers[0]].affine)

@@ -193,7 +193,7 @@ def test_reliability_over_participants_and_over_runs(files, rdms, tmp_path, tiny
         (("--kind", "permutation", "--correction", "bonferroni"), "--correction: expected --kind participants"),
         (("--kind", "best-layer", "--n", "50"), "--n: expected --kind participants or bootstrap or relabeling"),
         (("--test", "signed"), "--test"),
-        (("--correction", "max-t"), "wanted test='sign-flip'"),
+        (("--correction", "max-t"), "expected test='sign-flip'"),
     ],
 )
 def test_mistakes_are_one_line(files, tmp_path, monkeypatch, brainmap_command, change, words):

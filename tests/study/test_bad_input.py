@@ -294,7 +294,7 @@ SEVERAL = [
     (different_levels, [f"participant 0{k}: RDMs over different items: the networks' over" for k in (1, 2, 3)]),
     (patterns_of_other_items, [f"participant 0{k}: RDMs over different items: no pattern of" for k in (1, 2, 3)]),
     (crossnobis_without_runs, [f"participant 0{k}: [rsa] dissimilarity = 'crossnobis' needs two" for k in (1, 2, 3)]),
-    (sphere_below_a_voxel, [f"participant 0{k}: searchlight: radius 2 mm" for k in (1, 2, 3)]),
+    (sphere_below_a_voxel, [f"participant 0{k}: searchlight: the radius of 2 mm" for k in (1, 2, 3)]),
     (sphere_too_small, [f"participant 0{k}: searchlight: a sphere of 3 mm holds 7 voxels" for k in (1, 2, 3)]),
 ]
 

@@ -125,7 +125,7 @@ def test_a_network_is_ahead_over_participants_where_a_layer_is_ahead_of_all_of_t
     exact = rsa.best_layer_differences(scores, NETWORKS, labels=labels)
     np.testing.assert_allclose(exact["smallest_p"], [2 * 2 / 2**8, 2 * 2 / 2**7])
     for networks in ({"trained": [0]}, {"trained": [0], "control": []}):
-        with pytest.raises(InputError, match="give at least 2 networks with at least 1 layer"):
+        with pytest.raises(InputError, match="expected at least 2 networks with at least 1 layer"):
             rsa.best_layer_differences(scores, networks)
 
 
@@ -155,7 +155,7 @@ def test_participants_without_an_rdm_are_left_out_of_their_regions_and_named() -
     ("absent", "message"),
     [
         ([0, 2, 4, 6], "no participant has an RDM of 'A1'"),
-        ([0, 2, 4], "found 1 participant with an RDM of 'A1', wanted"),
+        ([0, 2, 4], "expected at least 2 participants with an RDM of 'A1', got 1"),
     ],
 )
 def test_regions_of_too_few_participants_are_refused_by_name(absent: list[int], message: str) -> None:

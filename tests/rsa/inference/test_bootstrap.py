@@ -266,7 +266,7 @@ def test_too_few_different_conditions_are_no_resample() -> None:
     found = bootstrap_vectors(models, data, measure="pearson", conditions=conditions)
     assert np.isnan(found.samples[0, 0]).all()
     assert np.isfinite(found.samples[0, 1:]).all()
-    with pytest.raises(InputError, match="0 of 2 resamples"):
+    with pytest.raises(InputError, match="that all participants share, got 0 of 2"):
         bootstrap_vectors(models, data, measure="pearson", conditions=conditions[[0, 0]])
 
 
@@ -276,16 +276,16 @@ def test_too_few_different_conditions_are_no_resample() -> None:
         ({"over": "subjects"}, "over: expected one of"),
         ({"measure": "sperman"}, "did you mean 'spearman'"),
         ({"n": 1}, "n=1"),
-        ({"data": 1}, "found 1 participant, wanted at least 2; choose over='conditions'"),
-        ({"items": 3}, "found 3 conditions, wanted at least 4"),
-        ({"items": 2, "over": "participants"}, "found 2 conditions, wanted at least 3"),
-        ({"names": list("abcdefgh")}, "different items"),
+        ({"data": 1}, "expected at least 2 participants, got 1; choose over='conditions'"),
+        ({"items": 3}, "expected at least 4 conditions, got 3"),
+        ({"items": 2, "over": "participants"}, "expected at least 3 conditions, got 2"),
+        ({"names": list("abcdefgh")}, "the items of the two sides differ"),
         ({"constant": "models"}, "models 'model 1': all dissimilarities are equal"),
         ({"constant": "data"}, "data RDMs 1: all dissimilarities are equal"),
         ({"missing": True}, "no participant has an RDM of 'all voxels'"),
-        ({"layer": ["conv1", "conv1"]}, "models 'conv1' occur twice"),
+        ({"layer": ["conv1", "conv1"]}, "models: 'conv1' occur twice"),
         ({"roi": ["a", "a", "b", "b"]}, "2 ROIs"),
-        ({"participant": ["01", "01", "02", "03"]}, "'01' have more than one RDM"),
+        ({"participant": ["01", "01", "02", "03"]}, "one RDM per participant, got more of '01'"),
     ],
 )
 def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:

@@ -203,7 +203,7 @@ def test_a_variance_that_is_corrected_away_is_no_evidence() -> None:
             break
     assert found is not None
     assert found.variances[0] <= 0, "a seed in eight"
-    assert any("has no p" in str(one.message) for one in said)
+    assert any("so that there is no p" in str(one.message) for one in said)
     assert np.isnan(found.table()["p"][0])
 
 
@@ -222,12 +222,12 @@ def test_other_measures_are_scored_too(measure: Measure) -> None:
     ("change", "words"),
     [
         ({"kind": "best"}, "kind: expected one of"),
-        ({"kind": "fixed"}, "fixed model: found 3 RDMs"),
+        ({"kind": "fixed"}, "fixed model: expected one RDM, got 3"),
         ({"condition_folds": 1, "participant_folds": 1}, "nothing is held out"),
-        ({"condition_folds": 5}, "found 12 conditions for 5 folds, wanted 1 to 4"),
-        ({"participant_folds": 5}, "found 4 participants for 5 folds"),
-        ({"n": 1}, "n=1"),
-        ({"repeats": 0}, "repeats=0"),
+        ({"condition_folds": 5}, "expected 1 to 4 folds of 12 conditions, got 5"),
+        ({"participant_folds": 5}, "expected 1 to 4 folds of 4 participants, got 5"),
+        ({"n": 1}, "n of at least 2 and repeats of at least 1, got 1 and 2"),
+        ({"repeats": 0}, "repeats of at least 1, got 5 and 0"),
         ({"measure": "bures"}, "bures needs every pair"),
         ({"over": "subjects"}, "over: expected one of"),
     ],
@@ -237,5 +237,5 @@ def test_bad_input_is_named(change: dict[str, Any], words: str) -> None:
     models, data = planted(rng, 3, 4, 12)
     with pytest.raises(InputError, match=words):
         bootstrap_models({"net": labelled(models)}, labelled(data), **{"n": 5, "rng": rng, **change})
-    with pytest.raises(InputError, match="found no models"):
+    with pytest.raises(InputError, match="expected at least one model, got none"):
         bootstrap_models({}, labelled(data), rng=rng)

@@ -133,11 +133,11 @@ def test_conditions_are_matched_by_label() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"items": 2}, "found 2 conditions, wanted at least 3"),
+        ({"items": 2}, "expected at least 3 conditions, got 2"),
         ({"measure": "sperman"}, "did you mean 'spearman'"),
         ({"alternative": "more"}, "alternative: expected one of"),
-        ({"permutations": 0}, "permutations=0"),
-        ({"names": list("abcdef")}, "different items"),
+        ({"permutations": 0}, "expected 1 permutation or more, got 0"),
+        ({"names": list("abcdef")}, "the items of the two sides differ"),
         ({"constant": "models"}, "models 'model 1': all dissimilarities are equal"),
         ({"constant": "data"}, "data RDMs 1: all dissimilarities are equal"),
         ({"missing": True}, "1 single pairs of conditions are missing"),

@@ -140,8 +140,8 @@ def test_squaring_scores_before_a_test_finds_effects_in_noise() -> None:
     [
         ({"test": "wilcoxon"}, "test: expected one of 'signed-rank'"),
         ({"correction": "fdrr"}, "did you mean 'fdr'"),
-        ({"correction": "max-t"}, "wanted test='sign-flip'"),
-        ({"labels": {"layer": ["conv1"]}}, r"name \(1,\), scores have axes \(2,\)"),
+        ({"correction": "max-t"}, "expected test='sign-flip'"),
+        ({"labels": {"layer": ["conv1"]}}, r"axes \(2,\) of the scores, got \(1,\)"),
         ({"test": "t", "measure": "pearson"}, "no Fisher z"),
     ],
 )
@@ -257,9 +257,9 @@ def test_too_few_items_or_layers_are_refused() -> None:
     rng = np.random.default_rng(13)
     items = {"stimulus_id": list("abcdef"), "condition": list("xxyyzz")}
     rdms = stack_rdms([compute_rdms(rng.normal(size=(6, 9)), descriptors={**items, "layer": k}) for k in "12"])
-    with pytest.raises(InputError, match=r"found 3 to halve by condition.*choose by='stimulus'"):
+    with pytest.raises(InputError, match=r"expected at least 6 groups by condition, .* got 3; choose by='stimulus'"):
         split_half_best_layer(rdms, rdms, rng=rng)
-    with pytest.raises(InputError, match="found 1 layer"):
+    with pytest.raises(InputError, match="expected at least 2 layers, got 1"):
         split_half_best_layer(rdms.subset("layer", "1"), rdms, rng=rng, by="stimulus")
     assert len(split_half_best_layer(rdms, rdms, rng=rng, by="stimulus", measure="cosine")) == 1
 

@@ -97,7 +97,7 @@ def test_regions_are_apart_and_a_participant_twice_is_refused() -> None:
     alone = [residual_structure(model, data[list(k)])["p"][0] for k in (range(6), range(6, 12))]
     assert found["p"].tolist() == alone
     np.testing.assert_allclose(found["p_corrected"], np.minimum(1, 2 * np.array(alone)))
-    with pytest.raises(InputError, match="participant 'a' has 2 RDMs of 'HG'"):
+    with pytest.raises(InputError, match="one RDM of 'HG' from participant 'a', got 2"):
         residual_structure(model, labelled(data.dissimilarities, participant=people, roi=["HG"] * 12))
 
 

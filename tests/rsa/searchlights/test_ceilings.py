@@ -134,19 +134,19 @@ def test_a_sphere_that_one_participant_has_alone_has_no_ceiling(mask, people):
 
 
 def test_bad_input_is_one_clear_line(mask, people):
-    with pytest.raises(InputError, match="found 1 participant, wanted 2"):
+    with pytest.raises(InputError, match="expected 2 participants or more, got 1"):
         mapped(people[:1], mask)
     first, second = (dataset_of(x, seed=0) for x in people[:2])
     ids = second.obs_descriptors["stimulus_id"].astype("U4")
     second.obs_descriptors["stimulus_id"] = np.where(ids == "a", "owl", ids)
-    said = "participants 01 and 02 have different items; only in 02: 'owl'; only in 01: 'a'"
+    said = "participants 01 and 02 have different items: only in 02: 'owl'; only in 01: 'a'"
     with pytest.raises(InputError, match=said):
         ceiling_maps({"01": first, "02": second}, mask=mask)
     with pytest.raises(InputError, match="give labels="):
         ceiling_maps(people, mask=mask)
-    with pytest.raises(InputError, match="crossnobis needs two or more runs"):
+    with pytest.raises(InputError, match="expected two runs or more for crossnobis, got one"):
         ceiling_maps([x[0] for x in people], mask=mask, labels=LABELS, dissimilarity="crossnobis")
-    with pytest.raises(InputError, match="noise of 2 participants, wanted one for each of 5"):
+    with pytest.raises(InputError, match="expected noise for each of 5 participants, got 2"):
         mapped(people, mask, dissimilarity="crossnobis", noise=["runs", "runs"])
     with pytest.raises(InputError, match="smaller than a voxel"):
         ceiling_maps(people, mask=mask, labels=LABELS, radius_mm=1.0)

@@ -265,14 +265,14 @@ def test_whitening_finds_what_shared_noise_hides(mask, models):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"noise": np.ones((40, 7))}, "residuals of 7 voxels, wanted those of the data"),
+        ({"noise": np.ones((40, 7))}, r"of the data or .* of the mask, got 7 voxels"),
         ({"noise": np.ones((1, 123))}, "two volumes or more"),
-        ({"noise": []}, "wanted residuals"),
+        ({"noise": []}, "expected residuals"),
         ({"noise": "residual"}, "expected one of 'runs'"),
-        ({"noise": "runs", "pooled": False}, "the runs' own deviations, wanted residuals"),
+        ({"noise": "runs", "pooled": False}, "got the runs' own deviations"),
         ({"shrinkage": "oas"}, "expected one of 'diag', 'eye', 'none'"),
         ({"pooled": False, "drop": 1}, "residuals of 2 for 3 runs"),
-        ({"pooled": False, "dissimilarity": "correlation"}, "one precision a run is for"),
+        ({"pooled": False, "dissimilarity": "correlation"}, "one noise precision per run is for"),
         ({"pooled": False, "runs": "average", "dissimilarity": "euclidean"}, "for 1 runs"),
         ({"volumes": 5, "shrinkage": "none"}, "cannot be inverted from 12 degrees of freedom; choose shrinkage='diag'"),
         ({"flat": True}, "1 of 123 usable voxels do not vary"),

@@ -256,7 +256,7 @@ def test_noise_of_two_runs_is_refused_in_spheres_but_for_averages() -> None:
     data = of_runs(patterns("none")[:2])
     how: Any = {"mask": MASK, "radius_mm": RADIUS, "minimum_voxels": 3, "threads": 1, "noise": "runs"}
     for dissimilarity in ("crossnobis", "correlation", "euclidean"):
-        with pytest.raises(InputError, match=r"found 2 runs, wanted 3.*residuals.*noise = 'none'"):
+        with pytest.raises(InputError, match=r"expected 3 runs or more, .* got 2.*residuals.*noise = 'none'"):
             rsa.searchlight(data, MODELS, dissimilarity=dissimilarity, **how)  # type: ignore[arg-type]
     assert np.isfinite(rsa.searchlight(data, MODELS, dissimilarity="euclidean", runs="average", **how).array).all()
 

@@ -265,8 +265,8 @@ def test_maps_of_participants_are_tested_over_vertices(mesh: Mesh, models: RDMs,
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"mesh": "fsaverage5"}, "120 vertices in the left hemisphere, and the mesh fsaverage5 has 10242"),
-        ({"radius_mm": 0.2}, "radius 0.2 mm is smaller than the mean edge of small"),
+        ({"mesh": "fsaverage5"}, "120 vertices in the left hemisphere, but the mesh fsaverage5 has 10242"),
+        ({"radius_mm": 0.2}, "radius of 0.2 mm is smaller than the mean edge of small"),
         ({"radius_mm": 5, "n_vertices": 12}, "exactly one of radius_mm and n_vertices"),
         ({"n_vertices": 119}, "from 2 to 89"),
         ({"n_vertices": 5}, "the largest disc holds 5 vertices, fewer than minimum_vertices=10"),
@@ -275,7 +275,7 @@ def test_maps_of_participants_are_tested_over_vertices(mesh: Mesh, models: RDMs,
         ({"dissimilarity": "crossnobs"}, "did you mean 'crossnobis'"),
         ({"threads": 0}, "threads=0"),
         ({"mask": SurfaceData(np.ones((119, 1), "f4"), np.ones((90, 1), "f4"))}, "the mask has 119 vertices in the"),
-        ({"mask": SurfaceData(np.zeros((120, 1), "f4"), np.zeros((90, 1), "f4"))}, "no vertex of the mask"),
+        ({"mask": SurfaceData(np.zeros((120, 1), "f4"), np.zeros((90, 1), "f4"))}, "has no vertex above 0"),
     ],
 )
 def test_what_does_not_fit_is_refused(
@@ -290,18 +290,18 @@ def test_what_does_not_fit_is_refused(
 
 def test_data_of_no_mesh_or_another_one_are_refused(mesh: Mesh, models: RDMs, rng: np.random.Generator) -> None:
     data = rsa.load_surface_patterns(runs_on(mesh, rng))
-    with pytest.raises(InputError, match=r"90 vertices in the right hemisphere, and the mesh small \(left"):
+    with pytest.raises(InputError, match=r"90 vertices in the right hemisphere, but the mesh small \(left"):
         surface_searchlight(data, models, mesh=mesh.side("left"))
     larger = join_hemispheres({"left": patch(rng, 200, -40), "right": patch(rng, 90, 20)}, name="larger")
     with pytest.raises(InputError, match=r"larger has 200 \+ 90"):  # all its vertices exist, and mean other places
         surface_searchlight(data, models, mesh=larger)
-    with pytest.raises(InputError, match="the data have 210 vertices, and the mesh larger"):
+    with pytest.raises(InputError, match="the data have 210 vertices, but the mesh larger"):
         surface_searchlight(np.zeros((8, 210)), models, mesh=larger, labels=WORDS)
     del data.channel_descriptors["vertex"]
     with pytest.raises(InputError, match="no 'vertex' and 'hemisphere'"):
         surface_searchlight(data, models, mesh=mesh)
     one_run = rsa.load_surface_patterns(runs_on(mesh, rng, n_runs=1))
-    with pytest.raises(InputError, match="crossnobis needs two or more runs"):
+    with pytest.raises(InputError, match="expected two runs or more for crossnobis, got one"):
         surface_searchlight(one_run, models, mesh=mesh, dissimilarity="crossnobis")
     with pytest.raises(InputError, match="different items"):
         surface_searchlight(np.ones((8, 210)), models, mesh=mesh, labels=[*WORDS[:7], "other"])
@@ -380,7 +380,7 @@ def test_maps_and_their_picture_come_from_the_command_line(
     ("options", "message"),
     [
         (["--out", "x.func.gii"], "--out: expected a name like"),
-        (["--out", "x_{hemi}.func.gii", "--mesh", "fsaverage"], "in the left hemisphere, and the mesh fsaverage"),
+        (["--out", "x_{hemi}.func.gii", "--mesh", "fsaverage"], "in the left hemisphere, but the mesh fsaverage"),
         (["--out", "x_{hemi}.func.gii", "--mesh", "fsaverge5"], "did you mean 'fsaverage5'"),
         (["--out", "x_{hemi}.func.gii", "--noise", "residuals"], "on the surface take --noise runs"),
         (["--out", "x_{hemi}.func.gii", "--figure", "x.gif"], "got x.gif"),

@@ -411,8 +411,8 @@ def test_euclidean_keeps_its_digits_on_a_large_baseline(mask):
         ({"runs": "each"}, "'between', 'average'"),
         ({"threads": 0}, "threads=0"),
         ({"noise": np.ones(3)}, "takes no noise"),
-        ({"noise": np.ones(3), "dissimilarity": "crossnobis"}, "one standard deviation a channel"),
-        ({"dissimilarity": "crossnobis", "runs": "average"}, "needs two or more runs"),
+        ({"noise": np.ones(3), "dissimilarity": "crossnobis"}, "one standard deviation per channel"),
+        ({"dissimilarity": "crossnobis", "runs": "average"}, "expected two runs or more for crossnobis, got one"),
         ({"items": "condition"}, "over 3 conditions, the models over 12 stimuli"),
     ],
 )
@@ -428,12 +428,12 @@ def test_items_and_voxels_that_differ_are_named(mask):
     x, models = patterns_for(mask), models_for()
     with pytest.raises(InputError, match="only in the data: 'owl'; only in the models: 'b12'"):
         searchlight(dataset_of(x, labels=[*LABELS[:11], "owl"]), models, mask=mask)
-    with pytest.raises(InputError, match="use the mask the data were read with"):
+    with pytest.raises(InputError, match="use the mask with which the data were read"):
         searchlight(x[..., :-1], models, mask=mask, labels=LABELS)
     with pytest.raises(InputError, match="more than once in the data's channels"):
         searchlight(dataset_of(x[..., :2], channels=[4, 4]), models, mask=mask)
     models.rdm_descriptors["layer"] = ["conv1", "conv2", "conv1"]
-    with pytest.raises(InputError, match="models 'conv1' occur twice"):
+    with pytest.raises(InputError, match="models: 'conv1' occur twice"):
         searchlight(dataset_of(x), models, mask=mask, radius_mm=5.0)
     models = models_for()
     models.dissimilarities[1] = 0.5
@@ -508,5 +508,5 @@ def test_times_that_have_no_axis_are_refused(mask):
 def test_two_items_have_no_geometry(mask):
     x = patterns_for(mask, items=2)
     few = rsatoolbox.rdm.RDMs(np.ones((1, 1)), pattern_descriptors={"stimulus_id": ["a", "b"]})
-    with pytest.raises(InputError, match=r"found 2 items .*wanted at least 3"):
+    with pytest.raises(InputError, match=r"expected at least 3 items, got 2"):
         searchlight(x, few, mask=mask, labels=["a", "b"], radius_mm=5.0)

@@ -152,15 +152,15 @@ def test_a_glm_on_the_bold_gives_betas_with_the_signal_to_noise_of_the_participa
     [
         ({"planted": {"left": np.ones((12, 1, 2)), "right": None}}, "3 items or more"),
         ({"planted": {"left": np.full((12, 4), np.nan), "right": None}}, "NaN or infinity"),
-        ({"planted": {"left": np.ones((12, 4)), "right": None}}, "0 units that vary"),
+        ({"planted": {"left": np.ones((12, 4)), "right": None}}, "2 units or more that vary over items, got 0"),
         ({"planted": {"left": np.eye(12), "right": None}}, "equally far apart"),
-        ({"planted": {"left": None, "right": None}}, "a planted region at least"),
+        ({"planted": {"left": None, "right": None}}, "at least one planted region"),
         ({"planted": {"left": np.eye(12)}}, "None plants nothing"),
-        ({"overlap": True}, "regions share 20 voxels"),
-        ({"outside": True}, "no voxel inside the mask"),
-        ({"grid": True}, "is not the mask's"),
+        ({"overlap": True}, "got 20 shared voxels"),
+        ({"outside": True}, "at least one voxel inside the mask, got none"),
+        ({"grid": True}, "expected the mask's grid (15, 16, 17), got (14, 16, 17)"),
         ({"ar": 1.0}, "|ar| < 1"),
-        ({"specific": 1.0}, "wanted a share"),
+        ({"specific": 1.0}, "a share, from 0 to below 1, got"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(brain, features, rng, change, message):

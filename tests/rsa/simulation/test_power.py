@@ -267,17 +267,17 @@ def test_drawn_conditions_are_scored_against_their_own_part_of_the_models() -> N
     ("change", "message"),
     [
         ({"a": "conv3"}, "layer: expected one of"),
-        ({"b": "conv4"}, "found 'conv4' twice"),
-        ({"conditions": (5, 20)}, "found 20 conditions, the models have 12"),
-        ({"conditions": (2,)}, "wanted numbers of 3 or more"),
-        ({"participants": (1, 8)}, "wanted numbers of 2 or more"),
-        ({"runs": (1,)}, "crossnobis of 1 run"),
-        ({"runs": ()}, "found runs []"),
+        ({"b": "conv4"}, "got 'conv4' twice"),
+        ({"conditions": (5, 20)}, "expected at most 12 conditions, as the models have, got 20"),
+        ({"conditions": (2,)}, "expected conditions of 3 or more"),
+        ({"participants": (1, 8)}, "expected participants of 2 or more"),
+        ({"runs": (1,)}, "2 runs or more for crossnobis, got 1"),
+        ({"runs": ()}, "expected runs of 1 or more, got []"),
         ({"ceiling": 0.97}, "at any signal"),
         ({"ceiling": 1.2}, "from 0 to below 1"),
         ({"alpha": 0.0}, "between 0 and 1"),
         ({"specific": 1.0}, "specific below 1"),
-        ({"pilot": (8, 4)}, "wanted participants, runs and conditions"),
+        ({"pilot": (8, 4)}, "expected participants, runs and conditions"),
         ({"measure": "sperman"}, "did you mean 'spearman'"),
         ({"test": "z"}, "test: expected one of"),
         ({"dissimilarity": "mahalanobis"}, "dissimilarity: expected one of"),
@@ -298,7 +298,7 @@ def test_models_that_cannot_be_planted_are_named() -> None:
     torn = RDMs(np.array([[1.0, 2, 3, 4, 5, np.nan]]), pattern_descriptors={"stimulus_id": list("abcd")})
     with pytest.raises(InputError, match="missing"):
         simulate_rdms(torn, ceiling=0.2, rng=np.random.default_rng(0))
-    with pytest.raises(InputError, match="found 2 model RDMs"):
+    with pytest.raises(InputError, match="the one model RDM to plant, got 2"):
         simulate_rdms(layers(), ceiling=0.2, rng=np.random.default_rng(0))
 
 

@@ -107,12 +107,12 @@ def test_a_peak_one_voxel_beside_a_region_counts_and_two_beside_does_not(maps):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scores": np.zeros((8, 3, 3))}, "wanted (participants, 4 layers, 3 regions)"),
+        ({"scores": np.zeros((8, 3, 3))}, "expected scores of shape (participants, 4 layers, 3 regions)"),
         ({"scores": np.full((8, 4, 3), np.nan)}, "NaN or infinity"),
-        ({"planted": {"core": "conv9", "belt": None, "visual": None}}, "'conv9' are not among"),
+        ({"planted": {"core": "conv9", "belt": None, "visual": None}}, "got 'conv9'"),
         ({"ceilings": {"core": (0.1, 0.2)}}, "no noise ceiling for 'belt', 'visual'"),
         ({"regions": None}, "together, or none"),
-        ({"significant": image(np.zeros((9, 1, 1)))}, "have the grid (10, 1, 1)"),
+        ({"significant": image(np.zeros((9, 1, 1)))}, "on the grid (10, 1, 1) of the maps, got (9, 1, 1)"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_line(maps, change, message):
