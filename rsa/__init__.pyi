@@ -15,6 +15,11 @@ from .comparison.reliability import rdm_reliability as rdm_reliability
 from .encoding.encode import Encoding as Encoding, encode as encode
 from .encoding.fits import LayerWeights as LayerWeights
 from .encoding.maps import map_encoding as map_encoding
+from .encoding.participants import encoding_statistics as encoding_statistics
+from .encoding.permutations import (
+    encoding_group_test as encoding_group_test,
+    encoding_test as encoding_test,
+)
 from .glm.betas import Betas as Betas, design_rdms as design_rdms, fit_betas as fit_betas
 from .glm.confounds import read_confounds as read_confounds
 from .glm.events import read_events as read_events

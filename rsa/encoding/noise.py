@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.rsa.encoding.scores import center, score_fold
+from brainmap.rsa.encoding.scores import correlate
 from brainmap.types import Floats
 
 _LEAST = 3  # fewest items that two runs share
@@ -54,9 +54,7 @@ def measure_reliability(values: Floats) -> Floats:
         n = int(both.sum())
         if n < _LEAST:
             continue
-        a, b = center(values[one, both]), center(values[other, both])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            r = (a * b).sum(axis=0) / np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
+        r = correlate(values[one, both], values[other, both])
         total, weight = total + n * r, weight + n
     if not weight:
         return np.full(values.shape[2], np.nan)
@@ -76,7 +74,7 @@ def measure_prediction_reliability(predicted: Floats, folds: NDArray[np.intp]) -
         The fold in which each item was predicted.
     """
     found = [
-        score_fold(predicted[one][folds == fold], predicted[other][folds == fold])[0]
+        correlate(predicted[one][folds == fold], predicted[other][folds == fold])
         for one, other in combinations(range(len(predicted)), 2)
         for fold in np.unique(folds)
     ]

@@ -11,14 +11,22 @@ from numpy.typing import NDArray
 
 from brainmap.types import Floats
 
-CONSTANT = 1e-12  # predictions that vary by less than this share of their size are constant
+CONSTANT = 1e-12  # values that vary by less than this share of their mean are constant
 
 
-def center(x: Floats) -> Floats:
-    """Subtract the mean over items, and set targets that do not vary to 0 exactly."""
-    size = np.abs(x).max(axis=-2, keepdims=True)
-    centered = x - x.mean(axis=-2, keepdims=True)
-    return np.where(np.abs(centered).max(axis=-2, keepdims=True) > CONSTANT * size, centered, 0.0)
+def center(x: Floats) -> tuple[Floats, Floats]:
+    """Subtract the mean over items `(n_items, n_targets)`; also return the sums of squares, 0 for constant targets."""
+    mean = x.mean(axis=0)
+    centered = x - mean
+    squares = np.einsum("iv,iv->v", centered, centered)
+    return centered, np.where(squares > CONSTANT**2 * len(x) * mean**2, squares, 0.0)
+
+
+def correlate(x: Floats, y: Floats) -> Floats:
+    """Correlate two sets of values over items `(n_items, n_targets)`; NaN where one of them is constant."""
+    (x, xx), (y, yy) = center(x), center(y)
+    scale = np.sqrt(xx * yy)
+    return np.asarray(np.einsum("iv,iv->v", x, y) / np.where(scale > 0, scale, np.nan))
 
 
 def score_fold(predicted: Floats, responses: Floats) -> tuple[Floats, Floats]:
@@ -28,13 +36,12 @@ def score_fold(predicted: Floats, responses: Floats) -> tuple[Floats, Floats]:
     are centered on their means over the items of the fold. r is NaN where predictions or responses are constant, R2
     where responses are.
     """
-    p, y = center(predicted), center(responses)
-    yy, pp, py = (np.einsum("iv,iv->v", a, b) for a, b in ((y, y), (p, p), (p, y)))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        r, r2 = py / np.sqrt(yy * pp), (2 * py - pp) / yy
-    return np.where((yy > 0) & (pp > 0), r, np.nan), np.where(yy > 0, r2, np.nan)
+    (p, pp), (y, yy) = center(predicted), center(responses)
+    py, scale = np.einsum("iv,iv->v", p, y), np.sqrt(yy * pp)
+    r, r2 = py / np.where(scale > 0, scale, np.nan), (2 * py - pp) / np.where(yy > 0, yy, np.nan)
+    return r, r2
 
 
 def is_constant(x: Floats) -> NDArray[np.bool_]:
     """Tell which targets do not vary over items `(n_items, n_targets)`."""
-    return np.asarray(~center(x).any(axis=0))
+    return np.asarray(center(x)[1] == 0)

@@ -93,6 +93,15 @@ def test_regions_and_one_layer_as_json(given, brainmap_command):
     ]
 
 
+def test_a_test_by_permutation_is_written_with_its_words(given, tmp_path, brainmap_command):
+    more = ("--targets", "roi", "--tests", tmp_path / "p.tsv", "--permutations", 99, "--correction", "max")
+    answer = brainmap_command(*given, *more)
+    assert answer.code == 0, answer.err
+    table = pd.read_csv(tmp_path / "p.tsv", sep="\t")
+    assert table.loc[table["layer"] == "conv1", "p"].tolist() == [0.01, 0.01]
+    assert "48 stimuli exchanged" in json.loads((tmp_path / "p.json").read_text())["Test"]
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -92,6 +92,14 @@ def encode(
     counts: Annotated[
         Path | None, typer.Option(help="Also write a .tsv of targets without a score and of alphas at the ends.")
     ] = None,
+    tests: Annotated[
+        Path | None, typer.Option(help="Also write a .tsv of p for each row, by permuting the sounds.")
+    ] = None,
+    permutations: Annotated[int, typer.Option(min=1, help="Permutations of the sounds for --tests.")] = 1000,
+    correction: Annotated[
+        types.PermutationCorrection,
+        typer.Option(help="Correction of --tests over all rows; max is family-wise by the highest r."),
+    ] = "fdr",
     space: Annotated[str | None, typer.Option(help="Space of --maps; default: that of the mask.")] = None,
     device: Annotated[
         types.Device, typer.Option(help="Device of the regression; auto takes cuda if there is one.")
@@ -111,13 +119,14 @@ def encode(
     from brainmap.record import write_table
     from brainmap.rsa.encoding.counts import COUNT_COLUMNS
     from brainmap.rsa.encoding.encode import ENCODING_COLUMNS, encode as fit_models
+    from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, encoding_test
     from brainmap.rsa.encoding.ridge import check_alphas, find_device
     from brainmap.rsa.patterns.normalize import normalize_patterns
 
     images = [*(betas or []), *(more or [])]
     if not images:
         raise InputError("rsa encode: expected --betas, got none; give the images of one participant")
-    for option, path in (("--out", out), ("--counts", counts)):
+    for option, path in (("--out", out), ("--counts", counts), ("--tests", tests)):
         free(path, overwrite, option=option, kinds=(".tsv",))
     _check_maps(maps, mask, targets, rois, overwrite)
     penalties = check_alphas(None if alphas is None else _read_numbers(alphas))
@@ -155,9 +164,15 @@ def encode(
         write_table(fit.scores, out, columns=ENCODING_COLUMNS, about=about)
     if counts is not None:
         write_table(fit.counts, counts, columns=COUNT_COLUMNS, about=about)
+    if tests is not None:
+        tested = encoding_test(
+            fit, permutations=permutations, correction=correction, rng=np.random.default_rng([seed, 1])
+        )
+        about |= {"Test": tested.attrs["note"]}
+        write_table(tested, tests, columns=ENCODING_TEST_COLUMNS, about=about)
     if maps is not None and mask is not None:
         _write_encoding_maps(fit, maps, mask, score, space=space, overwrite=overwrite)
-    _report_encoding(fit, out, counts, maps, as_json=as_json)
+    _report_encoding(fit, (out, counts, tests, None if maps is None else Path(maps)), as_json=as_json)
 
 
 def _check_maps(maps: str | None, mask: str | None, targets: str, rois: str | None, overwrite: bool) -> None:
@@ -218,7 +233,7 @@ def _write_encoding_maps(
     save_bricks(list(images.values()), path, labels=list(images), space=where, overwrite=overwrite)
 
 
-def _report_encoding(fit: Encoding, out: Path | None, counts: Path | None, maps: str | None, *, as_json: bool) -> None:
+def _report_encoding(fit: Encoding, written: Sequence[Path | None], *, as_json: bool) -> None:
     """Print the mean score of each layer in each region, or the rows as JSON."""
     if as_json:
         show(fit.scores, True)
@@ -229,7 +244,7 @@ def _report_encoding(fit: Encoding, out: Path | None, counts: Path | None, maps:
         f"{n} items in {folds.n_folds} test folds by {folds.by}, {count_noun(len(fit.responses.runs), 'run')}; means "
         "over voxels, of which those without a score are left out"
     )
-    said(out, counts, None if maps is None else Path(maps))
+    said(*written)
 
 
 def _average_regions(scores: pd.DataFrame) -> pd.DataFrame:
