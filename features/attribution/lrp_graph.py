@@ -216,7 +216,7 @@ class Follow(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        raw = getattr(func, "__name__", "")
+        raw = getattr(func, "__name__", "").split(".")[0]  # relu.default is the relu of an exported program
         if raw == "__get__":
             raw = getattr(getattr(func, "__self__", None), "__name__", raw)
         plain = raw.strip("_")
