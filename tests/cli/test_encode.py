@@ -102,6 +102,17 @@ def test_a_test_by_permutation_is_written_with_its_words(given, tmp_path, brainm
     assert "48 stimuli exchanged" in json.loads((tmp_path / "p.json").read_text())["Test"]
 
 
+def test_best_layers_are_written_as_a_table_and_as_an_image(given, tmp_path, brainmap_command):
+    more = ("--best", tmp_path / "best.tsv", "--best-maps", tmp_path / "best.nii.gz", "--splits", 3)
+    answer = brainmap_command(*given, *more)
+    assert answer.code == 0, answer.err
+    table = pd.read_csv(tmp_path / "best.tsv", sep="\t", keep_default_na=False)
+    assert table["roi"].tolist() == ["", "A", "B"]
+    assert rsa.sub_brick_labels(tmp_path / "best.nii.gz") == ["layer", "position", "r"]
+    best = nib.load(tmp_path / "best.nii.gz").get_fdata()[..., 0]
+    assert set(np.unique(best[np.isfinite(best)])) <= {1.0, 2.0}
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

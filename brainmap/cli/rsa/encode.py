@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,7 +100,15 @@ def encode(
         types.PermutationCorrection,
         typer.Option(help="Correction of --tests over all rows; max is family-wise by the highest r."),
     ] = "fdr",
-    space: Annotated[str | None, typer.Option(help="Space of --maps; default: that of the mask.")] = None,
+    best: Annotated[
+        Path | None, typer.Option(help="Also write a .tsv of best layers, chosen on one half and scored on the other.")
+    ] = None,
+    best_maps: Annotated[
+        str | None, typer.Option(help="Also write an image of best layer (from 1), its position (0 to 1), and its r.")
+    ] = None,
+    network: Annotated[str | None, typer.Option(help="The network of --best-maps, where there are several.")] = None,
+    splits: Annotated[int, typer.Option(min=1, help="Halvings of the sounds for --best and --best-maps.")] = 10,
+    space: Annotated[str | None, typer.Option(help="Space of images; default: that of the mask.")] = None,
     device: Annotated[
         types.Device, typer.Option(help="Device of the regression; auto takes cuda if there is one.")
     ] = "auto",
@@ -117,18 +125,21 @@ def encode(
     import numpy as np
 
     from brainmap.record import write_table
+    from brainmap.rsa.encoding.best_layers import BEST_LAYER_COLUMNS, best_encoding_layers
     from brainmap.rsa.encoding.counts import COUNT_COLUMNS
     from brainmap.rsa.encoding.encode import ENCODING_COLUMNS, encode as fit_models
+    from brainmap.rsa.encoding.maps import map_encoding
     from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, encoding_test
     from brainmap.rsa.encoding.ridge import check_alphas, find_device
+    from brainmap.rsa.images.files import image_info
     from brainmap.rsa.patterns.normalize import normalize_patterns
 
     images = [*(betas or []), *(more or [])]
     if not images:
         raise InputError("rsa encode: expected --betas, got none; give the images of one participant")
-    for option, path in (("--out", out), ("--counts", counts), ("--tests", tests)):
+    for option, path in (("--out", out), ("--counts", counts), ("--tests", tests), ("--best", best)):
         free(path, overwrite, option=option, kinds=(".tsv",))
-    _check_maps(maps, mask, targets, rois, overwrite)
+    _check_maps({"--maps": maps, "--best-maps": best_maps}, mask, targets, rois, overwrite)
     penalties = check_alphas(None if alphas is None else _read_numbers(alphas))
     find_device(device)
     networks = _open_networks(activations, layers)
@@ -165,25 +176,36 @@ def encode(
     if counts is not None:
         write_table(fit.counts, counts, columns=COUNT_COLUMNS, about=about)
     if tests is not None:
-        tested = encoding_test(
-            fit, permutations=permutations, correction=correction, rng=np.random.default_rng([seed, 1])
-        )
-        about |= {"Test": tested.attrs["note"]}
-        write_table(tested, tests, columns=ENCODING_TEST_COLUMNS, about=about)
-    if maps is not None and mask is not None:
-        _write_encoding_maps(fit, maps, mask, score, space=space, overwrite=overwrite)
-    _report_encoding(fit, (out, counts, tests, None if maps is None else Path(maps)), as_json=as_json)
+        asked: dict[str, Any] = {"permutations": permutations, "correction": correction}
+        tested = encoding_test(fit, rng=np.random.default_rng([seed, 1]), **asked)
+        write_table(tested, tests, columns=ENCODING_TEST_COLUMNS, about={**about, "Test": tested.attrs["note"]})
+    images_out = {} if maps is None or mask is None else {maps: map_encoding(fit, mask, score=score)}
+    if best is not None or best_maps is not None:
+        found = best_encoding_layers(fit, splits=splits, rng=np.random.default_rng(seed))
+        if best is not None:
+            write_table(found.regions, best, columns=BEST_LAYER_COLUMNS, about=about)
+        if best_maps is not None and mask is not None:
+            images_out[best_maps] = found.maps(mask, network)
+    for image, bricks in images_out.items():
+        where = space or image_info(str(mask)).space
+        save_bricks(list(bricks.values()), image, labels=list(bricks), space=where, overwrite=overwrite)
+    _report_encoding(fit, (out, counts, tests, best, *map(Path, images_out)), as_json=as_json)
 
 
-def _check_maps(maps: str | None, mask: str | None, targets: str, rois: str | None, overwrite: bool) -> None:
+def _check_maps(
+    maps: Mapping[str, str | None], mask: str | None, targets: str, rois: str | None, overwrite: bool
+) -> None:
     """Refuse maps and regions that could not be made before anything is read."""
     if targets == "roi" and rois is None:
         raise InputError("--targets roi: expected --rois too, got none; give an image of regions")
-    if maps is None:
-        return
-    image_free(maps, overwrite, "--maps")
-    if targets == "roi" or mask is None:
-        raise InputError("--maps: expected --targets voxel and --mask, got regions or no mask; leave --maps out")
+    for option, path in maps.items():
+        if path is None:
+            continue
+        image_free(path, overwrite, option)
+        if targets == "roi" or mask is None:
+            raise InputError(
+                f"{option}: expected --targets voxel and --mask, got regions or no mask; leave {option} out"
+            )
 
 
 def _read_numbers(text: str) -> list[float]:
@@ -220,17 +242,6 @@ def _part_name(one: str) -> tuple[str, Path]:
 
 def _list_inputs(activations: Sequence[str], *others: str | Path | None) -> list[str | Path]:
     return [*(_part_name(one)[1] for one in activations), *(name for name in others if name is not None)]
-
-
-def _write_encoding_maps(
-    fit: Encoding, path: str, mask: str, score: types.EncodingScore, *, space: str | None, overwrite: bool
-) -> None:
-    from brainmap.rsa.encoding.maps import map_encoding
-    from brainmap.rsa.images.files import image_info
-
-    images = map_encoding(fit, mask, score=score)
-    where = space or image_info(mask).space
-    save_bricks(list(images.values()), path, labels=list(images), space=where, overwrite=overwrite)
 
 
 def _report_encoding(fit: Encoding, written: Sequence[Path | None], *, as_json: bool) -> None:
