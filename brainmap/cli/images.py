@@ -22,7 +22,9 @@ def image_free(path: str, overwrite: bool, option: str) -> None:
     base = find_afni_base(path)
     free(Path(path if base is None else f"{base}.HEAD"), overwrite, option=option)
     if base is None and not path.endswith((".nii", ".nii.gz")):
-        raise InputError(f"{option}: {path} tells no format; wanted .nii.gz, .nii, or x+orig, x+tlrc for AFNI")
+        raise InputError(
+            f"{option}: expected a name that ends in .nii.gz or .nii, or x+orig, x+tlrc for AFNI, got {path}"
+        )
 
 
 def save_bricks(images: Sequence[Nifti1Image], path: str, *, overwrite: bool, **given: Any) -> Path:

@@ -361,7 +361,7 @@ def _check_table(table: pd.DataFrame, folder: Path, name: str, *, typed: bool = 
     for column in ("stimulus_id", "condition", "path"):
         if column not in table:
             hint = nearest(column, [str(c) for c in table.columns])
-            raise InputError(f"sounds: {name} has no column {column!r}, found {some(map(str, table.columns))}{hint}")
+            raise InputError(f"sounds: {name}: expected a column {column!r}, got {some(map(str, table.columns))}{hint}")
     if table.empty:
         raise InputError(f"sounds: {name} has no rows")
     _check_cells(table, name, typed=typed)

@@ -57,7 +57,7 @@ def check_intervals(table: pd.DataFrame, items: Sequence[str], *, seconds: float
     for column in COLUMNS:
         if column not in table:
             found = [str(c) for c in table.columns]
-            raise InputError(f"intervals: no column {column!r}{nearest(column, found)}, found {some(found)}")
+            raise InputError(f"intervals: expected a column {column!r}, got {some(found)}{nearest(column, found)}")
     kept = table[table["stimulus_id"].astype(str).isin(set(items))].copy()
     missing = [item for item in items if item not in set(kept["stimulus_id"].astype(str))]
     if missing:

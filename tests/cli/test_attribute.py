@@ -59,7 +59,7 @@ def test_attributions_are_the_librarys_and_leave_a_figure(given, heard, tmp_path
     rdm = ("rsa", "rdm", "--attributions", out, "--out", tmp_path / "a.h5")
     several = brainmap_command(*rdm)
     assert several.code == 2
-    assert "holds attributions of 'integrated-gradients', 'lrp', 'smoothgrad', wanted one for an RDM" in several.err
+    assert "expected one attribution for an RDM, got 'integrated-gradients', 'lrp', 'smoothgrad'" in several.err
     assert "1 RDM (lrp) of 8 stimuli" in brainmap_command(*rdm, "--layers", "lrp").out
     assert "did you mean 'lrp'" in brainmap_command(*rdm, "--layers", "lrpp", "--overwrite").err
     again = brainmap_command(*words, "--method", "lrp")

@@ -58,7 +58,7 @@ def test_mistakes_are_one_line(asked, tmp_path, brainmap_command):
     for change, said in (
         ({"02": "01"}, "--participant: expected each label once, got '01'"),
         ({"02": "07"}, "07"),
-        ({"ceilings.nii.gz": "ceilings.txt"}, "tells no format"),
+        ({"ceilings.nii.gz": "ceilings.txt"}, "expected a name that ends in .nii.gz or .nii"),
     ):
         ((old, new),) = change.items()
         last = str(asked[-1]).replace(old, new) if old.endswith(".gz") else asked[-1]

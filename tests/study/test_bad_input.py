@@ -280,7 +280,7 @@ ONE_EACH = [
     (missing_run_files, ["participant 03: expected a file", "betas_ran-{run}.nii.gz", "betas_run-1.nii.gz"]),
     (output_of_another_study, ["holds the results of another study ('other', this one is 'tiny')"]),
     (output_of_something_else, ["expected an empty or new folder", "not brainmap's"]),
-    (two_conditions, ["has 2 of them ('cat', 'dog')", "at least 3"]),
+    (two_conditions, ["got 2 in the study ('cat', 'dog')", "at least 3"]),
     (one_space_two_grids, ["participant 03: mask (space = 'MNI152Lin')", "participant 01"]),
     (unknown_planted_region, ["[truth] table: no region 'left-b'", "did you mean 'left-a'"]),
 ]

@@ -348,7 +348,7 @@ def test_workers_of_other_versions_are_refused() -> None:
     from brainmap.study.parallel.worker import check_versions
 
     check_versions(versions())
-    with pytest.raises(InputError, match=r"a worker has numba .* \(wanted 0\.1\); install the same versions"):
+    with pytest.raises(InputError, match=r"a worker has numba .* \(expected 0\.1\); install the same versions"):
         check_versions({**versions(), "numba": "0.1"})
 
 

@@ -215,7 +215,9 @@ def plot_occlusion(sounds: Any, found: Any, *, items: Sequence[int] | None = Non
         If the attributions have no bands, or a sound has no map.
     """
     if getattr(found, "bands", None) is None:
-        raise InputError("plot_occlusion: these attributions have no bands; use method='occlusion', bands='mel'")
+        raise InputError(
+            "plot_occlusion: expected attributions with bands, got none; use method='occlusion', bands='mel'"
+        )
     chosen = _choose_items(sounds, items, 3, "plot_occlusion")
     rows = _find_map_rows(sounds, found, chosen, "plot_occlusion")
     audio, rate = read_waves(sounds.waveforms, "plot_occlusion"), float(sounds.rate)

@@ -68,7 +68,7 @@ def plot_deletion(results: Mapping[str, Any], *, title: str = "") -> Figure:
     orders = [order for order in ("deletion", "insertion") if any(c.order == order for _, c in listed)]
     kinds = {(c.score, c.fill) for _, c in listed}
     if len(kinds) > 1:
-        raise InputError(f"plot_deletion: curves of different scores or fills, {some(sorted(map(str, kinds)))}")
+        raise InputError(f"plot_deletion: expected curves of one score and fill, got {some(sorted(map(str, kinds)))}")
     ((score, fill),) = kinds
     filled = {"zeros": "silence", "noise": "noise", "mean": "the local mean"}[fill]
     figure = Figure(figsize=(0.6 + 4.1 * len(orders), 3.9), layout="constrained")
@@ -125,7 +125,9 @@ def plot_randomization(results: Sequence[Any], *, title: str = "") -> Figure:
     results = list(results)
     colors = _assign_colors([one.method for one in results], "plot_randomization")
     if len({one.layers for one in results}) > 1:
-        raise InputError("plot_randomization: results of networks with different layers; draw them one by one")
+        raise InputError(
+            "plot_randomization: expected networks with the same layers, got different ones; draw them one by one"
+        )
     layers = ["trained", *results[0].layers]
     figure = Figure(figsize=(max(5.0, 1.6 + 0.55 * len(layers)), 3.8), layout="constrained")
     axes = figure.subplots()

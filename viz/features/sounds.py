@@ -221,7 +221,7 @@ def plot_maximization(
         return _plot_maximizing_pictures(am, names, columns=columns, title=title)
     sounds = read_waves(am.patterns, "plot_maximization")
     if len(names) != len(sounds):
-        raise InputError(f"plot_maximization: {len(names)} labels for {len(sounds)} patterns; give one a pattern")
+        raise InputError(f"plot_maximization: expected {len(sounds)} labels, one per pattern, got {len(names)}")
     columns = min(columns, len(sounds))
     rows = -(-len(sounds) // columns)
     head = 0.35 if title else 0.05
@@ -247,7 +247,7 @@ def _plot_maximizing_pictures(am: Any, names: Sequence[str], *, columns: int, ti
     """Plot patterns (n_units, c, h, w) as pictures of frequency and time."""
     patterns, about = _convert_values(am.patterns), getattr(am, "axes", None)
     if len(names) != len(patterns):
-        raise InputError(f"plot_maximization: expected {len(patterns)} labels, one a pattern, got {len(names)}")
+        raise InputError(f"plot_maximization: expected {len(patterns)} labels, one per pattern, got {len(names)}")
     columns = min(columns, len(patterns))
     rows = -(-len(patterns) // columns)
     figure = Figure(figsize=(max(1.45 * columns, 3.0), 0.5 + 1.75 * rows), layout="constrained")

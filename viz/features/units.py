@@ -266,7 +266,7 @@ def plot_tuning_curves(tuning: Any, layer: str, *, units: Sequence[int] | None =
         units = order[np.linspace(0, n_units - 1, min(16, n_units)).round().astype(int)].tolist()
     outside = [u for u in units if not 0 <= u < n_units]
     if outside:
-        raise InputError(f"plot_tuning_curves: {layer} has units 0 to {n_units - 1}, found {outside[0]}")
+        raise InputError(f"plot_tuning_curves: expected units from 0 to {n_units - 1} of {layer}, got {outside[0]}")
     table = tuning.table[(tuning.table["layer"] == layer) & (tuning.table["level_db"] == levels[-1])].set_index("unit")
     colors = assign_layer_colors([f"{level:g} dB" for level in levels[::-1]])
     columns = min(columns, len(units))

@@ -125,7 +125,9 @@ def plot_voiced_attention(sounds: Any, found: Any, *, items: Sequence[int] | Non
         If the numbers of sounds and maps differ.
     """
     if len(sounds.waveforms) != len(found.mass):
-        raise InputError(f"plot_voiced_attention: {len(sounds.waveforms)} sounds for {len(found.mass)} maps")
+        raise InputError(
+            f"plot_voiced_attention: expected {len(found.mass)} sounds, one per map, got {len(sounds.waveforms)}"
+        )
     chosen = list(items) if items is not None else _choose_examples(found)
     figure = Figure(figsize=(10, 6.2 if title else 5.9), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[1.15, 1], squeeze=False).ravel()

@@ -104,10 +104,11 @@ def make_pattern_cards(panel: Any, colors: Mapping[str, str]) -> list[Card]:
     files = [Path(f) for f in getattr(panel, "wavs", ())]
     if len(names) != len(sounds) or (files and len(files) != len(sounds)):
         raise InputError(
-            f"report: {len(sounds)} patterns, {len(names)} units and {len(files)} sound files; give one each a pattern"
+            f"report: expected a unit and a sound file for each of {len(sounds)} patterns, got {len(names)} units and "
+            f"{len(files)} sound files"
         )
     if absent := [f for f in files if not f.is_file()]:
-        raise InputError(f"report: no sound file {absent[0]}")
+        raise InputError(f"report: there is no sound file {absent[0]}")
     color = colors.get(getattr(panel, "layer", ""), ACCENT)
     if pictures:
         heard = [encode_data_uri(file.read_bytes(), "audio/wav") for file in files] or [""] * len(sounds)

@@ -77,7 +77,7 @@ def plot_sheet(rows: Sequence[SheetRow], *, layers: Sequence[str] = (), vmax: fl
         If there are no rows.
     """
     if not rows:
-        raise InputError("plot_sheet: no rows; give at least one SheetRow")
+        raise InputError("plot_sheet: expected at least one SheetRow, got none")
     names = list(layers) or [row.layer for row in rows]
     figure = Figure(figsize=(10, 1.85 * len(rows)))
     parts = np.atleast_1d(np.array(figure.subfigures(len(rows), 1), dtype=object))

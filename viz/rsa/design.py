@@ -44,7 +44,7 @@ def plot_design(betas: Betas, *, run: str | None = None) -> Figure:
     """
     runs = list(dict.fromkeys(betas.runs))
     if run is not None and run not in runs:
-        raise InputError(f"plot_design: no run {run!r}; found {some(runs)}")
+        raise InputError(f"plot_design: expected one of the runs {some(runs)}, got {run!r}")
     chosen = runs[0] if run is None else run
     matrix = betas.design[runs.index(chosen)]
     enough = len(set(betas.labels)) >= 3

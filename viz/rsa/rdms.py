@@ -40,7 +40,7 @@ def _convert_to_squares(rdms: Any, labels: Sequence[str] | None) -> tuple[NDArra
             squares = np.stack([squareform(row, checks=False) for row in np.atleast_2d(array)])
         except ValueError as error:
             raise InputError(
-                f"plot_rdm: array of shape {array.shape} is no RDM; give (n, n), (k, n, n) or condensed (k, pairs)"
+                f"plot_rdm: expected RDMs of shape (n, n), (k, n, n) or condensed (k, pairs), got {array.shape}"
             ) from error
     named = labels if labels is not None else [str(i) for i in range(squares.shape[1])]
     return squares, [str(n) for n in named], [""] * len(squares)
@@ -64,7 +64,7 @@ def _draw_square(
 ) -> AxesImage:
     """Draw one matrix with items grouped by label; groups are named once and separated by a thin line."""
     if len(labels) != len(square):
-        raise InputError(f"plot_rdm: {len(labels)} labels for {len(square)} items; give one an item")
+        raise InputError(f"plot_rdm: expected {len(square)} labels, one per item, got {len(labels)}")
     names = list(dict.fromkeys(labels))
     order = np.array(sorted(range(len(labels)), key=lambda i: names.index(labels[i])))
     shown = _rank_pairs(square) if rank else square.copy()
@@ -205,7 +205,8 @@ def plot_rdm_pair(
         b = b[:, order][:, :, order]
     if a.shape[1:] != b.shape[1:]:
         raise InputError(
-            f"plot_rdm_pair: model RDM has {a.shape[1]} items, brain RDM {b.shape[1]}; compare RDMs of one level"
+            f"plot_rdm_pair: expected RDMs over equal numbers of items, got {a.shape[1]} in the model and "
+            f"{b.shape[1]} in the brain; compare RDMs of one level"
         )
     left, right = a[0], b[0] if len(b) == 1 else np.mean(b, axis=0)
     heads = titles or (model_titles[0] or "network", brain_titles[0] if len(b) == 1 else "brain")
@@ -237,7 +238,7 @@ def _match_items(model: Any, brain: Any) -> list[int] | None:
             continue
         if sorted(wanted) != sorted(found):
             raise InputError(
-                f"plot_rdm_pair: {key} differs between model ({len(wanted)}) and brain ({len(found)} items); "
+                f"plot_rdm_pair: the {key} differs between model ({len(wanted)}) and brain ({len(found)} items); "
                 "compare RDMs over the same items"
             )
         return [found.index(w) for w in wanted]
@@ -285,7 +286,10 @@ def plot_correlation_matrix(correlations: pd.DataFrame, *, marked: Sequence[str]
         If the table is not square, or index and columns differ.
     """
     if list(correlations.index) != list(correlations.columns):
-        raise InputError("plot_correlation_matrix: index and columns differ; give a square table of layer names")
+        raise InputError(
+            "plot_correlation_matrix: expected equal index and columns, got different ones; give a square table of "
+            "layer names"
+        )
     names = [str(n) for n in correlations.columns]
     values = correlations.to_numpy(dtype=float)
     figure = Figure(figsize=(1.6 + 0.42 * len(names), 1.2 + 0.42 * len(names)), layout="constrained")

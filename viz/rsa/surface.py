@@ -100,7 +100,7 @@ def plot_surface(
     parts = _list_parts(values, mesh)
     finite = np.concatenate([v[np.isfinite(v)] for v in values.values()] or [np.empty(0)])
     if not finite.size:
-        raise InputError(f"plot_surface: map {index} holds no finite value")
+        raise InputError(f"plot_surface: the map {index} holds no finite value")
     paint, norm = _make_painter(finite, layers, threshold, vmax, signed)
     head, high = (0.32, 1.98) if title else (0.04, 1.7)  # inches
     figure = Figure(figsize=(9.6, high))
@@ -224,7 +224,9 @@ def _list_parts(values: Mapping[str, Array], mesh: OfTriangles | None) -> dict[s
     parts: dict[str, Part] = {}
     for side, first, size in zip(("left", "right"), (0, left), mesh.sizes, strict=True):
         if side in values and len(values[side]) != size:
-            raise InputError(f"plot_surface: {len(values[side])} vertices in the {side} half, the mesh has {size}")
+            raise InputError(
+                f"plot_surface: expected {size} vertices in the {side} half, as the mesh has, got {len(values[side])}"
+            )
         if size:
             mine = (triangles >= first).all(axis=1) & (triangles < first + size).all(axis=1)
             parts[side] = Part(points[first : first + size], triangles[mine] - first, np.zeros(size), outward=False)

@@ -45,9 +45,9 @@ def read_volume(image: Any, what: str) -> Volume:
     data = np.asarray(image.dataobj, dtype=np.float32)
     data = data.reshape([n for n in data.shape if n > 1] if data.ndim > 3 else data.shape)
     if data.ndim != 3:
-        raise InputError(f"{what}: image of shape {np.shape(image.dataobj)} is not one volume; give a 3-D image")
+        raise InputError(f"{what}: expected one volume, got shape {np.shape(image.dataobj)}; give a 3-D image")
     if not np.isfinite(data).any():
-        raise InputError(f"{what}: image holds no finite value")
+        raise InputError(f"{what}: the image holds no finite value")
     return data, np.linalg.inv(image.affine)
 
 

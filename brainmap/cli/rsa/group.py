@@ -146,7 +146,7 @@ def _is_on_surface(maps: list[str], mesh: str | None, connectivity: int | None, 
 
     surface = [is_surface(path) for path in maps]
     if any(surface) and not all(surface):
-        raise InputError("rsa group: found volumes and surfaces among the maps, wanted one kind")
+        raise InputError("rsa group: expected maps of one kind, got volumes and surfaces")
     if surface[0] and mesh is None:
         raise InputError("rsa group: maps lie on a surface; say its --mesh, as fsaverage5 or {hemi}.pial.surf.gii")
     for option, given in (("--connectivity", connectivity), ("--roi-table", table)):

@@ -30,7 +30,9 @@ def load_features(
 
         kept = open_maximizations(store)
         if layers == "all" and len(kept) > 1:
-            raise InputError(f"--layers: {store} holds patterns of {some(kept)}, wanted one layer for an RDM; name it")
+            raise InputError(
+                f"--layers: expected one layer for an RDM, got patterns of {some(kept)} in {store}; name one"
+            )
         layer = next(iter(kept)) if layers == "all" else one_of(layers, list(kept), "--layers")
         return pattern_features(kept[layer], space=space)
     if kind == "cams":
@@ -59,7 +61,7 @@ def _choose_layer(store: Path, kind: str, layers: str) -> str | None:
     if layers != "all":
         return layers
     if len(held) > 1:
-        raise InputError(f"--layers: {store} holds {kind}s of {some(held)}, wanted one for an RDM; name it")
+        raise InputError(f"--layers: expected one {kind} for an RDM, got {some(held)} in {store}; name one")
     return None
 
 

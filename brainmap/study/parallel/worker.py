@@ -58,7 +58,7 @@ def check_versions(wanted: Mapping[str, str]) -> None:
     InputError
     """
     here = versions()
-    other = [f"{name} {here.get(name)} (wanted {wanted[name]})" for name in ALIKE if here.get(name) != wanted[name]]
+    other = [f"{name} {here.get(name)} (expected {wanted[name]})" for name in ALIKE if here.get(name) != wanted[name]]
     if other:
         raise InputError(
             f"--backend dask: a worker has {', '.join(other)}; install the same versions everywhere, so that numbers "

@@ -134,7 +134,8 @@ def use_betas(context: Context, person: Participant) -> Participant:
     images = [file for file in context.ledger.files(_stage(person)) if file.name.endswith(_IMAGES)]
     if len(images) != len(person.found):
         raise InputError(
-            f"participant {person.label}: found betas of {len(images)} of {len(person.found)} runs; run the study again"
+            f"participant {person.label}: expected betas of {len(person.found)} runs, got {len(images)}; run the "
+            "study again"
         )
     left = person.brain.noise == "residuals"
     found = [
@@ -268,7 +269,7 @@ def _choose_confounds(person: Participant) -> Any:
         return None  # a layout may find fMRIPrep's confounds without a request
     if None in tables:
         raise InputError(
-            f"strategy = {person.brain.glm.strategy!r}, and no confounds were found; name them in [brain] confounds"
+            f"strategy: expected confounds for {person.brain.glm.strategy!r}, got none; name them in [brain] confounds"
         )
     return tables[0] if len(set(tables)) == 1 else tables
 

@@ -154,8 +154,8 @@ def check_pairs(context: Context) -> Iterator[str]:
             "" if form == "linear" else ", or measure = 'pearson', which removes straight lines only"
         )
         raise InputError(
-            f"[rsa] control_for: a {name} takes {count_columns(form, controls)} columns, found {items} items, "
-            f"wanted at least {needed}; {way_out}"
+            f"[rsa] control_for: expected at least {needed} items, as a {name} takes {count_columns(form, controls)} "
+            f"columns, got {items}; {way_out}"
         )
     if form == "additive":
         yield f"[rsa] control_for: {describe_switch(settings.measure, controls)}"
@@ -167,7 +167,7 @@ def check_pairs(context: Context) -> Iterator[str]:
     if items < least_to_halve(context):
         yield (
             f"[rsa] control_for: best layers are not chosen, as half of {items} items is too few for the controls "
-            f"(wanted {least_to_halve(context)})"
+            f"({least_to_halve(context)} items are needed)"
         )
 
 

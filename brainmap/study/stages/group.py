@@ -89,7 +89,7 @@ def brain_rdms(context: Context, people: list[Participant]) -> RDMs:
     shared = [r for r in found[0].rdm_descriptors["roi"] if all(r in one.rdm_descriptors["roi"] for one in found)]
     lost = sorted({str(r) for one in found for r in one.rdm_descriptors["roi"]} - set(map(str, shared)))
     if not shared:
-        raise InputError(f"group: no region is common to all participants (found {some(lost)})")
+        raise InputError(f"group: no region is common to all participants (there are {some(lost)})")
     if lost:
         log.warning("group: %s are not in all participants and are left out", some(lost))
     return stack_rdms([one.subset("roi", shared) for one in found])
@@ -135,7 +135,11 @@ def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
             table.insert(0, "network", version.name)
             best.append(table)
     if brains.n_cond < halved:
-        log.warning("group: best layers are not chosen, %d items cannot be halved (wanted %d)", brains.n_cond, halved)
+        log.warning(
+            "group: best layers are not chosen, because %d items are too few to halve (%d are needed)",
+            brains.n_cond,
+            halved,
+        )
     if any(len(table) for table in best):
         yield from _write(context, "best_layers", pd.concat(best, ignore_index=True), BEST_COLUMNS, about)
     yield from _layer_correlations(context, every, about)

@@ -142,8 +142,8 @@ def check_items(context: Context, loaded: Loaded) -> None:
     labels = set(loaded.sounds.items if level == "stimulus" else loaded.sounds.conditions)
     if len(labels) < wanted:
         raise InputError(
-            f"[rsa] items = {level!r}: the study has {len(labels)} of them ({some(sorted(labels))}), "
-            f"wanted at least {wanted}"
+            f"[rsa] items = {level!r}: expected at least {wanted}, got {len(labels)} in the study "
+            f"({some(sorted(labels))})"
         )
 
 

@@ -92,8 +92,9 @@ def check_same_meshes(people: Sequence[Participant], settings: Searchlight) -> N
         other, its = first.setdefault(person.brain.space, (person, sizes))
         if sizes != its and person.brain.space != "native":
             raise InputError(
-                f"participant {person.label}: a mesh of {sizes} vertices (left, right) in the space "
-                f"{person.brain.space!r}, participant {other.label} has {its}; bring them to one mesh, or say 'native'"
+                f"participant {person.label}: expected a mesh of {its} vertices (left, right) in the space "
+                f"{person.brain.space!r}, as participant {other.label} has, got {sizes}; bring them to one mesh, or "
+                "say 'native'"
             )
 
 

@@ -364,5 +364,5 @@ def test_a_picture_wants_maps_of_its_sounds(sounds: Sounds, told: Voicing) -> No
     found = features.voiced_attention(smooth_noise(sounds, 0), told, permutations=99)
     figure = plot_voiced_attention(sounds, found, title="planted")
     assert len(figure.axes) == 4 * 2 + 1
-    with pytest.raises(InputError, match="5 sounds for 12 maps"):
+    with pytest.raises(InputError, match="expected 12 sounds, one per map, got 5"):
         plot_voiced_attention(SimpleNamespace(waveforms=sounds.waveforms[:5]), found)

@@ -194,7 +194,7 @@ def test_maps_are_drawn_on_their_own_mesh_with_the_best_model_below(
     assert "best" not in {text.get_text() for text in one.texts}
     with pytest.raises(InputError, match="did you mean 'conv2'"):
         viz.plot_surface_maps(maps, models=["conv22"])
-    with pytest.raises(InputError, match="120 vertices in the left half, the mesh has 0"):
+    with pytest.raises(InputError, match="expected 0 vertices in the left half, as the mesh has, got 120"):
         viz.plot_surface_maps(maps, mesh=mesh.side("right"))
     with pytest.raises(InputError, match="give the mesh"):
         viz.plot_surface_maps(dict(maps))

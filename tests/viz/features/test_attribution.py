@@ -70,7 +70,7 @@ def test_the_occlusion_map_is_darkest_where_the_logit_comes_from(net: nn.Module,
 
 def test_mistakes_get_one_line(net: nn.Module, sounds: Sounds) -> None:
     found = by(net, sounds, "saliency")
-    with pytest.raises(InputError, match="these attributions have no bands"):
+    with pytest.raises(InputError, match="expected attributions with bands"):
         plot_occlusion(sounds, found)
     with pytest.raises(InputError, match="expected attributions of waveforms"):
         plot_attribution(sounds, [])

@@ -37,7 +37,7 @@ def test_curves_are_drawn_as_means_with_their_areas() -> None:
     np.testing.assert_allclose(lines[f"cam  {area:.2f}"], np.linspace(1, 0, 5) ** 2, atol=1e-6)
     np.testing.assert_allclose(lines["random order  0.50"], np.linspace(1, 0, 5), atol=1e-6)
     assert len(plot_deletion({"cam": curves("deletion")}).axes) == 1
-    with pytest.raises(InputError, match="different scores"):
+    with pytest.raises(InputError, match="expected curves of one score and fill"):
         plot_deletion({"a": curves("deletion"), "b": curves("deletion", "logit")})
     with pytest.raises(InputError, match="methods, got 0"):
         plot_deletion({})
@@ -55,7 +55,7 @@ def test_randomization_begins_at_one_with_the_trained_network() -> None:
     assert [t.get_text() for t in axes.get_xticklabels()] == ["trained", "output", "conv1"]
     (line,) = [line for line in axes.lines if line.get_label() == "cam"]
     np.testing.assert_allclose(line.get_ydata(), [1, 0.6, 0], atol=1e-12)
-    with pytest.raises(InputError, match="different layers"):
+    with pytest.raises(InputError, match="got different ones"):
         plot_randomization([randomized("cam"), randomized("saliency", ("output",))])
 
 

@@ -86,7 +86,7 @@ def test_every_unit_gets_its_pattern_and_name() -> None:
     am = SimpleNamespace(patterns=np.random.default_rng(0).normal(size=(3, 1, 565)), units=[4, 7, 9], rate=RATE)
     figure = plot_maximization(am)
     assert [name for axes in figure.axes if (name := axes.get_title(loc="left"))] == ["4", "7", "9"]
-    with pytest.raises(InputError, match="2 labels for 3 patterns"):
+    with pytest.raises(InputError, match="expected 3 labels, one per pattern, got 2"):
         plot_maximization(am, labels=["a", "b"])
     with pytest.raises(InputError, match="expected"):
         plot_sound(np.zeros((2, 3, 4, 5)), rate=RATE)

@@ -67,7 +67,7 @@ def test_tuning_shows_driven_units_by_best_frequency_and_counts_the_others(net, 
     curves = viz.plot_tuning_curves(found, "0", units=[0, 4])
     titles = [axes.get_title(loc="left") for axes in curves.axes[:2]]
     assert titles[1].startswith("4: dead")
-    with pytest.raises(InputError, match="units 0 to 5, found 6"):
+    with pytest.raises(InputError, match="units from 0 to 5 of 0, got 6"):
         viz.plot_tuning_curves(found, "0", units=[6])
     with pytest.raises(InputError, match="layer"):
         viz.plot_tuning(found, layers=["7"])

@@ -29,5 +29,5 @@ def test_a_design_is_drawn_with_its_regressors_and_the_rdms_it_makes() -> None:
     )
     expected = betas.design_rdms().get_matrices()[1]
     np.testing.assert_allclose(np.asarray(time.images[0].get_array())[0, 1:], expected[0, 1:])
-    with pytest.raises(InputError, match="no run '2'"):
+    with pytest.raises(InputError, match="expected one of the runs '1', got '2'"):
         viz.plot_design(betas, run="2")

@@ -72,13 +72,13 @@ def test_participants_are_averaged() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: plot_rdm(np.ones(4)), "is no RDM"),
-        (lambda: plot_rdm(np.ones(3), labels=["a"]), "1 labels for 3 items"),
-        (lambda: plot_rdm_pair(np.ones(3), np.ones(6)), "model RDM has 3 items, brain RDM 4"),
+        (lambda: plot_rdm(np.ones(4)), r"expected RDMs of shape \(n, n\), .* got \(4,\)"),
+        (lambda: plot_rdm(np.ones(3), labels=["a"]), "expected 3 labels, one per item, got 1"),
+        (lambda: plot_rdm_pair(np.ones(3), np.ones(6)), "got 3 in the model and 4 in the brain"),
         (lambda: plot_rdm_pair(rdms(np.ones(3), list("abc")), rdms(np.ones(3), list("abd"))), "stimulus_id differs"),
         (
             lambda: plot_correlation_matrix(pd.DataFrame([[1.0]], index=["a"], columns=["b"])),
-            "index and columns differ",
+            "expected equal index and columns",
         ),
     ],
 )

@@ -112,9 +112,9 @@ def test_best_layers_keep_the_colors_of_their_depth() -> None:
     [
         (lambda: plot_best_layer(ball(value=4.0), ["a", "b", "c"]), "expected whole numbers from 0 to 3"),
         (lambda: plot_best_layer(ball(value=0.5), ["a"]), "expected whole numbers"),
-        (lambda: plot_brain(nibabel.Nifti1Image(np.zeros((4, 4, 4, 2), np.float32), np.eye(4))), "is not one volume"),
+        (lambda: plot_brain(nibabel.Nifti1Image(np.zeros((4, 4, 4, 2), np.float32), np.eye(4))), "expected one volume"),
         (lambda: plot_glass_brain(nibabel.Nifti1Image(np.full((4, 4, 4), np.nan, np.float32), np.eye(4))), "no finite"),
-        (lambda: plot_sheet([]), "no rows"),
+        (lambda: plot_sheet([]), "expected at least one SheetRow, got none"),
     ],
 )
 def test_mistakes_are_named(call: Any, message: Any) -> None:
