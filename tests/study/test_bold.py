@@ -209,7 +209,7 @@ events = {{ {", ".join(files)} }}
     [
         (('"motion6"', '"motion7"'), "did you mean 'motion"),
         (('strategy = "motion6"', 'colum = "trial_type"'), "unknown key 'colum'"),
-        (('noise_model = "ols"', 'nuisance = ["catt"]'), "no event 'catt'"),
+        (('noise_model = "ols"', 'nuisance = ["catt"]'), "got 'catt'"),
         (('noise_model = "ols"', 'column = "word"'), "expected a column 'word'"),
         (('noise_model = "ols"', "t_r = 200.0"), "seconds, got 200"),
         (('kind = "bold"', 'kind = "bold"\nlabels = "sub-brick"'), "labels: expected kind = 'betas'"),
