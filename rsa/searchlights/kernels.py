@@ -10,6 +10,7 @@ import numpy as np
 
 from brainmap.compiled import njit
 from brainmap.rsa.comparison.ranks import _FAST, _REACH, _rank
+from brainmap.rsa.searchlights.sliding_kernels import slide, write_angles, write_squared_distances
 
 CORRELATION, COSINE, EUCLIDEAN = 0, 1, 2
 PLAIN, CENTERED, RAW, WHITE, WHITE_CENTERED = range(5)
@@ -205,10 +206,20 @@ def _scale_values(values, norm, pairs, rows):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _compute_rdm(given, patch, geometry, space, later_space, own_weights, small, gram, out):  # type: ignore[no-untyped-def]
+def _compute_rdm(given, patch, geometry, buffers, out):  # type: ignore[no-untyped-def]
     """Compute the condensed RDM of a patch; return False if a pattern is constant."""
-    patterns, weights, shared, parts = given
-    runs, n, items = patterns.shape[1], patch.size, patterns.shape[2]
+    patterns, weights, shared, parts, power = given
+    space, later_space, own_weights, small, gram, sums, before, state = buffers
+    n, items = patch.size, patterns.shape[2]
+    if power.size > 0:
+        slide(patterns, power, patch, before, state, space, later_space, gram, sums)
+        if geometry == EUCLIDEAN:
+            write_squared_distances(gram, 1.0 / n, shared.inverse, out)
+            return True
+        if write_angles(gram, sums, n, shared.there[0], geometry == CORRELATION, small[0], shared.inverse, out):
+            return True
+        state[0] = 0.0  # compute this patch directly, and the next one anew
+    runs = patterns.shape[1]
     x = space[: runs * n * items].reshape(runs, n, items)
     later = later_space[: (runs + 1) * n * items].reshape(runs + 1, n, items)
     _gather(patterns, patch, x)
@@ -235,6 +246,15 @@ def _compute_rdm(given, patch, geometry, space, later_space, own_weights, small,
 
 
 @njit(nogil=True, cache=True)
+def _make_buffers(patterns, most):  # type: ignore[no-untyped-def]
+    """Allocate what `_compute_rdm` works in, for patches of at most `most` voxels."""
+    runs, items = patterns.shape[1], patterns.shape[2]
+    space, later_space = np.empty(runs * most * items), np.empty((runs + 1) * most * items)
+    small, gram, sums = np.empty((4, items)), np.empty((items, items)), np.empty(items)
+    return space, later_space, np.empty((most, runs)), small, gram, sums, np.empty(most, np.int32), np.zeros(3)
+
+
+@njit(nogil=True, cache=True)
 def _list_members(row, patch):  # type: ignore[no-untyped-def]
     """Return the voxels of a patch without the padding of -1."""
     n = 0
@@ -251,16 +271,14 @@ def compute_patch_rdms(given, patches, kept, geometry, minimum, rdms):  # type: 
 
     Parameters are those of `score_patches`.
     """
-    runs, items, most = given[0].shape[1], given[0].shape[2], patches.shape[1]
-    space, later_space = np.empty(runs * most * items), np.empty((runs + 1) * most * items)
-    small, gram, found = np.empty((4, items)), np.empty((items, items)), np.empty(items * (items - 1) // 2)
-    own_weights = np.empty((most, runs))
+    items, most = given[0].shape[2], patches.shape[1]
+    buffers, found = _make_buffers(given[0], most), np.empty(items * (items - 1) // 2)
     patch, distances = np.empty(most, np.int32), np.empty(kept.size)
     for row in range(patches.shape[0]):
         near = _list_members(patches[row], patch)
         if near.size < minimum:
             continue
-        if not _compute_rdm(given, near, geometry, space, later_space, own_weights, small, gram, found):
+        if not _compute_rdm(given, near, geometry, buffers, found):
             continue
         if np.isfinite(_take_kept(found, kept, distances)):
             rdms[row] = distances
@@ -274,10 +292,11 @@ def score_patches(  # type: ignore[no-untyped-def]
 
     Parameters
     ----------
-    given : tuple of float64 (n_voxels, n_runs, n_items), float64 (n_voxels or 0, n_runs), SharedRuns, int
+    given : tuple of float64 (n_voxels, n_runs, n_items), float64 (n_voxels or 0, n_runs), SharedRuns, int, float64
         Patterns in C order, with between-run products if n_runs > 1 (a missing item is zero in all voxels of its run);
         optional weights of each run's products with all other runs; the runs that pairs of items share; the number of
-        parts of equal size in which the voxels of a patch are standardized.
+        parts of equal size in which the voxels of a patch are standardized; and, if the patterns are rows whose
+        products are updated from patch to patch (`slide`), the sum of squares of each voxel, else nothing.
     patches : int32 (n_patches, n_most)
         Voxel indices, padded with -1.
     kept : int64 (n_kept,)
@@ -293,11 +312,8 @@ def score_patches(  # type: ignore[no-untyped-def]
     scores : float64 (n_patches, n_models)
         Output array.
     """
-    runs, items, most = given[0].shape[1], given[0].shape[2], patches.shape[1]
-    n_kept = kept.size
-    space, later_space = np.empty(runs * most * items), np.empty((runs + 1) * most * items)
-    small, gram, found = np.empty((4, items)), np.empty((items, items)), np.empty(items * (items - 1) // 2)
-    own_weights = np.empty((most, runs))
+    items, most, n_kept = given[0].shape[2], patches.shape[1], kept.size
+    buffers, found = _make_buffers(given[0], most), np.empty(items * (items - 1) // 2)
     patch, distances, products = np.empty(most, np.int32), np.empty(n_kept), np.empty(len(models))
     keys, source = np.empty(n_kept, np.int32), np.empty(n_kept, np.int32)
     starts, rows = np.empty(2 * n_kept + 2, np.int32), np.empty(pairs.max() + 1)
@@ -307,7 +323,7 @@ def score_patches(  # type: ignore[no-untyped-def]
         near = _list_members(patches[row], patch)
         if near.size < minimum:
             continue
-        if not _compute_rdm(given, near, geometry, space, later_space, own_weights, small, gram, found):
+        if not _compute_rdm(given, near, geometry, buffers, found):
             continue
         # the following loops have no checks, so values that overflowed must not reach them
         if not np.isfinite(_take_kept(found, kept, distances)):

@@ -19,7 +19,7 @@ from brainmap.rsa.patterns.residuals import Residuals
 from brainmap.rsa.rdm.run_noise import RunNoise, prepare_deviations
 from brainmap.rsa.searchlights.noise_kernels import whiten_patches
 from brainmap.rsa.searchlights.noise_sets import arrange_sets, list_row_sets, yield_symmetric_sets
-from brainmap.rsa.searchlights.preparation import NO_WEIGHTS, Given, Prepared
+from brainmap.rsa.searchlights.preparation import NO_POWER, NO_WEIGHTS, Given, Prepared
 from brainmap.types import Floats, NoiseMethod, Shrinkage
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class SphereNoise:
                 table,
             )
             weights = NO_WEIGHTS if sets.weights is None else sets.weights[list_row_sets(table, n_sets)]
-            yield (white.reshape(-1, *sets.shape), weights, sets.shared, sets.parts), table, n_singular
+            yield (white.reshape(-1, *sets.shape), weights, sets.shared, sets.parts, NO_POWER), table, n_singular
 
     def _estimate(self, which: int, voxels: NDArray[np.intp], members: Floats) -> tuple[Floats, Floats, Floats]:
         """Estimate the covariance `(n_voxels, n_voxels)`, and the factor and ridge of shrinkage in each neighborhood.

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.rsa.searchlights.preparation import NO_WEIGHTS, Given, Prepared
+from brainmap.rsa.searchlights.preparation import NO_POWER, NO_WEIGHTS, Given, Prepared
 from brainmap.rsa.searchlights.shared_runs import SharedRuns, find_shared_runs
 from brainmap.types import Floats
 
@@ -89,7 +89,7 @@ def yield_symmetric_sets(
         table = np.full((1, n_sets * patches.shape[1]), -1, dtype=np.int32)
         weights = NO_WEIGHTS if n_sets == 1 else np.repeat(np.eye(n_sets), len(near), axis=0)
         if len(near) < minimum:
-            yield (x[:0], weights[:0], shared, n_sets), table, 0
+            yield (x[:0], weights[:0], shared, n_sets, NO_POWER), table, 0
             continue
         roots = [
             _compute_root(kept[k, row] * covariance[k][np.ix_(near, near)] + np.diag(ridge[k, row, near]), sd[near])
@@ -97,12 +97,12 @@ def yield_symmetric_sets(
         ]
         sound = [root for root in roots if root is not None]
         if len(sound) < n_sets:
-            yield (x[:0], weights[:0], shared, n_sets), table, 1
+            yield (x[:0], weights[:0], shared, n_sets, NO_POWER), table, 1
             continue
         table[0, : n_sets * len(near)] = np.arange(n_sets * len(near))
         scaled = x[near] * sd[near, None, None]
         white = np.concatenate([np.tensordot(root, scaled, axes=1) for root in sound])
-        yield (np.ascontiguousarray(white), weights, shared, n_sets), table, 0
+        yield (np.ascontiguousarray(white), weights, shared, n_sets, NO_POWER), table, 0
 
 
 def _compute_root(covariance: Floats, sd: Floats) -> Floats | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,9 +24,15 @@ if TYPE_CHECKING:
 
     from brainmap.rsa.rdm.run_noise import RunNoise
 
-Given = tuple[Floats, Floats, SharedRuns, int]
-"""Inputs of the kernels: patterns, weights of each run, shared runs of pairs, number of standardized parts."""
+Given = tuple[Floats, Floats, SharedRuns, int, Floats]
+"""Inputs of the kernels: patterns, weights of each run, shared runs of pairs, number of standardized parts, and the sum
+of squares of each voxel if the patterns are rows whose products are updated from neighborhood to neighborhood."""
 NO_WEIGHTS: Floats = np.zeros((0, 0))
+NO_POWER: Floats = np.zeros(0)
+SQUARED = ("euclidean", "crossnobis")
+_MOST_KEPT = 2**25  # largest number of values of which the rows of all voxels are kept: 256 MB
+_ONE_AT_A_TIME = threading.Lock()
+_BLOCK = 2048  # number of voxels whose runs are turned into rows at a time
 WHITENED = ("corr_cov", "cosine_cov")
 
 
@@ -61,17 +68,18 @@ class Prepared:
     channels: NDArray[np.intp]
     noise: Floats | None = None
     weights: Floats | None = None
+    _kept: dict[str, Given] = field(default_factory=dict, init=False, repr=False)
 
-    def block(self, first: int, last: int, *, centered: bool) -> Floats:
-        """Return patterns `(last - first, n_runs, n_items)` of the usable voxels first .. last - 1; missing ones are 0.
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is sent to other processes, without rows, which these make themselves."""
+        return {**self.__dict__, "_kept": {}}
+
+    def at(self, voxels: NDArray[np.intp], *, centered: bool) -> Floats:
+        """Return the patterns of any usable voxels, `(n_voxels, n_runs, n_items)`; missing ones are 0.
 
         `centered` subtracts each run's mean over its items, which does not change Euclidean distances and preserves
         their precision if patterns have a large offset.
         """
-        return self.at(np.arange(first, last), centered=centered)
-
-    def at(self, voxels: NDArray[np.intp], *, centered: bool) -> Floats:
-        """Return the patterns of any usable voxels, `(n_voxels, n_runs, n_items)`, as in `block`."""
         channels = self.channels[voxels]
         low, high = int(channels.min()), int(channels.max()) + 1
         if len(channels) == high - low and (np.diff(channels) == 1).all():
@@ -90,9 +98,44 @@ class Prepared:
             block /= self.noise[voxels, None, None]
         return block
 
-    def given(self, patterns: Floats, voxels: slice | NDArray[np.intp]) -> Given:
-        """Return the inputs of the kernels for the patterns of these voxels."""
-        return patterns, NO_WEIGHTS if self.weights is None else self.weights[voxels], self.shared, 1
+    def can_slide(self, dissimilarity: str) -> bool:
+        """Tell whether the products of a neighborhood are sums over its voxels, for all pairs of items alike.
+
+        Patterns of several runs that are standardized in each neighborhood have no such sums, and pairs of items that
+        share different runs have different ones.
+        """
+        whole = len(self.shared.sets) == 1 and bool(self.shared.sets.all()) and not self.shared.rows.size
+        return whole and (dissimilarity in SQUARED or len(self.rows) == 1)
+
+    def give(self, voxels: slice | NDArray[np.intp], dissimilarity: str) -> Given:
+        """Return the inputs of the kernels for these voxels.
+
+        Rows of a brain that is small enough are made once and kept.
+        """
+        chosen = np.arange(len(self.channels))[voxels]
+        if not self.can_slide(dissimilarity):
+            weights = NO_WEIGHTS if self.weights is None else self.weights[voxels]
+            return self.at(chosen, centered=dissimilarity in SQUARED), weights, self.shared, 1, NO_POWER
+        if self.rows.size * len(self.channels) > _MOST_KEPT:
+            return self._collect_rows(chosen, dissimilarity)
+        with _ONE_AT_A_TIME:
+            if dissimilarity not in self._kept:
+                self._kept[dissimilarity] = self._collect_rows(np.arange(len(self.channels)), dissimilarity)
+        rows, *others, power = self._kept[dissimilarity]
+        return rows[voxels], *others, power[voxels]
+
+    def _collect_rows(self, voxels: NDArray[np.intp], dissimilarity: str) -> Given:
+        blocks = [self._make_rows(voxels[k : k + _BLOCK], dissimilarity) for k in range(0, len(voxels), _BLOCK)]
+        rows = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
+        if dissimilarity == "correlation":
+            rows -= rows.mean(axis=0)  # correlations do not change, and lose less precision to rounding
+        return rows, NO_WEIGHTS, self.shared, 1, np.einsum("vri,vri->v", rows, rows)
+
+    def _make_rows(self, voxels: NDArray[np.intp], dissimilarity: str) -> Floats:
+        x = self.at(voxels, centered=dissimilarity in SQUARED)
+        if x.shape[1] == 1:
+            return x
+        return rows_of_runs(x) if self.weights is None else rows_of_weights(x, self.weights[voxels])
 
     def with_noise(self, noise: NDArray[np.floating], dissimilarity: str) -> Prepared:
         """Return a copy whose patterns are divided by each channel's noise standard deviation."""
@@ -119,6 +162,50 @@ class Prepared:
         if not np.isfinite(weights).all():
             raise InputError("searchlight: the noise is not above 0 and finite in every usable voxel")
         return replace(self, weights=weights)
+
+
+def rows_of_runs(x: Floats) -> Floats:
+    """Return rows of each voxel whose products sum to those of different runs, `(n_voxels, n_runs, n_items)`.
+
+    With orthonormal contrasts c_k over the n runs, the first the sum of the runs divided by sqrt(n), the sum over runs
+    m != l of x_m x_l' is (n - 1) c_0 c_0' minus the sum over k >= 1 of c_k c_k'. The first row is sqrt(n - 1) c_0.
+
+    Examples
+    --------
+    >>> x = np.array([[[1.0, 2.0], [3.0, 5.0]]])
+    >>> rows = rows_of_runs(x)[0]
+    >>> (np.outer(rows[0], rows[0]) - np.outer(rows[1], rows[1])).round(9).tolist()
+    [[6.0, 11.0], [11.0, 20.0]]
+    """
+    n = x.shape[1]
+    contrasts = np.linalg.qr(np.column_stack([np.ones(n), np.eye(n)[:, 1:]]))[0].T
+    contrasts[0] = np.sqrt((n - 1) / n)
+    return np.matmul(contrasts, x)
+
+
+def rows_of_weights(x: Floats, weights: Floats) -> Floats:
+    """Return rows of each voxel whose products sum to the weighted ones of different runs.
+
+    With s the sum of the runs and u the sum of w_m x_m, the symmetric part of the sum over m of w_m x_m (s - x_m)' is
+    (u s' + s u') / 2 minus the sum of w_m x_m x_m', and (u s' + s u') / 2 = a a' - b b' for a, b = (u / f + f s) / 2,
+    (u / f - f s) / 2 with any factor f. The root of the mean weight gives both terms the same size.
+
+    Parameters
+    ----------
+    x : ndarray (n_voxels, n_runs, n_items)
+    weights : ndarray (n_voxels, n_runs)
+
+    Returns
+    -------
+    ndarray (n_voxels, n_runs + 2, n_items)
+        The first row has a positive product, all others a negative one.
+    """
+    f = np.sqrt(weights.mean(axis=1))[:, None]
+    total, weighted = f * x.sum(axis=1), np.matmul(weights[:, None], x)[:, 0] / f
+    rows = np.empty((len(x), x.shape[1] + 2, x.shape[2]))
+    rows[:, 0], rows[:, 1] = (weighted + total) / 2.0, (weighted - total) / 2.0
+    np.multiply(x, np.sqrt(weights)[:, :, None], out=rows[:, 2:])
+    return rows
 
 
 def _takes_noise(dissimilarity: str) -> None:

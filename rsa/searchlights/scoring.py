@@ -231,6 +231,15 @@ class Scoring:
         compute_patch_rdms(given, table, how.pairs, geometry, minimum, rdms)
         return rdms
 
+    @property
+    def step(self) -> int:
+        """Return the number of centers whose patterns are copied together.
+
+        Rows that are updated from center to center are dearer to make, and a larger range of them is shared by more
+        centers.
+        """
+        return 8 * CHUNK if self.noise is None and self.prepared.can_slide(self.dissimilarity) else CHUNK
+
     def tasks(self) -> Iterator[NDArray[np.intp]]:
         """Yield the centers in groups that are scored together, which do not depend on the number of threads."""
         if self.groups is not None:
@@ -242,7 +251,7 @@ class Scoring:
         """Yield the inputs of the kernels, the rows of each neighborhood, and the number of singular covariances."""
         table, geometry = list_neighbors(self.hoods, centers), GEOMETRY[self.dissimilarity]
         if self.noise is None:
-            yield *gather_patterns(self.prepared, table, centered=geometry == EUCLIDEAN), 0
+            yield *gather_patterns(self.prepared, table, self.dissimilarity), 0
             return
         yield from self.noise.whitened(
             self.prepared,
@@ -301,7 +310,7 @@ def list_neighbors(hoods: Neighborhoods, centers: NDArray[np.intp]) -> Ints:
     return np.concatenate([hoods.patches(int(run[0]), int(run[-1]) + 1) for run in runs])
 
 
-def gather_patterns(prepared: Prepared, table: Ints, *, centered: bool) -> tuple[Given, Ints]:
+def gather_patterns(prepared: Prepared, table: Ints, dissimilarity: str) -> tuple[Given, Ints]:
     """Gather the patterns of some neighborhoods, and return the kernels' inputs and the rows of each neighborhood.
 
     Only voxels of these neighborhoods are copied, or the range between them, as they lie close together in C order.
@@ -313,11 +322,10 @@ def gather_patterns(prepared: Prepared, table: Ints, *, centered: bool) -> tuple
         if 2 * len(reached) < last - first:
             near = np.full(table.shape, -1, dtype=np.int32)
             near[held] = place
-            voxels = reached.astype(np.intp)
-            return prepared.given(prepared.at(voxels, centered=centered), voxels), near
+            return prepared.give(reached.astype(np.intp), dissimilarity), near
     near = table - np.int32(first)
     near[~held] = -1
-    return prepared.given(prepared.block(first, last, centered=centered), slice(first, last)), near
+    return prepared.give(slice(first, last), dissimilarity), near
 
 
 def run_on_threads(

@@ -71,7 +71,7 @@ class SearchlightPlan:
         counts = np.zeros(stop - start, dtype=np.int32)
         if used.any():
             centers = (np.cumsum(usable) - 1)[self.order[start:stop][used]]
-            cuts = np.arange(CHUNK, len(centers), CHUNK)
+            cuts = np.arange(self.scoring.step, len(centers), self.scoring.step)
             if self.brick is not None:
                 cuts = np.flatnonzero(np.diff(self.brick[start:stop][used])) + 1
             found, singular = zip(*map(self.scoring.score, np.split(centers, cuts)), strict=True)
