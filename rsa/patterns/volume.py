@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import nibabel as nib
 import numpy as np
@@ -15,14 +15,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from rsatoolbox.data.dataset import Dataset
 
-from brainmap.checks import some
+from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa.glm.afni_buckets import read_regressors
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
 from brainmap.rsa.patterns.table import Conditions, Pattern, PatternSettings, Runs, Source, Stimuli, plan_patterns
 from brainmap.rsa.regions.labels import load_rois
 from brainmap.rsa.regions.rois import Image, Mask, Rois, build_grid, load_mask
-from brainmap.types import Floats, Missing
+from brainmap.types import Missing, Precision
 
 Booleans = NDArray[np.bool_]
 _Found = TypeVar("_Found")
@@ -38,6 +38,7 @@ def load_patterns(
     stimuli: Stimuli | None = None,
     participant: str | None = None,
     missing: Missing = "error",
+    dtype: Precision = "float64",
 ) -> Dataset:
     """Read patterns (betas, contrasts, block averages) of one participant inside a mask.
 
@@ -61,11 +62,14 @@ def load_patterns(
     missing : {"error", "nan"}
         What to do if a condition (or a stimulus, where runs share stimuli) is absent from a run, or if its volume is
         all NaN or all 0: refuse, or keep it as a row of NaN.
+    dtype : {"float64", "float32"}
+        Precision of the patterns. Images are read in single precision, so "float32" loses nothing and takes half of
+        the memory; searchlights compute in double precision from either.
 
     Returns
     -------
     rsatoolbox.data.Dataset
-        measurements : float64, (n_patterns, n_voxels_kept).
+        measurements : (n_patterns, n_voxels_kept).
         obs_descriptors : `stimulus_id`, `condition`, `run`, all str.
         channel_descriptors : `voxel` (index among the mask's voxels in C order), `roi` ('' where none).
         descriptors : `participant`, `mask_voxels`, `volumes_left_out`, and the counts that `voxel_report` shows.
@@ -88,18 +92,19 @@ def load_patterns(
     ((6, 8), ['1', '1', '1', '2', '2', '2'])
     """
     settings = PatternSettings(conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
+    one_of(dtype, get_args(Precision), "load_patterns dtype")
     images = list_images(files)
     inside_image = load_mask(mask)
     sources = [describe_source(image, inside_image) for image in images]
     plan = plan_patterns(sources, settings)
     inside = np.asarray(inside_image.dataobj) > 0
     labels = _cut_roi_labels(rois, inside_image)
-    measured = _read_volumes(images, plan, inside)
+    measured = _read_volumes(images, plan, inside, dtype)
     return build_patterns(measured, plan, sources, inside=inside, rois=labels, missing=missing, participant=participant)
 
 
 def build_patterns(
-    measured: Floats,
+    measured: NDArray[Any],
     plan: Sequence[Pattern],
     sources: Sequence[Source],
     *,
@@ -108,10 +113,13 @@ def build_patterns(
     missing: Missing,
     participant: str | None,
 ) -> Dataset:
-    """Build the data set of patterns `(n_patterns, n_inside)` that were read where `inside` is True."""
+    """Build the data set of patterns `(n_patterns, n_inside)` that were read where `inside` is True.
+
+    The patterns are changed in place, so that no second copy of them is held.
+    """
     absent = _find_absent(measured, plan, sources, missing)
     run = np.array([row.run for row in plan])
-    nan, constant = _find_unusable(measured[~absent], run[~absent])
+    nan, constant = _find_unusable(measured, ~absent, run)
     keep = ~(nan | constant)
     counts = _tabulate_counts(rois, inside, nan, constant)
     _refuse_empty(counts)
@@ -124,7 +132,7 @@ def build_patterns(
         "voxel_counts": json.dumps(counts),  # a str, because rsatoolbox hashes descriptors when it merges data sets
     }
     return Dataset(
-        measured[:, keep],
+        _keep_voxels(measured, keep),
         descriptors=descriptors,
         obs_descriptors={
             "stimulus_id": np.array([row.stimulus_id for row in plan]),
@@ -233,20 +241,27 @@ def _cut_roi_labels(rois: Rois | Image | Mapping[str, Image] | None, mask: nib.N
     return read
 
 
-def _read_volumes(images: Sequence[Image], plan: Sequence[Pattern], inside: Booleans) -> Floats:
+def _read_volumes(
+    images: Sequence[Image], plan: Sequence[Pattern], inside: Booleans, dtype: Precision
+) -> NDArray[Any]:
     """Read patterns (n_patterns, n_mask_voxels), NaN where there is no volume, one image at a time."""
-    measured = np.full((len(plan), int(inside.sum())), np.nan)
+    measured = np.full((len(plan), int(inside.sum())), np.nan, dtype=dtype)
     for k, image in enumerate(images):
         rows = [i for i, row in enumerate(plan) if row.source == k]
         values = np.asarray(load_image(image).dataobj)
-        voxels = values.reshape(*inside.shape, -1)[inside]
-        measured[rows] = voxels[:, [plan[i].volume for i in rows]].T
+        values = values.reshape(*inside.shape, -1)
+        order: Literal["F", "C"] = "F" if values.flags.f_contiguous else "C"  # that of the memory, which is faster
+        where = np.ravel_multi_index(np.nonzero(inside), inside.shape, order=order)
+        for i in rows:
+            measured[i] = values[..., plan[i].volume].ravel(order=order)[where]
     return measured
 
 
-def _find_absent(measured: Floats, plan: Sequence[Pattern], sources: Sequence[Source], missing: Missing) -> Booleans:
+def _find_absent(
+    measured: NDArray[Any], plan: Sequence[Pattern], sources: Sequence[Source], missing: Missing
+) -> Booleans:
     """Find rows without a pattern: gaps of the plan, and volumes that are NaN or 0 everywhere (set to NaN)."""
-    absent: Booleans = np.isnan(measured).all(axis=1) | (measured == 0).all(axis=1)
+    absent = np.array([bool(np.isnan(row).all() or (row == 0).all()) for row in measured], dtype=bool)
     for i in np.flatnonzero(absent).tolist():
         row = plan[i]
         if missing == "error":
@@ -259,17 +274,33 @@ def _find_absent(measured: Floats, plan: Sequence[Pattern], sources: Sequence[So
     return absent
 
 
-def _find_unusable(measured: Floats, run: NDArray[np.str_]) -> tuple[Booleans, Booleans]:
+def _find_unusable(measured: NDArray[Any], present: Booleans, run: NDArray[np.str_]) -> tuple[Booleans, Booleans]:
     """Find voxels that are not finite in some pattern, and voxels that are constant over the patterns of some run."""
-    nan: Booleans = np.any(~np.isfinite(measured), axis=0)
+    rows = np.flatnonzero(present)
+    nan = np.zeros(measured.shape[1], bool)
+    for i in rows:
+        nan |= ~np.isfinite(measured[i])
     constant = np.zeros(measured.shape[1], bool)
-    groups = [measured[run == r] for r in np.unique(run)]
+    groups = [rows[run[rows] == r] for r in np.unique(run[rows])]
     if all(len(group) < 2 for group in groups):
-        groups = [measured]
-    for group in groups:
-        if len(group) > 1:
-            constant |= (group == group[0]).all(axis=0)
+        groups = [rows]
+    for first, *others in filter(len, groups):
+        same = np.full(measured.shape[1], bool(others))
+        for i in others:
+            same &= measured[i] == measured[first]
+        constant |= same
     return nan, constant & ~nan
+
+
+def _keep_voxels(measured: NDArray[Any], keep: Booleans) -> NDArray[Any]:
+    """Return the columns to keep, `(n_patterns, n_kept)`, in the memory of all columns, which is given up."""
+    if keep.all():
+        return measured
+    n = int(keep.sum())
+    flat = measured.reshape(-1)  # a view; row i moves to its new place, which no later row has reached
+    for i in range(len(measured)):
+        flat[i * n : (i + 1) * n] = measured[i, keep]
+    return flat[: len(measured) * n].reshape(len(measured), n)
 
 
 def _tabulate_counts(

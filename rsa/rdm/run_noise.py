@@ -26,6 +26,7 @@ MOST_CHANNELS = 6_000  # 288 MB per matrix, and the shrinkage estimate holds fou
 
 _ESTIMATOR = {"diag": "diag", "shrinkage": "shrinkage_diag", "shrinkage-eye": "shrinkage_eye", "full": "full"}
 _MOST_INFLATION = 1e12  # of a variance, beyond which an inverse has no digits left
+_BLOCK = 8192  # number of voxels whose variances are computed at a time
 FEWEST_RUNS = 3
 """Smallest number of runs for a precision from runs: the run that is weighted, and two others that differ."""
 
@@ -143,20 +144,25 @@ class RunNoise:
         by sum(e^2) + (sum e)^2 / (n - k).
         """
         labels, there = find_repeated(self.dataset)
-        residuals, _ = compute_run_residuals(self.dataset)
-        total = (residuals**2).sum(axis=0)
-        run, names = runs_of(self.dataset), labels[there]
-        found = {}
-        for one in np.unique(run).tolist():
-            out = run[there] == one
-            gone = residuals[out]
-            squares = total - (gone**2).sum(axis=0)
-            for label in np.unique(names[out]).tolist():
-                rest = np.count_nonzero(names[~out] == label)
-                if rest:
-                    squares -= gone[names[out] == label].sum(axis=0) ** 2 / rest
-            freedom = _count_freedom(self.dataset, labels, there & (run != one))
-            found[one] = squares / freedom if freedom > 0 else np.full(self.n_units, np.nan)
+        run, names = runs_of(self.dataset)[there], labels[there]
+        found = {one: np.empty(self.n_units) for one in np.unique(runs_of(self.dataset)).tolist()}
+        rest = {
+            one: {label: np.count_nonzero((names == label) & (run != one)) for label in set(names[run == one])}
+            for one in found
+        }
+        for start in range(0, self.n_units, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            residuals = _demean_items(self.dataset.measurements[:, block][there].astype(float), names)
+            total = (residuals**2).sum(axis=0)
+            for one, squares in found.items():
+                gone = residuals[run == one]
+                squares[block] = total - (gone**2).sum(axis=0)
+                for label, n in sorted(rest[one].items()):
+                    if n:
+                        squares[block] -= gone[names[run == one] == label].sum(axis=0) ** 2 / n
+        for one, squares in found.items():
+            freedom = _count_freedom(self.dataset, labels, there & (runs_of(self.dataset) != one))
+            squares /= freedom if freedom > 0 else np.nan
         return found
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
@@ -181,11 +187,16 @@ def compute_run_residuals(dataset: Dataset, *, without: str | None = None) -> tu
     labels, there = find_repeated(dataset)
     if without is not None:
         there = there & (runs_of(dataset) != without)
-    names, item = np.unique(labels[there], return_inverse=True)
-    x = dataset.measurements[there].astype(float)
+    x = _demean_items(dataset.measurements[there].astype(float), labels[there])
+    return x, _count_freedom(dataset, labels, there)
+
+
+def _demean_items(x: Floats, labels: NDArray[np.str_]) -> Floats:
+    """Subtract the mean of each item from its patterns `(n_patterns, n_voxels)`, in place."""
+    names, item = np.unique(labels, return_inverse=True)
     for k in range(len(names)):
         x[item == k] -= x[item == k].mean(axis=0)
-    return x, _count_freedom(dataset, labels, there)
+    return x
 
 
 def prepare_deviations(dataset: Dataset, *, without: str | None = None) -> tuple[NDArray[np.intp], Floats, int]:
@@ -284,7 +295,10 @@ def check_varying(sd: Floats, measurements: Floats, where: str) -> Floats:
     InputError
         A voxel does not vary.
     """
-    vanishing = ~(sd > 1e-12 * np.nanmax(np.abs(measurements), axis=0))
+    largest = np.zeros(measurements.shape[1])
+    for row in measurements:
+        np.fmax(largest, np.abs(row), out=largest)
+    vanishing = ~(sd > 1e-12 * largest)
     if vanishing.any():
         raise InputError(
             f"noise: {np.count_nonzero(vanishing)} of {sd.size} voxels do not vary in {where}; load the "
@@ -300,7 +314,7 @@ def list_normalizations(dataset: Dataset) -> set[str]:
 
 def find_present(dataset: Dataset) -> NDArray[np.bool_]:
     """Return a mask of the patterns that are not missing."""
-    return np.asarray(~np.isnan(dataset.measurements).all(axis=1))
+    return np.array([not np.isnan(row).all() for row in dataset.measurements], dtype=bool)
 
 
 def read_descriptor(dataset: Dataset, key: str) -> NDArray[np.str_]:

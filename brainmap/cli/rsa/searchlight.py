@@ -116,7 +116,8 @@ def searchlight(
     model_rdms = load_rdms(models)
     targets = _check_targets(out, best, counts, layers=find_layers_over_time(model_rdms), overwrite=overwrite)
     left = load_left_over(noise, residuals, mask)
-    data = load_given_patterns(images, mask, conditions=labels, stimuli=stimuli, missing=missing)
+    how = {"conditions": labels, "stimuli": stimuli, "missing": missing, "dtype": "float32"}
+    data = load_given_patterns(images, mask, **how)
     own = settings.choose_noise(data, source=noise, place=noise_per, residuals=left)
     plan = plan_searchlight(data, model_rdms, settings, mask=mask, radius_mm=radius or SPHERES_MM, noise=own)
     maps = plan.compute(threads=jobs)
