@@ -76,7 +76,7 @@ ControlOrNone = Literal["none", "untrained", "permuted"]
 
 # Patterns and their noise
 Missing = Literal["error", "nan"]
-Precision = Literal["float64", "float32"]
+FloatType = Literal["float64", "float32"]
 Normalization = Literal["demean-runs", "cocktail-blank", "zscore-runs", "noise-runs"]
 NormalizationLevel = Literal["condition", "stimulus_id"]
 Shrinkage = Literal["diag", "eye", "none"]

@@ -22,7 +22,7 @@ from brainmap.rsa.images.files import check_same_grid, image_info, load_image
 from brainmap.rsa.patterns.table import Conditions, Pattern, PatternSettings, Runs, Source, Stimuli, plan_patterns
 from brainmap.rsa.regions.labels import load_rois
 from brainmap.rsa.regions.rois import Image, Mask, Rois, build_grid, load_mask
-from brainmap.types import Missing, Precision
+from brainmap.types import FloatType, Missing
 
 Booleans = NDArray[np.bool_]
 _Found = TypeVar("_Found")
@@ -38,7 +38,7 @@ def load_patterns(
     stimuli: Stimuli | None = None,
     participant: str | None = None,
     missing: Missing = "error",
-    dtype: Precision = "float64",
+    dtype: FloatType = "float64",
 ) -> Dataset:
     """Read patterns (betas, contrasts, block averages) of one participant inside a mask.
 
@@ -92,7 +92,7 @@ def load_patterns(
     ((6, 8), ['1', '1', '1', '2', '2', '2'])
     """
     settings = PatternSettings(conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
-    one_of(dtype, get_args(Precision), "load_patterns dtype")
+    one_of(dtype, get_args(FloatType), "load_patterns dtype")
     images = list_images(files)
     inside_image = load_mask(mask)
     sources = [describe_source(image, inside_image) for image in images]
@@ -241,9 +241,7 @@ def _cut_roi_labels(rois: Rois | Image | Mapping[str, Image] | None, mask: nib.N
     return read
 
 
-def _read_volumes(
-    images: Sequence[Image], plan: Sequence[Pattern], inside: Booleans, dtype: Precision
-) -> NDArray[Any]:
+def _read_volumes(images: Sequence[Image], plan: Sequence[Pattern], inside: Booleans, dtype: FloatType) -> NDArray[Any]:
     """Read patterns (n_patterns, n_mask_voxels), NaN where there is no volume, one image at a time."""
     measured = np.full((len(plan), int(inside.sum())), np.nan, dtype=dtype)
     for k, image in enumerate(images):
