@@ -12,6 +12,7 @@ from .comparison.partial import (
 )
 from .comparison.partition import Partition as Partition, partition_variance as partition_variance
 from .comparison.reliability import rdm_reliability as rdm_reliability
+from .encoding.bands import BandedEncoding as BandedEncoding, encode_bands as encode_bands
 from .encoding.best_layers import BestLayers as BestLayers, best_encoding_layers as best_encoding_layers
 from .encoding.cka import linear_cka as linear_cka
 from .encoding.encode import Encoding as Encoding, encode as encode

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.rsa.encoding.responses import Features, align_features, name_networks, read_responses
+from brainmap.rsa.encoding.responses import Features, align_items
 from brainmap.rsa.encoding.ridge import Scaler
 from brainmap.types import Floats, Level, Scaling
 
@@ -74,11 +74,7 @@ def linear_cka(
     [1.0]
     """
     one_of(units, ("none", "zscore"), "units")
-    networks = name_networks(acts, descriptors)
-    known = {str(i): str(c) for one in networks.values() for i, c in zip(one.items, one.conditions, strict=True)}
-    responses = read_responses(data, known, items=items, targets="voxel")
-    heard = [str(name) for name in data.obs_descriptors.get("stimulus_id", ())]
-    spaces = align_features(networks, responses, items=items, layers=layers, heard=heard)
+    spaces, responses = align_items(acts, data, items=items, layers=layers, descriptors=descriptors)
     y, roi = responses.mean, responses.targets["roi"].to_numpy()
     regions = [name for name in dict.fromkeys(roi) if name] or [""]
     chosen = {name: (roi == name) if name else np.ones(len(roi), bool) for name in regions}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pandas as pd
@@ -16,21 +16,14 @@ from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.encoding.counts import count_layer, warn_of_counts
 from brainmap.rsa.encoding.fits import EncodingSettings, LayerWeights, fit_folds, fit_weights_of_layer
-from brainmap.rsa.encoding.folds import Folds, Groups, group_items, make_folds
+from brainmap.rsa.encoding.folds import Folds, Groups
 from brainmap.rsa.encoding.noise import (
     correct_for_noise,
     correct_r2_for_noise,
     measure_prediction_reliability,
     measure_reliability,
 )
-from brainmap.rsa.encoding.responses import (
-    Features,
-    FeatureSpace,
-    Responses,
-    align_features,
-    name_networks,
-    read_responses,
-)
+from brainmap.rsa.encoding.responses import Features, FeatureSpace, Responses, align_items, divide_items
 from brainmap.rsa.encoding.ridge import check_alphas, find_device
 from brainmap.rsa.encoding.scores import score_fold
 from brainmap.types import Device, EncodingTarget, Floats, Level
@@ -211,14 +204,9 @@ def encode(
     >>> bool((fit.scores["r"] > 0.4).all())
     True
     """
-    networks = name_networks(acts, descriptors)
-    known = {str(i): str(c) for one in networks.values() for i, c in zip(one.items, one.conditions, strict=True)}
-    responses = read_responses(data, known, items=items, targets=one_of_targets(targets))
-    heard = [str(name) for name in data.obs_descriptors.get("stimulus_id", ())]
-    spaces = align_features(networks, responses, items=items, layers=layers, heard=heard)
-    group, by = group_items(responses.items, responses.conditions, responses.runs_of, groups)
-    order = rng or np.random.default_rng(0)
-    divided = make_folds(group, by, n_folds=folds, rng=order, few_items=few_items)
+    one_of(targets, get_args(EncodingTarget), "targets")
+    spaces, responses = align_items(acts, data, items=items, layers=layers, targets=targets, descriptors=descriptors)
+    divided = divide_items(responses, groups, folds=folds, few_items=few_items, rng=rng)
     settings = EncodingSettings(
         alphas=check_alphas(alphas), inner_folds=inner_folds, components=components, device=find_device(device)
     )
@@ -230,12 +218,6 @@ def encode(
         floor=reliability_floor,
         prediction_reliability=prediction_reliability,
     )
-
-
-def one_of_targets(targets: EncodingTarget) -> EncodingTarget:
-    """Return the kind of target if there is one of that name."""
-    one_of(targets, ("voxel", "roi"), "targets")
-    return targets
 
 
 def fit_encoding(

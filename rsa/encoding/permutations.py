@@ -18,6 +18,7 @@ from brainmap.rsa.encoding.fits import EncodingSettings, build_designs
 from brainmap.rsa.encoding.folds import Folds, Places, yield_inner_splits
 from brainmap.rsa.encoding.responses import FeatureSpace
 from brainmap.rsa.encoding.ridge import (
+    Design,
     build_error_operator,
     choose_alphas,
     measure_losses,
@@ -65,6 +66,12 @@ class Refit:
         """Factor the features of a layer in each fold."""
         splits = [folds.split(k) for k in range(folds.n_folds)]
         designs, _ = build_designs(space, [train for train, _ in splits], settings)
+        return cls.from_designs(designs, folds, settings)
+
+    @classmethod
+    def from_designs(cls, designs: Sequence[Design], folds: Folds, settings: EncodingSettings) -> Refit:
+        """Factor the design of each fold."""
+        splits = [folds.split(k) for k in range(folds.n_folds)]
         parts = []
         for (train, test), design in zip(splits, designs, strict=True):
             inner = yield_inner_splits(folds.group[train], settings.inner_folds)
@@ -145,7 +152,9 @@ def encoding_test(
     [0.01, 0.01, 0.01]
     """
     one_of(correction, get_args(PermutationCorrection), "correction")
-    orders, words = draw_orders(fit, permutations, rng or np.random.default_rng())
+    orders, words = draw_orders(
+        fit.items, fit.responses.conditions, fit.folds, permutations=permutations, rng=rng or np.random.default_rng()
+    )
     y = fit.responses.mean
     scores = []
     with progress("permuting sounds", len(fit.spaces)) as step:
@@ -153,7 +162,7 @@ def encoding_test(
             scores.append(Refit.of(space, fit.folds, fit.settings).score_orders(y, orders))
             step.advance(note=space.name)
     table = fit.scores[["network", "layer", "roi", "voxel"]].copy()
-    return _tabulate_p(table, np.concatenate(scores, axis=1), correction, words)
+    return tabulate_p(table, np.concatenate(scores, axis=1), correction, words)
 
 
 def encoding_group_test(
@@ -195,7 +204,13 @@ def encoding_group_test(
     if first is None:
         raise InputError("encoding_group_test: expected a model of each participant, got none")
     regions = check_same_models(fits)
-    orders, words = draw_orders(first, permutations, rng or np.random.default_rng())
+    orders, words = draw_orders(
+        first.items,
+        first.responses.conditions,
+        first.folds,
+        permutations=permutations,
+        rng=rng or np.random.default_rng(),
+    )
     total = np.zeros((len(orders), len(first.spaces) * len(regions)))
     with progress("permuting sounds", len(fits) * len(first.spaces)) as step:
         for fit in fits:
@@ -210,10 +225,17 @@ def encoding_group_test(
         [(space.network, space.layer, region) for space in first.spaces for region in regions],
         columns=["network", "layer", "roi"],
     )
-    return _tabulate_p(table, total, correction, words, n=len(fits))
+    return tabulate_p(table, total, correction, words, n=len(fits))
 
 
-def draw_orders(fit: Encoding, permutations: int, rng: np.random.Generator) -> tuple[Places, str]:
+def draw_orders(
+    items: Sequence[str],
+    conditions: Sequence[str],
+    folds: Folds,
+    *,
+    permutations: int,
+    rng: np.random.Generator,
+) -> tuple[Places, str]:
     """Return permutations of the items `(n, n_items)` with the true order first, and what is exchanged in words.
 
     Raises
@@ -223,16 +245,16 @@ def draw_orders(fit: Encoding, permutations: int, rng: np.random.Generator) -> t
     """
     if permutations < 1:
         raise InputError(f"encoding test: expected 1 permutation or more, got permutations={permutations}")
-    n = len(fit.items)
-    if fit.folds.by == "run":
+    n = len(items)
+    if folds.by == "run":
         orders = np.tile(np.arange(n), (permutations + 1, 1))
-        for run in range(int(fit.folds.group.max()) + 1):
-            inside = np.flatnonzero(fit.folds.group == run)
+        for run in range(int(folds.group.max()) + 1):
+            inside = np.flatnonzero(folds.group == run)
             orders[1:, inside] = rng.permuted(np.tile(inside, (permutations, 1)), axis=1)
         return orders, "stimuli exchanged within runs"
     by_condition: dict[Any, list[int]] = {}
-    whole = fit.folds.group.tolist() if fit.folds.by == "groups of the user" else fit.responses.conditions
-    for place in np.argsort(fit.items).tolist():
+    whole = folds.group.tolist() if folds.by == "groups of the user" else conditions
+    for place in np.argsort(items).tolist():
         by_condition.setdefault(whole[place], []).append(place)
     exchange = Exchange.among(list(by_condition.values()))
     return exchange.orders(permutations, rng)[0], exchange.words
@@ -293,10 +315,10 @@ def _translate_orders(orders: Places, items: Sequence[str], own: Sequence[str]) 
     return found
 
 
-def _tabulate_p(
+def tabulate_p(
     table: pd.DataFrame, scores: Floats, correction: PermutationCorrection, words: str, *, n: int | None = None
 ) -> pd.DataFrame:
-    """Compare the scores of the true order, the first row, with those of all orders."""
+    """Add p to a table of tests: compare scores `(n_orders, n_tests)` of the true order, the first, with all others."""
     observed = scores[0]
     scored = ~np.isnan(observed)
     p = np.where(scored, (scores >= observed - _TIE).mean(axis=0), np.nan)

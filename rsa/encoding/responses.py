@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
+from brainmap.rsa.encoding.folds import Folds, Groups, group_items, make_folds
 from brainmap.rsa.rdm.blocks import yield_slabs
 from brainmap.rsa.rdm.sources import NO_ROI
 from brainmap.types import EncodingTarget, FeatureSet, Floats, Level
@@ -134,6 +135,37 @@ class _LabelledArrays:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.arrays)
+
+
+def align_items(
+    acts: Features,
+    data: Dataset,
+    *,
+    items: Level = "stimulus",
+    layers: Sequence[str] | str = "all",
+    targets: EncodingTarget = "voxel",
+    descriptors: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[list[FeatureSpace], Responses]:
+    """Return the layers and the responses of a participant, with the same items in the same order.
+
+    Raises
+    ------
+    InputError
+        As in `brainmap.rsa.encode`.
+    """
+    networks = name_networks(acts, descriptors)
+    known = {str(i): str(c) for one in networks.values() for i, c in zip(one.items, one.conditions, strict=True)}
+    responses = read_responses(data, known, items=items, targets=targets)
+    heard = [str(name) for name in data.obs_descriptors.get("stimulus_id", ())]
+    return align_features(networks, responses, items=items, layers=layers, heard=heard), responses
+
+
+def divide_items(
+    responses: Responses, groups: Groups, *, folds: int, few_items: bool, rng: np.random.Generator | None
+) -> Folds:
+    """Divide the items of responses into folds; without `rng`, the same items always have the same folds."""
+    group, by = group_items(responses.items, responses.conditions, responses.runs_of, groups)
+    return make_folds(group, by, n_folds=folds, rng=rng or np.random.default_rng(0), few_items=few_items)
 
 
 def name_networks(acts: Features, descriptors: Mapping[str, Sequence[str]] | None) -> dict[str, FeatureSet]:

@@ -70,7 +70,7 @@ def test_whole_conditions_are_exchanged_where_sounds_are_tokens(world):
         warnings.simplefilter("ignore", BrainmapWarning)
         fits = [rsa.encode(acts, data, groups=groups) for groups in ("condition", "stimulus")]
     for fit in fits:
-        orders, told = draw_orders(fit, 20, rng)
+        orders, told = draw_orders(fit.items, fit.responses.conditions, fit.folds, permutations=20, rng=rng)
         assert "24 whole conditions exchanged" in told
         assert all(len(set(words[order[words == word]])) == 1 for order in orders for word in set(words))
         assert (orders[0] == np.arange(48)).all()
