@@ -30,19 +30,30 @@ from brainmap.rsa.patterns.volume import check_patterns
 from brainmap.rsa.rdm.run_noise import FEWEST_RUNS, MOST_CHANNELS
 from brainmap.rsa.regions.rois import Rois, build_grid
 from brainmap.rsa.searchlights.spheres import compute_sphere_offsets
-from brainmap.study.results.context import Context, with_grid_tolerance
+from brainmap.study.results.context import Context, apply_grid_tolerance
 from brainmap.study.results.folder import check_output
 from brainmap.study.settings.study import Network, Participant
 from brainmap.study.stages.betas import check_order, plan_rows
-from brainmap.study.stages.brains import mask_of, no_residuals, pattern_arguments, regions_of
-from brainmap.study.stages.calls import calls_line
+from brainmap.study.stages.brains import (
+    collect_pattern_arguments,
+    describe_missing_residuals,
+    load_brain_mask,
+    load_regions,
+)
+from brainmap.study.stages.calls import describe_calls
 from brainmap.study.stages.controls import check_controls, check_pairs
 from brainmap.study.stages.explain import choose_explained
-from brainmap.study.stages.generality import tests_to_come
+from brainmap.study.stages.generality import announce_tests
 from brainmap.study.stages.group_maps import check_differences
-from brainmap.study.stages.networks import check_items, class_names, load, load_baselines, network_key
+from brainmap.study.stages.networks import (
+    check_items,
+    class_names,
+    compute_network_key,
+    load_baselines,
+    load_heard_network,
+)
 from brainmap.study.stages.participants import WHITENED
-from brainmap.study.stages.surfaces import check_same_meshes, surface_problems, surface_row
+from brainmap.study.stages.surfaces import check_same_meshes, describe_surface, list_surface_problems
 from brainmap.study.stages.versions import Version
 from brainmap.tables import read_table
 
@@ -76,7 +87,7 @@ class Findings:
             raise InputError("\n".join(self.problems))
 
 
-@with_grid_tolerance
+@apply_grid_tolerance
 def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findings:
     """Check sounds, networks, images, masks, ROIs, labels, runs and the output folder, without writing anything.
 
@@ -94,47 +105,49 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
     rows = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", BrainmapWarning)
-        _gather(problems, lambda: check_output(context))
+        _gather_problems(problems, lambda: check_output(context))
         problems += _check_sounds(context)
         layers: dict[str, tuple[str, ...]] = {}
         heard: list[str] = []
         for network in context.study.settings.network:
-            _gather(problems, partial(_check_network, context, network, layers))
-            _gather(problems, partial(_hear, context, network, heard))
-        _gather(problems, lambda: _check_baselines(context))
-        people = _people(context, participants, problems)
+            _gather_problems(problems, partial(_check_network, context, network, layers))
+            _gather_problems(problems, partial(_note_sounds, context, network, heard))
+        _gather_problems(problems, lambda: _check_baselines(context))
+        people = _list_people(context, participants, problems)
         chosen: dict[str, list[str]] = {}  # participants, by note
         for person in people:
             plan: list[Pattern] = []
             found = _check_person(context, person, plan, chosen)
             problems += found
-            rows.append(_row(person, found, plan))
+            rows.append(_describe_person(person, found, plan))
         sound = [person for person, row in zip(people, rows, strict=True) if row["problems"] == "none"]
-        _gather(problems, lambda: _check_grids(context, sound))
+        _gather_problems(problems, lambda: _check_grids(context, sound))
         ordered: list[str] = []
-        _gather(problems, lambda: ordered.extend(check_order(context, sound)))
-        _gather(problems, lambda: ordered.extend(check_pairs(context)))
+        _gather_problems(problems, lambda: ordered.extend(check_order(context, sound)))
+        _gather_problems(problems, lambda: ordered.extend(check_pairs(context)))
         if people:
-            _gather(problems, lambda: _check_truth(context, people[0], layers))
+            _gather_problems(problems, lambda: _check_truth(context, people[0], layers))
         baselines = context.study.settings.baselines
         if len(layers) == len(context.study.settings.network):  # a network that fails must be corrected first
             every = [*layers.values(), *([baselines.layers] if baselines else [])]
-            _gather(problems, lambda: check_differences(context, every))
-            _gather(problems, lambda: ordered.append(tests_to_come(context.study.settings, context.stimuli, layers)))
+            _gather_problems(problems, lambda: check_differences(context, every))
+            _gather_problems(
+                problems, lambda: ordered.append(announce_tests(context.study.settings, context.stimuli, layers))
+            )
     said = [str(w.message) for w in caught if issubclass(w.category, BrainmapWarning)]
     notes = [f"participant{'s' if len(who) > 1 else ''} {', '.join(who)}: {note}" for note, who in chosen.items()]
     told = tuple(dict.fromkeys([*heard, *notes, *ordered, *said]))
     return Findings(table=pd.DataFrame(rows), problems=tuple(dict.fromkeys(problems)), notes=told)
 
 
-def _gather(problems: list[str], check: Callable[[], object]) -> None:
+def _gather_problems(problems: list[str], check: Callable[[], object]) -> None:
     try:
         check()
     except InputError as error:
         problems += str(error).splitlines()
 
 
-def _people(context: Context, only: Sequence[str], problems: list[str]) -> list[Participant]:
+def _list_people(context: Context, only: Sequence[str], problems: list[str]) -> list[Participant]:
     """List the participants whose files exist; add a problem for each of the others."""
     people: list[Participant] = []
     for brain in context.study.settings.brain:
@@ -147,7 +160,7 @@ def _people(context: Context, only: Sequence[str], problems: list[str]) -> list[
     return people
 
 
-def _row(person: Participant, found: Sequence[str], plan: Sequence[Pattern]) -> dict[str, object]:
+def _describe_person(person: Participant, found: Sequence[str], plan: Sequence[Pattern]) -> dict[str, object]:
     """Describe the findings of a participant; values that cannot be read stay empty and are among the problems."""
     sessions = dict.fromkeys(one.session for one in person.found if one.session)
     first = person.found[0]
@@ -161,11 +174,11 @@ def _row(person: Participant, found: Sequence[str], plan: Sequence[Pattern]) -> 
     }
     with contextlib.suppress(InputError):
         if person.brain.on_surface:
-            row |= surface_row(person)
+            row |= describe_surface(person)
         else:
             row["grid"] = "x".join(map(str, image_info(first.image).shape[:3]))
-            row["voxels"] = f"{int(np.count_nonzero(mask_of(person).dataobj)):,}"
-        row["ROIs"] = len(regions_of(person))
+            row["voxels"] = f"{int(np.count_nonzero(load_brain_mask(person).dataobj)):,}"
+        row["ROIs"] = len(load_regions(person))
         row["conditions"] = len({pattern.condition for pattern in plan})
         row["patterns"] = sum(pattern.source >= 0 for pattern in plan)
         row["TR [s]"] = "-" if person.brain.on_surface else read_repetition_time(first) or "-"
@@ -175,7 +188,7 @@ def _row(person: Participant, found: Sequence[str], plan: Sequence[Pattern]) -> 
 def _check_sounds(context: Context) -> list[str]:
     """List every sound that is missing or cannot be read to its end, and other problems of the table."""
     problems: list[str] = []
-    _gather(problems, lambda: context.stimuli)
+    _gather_problems(problems, lambda: context.stimuli)
     table = Path(context.study.resolve(context.study.settings.stimuli.table))
     if not table.is_file():
         return problems
@@ -185,13 +198,13 @@ def _check_sounds(context: Context) -> list[str]:
     except (InputError, KeyError):
         return problems
     for path in paths:
-        _gather(one_by_one, partial(read_sound, table.parent / path, rate=16_000))
+        _gather_problems(one_by_one, partial(read_sound, table.parent / path, rate=16_000))
     return problems + one_by_one
 
 
 def _check_network(context: Context, network: Network, found: dict[str, tuple[str, ...]]) -> None:
     """Record the layers after a forward pass of one sound and, where asked for, a class activation map."""
-    loaded = load(context, network)
+    loaded = load_heard_network(context, network)
     where = f"[network] {network.name}"
     check_items(context, loaded)
     first = loaded.sounds.take([0])
@@ -202,8 +215,8 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
         except Exception as error:  # a user's network may raise anything
             said = explain_refusal(loaded.model, given) or first_line(error)
             raise InputError(
-                f"{where}: the network refuses {_told(loaded.checkpoint)} of shape {tuple(given.shape)}: {said}; "
-                "check rate, seconds and input"
+                f"{where}: the network refuses {_describe_feeding(loaded.checkpoint)} of shape {tuple(given.shape)}: "
+                f"{said}; check rate, seconds and input"
             ) from None
     asked = network.layers
     try:
@@ -224,20 +237,20 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
             raise InputError(f"[explain.cam] {error}") from None
 
 
-def _told(checkpoint: Checkpoint) -> str:
+def _describe_feeding(checkpoint: Checkpoint) -> str:
     """Say what a network is fed."""
     taken = checkpoint.front_end
     return "a sound" if taken.is_waveform else f"the input {taken.describe()}"
 
 
-def _hear(context: Context, network: Network, notes: list[str]) -> None:
+def _note_sounds(context: Context, network: Network, notes: list[str]) -> None:
     """Note the report on the sounds as a network takes them, and how many it classifies as their condition."""
-    loaded = load(context, network)
+    loaded = load_heard_network(context, network)
     notes += loaded.sounds.report.lines()
     names = class_names(loaded)
     if names is not None:
-        done = context.is_done(f"network-{network.name}", network_key(context, loaded, Version(network, "")))
-        notes.append(calls_line(context, loaded, names, done=done))
+        done = context.is_done(f"network-{network.name}", compute_network_key(context, loaded, Version(network, "")))
+        notes.append(describe_calls(context, loaded, names, done=done))
 
 
 def _check_baselines(context: Context) -> None:
@@ -262,7 +275,7 @@ def _check_person(
     problems: list[str] = []
     who = f"participant {person.label}: "
     try:
-        regions = regions_of(person)
+        regions = load_regions(person)
         problems += [f"{who}{line}" for line in _check_sizes(context, person, regions)]
     except InputError as error:
         problems.append(f"{who}{error}")
@@ -270,16 +283,16 @@ def _check_person(
     with contextlib.suppress(InputError):
         stimuli = context.stimuli
     if person.brain.on_surface:
-        problems += surface_problems(person, stimuli, context.study.settings.searchlight)
+        problems += list_surface_problems(person, stimuli, context.study.settings.searchlight)
     elif person.brain.kind == "betas":
-        wrong = check_patterns(**pattern_arguments(person), stimuli=stimuli)
+        wrong = check_patterns(**collect_pattern_arguments(person), stimuli=stimuli)
         problems += wrong
         for one in () if wrong else person.found:  # an unreadable file is listed already
-            _gather(problems, partial(read_repetition_time, one))
+            _gather_problems(problems, partial(read_repetition_time, one))
     for name in (*person.residuals, *([person.sound] if person.sound else [])):
-        _gather(problems, partial(_check_beside, person, name))
+        _gather_problems(problems, partial(_check_beside, person, name))
     if person.brain.noise == "residuals" and person.brain.kind == "betas" and not person.residuals:
-        problems.append(f"{who}{no_residuals(person)}")
+        problems.append(f"{who}{describe_missing_residuals(person)}")
     try:
         check_controls(context, person)
     except InputError as error:
@@ -427,7 +440,7 @@ def _check_truth(context: Context, person: Participant, layers: dict[str, tuple[
                 f"[truth] table: expected a column {column!r}, got {some(map(str, table.columns))}; add it"
             )
     try:
-        known = regions_of(person, whole=True).names
+        known = load_regions(person, whole=True).names
     except InputError:
         return  # it is listed with the participant
     first = layers.get(context.study.settings.network[0].name)

@@ -88,11 +88,11 @@ def write_demo(out: str | Path, settings: DemoSettings) -> Path:
     # The study is written beside and moved when complete, so that an interrupted demo leaves no partial study.
     place = out.resolve()
     beside = place.with_name(f".{place.name}.part")
-    labels, n_afni = _labels(settings)
+    labels, n_afni = _label_participants(settings)
     text = study_text(settings, labels[:n_afni], labels[n_afni:])
-    if _holds(out / "study.toml", text):
+    if _has_text(out / "study.toml", text):
         return out / "study.toml"
-    if not _holds(beside / "study.toml", text):  # the demo was interrupted while it moved the complete study
+    if not _has_text(beside / "study.toml", text):  # the demo was interrupted while it moved the complete study
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(
                 f"demo: expected an empty or new folder, got {out}, which is not empty; name another, or run the study "
@@ -107,11 +107,11 @@ def write_demo(out: str | Path, settings: DemoSettings) -> Path:
     return out / "study.toml"
 
 
-def _holds(path: Path, text: str) -> bool:
+def _has_text(path: Path, text: str) -> bool:
     return path.is_file() and path.read_bytes() == text.encode()
 
 
-def _labels(settings: DemoSettings) -> tuple[list[str], int]:
+def _label_participants(settings: DemoSettings) -> tuple[list[str], int]:
     """Return labels of the participants, and how many of them have AFNI files."""
     return [f"{k:02d}" for k in range(1, settings.participants + 1)], (settings.participants + 1) // 2
 
@@ -121,12 +121,12 @@ def _write_into(out: Path, settings: DemoSettings) -> None:
     checkpoint = data.folder() / "networks" / f"{NETWORK}.safetensors"
     shutil.copyfile(checkpoint, out / checkpoint.name)
     _write_sounds(out)
-    mask = brain_mask()
-    regions = demo_regions(mask)
+    mask = load_demo_mask()
+    regions = build_demo_regions(mask)
     planted = {name: PLANTED.get(name.split("-", 1)[1]) for name in regions}
     _write_regions(out, mask, regions, planted)
-    layers = _layer_features(out)
-    labels, n_afni = _labels(settings)
+    layers = _compute_layer_features(out)
+    labels, n_afni = _label_participants(settings)
     with progress("simulating participants", len(labels)) as step:
 
         def one(k: int) -> None:
@@ -150,7 +150,7 @@ def _write_into(out: Path, settings: DemoSettings) -> None:
         beside.write_text(study_text(settings, labels[:n_afni], labels[n_afni:]), encoding="utf-8")
 
 
-def brain_mask() -> nib.Nifti1Image:
+def load_demo_mask() -> nib.Nifti1Image:
     """Load the MNI152 mask of nilearn at 4 mm, float32."""
     from nilearn.datasets import load_mni152_brain_mask
 
@@ -158,7 +158,7 @@ def brain_mask() -> nib.Nifti1Image:
     return nib.Nifti1Image(np.asarray(mask.dataobj, dtype=np.float32), mask.affine)
 
 
-def demo_regions(mask: nib.Nifti1Image) -> dict[str, NDArray[np.bool_]]:
+def build_demo_regions(mask: nib.Nifti1Image) -> dict[str, NDArray[np.bool_]]:
     """Build spheres at the auditory centers and the calcarine control per side; voxels belong to the nearest one."""
     found = sphere_rois(
         {**AUDITORY_CENTERS, **CONTROL},
@@ -207,7 +207,7 @@ def _write_regions(
     write_table(truth, out / "truth.tsv", columns=columns, about={"Simulated": True})
 
 
-def _layer_features(out: Path) -> dict[str, NDArray[np.floating]]:
+def _compute_layer_features(out: Path) -> dict[str, NDArray[np.floating]]:
     """Compute time-mean activations of the planted layers over the demo's sounds, `(n_items, n_units)` each."""
     path = out / f"{NETWORK}.safetensors"
     stored = load_checkpoint(path)
@@ -222,7 +222,7 @@ def _layer_features(out: Path) -> dict[str, NDArray[np.floating]]:
     return {layer: np.asarray(found[layer][:]) for layer in found.layers}
 
 
-def _items(out: Path) -> list[str]:
+def _read_items(out: Path) -> list[str]:
     return [str(s) for s in pd.read_csv(out / "stimuli.tsv", sep="\t")["stimulus_id"]]
 
 
@@ -230,7 +230,7 @@ def _write_betas(out: Path, label: str, person: SimulatedParticipant, mask: nib.
     """Write one image per run, with each volume labelled by its stimulus, in the order of presentation."""
     folder = out / f"sub-{label}"
     folder.mkdir()
-    items, inside = _items(out), np.asarray(mask.dataobj) > 0
+    items, inside = _read_items(out), np.asarray(mask.dataobj) > 0
     note = f"{command_line()} (simulated data)"
     for run, (betas, order) in enumerate(zip(person.betas, person.orders, strict=True), start=1):
         grid = np.zeros((*inside.shape, len(items)), dtype=np.float32)
@@ -248,7 +248,7 @@ def _write_bold(
     out: Path, label: str, person: SimulatedParticipant, mask: nib.Nifti1Image, rng: np.random.Generator
 ) -> None:
     """Write the last participant also as BOLD time series with events, for a GLM by the user."""
-    bold = simulate_bold(person, _items(out), mask=mask, rng=rng)
+    bold = simulate_bold(person, _read_items(out), mask=mask, rng=rng)
     folder = out / f"sub-{label}" / "func"
     folder.mkdir()
     columns = {"onset": "s from the first volume", "duration": "s", "trial_type": "stimulus_id"}

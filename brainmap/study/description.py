@@ -15,8 +15,8 @@ from brainmap.record import content_key, write_json
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.study.results.context import Context
 from brainmap.study.stages.ceilings import MEANINGS as CEILINGS
-from brainmap.study.stages.group_maps import contrasts_of, difference_slug
-from brainmap.study.stages.networks import rdm_path, versions_of
+from brainmap.study.stages.group_maps import list_contrasts, name_difference
+from brainmap.study.stages.networks import build_rdm_path, yield_versions
 
 BIDS_VERSION = "1.10.0"
 
@@ -63,27 +63,27 @@ def run_description(context: Context) -> None:
 
 def run_maps_table(context: Context) -> None:
     """Write `maps.tsv`, which explains each slug in the names of maps."""
-    table = maps_table(context)
+    table = tabulate_maps(context)
     about = context.ledger.provenance(parameters={}, inputs={})
     path = context.study.out / "maps.tsv"
     key = content_key(MAPS_COLUMNS, table.to_csv())
     context.stage("maps", key, lambda: context.save_table(table, path, columns=MAPS_COLUMNS, about=about))
 
 
-def maps_table(context: Context) -> pd.DataFrame:
+def tabulate_maps(context: Context) -> pd.DataFrame:
     """Build a table with one row per `desc-` and `stat-` in the names of maps."""
     rows = []
-    for version in versions_of(context):
+    for version in yield_versions(context):
         control = version.state or "baseline"
-        layers = [str(layer) for layer in load_rdms(rdm_path(context, version)).rdm_descriptors["layer"]]
+        layers = [str(layer) for layer in load_rdms(build_rdm_path(context, version)).rdm_descriptors["layer"]]
         for layer in layers:
             said = f"RDM of {layer} of {version.name}, compared with the brain's"
             rows.append(("desc", version.slug(layer), version.network.name, control, layer, said))
-        for pair in contrasts_of(context, layers) if not version.control else []:
+        for pair in list_contrasts(context, layers) if not version.control else []:
             one, other = pair
             said = f"score of {one} less that of {other}, of {version.name}"
             both = f"{one} - {other}"
-            rows.append(("desc", difference_slug(version, pair), version.network.name, control, both, said))
+            rows.append(("desc", name_difference(version, pair), version.network.name, control, both, said))
         if not version.control:
             rows.append(("desc", version.slug(""), version.network.name, control, "", f"all layers of {version.name}"))
     rows.append(("desc", "searchlight", "", "", "", "the searchlight itself, for all networks"))

@@ -13,8 +13,8 @@ from brainmap.record import clear_unfinished
 from brainmap.study.check import check_study
 from brainmap.study.description import run_description, run_maps_table
 from brainmap.study.parallel.dask import compute_on_dask
-from brainmap.study.parallel.shares import Share, compute_share, refuse_incomplete, units_of
-from brainmap.study.results.context import Context, log, one_thread_each, with_grid_tolerance
+from brainmap.study.parallel.shares import Share, compute_share, list_units, refuse_incomplete
+from brainmap.study.results.context import Context, apply_grid_tolerance, log, restrict_threads
 from brainmap.study.results.folder import check_output
 from brainmap.study.results.pieces import clear_pieces
 from brainmap.study.stages.betas import run_betas
@@ -22,14 +22,14 @@ from brainmap.study.stages.explain import run_explain
 from brainmap.study.stages.group import run_group
 from brainmap.study.stages.networks import run_networks
 from brainmap.study.stages.page import run_page
-from brainmap.study.stages.participants import chunk_folder, people_of, run_participants
+from brainmap.study.stages.participants import build_chunk_folder, run_participants, yield_people
 from brainmap.study.stages.versions import Loaded
 
 __all__ = ["Context", "check_study", "make_report", "merge_study", "run_chunk", "run_study"]
 
 
-@with_grid_tolerance
-@one_thread_each()
+@apply_grid_tolerance
+@restrict_threads()
 def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | None:
     """Run every stage whose inputs have changed, and return the path of the page.
 
@@ -55,22 +55,22 @@ def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | N
         raise InputError(
             f"--participant: expected some of {some(known, 20)}, got {some(unknown)}{nearest(unknown[0], known)}"
         )
-    loaded = _begin(context, participants)
+    loaded = _run_first_stages(context, participants)
     if context.backend == "dask":
-        compute_on_dask(context, [(one, one.pieces) for one in people_of(context, participants) if not one.mapped])
+        compute_on_dask(context, [(one, one.pieces) for one in yield_people(context, participants) if not one.mapped])
     run_participants(context, participants)
     if participants and set(participants) != set(known):
         log.info("participants %s are done; run without --participant for the group and the page", some(participants))
         page = None
     else:
-        page = _finish(context, loaded)
+        page = _run_last_stages(context, loaded)
     if context.idle:
         log.info("%d stages need nothing, because they were computed before from the same inputs", len(context.idle))
     return page
 
 
-@with_grid_tolerance
-@one_thread_each()
+@apply_grid_tolerance
+@restrict_threads()
 def run_chunk(context: Context, share: str) -> None:
     """Compute one of N shares of all participants' regions and searchlights; `merge_study` joins them.
 
@@ -94,16 +94,16 @@ def run_chunk(context: Context, share: str) -> None:
             f"out, or remove {context.study.out / '.brainmap'} to compute everything again"
         )
     context = replace(context, shared=True)
-    units = mine.take(units_of(context))
+    units = mine.take(list_units(context))
     if not units:
         log.info("chunk %s is empty: the study has fewer chunks", mine)
         return
-    _begin(context, list(dict.fromkeys(unit.participant for unit in units)))
+    _run_first_stages(context, list(dict.fromkeys(unit.participant for unit in units)))
     compute_share(context, units, mine)
 
 
-@with_grid_tolerance
-@one_thread_each()
+@apply_grid_tolerance
+@restrict_threads()
 def merge_study(context: Context) -> Path:
     """Merge the computed shares, and continue with the group and the page.
 
@@ -118,13 +118,13 @@ def merge_study(context: Context) -> Path:
             f"{context.study.path.name} --chunk 1/N, ..., --chunk N/N"
         )
     context = replace(context, shared=True)
-    loaded = _begin(context)
+    loaded = _run_first_stages(context)
     refuse_incomplete(context)
     run_participants(context)
-    return _finish(context, loaded)
+    return _run_last_stages(context, loaded)
 
 
-def _begin(context: Context, participants: Sequence[str] = ()) -> dict[str, Loaded]:
+def _run_first_stages(context: Context, participants: Sequence[str] = ()) -> dict[str, Loaded]:
     """Run everything before the participants' scores: the checks, the networks, the betas."""
     with heartbeat("checking every input"):
         findings = check_study(context, participants=participants)
@@ -134,7 +134,7 @@ def _begin(context: Context, participants: Sequence[str] = ()) -> dict[str, Load
     if left := clear_unfinished(context.study.out):
         log.info("removed %d unfinished files of a run that was killed", left)
     if context.overwrite:
-        clear_pieces(chunk_folder(context))
+        clear_pieces(build_chunk_folder(context))
     run_description(context)
     loaded = run_networks(context)
     run_maps_table(context)
@@ -142,15 +142,15 @@ def _begin(context: Context, participants: Sequence[str] = ()) -> dict[str, Load
     return loaded
 
 
-def _finish(context: Context, loaded: dict[str, Loaded]) -> Path:
+def _run_last_stages(context: Context, loaded: dict[str, Loaded]) -> Path:
     """Run everything after the participants' scores."""
     run_group(context)
     run_explain(context, loaded)
     return run_page(context)
 
 
-@with_grid_tolerance
-@one_thread_each()
+@apply_grid_tolerance
+@restrict_threads()
 def make_report(context: Context) -> Path:
     """Write the page again from the results, whether or not anything has changed.
 

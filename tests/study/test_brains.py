@@ -17,7 +17,14 @@ from brainmap.rsa.regions.centers import AUDITORY_CENTERS
 from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.study.run import Context, check_study, run_study
 from brainmap.study.settings.study import load_study
-from brainmap.study.stages.brains import map_noise, patterns_of, regions_of, residuals_of, roi_precision, screened
+from brainmap.study.stages.brains import (
+    estimate_roi_precision,
+    load_glm_residuals,
+    load_normalized_patterns,
+    load_regions,
+    map_noise,
+    screen_patterns,
+)
 
 CROSSNOBIS = SearchlightSettings(dissimilarity="crossnobis")
 ROIS = 'rois = { image = "rois.nii.gz", table = "rois.tsv" }'
@@ -31,7 +38,7 @@ def person_of(study: Any, label: str = "01") -> Any:
 
 def data_of(person: Any, study: Any) -> Any:
     context = Context(load_study(study.file))
-    return patterns_of(person, context.stimuli, regions_of(person))
+    return load_normalized_patterns(person, context.stimuli, load_regions(person))
 
 
 def replace_rois(study: Any, rois: str, **more: str) -> Any:
@@ -52,7 +59,7 @@ def test_regions_may_be_masks_one_a_region(tiny_study: Any) -> None:
         'hemispheres = "pooled" }',
     )
     person = person_of(tiny_study)
-    rois = regions_of(person)
+    rois = load_regions(person)
     assert rois.names == ("a",)
     assert rois.sizes["a"] == int(((np.asarray(whole.dataobj) > 0) & (np.asarray(whole.dataobj) < 3)).sum())
     assert {Path(name).name for name in person.roi_files} == {"sub-01_left.nii.gz", "sub-01_right.nii.gz"}
@@ -61,7 +68,7 @@ def test_regions_may_be_masks_one_a_region(tiny_study: Any) -> None:
 def test_regions_may_be_spheres_in_the_space_of_the_images(tiny_study: Any) -> None:
     centers = "centers = { a = [-6, -3, -3], b = [6, 3, 0] }, radius_mm = 4, minimum_voxels = 3"
     replace_rois(tiny_study, f'rois = {{ {centers}, coordinates = "MNI" }}')
-    rois = regions_of(person_of(tiny_study))
+    rois = load_regions(person_of(tiny_study))
     expected = rsa.sphere_rois(
         {"a": (-6, -3, -3), "b": (6, 3, 0)},
         radius_mm=4,
@@ -73,13 +80,13 @@ def test_regions_may_be_spheres_in_the_space_of_the_images(tiny_study: Any) -> N
     np.testing.assert_array_equal(rois.labels, expected.labels)
     tiny_study.edit(('coordinates = "MNI"', 'coordinates = "TT_N27"'))
     with pytest.raises(InputError, match="coordinates are in TT_N27"):
-        regions_of(person_of(tiny_study))
+        load_regions(person_of(tiny_study))
 
 
 def test_the_auditory_centers_are_those_of_the_table(tiny_study: Any) -> None:
     replace_rois(tiny_study, 'rois = { centers = "auditory", radius_mm = 8 }')
     with pytest.raises(InputError, match=r"center of 'left-heschl'.* lies outside the image"):
-        regions_of(person_of(tiny_study))
+        load_regions(person_of(tiny_study))
     assert set(AUDITORY_CENTERS) == {f"{s}-{r}" for s in ("left", "right") for r in ("heschl", "pstg", "astg")}
 
 
@@ -107,7 +114,7 @@ def test_screens_leave_out_voxels_and_the_table_says_why(tiny_study: Any) -> Non
     replace_rois(tiny_study, ROIS, screen='{ reliability = 0.2, sound = "sound.nii.gz" }')
     person = person_of(tiny_study)
     data = data_of(person, tiny_study)
-    kept = screened(person, data)
+    kept = screen_patterns(person, data)
     report = rsa.voxel_report(kept).set_index("roi")
     assert report.loc["mask", "dropped_unresponsive"] == 7 * 4
     assert report.loc["left-a", "dropped_unresponsive"] == 28
@@ -205,15 +212,15 @@ def test_normalization_and_residuals_are_applied_as_named(tiny_study: Any) -> No
     for run in ("1", "2", "3"):
         mine = np.asarray(data.obs_descriptors["run"]) == run
         np.testing.assert_allclose(data.measurements[mine].mean(axis=0), 0, atol=1e-9)
-    (left,) = residuals_of(person).parts
+    (left,) = load_glm_residuals(person).parts
     assert left.shape == (39, data.n_channel)
-    precision = roi_precision(person, data, ["belt"])
+    precision = estimate_roi_precision(person, data, ["belt"])
     assert precision is not None
     inside = np.asarray(data.channel_descriptors["roi"]) == "belt"
     np.testing.assert_allclose(1 / np.diag(precision["belt"]), left[:, inside].var(axis=0, ddof=1), rtol=1e-9)
     np.testing.assert_allclose(map_noise(person, data, CROSSNOBIS, "voxel"), left.std(axis=0, ddof=1), rtol=1e-9)
     (tiny_study.folder / "errts_01.json").write_text('{"ResidualDegreesOfFreedom": 19}')
-    counted = roi_precision(person, data, ["belt"])
+    counted = estimate_roi_precision(person, data, ["belt"])
     assert counted is not None
     np.testing.assert_allclose(np.diag(counted["belt"]), np.diag(precision["belt"]) * 19 / 38, rtol=1e-9)
     np.testing.assert_allclose(

@@ -14,8 +14,8 @@ import pytest
 from brainmap.rsa import ceiling_maps, load_patterns
 from brainmap.study.run import Context
 from brainmap.study.settings.study import load_study
-from brainmap.study.stages.brains import pattern_arguments
-from brainmap.study.stages.page import page_content
+from brainmap.study.stages.brains import collect_pattern_arguments
+from brainmap.study.stages.page import read_page_content
 
 
 def values(study: Any, pattern: str) -> Any:
@@ -41,7 +41,7 @@ def test_ceilings_are_images_of_the_group_and_bound_the_mean_of_every_layer(tiny
     assert (said["Measure"], said["Participants"], said["Approximate"]) == ("spearman", 3, False)
     named = pd.read_csv(tiny_results.out / "maps.tsv", sep="\t")
     assert {"lowerceiling", "upperceiling"} <= set(named.slug)
-    methods = page_content(Context(load_study(tiny_results.file))).methods
+    methods = read_page_content(Context(load_study(tiny_results.file))).methods
     assert f"its lower bound reaches {np.nanmax(lower):.2f}, its upper bound {np.nanmax(upper):.2f}" in methods
 
 
@@ -57,7 +57,7 @@ def test_ceilings_are_those_of_the_patterns_with_masks_that_differ(tiny_study: A
     whole = np.ones(inside.shape, dtype=bool)
     whole[..., -1] = False
     data = {
-        person.label: load_patterns(**pattern_arguments(person), stimuli=stimuli(tiny_study))
+        person.label: load_patterns(**collect_pattern_arguments(person), stimuli=stimuli(tiny_study))
         for person in load_study(tiny_study.file).participants()
     }
     number = np.cumsum(whole.ravel()) - 1

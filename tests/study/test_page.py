@@ -45,7 +45,7 @@ def test_the_page_answers_for_all_networks_and_shows_controls(tiny_study: TinySt
 def test_the_headline_counts_regions_of_its_own_network_only() -> None:
     from types import SimpleNamespace
 
-    from brainmap.study.stages.page import _key_results
+    from brainmap.study.stages.page import _collect_key_results
 
     rows: list[dict[str, Any]] = [
         {"network": "a", "layer": "x", "roi": "R", "mean": 0.1, "p_corrected": 0.5},
@@ -54,6 +54,6 @@ def test_the_headline_counts_regions_of_its_own_network_only() -> None:
     ]
     context: Any = SimpleNamespace(study=SimpleNamespace(settings=SimpleNamespace(rsa=SimpleNamespace(score="rho-a"))))
     tables = {"statistics": pd.DataFrame(rows), "recovery": None, "clusters": None}
-    found = _key_results(context, tables, {"a": ["a-untrained"], "b": []})
+    found = _collect_key_results(context, tables, {"a": ["a-untrained"], "b": []})
     assert [figure for figure, _ in found] == ["0 of 1", ".10", "1 of 1", ".30"]
     assert found[1][1] == "highest mean rho-a of a: x in R; its untrained control reaches .40 there"

@@ -26,9 +26,9 @@ def content(study: Any) -> Any:
     """What the page of a study would show."""
     from brainmap.study.run import Context
     from brainmap.study.settings.study import load_study
-    from brainmap.study.stages.page import page_content
+    from brainmap.study.stages.page import read_page_content
 
-    return page_content(Context(load_study(study.file)))
+    return read_page_content(Context(load_study(study.file)))
 
 
 @pytest.mark.bits

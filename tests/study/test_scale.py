@@ -22,9 +22,9 @@ import pytest
 
 import brainmap.rsa.searchlights.volume as searchlight_module
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.study.parallel.dask import connected, warn_of_strangers
+from brainmap.study.parallel.dask import connect_dask, warn_of_strangers
 from brainmap.study.parallel.shares import Share
-from brainmap.study.results.claims import claimed
+from brainmap.study.results.claims import hold_file
 
 SILENT = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", "")
 Lines = Callable[..., tuple[int, list[str], list[str]]]
@@ -188,7 +188,10 @@ def test_a_share_of_nothing_is_no_mistake(chunked: Any, lines_of: Lines) -> None
 
 def test_without_dask_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(InputError, match=r"Dask is not installed; pip install 'brainmap\[cluster\]'"), connected(None):
+    with (
+        pytest.raises(InputError, match=r"Dask is not installed; pip install 'brainmap\[cluster\]'"),
+        connect_dask(None),
+    ):
         pass
 
 
@@ -207,7 +210,7 @@ def test_loopback_and_tls_are_not(address: str) -> None:
 def test_an_address_that_does_not_answer_is_one_line(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr("brainmap.study.parallel.dask.ANSWER", 0.5)
-    with pytest.raises(InputError) as told, connected(address):
+    with pytest.raises(InputError) as told, connect_dask(address):
         pass
     assert str(told.value).startswith(f"--dask-scheduler: {address}: ")
     assert "\n" not in str(told.value)
@@ -219,7 +222,7 @@ def test_a_claim_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     inside, most = [0], [0]
 
     def work(_: int) -> None:
-        with claimed(tmp_path / "a.claim", "a", alive=0.01):
+        with hold_file(tmp_path / "a.claim", "a", alive=0.01):
             inside[0] += 1
             most[0] = max(most[0], inside[0])
             inside[0] -= 1
@@ -237,7 +240,7 @@ def test_a_claim_of_a_killed_process_is_taken_over(tmp_path: Path, holder: str) 
     path = tmp_path / "a.claim"
     path.write_text(holder.format(host=HOST))
     os.utime(path, (1.0, 1.0))
-    with claimed(path, "a"):
+    with hold_file(path, "a"):
         assert path.read_text() == f"{HOST} {os.getpid()}"
     assert list(tmp_path.iterdir()) == []
 
@@ -277,14 +280,14 @@ def test_dask_workers_compute_what_threads_compute(
 
     run_chunk(chunked, "1/2")  # what is there is not computed again
     sent: list[Any] = []
-    submit = cluster._submit
+    submit = cluster._submit_pieces
 
     def counted(client: Any, work: Any) -> Any:
         running = submit(client, work)
         sent.extend(running.values())
         return running
 
-    monkeypatch.setattr(cluster, "_submit", counted)
+    monkeypatch.setattr(cluster, "_submit_pieces", counted)
     on_dask(chunked, scheduler)
     assert len(sent) == 5
     assert differing(chunked.out, tiny_results.out) == []
@@ -322,19 +325,19 @@ def test_dead_workers_and_a_scheduler_that_is_gone_are_one_line(tmp_path: Path) 
     from types import SimpleNamespace
 
     from brainmap.errors import RunError
-    from brainmap.study.parallel.dask import _result
+    from brainmap.study.parallel.dask import _read_result
     from brainmap.study.results.pieces import Piece
 
     piece = Piece("02", 1024, 2048, tmp_path, "key")
     killed = distributed.KilledWorker("a task", SimpleNamespace(address="tcp://127.0.0.1:1"), 3)
     with pytest.raises(RunError, match=r"^searchlight: sub-02 spheres 1025-2048 killed the 4 workers that tried"):
-        _result(SimpleNamespace(status="error", exception=lambda: killed), piece)
+        _read_result(SimpleNamespace(status="error", exception=lambda: killed), piece)
     with pytest.raises(
         RunError, match=r"^searchlight: the Dask scheduler does not answer any more \(lost\); .* are kept, .*$"
     ):
-        _result(SimpleNamespace(status="lost"), piece)
+        _read_result(SimpleNamespace(status="lost"), piece)
     with pytest.raises(InputError, match=r"^no such mask$"):
-        _result(SimpleNamespace(status="error", exception=lambda: InputError("no such mask")), piece)
+        _read_result(SimpleNamespace(status="error", exception=lambda: InputError("no such mask")), piece)
 
 
 def test_what_the_scheduler_reads_loads_nothing_heavy() -> None:

@@ -15,7 +15,7 @@ from scipy.spatial import ConvexHull
 from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.rsa import SurfaceData, surface_searchlight
-from brainmap.study.parallel.shares import Unit, units_of
+from brainmap.study.parallel.shares import Unit, list_units
 from brainmap.study.run import Context, check_study
 from brainmap.study.settings.study import load_study
 
@@ -143,7 +143,7 @@ def test_what_does_not_fit_the_surface_is_found_by_the_check(
 
 def test_the_check_tells_vertices_and_refuses_a_study_of_both_kinds(surface_study: Any) -> None:
     context = Context(load_study(surface_study.file))
-    assert units_of(context) == [Unit("01"), Unit("02"), Unit("03")]  # job arrays share out regions; merge maps discs
+    assert list_units(context) == [Unit("01"), Unit("02"), Unit("03")]  # job arrays share out regions; merge maps discs
     findings = check_study(context)
     assert findings.problems == ()
     assert findings.table.loc[0, ["grid", "voxels", "ROIs", "patterns"]].tolist() == ["90+90", "180", 4, 24]

@@ -23,7 +23,7 @@ from brainmap.record import versions
 from brainmap.rsa.images.files import get_grid_tolerance
 from brainmap.study.parallel.worker import prepare_piece_data, score_piece
 from brainmap.study.results.context import Context
-from brainmap.study.results.pieces import Piece, Scored, lacking, save_piece
+from brainmap.study.results.pieces import Piece, Scored, list_lacking, save_piece
 from brainmap.study.stages.participants import Person
 
 log = logging.getLogger("brainmap")
@@ -45,20 +45,20 @@ def compute_on_dask(context: Context, work: Sequence[tuple[Person, Sequence[Piec
     RunError
         A piece kills every worker that computes it; the connection to the scheduler is lost.
     """
-    wanted = [(one, lacking(pieces)) for one, pieces in work]
+    wanted = [(one, list_lacking(pieces)) for one, pieces in work]
     n_wanted = sum(piece.size for _, pieces in wanted for piece in pieces)
     if not n_wanted:
         return
     total = sum(piece.size for _, pieces in work for piece in pieces)
-    with connected(context.scheduler, workers=context.threads) as client:
-        running = _submit(client, wanted)
+    with connect_dask(context.scheduler, workers=context.threads) as client:
+        running = _submit_pieces(client, wanted)
         with progress("searchlight", total, done=total - n_wanted) as shown:
-            for piece, scored in _arriving(client, running):
+            for piece, scored in _yield_arriving(client, running):
                 save_piece(piece, scored, share=share)
                 shown.advance(piece.size)
 
 
-def _submit(client: Any, work: Sequence[tuple[Person, Sequence[Piece]]]) -> dict[Any, Piece]:
+def _submit_pieces(client: Any, work: Sequence[tuple[Person, Sequence[Piece]]]) -> dict[Any, Piece]:
     """Send pieces to workers, and return their futures."""
     mine, running = versions(), {}
     call = uuid4().hex  # an error that a scheduler remembers from another call does not count for this one
@@ -75,14 +75,14 @@ def _submit(client: Any, work: Sequence[tuple[Person, Sequence[Piece]]]) -> dict
     return running
 
 
-def _arriving(client: Any, running: dict[Any, Piece]) -> Iterator[tuple[Piece, Scored]]:
+def _yield_arriving(client: Any, running: dict[Any, Piece]) -> Iterator[tuple[Piece, Scored]]:
     """Yield pieces with their scores as they arrive, and report each warning of the workers once."""
     from distributed import as_completed
 
     said: set[str] = set()
     for future in as_completed(list(running), loop=client.loop):
         piece = running.pop(future)
-        scored, notes = _result(future, piece)
+        scored, notes = _read_result(future, piece)
         yield piece, scored
         future.release()
         for note in set(notes) - said:
@@ -90,7 +90,7 @@ def _arriving(client: Any, running: dict[Any, Piece]) -> Iterator[tuple[Piece, S
             warnings.warn(note, BrainmapWarning, stacklevel=2)
 
 
-def _result(future: Any, piece: Piece) -> tuple[Scored, list[str]]:
+def _read_result(future: Any, piece: Piece) -> tuple[Scored, list[str]]:
     """Return a piece's scores, or raise an error that says in one line why there are none."""
     from distributed import KilledWorker
 
@@ -113,7 +113,7 @@ def _result(future: Any, piece: Piece) -> tuple[Scored, list[str]]:
 
 
 @contextmanager
-def connected(address: str | None, *, workers: int | None = None) -> Iterator[Any]:
+def connect_dask(address: str | None, *, workers: int | None = None) -> Iterator[Any]:
     """Connect to the scheduler at an address, or start `workers` processes on this machine, bound to 127.0.0.1.
 
     Raises
@@ -125,7 +125,7 @@ def connected(address: str | None, *, workers: int | None = None) -> Iterator[An
         import distributed
     except ImportError:
         raise InputError("--backend dask: Dask is not installed; pip install 'brainmap[cluster]'") from None
-    with _silent():
+    with _silence_log():
         if address is None:
             with (
                 distributed.LocalCluster(
@@ -139,13 +139,13 @@ def connected(address: str | None, *, workers: int | None = None) -> Iterator[An
             ):
                 yield client
         else:
-            with _client(address) as client:
+            with _open_client(address) as client:
                 _wait_for_workers(client, address)
                 yield client
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def _silence_log() -> Iterator[None]:
     """Silence Dask's own log, whose relevant content brainmap reports in one line."""
     names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in ("distributed", "tornado")]
     loggers = [logging.getLogger(name) for name in names]
@@ -159,21 +159,21 @@ def _silent() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _client(address: str) -> Any:
+def _open_client(address: str) -> Any:
     import distributed
 
     warn_of_strangers(address)
     try:
         # A client that fails to connect logs another error when it is deleted, so the address is tested before.
-        asyncio.run(asyncio.wait_for(_identity(address), ANSWER))
+        asyncio.run(asyncio.wait_for(_read_identity(address), ANSWER))
     except TimeoutError:
-        raise InputError(_unanswered(address)) from None
+        raise InputError(_describe_silence(address)) from None
     except (ValueError, TypeError, RuntimeError) as error:
         hint = "; TLS takes its certificates from Dask's configuration (distributed.comm.tls)"
         why = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise InputError(f"--dask-scheduler: {address}: {why}{hint if address.startswith('tls:') else ''}") from None
     except OSError:
-        raise InputError(_unanswered(address)) from None
+        raise InputError(_describe_silence(address)) from None
     except Exception as error:  # another kind of server may answer anything
         raise InputError(
             f"--dask-scheduler: expected a Dask scheduler at {address}, got another program ({type(error).__name__})"
@@ -181,11 +181,11 @@ def _client(address: str) -> Any:
     return distributed.Client(address, set_as_default=False)
 
 
-def _unanswered(address: str) -> str:
+def _describe_silence(address: str) -> str:
     return f"--dask-scheduler: {address}: nothing answers within {ANSWER:g} s; is it running? Start one: {_START}"
 
 
-async def _identity(address: str) -> None:
+async def _read_identity(address: str) -> None:
     """Ask who is there.
 
     Raises

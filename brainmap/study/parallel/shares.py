@@ -16,7 +16,7 @@ from brainmap.errors import InputError
 from brainmap.study.parallel.dask import compute_on_dask
 from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import compute_here, read_piece
-from brainmap.study.stages.participants import Person, chunk_folder, people_of, spans_of
+from brainmap.study.stages.participants import Person, build_chunk_folder, cut_spans, yield_people
 
 log = logging.getLogger("brainmap")
 T = TypeVar("T")
@@ -69,20 +69,20 @@ class Share:
         return f"{self.place}/{self.of}"
 
 
-def units_of(context: Context) -> list[Unit]:
+def list_units(context: Context) -> list[Unit]:
     """List all units of work of the participants, in an order that is the same in every share."""
     found = []
     for person in context.study.participants():
         found.append(Unit(person.label))
         if context.study.settings.searchlight is not None:
-            found += [Unit(person.label, start) for start, _ in spans_of(person)]
+            found += [Unit(person.label, start) for start, _ in cut_spans(person)]
     return found
 
 
 def compute_share(context: Context, units: Sequence[Unit], share: Share) -> None:
     """Compute some units of a study whose networks and betas exist; no other process computes these units."""
     work = []
-    for one in people_of(context, [unit.participant for unit in units]):
+    for one in yield_people(context, [unit.participant for unit in units]):
         if Unit(one.person.label) in units:
             one.score_rois()
         if not one.mapped:
@@ -93,7 +93,7 @@ def compute_share(context: Context, units: Sequence[Unit], share: Share) -> None
                 compute_here(pieces, lambda one=one: one.plan, threads=context.threads, share=str(share))  # type: ignore[misc]
     if work:
         compute_on_dask(context, work, share=str(share))
-    log.info("chunk %s is done; when all are: brainmap merge %s", share, _shown(context))
+    log.info("chunk %s is done; when all are: brainmap merge %s", share, _shorten_study_path(context))
 
 
 def refuse_incomplete(context: Context) -> None:
@@ -104,19 +104,19 @@ def refuse_incomplete(context: Context) -> None:
     InputError
         Shares are missing, with the commands that compute them; or files have other inputs, by name.
     """
-    units = units_of(context)
-    people = {one.person.label: one for one in people_of(context, missing="left out")}
-    foreign, missing, shares = _found(context, units, people)
+    units = list_units(context)
+    people = {one.person.label: one for one in yield_people(context, missing="left out")}
+    foreign, missing, shares = _find_units(context, units, people)
     if foreign:
-        again = {unit: _command(context, shares, units, [unit])[0] for _, _, unit in foreign if unit is not None}
+        again = {unit: _write_command(context, shares, units, [unit])[0] for _, _, unit in foreign if unit is not None}
         raise InputError(
             "\n".join(
-                f"merge: {_near(file)} {why}; remove it{f', and: {again[unit]}' if unit is not None else ''}"
+                f"merge: {_shorten_path(file)} {why}; remove it{f', and: {again[unit]}' if unit is not None else ''}"
                 for file, why, unit in foreign[:_MOST]
             )
         )
     if missing:
-        lines = _command(context, shares, units, missing)
+        lines = _write_command(context, shares, units, missing)
         more = [f"  and {len(lines) - _MOST} more commands"] if len(lines) > _MOST else []
         raise InputError(
             "\n".join(
@@ -131,17 +131,17 @@ def refuse_incomplete(context: Context) -> None:
         )
 
 
-def _found(
+def _find_units(
     context: Context, units: Sequence[Unit], people: Mapping[str, Person]
 ) -> tuple[list[tuple[Path, str, Unit | None]], list[Unit], Counter[int]]:
     """Find files of other studies, missing units, and the numbers of shares in which the others were computed."""
     pieces = {piece.file: piece for one in people.values() if not one.mapped for piece in one.pieces}
-    done = {Unit(p.person.label, start) for p in people.values() if p.mapped for start, _ in spans_of(p.person)}
+    done = {Unit(p.person.label, start) for p in people.values() if p.mapped for start, _ in cut_spans(p.person)}
     done |= {Unit(label) for label, one in people.items() if one.scored}
     foreign: list[tuple[Path, str, Unit | None]] = []
     shares: Counter[int] = Counter()
     mapped = {one.folder for one in people.values() if one.mapped}  # pieces left in these folders are removed
-    for file in sorted(chunk_folder(context).rglob("*.npz")):
+    for file in sorted(build_chunk_folder(context).rglob("*.npz")):
         piece, held = pieces.get(file), read_piece(file)
         if file.name.startswith(".") or file.parent in mapped:
             continue
@@ -156,16 +156,20 @@ def _found(
     return foreign, [unit for unit in units if unit not in done], shares
 
 
-def _command(context: Context, shares: Counter[int], units: Sequence[Unit], wanted: Sequence[Unit]) -> list[str]:
+def _write_command(context: Context, shares: Counter[int], units: Sequence[Unit], wanted: Sequence[Unit]) -> list[str]:
     """Write the commands that compute some units, in the numbers of shares of the others."""
     of = shares.most_common(1)[0][0] if shares else 1
     every = [Share(place, of) for place in range(1, of + 1)]
-    return [f"brainmap run {_shown(context)} --chunk {one}" for one in every if set(one.take(units)) & set(wanted)]
+    return [
+        f"brainmap run {_shorten_study_path(context)} --chunk {one}"
+        for one in every
+        if set(one.take(units)) & set(wanted)
+    ]
 
 
-def _shown(context: Context) -> str:
-    return _near(context.study.path)
+def _shorten_study_path(context: Context) -> str:
+    return _shorten_path(context.study.path)
 
 
-def _near(path: Path) -> str:
+def _shorten_path(path: Path) -> str:
     return Path(os.path.relpath(path)).as_posix()

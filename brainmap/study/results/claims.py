@@ -20,7 +20,7 @@ ABANDONED = 60.0  # s without an update, after which another process takes it ov
 
 
 @contextmanager
-def claimed(path: Path, what: str, *, alive: float = ALIVE, abandoned: float = ABANDONED) -> Iterator[None]:
+def hold_file(path: Path, what: str, *, alive: float = ALIVE, abandoned: float = ABANDONED) -> Iterator[None]:
     """Hold the file `path` while a block runs, after waiting for any live process that holds it.
 
     A file that is created exclusively is a lock on every file system of clusters. Its holder touches it regularly; a
@@ -43,12 +43,12 @@ def claimed(path: Path, what: str, *, alive: float = ALIVE, abandoned: float = A
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     said = False
-    while not _take(path):
+    while not _create_claim(path):
         if _is_abandoned(path, abandoned):
             _take_away(path)
             continue
         if not said:
-            log.info("%s: another process computes it (%s); waiting", what, " ".join(_holder(path)) or "it begins")
+            log.info("%s: another process computes it (%s); waiting", what, " ".join(_read_holder(path)) or "it begins")
             said = True
         time.sleep(min(alive, 0.5))
     stop = threading.Event()
@@ -68,7 +68,7 @@ def claimed(path: Path, what: str, *, alive: float = ALIVE, abandoned: float = A
         path.unlink(missing_ok=True)
 
 
-def _take(path: Path) -> bool:
+def _create_claim(path: Path) -> bool:
     try:
         file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     except FileExistsError:
@@ -78,7 +78,7 @@ def _take(path: Path) -> bool:
     return True
 
 
-def _holder(path: Path) -> list[str]:
+def _read_holder(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8", errors="replace").split()
     except FileNotFoundError:
@@ -88,7 +88,7 @@ def _holder(path: Path) -> list[str]:
 
 
 def _is_abandoned(path: Path, after: float) -> bool:
-    holder = _holder(path)
+    holder = _read_holder(path)
     if len(holder) == 2 and holder[0] == HOST and holder[1].isdecimal():
         return not is_running(int(holder[1]))
     beside = name_unfinished(path)  # the file system's clock may differ from this machine's

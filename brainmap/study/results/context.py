@@ -23,7 +23,7 @@ from brainmap.rsa.images.files import get_grid_tolerance, grid_tolerance, save_i
 from brainmap.rsa.images.names import list_image_files
 from brainmap.rsa.searchlights.scoring import limit_blas
 from brainmap.rsa.surface.data import SurfaceData, save_surface
-from brainmap.study.results.claims import claimed
+from brainmap.study.results.claims import hold_file
 from brainmap.study.settings.study import Participant, Study
 from brainmap.types import Backend
 
@@ -73,7 +73,7 @@ class Context:
     def digest(self, name: str) -> str:
         """Compute the SHA-256 of a file of the study, or of both files of an AFNI dataset."""
         if name not in self._digests:
-            self._digests[name] = image_digest(name)
+            self._digests[name] = hash_image(name)
         return self._digests[name]
 
     def is_done(self, name: str, key: str) -> bool:
@@ -113,7 +113,7 @@ class Context:
         return content_key(key, "simulated") if self.ledger.simulated else key
 
     def _alone(self, name: str, said: str) -> AbstractContextManager[None]:
-        return claimed(self.ledger.place(name, ".claim"), said) if self.shared else nullcontext()
+        return hold_file(self.ledger.place(name, ".claim"), said) if self.shared else nullcontext()
 
     def about(self, parameters: Mapping[str, Any], inputs: Sequence[str] = ()) -> dict[str, Any]:
         """Build the provenance for a sidecar; inputs are named relative to the study file."""
@@ -133,11 +133,11 @@ class Context:
         """Write a map with its label, space and command inside, and its sidecar, and return all files."""
         if isinstance(image, SurfaceData):
             named = replace(image, labels=(label,))
-            yield from save_surface(named, ready(path), overwrite=True, history=self._history)
+            yield from save_surface(named, make_parent(path), overwrite=True, history=self._history)
             yield self.sidecar(path, about)
             return
         known = None if space == "native" else "MNI" if space.startswith("MNI") else space  # AFNI's names
-        saved = save_image(image, ready(path), labels=[label], space=known, history=self._history, overwrite=True)
+        saved = save_image(image, make_parent(path), labels=[label], space=known, history=self._history, overwrite=True)
         yield from list_image_files(saved)
         yield self.sidecar(path, about)
 
@@ -161,12 +161,12 @@ class Context:
     def subject_file(self, person: Participant, ending: str, **entities: str) -> Path:
         """Return `sub-01/func/sub-01_task-<study>_space-<space>_<entities>_<ending>`, a name as in BIDS derivatives."""
         label = f"sub-{slug(person.label)}"
-        name = f"{label}_{self._common(person.brain.space, ending)}{_entities(entities)}_{ending}"
+        name = f"{label}_{self._common(person.brain.space, ending)}{join_entities(entities)}_{ending}"
         return self.study.out / label / "func" / name
 
     def group_file(self, ending: str, *, space: str | None = None, **entities: str) -> Path:
         """Return the path `group/task-<study>_..._<ending>`."""
-        return self.study.out / "group" / f"{self._common(space, ending)}{_entities(entities)}_{ending}"
+        return self.study.out / "group" / f"{self._common(space, ending)}{join_entities(entities)}_{ending}"
 
     def table_file(self, name: str) -> Path:
         """Return the path of a table of the group, under its plain name."""
@@ -190,7 +190,7 @@ class Context:
 
 
 @contextmanager
-def one_thread_each() -> Iterator[None]:
+def restrict_threads() -> Iterator[None]:
     """Restrict torch and BLAS to one thread per operation, since the split into threads decides the last bits.
 
     Several threads are used where whole pieces of a fixed size run side by side (spheres, batches of sounds, patterns).
@@ -199,7 +199,7 @@ def one_thread_each() -> Iterator[None]:
         yield
 
 
-def with_grid_tolerance(work: Callable[Concatenate[Context, P], R]) -> Callable[Concatenate[Context, P], R]:
+def apply_grid_tolerance(work: Callable[Concatenate[Context, P], R]) -> Callable[Concatenate[Context, P], R]:
     """Make a function of a study compare grids as `[study] grid_tolerance` says.
 
     A tolerance that is in force already, as that of `brainmap --grid-tolerance`, comes before the study file's.
@@ -214,16 +214,16 @@ def with_grid_tolerance(work: Callable[Concatenate[Context, P], R]) -> Callable[
     return within
 
 
-def image_digest(name: str | Path) -> str:
+def hash_image(name: str | Path) -> str:
     """Compute the SHA-256 of a file, or of both files of an AFNI dataset."""
     return content_key([file_digest(f) for f in list_image_files(name)])
 
 
-def ready(path: Path) -> Path:
+def make_parent(path: Path) -> Path:
     """Return the path after creating its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def _entities(entities: Mapping[str, str]) -> str:
+def join_entities(entities: Mapping[str, str]) -> str:
     return "".join(f"_{key}-{slug(value)}" for key, value in entities.items())

@@ -112,7 +112,7 @@ _FAILURES = (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError,
 """What numpy raises on a damaged archive."""
 
 
-def lacking(pieces: Sequence[Piece]) -> list[Piece]:
+def list_lacking(pieces: Sequence[Piece]) -> list[Piece]:
     """List the pieces without scores, or with scores of other inputs."""
     found = [(piece, read_piece(piece.file)) for piece in pieces]
     stale = [piece for piece, held in found if held is not None and held.key != piece.key]
@@ -125,7 +125,7 @@ def lacking(pieces: Sequence[Piece]) -> list[Piece]:
     return [piece for piece, held in found if held is None or held.key != piece.key]
 
 
-def gathered(pieces: Sequence[Piece]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+def join_scores(pieces: Sequence[Piece]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Join scores `(n_models, n_voxels)` and voxel counts of all pieces, in the order of the mask's voxels."""
     held = [one for one in (read_piece(piece.file) for piece in pieces) if one is not None]
     if len(held) < len(pieces):
@@ -150,7 +150,7 @@ def compute_here(
     pieces: Sequence[Piece], plan: Callable[[], SearchlightPlan], *, threads: int | None, share: str = ""
 ) -> None:
     """Compute the missing pieces of one participant on threads of this process."""
-    wanted = lacking(pieces)
+    wanted = list_lacking(pieces)
     if not wanted:
         return
     ready, by_span = plan(), {(piece.start, piece.stop): piece for piece in wanted}

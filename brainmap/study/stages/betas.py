@@ -27,12 +27,12 @@ from brainmap.rsa.patterns.surface import plan_any_patterns
 from brainmap.rsa.patterns.table import Pattern, PatternSettings, Source, plan_patterns
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.rsa.regions.rois import build_grid
-from brainmap.study.results.context import Context, log, ready
+from brainmap.study.results.context import Context, log, make_parent
 from brainmap.study.settings.participant import Participant
 from brainmap.study.settings.renamed import with_first_keys
-from brainmap.study.stages.brains import mask_of, pattern_arguments
+from brainmap.study.stages.brains import collect_pattern_arguments, load_brain_mask
 from brainmap.study.stages.controls import design_file
-from brainmap.study.stages.networks import layer_names, model_rdms
+from brainmap.study.stages.networks import join_model_rdms, list_layer_names
 from brainmap.study.stages.order import Likeness, describe_likenesses, find_likenesses, yield_known_models
 
 VERSION = 3
@@ -52,7 +52,7 @@ def run_betas(context: Context, only: Sequence[str] = ()) -> None:
                 context.study.settings.study.maps,
                 context.study.settings.rsa.items,
             )
-            context.stage(_stage(person), key, partial(_fit_betas, context, person))
+            context.stage(_name_stage(person), key, partial(_fit_betas, context, person))
             _compare_design(context, person)
 
 
@@ -87,15 +87,15 @@ def _read_design_files(context: Context, person: Participant) -> RDMs | None:
     few = 3
     if len(there) < few:
         return None
-    design = predict_design_rdms(plan, glm_settings(person), items=items)
+    design = predict_design_rdms(plan, build_glm_settings(person), items=items)
     return convert_to_geometry(design, context.study.settings.rsa.dissimilarity)
 
 
 def _compare_design(context: Context, person: Participant) -> None:
     """Report which models the design alone resembles, since the order in time can create or hide geometry."""
-    (path,) = (file for file in context.ledger.files(_stage(person)) if file.name.endswith("_designrdms.h5"))
-    models = model_rdms(context)
-    names = [f"{network} {layer}" for network, layer in layer_names(models)]
+    (path,) = (file for file in context.ledger.files(_name_stage(person)) if file.name.endswith("_designrdms.h5"))
+    models = join_model_rdms(context)
+    names = [f"{network} {layer}" for network, layer in list_layer_names(models)]
     design = convert_to_geometry(load_rdms(path), context.study.settings.rsa.dissimilarity)
     for one in find_likenesses(models, names, design, controlled=context.study.settings.rsa.control_for):
         log.warning("note: participant %s: %s", person.label, one)
@@ -106,13 +106,13 @@ def _fit_betas(context: Context, person: Participant) -> Iterator[Path]:
     betas = fit_runs(
         list(person.files),
         _choose_events(person),
-        settings=glm_settings(person),
+        settings=build_glm_settings(person),
         runs=_run_settings(person),
-        mask=mask_of(person),
+        mask=load_brain_mask(person),
         scale=glm.scale,
         keep_residuals=person.brain.noise == "residuals",
     )
-    prefix = str(ready(context.subject_file(person, "x"))).removesuffix("_x")
+    prefix = str(make_parent(context.subject_file(person, "x"))).removesuffix("_x")
     about = context.about({"glm": glm.model_dump(), "runs": _list_run_names(person)}, _list_inputs(person))
     known = None if person.brain.space == "native" else "MNI" if person.brain.space.startswith("MNI") else None
     yield from save_betas(
@@ -131,7 +131,7 @@ def use_betas(context: Context, person: Participant) -> Participant:
     """Return the participant with the estimated betas in place of BOLD."""
     if person.brain.kind == "betas":
         return person
-    images = [file for file in context.ledger.files(_stage(person)) if file.name.endswith(_IMAGES)]
+    images = [file for file in context.ledger.files(_name_stage(person)) if file.name.endswith(_IMAGES)]
     if len(images) != len(person.found):
         raise InputError(
             f"participant {person.label}: expected betas of {len(person.found)} runs, got {len(images)}; run the "
@@ -162,7 +162,7 @@ def read_noise(context: Context, people: Sequence[Participant]) -> str:
     found: list[Arma] = []
     for person in people:
         if person.brain.kind == "bold":
-            sidecar = next(f for f in context.ledger.files(_stage(person)) if f.name.endswith("_betas.json"))
+            sidecar = next(f for f in context.ledger.files(_name_stage(person)) if f.name.endswith("_betas.json"))
             runs = json.loads(sidecar.read_text(encoding="utf-8"))["NoiseParameters"]
             found += [Arma(run["a"], run["b"]) for run in runs]
     return describe_parameters(found) if found else ""
@@ -177,7 +177,7 @@ def plan_rows(person: Participant, stimuli: dict[str, str] | None) -> tuple[list
         As for `load_patterns`, and with BOLD for `fit_betas`, except for problems that only image values reveal.
     """
     if person.brain.kind == "betas":
-        known = pattern_arguments(person)
+        known = collect_pattern_arguments(person)
         said = {key: known[key] for key in ("conditions", "runs", "missing")}
         return plan_any_patterns(known["files"], PatternSettings(**said, stimuli=stimuli)), ()
     plan = plan_bold(person)
@@ -207,16 +207,16 @@ def plan_bold(person: Participant) -> Plan:
     InputError
         As for `fit_betas`, except for problems that only image values reveal.
     """
-    mask = mask_of(person)
+    mask = load_brain_mask(person)
     for name in person.files:
         info = image_info(name)
         check_same_grid(build_grid(info.shape, info.affine), mask, what=name, wanted="mask")
     return plan_betas(
-        list(person.files), _choose_events(person), settings=glm_settings(person), runs=_run_settings(person)
+        list(person.files), _choose_events(person), settings=build_glm_settings(person), runs=_run_settings(person)
     )
 
 
-def glm_settings(person: Participant) -> GlmSettings:
+def build_glm_settings(person: Participant) -> GlmSettings:
     """Return the settings of the general linear model of a participant's runs."""
     glm = person.brain.glm
     return GlmSettings(
@@ -281,5 +281,5 @@ def _list_inputs(person: Participant) -> list[str]:
     return list(dict.fromkeys([*person.files, *person.masks, *others, *beside, *person.stim_times.values()]))
 
 
-def _stage(person: Participant) -> str:
+def _name_stage(person: Participant) -> str:
     return f"sub-{person.label}_betas"

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from brainmap.study.settings.study import Searchlight
 
 
-def mask_of(person: Participant) -> Nifti1Image:
+def load_brain_mask(person: Participant) -> Nifti1Image:
     """Compute the brain mask: the voxels that the masks of all runs share."""
     return load_mask(person.masks)
 
 
-def regions_of(person: Participant, *, whole: bool = False) -> Rois:
+def load_regions(person: Participant, *, whole: bool = False) -> Rois:
     """Load the regions of the study file on the participant's grid, cut to the brain mask unless `whole`.
 
     Raises
@@ -49,7 +49,7 @@ def regions_of(person: Participant, *, whole: bool = False) -> Rois:
         return load_surface_rois(labels, names=rois.names, hemispheres=rois.hemispheres, minimum_vertices=least)
     mask = None if whole else person.masks
     if rois.centers:
-        spheres = _spheres(person, mask, least)
+        spheres = _build_spheres(person, mask, least)
         return spheres if rois.names is None else choose_rois(spheres, rois.names)
     image: Any = {name: person.fill(file) for name, file in rois.masks.items()} or person.fill(str(rois.image))
     table = None if rois.table is None else person.fill(rois.table)
@@ -58,7 +58,7 @@ def regions_of(person: Participant, *, whole: bool = False) -> Rois:
     )
 
 
-def _spheres(person: Participant, mask: list[str] | None, least: int) -> Rois:
+def _build_spheres(person: Participant, mask: list[str] | None, least: int) -> Rois:
     rois = person.brain.rois
     assert rois.centers  # the settings were checked
     assert rois.radius_mm
@@ -70,41 +70,41 @@ def _spheres(person: Participant, mask: list[str] | None, least: int) -> Rois:
         space="MNI" if auditory else str(rois.coordinates),
         orientation="LPI" if auditory else rois.orientation,
         mask=mask,
-        reference_space=_template(person.brain.space),
+        reference_space=_find_template(person.brain.space),
         overlap="nearest",
         minimum_voxels=least,
     )
     return pool_hemispheres(spheres) if rois.hemispheres == "pooled" else spheres
 
 
-def _template(space: str) -> str | None:
+def _find_template(space: str) -> str | None:
     """Return AFNI's name of the space of the images, where the study file names one."""
     return None if space == "native" else "MNI" if space.startswith("MNI") else space
 
 
-def pattern_arguments(person: Participant) -> dict[str, Any]:
+def collect_pattern_arguments(person: Participant) -> dict[str, Any]:
     """Return the arguments of `load_patterns` and `check_patterns` for a participant, except stimuli and ROIs."""
     return {**arguments_of(person.found), "missing": person.brain.missing}
 
 
-def patterns_of(person: Participant, stimuli: dict[str, str], rois: Rois) -> Dataset:
+def load_normalized_patterns(person: Participant, stimuli: dict[str, str], rois: Rois) -> Dataset:
     """Load the patterns, normalized as the study file says."""
-    data = load_any_patterns(**pattern_arguments(person), stimuli=stimuli, rois=rois)
+    data = load_any_patterns(**collect_pattern_arguments(person), stimuli=stimuli, rois=rois)
     for method in person.brain.normalize:
         data = normalize_patterns(data, method)
     return data
 
 
-def screened(person: Participant, data: Dataset) -> Dataset:
+def screen_patterns(person: Participant, data: Dataset) -> Dataset:
     """Keep the voxels that pass the screen of the study file."""
     screen = person.brain.screen
     if screen.reliability is None and person.sound is None:
         return data
-    mask = None if person.brain.on_surface else mask_of(person)
+    mask = None if person.brain.on_surface else load_brain_mask(person)
     return screen_voxels(data, minimum_reliability=screen.reliability, sound=person.sound, p=screen.p, mask=mask)
 
 
-def no_residuals(person: Participant) -> str:
+def describe_missing_residuals(person: Participant) -> str:
     """Describe what to do where a study asks for residuals and none are known."""
     return (
         f"noise = 'residuals', and none lie beside {Path(person.files[0]).name}; name them in [brain] residuals (AFNI: "
@@ -112,7 +112,7 @@ def no_residuals(person: Participant) -> str:
     )
 
 
-def residuals_of(person: Participant) -> Residuals:
+def load_glm_residuals(person: Participant) -> Residuals:
     """Load the residuals of the models of the betas.
 
     Raises
@@ -121,22 +121,22 @@ def residuals_of(person: Participant) -> Residuals:
         No residuals are named or found, or they are on another grid.
     """
     if not person.residuals:
-        raise InputError(f"participant {person.label}: {no_residuals(person)}")
+        raise InputError(f"participant {person.label}: {describe_missing_residuals(person)}")
     owned = [(one.residuals, file) for one in person.found for file in one.sidecars if file.endswith(".1D")]
     designs = {name: file for name, file in reversed(owned) if name is not None}
-    return load_residuals(person.residuals, mask=mask_of(person), designs=designs)
+    return load_residuals(person.residuals, mask=load_brain_mask(person), designs=designs)
 
 
-def roi_precision(person: Participant, data: Dataset, names: list[str]) -> dict[str, Floats | RunNoise] | None:
+def estimate_roi_precision(person: Participant, data: Dataset, names: list[str]) -> dict[str, Floats | RunNoise] | None:
     """Estimate the noise precision of each region, from runs for each run by the others; None where it is not used."""
     brain = person.brain
     if brain.noise == "none":
         return None
-    left = None if brain.noise == "runs" else residuals_of(person)
+    left = None if brain.noise == "runs" else load_glm_residuals(person)
     return estimate_precisions(data, names, method=brain.covariance, residuals=left)
 
 
-def searchlight_settings(settings: Searchlight, items: Level) -> SearchlightSettings:
+def build_searchlight_settings(settings: Searchlight, items: Level) -> SearchlightSettings:
     """Return what the study file says of the RDMs of spheres, as searchlights of volumes and surfaces take it."""
     return SearchlightSettings(
         dissimilarity=settings.dissimilarity,
@@ -152,5 +152,5 @@ def map_noise(
 ) -> NoiseSource | None:
     """Return the noise for the searchlight: that of each voxel, or the source of each sphere's covariance."""
     used = place == "sphere" or settings.dissimilarity == "crossnobis"
-    left = residuals_of(person) if used and person.brain.noise == "residuals" else None
+    left = load_glm_residuals(person) if used and person.brain.noise == "residuals" else None
     return settings.choose_noise(data, source=person.brain.noise, place=place, residuals=left)

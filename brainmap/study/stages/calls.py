@@ -12,7 +12,7 @@ import pandas as pd
 
 from brainmap.features.evaluation.understanding import check_understanding
 from brainmap.names import slug
-from brainmap.study.results.context import Context, ready
+from brainmap.study.results.context import Context, make_parent
 
 if TYPE_CHECKING:
     from brainmap.study.settings.study import Baselines, Network
@@ -25,32 +25,32 @@ CALLS_COLUMNS = {
 }
 
 
-def calls_line(context: Context, loaded: Loaded, names: tuple[str, ...], *, done: bool) -> str:
+def describe_calls(context: Context, loaded: Loaded, names: tuple[str, ...], *, done: bool) -> str:
     """Describe how many sounds a network classifies as their condition; read from the results where they are `done`."""
-    kept = kept_line(context, loaded.settings) if done else None
-    return _called(context, loaded, names)[1] if kept is None else kept
+    kept = read_calls_line(context, loaded.settings) if done else None
+    return _predict_calls(context, loaded, names)[1] if kept is None else kept
 
 
-def kept_line(context: Context, network: Network | Baselines) -> str | None:
+def read_calls_line(context: Context, network: Network | Baselines) -> str | None:
     """Read the same line from the results; None where they do not contain it."""
-    path = _path(context, network.name).with_suffix(".json")
+    path = _build_calls_path(context, network.name).with_suffix(".json")
     return str(json.loads(path.read_text(encoding="utf-8")).get("Calls")) if path.exists() else None
 
 
 def write_calls(context: Context, loaded: Loaded, names: tuple[str, ...], about: Mapping[str, Any]) -> Iterator[Path]:
     """Write the classes that a network predicts as a table, with the count in its sidecar, and return both files."""
-    called, line = _called(context, loaded, names)
+    called, line = _predict_calls(context, loaded, names)
     sounds = loaded.sounds
     table = pd.DataFrame({"stimulus_id": sounds.items, "condition": sounds.conditions, "called": called})
-    path = ready(_path(context, loaded.settings.name))
+    path = make_parent(_build_calls_path(context, loaded.settings.name))
     yield from context.save_table(table, path, columns=CALLS_COLUMNS, about={**about, "Calls": line})
 
 
-def _path(context: Context, name: str) -> Path:
+def _build_calls_path(context: Context, name: str) -> Path:
     return context.study.out / "features" / f"network-{slug(name)}_calls.tsv"
 
 
-def _called(context: Context, loaded: Loaded, names: tuple[str, ...]) -> tuple[list[str], str]:
+def _predict_calls(context: Context, loaded: Loaded, names: tuple[str, ...]) -> tuple[list[str], str]:
     """Predict the class of every sound, and describe the count; computed once per call of brainmap."""
     name = loaded.settings.name
     if name not in context.calls:

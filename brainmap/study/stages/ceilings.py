@@ -10,8 +10,8 @@ from brainmap.record import content_key
 from brainmap.rsa.searchlights.ceilings import map_ceilings
 from brainmap.study.results.context import Context
 from brainmap.study.settings.renamed import with_first_keys
-from brainmap.study.stages.brains import map_noise, mask_of, searchlight_settings
-from brainmap.study.stages.participants import Person, people_of
+from brainmap.study.stages.brains import build_searchlight_settings, load_brain_mask, map_noise
+from brainmap.study.stages.participants import Person, yield_people
 
 log = logging.getLogger("brainmap")
 VERSION = 2
@@ -38,7 +38,7 @@ def explain_no_ceilings(context: Context) -> str:
     return ""
 
 
-def ceiling_path(context: Context, stat: str) -> Path:
+def build_ceiling_path(context: Context, stat: str) -> Path:
     """Return the path of the map of a ceiling; `stat` is one of `MEANINGS`."""
     space = next(iter(context.study.participants())).brain.space
     return context.group_file(context.map_ending(space), space=space, desc="searchlight", stat=stat)
@@ -53,7 +53,7 @@ def run_ceiling_maps(context: Context) -> None:
     if why:
         log.info("ceiling maps: not made, %s; noise ceilings of regions are in ceilings.tsv", why)
         return
-    people = list(people_of(context))
+    people = list(yield_people(context))
     brains = [(one.person.brain.model_dump(exclude={"rois", "screen"}), one.person.runs) for one in people]
     own = with_first_keys(settings.searchlight.model_dump(exclude={"group", "ceilings"}), "searchlight")
     key = content_key(
@@ -69,11 +69,11 @@ def run_ceiling_maps(context: Context) -> None:
 def _compute_ceilings(context: Context, people: list[Person]) -> Iterator[Path]:
     settings = context.study.settings.searchlight
     assert settings is not None  # the stage runs only with a searchlight
-    chosen = searchlight_settings(settings, context.study.settings.rsa.items)
+    chosen = build_searchlight_settings(settings, context.study.settings.rsa.items)
     maps = map_ceilings(
         {one.person.label: one.data for one in people},
         chosen,
-        mask={one.person.label: mask_of(one.person) for one in people},
+        mask={one.person.label: load_brain_mask(one.person) for one in people},
         radius_mm=settings.radius_mm,
         noise={one.person.label: map_noise(one.person, one.data, chosen, settings.noise_per) for one in people},
         threads=context.threads,
@@ -89,5 +89,5 @@ def _compute_ceilings(context: Context, people: list[Person]) -> Iterator[Path]:
             "Approximate": maps.approximate and stat == "upperceiling",
         }
         yield from context.save_map(
-            image, ceiling_path(context, stat), label=stat, space=space, about={**said, **about}
+            image, build_ceiling_path(context, stat), label=stat, space=space, about={**said, **about}
         )

@@ -27,7 +27,7 @@ from brainmap.rsa.rdm.files import load_rdms
 from brainmap.study.results.context import Context
 from brainmap.study.settings.participant import Participant
 from brainmap.study.settings.study import OF_DESIGN
-from brainmap.study.stages.networks import layer_names, rdm_path
+from brainmap.study.stages.networks import build_rdm_path, list_layer_names
 from brainmap.study.stages.versions import Version
 from brainmap.types import Floats
 
@@ -48,7 +48,7 @@ def design_file(context: Context, person: Participant) -> Path | None:
     return beside if beside.is_file() else None
 
 
-def _no_design(person: Participant, names: Sequence[str]) -> str:
+def _describe_missing_design(person: Participant, names: Sequence[str]) -> str:
     """Describe what to do where a study controls for a design that is not known."""
     return (
         f"[rsa] control_for: {some(names)} needs the order of the events, which betas alone do not tell, and no "
@@ -64,12 +64,12 @@ def check_controls(context: Context, person: Participant) -> None:
     ------
     InputError
     """
-    wanted, items = of_design(context), context.study.settings.rsa.items
+    wanted, items = list_design_controls(context), context.study.settings.rsa.items
     if not wanted or person.brain.kind == "bold":  # for BOLD, the stage of the betas writes the design RDMs
         return
     file = design_file(context, person)
     if file is None:
-        raise InputError(_no_design(person, wanted))
+        raise InputError(_describe_missing_design(person, wanted))
     if level_of(load_rdms(file)) != items:
         raise InputError(
             f"[rsa] control_for: {file.name} is of {LEVELS[level_of(load_rdms(file))]}, and [rsa] items = "
@@ -78,18 +78,18 @@ def check_controls(context: Context, person: Participant) -> None:
     convert_to_geometry(load_rdms(file).subset("name", wanted), context.study.settings.rsa.dissimilarity)
 
 
-def of_design(context: Context) -> list[str]:
+def list_design_controls(context: Context) -> list[str]:
     """List what the study controls for that comes from each participant's design."""
     return [name for name in context.study.settings.rsa.control_for if name in OF_DESIGN]
 
 
 def design_digests(context: Context, people: Iterable[Participant]) -> list[str]:
     """Compute the SHA-256 of the designs that the scores depend on; empty where no design is controlled for."""
-    files = [design_file(context, person) for person in people] if of_design(context) else []
+    files = [design_file(context, person) for person in people] if list_design_controls(context) else []
     return [file_digest(file) for file in files if file is not None]
 
 
-def control_rdms(context: Context, brains: RDMs) -> RDMs | None:
+def collect_control_rdms(context: Context, brains: RDMs) -> RDMs | None:
     """Return the RDMs that the study controls for, if any: of baselines for all, of designs for each participant.
 
     Raises
@@ -101,9 +101,9 @@ def control_rdms(context: Context, brains: RDMs) -> RDMs | None:
     acoustic = [name for name in settings.rsa.control_for if name not in OF_DESIGN]
     shared: list[RDMs] = []
     if acoustic and settings.baselines is not None:
-        every = load_rdms(rdm_path(context, Version(settings.baselines, "")))
+        every = load_rdms(build_rdm_path(context, Version(settings.baselines, "")))
         shared = [every.subset("layer", acoustic)]
-    wanted = of_design(context)
+    wanted = list_design_controls(context)
     if not wanted:
         return shared[0] if shared else None
     owners, found = [""] * len(acoustic), [align_vectors(one, brains, names=("controls", "data")) for one in shared]
@@ -112,7 +112,7 @@ def control_rdms(context: Context, brains: RDMs) -> RDMs | None:
         if person.label in present:
             file = design_file(context, person)
             if file is None:
-                raise InputError(f"participant {person.label}: {_no_design(person, wanted)}")
+                raise InputError(f"participant {person.label}: {_describe_missing_design(person, wanted)}")
             design = convert_to_geometry(load_rdms(file).subset("name", wanted), settings.rsa.dissimilarity)
             found.append(align_vectors(design, brains, names=(file.name, "data")))
             owners += [person.label] * len(wanted)
@@ -125,7 +125,7 @@ def control_rdms(context: Context, brains: RDMs) -> RDMs | None:
     )
 
 
-def least_to_halve(context: Context) -> int:
+def count_items_to_halve(context: Context) -> int:
     """Return how many items are needed so that half of them has enough pairs to choose a layer without the controls."""
     settings = context.study.settings.rsa
     return 2 * (count_items_needed(settings.measure, len(settings.control_for)) if settings.control_for else 3)
@@ -164,10 +164,10 @@ def check_pairs(context: Context) -> Iterator[str]:
             "[rsa] control_for: pearson removes what the controls explain along straight lines; what layer and brain "
             "share along a curve stays, which measure = 'rho-a' removes too (two controls at most)"
         )
-    if items < least_to_halve(context):
+    if items < count_items_to_halve(context):
         yield (
             f"[rsa] control_for: best layers are not chosen, as half of {items} items is too few for the controls "
-            f"({least_to_halve(context)} items are needed)"
+            f"({count_items_to_halve(context)} items are needed)"
         )
 
 
@@ -179,7 +179,7 @@ def leave_out_controls(context: Context, models: RDMs) -> RDMs | None:
     own = settings.baselines.name
     kept = [
         k
-        for k, (network, layer) in enumerate(layer_names(models))
+        for k, (network, layer) in enumerate(list_layer_names(models))
         if network != own or layer not in settings.rsa.control_for
     ]
     return models[kept] if kept else None
@@ -187,15 +187,15 @@ def leave_out_controls(context: Context, models: RDMs) -> RDMs | None:
 
 def score_regions(context: Context, models: RDMs, brains: RDMs) -> Floats:
     """Score each model against each region, without what the controls explain."""
-    measure, controls = context.study.settings.rsa.measure, control_rdms(context, brains)
+    measure, controls = context.study.settings.rsa.measure, collect_control_rdms(context, brains)
     if controls is None:
         return compare_rdms(models, brains, measure=measure)
     return compare_rdms_partial(models, brains, controls, measure=measure)
 
 
-def ceilings_of(context: Context, brains: RDMs) -> pd.DataFrame:
+def compute_ceilings(context: Context, brains: RDMs) -> pd.DataFrame:
     """Compute the noise ceilings that belong to these scores."""
-    measure, controls = context.study.settings.rsa.measure, control_rdms(context, brains)
+    measure, controls = context.study.settings.rsa.measure, collect_control_rdms(context, brains)
     if controls is None:
         return noise_ceilings(brains, measure=measure)
     return partial_ceilings(brains, controls, measure=measure)

@@ -19,7 +19,14 @@ from brainmap.features.representations.files import list_stored_layers, open_cam
 from brainmap.names import slug
 from brainmap.record import content_key
 from brainmap.study.results.context import Context
-from brainmap.study.stages.networks import array_paths, class_names, heard_key, inputs_of, store_path, versions_of
+from brainmap.study.stages.networks import (
+    class_names,
+    compute_heard_key,
+    list_array_paths,
+    list_inputs,
+    store_path,
+    yield_versions,
+)
 from brainmap.study.stages.versions import Loaded, Version
 
 log = logging.getLogger("brainmap")
@@ -34,22 +41,22 @@ def run_explain(context: Context, loaded: dict[str, Loaded]) -> None:
     version = choose_explained(context)
     one = loaded[version.network.name]
     names = class_names(one)
-    base = content_key(VERSION, version.name, heard_key(context, one, version), names)
+    base = content_key(VERSION, version.name, compute_heard_key(context, one, version), names)
     key = content_key(base, settings.cam.model_dump(), one.sounds.items, one.sounds.conditions)
     context.stage("explain_cam", key, lambda: _compute_cams(context, one, version, names))
     wanted = _list_wanted(context, one, version)
     key = content_key(base, settings.maximization.steps, wanted, context.study.settings.study.seed)
-    context.stage("explain_maximization", key, lambda: _maximize(context, one, version, wanted, names))
+    context.stage("explain_maximization", key, lambda: _maximize_network(context, one, version, wanted, names))
 
 
 def choose_explained(context: Context) -> Version:
     """Return the network whose layers are explained."""
     settings = context.study.settings.explain
     name = settings.network if settings is not None else None
-    return next(v for v in versions_of(context) if not v.control and name in (None, v.network.name))
+    return next(v for v in yield_versions(context) if not v.control and name in (None, v.network.name))
 
 
-def best_layers(context: Context, version: Version, layers: list[str], most: int) -> list[str]:
+def choose_best_layers(context: Context, version: Version, layers: list[str], most: int) -> list[str]:
     """Return the layers that are best in most regions, chosen on held-out stimuli; without that table, the last."""
     path = context.table_file("best_layers")
     if not path.exists():
@@ -70,7 +77,7 @@ def _list_wanted(context: Context, one: Loaded, version: Version) -> dict[str, l
     most = n_classes if settings.maximization.classes == "all" else min(settings.maximization.classes, n_classes)
     wanted = {OUTPUT: list(range(most))} if most else {}
     layers = [name for name in activations.layers if name in known and known[name].is_convolution]
-    for layer in best_layers(context, version, layers, settings.maximization.best_layers):
+    for layer in choose_best_layers(context, version, layers, settings.maximization.best_layers):
         if version.network.pooling == "flatten" or not settings.maximization.channels:
             continue
         responses = np.asarray(activations[layer][:], dtype=np.float64)
@@ -102,9 +109,9 @@ def _compute_cams(context: Context, one: Loaded, version: Version, names: tuple[
     columns = {"stimulus_id": "stimulus", "condition": "what it is"} | {
         n: f"logit of class {n}" for n in cams.class_names
     }
-    yield from array_paths(context, version, "cam")
-    yield from array_paths(context, version, "cam_logits")
-    about = context.about({"cam": settings.cam.model_dump()}, inputs_of(context, version))
+    yield from list_array_paths(context, version, "cam")
+    yield from list_array_paths(context, version, "cam_logits")
+    about = context.about({"cam": settings.cam.model_dump()}, list_inputs(context, version))
     yield from context.save_table(table, _get_table_path(context, version, "logits"), columns=columns, about=about)
 
 
@@ -112,7 +119,7 @@ def _get_table_path(context: Context, version: Version, what: str) -> Path:
     return context.study.out / "features" / f"network-{slug(version.name)}_{what}.tsv"
 
 
-def _maximize(
+def _maximize_network(
     context: Context, one: Loaded, version: Version, wanted: dict[str, list[int]], names: tuple[str, ...] | None
 ) -> Iterator[Path]:
     settings = context.study.settings.explain
@@ -134,15 +141,15 @@ def _maximize(
             device=context.device,
             threads=context.threads,
         )
-        wavs = am.save_wav(wav_folder(context, version), seconds=0.5) if am.can_be_heard else []
+        wavs = am.save_wav(build_wav_path(context, version), seconds=0.5) if am.can_be_heard else []
         save_maximization(am, store_path(context, version), network=version.name, wavs=[file.name for file in wavs])
         yield from wavs
-        quality.append(_quality(am))
-    yield from array_paths(context, version, "am")
+        quality.append(_tabulate_quality(am))
+    yield from list_array_paths(context, version, "am")
     if quality:
         table = pd.concat(quality, ignore_index=True)
         columns = {str(c): str(c).replace("_", " ") for c in table.columns} | QUALITY_COLUMNS
-        about = context.about({"maximization": settings.maximization.model_dump()}, inputs_of(context, version))
+        about = context.about({"maximization": settings.maximization.model_dump()}, list_inputs(context, version))
         path = _get_table_path(context, version, "maximization")
         yield from context.save_table(table, path, columns=columns, about=about)
 
@@ -150,7 +157,7 @@ def _maximize(
 QUALITY_COLUMNS = {"layer": "layer", "unit": "unit of the layer", "label": "class, or layer and unit"}
 
 
-def _quality(am: Maximization) -> pd.DataFrame:
+def _tabulate_quality(am: Maximization) -> pd.DataFrame:
     table = am.quality.reset_index(drop=True).copy()
     for name, values in (("label", list(am.labels)), ("layer", [am.layer] * len(am.units))):
         if name not in table:
@@ -158,7 +165,7 @@ def _quality(am: Maximization) -> pd.DataFrame:
     return table
 
 
-def wav_folder(context: Context, version: Version) -> Path:
+def build_wav_path(context: Context, version: Version) -> Path:
     """Return the folder of the maximizing sounds."""
     return context.study.out / "features" / f"network-{slug(version.name)}_maximization"
 

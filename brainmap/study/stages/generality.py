@@ -79,7 +79,7 @@ def choose_differences(settings: Rsa, brains: RDMs) -> Choice:
     return Choice("bootstrap")
 
 
-def tests_to_come(study: StudySettings, stimuli: Mapping[str, str], layers: Mapping[str, Sequence[str]]) -> str:
+def announce_tests(study: StudySettings, stimuli: Mapping[str, str], layers: Mapping[str, Sequence[str]]) -> str:
     """Say which tests scores and differences of regions will be given, before anything is computed.
 
     Parameters
@@ -102,25 +102,25 @@ def tests_to_come(study: StudySettings, stimuli: Mapping[str, str], layers: Mapp
     zero, between = choose_zero(settings, like), choose_differences(settings, like)
     over = {"both": "participants and sounds", "conditions": "sounds"}.get(settings.inference.over, "participants")
     exchanged = "; ".join(filter(None, (Exchange.of(like).words, substitute_words(settings.measure))))
-    found = [f"scores against 0: {_in_words(zero, over, exchanged)}"]
+    found = [f"scores against 0: {_describe_choice(zero, over, exchanged)}"]
     if n_participants < 2:
         if zero.kind == "participants":
             found = ["scores of one participant are not tested" + (f" ({zero.why})" if zero.why else "")]
         if not settings.inference.asks_for_bootstrap and zero.kind != "bootstrap":
             return "tests of regions: " + found[0]
     if n_models > 1:
-        found.append(f"differences: {_in_words(between, over)}")
+        found.append(f"differences: {_describe_choice(between, over)}")
     return "tests of regions: " + "; ".join(found)
 
 
-def _in_words(choice: Choice, over: str, exchanged: str = "") -> str:
+def _describe_choice(choice: Choice, over: str, exchanged: str = "") -> str:
     why = choice.why or (exchanged if choice.kind == "relabeling" else "")
     names = {"participants": f"test over participants, {THESE_SOUNDS}", "bootstrap": f"bootstrap over {over}"}
     name = names.get(choice.kind, WORDS[choice.kind])
     return f"{name} ({why})" if why else name
 
 
-def beside(first: pd.DataFrame, over_participants: pd.DataFrame, kind: ZeroTest) -> pd.DataFrame:
+def add_participant_test(first: pd.DataFrame, over_participants: pd.DataFrame, kind: ZeroTest) -> pd.DataFrame:
     """Add the test over participants of the same rows to a table of tests."""
     table = first.copy()
     table["test"] = WORDS[kind]
@@ -130,7 +130,7 @@ def beside(first: pd.DataFrame, over_participants: pd.DataFrame, kind: ZeroTest)
     return table
 
 
-def said_of_participants(note: str, choice: Choice, *, of: str, selected: bool) -> dict[str, str]:
+def describe_participant_test(note: str, choice: Choice, *, of: str, selected: bool) -> dict[str, str]:
     """Describe in a sidecar the test over participants, why it is the only one, and what it generalizes to."""
     found = {"FirstTest": str(choice.kind), "TheseSoundsOnly": note}
     if choice.kind == "participants":

@@ -23,21 +23,21 @@ from brainmap.rsa.simulation.recovery import RECOVERY_COLUMNS, recovery_table
 from brainmap.study.results.context import Context
 from brainmap.study.settings.renamed import with_first_keys
 from brainmap.study.settings.study import Participant
-from brainmap.study.stages.brains import regions_of
+from brainmap.study.stages.brains import load_regions
 from brainmap.study.stages.ceilings import run_ceiling_maps
 from brainmap.study.stages.controls import (
-    ceilings_of,
-    control_rdms,
+    collect_control_rdms,
+    compute_ceilings,
+    count_items_to_halve,
     design_digests,
-    least_to_halve,
     leave_out_controls,
     score_regions,
 )
-from brainmap.study.stages.group_maps import group_map, run_group_maps, trained_layers
-from brainmap.study.stages.inference import inference_tables
-from brainmap.study.stages.networks import layer_names, model_rdms, rdm_path, versions_of
+from brainmap.study.stages.group_maps import group_map, list_tested_layers, run_group_maps
+from brainmap.study.stages.inference import yield_inference_tables
+from brainmap.study.stages.networks import build_rdm_path, join_model_rdms, list_layer_names, yield_versions
 from brainmap.study.stages.participants import SCORE_COLUMNS
-from brainmap.study.stages.spaces import common_space, to_transform
+from brainmap.study.stages.spaces import describe_transforms, find_common_space
 from brainmap.study.stages.versions import Version
 from brainmap.types import Level
 
@@ -54,14 +54,14 @@ def run_group(context: Context) -> None:
     people = list(context.study.participants())
     key = content_key(
         VERSION,
-        [*_rdm_digests(context, people), *design_digests(context, people)],
+        [*_hash_rdms(context, people), *design_digests(context, people)],
         with_first_keys(context.study.settings.rsa.model_dump(), "rsa"),
         context.study.settings.study.seed,
     )
-    context.stage("group_rois", key, lambda: _tables(context, people))
+    context.stage("group_rois", key, lambda: _write_tables(context, people))
     settings = context.study.settings.searchlight
-    space = common_space(context, people)
-    lacking = to_transform(context, people, trained_layers(context)) if settings is not None else ""
+    space = find_common_space(context, people)
+    lacking = describe_transforms(context, people, list_tested_layers(context)) if settings is not None else ""
     if lacking:
         log.warning(lacking)
     elif settings is not None and space is not None and len(people) > 1:
@@ -71,19 +71,19 @@ def run_group(context: Context) -> None:
     truth = context.study.settings.truth
     if truth is not None and len(people) > 1:
         planted = [context.digest(f) for f in (context.study.resolve(truth.table), *people[0].roi_files)]
-        context.stage("group_recovery", content_key(key, planted), lambda: _recovery(context, people))
+        context.stage("group_recovery", content_key(key, planted), lambda: _write_recovery(context, people))
 
 
-def _rdm_paths(context: Context, people: list[Participant]) -> list[str]:
+def _list_rdm_paths(context: Context, people: list[Participant]) -> list[str]:
     brains = [context.subject_file(p, "rdms.h5", desc="rois") for p in people]
-    return [str(f) for f in (*brains, *(rdm_path(context, v) for v in versions_of(context)))]
+    return [str(f) for f in (*brains, *(build_rdm_path(context, v) for v in yield_versions(context)))]
 
 
-def _rdm_digests(context: Context, people: list[Participant]) -> list[str]:
-    return [file_digest(f) for f in _rdm_paths(context, people)]
+def _hash_rdms(context: Context, people: list[Participant]) -> list[str]:
+    return [file_digest(f) for f in _list_rdm_paths(context, people)]
 
 
-def brain_rdms(context: Context, people: list[Participant]) -> RDMs:
+def join_brain_rdms(context: Context, people: list[Participant]) -> RDMs:
     """Join the ROI RDMs of all participants; report and leave out regions that some participants lack."""
     found: list[Any] = [load_rdms(context.subject_file(p, "rdms.h5", desc="rois")) for p in people]
     shared = [r for r in found[0].rdm_descriptors["roi"] if all(r in one.rdm_descriptors["roi"] for one in found)]
@@ -95,33 +95,33 @@ def brain_rdms(context: Context, people: list[Participant]) -> RDMs:
     return stack_rdms([one.subset("roi", shared) for one in found])
 
 
-def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
+def _write_tables(context: Context, people: list[Participant]) -> Iterator[Path]:
     settings, seed = context.study.settings.rsa, context.study.settings.study.seed
-    every, brains = model_rdms(context), brain_rdms(context, people)
+    every, brains = join_model_rdms(context), join_brain_rdms(context, people)
     models = leave_out_controls(context, every)
     assert models is not None  # a study has a network beside the baselines
     scores = score_regions(context, models, brains)
-    about = context.about({"rsa": settings.model_dump()}, _rdm_paths(context, people))
+    about = context.about({"rsa": settings.model_dump()}, _list_rdm_paths(context, people))
     rows = [
         {"participant": str(who), "network": network, "layer": layer, "roi": str(roi), "score": scores[i, j]}
-        for i, (network, layer) in enumerate(layer_names(models))
+        for i, (network, layer) in enumerate(list_layer_names(models))
         for j, (who, roi) in enumerate(
             zip(brains.rdm_descriptors["participant"], brains.rdm_descriptors["roi"], strict=True)
         )
     ]
     about_scores = {"Measure": settings.score, **about}
-    yield from _write(context, "scores", pd.DataFrame(rows), SCORE_COLUMNS, about_scores)
-    for found in inference_tables(context, models, brains, scores):
-        yield from _write(context, found.name, found.table, found.columns, {**found.about, **about})
+    yield from _write_table(context, "scores", pd.DataFrame(rows), SCORE_COLUMNS, about_scores)
+    for found in yield_inference_tables(context, models, brains, scores):
+        yield from _write_table(context, found.name, found.table, found.columns, {**found.about, **about})
     if len(people) > 1:
-        ceilings = ceilings_of(context, brains)
-        yield from _write(context, "ceilings", ceilings, CEILING_COLUMNS, about)
-    best, halved = [], least_to_halve(context)
-    for version in versions_of(context):
+        ceilings = compute_ceilings(context, brains)
+        yield from _write_table(context, "ceilings", ceilings, CEILING_COLUMNS, about)
+    best, halved = [], count_items_to_halve(context)
+    for version in yield_versions(context):
         rng = np.random.default_rng(np.random.SeedSequence([seed, *b"halves"]))  # the same splits for every network
-        mine = leave_out_controls(context, model_rdms(context, [version]))
+        mine = leave_out_controls(context, join_model_rdms(context, [version]))
         if mine is not None and mine.n_rdm > 1 and brains.n_cond >= halved:
-            whole = settings.items == "condition" or _n_conditions(brains) >= halved
+            whole = settings.items == "condition" or _count_conditions(brains) >= halved
             by: Level = "condition" if whole else "stimulus"
             table = split_half_best_layer(
                 mine,
@@ -130,7 +130,7 @@ def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
                 splits=settings.inference.splits,
                 rng=rng,
                 by=by,
-                control_rdms=control_rdms(context, brains),
+                control_rdms=collect_control_rdms(context, brains),
             )
             table.insert(0, "network", version.name)
             best.append(table)
@@ -141,59 +141,59 @@ def _tables(context: Context, people: list[Participant]) -> Iterator[Path]:
             halved,
         )
     if any(len(table) for table in best):
-        yield from _write(context, "best_layers", pd.concat(best, ignore_index=True), BEST_COLUMNS, about)
-    yield from _layer_correlations(context, every, about)
+        yield from _write_table(context, "best_layers", pd.concat(best, ignore_index=True), BEST_COLUMNS, about)
+    yield from _write_layer_correlations(context, every, about)
 
 
-def _n_conditions(rdms: RDMs) -> int:
+def _count_conditions(rdms: RDMs) -> int:
     return len(set(map(str, rdms.pattern_descriptors["condition"])))
 
 
-def _layer_correlations(context: Context, models: RDMs, about: dict[str, Any]) -> Iterator[Path]:
+def _write_layer_correlations(context: Context, models: RDMs, about: dict[str, Any]) -> Iterator[Path]:
     """Write Spearman correlations between the RDMs of layers, which show how hard neighbors are to separate."""
-    names = [" ".join(name) for name in layer_names(models)]
+    names = [" ".join(name) for name in list_layer_names(models)]
     table = pd.DataFrame(compare_rdms(models, models, measure="spearman"), columns=names)
     table.insert(0, "layer", names)
     columns = {"layer": "network and layer"} | {n: f"Spearman correlation with the RDM of {n}" for n in names}
-    yield from _write(context, "layer_correlations", table, columns, about)
+    yield from _write_table(context, "layer_correlations", table, columns, about)
 
 
-def _write(
+def _write_table(
     context: Context, name: str, table: pd.DataFrame, columns: dict[str, str], about: dict[str, Any]
 ) -> Iterator[Path]:
     yield from context.save_table(table, context.table_file(name), columns=columns, about=about)
 
 
-def _recovery(context: Context, people: list[Participant]) -> Iterator[Path]:
+def _write_recovery(context: Context, people: list[Participant]) -> Iterator[Path]:
     """Compare planted with recovered layers, for the first network, from which the truth was planted."""
     truth = context.study.settings.truth
     assert truth is not None
     table = pd.read_csv(context.study.resolve(truth.table), sep="\t", keep_default_na=False)
     planted = {str(r): (str(layer) or None) for r, layer in zip(table["region"], table["layer"], strict=True)}
-    version = next(versions_of(context))
-    models, brains = model_rdms(context, [version]), brain_rdms(context, people)
+    version = next(yield_versions(context))
+    models, brains = join_model_rdms(context, [version]), join_brain_rdms(context, people)
     layers = [str(layer) for layer in models.rdm_descriptors["layer"]]
     scores = score_regions(context, models, brains)
     roi_of = np.array([str(r) for r in brains.rdm_descriptors["roi"]])
-    planted = _scored(planted, scores, roi_of)
+    planted = _select_scored(planted, scores, roi_of)
     if not planted:
         return
     cube = np.stack([scores[:, roi_of == roi].T for roi in planted], axis=2)
-    bounds = ceilings_of(context, brains).set_index("roi")
+    bounds = compute_ceilings(context, brains).set_index("roi")
     found = recovery_table(
         cube,
         layers=layers,
         planted=planted,
         ceilings={r: (bounds.lower[r], bounds.upper[r]) for r in planted},
         rng=np.random.default_rng(np.random.SeedSequence([context.study.settings.study.seed, *b"recovery"])),
-        **_mapped(context, people, version, layers),
+        **_collect_searchlight(context, people, version, layers),
     )
-    inputs = [context.study.resolve(truth.table), *_rdm_paths(context, people)]
+    inputs = [context.study.resolve(truth.table), *_list_rdm_paths(context, people)]
     about = context.about({"truth": planted}, inputs)
-    yield from _write(context, "recovery", found, dict(RECOVERY_COLUMNS), about)
+    yield from _write_table(context, "recovery", found, dict(RECOVERY_COLUMNS), about)
 
 
-def _scored(planted: dict[str, str | None], scores: Any, roi_of: Any) -> dict[str, str | None]:
+def _select_scored(planted: dict[str, str | None], scores: Any, roi_of: Any) -> dict[str, str | None]:
     """Select the planted regions with a score of every layer in every participant, and report the others."""
     whole = {roi: layer for roi, layer in planted.items() if np.isfinite(scores[:, roi_of == roi]).all()}
     lost = [roi for roi in planted if roi not in whole]
@@ -202,14 +202,16 @@ def _scored(planted: dict[str, str | None], scores: Any, roi_of: Any) -> dict[st
     return whole
 
 
-def _mapped(context: Context, people: list[Participant], version: Version, layers: list[str]) -> dict[str, Any]:
+def _collect_searchlight(
+    context: Context, people: list[Participant], version: Version, layers: list[str]
+) -> dict[str, Any]:
     """Return the part of the recovery table from the searchlight, where there is one."""
-    space, settings = common_space(context, people), context.study.settings.searchlight
+    space, settings = find_common_space(context, people), context.study.settings.searchlight
     if settings is None or space is None or settings.warped is not None:  # regions are not on the warped grid
         return {}
     best: Nifti1Image = load_image(group_map(context, version, "", "bestlayer", space))
     values = np.nan_to_num(np.asarray(best.dataobj))
-    rois = regions_of(people[0], whole=True)
+    rois = load_regions(people[0], whole=True)
     return {
         "mean_maps": {layer: load_image(group_map(context, version, layer, "mean", space)) for layer in layers},
         "significant": best.__class__(values, best.affine),

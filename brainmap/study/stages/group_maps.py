@@ -18,11 +18,11 @@ from brainmap.rsa.group.maps import CLUSTER_COLUMNS, ENHANCED, GroupResult, grou
 from brainmap.rsa.images.files import check_same_grid
 from brainmap.rsa.regions.rois import build_grid
 from brainmap.rsa.surface.data import SurfaceData
-from brainmap.study.results.context import Context, image_digest
+from brainmap.study.results.context import Context, hash_image
 from brainmap.study.settings.study import Participant
-from brainmap.study.stages.brains import regions_of
-from brainmap.study.stages.networks import model_rdms, versions_of
-from brainmap.study.stages.spaces import common_map
+from brainmap.study.stages.brains import load_regions
+from brainmap.study.stages.networks import join_model_rdms, yield_versions
+from brainmap.study.stages.spaces import find_common_map
 from brainmap.study.stages.surfaces import group_mesh, load_map
 from brainmap.study.stages.versions import Version
 
@@ -34,13 +34,13 @@ VERSION = 3
 SIGNIFICANT = 0.05
 
 
-def trained_layers(context: Context) -> list[tuple[Version, str]]:
+def list_tested_layers(context: Context) -> list[tuple[Version, str]]:
     """List the layers whose maps are tested: those of networks and baselines, not of controls."""
     return [
         (version, str(layer))
-        for version in versions_of(context)
+        for version in yield_versions(context)
         if not version.control
-        for layer in model_rdms(context, [version]).rdm_descriptors["layer"]
+        for layer in join_model_rdms(context, [version]).rdm_descriptors["layer"]
     ]
 
 
@@ -49,17 +49,21 @@ def run_group_maps(context: Context, people: list[Participant], space: str) -> s
     settings, seed = context.study.settings.searchlight, context.study.settings.study.seed
     assert settings is not None
     drawn = 2 ** len(people) > settings.group.permutations  # otherwise all sign flips are enumerated
-    layers = trained_layers(context)
-    named = _shared_regions(people)
+    layers = list_tested_layers(context)
+    named = _has_shared_regions(people)
     key = content_key(
         VERSION,
-        [image_digest(common_map(context, person, version, layer)) for person in people for version, layer in layers],
+        [
+            hash_image(find_common_map(context, person, version, layer))
+            for person in people
+            for version, layer in layers
+        ],
         [settings.group.model_dump(), space, context.study.settings.study.maps],
         [context.digest(file) for file in people[0].roi_files] if named else [],
         people[0].brain.rois.model_dump() if named else [],
         seed if drawn else "all",
     )
-    context.stage("group_maps", key, lambda: _maps(context, people, space))
+    context.stage("group_maps", key, lambda: _test_maps(context, people, space))
     return key
 
 
@@ -86,7 +90,7 @@ def check_differences(context: Context, layers: Sequence[Sequence[str]]) -> None
             raise InputError(f"[searchlight] group.differences: {some(pair)} are layers of different networks")
 
 
-def contrasts_of(context: Context, layers: Sequence[str]) -> list[tuple[str, str]]:
+def list_contrasts(context: Context, layers: Sequence[str]) -> list[tuple[str, str]]:
     """List those differences in the study file that a network with these layers can show."""
     settings = context.study.settings.searchlight
     asked = () if settings is None else settings.group.differences
@@ -95,27 +99,27 @@ def contrasts_of(context: Context, layers: Sequence[str]) -> list[tuple[str, str
     return [pair for pair in asked if set(pair) <= set(layers)]
 
 
-def difference_slug(version: Version, pair: tuple[str, str]) -> str:
+def name_difference(version: Version, pair: tuple[str, str]) -> str:
     """Name a difference in files: `ch32trainedconv4minusconv2`."""
     return version.slug("minus".join(pair))
 
 
-def _maps(context: Context, people: list[Participant], space: str) -> Iterator[Path]:
+def _test_maps(context: Context, people: list[Participant], space: str) -> Iterator[Path]:
     """Run one test per network, corrected over its layers and voxels together, and the same for its differences."""
     settings, seed = context.study.settings.searchlight, context.study.settings.study.seed
     assert settings is not None
-    every, group = trained_layers(context), settings.group
+    every, group = list_tested_layers(context), settings.group
     networks = list(dict.fromkeys(version for version, _ in every))
     by_network = [[layer for one, layer in every if one == version] for version in networks]
     check_differences(context, by_network)
-    regions = _regions(people, load_map(common_map(context, people[0], *every[0])))
+    regions = _place_regions(people, load_map(find_common_map(context, people[0], *every[0])))
     tables: dict[str, list[pd.DataFrame]] = {"clusters": [], "difference_clusters": []}
     for version, layers in zip(networks, by_network, strict=True):
         result = group_test(
-            {layer: [load_map(common_map(context, p, version, layer)) for p in people] for layer in layers},
+            {layer: [load_map(find_common_map(context, p, version, layer)) for p in people] for layer in layers},
             test=group.test,
             correction=group.correction,
-            contrasts=contrasts_of(context, layers) or None,
+            contrasts=list_contrasts(context, layers) or None,
             permutations=group.permutations,
             cluster_p=group.cluster_p,
             neighbors=group_mesh(people, settings) if people[0].brain.on_surface else group.neighbors,
@@ -151,7 +155,7 @@ def group_map(context: Context, version: Version, layer: str, stat: str, space: 
     `layer` may be a difference, as "conv4 - conv2"; `stat` is mean, t, pfwe, thresholded, tfce or mass.
     """
     pair = tuple(layer.split(" - "))
-    desc = difference_slug(version, (pair[0], pair[1])) if len(pair) == 2 else version.slug(layer)
+    desc = name_difference(version, (pair[0], pair[1])) if len(pair) == 2 else version.slug(layer)
     return context.group_file(context.map_ending(space), space=space, desc=desc, stat=stat)
 
 
@@ -187,17 +191,17 @@ def _save_result(context: Context, result: GroupResult, version: Version, space:
     yield from context.save_map(result.best, path, label="best layer", space=space, about=said)
 
 
-def _shared_regions(people: list[Participant]) -> bool:
+def _has_shared_regions(people: list[Participant]) -> bool:
     """Tell whether all participants have the same regions, so that these can label positions in the group maps."""
     return all(p.roi_files == people[0].roi_files and p.brain.rois == people[0].brain.rois for p in people)
 
 
-def _regions(people: list[Participant], image: Any) -> Rois | None:
+def _place_regions(people: list[Participant], image: Any) -> Rois | None:
     """Return the study's regions on the grid or mesh of the group maps; report where they do not lie on it."""
     why = "participants have regions of their own"
-    if _shared_regions(people):
+    if _has_shared_regions(people):
         try:
-            rois = regions_of(people[0], whole=True)
+            rois = load_regions(people[0], whole=True)
             if isinstance(image, SurfaceData):
                 return rois
             grid: Any = build_grid(rois.labels.shape, rois.affine)

@@ -34,12 +34,12 @@ from brainmap.study.stages.generality import (
     THESE_SOUNDS,
     WORDS,
     Choice,
-    beside,
+    add_participant_test,
     choose_differences,
     choose_zero,
-    said_of_participants,
+    describe_participant_test,
 )
-from brainmap.study.stages.networks import layer_names
+from brainmap.study.stages.networks import list_layer_names
 from brainmap.types import Correction
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Inferred(NamedTuple):
     about: dict[str, str]
 
 
-def inference_tables(context: Context, models: RDMs, brains: RDMs, scores: Any) -> Iterator[Inferred]:
+def yield_inference_tables(context: Context, models: RDMs, brains: RDMs, scores: Any) -> Iterator[Inferred]:
     """Yield the tables that `[rsa] inference` asks for, from scores `(n_models, n_brains)` and their RDMs."""
     settings = context.study.settings.rsa
     several = len(set(map(str, brains.rdm_descriptors["participant"]))) > 1
@@ -95,20 +95,27 @@ def inference_tables(context: Context, models: RDMs, brains: RDMs, scores: Any) 
     elif zero.kind == "relabeling":
         yield _test_relabeled(context, models, brains, scores)
     if found is not None:
-        names, left_out = _read_names(models), _left_out(found)
+        names, left_out = _read_names(models), _note_left_out(found)
         yield Inferred(
-            "bootstrap", _name_models(found.models, names), BOOTSTRAP_COLUMNS, {"Test": _resampled(context), **left_out}
+            "bootstrap",
+            _name_models(found.models, names),
+            BOOTSTRAP_COLUMNS,
+            {"Test": _describe_resampling(context), **left_out},
         )
         if not several and len(found.pairs):
             yield Inferred(
                 "differences",
                 _name_models(join_best_layers(found.pairs, found.best_layers), names),
                 DIFFERENCE_COLUMNS | _PAIR,
-                {"Test": f"{_resampled(context)} (two-sided)", **_of_best(found.best_layers), **left_out},
+                {
+                    "Test": f"{_describe_resampling(context)} (two-sided)",
+                    **_note_best_layers(found.best_layers),
+                    **left_out,
+                },
             )
 
 
-def rng_of(context: Context, purpose: str) -> np.random.Generator:
+def make_rng(context: Context, purpose: str) -> np.random.Generator:
     """Return random numbers for one purpose, which are independent of all other purposes."""
     return np.random.default_rng(np.random.SeedSequence([context.study.settings.study.seed, *purpose.encode()]))
 
@@ -134,10 +141,10 @@ def _test_participants(
     }
     names = _read_names(models)
     selected = context.study.settings.stimuli.selected
-    table = score_statistics(cube, **given, rng=rng_of(context, "flips"))
+    table = score_statistics(cube, **given, rng=make_rng(context, "flips"))
     note, first, left_out = table.attrs["note"], table, {}
     if zero.kind == "relabeling":
-        first = _relabeled_table(context, models, brains)
+        first = _relabel_models(context, models, brains)
         note = first.attrs["note"]
         first = pd.concat(
             [
@@ -157,14 +164,19 @@ def _test_participants(
             n=table["n"],
             smallest_p=0.0,
         )
-        note = f"{_resampled(context)} (one-sided)"
-        left_out = _left_out(found)
+        note = f"{_describe_resampling(context)} (one-sided)"
+        left_out = _note_left_out(found)
     _say_reach("scores", table, settings.correction)
-    about = said_of_participants(table.attrs["note"], zero, of="scores", selected=selected)
+    about = describe_participant_test(table.attrs["note"], zero, of="scores", selected=selected)
     if zero.kind == "relabeling":
         about |= _describe_exchange(context, brains)
     columns, about = STATISTICS_COLUMNS | _RELABELED | TEST_COLUMNS, {**about, **left_out}
-    yield Inferred("statistics", _name_models(beside(first, table, zero.kind), names), columns, {"Test": note, **about})
+    yield Inferred(
+        "statistics",
+        _name_models(add_participant_test(first, table, zero.kind), names),
+        columns,
+        {"Test": note, **about},
+    )
     if len(scores) > 1:
         yield _test_differences(context, models, cube, between, found, given)
 
@@ -178,48 +190,48 @@ def _test_differences(
     given: dict[str, Any],
 ) -> Inferred:
     """Test every pair of layers, and the best layers of every pair of networks, in every region."""
-    table = score_differences(cube, **given, rng=rng_of(context, "differences"))
+    table = score_differences(cube, **given, rng=make_rng(context, "differences"))
     note, networks = table.attrs["note"], group_layers_by_name(models)
-    best = best_layer_differences(cube, networks, **given, rng=rng_of(context, "networks")) if networks else table[:0]
+    best = best_layer_differences(cube, networks, **given, rng=make_rng(context, "networks")) if networks else table[:0]
     table = join_best_layers(table, best)
     selected = context.study.settings.stimuli.selected
-    about = said_of_participants(note, between, of="differences", selected=selected) | _of_best(best)
+    about = describe_participant_test(note, between, of="differences", selected=selected) | _note_best_layers(best)
     first = table
     if between.kind == "bootstrap":
         assert found is not None
-        first, note = join_best_layers(found.pairs, found.best_layers), f"{_resampled(context)} (two-sided)"
-        about |= _left_out(found)
+        first, note = join_best_layers(found.pairs, found.best_layers), f"{_describe_resampling(context)} (two-sided)"
+        about |= _note_left_out(found)
         where = table.set_index(["model", "other", "roi"])
         table = where.loc[list(zip(first["model"], first["other"], first["roi"], strict=True))].reset_index()
     elif between.why:
         log.info("group: differences: %s, so that they are tested over participants: %s", between.why, THESE_SOUNDS)
     columns = DIFFERENCE_COLUMNS | _PAIR | TEST_COLUMNS
-    shown = _name_models(beside(first, table, between.kind), _read_names(models))
+    shown = _name_models(add_participant_test(first, table, between.kind), _read_names(models))
     return Inferred("differences", shown, columns, {"Test": note, **about})
 
 
 def _read_names(models: RDMs) -> dict[str, tuple[str, str]]:
     """Return the network and layer of each name in the tables, those of best layers included."""
-    names = dict(zip(rdm_names(models), layer_names(models), strict=True))
+    names = dict(zip(rdm_names(models), list_layer_names(models), strict=True))
     return names | {f"{network} {BEST}": (network, BEST) for network in group_layers_by_name(models)}
 
 
-def _of_best(best: pd.DataFrame) -> dict[str, str]:
+def _note_best_layers(best: pd.DataFrame) -> dict[str, str]:
     return {"BestLayers": BEST_NOTE} if len(best) else {}
 
 
-def _left_out(found: RoiBootstrap) -> dict[str, str]:
+def _note_left_out(found: RoiBootstrap) -> dict[str, str]:
     return {"LeftOut": describe_absent(found.left_out)} if found.left_out else {}
 
 
-def _relabeled_table(context: Context, models: RDMs, brains: RDMs) -> pd.DataFrame:
+def _relabel_models(context: Context, models: RDMs, brains: RDMs) -> pd.DataFrame:
     settings = context.study.settings.rsa
     return relabeling_test(
         models,
         brains,
         measure=settings.measure,
         permutations=settings.inference.permutations,
-        rng=rng_of(context, "permutation"),
+        rng=make_rng(context, "permutation"),
     )
 
 
@@ -233,7 +245,7 @@ def _describe_exchange(context: Context, brains: RDMs) -> dict[str, str]:
 
 def _test_relabeled(context: Context, models: RDMs, brains: RDMs, scores: Any) -> Inferred:
     """Test every layer of one participant by relabeling sounds, in the form of the table of several participants."""
-    found = _relabeled_table(context, models, brains)
+    found = _relabel_models(context, models, brains)
     names = _read_names(models)
     # by the measure of the study, where relabelings take a substitute
     mean = arrange_scores(scores, brains)[0][:, :, 0].ravel()
@@ -257,7 +269,7 @@ def _bootstrap_regions(context: Context, models: RDMs, brains: RDMs) -> RoiBoots
             n=settings.inference.bootstrap,
             measure=settings.measure,
             correction=_choose_correction(context),
-            rng=rng_of(context, "bootstrap"),
+            rng=make_rng(context, "bootstrap"),
         )
     except InputError as error:
         if settings.inference.asks_for_bootstrap:
@@ -271,7 +283,7 @@ def _choose_correction(context: Context) -> Correction:
     return "bonferroni" if chosen == "max-t" else chosen  # both control the family-wise error
 
 
-def _resampled(context: Context) -> str:
+def _describe_resampling(context: Context) -> str:
     settings = context.study.settings.rsa.inference
     what = {"both": "participants and conditions"}.get(settings.over, settings.over)
     return f"t tests on {settings.bootstrap} bootstrap resamples of {what}, corrected: {_choose_correction(context)}"
@@ -292,7 +304,7 @@ def _test_unexplained(context: Context, models: RDMs, brains: RDMs) -> Inferred:
         brains,
         measure=settings.measure,
         correction=_choose_correction(context),
-        rng=rng_of(context, "residuals"),
+        rng=make_rng(context, "residuals"),
     )
     names = _read_names(models)
     return Inferred("residual_structure", _name_models(table, names), RESIDUAL_COLUMNS, {"Test": table.attrs["note"]})
@@ -301,7 +313,7 @@ def _test_unexplained(context: Context, models: RDMs, brains: RDMs) -> Inferred:
 def _measure_reliability(context: Context, brains: RDMs) -> Inferred:
     """Compute the reliability of RDMs between participants, and between runs where there are enough, as means."""
     measure = context.study.settings.rsa.measure
-    table = rdm_reliability(brains, measure=measure, rng=rng_of(context, "reliability"))
+    table = rdm_reliability(brains, measure=measure, rng=make_rng(context, "reliability"))
     paths = [context.subject_file(p, "reliability.tsv", desc="rois") for p in context.study.participants()]
     alone = [pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False) for path in paths if path.exists()]
     if alone:

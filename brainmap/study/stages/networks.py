@@ -26,7 +26,7 @@ from brainmap.record import content_key, file_digest
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.files import load_rdms, save_rdms
-from brainmap.study.results.context import Context, ready
+from brainmap.study.results.context import Context, make_parent
 from brainmap.study.settings.study import Baselines, Network
 from brainmap.study.stages.calls import write_calls
 from brainmap.study.stages.versions import Loaded, Version
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 VERSION = 3  # 2: units are never averaged, and the level is set after sounds are cut; 3: frequency is not averaged
 
 
-def versions_of(context: Context) -> Iterator[Version]:
+def yield_versions(context: Context) -> Iterator[Version]:
     """Yield all networks of the study, each followed by its controls, and the baselines as one more network."""
     settings = context.study.settings
     for network in settings.network:
@@ -48,13 +48,13 @@ def versions_of(context: Context) -> Iterator[Version]:
 
 def load_baselines(context: Context, baselines: Baselines) -> Loaded:
     """Load the acoustic models as a network that takes the sounds of the first network."""
-    first = load(context, context.study.settings.network[0])
+    first = load_heard_network(context, context.study.settings.network[0])
     model = AcousticModels(baselines.models, rate=first.sounds.rate)
     sounds = replace(first.sounds, front_end=WAVEFORM)
     return Loaded(baselines, model, first.checkpoint, sounds, hash_weights(model))
 
 
-def load(context: Context, network: Network) -> Loaded:
+def load_heard_network(context: Context, network: Network) -> Loaded:
     """Load a checkpoint and its sounds, once per call of brainmap.
 
     Raises
@@ -72,7 +72,7 @@ def load(context: Context, network: Network) -> Loaded:
         variant=network.variant,
         n_classes=len(network.classes) if network.classes else None,
     )
-    checkpoint = feeding(network, path)
+    checkpoint = complete_checkpoint(network, path)
     digest = content_key(hash_weights(model), _code_digest(network.architecture or ""))
     loaded = Loaded(network, model, checkpoint, context.sounds_for(checkpoint), digest)
     context.networks[network.name] = loaded
@@ -86,7 +86,7 @@ def _code_digest(architecture: str) -> str:
     return file_digest(source) if source else ""
 
 
-def feeding(network: Network, path: str) -> Checkpoint:
+def complete_checkpoint(network: Network, path: str) -> Checkpoint:
     """Return how a network is fed: settings of its checkpoint, which the study file can complete but not contradict."""
     said = ("architecture", "seconds", "input", "rate", "level", "align", "classes")
     given = {key: getattr(network, key) for key in said}
@@ -96,7 +96,7 @@ def feeding(network: Network, path: str) -> Checkpoint:
         raise InputError(f"[network] {network.name}: {error}") from None
 
 
-def rdm_path(context: Context, version: Version) -> Path:
+def build_rdm_path(context: Context, version: Version) -> Path:
     """Return the path of the RDMs of a network's layers."""
     return context.study.out / "rdms" / f"network-{slug(version.name)}_rdms.h5"
 
@@ -108,30 +108,30 @@ def store_path(context: Context, version: Version) -> Path:
 
 def run_networks(context: Context) -> dict[str, Loaded]:
     """Compute activations and RDMs of all networks and controls, and return the loaded networks."""
-    loaded = {n.name: load(context, n) for n in context.study.settings.network}
+    loaded = {n.name: load_heard_network(context, n) for n in context.study.settings.network}
     baselines = context.study.settings.baselines
     if baselines is not None:
         loaded[baselines.name] = load_baselines(context, baselines)
-    for version in versions_of(context):
+    for version in yield_versions(context):
         one = loaded[version.network.name]
         check_items(context, one)
-        key = network_key(context, one, version)
-        context.stage(f"network-{version.name}", key, partial(_compute, context, one, version))
+        key = compute_network_key(context, one, version)
+        context.stage(f"network-{version.name}", key, partial(_compute_network, context, one, version))
     return loaded
 
 
-def heard_key(context: Context, loaded: Loaded, version: Version) -> str:
+def compute_heard_key(context: Context, loaded: Loaded, version: Version) -> str:
     """Return the key of everything that the activations of a network depend on."""
     seed = context.study.settings.study.seed if version.control else 0
     return content_key(VERSION, loaded.digest, version.control, seed, loaded.sounds.digest)
 
 
-def network_key(context: Context, loaded: Loaded, version: Version) -> str:
+def compute_network_key(context: Context, loaded: Loaded, version: Version) -> str:
     """Return the key of everything that the RDMs of a network depend on."""
     read = {"name", "layers", "pooling", "pool_frequency", "units_axis", "dissimilarity", "units"}
     settings = version.network.model_dump(include=read)
     items = context.study.settings.rsa.items
-    heard = heard_key(context, loaded, version)
+    heard = compute_heard_key(context, loaded, version)
     return content_key(VERSION, heard, settings, items, loaded.sounds.conditions, class_names(loaded))
 
 
@@ -147,7 +147,7 @@ def check_items(context: Context, loaded: Loaded) -> None:
         )
 
 
-def _compute(context: Context, loaded: Loaded, version: Version) -> list[Path]:
+def _compute_network(context: Context, loaded: Loaded, version: Version) -> list[Path]:
     network, seed = version.network, context.study.settings.study.seed
     model = loaded.model
     if version.control:
@@ -161,7 +161,7 @@ def _compute(context: Context, loaded: Loaded, version: Version) -> list[Path]:
         store=store_path(context, version),
         device=context.device,
         network=version.name,
-        key=heard_key(context, loaded, version),
+        key=compute_heard_key(context, loaded, version),
         threads=context.threads,
         units_axis=network.units_axis if isinstance(network, Network) else None,
         pool_frequency=isinstance(network, Network) and network.pool_frequency,
@@ -174,14 +174,14 @@ def _compute(context: Context, loaded: Loaded, version: Version) -> list[Path]:
         descriptors={"network": version.name},
     )
     activations.close()
-    path = save_rdms(rdms, ready(rdm_path(context, version)))
+    path = save_rdms(rdms, make_parent(build_rdm_path(context, version)))
     about = context.about(
         {
             "network": network.model_dump(),
             "control": version.control or "none",
             "items": context.study.settings.rsa.items,
         },
-        inputs_of(context, version),
+        list_inputs(context, version),
     )
     names = class_names(loaded)
     calls = (
@@ -189,10 +189,10 @@ def _compute(context: Context, loaded: Loaded, version: Version) -> list[Path]:
         if names is None or version.control or not isinstance(network, Network)
         else list(write_calls(context, loaded, names, about))
     )
-    return [path, context.sidecar(path, about), *calls, *array_paths(context, version, "activations")]
+    return [path, context.sidecar(path, about), *calls, *list_array_paths(context, version, "activations")]
 
 
-def inputs_of(context: Context, version: Version) -> list[str]:
+def list_inputs(context: Context, version: Version) -> list[str]:
     """List the files that a network's features depend on, for provenance; the sounds themselves are in their key."""
     table = Path(context.study.resolve(context.study.settings.stimuli.table))
     weights: list[str] = []
@@ -202,24 +202,24 @@ def inputs_of(context: Context, version: Version) -> list[str]:
     return [*weights, str(table)] if table.is_file() else weights
 
 
-def array_paths(context: Context, version: Version, kind: str) -> list[Path]:
+def list_array_paths(context: Context, version: Version, kind: str) -> list[Path]:
     """List the folders of the current arrays of a kind in a network's store, and the file that lists them."""
     store = store_path(context, version)
     arrays = get_current_arrays(open_store(store, create=False), kind).values()
     return [*(store / array.path for array in arrays), store / kind / "zarr.json"]
 
 
-def model_rdms(context: Context, versions: list[Version] | None = None) -> RDMs:
+def join_model_rdms(context: Context, versions: list[Version] | None = None) -> RDMs:
     """Join the RDMs of the layers of some networks (all by default)."""
-    chosen = list(versions_of(context)) if versions is None else versions
-    found: list[Any] = [load_rdms(rdm_path(context, v)) for v in chosen]
+    chosen = list(yield_versions(context)) if versions is None else versions
+    found: list[Any] = [load_rdms(build_rdm_path(context, v)) for v in chosen]
     if len({one.dissimilarity_measure for one in found}) > 1:  # each network may have its own measure
         for one in found:
             one.dissimilarity_measure = "of each network"
     return stack_rdms(found)
 
 
-def layer_names(models: RDMs) -> list[tuple[str, str]]:
+def list_layer_names(models: RDMs) -> list[tuple[str, str]]:
     """Return the network (or control) and layer of each model RDM."""
     found = models.rdm_descriptors
     return [(str(n), str(layer)) for n, layer in zip(found["network"], found["layer"], strict=True)]

@@ -17,7 +17,7 @@ from brainmap.rsa.comparison.measures import compare_rdms
 from brainmap.rsa.rdm.alignment import labels_of, level_of
 from brainmap.rsa.rdm.hypotheses import category_rdm
 from brainmap.study.results.context import Context
-from brainmap.study.stages.networks import layer_names, model_rdms, rdm_path, versions_of
+from brainmap.study.stages.networks import build_rdm_path, join_model_rdms, list_layer_names, yield_versions
 
 ALIKE = 0.1
 """A correlation of a model with the design alone that is said."""
@@ -88,10 +88,10 @@ def describe_likenesses(found: Sequence[tuple[str, Likeness]]) -> list[str]:
 def yield_known_models(context: Context) -> Iterator[tuple[RDMs, list[str]]]:
     """Yield models that exist before a run, with their names: layers of an earlier run, and the words themselves."""
     stimuli = context.stimuli
-    there = [version for version in versions_of(context) if rdm_path(context, version).is_file()]
+    there = [version for version in yield_versions(context) if build_rdm_path(context, version).is_file()]
     if there:
-        layers = model_rdms(context, there)
-        yield layers, [f"{network} {layer}" for network, layer in layer_names(layers)]
+        layers = join_model_rdms(context, there)
+        yield layers, [f"{network} {layer}" for network, layer in list_layer_names(layers)]
     if context.study.settings.rsa.items == "stimulus" and stimuli:
         words = list(stimuli.values())
         if 1 < len(set(words)) < len(words) > 2:

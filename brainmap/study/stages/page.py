@@ -20,17 +20,17 @@ from brainmap.study.results.context import Context
 from brainmap.study.settings.renamed import with_first_keys
 from brainmap.study.settings.study import Network, Participant
 from brainmap.study.stages.betas import read_noise
-from brainmap.study.stages.calls import kept_line
-from brainmap.study.stages.ceilings import MEANINGS, ceiling_path, explain_no_ceilings
-from brainmap.study.stages.explain import choose_explained, read_cams, wav_folder
+from brainmap.study.stages.calls import read_calls_line
+from brainmap.study.stages.ceilings import MEANINGS, build_ceiling_path, explain_no_ceilings
+from brainmap.study.stages.explain import build_wav_path, choose_explained, read_cams
 from brainmap.study.stages.generality import THESE_SOUNDS
-from brainmap.study.stages.group import brain_rdms
-from brainmap.study.stages.group_maps import SIGNIFICANT, contrasts_of, group_map
-from brainmap.study.stages.networks import feeding, inputs_of, rdm_path, store_path, versions_of
-from brainmap.study.stages.spaces import common_space
+from brainmap.study.stages.group import join_brain_rdms
+from brainmap.study.stages.group_maps import SIGNIFICANT, group_map, list_contrasts
+from brainmap.study.stages.networks import build_rdm_path, complete_checkpoint, list_inputs, store_path, yield_versions
+from brainmap.study.stages.spaces import find_common_space
 from brainmap.study.stages.surfaces import group_mesh, is_written, load_map
 from brainmap.study.stages.versions import Version
-from brainmap.study.stages.wording import facts_of_tests, notes_of_tests, words_of_test
+from brainmap.study.stages.wording import collect_test_facts, describe_test, describe_tests
 from brainmap.viz.features.spectrograms import make_picture
 from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import PatternPanel, RdmPair, ReportContent
@@ -52,7 +52,7 @@ TABLES = (
 )
 
 
-def page_path(context: Context) -> Path:
+def build_page_path(context: Context) -> Path:
     """Return the path of the page."""
     return context.study.out / "report.html"
 
@@ -62,82 +62,82 @@ def run_page(context: Context) -> Path:
     keys = [context.ledger.read(stage)["key"] for stage in context.ledger.stages() if stage != "report"]
     key = content_key(VERSION, keys, with_first_keys(context.study.settings.model_dump(by_alias=True)))
     context.stage("report", key, lambda: _write_page(context))
-    return page_path(context)
+    return build_page_path(context)
 
 
 def _write_page(context: Context) -> list[Path]:
     """Write the page and its figures."""
-    figures = page_path(context).parent / "figures"
+    figures = build_page_path(context).parent / "figures"
     before = {p: p.stat().st_mtime_ns for p in figures.glob("*")}
-    page = write_report(page_content(context), page_path(context), figures=figures)
+    page = write_report(read_page_content(context), build_page_path(context), figures=figures)
     return [page, *(p for p in sorted(figures.glob("*")) if p.stat().st_mtime_ns != before.get(p))]
 
 
-def page_content(context: Context) -> ReportContent:
+def read_page_content(context: Context) -> ReportContent:
     """Read everything that the page shows from the results."""
     about = context.study.settings.study
-    tables = {name: _table(context, name) for name in TABLES}
+    tables = {name: _find_table(context, name) for name in TABLES}
     version = choose_explained(context)
     main = version.name
-    layers = [str(layer) for layer in load_rdms(rdm_path(context, version)).rdm_descriptors["layer"]]
+    layers = [str(layer) for layer in load_rdms(build_rdm_path(context, version)).rdm_descriptors["layer"]]
     maps, p_maps, best = _group_maps(context, version, layers)
-    scores = _gathered(context, "scores.tsv", "rois")
+    scores = _join_tables(context, "scores.tsv", "rois")
     one = {k: t if t is None or "network" not in t else t[t["network"] == main] for k, t in tables.items()}
-    panels = _panels(context, version)
+    panels = _build_panels(context, version)
     families = {n.name: [f"{n.name}-{control}" for control in n.controls] for n in context.study.settings.network}
     return ReportContent(
         title=about.name,
-        question=about.question or _question(context),
+        question=about.question or _write_question(context),
         simulated=about.simulated,
-        key_results=_key_results(context, tables, families),
+        key_results=_collect_key_results(context, tables, families),
         network=main,
         networks=families,
         layers=layers,
         measure=context.study.settings.rsa.score,
         map_measure=context.study.settings.searchlight.measure if context.study.settings.searchlight else "",
-        scores=_with_best_baselines(context, scores),
+        scores=_select_best_baselines(context, scores),
         statistics=tables["statistics"],
-        tested=words_of_test(context),
-        notes=notes_of_tests(context),
+        tested=describe_test(context),
+        notes=describe_tests(context),
         bootstrap=tables["bootstrap"],
-        differences=_clearest_first(tables["differences"]),
-        network_differences=_clearest_first(tables["differences"], of_best=True),
+        differences=_sort_by_p(tables["differences"]),
+        network_differences=_sort_by_p(tables["differences"], of_best=True),
         ceilings=tables["ceilings"],
         residual_structure=tables["residual_structure"],
         reliability=tables["reliability"],
         best_layers=tables["best_layers"],
         recovery=None if tables["recovery"] is None else tables["recovery"].rename(columns={"region": "roi"}),
         planted_from=context.study.settings.network[0].name,
-        layer_correlations=_correlations(context, main),
+        layer_correlations=_read_correlations(context, main),
         maps=maps,
         p_maps=p_maps,
         best_layer_image=best,
-        clusters=_largest_first(tables["clusters"]),
-        **_differences(context, version, layers, tables["difference_clusters"]),
-        **_on_surface(context, version, layers),
-        sheet=_sheet(one, maps, panels),
-        rdm_pairs=_pairs(context, one, version),
+        clusters=_sort_by_size(tables["clusters"]),
+        **_collect_differences(context, version, layers, tables["difference_clusters"]),
+        **_collect_surface_maps(context, version, layers),
+        sheet=_build_sheet(one, maps, panels),
+        rdm_pairs=_pair_rdms(context, one, version),
         maximization=panels,
-        sounds=_sounds(context, version),
-        cams=_cams(context, version),
-        counts=_gathered(context, "counts.tsv", "voxels"),
+        sounds=_load_sounds(context, version),
+        cams=_find_cams(context, version),
+        counts=_join_tables(context, "counts.tsv", "voxels"),
         methods=methods_paragraph(
-            {**context.study.settings.model_dump(by_alias=True), "facts": _facts(context, scores, version)}
+            {**context.study.settings.model_dump(by_alias=True), "facts": _collect_facts(context, scores, version)}
         ),
-        sounds_notes=_sounds_notes(context),
-        provenance=_provenance(context),
+        sounds_notes=_list_sound_notes(context),
+        provenance=_read_provenance(context),
     )
 
 
-def _sounds_notes(context: Context) -> list[str]:
+def _list_sound_notes(context: Context) -> list[str]:
     """List the notes on the sounds, and how many each network classifies as their condition."""
     networks = context.study.settings.network
-    said = [line for one in networks for line in _sounds(context, Version(one, "")).report.lines()]
-    calls = [kept_line(context, one) for one in networks]
+    said = [line for one in networks for line in _load_sounds(context, Version(one, "")).report.lines()]
+    calls = [read_calls_line(context, one) for one in networks]
     return list(dict.fromkeys([*(line for line in calls if line), *said]))
 
 
-def _with_best_baselines(context: Context, scores: pd.DataFrame) -> pd.DataFrame:
+def _select_best_baselines(context: Context, scores: pd.DataFrame) -> pd.DataFrame:
     """Select the scores of all networks, and of baselines those that are best in a region, which layers must exceed."""
     baselines = context.study.settings.baselines
     is_baseline = scores["network"] == (baselines.name if baselines else None)
@@ -150,7 +150,7 @@ def _with_best_baselines(context: Context, scores: pd.DataFrame) -> pd.DataFrame
     return pd.concat([scores[~is_baseline], shown])
 
 
-def _clearest_first(differences: pd.DataFrame | None, *, of_best: bool = False) -> pd.DataFrame | None:
+def _sort_by_p(differences: pd.DataFrame | None, *, of_best: bool = False) -> pd.DataFrame | None:
     """Sort pairs of layers, or pairs of best layers, by p, since the page shows only some of them."""
     if differences is None:
         return None
@@ -158,37 +158,37 @@ def _clearest_first(differences: pd.DataFrame | None, *, of_best: bool = False) 
     return differences[mine].sort_values("p", kind="stable")
 
 
-def _largest_first(clusters: pd.DataFrame | None) -> pd.DataFrame | None:
-    return None if clusters is None else clusters.sort_values(_extent(clusters), ascending=False, kind="stable")
+def _sort_by_size(clusters: pd.DataFrame | None) -> pd.DataFrame | None:
+    return None if clusters is None else clusters.sort_values(_name_extent(clusters), ascending=False, kind="stable")
 
 
-def _extent(clusters: pd.DataFrame) -> str:
+def _name_extent(clusters: pd.DataFrame) -> str:
     """Return the unit in which the sizes of clusters are counted."""
     return "vertices" if "vertices" in clusters else "voxels"
 
 
-def _table(context: Context, name: str) -> pd.DataFrame | None:
+def _find_table(context: Context, name: str) -> pd.DataFrame | None:
     settings = context.study.settings
     if (name == "recovery" and settings.truth is None) or (name.endswith("clusters") and settings.searchlight is None):
         return None  # it belongs to an earlier study file
     path = context.table_file(name)
-    return _read(path) if path.exists() else None
+    return _read_results_table(path) if path.exists() else None
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read_results_table(path: Path) -> pd.DataFrame:
     """Read a table of the results, in which a region may be called NA."""
     return pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False, dtype={"participant": str})
 
 
-def _gathered(context: Context, ending: str, desc: str) -> pd.DataFrame:
+def _join_tables(context: Context, ending: str, desc: str) -> pd.DataFrame:
     """Join one table of all participants whose results exist."""
     paths = [context.subject_file(p, ending, desc=desc) for p in context.study.participants()]
-    found = [_read(p) for p in paths if p.exists()]
+    found = [_read_results_table(p) for p in paths if p.exists()]
     return pd.concat(found, ignore_index=True)
 
 
 def _group_maps(context: Context, version: Version, layers: list[str]) -> tuple[dict[str, Any], dict[str, Any], Any]:
-    space = common_space(context, list(context.study.participants()))
+    space = find_common_space(context, list(context.study.participants()))
     if space is None or context.study.settings.searchlight is None:
         return {}, {}, None
     path = group_map(context, version, "", "bestlayer", space)
@@ -201,10 +201,10 @@ def _group_maps(context: Context, version: Version, layers: list[str]) -> tuple[
     return means, p_maps, best if np.isfinite(np.asarray(best.dataobj)).any() else None
 
 
-def _on_surface(context: Context, version: Version, layers: list[str]) -> dict[str, Any]:
+def _collect_surface_maps(context: Context, version: Version, layers: list[str]) -> dict[str, Any]:
     """Collect the group maps of a study whose data lie on the cortical surface."""
     people, settings = list(context.study.participants()), context.study.settings.searchlight
-    space = common_space(context, people)
+    space = find_common_space(context, people)
     if settings is None or space is None or not people[0].brain.on_surface:
         return {}
     best = group_map(context, version, "", "bestlayer", space)
@@ -217,12 +217,12 @@ def _on_surface(context: Context, version: Version, layers: list[str]) -> dict[s
     }
 
 
-def _differences(
+def _collect_differences(
     context: Context, version: Version, layers: list[str], clusters: pd.DataFrame | None
 ) -> dict[str, Any]:
     """Collect the maps of differences between layers and their clusters, where the study asks for them."""
-    space = common_space(context, list(context.study.participants()))
-    names = [" - ".join(pair) for pair in contrasts_of(context, layers)]
+    space = find_common_space(context, list(context.study.participants()))
+    names = [" - ".join(pair) for pair in list_contrasts(context, layers)]
     if space is None or not all(group_map(context, version, name, "mean", space).exists() for name in names):
         return {}
     images = {
@@ -232,16 +232,16 @@ def _differences(
     return {
         "difference_maps": images["mean"],
         "difference_p_maps": images["pfwe"],
-        "difference_clusters": _largest_first(clusters),
+        "difference_clusters": _sort_by_size(clusters),
     }
 
 
-def _question(context: Context) -> str:
+def _write_question(context: Context) -> str:
     n, names = len(context.stimuli), [network.name for network in context.study.settings.network]
     return f"Which layer of {' or '.join(names)} orders these {n} sounds as each region of the brain does?"
 
 
-def _key_results(
+def _collect_key_results(
     context: Context, tables: Mapping[str, pd.DataFrame | None], families: Mapping[str, Sequence[str]]
 ) -> list[tuple[str, str]]:
     """Collect the key results; every number names its network and the result of its controls."""
@@ -261,9 +261,9 @@ def _key_results(
         results.append((f"{exact} of {len(planted)}", f"planted layers of {source} found exactly"))
     if statistics is not None:
         for network, controls in families.items():
-            results += _of_one_network(context, statistics, network, controls)
+            results += _summarize_network(context, statistics, network, controls)
     if clusters is not None and len(trained := clusters[clusters["network"].isin(families)]):
-        extent = _extent(trained)
+        extent = _name_extent(trained)
         sizes = trained.groupby(["network", "layer"], as_index=False)[[extent]].sum()
         most = sizes.sort_values(extent, ascending=False, kind="stable").iloc[0]
         which = f"{most['layer']} of {most['network']}"
@@ -272,7 +272,7 @@ def _key_results(
     return results
 
 
-def _of_one_network(
+def _summarize_network(
     context: Context, statistics: pd.DataFrame, network: str, controls: Sequence[str]
 ) -> list[tuple[str, str]]:
     """Count the regions that a network explains; add its highest score and that of its controls in the same region."""
@@ -291,9 +291,9 @@ def _of_one_network(
     return [(f"{hits['roi'].nunique()} of {mine['roi'].nunique()}", explained), (format_decimals(top["mean"]), said)]
 
 
-def _correlations(context: Context, network: str) -> pd.DataFrame | None:
+def _read_correlations(context: Context, network: str) -> pd.DataFrame | None:
     """Read the correlations between the RDMs of the explained network's layers as a square table with layer names."""
-    table = _table(context, "layer_correlations")
+    table = _find_table(context, "layer_correlations")
     if table is None:
         return None
     square = table.set_index("layer")
@@ -302,7 +302,7 @@ def _correlations(context: Context, network: str) -> pd.DataFrame | None:
     return square.loc[mine, mine].set_axis(names, axis=0).set_axis(names, axis=1)
 
 
-def _best_by_roi(tables: Mapping[str, pd.DataFrame | None]) -> dict[str, tuple[str, float]]:
+def _find_best_layers(tables: Mapping[str, pd.DataFrame | None]) -> dict[str, tuple[str, float]]:
     """Return for each region the layer chosen on held-out stimuli, and its score there."""
     table = tables["best_layers"]
     if table is None:
@@ -312,17 +312,17 @@ def _best_by_roi(tables: Mapping[str, pd.DataFrame | None]) -> dict[str, tuple[s
     return {str(roi): (str(layer), score) for roi, layer, score in rows}
 
 
-def _pairs(context: Context, tables: Mapping[str, pd.DataFrame | None], version: Version) -> list[RdmPair]:
-    models = load_rdms(rdm_path(context, version))
+def _pair_rdms(context: Context, tables: Mapping[str, pd.DataFrame | None], version: Version) -> list[RdmPair]:
+    models = load_rdms(build_rdm_path(context, version))
     people = [p for p in context.study.participants() if context.subject_file(p, "rdms.h5", desc="rois").exists()]
-    brains = brain_rdms(context, people)
+    brains = join_brain_rdms(context, people)
     return [
         RdmPair(roi=roi, layer=layer, model=models.subset("layer", layer), brain=brains.subset("roi", roi))
-        for roi, (layer, _) in _best_by_roi(tables).items()
+        for roi, (layer, _) in _find_best_layers(tables).items()
     ]
 
 
-def _panels(context: Context, version: Version) -> list[PatternPanel]:
+def _build_panels(context: Context, version: Version) -> list[PatternPanel]:
     if context.study.settings.explain is None:
         return []
     panels = []
@@ -338,21 +338,21 @@ def _panels(context: Context, version: Version) -> list[PatternPanel]:
                 units=list(kept.labels),
                 rate=kept.rate,
                 quality=kept.quality,
-                wavs=[resolve_inside(wav_folder(context, version), name) for name in kept.wavs],
+                wavs=[resolve_inside(build_wav_path(context, version), name) for name in kept.wavs],
                 axes=kept.axes,
             )
         )
     return panels
 
 
-def _sheet(
+def _build_sheet(
     tables: Mapping[str, pd.DataFrame | None], maps: Mapping[str, Any], panels: list[PatternPanel]
 ) -> list[SheetRow]:
     """Build one row per layer that is best in an explained region: a maximizing pattern beside its map."""
     where: dict[str, list[str]] = {}
     tested = tables["statistics"]
     explained = None if tested is None else set(tested[tested["p_corrected"] <= SIGNIFICANT]["roi"].astype(str))
-    for roi, (layer, score) in _best_by_roi(tables).items():
+    for roi, (layer, score) in _find_best_layers(tables).items():
         if explained is not None and roi not in explained:
             continue
         where.setdefault(layer, []).append(f"{roi} ({score:.2f})")
@@ -363,7 +363,7 @@ def _sheet(
                 SheetRow(
                     layer=panel.layer,
                     image=maps[panel.layer],
-                    pattern=_first_pattern(panel),
+                    pattern=_take_first_pattern(panel),
                     rate=panel.rate,
                     unit=str(panel.units[0]),
                     where="best in " + ", ".join(where[panel.layer]),
@@ -372,34 +372,36 @@ def _sheet(
     return rows
 
 
-def _first_pattern(panel: PatternPanel) -> Any:
+def _take_first_pattern(panel: PatternPanel) -> Any:
     """Return the first pattern of a panel, `(t,)` or `(bands, frames)`."""
     first = np.asarray(panel.patterns)[0]
     return first[0] if first.ndim == 2 else make_picture(first, panel.axes)
 
 
-def _sounds(context: Context, version: Version) -> Any:
-    return context.sounds_for(_fed(context, version))
+def _load_sounds(context: Context, version: Version) -> Any:
+    return context.sounds_for(_read_checkpoint(context, version))
 
 
-def _fed(context: Context, version: Version) -> Checkpoint:
+def _read_checkpoint(context: Context, version: Version) -> Checkpoint:
     assert isinstance(version.network, Network)  # acoustic baselines take the sounds of the first network
-    return feeding(version.network, context.study.resolve(version.network.checkpoint))
+    return complete_checkpoint(version.network, context.study.resolve(version.network.checkpoint))
 
 
-def _cams(context: Context, version: Version) -> Any:
+def _find_cams(context: Context, version: Version) -> Any:
     return read_cams(context, version) if context.study.settings.explain is not None else None
 
 
-def _facts(context: Context, scores: pd.DataFrame, version: Version) -> dict[str, Any]:
+def _collect_facts(context: Context, scores: pd.DataFrame, version: Version) -> dict[str, Any]:
     people = list(context.study.participants())
-    checkpoints = {v.network.name: _fed(context, v) for v in versions_of(context) if isinstance(v.network, Network)}
-    brains = brain_rdms(context, people)
+    checkpoints = {
+        v.network.name: _read_checkpoint(context, v) for v in yield_versions(context) if isinstance(v.network, Network)
+    }
+    brains = join_brain_rdms(context, people)
     networks = {}
     for name, checkpoint in checkpoints.items():
-        mine = next(v for v in versions_of(context) if v.network.name == name)
+        mine = next(v for v in yield_versions(context) if v.network.name == name)
         model = checkpoint.build() if checkpoint.architecture and ":" not in checkpoint.architecture else None
-        layers = load_rdms(rdm_path(context, mine)).n_rdm
+        layers = load_rdms(build_rdm_path(context, mine)).n_rdm
         facts: dict[str, Any] = {"layers": layers}
         if model is not None:
             facts["parameters"] = sum(p.numel() for p in model.parameters())
@@ -410,14 +412,14 @@ def _facts(context: Context, scores: pd.DataFrame, version: Version) -> dict[str
         "stimuli": len(context.stimuli),
         "conditions": len(set(context.stimuli.values())),
         "participants": scores["participant"].nunique(),
-        "runs": _n_runs(people),
+        "runs": _count_runs(people),
         "between_runs": brains.descriptors.get("products") == "between runs",
         "halved": context.table_file("best_layers").exists(),
-        **facts_of_tests(context),
+        **collect_test_facts(context),
         "networks": networks,
         "simulated": context.study.settings.study.simulated,
         "surface": people[0].brain.on_surface,
-        "ceiling_maps": _ceilings_reach(context),
+        "ceiling_maps": _find_highest_ceilings(context),
         "version": context.ledger.provenance(parameters={}, inputs={})["Versions"]["brainmap"],
     }
     if found := read_noise(context, people):
@@ -431,29 +433,29 @@ def _facts(context: Context, scores: pd.DataFrame, version: Version) -> dict[str
     return facts
 
 
-def _ceilings_reach(context: Context) -> dict[str, str] | None:
+def _find_highest_ceilings(context: Context) -> dict[str, str] | None:
     """Return the highest value of each ceiling's map, where there are maps."""
     if context.study.settings.searchlight is None or explain_no_ceilings(context):
         return None
-    paths = {stat: ceiling_path(context, stat) for stat in MEANINGS}
+    paths = {stat: build_ceiling_path(context, stat) for stat in MEANINGS}
     if not all(path.exists() for path in paths.values()):
         return None
     most = {stat: float(np.nanmax(np.asarray(load_image(path).dataobj))) for stat, path in paths.items()}
     return {stat: f"{value:.2f}" for stat, value in most.items()}
 
 
-def _n_runs(people: list[Participant]) -> int | None:
+def _count_runs(people: list[Participant]) -> int | None:
     """Return the number of runs of each participant, where files tell and all have the same number."""
     found = {len(person.runs) for person in people if person.runs != ("",)}
     return found.pop() if len(found) == 1 and all(person.runs != ("",) for person in people) else None
 
 
-def _provenance(context: Context) -> dict[str, Any]:
+def _read_provenance(context: Context) -> dict[str, Any]:
     about = context.about(
         {},
         [
             str(context.study.path),
-            *dict.fromkeys(f for version in versions_of(context) for f in inputs_of(context, version)),
+            *dict.fromkeys(f for version in yield_versions(context) for f in list_inputs(context, version)),
         ],
     )
     return {

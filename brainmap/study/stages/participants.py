@@ -23,23 +23,23 @@ from brainmap.rsa.rdm.files import save_rdms
 from brainmap.rsa.searchlights.maps import SearchlightMaps, build_maps
 from brainmap.rsa.searchlights.surface import search_discs
 from brainmap.rsa.searchlights.volume import SearchlightPlan, cut_pieces, plan_searchlight
-from brainmap.study.results.context import Context, ready
-from brainmap.study.results.pieces import Piece, clear_pieces, compute_here, gathered
+from brainmap.study.results.context import Context, make_parent
+from brainmap.study.results.pieces import Piece, clear_pieces, compute_here, join_scores
 from brainmap.study.settings.renamed import with_first_keys
 from brainmap.study.settings.study import Participant
 from brainmap.study.stages.betas import use_betas
 from brainmap.study.stages.brains import (
+    build_searchlight_settings,
+    estimate_roi_precision,
+    load_brain_mask,
+    load_normalized_patterns,
+    load_regions,
     map_noise,
-    mask_of,
-    patterns_of,
-    regions_of,
-    roi_precision,
-    screened,
-    searchlight_settings,
+    screen_patterns,
 )
 from brainmap.study.stages.controls import design_digests, leave_out_controls, score_regions
-from brainmap.study.stages.networks import layer_names, model_rdms, rdm_path, versions_of
-from brainmap.study.stages.surfaces import mesh_files, mesh_of
+from brainmap.study.stages.networks import build_rdm_path, join_model_rdms, list_layer_names, yield_versions
+from brainmap.study.stages.surfaces import list_mesh_files, load_participant_mesh
 from brainmap.study.stages.versions import Version
 
 if TYPE_CHECKING:
@@ -73,15 +73,15 @@ class Person:
 
     @cached_property
     def models(self) -> RDMs:
-        return model_rdms(self.context)
+        return join_model_rdms(self.context)
 
     @cached_property
     def rois(self) -> Rois:
-        return regions_of(self.person)
+        return load_regions(self.person)
 
     @cached_property
     def data(self) -> Dataset:
-        return patterns_of(self.person, self.context.stimuli, self.rois)
+        return load_normalized_patterns(self.person, self.context.stimuli, self.rois)
 
     @cached_property
     def inputs(self) -> list[str]:
@@ -93,12 +93,12 @@ class Person:
         """Prepare the searchlight for computation."""
         settings = self.context.study.settings.searchlight
         assert settings is not None  # it is asked for only where there is a searchlight
-        chosen = searchlight_settings(settings, self.context.study.settings.rsa.items)
+        chosen = build_searchlight_settings(settings, self.context.study.settings.rsa.items)
         return plan_searchlight(
             self.data,
             self.models,
             chosen,
-            mask=mask_of(self.person),
+            mask=load_brain_mask(self.person),
             radius_mm=settings.radius_mm,
             noise=map_noise(self.person, self.data, chosen, settings.noise_per),
         )
@@ -109,17 +109,17 @@ class Person:
         if self.context.study.settings.searchlight is None:
             return []
         label, folder, key = self.person.label, self.folder, self.searchlight_key
-        return [Piece(label, start, stop, folder, key) for start, stop in spans_of(self.person)]
+        return [Piece(label, start, stop, folder, key) for start, stop in cut_spans(self.person)]
 
     @property
     def folder(self) -> Path:
         """Return the folder of the searchlight's pieces, which is used until its maps are written."""
-        return chunk_folder(self.context) / f"sub-{slug(self.person.label)}"
+        return build_chunk_folder(self.context) / f"sub-{slug(self.person.label)}"
 
     def key(self, inputs: Sequence[str], dissimilarity: str, *settings: object) -> str:
         """Compute the key of a stage from models, patterns and its own settings."""
         context, brain = self.context, self.person.brain
-        models = [file_digest(rdm_path(context, v)) for v in versions_of(context)]
+        models = [file_digest(build_rdm_path(context, v)) for v in yield_versions(context)]
         return content_key(
             VERSION,
             models,
@@ -150,7 +150,7 @@ class Person:
         own = with_first_keys(settings.searchlight.model_dump(exclude={"group", "ceilings"}), "searchlight")
         inputs = list(self.person.inputs)
         if self.person.brain.on_surface:
-            inputs += mesh_files(self.person, settings.searchlight)
+            inputs += list_mesh_files(self.person, settings.searchlight)
         noise = self.person.brain.noise if settings.searchlight.noise_per == "sphere" else ""
         return self.key(inputs, settings.searchlight.dissimilarity, own, settings.study.maps, noise)
 
@@ -174,12 +174,12 @@ class Person:
         """Run the searchlight over the vertices of the participant's mesh."""
         settings = self.context.study.settings.searchlight
         assert settings is not None  # it is asked for only where there is a searchlight
-        chosen = searchlight_settings(settings, self.context.study.settings.rsa.items)
+        chosen = build_searchlight_settings(settings, self.context.study.settings.rsa.items)
         return search_discs(
             self.data,
             self.models,
             chosen,
-            mesh=mesh_of(self.person, settings),
+            mesh=load_participant_mesh(self.person, settings),
             radius_mm=settings.radius_mm,
             metric=settings.metric,
             noise=map_noise(self.person, self.data, chosen, settings.noise_per),
@@ -191,7 +191,7 @@ class Person:
         self.context.stage(f"sub-{self.person.label}_rois", self.rois_key, partial(_score_rois, self))
 
 
-def people_of(
+def yield_people(
     context: Context, only: Sequence[str] = (), *, missing: Literal["error", "left out"] = "error"
 ) -> Iterator[Person]:
     """Return all or some participants with their betas; participants without betas raise an error or are left out."""
@@ -207,28 +207,30 @@ def people_of(
         yield Person(context, ready)
 
 
-def spans_of(person: Participant) -> list[tuple[int, int]]:
+def cut_spans(person: Participant) -> list[tuple[int, int]]:
     """Cut a participant's searchlight by the brain mask alone; on a surface it is not cut, since it takes seconds."""
     if person.brain.on_surface:
         return []
-    return cut_pieces(int(np.count_nonzero(np.asarray(mask_of(person).dataobj))))
+    return cut_pieces(int(np.count_nonzero(np.asarray(load_brain_mask(person).dataobj))))
 
 
-def chunk_folder(context: Context) -> Path:
+def build_chunk_folder(context: Context) -> Path:
     """Return the folder of all participants' searchlight pieces, which is used until the maps are written."""
     return context.study.out / ".brainmap" / "chunks"
 
 
 def run_participants(context: Context, only: Sequence[str] = ()) -> None:
     """Compute ROI scores and searchlights of all participants, or of some."""
-    for one in people_of(context, only):
+    for one in yield_people(context, only):
         one.score_rois()
         if context.study.settings.searchlight is not None:
-            context.stage(f"sub-{one.person.label}_searchlight", one.searchlight_key, partial(_map, one))
+            context.stage(f"sub-{one.person.label}_searchlight", one.searchlight_key, partial(_write_maps, one))
             clear_pieces(one.folder)
 
 
-def _reliability(one: Person, data: Dataset, names: list[str], precision: Precision | None) -> pd.DataFrame | None:
+def _estimate_reliability(
+    one: Person, data: Dataset, names: list[str], precision: Precision | None
+) -> pd.DataFrame | None:
     """Estimate how reliable the RDMs of the regions are between halves of the runs; None with too few runs."""
     settings = one.context.study.settings
     n_runs = len(set(map(str, data.obs_descriptors.get("run", ["1"]))))
@@ -249,8 +251,8 @@ def _reliability(one: Person, data: Dataset, names: list[str], precision: Precis
 
 def _score_rois(one: Person) -> Iterator[Path]:
     context, settings, label = one.context, one.context.study.settings.rsa, one.person.label
-    data, names = screened(one.person, one.data), list(one.rois.names)
-    precision = roi_precision(one.person, data, names) if settings.dissimilarity in WHITENED else None
+    data, names = screen_patterns(one.person, one.data), list(one.rois.names)
+    precision = estimate_roi_precision(one.person, data, names) if settings.dissimilarity in WHITENED else None
     rdms = compute_rdms(
         data,
         dissimilarity=settings.dissimilarity,
@@ -265,18 +267,18 @@ def _score_rois(one: Person) -> Iterator[Path]:
     about = context.about(
         {"rsa": settings.model_dump(), "brain": one.person.brain.model_dump(), "runs": one.person.runs}, one.inputs
     )
-    path = save_rdms(rdms, ready(context.subject_file(one.person, "rdms.h5", desc="rois")))
+    path = save_rdms(rdms, make_parent(context.subject_file(one.person, "rdms.h5", desc="rois")))
     yield from (path, context.sidecar(path, about))
     path = context.subject_file(one.person, "scores.tsv", desc="rois")
     table = pd.DataFrame(
         [
             {"participant": label, "network": network, "layer": layer, "roi": roi, "score": scores[i, j]}
-            for i, (network, layer) in enumerate(layer_names(models))
+            for i, (network, layer) in enumerate(list_layer_names(models))
             for j, roi in enumerate(rdms.rdm_descriptors["roi"])
         ]
     )
     yield from context.save_table(table, path, columns=SCORE_COLUMNS, about={"Measure": settings.score, **about})
-    repeats = _reliability(one, data, names, precision)
+    repeats = _estimate_reliability(one, data, names, precision)
     if repeats is not None:
         path = context.subject_file(one.person, "reliability.tsv", desc="rois")
         repeats["participant"] = label
@@ -289,16 +291,16 @@ def _score_rois(one: Person) -> Iterator[Path]:
     yield from context.save_table(counts, path, columns=COUNT_COLUMNS, about=about)
 
 
-def _map(one: Person) -> Iterator[Path]:
+def _write_maps(one: Person) -> Iterator[Path]:
     context = one.context
     settings = context.study.settings.searchlight
     assert settings is not None  # the stage runs only with a searchlight
-    maps: Any = one.surface_maps() if one.person.brain.on_surface else _volume_maps(one)
+    maps: Any = one.surface_maps() if one.person.brain.on_surface else _join_volume_maps(one)
     about = context.about({"searchlight": settings.model_dump(exclude={"group", "ceilings"})}, one.person.inputs)
     space = one.person.brain.space
     described = {"VoxelsExcluded": maps.n_excluded, "SpheresWithoutScore": maps.n_unscored}
     for k, ((network, layer), version) in enumerate(
-        zip(layer_names(one.models), _versions(context, one.models), strict=True)
+        zip(list_layer_names(one.models), _list_model_versions(context, one.models), strict=True)
     ):
         said = {"Network": network, "Layer": layer, "Measure": settings.measure, **described, **about}
         yield from context.save_map(
@@ -317,16 +319,16 @@ def _map(one: Person) -> Iterator[Path]:
     )
 
 
-def _volume_maps(one: Person) -> SearchlightMaps:
+def _join_volume_maps(one: Person) -> SearchlightMaps:
     """Join the maps of the pieces; missing pieces are computed here."""
     compute_here(one.pieces, lambda: one.plan, threads=one.context.threads)
-    scores, counts = gathered(one.pieces)
-    return build_maps(rdm_names(one.models), scores, counts, mask_of(one.person))
+    scores, counts = join_scores(one.pieces)
+    return build_maps(rdm_names(one.models), scores, counts, load_brain_mask(one.person))
 
 
-def _versions(context: Context, models: RDMs) -> list[Version]:
-    by_name = {v.name: v for v in versions_of(context)}
-    return [by_name[network] for network, _ in layer_names(models)]
+def _list_model_versions(context: Context, models: RDMs) -> list[Version]:
+    by_name = {v.name: v for v in yield_versions(context)}
+    return [by_name[network] for network, _ in list_layer_names(models)]
 
 
 def map_path(context: Context, person: Participant, version: Version, layer: str) -> Path:

@@ -15,7 +15,7 @@ from brainmap.study.stages.versions import Version
 _MOST = 12  # largest number of lines in a list that is shown
 
 
-def common_space(context: Context, people: list[Participant]) -> str | None:
+def find_common_space(context: Context, people: list[Participant]) -> str | None:
     """Return the space of all participants' maps, or None when there is none."""
     settings = context.study.settings.searchlight
     if settings is not None and settings.warped is not None:
@@ -24,7 +24,7 @@ def common_space(context: Context, people: list[Participant]) -> str | None:
     return spaces.pop() if len(spaces) == 1 and spaces != {"native"} else None
 
 
-def common_map(context: Context, person: Participant, version: Version, layer: str) -> Path:
+def find_common_map(context: Context, person: Participant, version: Version, layer: str) -> Path:
     """Return the searchlight map of a layer on the common grid."""
     settings = context.study.settings.searchlight
     native = map_path(context, person, version, layer)
@@ -42,17 +42,17 @@ def common_map(context: Context, person: Participant, version: Version, layer: s
     return Path(context.study.resolve(name))
 
 
-def to_transform(context: Context, people: list[Participant], layers: list[tuple[Version, str]]) -> str:
+def describe_transforms(context: Context, people: list[Participant], layers: list[tuple[Version, str]]) -> str:
     """Describe what must be done before group maps can be made; the text is empty when nothing is missing."""
     settings = context.study.settings.searchlight
     warped = settings is not None and settings.warped is not None
-    if not warped and common_space(context, people) is not None:
+    if not warped and find_common_space(context, people) is not None:
         return ""
     lacking = [
-        (map_path(context, person, version, layer), common_map(context, person, version, layer))
+        (map_path(context, person, version, layer), find_common_map(context, person, version, layer))
         for person in people
         for version, layer in layers
-        if not (warped and _is_there(common_map(context, person, version, layer)))
+        if not (warped and _is_there(find_common_map(context, person, version, layer)))
     ]
     if not lacking:
         return ""

@@ -15,10 +15,10 @@ from brainmap.rsa.surface.data import MESHES, is_surface, load_surface
 from brainmap.rsa.surface.discs import discs_on
 from brainmap.rsa.surface.meshes import Mesh, load_mesh
 from brainmap.study.settings.study import Participant, Searchlight
-from brainmap.study.stages.brains import pattern_arguments
+from brainmap.study.stages.brains import collect_pattern_arguments
 
 
-def mesh_name(person: Participant, settings: Searchlight) -> str:
+def name_mesh(person: Participant, settings: Searchlight) -> str:
     """Return the name of the mesh of a participant's data, as `load_mesh` takes it.
 
     Raises
@@ -37,28 +37,34 @@ def mesh_name(person: Participant, settings: Searchlight) -> str:
     return settings.mesh if settings.mesh in MESHES else person.fill(settings.mesh)
 
 
-def mesh_files(person: Participant, settings: Searchlight) -> list[str]:
+def list_mesh_files(person: Participant, settings: Searchlight) -> list[str]:
     """List the files of the mesh; the list is empty where a library includes it."""
-    name = mesh_name(person, settings)
+    name = name_mesh(person, settings)
     return [] if name in MESHES else [name]
 
 
-def mesh_of(person: Participant, settings: Searchlight) -> Mesh:
+def load_participant_mesh(person: Participant, settings: Searchlight) -> Mesh:
     """Load the mesh of a participant's data."""
-    return load_mesh(mesh_name(person, settings))
+    return load_mesh(name_mesh(person, settings))
 
 
 def group_mesh(people: Sequence[Participant], settings: Searchlight) -> Mesh:
     """Load the mesh of the group's maps: that of the participants, or the one to which their maps were warped."""
-    return load_mesh(settings.warped_space) if settings.warped_space in MESHES else mesh_of(people[0], settings)
+    return (
+        load_mesh(settings.warped_space)
+        if settings.warped_space in MESHES
+        else load_participant_mesh(people[0], settings)
+    )
 
 
-def surface_problems(person: Participant, stimuli: dict[str, str] | None, settings: Searchlight | None) -> list[str]:
+def list_surface_problems(
+    person: Participant, stimuli: dict[str, str] | None, settings: Searchlight | None
+) -> list[str]:
     """List the problems of a participant's patterns and mesh, which are read for this."""
     try:
-        data = load_surface_patterns(**pattern_arguments(person), stimuli=stimuli)
+        data = load_surface_patterns(**collect_pattern_arguments(person), stimuli=stimuli)
         if settings is not None:
-            mesh = check_mesh(data, mesh_of(person, settings))
+            mesh = check_mesh(data, load_participant_mesh(person, settings))
             largest = [discs_on(mesh, radius_mm=settings.radius_mm).n_most]
             if largest[0] < settings.minimum_voxels and settings.metric == "geodesic":  # these discs are larger
                 largest.append(discs_on(mesh, radius_mm=settings.radius_mm, metric=settings.metric).n_most)
@@ -72,7 +78,7 @@ def surface_problems(person: Participant, stimuli: dict[str, str] | None, settin
     return []
 
 
-def surface_row(person: Participant) -> dict[str, object]:
+def describe_surface(person: Participant) -> dict[str, object]:
     """Describe a participant's data for the table of the check."""
     data = load_surface(person.files[0])
     return {"grid": "+".join(map(str, data.sizes)), "voxels": f"{sum(data.sizes):,}"}
@@ -88,7 +94,7 @@ def check_same_meshes(people: Sequence[Participant], settings: Searchlight) -> N
     """
     first: dict[str, tuple[Participant, tuple[int, int]]] = {}
     for person in people:
-        sizes = mesh_of(person, settings).sizes
+        sizes = load_participant_mesh(person, settings).sizes
         other, its = first.setdefault(person.brain.space, (person, sizes))
         if sizes != its and person.brain.space != "native":
             raise InputError(

@@ -10,22 +10,22 @@ from brainmap.study.results.context import Context
 TABLES = {"statistics": "scores", "differences": "differences"}
 
 
-def _sidecar(context: Context, name: str) -> dict[str, Any]:
+def _read_sidecar(context: Context, name: str) -> dict[str, Any]:
     path = context.table_file(name).with_suffix(".json")
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return found
 
 
-def words_of_test(context: Context) -> str:
+def describe_test(context: Context) -> str:
     """Describe the test behind the statistics, as their sidecar states it."""
-    return str(_sidecar(context, "statistics").get("Test", ""))
+    return str(_read_sidecar(context, "statistics").get("Test", ""))
 
 
-def notes_of_tests(context: Context) -> dict[str, str]:
+def describe_tests(context: Context) -> dict[str, str]:
     """Describe for each table of tests its test, the one over participants, and what the result generalizes to."""
     notes = {}
     for name in TABLES:
-        about = _sidecar(context, name)
+        about = _read_sidecar(context, name)
         parts = [about.get("Test", "")]
         if about.get("FirstTest") != "participants" and "TheseSoundsOnly" in about:
             parts.append(f"beside it, {about['TheseSoundsOnly']}")
@@ -36,9 +36,9 @@ def notes_of_tests(context: Context) -> dict[str, str]:
     return notes
 
 
-def facts_of_tests(context: Context) -> dict[str, Any]:
+def collect_test_facts(context: Context) -> dict[str, Any]:
     """Collect for the methods section which test came first, what was exchanged, and whether there was a bootstrap."""
-    about = {of: _sidecar(context, name) for name, of in TABLES.items()}
+    about = {of: _read_sidecar(context, name) for name, of in TABLES.items()}
     return {
         "tests": {of: one["FirstTest"] for of, one in about.items() if "FirstTest" in one},
         "exchanged": "; ".join(about["scores"][key] for key in ("Exchanged", "Substitute") if key in about["scores"]),

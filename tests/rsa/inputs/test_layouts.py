@@ -460,7 +460,7 @@ def test_a_study_says_what_a_layout_lacks(bids_study: Any, lines_of: Any) -> Non
 def test_a_study_of_trials_by_afni_proc_has_the_runs_of_their_design(tiny_study: Any) -> None:
     from brainmap.study.run import Context, check_study
     from brainmap.study.settings.study import load_study
-    from brainmap.study.stages.brains import pattern_arguments
+    from brainmap.study.stages.brains import collect_pattern_arguments
 
     sounds = [f"{word}_{voice}" for word in WORDS for voice in ("anna", "ben")]
     labels, columns = ["Full_Fstat"], {}
@@ -491,7 +491,7 @@ def test_a_study_of_trials_by_afni_proc_has_the_runs_of_their_design(tiny_study:
     (person,) = context.study.participants()
     assert person.runs == ("1", "2")
     assert str(folder / "X.xmat.1D") in person.inputs
-    table = pattern_arguments(person)["conditions"]
+    table = collect_pattern_arguments(person)["conditions"]
     assert table["run"].value_counts().to_dict() == {"1": 16, "2": 16}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BrainmapWarning)

@@ -155,7 +155,7 @@ def analyze(participants, models, planted):
 
     from brainmap.rsa import compare_rdms, compute_rdms, group_test, noise_ceiling, noise_precision, searchlight
     from brainmap.rsa.rdm.alignment import stack_rdms
-    from brainmap.study.demo import brain_mask
+    from brainmap.study.demo import load_demo_mask
 
     items = list(models.pattern_descriptors["stimulus_id"])
     rdms, maps = {region: [] for region in planted}, []
@@ -172,7 +172,7 @@ def analyze(participants, models, planted):
             rdms[region].append(
                 compute_rdms(data, dissimilarity="crossnobis", noise_precision=noise_precision(data, source="runs"))
             )
-        maps.append(searchlight(one.betas, models, mask=brain_mask(), labels=items))
+        maps.append(searchlight(one.betas, models, mask=load_demo_mask(), labels=items))
     stacked = {region: stack_rdms(found) for region, found in rdms.items()}
     roi_scores = np.stack([compare_rdms(models, found, measure="rho-a").T for found in stacked.values()], axis=2)
     ceilings = {region: noise_ceiling(found, measure="rho-a") for region, found in stacked.items()}
@@ -183,10 +183,10 @@ def analyze(participants, models, planted):
 def test_the_demos_known_answer_is_recovered_over_five_seeds(layer_features):
     from brainmap.rsa import compute_rdms, simulate_participant
     from brainmap.rsa.rdm.alignment import stack_rdms
-    from brainmap.study.demo import PLANTED as LAYER_OF, brain_mask, demo_regions
+    from brainmap.study.demo import PLANTED as LAYER_OF, build_demo_regions, load_demo_mask
 
-    mask = brain_mask()
-    regions = demo_regions(mask)
+    mask = load_demo_mask()
+    regions = build_demo_regions(mask)
     planted = {
         region: next((layer for part, layer in LAYER_OF.items() if region.endswith(part)), None) for region in regions
     }
