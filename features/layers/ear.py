@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import types
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -38,6 +41,13 @@ NONLINEARITIES = frozenset({
     "softplus", "softsign", "tanh", "sigmoid", "hardtanh", "hardswish", "hardsigmoid", "logsigmoid",
     "tanhshrink", "softshrink", "hardshrink", "threshold",
 })  # fmt: skip
+FUNCTIONS = {name.lower(): (name.lower(), name, "_ConvNd") for name in ("Conv1d", "Conv2d", "Conv3d")} | {
+    **{f"conv_transpose{n}d": (f"conv_transpose{n}d", f"ConvTranspose{n}d", "_ConvNd") for n in (1, 2, 3)},
+    "linear": ("linear", "Linear"),
+}
+"""Functions that are layers, with the kinds that they are; `sinc.conv1d` is a call of `conv1d` in the module `sinc`."""
+_NOTHING = object()
+_ATTENTION = "multi_head_attention_forward"  # the projections of an attention, none of which is called as a module
 SOFTMAXES = frozenset({"softmax", "log_softmax"})
 
 
@@ -66,6 +76,12 @@ class Heard:
     moving: bool  # a normalization or nonlinearity may still follow
     parameters: set[nn.Parameter] = field(default_factory=set)
     path: str = ""  # of the tensor in the output of the module
+    kinds: tuple[str, ...] = ()  # of a function; otherwise the module has them
+
+    @property
+    def is_weighted(self) -> bool:
+        """Tell whether it is a convolution or linear layer, to which its normalization and nonlinearity belong."""
+        return bool(self.kinds) or isinstance(self.module, WEIGHTED)
 
 
 class _Follow(TorchFunctionMode):
@@ -97,11 +113,20 @@ class Ear:
         self.follows = True
         self._ends = Ends()
         self._watch: _Follow | None = None
+        self.hears_functions = any(is_function_name(name) for name in names)
+        """True where calls of functions are wanted by name, or all of them (`names` is empty)."""
+        self.opens_attentions = True
+        self.note_function: Callable[[str, Tensor], None] | None = None
+        self._owners: dict[int, str] = {}
+        self._last: Any = _NOTHING
+        self._inside: list[tuple[str, nn.Module]] = []
 
     def start(self, *_: Any) -> None:
         self.values.clear()
         self.heard.clear()
         self._calls.clear()
+        self._inside.clear()
+        self._last = _NOTHING
         if self.cut:
             torch.set_grad_enabled(False)
         if not self.follows:
@@ -131,7 +156,7 @@ class Ear:
             overwritten = self._ends.keep(name, first)
             if name in MOVES and args:  # the operation changes the shape of its argument
                 seen = (self._copy_roles(first, first.view_as(first)), *args[1:])
-        out = func(*args, **kwargs)
+        out = self._call(name, func, args, kwargs)
         if self.axes is not None:
             self.axes.follow(name, seen, kwargs, out)
         if self.geometry is not None:
@@ -145,7 +170,64 @@ class Ear:
             passed = self._store_root(moving)
             self._ends.rename(out, passed)
             out = passed
-        return out
+        return self._hear_function(name, args, kwargs, out) if name in FUNCTIONS and self._owners else out
+
+    def _call(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Call an operation; inside an attention, follow the projections whose weights belong to wanted layers."""
+        weights = (id(one) for one in (*args, *kwargs.values()) if isinstance(one, nn.Parameter))
+        wanted = self.hears_functions or any(one in self._owners for one in weights)
+        if name != _ATTENTION or not (wanted and self.opens_attentions):
+            return func(*args, **kwargs)
+        given = inspect.signature(_open_attention()).bind(*args, **kwargs).arguments
+        last, self._last = self._last, given["out_proj_weight"]  # what it gives has items and positions in one row
+        with _Follow(self):
+            out, shares = _open_attention()(*args, **kwargs)
+        self._last = last
+        projection = (None, given["out_proj_weight"], given.get("out_proj_bias"))
+        return self._hear_function("linear", projection, {}, out), shares
+
+    def _hear_function(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> Any:
+        """Record a convolution or linear layer that is a function, under its module or under that of its weights."""
+        where, module = self._inside[-1] if self._inside else ("", None)
+        weight = args[1] if len(args) > 1 else kwargs.get("weight")
+        if isinstance(module, (*WEIGHTED, *RECURRENT, HiddenState)) or weight is self._last:
+            return out
+        layer = self._owners.get(id(weight)) or (f"{where}.{name}" if where else name)
+        count = self._calls[layer] = self._calls.get(layer, 0) + 1
+        called = layer if count == 1 else f"{layer}#{count}"
+        if self.note_function is not None:
+            self.note_function(called, out)
+        if self.names and called not in self.names:
+            return out
+        heard = Heard(called, nn.Module(), out, out, True, kinds=FUNCTIONS[name])
+        heard.parameters.update(one for one in (*args, *kwargs.values()) if isinstance(one, nn.Parameter))
+        self.heard.append(heard)
+        if not self.gradient:
+            return out
+        passed = self._store_root([heard])
+        self._ends.rename(out, passed)
+        return passed
+
+    def watch_modules(self, modules: Mapping[str, nn.Module]) -> Iterator[Callable[[], None]]:
+        """Hook modules so that functions are recorded under the module that calls them; yield what removes each hook.
+
+        Where no function is wanted by name, only convolutions and linear layers are hooked, whose weights a function
+        may use in their place, as an attention does.
+        """
+        weighted = {name: one for name, one in modules.items() if isinstance(one, WEIGHTED)}
+        if not self.hears_functions and not any(name.partition("#")[0] in weighted for name in self.names):
+            return
+        self._owners = {id(one.weight): name for name, one in reversed(weighted.items()) if name} or {0: ""}
+        for name, module in (modules if self.hears_functions else weighted).items():
+            yield module.register_forward_pre_hook(self._enter(name), prepend=True).remove
+            yield module.register_forward_hook(self._leave, always_call=True).remove
+
+    def _enter(self, name: str) -> Callable[[nn.Module, Any], None]:
+        return lambda module, _: self._inside.append((name, module))
+
+    def _leave(self, *_: Any) -> None:
+        if self._inside:
+            self._inside.pop()
 
     def _save_from(self, changed: Tensor, moving: Sequence[Heard]) -> None:
         """Keep layers as they are before a change in place, whether of their own tensor or of another view of it."""
@@ -225,7 +307,7 @@ class Ear:
             self.logits, self.taken_off = end.logits, end.kind
             for h in self.heard if end.kind else ():
                 own = self._ends.find(h.tensor)
-                if isinstance(h.module, WEIGHTED) and own.first is end.first:  # it would hold its nonlinearity, the end
+                if h.is_weighted and own.first is end.first:  # it would hold its nonlinearity, the end
                     h.tensor = own.logits
         self.values.update(self.outputs)
         self.values.update({h.name: h.tensor for h in self.heard})
@@ -254,6 +336,25 @@ def group_paths(names: Collection[str], modules: Collection[str]) -> dict[str, l
     return {module: list(paths) for module, paths in found.items()}
 
 
+def is_function_name(name: str) -> bool:
+    """Tell whether a name may be that of a function inside a module.
+
+    Examples
+    --------
+    >>> is_function_name("sinc.conv1d#2"), is_function_name("conv1")
+    (True, False)
+    """
+    return name.partition("#")[0].rpartition(".")[2] in FUNCTIONS
+
+
+@functools.cache
+def _open_attention() -> Callable[..., Any]:
+    """Copy torch's attention without the lines that hand it over as one operation, so that its parts are followed."""
+    function = nn.functional.multi_head_attention_forward
+    known = {**vars(nn.functional), "has_torch_function": lambda *_: False}
+    return types.FunctionType(function.__code__, known, function.__name__, function.__defaults__, function.__closure__)
+
+
 @contextmanager
 def attach_ear(model: nn.Module, ear: Ear) -> Iterator[None]:
     """Attach an ear to a model for every forward pass; no hook is left when the block ends."""
@@ -265,6 +366,8 @@ def attach_ear(model: nn.Module, ear: Ear) -> Iterator[None]:
         stack.callback(torch.set_grad_enabled, torch.is_grad_enabled())
         stack.callback(ear.stop)
         stack.callback(model.register_forward_pre_hook(ear.start, prepend=True).remove)
+        for remove in ear.watch_modules(modules) if ear.follows else ():
+            stack.callback(remove)
         for name, paths in group_paths(ear.names, modules).items():
             stack.callback(modules[name].register_forward_hook(ear.hear(name, paths)).remove)  # once, or calls double
         stack.callback(model.register_forward_hook(ear.finish, prepend=True).remove)

@@ -206,6 +206,7 @@ def _record_modules_once(
 ) -> Ear:
     """Record the given modules for one batch; if the network fails on the batch, return what was recorded before."""
     ear = Ear([], stage="after", gradient=False, cut=False)
+    ear.hears_functions = True
     if followed:
         ear.axes = AxisNames(batch, inputs)
         ear.geometry = Geometry(batch, ear.axes)
@@ -248,10 +249,10 @@ def _has_plain_axes(heard: Heard, axes: AxisNames) -> bool:
         return True
     if names is None or names[0] != ITEMS:
         return False
-    if isinstance(heard.module, nn.modules.conv._ConvNd):
+    if isinstance(heard.module, nn.modules.conv._ConvNd) or "_ConvNd" in heard.kinds:
         return names[1] == UNITS
     followed = {ITEMS, TIME, FREQUENCY}.issuperset(names[:-1]) and names[-1] == UNITS
-    return followed and isinstance(heard.module, _UNITS_LAST)
+    return followed and (isinstance(heard.module, _UNITS_LAST) or "Linear" in heard.kinds)
 
 
 def _resize_example(example: Tensor, *, axes: int) -> Iterator[tuple[tuple[int, ...], Tensor]]:
@@ -289,7 +290,7 @@ def _describe_heard_layer(heard: Heard, axes: AxisNames, geometry: Geometry, pro
         order = (0, units, *(k for k in range(1, len(whole)) if k != units))
     if _is_last_state(heard):
         order, names = (1, 2, 0), (OTHER, ITEMS, UNITS)
-    classes = tuple(one.__name__ for one in type(heard.module).__mro__ if issubclass(one, nn.Module))
+    classes = heard.kinds or tuple(one.__name__ for one in type(heard.module).__mro__ if issubclass(one, nn.Module))
     shape = [whole[k] for k in order] if order else list(whole)
     return Layer(
         name=heard.name,

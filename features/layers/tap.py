@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError
-from brainmap.features.layers.ear import OUTPUT, Ear, attach_ear
+from brainmap.features.layers.ear import OUTPUT, Ear, attach_ear, is_function_name
 from brainmap.features.layers.outputs import find_owner
 from brainmap.types import Stage
 
@@ -69,7 +69,8 @@ def tap(
     one_of(stage, get_args(Stage), "stage")
     known = [name for name, _ in model.named_modules() if name]
     for name in wanted:
-        if name != OUTPUT and not name.startswith(f"{OUTPUT}.") and not find_owner(name, known)[0]:
+        outer = name == OUTPUT or name.startswith(f"{OUTPUT}.") or is_function_name(name)
+        if not outer and not find_owner(name, known)[0]:
             hint = nearest(name, known)
             raise InputError(f"layer: no {name!r} in the network{hint}; it has {some(known, 24)}")
     ear = Ear(wanted, stage=stage, gradient=gradient, cut=cut)

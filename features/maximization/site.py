@@ -17,7 +17,16 @@ from torch.overrides import TorchFunctionMode
 
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
-from brainmap.features.layers.ear import NONLINEARITIES, NORMS, OUTPUT, SOFTMAXES, WEIGHTED
+from brainmap.features.layers.ear import (
+    NONLINEARITIES,
+    NORMS,
+    OUTPUT,
+    SOFTMAXES,
+    WEIGHTED,
+    Ear,
+    attach_ear,
+    is_function_name,
+)
 from brainmap.features.layers.ends import ENDS, MOVES, SAME, passes_end_on
 from brainmap.features.layers.listing import look_up_layers
 from brainmap.features.layers.running import evaluating
@@ -225,15 +234,16 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
     """
     modules = dict(model.named_modules())
     plain, _, number = layer.partition("#")
-    if layer != OUTPUT and plain not in modules:
+    if layer != OUTPUT and plain not in modules and not is_function_name(layer):
         names = [n for n in modules if n]
         raise InputError(f"layer: no {layer!r} in the network{nearest(layer, names)}; it has {some(names, most=24)}")
-    target = model if layer == OUTPUT else modules[plain]
-    record = _watch(model, target, example)
+    target = model if layer == OUTPUT else modules.get(plain)
+    record = _watch(model, target, plain, example)
     call = int(number) if number.isdigit() else 1  # a module that is called again has the calls `c` and `c#2`
     if not 1 <= call <= len(record.given):
         raise InputError(
-            f"layer {layer!r}: {plain!r} is called {len(record.given)} times in a forward pass; name another layer"
+            f"layer {layer!r}: {plain!r} is called {len(record.given)} times in a forward pass (projections inside an "
+            "attention are one operation with it and do not count); name another layer"
         )
     done, value = record.given[call - 1]
     squeezed = layer == OUTPUT and isinstance(value, Tensor) and value.ndim == 1  # for one item, all axes hold units
@@ -258,7 +268,11 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
         place = cast(int, record.find_producer(record.operations[place].first, place))
     order = _find_order(model, layer, example, record.operations[place].out, record.shapes[place])
     head = not any(op.name in _WEIGHTINGS for op in record.operations[place + 1 :])
-    before, after = (place, place) if head else _find_nonlinearity(record, place, follows=isinstance(target, WEIGHTED))
+    before, after = (
+        (place, place)
+        if head
+        else _find_nonlinearity(record, place, follows=target is None or isinstance(target, WEIGHTED))
+    )
     texture = record.find_last_map(after) if order == tuple(range(len(order))) else None  # channels are second then
     kept = {one for one in (before, after, texture) if one is not None}
     fast = choose_shortcuts(record.operations[: max(kept) + 1], kept)
@@ -304,15 +318,28 @@ def _find_order(
     return found.order
 
 
-def _watch(model: nn.Module, target: nn.Module, example: Tensor) -> _Record:
+def _watch(model: nn.Module, target: nn.Module | None, name: str, example: Tensor) -> _Record:
+    """Record a forward pass and the calls of a module, or else of the function of that name."""
     record = _Record()
-    with ExitStack() as stack, torch.no_grad():
-        stack.callback(target.register_forward_hook(record.hook).remove)
+
+    def note_function(called: str, out: Tensor) -> None:
+        if called.partition("#")[0] == name:
+            record.given.append((len(record.operations), out))
+
+    with torch.no_grad(), ExitStack() as stack:
+        if target is not None:
+            stack.callback(target.register_forward_hook(record.hook).remove)
+        else:
+            ear = Ear([], stage="before", gradient=False, cut=False)
+            ear.hears_functions, ear.opens_attentions, ear.note_function = True, False, note_function
+            stack.enter_context(attach_ear(model, ear))
         try:
             with record:
                 model(example)
         except (RuntimeError, ValueError, IndexError) as error:
             raise _explain_refusal(example, error) from error
+    if target is not None and not record.given and isinstance(target, WEIGHTED):
+        return _watch(model, None, name, example)  # its weights may be used by a function
     return record
 
 
