@@ -48,6 +48,7 @@ from .networks.checkpoints import (
     save_checkpoint as save_checkpoint,
 )
 from .networks.controls import control_network as control_network
+from .networks.readout import readout_network as readout_network
 from .networks.training import (
     TrainingSettings as TrainingSettings,
     evaluate_network as evaluate_network,

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import InputError, RunError
 from brainmap.features.activations import store as stores
-from brainmap.features.activations.pooling import pool
 from brainmap.features.activations.reduction import Reducer, Reduction, make_reducer
 from brainmap.features.activations.sealed import StoredArray, catch_bad_metadata, group_attributes, refuse
 from brainmap.features.activations.windowed import (
@@ -30,6 +29,7 @@ from brainmap.features.layers.axes import PLACES, TIME, TOKEN
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import fit_sounds, keep_real
 from brainmap.features.layers.listing import Layer, look_up_layers, place_units, say_taken_off
+from brainmap.features.layers.pooling import pool
 from brainmap.features.layers.running import Advance, count_workers, evaluating, forward, run_side_by_side
 from brainmap.features.layers.selection import choose, list_asked
 from brainmap.features.layers.tap import tap

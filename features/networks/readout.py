@@ -1,0 +1,260 @@
+"""Cut a network behind a layer and put one linear layer there, so that an encoding model is a network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from brainmap.checks import one_of
+from brainmap.errors import InputError
+from brainmap.features.layers.ear import OUTPUT, Ear, attach_ear
+from brainmap.features.layers.inputs import keep_real
+from brainmap.features.layers.listing import Layer
+from brainmap.features.layers.pooling import pool
+from brainmap.features.layers.running import evaluating, forward, get_device
+from brainmap.features.layers.selection import find_layer, list_asked
+from brainmap.features.sounds.batches import Sounds, iterate_tensors
+from brainmap.types import Pooling, Stage
+
+_FED = ("own_lengths", "rate", "frame_rate", "needs_spectrograms", "spectrograms", "sounding_frames")
+
+
+class _Reached(Exception):
+    """End a forward pass behind the layer that is read."""
+
+
+class _CuttingEar(Ear):
+    """Record one layer, and end the forward pass once neither normalization nor nonlinearity can follow."""
+
+    def follow_operation(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        if any(heard.name in self.names and not heard.moving for heard in self.heard):
+            raise _Reached
+        return super().follow_operation(func, args, kwargs)
+
+
+class ReadoutNetwork(nn.Module):
+    """Run a network up to a layer, pool the layer over time, and weight its units.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    found : Layer
+        The layer and the roles of its axes.
+    readout : torch.nn.Linear
+        From the pooled units, less `center`, to the outputs.
+    center : Tensor (n_units,)
+        Mean of the units, which is subtracted first: units that vary little about a large mean keep their digits.
+    names : tuple of str
+        Names of the outputs, as the classes of other networks.
+    pooling, stage, pool_frequency
+        As in `features.extract_activations`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        found: Layer,
+        readout: nn.Linear,
+        *,
+        center: Tensor,
+        names: tuple[str, ...],
+        pooling: Pooling = "mean",
+        stage: Stage = "after",
+        pool_frequency: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network, self.readout = network, readout
+        self.center: Tensor
+        self.register_buffer("center", center)
+        self.layer, self.classes = found, names
+        self.pooling, self.stage, self.pool_frequency = pooling, stage, pool_frequency
+
+    def __getattr__(self, name: str) -> Any:
+        """Say how sounds are fed as the network itself says it, where it does."""
+        if name in _FED:
+            return getattr(self._modules["network"], name)
+        return super().__getattr__(name)
+
+    def pooled(self, sounds: Tensor) -> Tensor:
+        """Compute the pooled units of the layer `(n, n_units)`."""
+        ear = _CuttingEar([self.layer.name], stage=self.stage, gradient=False, cut=False)
+        with attach_ear(self.network, ear):
+            try:
+                self.network(sounds)
+                heard = ear.values[self.layer.name]
+            except _Reached:
+                heard = next(one.tensor for one in ear.heard if one.name == self.layer.name)
+            enabled = torch.is_grad_enabled()  # who listens from outside may ask for gradients from a layer on
+        torch.set_grad_enabled(enabled)
+        arranged = keep_real(self.network, self.layer.arranged(heard, len(sounds)), sounds.shape[2:])
+        units = pool(arranged, self.pooling, positions=self.layer.positions, pool_frequency=self.pool_frequency)
+        return units.flatten(1)
+
+    def forward(self, sounds: Tensor) -> Tensor:
+        """Predict responses `(n, n_outputs)` to sounds `(n, c, t)`, or spectrograms `(n, c, h, w)`."""
+        units: Tensor = self.readout(self.pooled(sounds) - self.center)
+        return units
+
+
+def readout_network(
+    model: nn.Module,
+    sounds: Sounds,
+    *,
+    layer: str,
+    weights: NDArray[np.floating],
+    mean: NDArray[np.floating],
+    sd: NDArray[np.floating],
+    intercept: NDArray[np.floating] | float = 0.0,
+    names: Sequence[str] | None = None,
+    pooling: Pooling = "mean",
+    stage: Stage = "after",
+    pool_frequency: bool = False,
+) -> nn.Module:
+    """Turn an encoding model into a network: what a layer predicts of voxels becomes the output of a plain module.
+
+    The network is copied and cut behind the layer; the layer is pooled and centered on `mean`, and one linear layer
+    W = diag(1 / sd) B with the bias `intercept` follows. Every function of `brainmap.features` takes the result: which
+    sound drives a voxel, what a prediction rests on, which units it is made of.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        It is not changed.
+    sounds : Sounds, array or Tensor (n, c, t) or (n, c, h, w)
+        Only the first sound is used, to find the axes of the layer.
+    layer : str
+        The layer from which the features came.
+    weights : array (n_units, n_outputs)
+        Weights B of z-scored units, as `weights` of `brainmap.rsa.Encoding.weights(layer)`.
+    mean, sd : array (n_units,)
+        Mean and standard deviation of the units, of the same result; units with sd 0 have no weight.
+    intercept : array (n_outputs,)
+        Responses at the mean of the units, of the same result.
+    names : sequence of str, optional
+        Names of the outputs (voxels or regions); by default numbers from 1.
+    pooling, stage, pool_frequency
+        How the features were extracted, as in `brainmap.features.extract_activations`; "none" keeps time and is
+        refused, since weights are of units.
+
+    Returns
+    -------
+    torch.nn.Module
+        In eval mode on the device of the model, with the modules that ran behind the layer removed. `classes` holds
+        the names.
+
+    Raises
+    ------
+    InputError
+        There is no such layer, or weights, mean, sd, intercept and names do not fit it.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv1d(1, 2, 5), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)).eval()
+    >>> voxel = readout_network(
+    ...     net, torch.zeros(1, 1, 8), layer="0", weights=np.ones((2, 1)), mean=np.zeros(2), sd=np.ones(2))
+    >>> sound = torch.ones(1, 1, 8)
+    >>> bool(torch.isclose(voxel(sound), net[:2](sound).mean(2).sum(1, keepdim=True)).all())
+    True
+    """
+    one_of(pooling, tuple(kind for kind in get_args(Pooling) if kind != "none"), "pooling")
+    one_of(stage, get_args(Stage), "stage")
+    found = find_layer(list_asked(model, sounds, layer), layer, "readout_network")
+    linear, center = _build_readout(weights, mean, sd, intercept, model=model)
+    labels = tuple(str(k + 1) for k in range(linear.out_features)) if names is None else tuple(map(str, names))
+    if len(labels) != linear.out_features or len(set(labels)) < len(labels):
+        raise InputError(
+            f"readout_network: expected {linear.out_features} different names, got {len(labels)}; give one an output"
+        )
+    own = copy.deepcopy(model).eval()
+    how: dict[str, Any] = {"pooling": pooling, "stage": stage, "pool_frequency": pool_frequency}
+    cut = ReadoutNetwork(own, found, linear, center=center, names=labels, **how).eval()
+    example = next(iterate_tensors(sounds, 1, device=get_device(model)))
+    with evaluating(own), torch.no_grad():
+        n_units = cut.pooled(example).shape[1]
+    if n_units != linear.in_features:
+        raise InputError(
+            f"readout_network: expected weights of the {n_units} units of {layer!r} (pooled by {pooling}), got "
+            f"{linear.in_features}; give the layer and the pooling of the features"
+        )
+    if layer != OUTPUT:
+        _remove_modules_behind(cut, example)
+    return cut
+
+
+def _build_readout(
+    weights: NDArray[np.floating],
+    mean: NDArray[np.floating],
+    sd: NDArray[np.floating],
+    intercept: NDArray[np.floating] | float,
+    *,
+    model: nn.Module,
+) -> tuple[nn.Linear, Tensor]:
+    """Build the linear layer and the center of its units, in the precision and on the device of the model."""
+    b = np.asarray(weights, np.float64)
+    middle, spread = np.asarray(mean, np.float64), np.asarray(sd, np.float64)
+    if b.ndim != 2 or middle.shape != (len(b),) or spread.shape != (len(b),) or (spread < 0).any():
+        raise InputError(
+            "readout_network: expected weights (n_units, n_outputs) with mean and sd (n_units,), got shapes "
+            f"{b.shape}, {middle.shape} and {spread.shape}; take them of one result of Encoding.weights"
+        )
+    offset = np.broadcast_to(np.asarray(intercept, np.float64), (b.shape[1],))
+    w = np.where(spread[:, None] > 0, b / np.where(spread > 0, spread, 1.0)[:, None], 0.0)
+    if not (np.isfinite(w).all() and np.isfinite(offset).all() and np.isfinite(middle).all()):
+        raise InputError("readout_network: expected finite weights, got NaN or infinity; leave those outputs out")
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(1))
+    linear = nn.Linear(*b.shape).to(device=like.device, dtype=like.dtype)
+    center = torch.as_tensor(middle).to(linear.weight)
+    rounded = center.double().cpu().numpy() - middle  # the bias makes up for digits that the precision does not hold
+    with torch.no_grad():
+        linear.weight.copy_(torch.as_tensor(w.T.copy()))
+        linear.bias.copy_(torch.as_tensor(offset + rounded @ w))
+    return linear, center
+
+
+def _remove_modules_behind(cut: ReadoutNetwork, example: Tensor) -> None:
+    """Remove modules that take no part any more; all stay where the network does not run without them."""
+    used = _list_used(cut, example)
+    removed: list[tuple[nn.Module, str, nn.Module]] = []
+
+    def prune(module: nn.Module, prefix: str) -> None:
+        for name, child in list(module.named_children()):
+            path = f"{prefix}.{name}"
+            if any(one == path or one.startswith(f"{path}.") for one in used):
+                prune(child, path)
+            elif not isinstance(module, nn.ModuleList):  # whose other modules would move up
+                removed.append((module, name, child))
+                del module._modules[name]
+
+    with torch.no_grad(), evaluating(cut):
+        before = cut(example)
+        order = {id(module): list(module._modules) for module in cut.modules()}
+        prune(cut.network, "network")
+        try:
+            same = torch.equal(cut(example), before)
+        except Exception:  # a network may reach for a module by name, whether it calls it or not
+            same = False
+    if not same:
+        for module, name, child in removed:
+            module._modules[name] = child
+            module._modules = {key: module._modules[key] for key in order[id(module)] if key in module._modules}
+
+
+def _list_used(cut: ReadoutNetwork, example: Tensor) -> tuple[str, ...]:
+    """List the modules that begin to run in a forward pass, whatever they give."""
+    begun: dict[str, None] = {}
+    handles = []
+    try:
+        for name, module in cut.named_modules():
+            handles.append(module.register_forward_pre_hook(lambda *_, name=name: begun.setdefault(name)))
+        with torch.no_grad(), evaluating(cut):
+            forward(cut, example.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return tuple(begun)
