@@ -25,7 +25,7 @@ app = Commands(
 )
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"brainmap {__version__}")
         raise typer.Exit
@@ -39,7 +39,7 @@ def _options(
         float | None, typer.Option(help="How far grids of images may lie apart and be one, of a voxel (0.01).")
     ] = None,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     handler = logging.StreamHandler(sys.stderr)
@@ -47,14 +47,14 @@ def _options(
     log = logging.getLogger("brainmap")
     log.handlers[:] = [handler]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
-    warnings.showwarning = _one_line
+    warnings.showwarning = _print_warning
     if grid_tolerance is not None:  # it comes before what a study file says
         from brainmap.rsa.images.files import grid_tolerance as within
 
         context.with_resource(within(grid_tolerance))
 
 
-def _one_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+def _print_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """Format warnings of brainmap as one line without file and line number, and hide those of other libraries."""
     if issubclass(category, BrainmapWarning):
         logging.getLogger("brainmap").warning("note: %s", message)
@@ -80,7 +80,7 @@ def _is_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OF_MEMORY)
 
 
-def _first_line(error: Exception) -> str:
+def _take_first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
@@ -100,7 +100,7 @@ def main() -> None:
         if not _is_of_memory(error):
             raise
         typer.echo(
-            f"brainmap: there is not enough memory ({_first_line(error)}); close other programs or take fewer "
+            f"brainmap: there is not enough memory ({_take_first_line(error)}); close other programs or take fewer "
             "--jobs; the same command goes on with what is done",
             err=True,
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brainmap.cli.options import free
+from brainmap.cli.options import refuse_existing
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 PLACE = "{layer}"
 
 
-def image_free(path: str, overwrite: bool, option: str) -> None:
+def refuse_existing_image(path: str, overwrite: bool, option: str) -> None:
     """Refuse an image that exists before anything is computed."""
     from brainmap.rsa.images.names import find_afni_base
 
     base = find_afni_base(path)
-    free(Path(path if base is None else f"{base}.HEAD"), overwrite, option=option)
+    refuse_existing(Path(path if base is None else f"{base}.HEAD"), overwrite, option=option)
     if base is None and not path.endswith((".nii", ".nii.gz")):
         raise InputError(
             f"{option}: expected a name that ends in .nii.gz or .nii, or x+orig, x+tlrc for AFNI, got {path}"
@@ -42,7 +42,7 @@ def save_bricks(images: Sequence[Nifti1Image], path: str, *, overwrite: bool, **
     return save_image(joined, path, history=command_line(), overwrite=overwrite, **given)
 
 
-def sub_bricks(path: str) -> dict[str, Nifti1Image]:
+def read_labeled_maps(path: str) -> dict[str, Nifti1Image]:
     """Read the maps of one participant by the labels of their sub-bricks; a single map is named map."""
     import nibabel
     import numpy as np

@@ -34,8 +34,8 @@ def networks(
         what = "samples" if len(d.input) == 2 else "log-mel bands x frames"
         typer.echo(
             f"{d.name:<8}{d.variant:<6} {d.parameters:>9,} parameters  "
-            f"input {_sizes(d.input[1:])} {what} at {d.rate:,} Hz  "
-            f"{len(d.layers)} layers  receptive field of {last['name']}: {_sizes(last['receptive_field'])}"
+            f"input {_format_sizes(d.input[1:])} {what} at {d.rate:,} Hz  "
+            f"{len(d.layers)} layers  receptive field of {last['name']}: {_format_sizes(last['receptive_field'])}"
             f"{' samples' if len(d.input) == 2 else ''}"
         )
         if name:
@@ -45,13 +45,13 @@ def networks(
             )
             for layer in d.layers:
                 shape = " x ".join(str(s) for s in layer["shape"])  # type: ignore[attr-defined]
-                field, stride = _sizes(layer["receptive_field"]), _sizes(layer["stride"])
+                field, stride = _format_sizes(layer["receptive_field"]), _format_sizes(layer["stride"])
                 typer.echo(
                     f"{layer['name']:<9}{layer['kind']:<10}{shape:<14}{field:>16}{stride:>9}{layer['parameters']:>12,}"
                 )
 
 
-def _sizes(sizes: object) -> str:
+def _format_sizes(sizes: object) -> str:
     """Write a size, or one for each axis; None is unknown and becomes '-'."""
     if sizes is None:
         return "-"

@@ -39,16 +39,16 @@ def refuse_mistakes(command: Any, ctx: Any, args: Sequence[str]) -> None:
         names = " or ".join(twice.opts)
         raise InputError(f"{names}: expected once, got {once.count(twice)} times; leave out all but one")
     for param in once:
-        choices = _choices(param.type_descriptor.annotation)
+        choices = _list_choices(param.type_descriptor.annotation)
         if choices:
             one_of(given[param.name], choices, param.opts[0])
 
 
-def _choices(annotation: Any) -> tuple[str, ...]:
+def _list_choices(annotation: Any) -> tuple[str, ...]:
     """Return the choices of a `Literal`, also of one that allows None; empty for another type."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
-    return next(filter(None, map(_choices, get_args(annotation))), ())
+    return next(filter(None, map(_list_choices, get_args(annotation))), ())
 
 
 class OnceCommand(TyperCommand):
@@ -56,13 +56,13 @@ class OnceCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:
-            args = _spread(self, _with_new_options(args, RENAMED.get(str(self.name), {})))
+            args = _spread_words(self, _replace_old_options(args, RENAMED.get(str(self.name), {})))
             refuse_mistakes(self, ctx, args)
         rest = super().parse_args(ctx, args)
         for param in self.params:
             value = ctx.params.get(str(param.name))
             if isinstance(value, list | tuple):
-                ctx.params[str(param.name)] = type(value)(numbered(_expanded(value, param), param.opts[0]))
+                ctx.params[str(param.name)] = type(value)(sort_by_number(_expand_values(value, param), param.opts[0]))
         return rest
 
 
@@ -86,7 +86,7 @@ class Commands(typer.Typer):
         return super().command(name, cls=OnceCommand, **given)
 
 
-def _with_new_options(args: list[str], new: Mapping[str, str]) -> list[str]:
+def _replace_old_options(args: list[str], new: Mapping[str, str]) -> list[str]:
     """Replace old names of options by the new ones, with a note about each.
 
     Raises
@@ -106,7 +106,7 @@ def _with_new_options(args: list[str], new: Mapping[str, str]) -> list[str]:
     return found
 
 
-def _spread(command: TyperCommand, args: Sequence[str]) -> list[str]:
+def _spread_words(command: TyperCommand, args: Sequence[str]) -> list[str]:
     """Words that follow an option of several values (whose metavar ends in dots) belong to it, as a shell spreads them.
 
     `--residuals a b` becomes `--residuals a --residuals b`: else `b` would be one of the other files.
@@ -130,23 +130,23 @@ def _spread(command: TyperCommand, args: Sequence[str]) -> list[str]:
     return found
 
 
-def _expanded(values: Sequence[Any], param: Any) -> list[Any]:
+def _expand_values(values: Sequence[Any], param: Any) -> list[Any]:
     """Expand quoted patterns to files; placeholders in names are filled by the command."""
-    from brainmap.cli.runs import expanded
+    from brainmap.cli.runs import expand_patterns
 
     patterns = [str(value) for value in values if re.search(r"[*?]", str(value)) and not re.search(r"[{=]", str(value))]
     if not patterns:
         return list(values)
     option = param.opts[0] if param.param_type_name == "option" else str(param.metavar or param.name).upper()
-    return [type(values[0])(name) for name in expanded([str(value) for value in values], option)]
+    return [type(values[0])(name) for name in expand_patterns([str(value) for value in values], option)]
 
 
-def numbered(files: Sequence[Any], option: str) -> list[Any]:
+def sort_by_number(files: Sequence[Any], option: str) -> list[Any]:
     """Files that a shell has sorted as text (run-1, run-10, run-2), in the order of their numbers; others as given.
 
     Examples
     --------
-    >>> numbered(["conv1", "conv10", "conv2"], "--layer")
+    >>> sort_by_number(["conv1", "conv10", "conv2"], "--layer")
     ['conv1', 'conv10', 'conv2']
     """
     from brainmap.rsa.inputs.runs import make_natural_key
@@ -156,11 +156,11 @@ def numbered(files: Sequence[Any], option: str) -> list[Any]:
     as_text = (sorted(words), sorted(words, key=lambda word: re.sub(r"[^a-z0-9/]", "", word.lower())))  # C, en_US
     if words not in as_text or words == order or not all(map(_is_file, words)):
         return list(files)
-    log.info("note: %s: files are taken in numeric order, %s before %s", option, *_pair(order, words))
+    log.info("note: %s: files are taken in numeric order, %s before %s", option, *_find_moved_pair(order, words))
     return sorted(files, key=lambda file: make_natural_key(str(file)))
 
 
-def _pair(order: Sequence[str], words: Sequence[str]) -> tuple[str, str]:
+def _find_moved_pair(order: Sequence[str], words: Sequence[str]) -> tuple[str, str]:
     """Return the first two names whose order changes when they are sorted by number."""
     at = next(k for k, (one, other) in enumerate(zip(order, words, strict=True)) if one != other)
     return Path(order[at]).name, Path(words[at]).name

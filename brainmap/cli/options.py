@@ -94,17 +94,17 @@ def join_options(
     return wrapper
 
 
-def group(name: str, words: str) -> Commands:
+def make_group(name: str, words: str) -> Commands:
     """Make a group of commands, which shows its help if it is called alone."""
     return Commands(name=name, help=words, no_args_is_help=True)
 
 
-def names(text: str) -> list[str]:
+def split_names(text: str) -> list[str]:
     """Split names at commas.
 
     Examples
     --------
-    >>> names("conv1, conv2")
+    >>> split_names("conv1, conv2")
     ['conv1', 'conv2']
     """
     found = [part.strip() for part in text.split(",")]
@@ -124,7 +124,7 @@ def check_names(choices: Any, option: str) -> Callable[[str], str]:
     """
 
     def parse(text: str) -> str:
-        for name in names(text):
+        for name in split_names(text):
             one_of(name, get_args(choices), option)
         return text
 
@@ -142,7 +142,7 @@ Normalize = Annotated[
 ]
 
 
-def free(path: Path | None, overwrite: bool, *, option: str = "--out", kinds: Sequence[str] = ()) -> None:
+def refuse_existing(path: Path | None, overwrite: bool, *, option: str = "--out", kinds: Sequence[str] = ()) -> None:
     """Refuse a file that exists, a folder that does not, or an ending that tells none of the kinds.
 
     Raises
@@ -163,7 +163,7 @@ def free(path: Path | None, overwrite: bool, *, option: str = "--out", kinds: Se
         raise InputError(f"{option}: {taken[0]} exists; say --overwrite or name another file")
 
 
-def device_named(device: types.Device) -> str:
+def choose_device(device: types.Device) -> str:
     """Return the torch device of that name; auto takes the fastest available.
 
     Raises
@@ -188,7 +188,7 @@ class Several(NamedTuple):
     files: tuple[Path, ...]
 
 
-def provenance(
+def build_provenance(
     parameters: Mapping[str, Any], inputs: Iterable[str | Path | Several], *, seed: int = 0
 ) -> dict[str, Any]:
     """Build the sidecar of a command's table: command, versions, parameters, SHA-256 of the inputs.
@@ -216,7 +216,7 @@ FORMATS = (".png", ".svg", ".pdf")
 
 
 def save_figure(figure: Figure, out: Path, *, dpi: int = 192) -> None:
-    """Write a figure whole, with the command inside; whether `out` is free was asked before, with `free`."""
+    """Write a figure whole, with the command inside; whether `out` is free was asked before, with `refuse_existing`."""
     from brainmap.record import atomic, command_line
     from brainmap.viz.style import with_style
 
@@ -225,7 +225,7 @@ def save_figure(figure: Figure, out: Path, *, dpi: int = 192) -> None:
         with_style(figure.savefig)(beside, dpi=dpi, metadata={key: command_line()})
 
 
-def show(table: pd.DataFrame, as_json: bool) -> None:
+def print_table(table: pd.DataFrame, as_json: bool) -> None:
     """Print a table as text, or its rows as JSON."""
     if as_json:
         typer.echo(table.to_json(orient="records", indent=2))
@@ -233,7 +233,7 @@ def show(table: pd.DataFrame, as_json: bool) -> None:
         typer.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
 
 
-def said(*files: Path | None) -> None:
+def print_files(*files: Path | None) -> None:
     """Name the files that were left."""
     for path in files:
         if path is not None:

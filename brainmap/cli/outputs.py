@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap.cli.options import FORMATS, Json, Overwrite, Several, free, join_options, provenance, save_figure, show
+from brainmap.cli.options import (
+    FORMATS,
+    Json,
+    Overwrite,
+    Several,
+    build_provenance,
+    join_options,
+    print_table,
+    refuse_existing,
+    save_figure,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,43 +76,48 @@ class Leave:
 
         drawn = draw() if self.figure is not None else None
         if self.out is not None:
-            said = provenance(parameters, inputs, seed=seed) | dict(about or {})
+            said = build_provenance(parameters, inputs, seed=seed) | dict(about or {})
             write_table(table, self.out, columns=columns, about=said)
         if self.figure is not None and drawn is not None:
             save_figure(drawn, self.figure)
         shown = table if shown is None else shown
         if self.as_json:
             rows = shown if rows is None else rows
-            typer.echo(json.dumps({**read, "table": records(rows)}, indent=2)) if read else show(rows, True)
+            if read:
+                typer.echo(json.dumps({**read, "table": convert_records(rows)}, indent=2))
+            else:
+                print_table(rows, True)
             return
-        show(shown, False)
+        print_table(shown, False)
         for line in filter(None, [words, *(f"Wrote {path}" for path in (self.out, self.figure) if path is not None)]):
             typer.echo(line)
 
 
-def records(table: pd.DataFrame) -> Any:
+def convert_records(table: pd.DataFrame) -> Any:
     """Convert rows for JSON, with NaN as null."""
     return json.loads(table.to_json(orient="records"))
 
 
-def _options(out: Table = None, figure: Picture = None, overwrite: Overwrite = False, as_json: Json = False) -> None:
+def _declare_outputs(
+    out: Table = None, figure: Picture = None, overwrite: Overwrite = False, as_json: Json = False
+) -> None:
     """Define the wording and defaults of the shared options in one place."""
 
 
-def leaving(command: Callable[..., None]) -> Callable[..., None]:
+def add_output_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command with a parameter `leave` the options `--out`, `--figure`, `--overwrite` and `--json`.
 
     Outputs that could not be left are refused before the command runs; a command that has more of them takes
     `overwrite` too.
     """
-    common = inspect.signature(_options, eval_str=True).parameters
+    common = inspect.signature(_declare_outputs, eval_str=True).parameters
     more = "overwrite" in inspect.signature(command).parameters
 
     @functools.wraps(command)
     def wrapper(*args: Any, **given: Any) -> None:
         out, figure, overwrite, as_json = (given.pop(name) for name in common)
-        free(out, overwrite, kinds=(".tsv",))
-        free(figure, overwrite, option="--figure", kinds=FORMATS)
+        refuse_existing(out, overwrite, kinds=(".tsv",))
+        refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
         command(*args, leave=Leave(out, figure, as_json), **({"overwrite": overwrite} if more else {}), **given)
 
     return join_options(wrapper, command, common, leaves_out="leave")

@@ -17,7 +17,7 @@ _RUN = re.compile(r"(?:^|[_.+-])run-?([A-Za-z0-9]+)(?=[_.+\[-]|$)")
 _SUB = re.compile(r"(?:^|[/_.+-])sub(?:-([A-Za-z0-9]+)|(\d+))(?=[/_.+\[-]|$)")
 
 
-def expanded(names: Sequence[str], option: str) -> list[str]:
+def expand_patterns(names: Sequence[str], option: str) -> list[str]:
     """List the files that quoted patterns (`*`, `?`) stand for, in the order of their numbers; keep other names.
 
     Raises
@@ -47,19 +47,19 @@ def expanded(names: Sequence[str], option: str) -> list[str]:
     return found
 
 
-def runs_named(images: Sequence[str]) -> list[str] | None:
+def read_run_names(images: Sequence[str]) -> list[str] | None:
     """Read the run in each name (`..._run-2_...`); return None if a name has no run, or two names have the same.
 
     Examples
     --------
-    >>> runs_named(["sub-01_run-1_betas.nii", "sub-01_run-02_betas.nii"]), runs_named(["a.nii", "b.nii"])
+    >>> read_run_names(["sub-01_run-1_betas.nii", "sub-01_run-02_betas.nii"]), read_run_names(["a.nii", "b.nii"])
     (['1', '02'], None)
     """
     found = [match[1] if (match := _RUN.search(Path(name).name)) else "" for name in images]
     return found if all(found) and len(set(found)) == len(found) > 1 else None
 
 
-def labels_of(labels: Sequence[str] | None, images: Sequence[str]) -> Any:
+def choose_labels(labels: Sequence[str] | None, images: Sequence[str]) -> Any:
     """Return what `--labels` says about the images: one word or table for all of them, or one for each run.
 
     Raises
@@ -69,7 +69,7 @@ def labels_of(labels: Sequence[str] | None, images: Sequence[str]) -> Any:
         than `{run}`.
     """
     given = list(labels or ["sub-brick"])
-    runs = runs_named(images)
+    runs = read_run_names(images)
     if len(given) == 1 and "{run}" in given[0]:
         return [given[0].replace("{run}", run) for run in runs or map(str, range(1, len(images) + 1))]
     if len(given) == 1:
@@ -79,7 +79,7 @@ def labels_of(labels: Sequence[str] | None, images: Sequence[str]) -> Any:
             f"--labels: expected one file for each of {len(images)} images, got {len(given)}; give one for each, one "
             "for all, or one name with {run}"
         )
-    for table, image, one, other in zip(given, images, runs_named(given) or (), runs or (), strict=False):
+    for table, image, one, other in zip(given, images, read_run_names(given) or (), runs or (), strict=False):
         if one.lstrip("0") != other.lstrip("0"):
             raise InputError(
                 f"--labels: expected a table of the run of {image}, got {table}; give tables and images in one order"
@@ -87,12 +87,12 @@ def labels_of(labels: Sequence[str] | None, images: Sequence[str]) -> Any:
     return given
 
 
-def participant_of(name: str) -> str:
+def read_participant(name: str) -> str:
     """Read the participant in the name of a file, or else in the folders around it; empty if none of them has one.
 
     Examples
     --------
-    >>> participant_of("maps/sub-01_trained.nii.gz"), participant_of("sub-02/map+tlrc"), participant_of("a.nii")
+    >>> read_participant("maps/sub-01_trained.nii.gz"), read_participant("sub-02/map+tlrc"), read_participant("a.nii")
     ('01', '02', '')
     """
     for text in (Path(name).name, name):
@@ -111,7 +111,7 @@ def refuse_repeated(maps: Sequence[str], command: str) -> None:
     """
     first: dict[str, str] = {}
     for name in maps:
-        label = participant_of(name)
+        label = read_participant(name)
         for who in filter(None, (f"sub-{label}" if label else "", str(Path(name).resolve()))):
             if who in first:
                 raise InputError(

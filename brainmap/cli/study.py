@@ -9,14 +9,14 @@ import typer
 
 from brainmap import types
 from brainmap.cli import app
-from brainmap.cli.options import Device, Jobs, Seed, device_named
+from brainmap.cli.options import Device, Jobs, Seed, choose_device
 from brainmap.errors import InputError
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Compute everything again.")]
 
 
-def _context(
+def _open_context(
     study: Path, device: types.Device = "auto", jobs: int | None = None, overwrite: bool = False, **others: Any
 ) -> Any:
     """Read the study file before anything that takes seconds is imported, and return the context of a call."""
@@ -25,7 +25,7 @@ def _context(
     read = load_study(study)
     from brainmap.study.results.context import Context
 
-    return Context(read, device=device_named(device), threads=jobs, overwrite=overwrite, **others)
+    return Context(read, device=choose_device(device), threads=jobs, overwrite=overwrite, **others)
 
 
 @app.command()
@@ -55,7 +55,7 @@ def demo(
     if participants is not None:
         settings = replace(settings, participants=participants)
     study = write_demo(out, settings)
-    page = run_study(_context(study, "cpu", jobs))
+    page = run_study(_open_context(study, "cpu", jobs))
     _print_recovery(study)
     typer.echo(f"\nSimulated data, {time.monotonic() - start:.0f} s. The study file: {study}\nThe page: {page}")
 
@@ -98,7 +98,7 @@ def check(
     ] = False,
 ) -> None:
     """Check every input of a study before anything is computed."""
-    context = _context(study, "cpu")
+    context = _open_context(study, "cpu")
     from brainmap.study.check import check_study
     from brainmap.study.results.folder import verify_results
 
@@ -148,7 +148,7 @@ def run(
         raise InputError("--dask-scheduler: expected --backend dask beside it, got threads; add --backend dask")
     if chunk is not None and participant:
         raise InputError("--chunk divides all participants into shares; leave --participant out")
-    context = _context(study, device, jobs, overwrite, backend=backend, scheduler=dask_scheduler)
+    context = _open_context(study, device, jobs, overwrite, backend=backend, scheduler=dask_scheduler)
     from brainmap.study.run import run_chunk, run_study
 
     if chunk is not None:
@@ -163,7 +163,7 @@ def run(
 @app.command()
 def merge(study: StudyFile, jobs: Jobs = None, device: Device = "auto") -> None:
     """Merge the shares of `run --chunk`, and go on to the group and the page."""
-    context = _context(study, device, jobs)
+    context = _open_context(study, device, jobs)
     from brainmap.study.run import merge_study
 
     typer.echo(f"The page: {merge_study(context)}")
@@ -176,7 +176,7 @@ def report(
     """Make the page of a study again."""
     from brainmap.study.settings.study import study_of
 
-    context = _context(study_of(study) if study.is_dir() else study, "cpu")
+    context = _open_context(study_of(study) if study.is_dir() else study, "cpu")
     from brainmap.study.run import make_report
 
     typer.echo(f"The page: {make_report(context)}")

@@ -10,7 +10,7 @@ import typer
 
 from brainmap import types
 from brainmap.cli import app
-from brainmap.cli.options import FORMATS, Overwrite, free, group, names, save_figure
+from brainmap.cli.options import FORMATS, Overwrite, make_group, refuse_existing, save_figure, split_names
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nibabel import Nifti1Image
     from rsatoolbox.rdm import RDMs
 
-commands = group("viz", "Draw one figure of the report, as .png, .svg or .pdf.")
+commands = make_group("viz", "Draw one figure of the report, as .png, .svg or .pdf.")
 app.add_typer(commands)
 
 Out = Annotated[Path, typer.Option("--out", help="Figure to write: .png, .svg or .pdf.")]
@@ -31,7 +31,7 @@ StoreFile = Annotated[Path, typer.Argument(metavar="STORE.zarr", help="Store tha
 
 def _save_figure(make: Callable[[], Figure], out: Path, *, dpi: int, overwrite: bool) -> None:
     """Make a figure and write it whole, with the command inside."""
-    free(out, overwrite, kinds=FORMATS)
+    refuse_existing(out, overwrite, kinds=FORMATS)
     save_figure(make(), out, dpi=dpi)
     typer.echo(f"Wrote {out}")
 
@@ -86,7 +86,7 @@ def _select_rdms(rdms: RDMs, key: str, wanted: str | None, option: str) -> RDMs:
     known = [str(value) for value in rdms.rdm_descriptors.get(key, [])]
     if not known:
         raise InputError(f"{option}: expected RDMs with a {key}, got RDMs without; leave {option} out")
-    asked = [one_of(name, list(dict.fromkeys(known)), option) for name in names(wanted)]
+    asked = [one_of(name, list(dict.fromkeys(known)), option) for name in split_names(wanted)]
     chosen: RDMs = rdms[[at for name in asked for at, value in enumerate(known) if value == name]]
     return chosen
 
@@ -192,7 +192,9 @@ def _select_rois(table: pd.DataFrame, rois: str | None) -> pd.DataFrame:
     if rois is None or "roi" not in table:
         return table
     known = list(dict.fromkeys(table["roi"]))
-    return pd.concat([table[table["roi"] == one_of(name, known, "--rois")] for name in names(rois)], ignore_index=True)
+    return pd.concat(
+        [table[table["roi"] == one_of(name, known, "--rois")] for name in split_names(rois)], ignore_index=True
+    )
 
 
 @commands.command()
@@ -236,7 +238,7 @@ def brain(
             return _plot_on_surface(image, layers, title=title, label=label, **limits)
         shown = _load_volume(image)
         if layers is not None:
-            return plot_best_layer(shown, names(layers), title=title)
+            return plot_best_layer(shown, split_names(layers), title=title)
         if view == "glass":
             return plot_glass_brain(shown, threshold=threshold, vmax=vmax, title=title, label=label)
         around = None if outline is None else load_image(outline)
@@ -254,7 +256,7 @@ def _plot_on_surface(path: str, layers: str | None, **given: Any) -> Figure:
     best = layers is not None
     kind: Any = "label" if best else "continuous"
     data = load_surface(path) if is_surface(path) else project_to_surface(_load_volume(path), interpolation=kind)
-    return plot_surface(data, layers=tuple(names(layers)) if layers is not None else None, **given)
+    return plot_surface(data, layers=tuple(split_names(layers)) if layers is not None else None, **given)
 
 
 def _load_volume(path: str) -> Nifti1Image:
@@ -328,7 +330,7 @@ def cam(
         heard = heard.take(_find_rows(kept.cams.items, heard.items, "--sounds"))
         if view == "attention":
             return plot_target_attention(heard, kept.cams, title=title)
-        rows = None if items is None else _find_rows(names(items), kept.cams.items, "--items")
+        rows = None if items is None else _find_rows(split_names(items), kept.cams.items, "--items")
         return plot_cam(heard, kept.cams, items=rows, columns=columns, title=title)
 
     _save_figure(make, out, dpi=dpi, overwrite=overwrite)
@@ -371,7 +373,7 @@ def sheet(
                 f"sheet: expected layers with patterns and maps, got patterns of {some(patterns)} in {store} and maps "
                 f"of {some(images)} in {maps}"
             )
-        chosen = both if layers is None else [one_of(layer, both, "--layers") for layer in names(layers)]
+        chosen = both if layers is None else [one_of(layer, both, "--layers") for layer in split_names(layers)]
         rows = [
             SheetRow(layer=layer, image=images[layer], pattern=am.patterns[0, 0], rate=am.rate, unit=am.labels[0])
             for layer, am in ((layer, patterns[layer]) for layer in chosen)
@@ -383,8 +385,8 @@ def sheet(
 
 def _read_layer_maps(path: str) -> dict[str, Any]:
     """Read maps by layer: the sub-bricks of a searchlight, or the means of a group analysis."""
-    from brainmap.cli.images import sub_bricks
+    from brainmap.cli.images import read_labeled_maps
 
-    found = sub_bricks(path)
+    found = read_labeled_maps(path)
     means = {name.removesuffix("_mean"): image for name, image in found.items() if name.endswith("_mean")}
     return means or found

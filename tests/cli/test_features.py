@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from brainmap import features
-from brainmap.cli.options import Several, provenance
+from brainmap.cli.options import Several, build_provenance
 from brainmap.features.activations.store import get_current_arrays, open_store
 from brainmap.features.networks.zoo import build_network
 from brainmap.features.representations.files import list_stored_layers, open_cams, open_maximizations
@@ -82,11 +82,11 @@ def test_a_folder_and_several_files_have_one_digest_each(tmp_path):
     for name in ("config.json", "model.safetensors"):
         (tmp_path / "whisper" / name).write_text(name)
     files = (tmp_path / "whisper" / "config.json", tmp_path / "whisper" / "model.safetensors")
-    found = provenance({}, [tmp_path / "whisper", Several("both", files)])["InputsSHA256"]
+    found = build_provenance({}, [tmp_path / "whisper", Several("both", files)])["InputsSHA256"]
     assert found[str(tmp_path / "whisper")] == content_digest(tmp_path / "whisper")
     assert found["both"] == content_key([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
     files[1].write_text("other weights")
-    again = provenance({}, [tmp_path / "whisper", Several("both", files)])["InputsSHA256"]
+    again = build_provenance({}, [tmp_path / "whisper", Several("both", files)])["InputsSHA256"]
     assert all(again[name] != found[name] for name in found)
 
 

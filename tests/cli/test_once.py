@@ -58,7 +58,7 @@ def test_every_misspelt_choice_is_refused_with_the_nearest_one() -> None:
     tried = 0
     for words, command in commands(typer.main.get_command(cli.app)):
         for param in command.params:
-            choices = once._choices(param.type_descriptor.annotation)
+            choices = once._list_choices(param.type_descriptor.annotation)
             if choices:
                 with pytest.raises(InputError) as error:
                     command.make_context(" ".join(words), [param.opts[0], f"{choices[-1]}x"])

@@ -9,7 +9,16 @@ import typer
 
 from brainmap import types
 from brainmap.cli.features.options import Figure, SoundsAt, Store, commands, store_free
-from brainmap.cli.options import FORMATS, Json, Overwrite, check_names, free, names, said, save_figure
+from brainmap.cli.options import (
+    FORMATS,
+    Json,
+    Overwrite,
+    check_names,
+    print_files,
+    refuse_existing,
+    save_figure,
+    split_names,
+)
 from brainmap.progress import log
 
 
@@ -49,10 +58,10 @@ def acoustics(
     from brainmap.features.sounds.files import load_sounds
 
     store_free(out, "activations", None, overwrite)
-    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     heard = load_sounds(sounds, rate=rate, seconds=seconds, level=level)
     shown = heard.items[0] if item is None else one_of(item, heard.items, "--item")
-    chosen = "all" if models == "all" else names(models)
+    chosen = "all" if models == "all" else split_names(models)
     for line in heard.report.lines():
         log.warning("note: %s", line)
     found = acoustic_features(heard, models=chosen, pooling=pooling, store=out)
@@ -69,4 +78,4 @@ def acoustics(
     for model, shape in shapes.items():
         typer.echo(f"{model:<20} {' x '.join(map(str, shape))}")
     typer.echo(f"{out}: {len(shapes)} acoustic models of {len(found.items)} sounds")
-    said(figure)
+    print_files(figure)

@@ -8,14 +8,24 @@ from typing import Annotated, Any
 import typer
 
 from brainmap import types
-from brainmap.cli.features.options import Figure, Hear, Listener, Store, commands, listening, store_free
-from brainmap.cli.options import FORMATS, Json, Overwrite, Seed, free, names, provenance, said, save_figure
+from brainmap.cli.features.options import Figure, Hear, Listener, Store, add_listener_options, commands, store_free
+from brainmap.cli.options import (
+    FORMATS,
+    Json,
+    Overwrite,
+    Seed,
+    build_provenance,
+    print_files,
+    refuse_existing,
+    save_figure,
+    split_names,
+)
 from brainmap.errors import InputError
 from brainmap.progress import log
 
 
 @commands.command()
-@listening
+@add_listener_options
 def activations(
     hear: Hear,
     out: Store,
@@ -75,7 +85,7 @@ def activations(
 
     reduction = _make_reduction(reduce, dimensions=dimensions, tolerance=tolerance, seed=seed)
     store_free(out, "activations", None, overwrite)
-    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     one = hear(report=window is None)
     sounds = cut_asked_windows(one.sounds, window=window, hop=hop, last=last, rate=None)
     if isinstance(sounds, Windows):
@@ -85,7 +95,7 @@ def activations(
     found = extract_activations(
         model,
         sounds,
-        layers=names(layers),
+        layers=split_names(layers),
         pooling=pooling,
         stage=stage,
         store=out,
@@ -94,7 +104,7 @@ def activations(
         batch_size=batch_size,
         device=one.device,
         network=name,
-        origin=provenance({}, one.inputs, seed=seed),
+        origin=build_provenance({}, one.inputs, seed=seed),
         units_axis=units_axis,
         pool_frequency=pool_frequency,
     )
@@ -113,7 +123,7 @@ def activations(
     typer.echo(
         f"{out}: activations of {len(found.items)} {'sounds' if window is None else 'windows'} in {len(shapes)} layers"
     )
-    said(figure)
+    print_files(figure)
 
 
 def _make_reduction(kind: types.Reduce, **given: Any) -> Any:

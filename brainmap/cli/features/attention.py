@@ -8,14 +8,14 @@ import typer
 
 from brainmap import types
 from brainmap.cli.features.cam import MapLayer, Method
-from brainmap.cli.features.options import Hear, commands, listening
+from brainmap.cli.features.options import Hear, add_listener_options, commands
 from brainmap.cli.options import Seed
-from brainmap.cli.outputs import Leave, leaving
+from brainmap.cli.outputs import Leave, add_output_options
 
 
 @commands.command()
-@listening
-@leaving
+@add_listener_options
+@add_output_options
 def attention(
     hear: Hear,
     leave: Leave,

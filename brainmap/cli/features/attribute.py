@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from brainmap import types
-from brainmap.cli.features.options import Figure, Hear, Store, commands, listening, note_origin, store_free
-from brainmap.cli.options import FORMATS, Json, Overwrite, Seed, check_names, free, names, said, save_figure
+from brainmap.cli.features.options import Figure, Hear, Store, add_listener_options, commands, note_origin, store_free
+from brainmap.cli.options import (
+    FORMATS,
+    Json,
+    Overwrite,
+    Seed,
+    check_names,
+    print_files,
+    refuse_existing,
+    save_figure,
+    split_names,
+)
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +34,7 @@ OF_METHODS = "Settings of methods"
 
 
 @commands.command()
-@listening
+@add_listener_options
 def attribute(
     hear: Hear,
     out: Store,
@@ -103,14 +113,14 @@ def attribute(
         "step_ms": step_ms,
         "bands": _read_bands(bands),
     }
-    chosen = _sort_settings(names(method), {key: value for key, value in given.items() if value is not None})
+    chosen = _sort_settings(split_names(method), {key: value for key, value in given.items() if value is not None})
     if layer is not None and "guided-grad-cam" not in chosen:
         raise InputError("--layer: only guided-grad-cam takes a layer; leave it out")
     for one in chosen:
         store_free(out, "attribution", one, overwrite)
-    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     heard = hear()
-    wanted: Any = classes if classes in ("predicted", "true", "all") else names(classes)
+    wanted: Any = classes if classes in ("predicted", "true", "all") else split_names(classes)
     results = []
     for one, settings in chosen.items():
         found = attribute_sounds(
@@ -138,7 +148,7 @@ def _read_bands(text: str | None) -> Any:
     if text is None or text in ("mel", "octave"):
         return text
     try:
-        return [float(edge) for edge in names(text)]
+        return [float(edge) for edge in split_names(text)]
     except ValueError:
         raise InputError(f"--bands: expected mel, octave, or edges in Hz such as 0,500,2000, got {text!r}") from None
 
@@ -191,4 +201,4 @@ def _print_methods(about: list[dict[str, Any]], out: Path, figure: Path | None, 
         n_items, n_classes = one["maps"][:2]
         typer.echo(f"{one['method']:<23} {n_items} sounds x {n_classes} class{'es' * (n_classes > 1)}{notes}")
     typer.echo(f"{out}: attributions by {len(about)} method{'s'[: len(about) > 1]}")
-    said(figure)
+    print_files(figure)

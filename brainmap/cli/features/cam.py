@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from brainmap import types
-from brainmap.cli.features.options import Figure, Hear, Store, commands, listening, note_origin, store_free
-from brainmap.cli.options import FORMATS, Json, Overwrite, free, said, save_figure
+from brainmap.cli.features.options import Figure, Hear, Store, add_listener_options, commands, note_origin, store_free
+from brainmap.cli.options import FORMATS, Json, Overwrite, print_files, refuse_existing, save_figure
 
 Method = Annotated[types.CamMethod, typer.Option(help="Method of class activation mapping.")]
 MapLayer = Annotated[
@@ -18,7 +18,7 @@ MapLayer = Annotated[
 
 
 @commands.command()
-@listening
+@add_listener_options
 def cam(
     hear: Hear,
     out: Store,
@@ -36,7 +36,7 @@ def cam(
     from brainmap.features.attribution.cam import class_activation_maps, map_layer
     from brainmap.features.representations.files import save_cams
 
-    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     one = hear()
     target = map_layer(one.model, one.sounds, layer).name
     store_free(out, "cam", target, overwrite)
@@ -77,4 +77,4 @@ def cam(
     if calls is not None:
         typer.echo(calls)
     typer.echo(f"{out}: {cams.method} of {len(cams.items)} sounds x {len(cams.class_names)} classes at {cams.layer}")
-    said(figure)
+    print_files(figure)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from brainmap.cli.features.options import Figure, commands
-from brainmap.cli.options import FORMATS, Json, Overwrite, free, names, provenance, save_figure, show
+from brainmap.cli.options import (
+    FORMATS,
+    Json,
+    Overwrite,
+    build_provenance,
+    print_table,
+    refuse_existing,
+    save_figure,
+    split_names,
+)
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,16 +44,16 @@ def compare(
     from brainmap.features.representations.files import open_maximizations
     from brainmap.record import write_table
 
-    free(figure, overwrite, option="--figure", kinds=FORMATS)
-    free(table, overwrite, option="--table", kinds=(".tsv",))
-    networks = names(called) if called else _name_networks(stores)
+    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
+    refuse_existing(table, overwrite, option="--table", kinds=(".tsv",))
+    networks = split_names(called) if called else _name_networks(stores)
     if len(networks) != len(stores) or len(set(networks)) != len(networks):
         raise InputError(f"--names: {', '.join(networks)} for {len(stores)} stores; give each a name of its own")
     held = {name: open_maximizations(path) for name, path in zip(networks, stores, strict=True)}
     found = compare_patterns({name: one[one_of(layer, list(one), "--layer")] for name, one in held.items()})
     if table is not None:
         columns = {str(c): str(c).replace("_", " ") for c in found.table.columns}
-        write_table(found.table, table, columns=columns, about=provenance({"layer": layer}, stores))
+        write_table(found.table, table, columns=columns, about=build_provenance({"layer": layer}, stores))
     if figure is not None:
         from brainmap.viz.features.maximization import plot_pattern_comparison
 
@@ -53,9 +62,9 @@ def compare(
         parts = {"pairs": found.pairs, "patterns": found.table}
         typer.echo(json.dumps({k: json.loads(v.to_json(orient="records")) for k, v in parts.items()}, indent=2))
         return
-    show(found.table.groupby("network", sort=False).mean(numeric_only=True).reset_index(), False)
+    print_table(found.table.groupby("network", sort=False).mean(numeric_only=True).reset_index(), False)
     typer.echo()
-    show(found.pairs, False)
+    print_table(found.pairs, False)
 
 
 def _name_networks(stores: list[Path]) -> list[str]:

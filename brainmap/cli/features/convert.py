@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from brainmap import types
-from brainmap.cli.features.options import Describe, commands, describing, network_line
-from brainmap.cli.options import Overwrite, free
+from brainmap.cli.features.options import Describe, add_network_options, commands, format_feeding
+from brainmap.cli.options import Overwrite, refuse_existing
 from brainmap.errors import InputError
 
 
 @commands.command()
-@describing
+@add_network_options
 def convert(
     describe: Describe,
     out: Annotated[Path, typer.Option("--out", help="File to write (.safetensors).")],
@@ -30,7 +30,7 @@ def convert(
     from brainmap.features.networks.checkpoints import save_checkpoint
     from brainmap.features.networks.feeding import count_outputs
 
-    free(out, overwrite, kinds=(".safetensors",))
+    refuse_existing(out, overwrite, kinds=(".safetensors",))
     model, checkpoint = describe()
     if not checkpoint.architecture:
         raise InputError("--checkpoint: expected weights, got a program, which describes itself; use the file as it is")
@@ -38,5 +38,5 @@ def convert(
     if checkpoint.classes and outputs != len(checkpoint.classes):
         raise InputError(f"--class-names: expected {outputs} names, one an output, got {len(checkpoint.classes)}")
     save_checkpoint(model, out, checkpoint if align is None else replace(checkpoint, align=align))
-    typer.echo(network_line(checkpoint))
+    typer.echo(format_feeding(checkpoint))
     typer.echo(f"Wrote {out}")

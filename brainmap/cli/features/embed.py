@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from brainmap import types
-from brainmap.cli.features.options import Hear, Layers, commands, extract_all, listening
+from brainmap.cli.features.options import Hear, Layers, add_listener_options, commands, extract_all
 from brainmap.cli.options import Seed
-from brainmap.cli.outputs import Leave, leaving
+from brainmap.cli.outputs import Leave, add_output_options
 
 if TYPE_CHECKING:
     pass
 
 
 @commands.command()
-@listening
-@leaving
+@add_listener_options
+@add_output_options
 def embed(
     hear: Hear,
     leave: Leave,

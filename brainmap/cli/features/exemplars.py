@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brainmap.cli.features.options import Hear, Stage, commands, listening
+from brainmap.cli.features.options import Hear, Stage, add_listener_options, commands
 from brainmap.cli.options import Overwrite
-from brainmap.cli.outputs import Leave, leaving
+from brainmap.cli.outputs import Leave, add_output_options
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @commands.command()
-@listening
-@leaving
+@add_listener_options
+@add_output_options
 def exemplars(
     hear: Hear,
     leave: Leave,

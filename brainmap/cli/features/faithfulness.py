@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap import types
-from brainmap.cli.features.options import Hear, Listener, commands, listening
-from brainmap.cli.options import Seed, check_names, names
-from brainmap.cli.outputs import Leave, leaving
+from brainmap.cli.features.options import Hear, Listener, add_listener_options, commands
+from brainmap.cli.options import Seed, check_names, split_names
+from brainmap.cli.outputs import Leave, add_output_options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,8 +48,8 @@ def find_targets(one: Listener, classes: str) -> NDArray[np.intp]:
 
 
 @commands.command()
-@listening
-@leaving
+@add_listener_options
+@add_output_options
 def faithfulness(
     hear: Hear,
     leave: Leave,
@@ -79,7 +79,7 @@ def faithfulness(
     from brainmap.features.evaluation.faithfulness import CURVE_COLUMNS, deletion_curves
     from brainmap.viz.features.faithfulness import plot_deletion
 
-    methods = names(method)
+    methods = split_names(method)
     one = hear()
     targets = find_targets(one, classes)
     settings: dict[str, Any] = {

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from brainmap.cli.features.options import Hear, commands, listening
-from brainmap.cli.outputs import Leave, leaving
+from brainmap.cli.features.options import Hear, add_listener_options, commands
+from brainmap.cli.outputs import Leave, add_output_options
 
 
 @commands.command()
-@listening
-@leaving
+@add_listener_options
+@add_output_options
 def filters(
     hear: Hear,
     leave: Leave,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap.cli.features.options import Describe, commands, describe_network, describing, network_line
+from brainmap.cli.features.options import Describe, add_network_options, commands, describe_network, format_feeding
 from brainmap.cli.options import Json
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ HEADS = ("layer", "kind", "shape", "receptive field", "stride", "parameters")
 
 
 @commands.command()
-@describing
+@add_network_options
 def layers(
     describe: Describe,
     every: Annotated[
@@ -39,7 +39,7 @@ def layers(
     if as_json:
         typer.echo(json.dumps({**describe_network(checkpoint), "layers": rows}, indent=2))
         return
-    typer.echo(network_line(checkpoint))
+    typer.echo(format_feeding(checkpoint))
     table = [HEADS, *(_format_row(row) for row in rows)]
     widths = [max(len(line[k]) for line in table) for k in range(len(HEADS))]
     for line in table:

@@ -10,9 +10,9 @@ import typer
 
 from brainmap import types
 from brainmap.cli.features.faithfulness import Classes, MapLayer
-from brainmap.cli.features.options import Hear, Listener, commands, listening
-from brainmap.cli.options import Seed, check_names, names
-from brainmap.cli.outputs import Leave, leaving
+from brainmap.cli.features.options import Hear, Listener, add_listener_options, commands
+from brainmap.cli.options import Seed, check_names, split_names
+from brainmap.cli.outputs import Leave, add_output_options
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ TITLE = "Where each word is (shaded) and where maps place it"
 
 
 @commands.command()
-@listening
-@leaving
+@add_listener_options
+@add_output_options
 def localize(
     hear: Hear,
     leave: Leave,
@@ -67,7 +67,7 @@ def localize(
     one = hear()
     sounds, truth = _place_sounds(one.sounds, boundaries, plant, background_db, seed)
     models = {one.name: one.model} | _load_others(one, also or [])
-    methods = names(method) if method is not None else _choose_methods(models, sounds)
+    methods = split_names(method) if method is not None else _choose_methods(models, sounds)
     settings: dict[str, Any] = {"classes": classes, "layer": layer, "threshold": threshold, "smooth_ms": smooth_ms}
     table = place(models, sounds, truth, methods=methods, class_names=one.classes, device=one.device, **settings)
     about = settings | {"methods": methods, "plant_s": plant, "background_db": background_db}

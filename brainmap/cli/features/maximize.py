@@ -9,8 +9,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap import types
-from brainmap.cli.features.options import Figure, Hear, Listener, Store, commands, listening, note_origin, store_free
-from brainmap.cli.options import FORMATS, Jobs, Json, Overwrite, Seed, free, names, provenance, said, save_figure, show
+from brainmap.cli.features.options import (
+    Figure,
+    Hear,
+    Listener,
+    Store,
+    add_listener_options,
+    commands,
+    note_origin,
+    store_free,
+)
+from brainmap.cli.options import (
+    FORMATS,
+    Jobs,
+    Json,
+    Overwrite,
+    Seed,
+    build_provenance,
+    print_files,
+    print_table,
+    refuse_existing,
+    save_figure,
+    split_names,
+)
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,13 +76,13 @@ Steps = Annotated[
 Real = float | None
 
 
-def number_option(help: str, panel: str, **more: Any) -> Any:
+def make_option(help: str, panel: str, **more: Any) -> Any:
     """Make an option of a number, in a panel of the help."""
     return typer.Option(help=help, rich_help_panel=panel, **more)
 
 
 @commands.command()
-@listening
+@add_listener_options
 def maximize(
     hear: Hear,
     out: Store,
@@ -70,53 +91,52 @@ def maximize(
     wav: Words = None,
     figure: Figure = None,
     preset: Preset = "audio",
-    toward: Annotated[str | None, number_option("Conditions whose mean the direction leads to.", DIRECTION)] = None,
-    away: Annotated[str | None, number_option("Conditions it leads away from; default: all others.", DIRECTION)] = None,
+    toward: Annotated[str | None, make_option("Conditions whose mean the direction leads to.", DIRECTION)] = None,
+    away: Annotated[str | None, make_option("Conditions it leads away from; default: all others.", DIRECTION)] = None,
     cosine_power: Annotated[
         Real,
-        number_option(
+        make_option(
             "Power of the cosine with the direction by which the objective is multiplied; default: 0.", DIRECTION, min=0
         ),
     ] = None,
     decoder: Annotated[
-        str | None, number_option("Decoder as prior: words (the one that is shipped), or a .safetensors file.", HOW)
+        str | None,
+        make_option("Decoder as prior: words (the one that is shipped), or a .safetensors file.", HOW),
     ] = None,
     steps: Steps = None,
-    step_size: Annotated[Real, number_option("Step in units of the free parameters; default: 2.", HOW)] = None,
+    step_size: Annotated[Real, make_option("Step in units of the free parameters; default: 2.", HOW)] = None,
     objective: Annotated[
         types.Objective | None,
-        number_option("What is maximized; auto takes logit for the output and channel for other layers.", HOW),
+        make_option("What is maximized; auto takes logit for the output and channel for other layers.", HOW),
     ] = None,
     stage: Annotated[
-        types.Stage | None, number_option("Side of the nonlinearity that is maximized; default: after.", HOW)
+        types.Stage | None, make_option("Side of the nonlinearity that is maximized; default: after.", HOW)
     ] = None,
-    optimizer: Annotated[types.Optimizer | None, number_option("Optimizer; default: gradient-rms.", HOW)] = None,
+    optimizer: Annotated[types.Optimizer | None, make_option("Optimizer; default: gradient-rms.", HOW)] = None,
     parameterization: Annotated[
         types.Parameterization | None,
-        number_option("What is optimized; default: a spectrum scaled as the sounds are.", HOW),
+        make_option("What is optimized; default: a spectrum scaled as the sounds are.", HOW),
     ] = None,
     jitter_ms: Annotated[
-        Real, number_option("Largest random shift in each step, in ms; default: 25.", HOW, min=0)
+        Real, make_option("Largest random shift in each step, in ms; default: 25.", HOW, min=0)
     ] = None,
     diversity: Annotated[
-        Real, number_option("Weight of the term that pushes patterns of one unit apart.", HOW, min=0)
+        Real, make_option("Weight of the term that pushes patterns of one unit apart.", HOW, min=0)
     ] = None,
     seeds: Annotated[
         int | None,
-        number_option("Number of starts from different noise, of which the best is kept; default: 1.", HOW, min=1),
+        make_option("Number of starts from different noise, of which the best is kept; default: 1.", HOW, min=1),
     ] = None,
     seed: Seed = 0,
-    l1: Annotated[Real, number_option("Weight of the mean of |x|.", BOUNDS, min=0)] = None,
-    l2: Annotated[Real, number_option("Weight of the mean of x^2.", BOUNDS, min=0)] = None,
-    lp: Annotated[Real, number_option("Weight of the p-norm of x.", BOUNDS, min=0)] = None,
-    lp_power: Annotated[Real, number_option("Power p of the p-norm, 1 or more; default: 6.", BOUNDS)] = None,
-    total_variation: Annotated[Real, number_option("Weight of the mean of |x\\[t+1] - x\\[t]|.", BOUNDS, min=0)] = None,
-    latent_l2: Annotated[Real, number_option("Weight that pulls the latent of a decoder to 0.", BOUNDS, min=0)] = None,
-    low_hz: Annotated[Real, number_option("Lowest frequency of patterns, in Hz.", BOUNDS, min=0)] = None,
-    high_hz: Annotated[Real, number_option("Highest frequency of patterns, in Hz.", BOUNDS, min=0)] = None,
-    peak: Annotated[
-        Real, number_option("Largest sample; patterns above it are scaled down; default: 1.", BOUNDS)
-    ] = None,
+    l1: Annotated[Real, make_option("Weight of the mean of |x|.", BOUNDS, min=0)] = None,
+    l2: Annotated[Real, make_option("Weight of the mean of x^2.", BOUNDS, min=0)] = None,
+    lp: Annotated[Real, make_option("Weight of the p-norm of x.", BOUNDS, min=0)] = None,
+    lp_power: Annotated[Real, make_option("Power p of the p-norm, 1 or more; default: 6.", BOUNDS)] = None,
+    total_variation: Annotated[Real, make_option("Weight of the mean of |x\\[t+1] - x\\[t]|.", BOUNDS, min=0)] = None,
+    latent_l2: Annotated[Real, make_option("Weight that pulls the latent of a decoder to 0.", BOUNDS, min=0)] = None,
+    low_hz: Annotated[Real, make_option("Lowest frequency of patterns, in Hz.", BOUNDS, min=0)] = None,
+    high_hz: Annotated[Real, make_option("Highest frequency of patterns, in Hz.", BOUNDS, min=0)] = None,
+    peak: Annotated[Real, make_option("Largest sample; patterns above it are scaled down; default: 1.", BOUNDS)] = None,
     jobs: Jobs = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -124,7 +144,7 @@ def maximize(
     """Synthesize sounds that drive units of a layer most (activation maximization), as .zarr, WAV and a figure."""
     settings = make_settings("generative" if decoder and preset == "audio" else preset, locals())
     store_free(out, "am", layer, overwrite)
-    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     table = refuse_table(wav, f"{layer}_quality.tsv", overwrite)
     one = hear()
     am = _maximize_layer(
@@ -134,15 +154,15 @@ def maximize(
     note_origin(out, "am", one, am.layer)
     quality = am.quality.assign(label=list(am.labels))
     if as_json:
-        show(quality[["label", *am.quality.columns]], True)
+        print_table(quality[["label", *am.quality.columns]], True)
         return
-    show(quality[["label", *(c for c in SHOWN if c in quality)]], False)
+    print_table(quality[["label", *(c for c in SHOWN if c in quality)]], False)
     for note in am.notes:
         typer.echo(f"note: {note}")
     if am.dead:
         typer.echo(f"note: units {', '.join(map(str, am.dead))} never speak; maximized before the nonlinearity")
     typer.echo(f"{out}: {len(am.units)} patterns of {layer}" + (f"; as WAV in {wav}" if wav else ""))
-    said(figure)
+    print_files(figure)
 
 
 def make_settings(preset: types.Preset, given: dict[str, Any]) -> MaximizationSettings:
@@ -189,8 +209,8 @@ def _maximize_layer(
             one.model,
             one.sounds,
             layer=layer,
-            toward=names(toward),
-            away=None if away is None else names(away),
+            toward=split_names(toward),
+            away=None if away is None else split_names(away),
             device=one.device,
         )
         directions = {f"{toward}-{away}" if away else toward: found}
@@ -239,4 +259,4 @@ def write_quality(table: pd.DataFrame, path: Path, about: tuple[MaximizationSett
     columns = {str(c): str(c).replace("_", " ") for c in table.columns} | {
         c: words for c, words in QUALITY.items() if c in table
     }
-    write_table(table, path, columns=columns, about=provenance(asdict(settings), one.inputs, seed=seed))
+    write_table(table, path, columns=columns, about=build_provenance(asdict(settings), one.inputs, seed=seed))

@@ -13,20 +13,31 @@ from brainmap.cli.features.maximize import (
     Real,
     Steps,
     Words,
+    make_option,
     make_settings,
-    number_option,
     refuse_table,
     write_quality,
 )
-from brainmap.cli.features.options import Figure, Hear, Store, commands, listening, note_origin, store_free
-from brainmap.cli.options import FORMATS, Jobs, Json, Overwrite, Seed, free, names, said, save_figure, show
+from brainmap.cli.features.options import Figure, Hear, Store, add_listener_options, commands, note_origin, store_free
+from brainmap.cli.options import (
+    FORMATS,
+    Jobs,
+    Json,
+    Overwrite,
+    Seed,
+    print_files,
+    print_table,
+    refuse_existing,
+    save_figure,
+    split_names,
+)
 
 if TYPE_CHECKING:
     pass
 
 
 @commands.command()
-@listening
+@add_listener_options
 def metamers(
     hear: Hear,
     out: Store,
@@ -37,11 +48,11 @@ def metamers(
     wav: Words = None,
     figure: Figure = None,
     steps: Steps = None,
-    step_size: Annotated[Real, number_option("Step in units of the free parameters; default: 0.1.", HOW)] = None,
-    optimizer: Annotated[types.Optimizer | None, number_option("Optimizer; default: adam.", HOW)] = None,
+    step_size: Annotated[Real, make_option("Step in units of the free parameters; default: 0.1.", HOW)] = None,
+    optimizer: Annotated[types.Optimizer | None, make_option("Optimizer; default: adam.", HOW)] = None,
     parameterization: Annotated[
         types.Parameterization | None,
-        number_option("What is optimized; default: a spectrum scaled as the sounds are.", HOW),
+        make_option("What is optimized; default: a spectrum scaled as the sounds are.", HOW),
     ] = None,
     seed: Seed = 0,
     jobs: Jobs = None,
@@ -56,7 +67,7 @@ def metamers(
 
     settings = make_settings("metamer", locals())
     store_free(out, "metamer", layer, overwrite)
-    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     table = refuse_table(wav, f"{layer}_metamers.tsv", overwrite)
     one = hear()
     known = one.sounds.items
@@ -65,7 +76,7 @@ def metamers(
         one.model,
         one.sounds,
         layer=layer,
-        items=names(items) if items else first,
+        items=split_names(items) if items else first,
         settings=settings,
         class_names=one.classes,
         rng=np.random.default_rng(seed),
@@ -87,7 +98,7 @@ def metamers(
         from brainmap.viz.features.maximization import plot_metamers
 
         save_figure(plot_metamers(found, title=f"{one.name}: metamers of {layer}"), figure)
-    show(found.table, as_json)
+    print_table(found.table, as_json)
     if not as_json:
         typer.echo(f"{out}: {len(found.items)} metamers of {layer}, {int(found.table['matched'].sum())} matched")
-        said(figure)
+        print_files(figure)

@@ -14,7 +14,7 @@ import typer
 from brainmap import types
 from brainmap.checks import one_of
 from brainmap.cli import app
-from brainmap.cli.options import Device, Several, device_named, group, join_options, names, provenance
+from brainmap.cli.options import Device, Several, build_provenance, choose_device, join_options, make_group, split_names
 from brainmap.errors import InputError
 from brainmap.progress import log
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from brainmap.features.networks.checkpoints import Checkpoint
     from brainmap.features.sounds.files import Sounds
 
-commands = group("features", "Study a network on sounds: activations, maximizing sounds, class activation maps.")
+commands = make_group("features", "Study a network on sounds: activations, maximizing sounds, class activation maps.")
 app.add_typer(commands)
 
 OTHERS = "Networks trained elsewhere"
@@ -116,7 +116,7 @@ class Listener:
         if text == "all":
             return "all"
         known = list(self.classes or ()) if layer == "output" else []
-        asked = names(text)
+        asked = split_names(text)
         bad = [u for u in asked if not u.isdigit() and (not known or u.lstrip("-").isdigit())]
         if bad:
             raise InputError(f"--units: expected all, or numbers from 0 parted by commas, as in 0,1,2, got {bad[0]!r}")
@@ -127,7 +127,7 @@ Hear: TypeAlias = Callable[..., Listener]
 Describe: TypeAlias = Callable[[], "tuple[nn.Module, Checkpoint]"]
 
 
-def _options(
+def _declare_options(
     checkpoint: CheckpointFile,
     sounds: SoundsAt,
     name: Annotated[str | None, typer.Option(help="Name of the network; default: that of its file.")] = None,
@@ -158,26 +158,26 @@ def _options(
     """Declare the options, their wording and their defaults."""
 
 
-def listening(command: Callable[..., None]) -> Callable[..., None]:
+def add_listener_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command whose first parameter is `hear` the options that name a network and sounds.
 
     `hear()` loads both and gives a `Listener`; with `hear(report=False)` the command reports on the sounds itself. A
     command checks that its outputs are free before it calls it. Only the device is looked at at once.
     """
-    return _with_options(command, inspect.signature(_options, eval_str=True).parameters, load)
+    return _add_options(command, inspect.signature(_declare_options, eval_str=True).parameters, load_listener)
 
 
-def describing(command: Callable[..., None]) -> Callable[..., None]:
+def add_network_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command whose first parameter is `describe` the options that name a network alone.
 
     `describe()` loads it and gives the network and its `Checkpoint`.
     """
-    common = inspect.signature(_options, eval_str=True).parameters
+    common = inspect.signature(_declare_options, eval_str=True).parameters
     left_out = ("sounds", "name", "device")
-    return _with_options(command, {k: v for k, v in common.items() if k not in left_out}, open_checkpoint)
+    return _add_options(command, {k: v for k, v in common.items() if k not in left_out}, open_checkpoint)
 
 
-def _with_options(
+def _add_options(
     command: Callable[..., None], common: Mapping[str, inspect.Parameter], load_it: Callable[..., Any]
 ) -> Callable[..., None]:
     """Give a command the common options, and as its first parameter a function that loads what they name."""
@@ -186,7 +186,7 @@ def _with_options(
     def wrapper(**given: Any) -> None:
         options = {key: given.pop(key) for key in common}
         if "device" in options:
-            options["device"] = device_named(options["device"])
+            options["device"] = choose_device(options["device"])
         command(functools.partial(load_it, **options), **given)
 
     return join_options(
@@ -194,7 +194,7 @@ def _with_options(
     )
 
 
-def load(
+def load_listener(
     checkpoint: Path, sounds: Path, *, name: str | None, device: str, report: bool = True, **given: Any
 ) -> Listener:
     """Load a network and the sounds as its checkpoint says; `given` completes a checkpoint that says nothing.
@@ -222,7 +222,7 @@ def open_checkpoint(checkpoint: Path, *, class_names: str | None = None, **given
     from brainmap.features.networks.checkpoints import load_network
     from brainmap.features.networks.feeding import describe_feeding
 
-    classes = tuple(names(class_names)) if class_names else None
+    classes = tuple(split_names(class_names)) if class_names else None
     model = load_network(
         checkpoint,
         architecture=given["architecture"],
@@ -238,7 +238,7 @@ def note_origin(out: Path, kind: str, one: Listener, layer: str) -> None:
     from brainmap.features.activations.store import list_arrays, note, open_store
 
     root = open_store(out)
-    note(root, kind, layer, list_arrays(root, kind)[layer], {"provenance": provenance({}, one.inputs)})
+    note(root, kind, layer, list_arrays(root, kind)[layer], {"provenance": build_provenance({}, one.inputs)})
 
 
 def describe_network(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -255,7 +255,7 @@ def describe_network(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def network_line(checkpoint: Checkpoint) -> str:
+def format_feeding(checkpoint: Checkpoint) -> str:
     """Describe how a network is fed in one line."""
     about = describe_network(checkpoint)
     called = f", {len(checkpoint.classes)} classes" if checkpoint.classes else ""
@@ -290,4 +290,4 @@ def extract_all(one: Listener, layers: str) -> Any:
     """Extract the activations of the layers that are named, for all sounds."""
     from brainmap.features.activations.extract import extract_activations
 
-    return extract_activations(one.model, one.sounds, layers=names(layers), device=one.device, network=one.name)
+    return extract_activations(one.model, one.sounds, layers=split_names(layers), device=one.device, network=one.name)

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from brainmap.cli.features.faithfulness import Classes, MapLayer, Methods, find_targets
-from brainmap.cli.features.options import Hear, commands, listening
-from brainmap.cli.options import Seed, names
-from brainmap.cli.outputs import Leave, leaving
+from brainmap.cli.features.options import Hear, add_listener_options, commands
+from brainmap.cli.options import Seed, split_names
+from brainmap.cli.outputs import Leave, add_output_options
 
 if TYPE_CHECKING:
     pass
 
 
 @commands.command()
-@listening
-@leaving
+@add_listener_options
+@add_output_options
 def randomization(
     hear: Hear,
     leave: Leave,
@@ -33,7 +33,7 @@ def randomization(
     from brainmap.features.evaluation.randomization import COLUMNS, cascading_randomization, stack_results
     from brainmap.viz.features.faithfulness import plot_randomization
 
-    methods = names(method)
+    methods = split_names(method)
     one = hear()
     targets = find_targets(one, classes)
     found = [

@@ -8,15 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from brainmap.cli.features.maximize import Preset, Steps, make_settings
-from brainmap.cli.features.options import Hear, commands, listening
-from brainmap.cli.options import FORMATS, Jobs, Json, Overwrite, Seed, free, said, save_figure, show
+from brainmap.cli.features.options import Hear, add_listener_options, commands
+from brainmap.cli.options import (
+    FORMATS,
+    Jobs,
+    Json,
+    Overwrite,
+    Seed,
+    print_files,
+    print_table,
+    refuse_existing,
+    save_figure,
+)
 
 if TYPE_CHECKING:
     pass
 
 
 @commands.command()
-@listening
+@add_listener_options
 def saturation(
     hear: Hear,
     figure: Annotated[Path, typer.Option("--figure", help="Figure to write: .png, .svg or .pdf.")],
@@ -35,7 +45,7 @@ def saturation(
     from brainmap.viz.features.maximization import plot_softmax_saturation
 
     settings = make_settings(preset, locals())
-    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     one = hear()
     found = softmax_saturation(
         one.model,
@@ -48,6 +58,6 @@ def saturation(
         threads=jobs,
     )
     save_figure(plot_softmax_saturation(found, title=one.name), figure)
-    show(found.table, as_json)
+    print_table(found.table, as_json)
     if not as_json:
-        said(figure)
+        print_files(figure)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from brainmap.cli.features.options import commands
-from brainmap.cli.outputs import Leave, leaving
+from brainmap.cli.outputs import Leave, add_output_options
 
 if TYPE_CHECKING:
     pass
 
 
 @commands.command()
-@leaving
+@add_output_options
 def spectra(
     store: Annotated[
         Path, typer.Argument(metavar="STORE.zarr", help="Store that `brainmap features maximize` writes.")

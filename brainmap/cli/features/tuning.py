@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap import types
-from brainmap.cli.features.options import Hear, Layers, Stage, commands, listening
-from brainmap.cli.options import Seed, names
-from brainmap.cli.outputs import Leave, leaving
+from brainmap.cli.features.options import Hear, Layers, Stage, add_listener_options, commands
+from brainmap.cli.options import Seed, split_names
+from brainmap.cli.outputs import Leave, add_output_options
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @commands.command()
-@listening
-@leaving
+@add_listener_options
+@add_output_options
 def tuning(
     hear: Hear,
     leave: Leave,
@@ -74,7 +74,7 @@ def tuning(
     found = measure_tuning(
         one.model,
         one.sounds,
-        layers=names(layers),
+        layers=split_names(layers),
         settings=settings,
         stage=stage,
         rng=np.random.default_rng(seed),
@@ -99,7 +99,7 @@ def tuning(
 
 def _read_numbers(text: str, option: str) -> list[float]:
     try:
-        return [float(part) for part in names(text)]
+        return [float(part) for part in split_names(text)]
     except ValueError:
         raise InputError(f"{option}: expected numbers parted by commas, as in -20,-10,0, got {text!r}") from None
 

@@ -7,16 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from brainmap import types
-from brainmap.cli.features.options import Hear, commands, listening
+from brainmap.cli.features.options import Hear, add_listener_options, commands
 from brainmap.cli.options import Seed
-from brainmap.cli.outputs import Leave, leaving
+from brainmap.cli.outputs import Leave, add_output_options
 
 SHOWN = ["word", "n", "share", "expected", "effect", "low", "high", "p", "p_corrected"]
 
 
 @commands.command()
-@listening
-@leaving
+@add_listener_options
+@add_output_options
 def voicing(
     hear: Hear,
     leave: Leave,

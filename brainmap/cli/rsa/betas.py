@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap import types
-from brainmap.cli.options import FORMATS, Json, Missing, Overwrite, free, names, provenance, save_figure
+from brainmap.cli.options import (
+    FORMATS,
+    Json,
+    Missing,
+    Overwrite,
+    build_provenance,
+    refuse_existing,
+    save_figure,
+    split_names,
+)
 from brainmap.cli.rsa.options import commands, count_noun
 from brainmap.errors import InputError
 
@@ -92,9 +101,9 @@ def betas(
     from brainmap.rsa.glm.betas import fit_betas
     from brainmap.rsa.glm.files import save_betas
 
-    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    free(Path(out), True)
+    refuse_existing(Path(out), True)
     taken = sorted(Path(out).parent.glob(f"{glob.escape(Path(out).name)}_*desc-{model}_*"))
     if taken and not overwrite:  # report this before the long computation
         raise InputError(
@@ -116,8 +125,8 @@ def betas(
         others=others,
         column=column,
         duration=duration,
-        leave_out=names(leave_out) if leave_out else (),
-        nuisance=names(nuisance) if nuisance else (),
+        leave_out=split_names(leave_out) if leave_out else (),
+        nuisance=split_names(nuisance) if nuisance else (),
         slice_time_ref=slice_time_ref,
         frame_times=_read_times(frame_times),
         scale=scale,
@@ -126,7 +135,7 @@ def betas(
     )
     extra = [f for f in (*events, *(confounds or [])) for f in f.split("=")[-1].split("+") if Path(f).is_file()]
     inputs: list[str | Path] = [*bold, *extra, *([mask] if mask else []), *(frame_times or [])]
-    about = provenance({"model": model, "hrf": hrf, "noise": fit.settings.noise, "strategy": strategy}, inputs)
+    about = build_provenance({"model": model, "hrf": hrf, "noise": fit.settings.noise, "strategy": strategy}, inputs)
     written = save_betas(
         fit,
         out,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from brainmap.cli.images import image_free, save_bricks
+from brainmap.cli.images import refuse_existing_image, save_bricks
 from brainmap.cli.options import (
     Items,
     Jobs,
@@ -16,18 +16,18 @@ from brainmap.cli.options import (
     SearchlightDissimilarity,
     SearchlightMeasure,
     Stimuli,
-    said,
+    print_files,
 )
 from brainmap.cli.rsa.options import (
     SPHERES_MM,
     NoisePer,
     Radius,
     Shrinkage,
+    build_searchlight_settings,
     commands,
     count_noun,
     load_given_patterns,
     load_left_over,
-    searchlight_settings,
 )
 from brainmap.errors import InputError
 
@@ -79,13 +79,13 @@ def ceiling(
     import numpy as np
 
     from brainmap.checks import some
-    from brainmap.cli.runs import expanded
+    from brainmap.cli.runs import expand_patterns
     from brainmap.rsa.images.files import image_info
     from brainmap.rsa.searchlights.ceilings import map_ceilings
 
     for option, path in {"--out": out, "--counts": counts}.items():
         if path is not None:
-            image_free(path, overwrite, option)
+            refuse_existing_image(path, overwrite, option)
     twice = sorted({who for who in participant if participant.count(who) > 1})
     if twice:
         raise InputError(
@@ -96,15 +96,15 @@ def ceiling(
         raise InputError(
             f"rsa ceiling: expected {PLACE} in the name, got {bare[0]} for all participants; put it where names differ"
         )
-    settings = searchlight_settings(
+    settings = build_searchlight_settings(
         noise_per, noise, shrinkage, dissimilarity=dissimilarity, measure=measure, items=items, minimum=minimum_voxels
     )
     known: dict[str, Any] = {}
     data, masks = {}, {who: mask.replace(PLACE, who) for who in participant}
     for who in participant:
-        files = expanded([name.replace(PLACE, who) for name in betas], "--betas")
+        files = expand_patterns([name.replace(PLACE, who) for name in betas], "--betas")
         left = load_left_over(
-            noise, expanded([name.replace(PLACE, who) for name in residuals or []], "--residuals"), masks[who]
+            noise, expand_patterns([name.replace(PLACE, who) for name in residuals or []], "--residuals"), masks[who]
         )
         data[who] = load_given_patterns(
             files,
@@ -126,4 +126,4 @@ def ceiling(
     typer.echo(f"{count_noun(len(data), 'participant')}, {at}{most}")
     if maps.approximate:
         typer.echo(f"The best pool for {maps.measure} is no mean of ranks: the upper ceiling may be too low")
-    said(*written)
+    print_files(*written)

@@ -17,11 +17,11 @@ from brainmap.cli.options import (
     Overwrite,
     Seed,
     Test,
-    free,
-    provenance,
-    said,
+    build_provenance,
+    print_files,
+    print_table,
+    refuse_existing,
     save_figure,
-    show,
 )
 from brainmap.cli.rsa.options import commands
 from brainmap.cli.runs import load_data_rdms
@@ -70,8 +70,8 @@ def compare(
     from brainmap.rsa.rdm.files import load_rdms
 
     for option, path in (("--out", out), ("--ceilings", ceilings), ("--statistics", statistics)):
-        free(path, overwrite, option=option, kinds=(".tsv",))
-    free(figure, overwrite, option="--figure", kinds=FORMATS)
+        refuse_existing(path, overwrite, option=option, kinds=(".tsv",))
+    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     one, other = load_rdms(models), load_data_rdms(data)
     inputs = [models, *data]
     if control_for is None:
@@ -83,7 +83,7 @@ def compare(
         measured = name_partial(get_partial_measure(measure), align_controls(controls, other).shape[-2])
         inputs.append(control_for)
     table = _build_table(one, other, scores)
-    about = {"Measure": measured, **provenance({"measure": measured}, inputs, seed=seed)}
+    about = {"Measure": measured, **build_provenance({"measure": measured}, inputs, seed=seed)}
     drawn = None
     if ceilings is not None or (figure is not None and len(data) > 1):
         bounds = noise_ceilings(other, measure=measure)
@@ -102,8 +102,8 @@ def compare(
     if drawn is not None and figure is not None:
         save_figure(drawn, figure)
     if out is None or as_json:
-        show(table, as_json)
-    said(*(() if as_json else (out, ceilings, statistics, figure)))
+        print_table(table, as_json)
+    print_files(*(() if as_json else (out, ceilings, statistics, figure)))
 
 
 def _draw_over_time(table: pd.DataFrame, ceilings: pd.DataFrame | None, measure: str) -> Figure:
@@ -128,14 +128,14 @@ def _build_table(models: RDMs, data: RDMs, scores: Any) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    def described(rdms: RDMs, keys: Sequence[str], instead: str) -> pd.DataFrame:
+    def describe_rdms(rdms: RDMs, keys: Sequence[str], instead: str) -> pd.DataFrame:
         known = [key for key in keys if key in rdms.rdm_descriptors]
         kinds = {key: float if key == "time" else str for key in known}
         found = {key: [kinds[key](value) for value in rdms.rdm_descriptors[key]] for key in known}
         return pd.DataFrame(found or {instead: [str(k) for k in range(1, rdms.n_rdm + 1)]})
 
     every = ("participant", "network", "layer", "time", "roi", "name")
-    left, right = described(models, every, "model"), described(data, every, "data")
+    left, right = describe_rdms(models, every, "model"), describe_rdms(data, every, "data")
     same = set(left) & set(right)
     left = left.rename(columns={key: f"model_{key}" if key in same else key for key in left})
     right = right.rename(columns={key: f"data_{key}" if key in same else key for key in right})

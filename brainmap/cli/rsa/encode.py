@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap import types
-from brainmap.cli.images import image_free, save_bricks
+from brainmap.cli.images import refuse_existing_image, save_bricks
 from brainmap.cli.options import (
     Betas,
     Items,
@@ -23,11 +23,11 @@ from brainmap.cli.options import (
     Participant,
     Seed,
     Stimuli,
-    free,
-    names,
-    provenance,
-    said,
-    show,
+    build_provenance,
+    print_files,
+    print_table,
+    refuse_existing,
+    split_names,
 )
 from brainmap.cli.outputs import Table
 from brainmap.cli.rsa.options import commands, count_noun, list_steps, load_given_patterns, load_regions
@@ -138,7 +138,7 @@ def encode(
     if not images:
         raise InputError("rsa encode: expected --betas, got none; give the images of one participant")
     for option, path in (("--out", out), ("--counts", counts), ("--tests", tests), ("--best", best)):
-        free(path, overwrite, option=option, kinds=(".tsv",))
+        refuse_existing(path, overwrite, option=option, kinds=(".tsv",))
     _check_maps({"--maps": maps, "--best-maps": best_maps}, mask, targets, rois, overwrite)
     penalties = check_alphas(None if alphas is None else _read_numbers(alphas))
     find_device(device)
@@ -161,7 +161,7 @@ def encode(
     fit = fit_models(
         networks,
         data,
-        layers="all" if layers == "all" else names(layers),
+        layers="all" if layers == "all" else split_names(layers),
         alphas=penalties,
         prediction_reliability=prediction_reliability,
         few_items=few_items,
@@ -170,7 +170,7 @@ def encode(
         **settings,
     )
     made = {**settings, "layers": layers, "alphas": [float(a) for a in penalties], "normalize": normalize}
-    about = provenance(made, [*images, *_list_inputs(activations, mask, rois, roi_table, stimuli)], seed=seed)
+    about = build_provenance(made, [*images, *_list_inputs(activations, mask, rois, roi_table, stimuli)], seed=seed)
     if out is not None:
         write_table(fit.scores, out, columns=ENCODING_COLUMNS, about=about)
     if counts is not None:
@@ -201,7 +201,7 @@ def _check_maps(
     for option, path in maps.items():
         if path is None:
             continue
-        image_free(path, overwrite, option)
+        refuse_existing_image(path, overwrite, option)
         if targets == "roi" or mask is None:
             raise InputError(
                 f"{option}: expected --targets voxel and --mask, got regions or no mask; leave {option} out"
@@ -211,7 +211,7 @@ def _check_maps(
 def _read_numbers(text: str) -> list[float]:
     """Read numbers between commas."""
     try:
-        return [float(word) for word in names(text)]
+        return [float(word) for word in split_names(text)]
     except ValueError:
         raise InputError(f"--alphas: expected numbers parted by commas, as in 1,10,100, got {text!r}") from None
 
@@ -229,7 +229,7 @@ def _open_networks(given: Sequence[str], layers: str) -> dict[str, Any]:
         if name in found:
             raise InputError(f"--activations: expected networks of different names, got {name!r} twice; say name=FILE")
         found[name] = acts
-        for layer in () if layers == "all" else names(layers):
+        for layer in () if layers == "all" else split_names(layers):
             one_of(layer, list(acts.layers), f"--layers: layer of {name}")
     return found
 
@@ -247,15 +247,15 @@ def _list_inputs(activations: Sequence[str], *others: str | Path | None) -> list
 def _report_encoding(fit: Encoding, written: Sequence[Path | None], *, as_json: bool) -> None:
     """Print the mean score of each layer in each region, or the rows as JSON."""
     if as_json:
-        show(fit.scores, True)
+        print_table(fit.scores, True)
         return
-    show(_average_regions(fit.scores), False)
+    print_table(_average_regions(fit.scores), False)
     folds, n = fit.folds, len(fit.items)
     typer.echo(
         f"{n} items in {folds.n_folds} test folds by {folds.by}, {count_noun(len(fit.responses.runs), 'run')}; means "
         "over voxels, of which those without a score are left out"
     )
-    said(*written)
+    print_files(*written)
 
 
 def _average_regions(scores: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from brainmap import types
-from brainmap.cli.options import Json, Measure, Overwrite, Seed, free, provenance, said, show
+from brainmap.cli.options import (
+    Json,
+    Measure,
+    Overwrite,
+    Seed,
+    build_provenance,
+    print_files,
+    print_table,
+    refuse_existing,
+)
 from brainmap.cli.rsa.options import Data, commands, load_named_rdms
 from brainmap.cli.runs import load_data_rdms
 
@@ -56,7 +65,7 @@ def fit(
     from brainmap.rsa.comparison.fits import score_models
 
     for option, path in (("--out", out), ("--weights", weights)):
-        free(path, overwrite, option=option, kinds=(".tsv",))
+        refuse_existing(path, overwrite, option=option, kinds=(".tsv",))
     families, files = load_named_rdms(family, "--family")
     found = score_models(
         families,
@@ -68,11 +77,11 @@ def fit(
         rng=np.random.default_rng(seed),
     )
     settings = {"kind": kind, "measure": measure, "item_folds": item_folds, "participant_folds": participant_folds}
-    about = {"Measure": measure, **provenance(settings, [*files, *data], seed=seed)}
+    about = {"Measure": measure, **build_provenance(settings, [*files, *data], seed=seed)}
     if weights is not None:
         write_table(found.weights, weights, columns=WEIGHT_COLUMNS, about=about)
     if out is not None:
         write_table(found.scores, out, columns=FIT_COLUMNS, about=about)
     if out is None or as_json:
-        show(found.scores, as_json)
-    said(*(() if as_json else (out, weights)))
+        print_table(found.scores, as_json)
+    print_files(*(() if as_json else (out, weights)))

@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from brainmap import types
-from brainmap.cli.images import image_free, save_bricks, sub_bricks
-from brainmap.cli.options import Jobs, Json, Overwrite, Seed, free, names, provenance, show
+from brainmap.cli.images import read_labeled_maps, refuse_existing_image, save_bricks
+from brainmap.cli.options import (
+    Jobs,
+    Json,
+    Overwrite,
+    Seed,
+    build_provenance,
+    print_table,
+    refuse_existing,
+    split_names,
+)
 from brainmap.cli.rsa.options import commands, count_noun
 from brainmap.errors import InputError
 
@@ -73,9 +82,9 @@ def group_maps(
     surface = _is_on_surface(maps, mesh, connectivity, roi_table)
     keep = _Files(surface, "" if surface else space or _find_space(maps[0]), overwrite)
     keep.check({"--out": out, "--thresholded": thresholded, "--best": best})
-    free(clusters, overwrite, option="--clusters", kinds=(".tsv",))
+    refuse_existing(clusters, overwrite, option="--clusters", kinds=(".tsv",))
     result = group_test(
-        [read_surface_maps(path) if surface else sub_bricks(path) for path in maps],
+        [read_surface_maps(path) if surface else read_labeled_maps(path) for path in maps],
         correction=correction,
         contrasts=_parse_contrasts(difference),
         permutations=permutations,
@@ -98,7 +107,7 @@ def group_maps(
     if clusters is not None:
         parameters = {"correction": correction, "threshold": threshold, "models": list(result.names)}
         parameters |= {"differences": list(results[-1].names)} if result.differences else {}
-        _write_clusters(results, clusters, provenance(parameters, maps, seed=seed))
+        _write_clusters(results, clusters, build_provenance(parameters, maps, seed=seed))
     _report_tests(results, out, as_json)
 
 
@@ -116,7 +125,7 @@ class _Files:
             if path is not None and self.surface:
                 check_surface_files(path, self.overwrite)
             elif path is not None:
-                image_free(path, self.overwrite, option)
+                refuse_existing_image(path, self.overwrite, option)
 
     def save(self, path: str, bricks: Sequence[tuple[str, Any, str | None]]) -> None:
         """Write maps with labels and AFNI statistics to one file."""
@@ -186,7 +195,7 @@ def _find_space(path: str) -> str:
 def _parse_contrasts(given: list[str] | None) -> Any:
     if given is None:
         return None
-    return "all-pairs" if given == ["all"] else [tuple(names(pair)) for pair in given]
+    return "all-pairs" if given == ["all"] else [tuple(split_names(pair)) for pair in given]
 
 
 def _load_regions(rois: str | None, table: Path | None, surface: bool) -> Any:
@@ -229,7 +238,7 @@ def _report_tests(results: list[GroupResult], out: str, as_json: bool) -> None:
     """Print what was tested and found, as JSON or as text."""
     import numpy as np
 
-    def told(one: GroupResult, what: Literal["models", "differences"]) -> dict[str, Any]:
+    def describe_group(one: GroupResult, what: Literal["models", "differences"]) -> dict[str, Any]:
         critical = one.critical if np.isfinite(one.critical) else None
         limits = {"critical": critical, "smallest_p": one.smallest_p} | ({"reach": one.reach} if one.reach else {})
         return {what: list(one.names), **limits, "clusters": len(one.clusters)}
@@ -238,14 +247,14 @@ def _report_tests(results: list[GroupResult], out: str, as_json: bool) -> None:
     found = {
         "out": out,
         "participants": result.n_participants,
-        **told(result, "models"),
+        **describe_group(result, "models"),
         "voxels": result.n_voxels,
         "excluded": result.n_excluded,
         "flips": result.n_flips,
         "enumerated": result.enumerated,
     }
     if len(results) > 1:
-        found["differences"] = told(results[1], "differences")
+        found["differences"] = describe_group(results[1], "differences")
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
@@ -261,7 +270,7 @@ def _report_tests(results: list[GroupResult], out: str, as_json: bool) -> None:
         elif one.reach:
             typer.echo(f"Of {count_noun(len(one.names), 'map')}: {one.reach}")
         if len(one.clusters):
-            show(one.clusters[[column for column in _SHOWN if column in one.clusters]], False)
+            print_table(one.clusters[[column for column in _SHOWN if column in one.clusters]], False)
         elif one is not result:
             typer.echo(f"No cluster in {count_noun(len(one.names), 'difference')}")
     typer.echo(f"Wrote {out}")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from brainmap import types
-from brainmap.cli.options import Json, show
+from brainmap.cli.options import Json, print_table
 from brainmap.cli.rsa.options import commands
 
 
@@ -41,9 +41,9 @@ def inputs(
     )
     table = inputs_table(found)
     if as_json:
-        show(table, True)
+        print_table(table, True)
         return
     told = table.fillna("").astype(str).replace("None", "")
     one_for_all = [c for c in told if c not in ("participant", "run", "image") and told[c].nunique() == 1]
-    show(told.drop(columns=one_for_all), False)
+    print_table(told.drop(columns=one_for_all), False)
     typer.echo("In all: " + ", ".join(f"{c} {told[c].iloc[0]}" for c in one_for_all if told[c].iloc[0]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brainmap.cli.options import Items, Overwrite, free, provenance
+from brainmap.cli.options import Items, Overwrite, build_provenance, refuse_existing
 from brainmap.cli.rsa.options import commands, count_noun
 from brainmap.errors import InputError
 
@@ -41,7 +41,7 @@ def model(
     from brainmap.rsa.rdm.hypotheses import category_rdm, phonetic_rdm, read_model_rdms
     from brainmap.tables import read_table
 
-    free(out, overwrite, kinds=(".h5", ".hdf5"))
+    refuse_existing(out, overwrite, kinds=(".h5", ".hdf5"))
     label = LABEL_OF[items]
     if not (category or phonetic or table):
         raise InputError("rsa model: expected a hypothesis, got none; give --category, --phonetic or --table")
@@ -66,5 +66,5 @@ def model(
     save_rdms(rdms, out)
     inputs = [*([stimuli] if stimuli else []), *(table or [])]
     named = [str(name) for name in rdms.rdm_descriptors["name"]]
-    write_json(out.with_suffix(".json"), provenance({"items": items, "models": named}, inputs))
+    write_json(out.with_suffix(".json"), build_provenance({"items": items, "models": named}, inputs))
     typer.echo(f"{out}: {count_noun(rdms.n_rdm, 'RDM')} ({', '.join(named)}) of {rdms.n_cond} {LEVELS[items]}")

@@ -10,7 +10,7 @@ import typer
 
 from brainmap import types
 from brainmap.cli import app
-from brainmap.cli.options import group, names
+from brainmap.cli.options import make_group, split_names
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from brainmap.rsa.searchlights.settings import SearchlightSettings
 
 
-commands = group("rsa", "Representational similarity analysis: RDMs, comparison, inference, searchlights, group maps.")
+commands = make_group(
+    "rsa", "Representational similarity analysis: RDMs, comparison, inference, searchlights, group maps."
+)
 app.add_typer(commands)
 
 SPHERES_MM = 9.0  # radius of spheres where none is given
@@ -44,13 +46,13 @@ Shrinkage = Annotated[
 
 def load_given_patterns(betas: Sequence[str], mask: str | None, **given: Any) -> Dataset:
     """Load the patterns of one participant inside a mask, or on the surface for GIFTI files (with {hemi})."""
-    from brainmap.cli.runs import labels_of, runs_named
+    from brainmap.cli.runs import choose_labels, read_run_names
     from brainmap.rsa.patterns.surface import load_any_patterns
     from brainmap.rsa.surface.data import is_surface
 
     if mask is None and not any(is_surface(name) for name in betas):
         raise InputError("--betas: expected --mask too, got none; give an image of the voxels to read")
-    given |= {"conditions": labels_of(given.get("conditions"), betas), "runs": runs_named(betas)}
+    given |= {"conditions": choose_labels(given.get("conditions"), betas), "runs": read_run_names(betas)}
     return load_any_patterns(list(betas), mask=mask, **given)
 
 
@@ -90,7 +92,7 @@ def load_left_over(noise: types.NoiseFrom, residuals: Sequence[str] | None, mask
 def list_steps(text: str | None) -> list[types.Normalization]:
     """List the normalizations that are named, in their order."""
     known = get_args(types.Normalization)
-    return [known[known.index(name)] for name in (names(text) if text else ())]
+    return [known[known.index(name)] for name in (split_names(text) if text else ())]
 
 
 def count_noun(n: int, noun: str) -> str:
@@ -122,14 +124,14 @@ def load_named_rdms(given: list[str], option: str) -> tuple[dict[str, RDMs], lis
             if key is None:
                 raise InputError(f"{option}: expected RDMs with names, got none in {file}; take the whole file")
             known = [str(value) for value in rdms.rdm_descriptors[key]]
-            wanted = [one_of(value, known, f"{option}: RDM of {file}") for value in names(some_of)]
+            wanted = [one_of(value, known, f"{option}: RDM of {file}") for value in split_names(some_of)]
             rdms = rdms.subset(key, wanted)
         found[name] = rdms
         files.append(file)
     return found, files
 
 
-def searchlight_settings(
+def build_searchlight_settings(
     noise_per: types.NoisePlace, noise: types.NoiseFrom, shrinkage: types.Shrinkage | None, **given: Any
 ) -> SearchlightSettings:
     """Build the settings of spheres and discs, and of their ceilings.

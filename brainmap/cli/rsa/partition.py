@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from brainmap import types
-from brainmap.cli.options import Correction, Json, Overwrite, Seed, Test, free, provenance, said, save_figure, show
+from brainmap.cli.options import (
+    Correction,
+    Json,
+    Overwrite,
+    Seed,
+    Test,
+    build_provenance,
+    print_files,
+    print_table,
+    refuse_existing,
+    save_figure,
+)
 from brainmap.cli.rsa.options import Data, commands, load_named_rdms
 from brainmap.cli.runs import load_data_rdms
 
@@ -64,8 +75,8 @@ def partition(
     from brainmap.rsa.inference.scores import STATISTICS_COLUMNS
 
     for option, path in (("--out", out), ("--statistics", statistics)):
-        free(path, overwrite, option=option, kinds=(".tsv",))
-    free(figure, overwrite, option="--figure", kinds=FORMATS)
+        refuse_existing(path, overwrite, option=option, kinds=(".tsv",))
+    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     chosen, files = load_named_rdms(sets, "--set")
     found = partition_variance(
         chosen,
@@ -75,7 +86,7 @@ def partition(
         validation=validation,
     )
     settings = {"sets": list(sets), "weights": weights, "ranks": ranks, "validation": validation}
-    about = provenance(settings, [*files, *data], seed=seed)
+    about = build_provenance(settings, [*files, *data], seed=seed)
     tested = None
     if validation == "participants" or statistics is not None:
         rng = np.random.default_rng(seed)
@@ -99,11 +110,11 @@ def partition(
 
         save_figure(plot_partition(found, tested), figure)
     if as_json or (out is None and statistics is None and figure is None):
-        show(table if tested is None else tested, as_json)
+        print_table(table if tested is None else tested, as_json)
     if not as_json:
         for (roi, name), by in found.suppression().items():
             typer.echo(
                 f"note: {roi}: {name!r} stands beside a negative common share ({by}: suppression); the set may "
                 "have nothing to do with the data"
             )
-    said(*(() if as_json else (out, statistics, figure)))
+    print_files(*(() if as_json else (out, statistics, figure)))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brainmap.cli.options import Measure, SearchlightDissimilarity, Seed, Test, names
-from brainmap.cli.outputs import Leave, leaving
+from brainmap.cli.options import Measure, SearchlightDissimilarity, Seed, Test, split_names
+from brainmap.cli.outputs import Leave, add_output_options
 from brainmap.cli.rsa.options import commands, count_noun
 from brainmap.errors import InputError
 
@@ -19,7 +19,7 @@ SHOWN = ["comparison", "participants", "runs", "conditions", "power", "low", "hi
 
 
 @commands.command()
-@leaving
+@add_output_options
 def power(
     leave: Leave,
     models: Annotated[Path, typer.Argument(help="RDMs of layers (.h5), from `brainmap rsa rdm`.")],
@@ -121,7 +121,7 @@ def _parse_numbers(text: str, option: str) -> list[int]:
     [8, 12]
     """
     try:
-        return [int(part) for part in names(text)]
+        return [int(part) for part in split_names(text)]
     except ValueError:
         raise InputError(f"{option}: expected whole numbers separated by commas, as in 8,12,20, got {text!r}") from None
 

@@ -22,9 +22,9 @@ from brainmap.cli.options import (
     Overwrite,
     Participant,
     Stimuli,
-    free,
-    names,
-    provenance,
+    build_provenance,
+    refuse_existing,
+    split_names,
 )
 from brainmap.cli.rsa.options import (
     commands,
@@ -122,8 +122,8 @@ def rdm(
     if len(stores) + bool(images) != 1:
         raise InputError(f"rsa rdm: give one of {', '.join(f'--{kind}' for kind in given)} and --betas")
     steps = list_steps(normalize)
-    free(out, overwrite, kinds=(".h5", ".hdf5"))
-    free(voxels, overwrite, option="--voxels", kinds=(".tsv",))
+    refuse_existing(out, overwrite, kinds=(".h5", ".hdf5"))
+    refuse_existing(voxels, overwrite, option="--voxels", kinds=(".tsv",))
     standard = activations is not None and dissimilarity != "poisson"  # rates are not z-scored
     scaling = units or ("zscore" if standard else "none")
     settings: dict[str, Any] = {"items": items, "units": "zscore" if scaling == "zscore" else None}
@@ -143,7 +143,7 @@ def rdm(
     save_rdms(rdms, out)
     inputs = [*images, *(name for name in (mask, rois, roi_table, stimuli) if images and name is not None)]
     made = {**settings, "dissimilarity": rdms.dissimilarity_measure, **{k: str(path) for k, path in stores.items()}}
-    write_json(out.with_suffix(".json"), provenance(made, [*inputs, *(residuals or [])]))
+    write_json(out.with_suffix(".json"), build_provenance(made, [*inputs, *(residuals or [])]))
     _report_rdms(rdms, out)
 
 
@@ -191,14 +191,14 @@ def _write_voxel_table(data: Dataset, path: Path | None, inputs: Sequence[str]) 
     from brainmap.rsa.patterns.volume import voxel_report
 
     if path is not None:
-        write_table(voxel_report(data), path, columns=VOXEL_COLUMNS, about=provenance({}, inputs))
+        write_table(voxel_report(data), path, columns=VOXEL_COLUMNS, about=build_provenance({}, inputs))
         typer.echo(f"Wrote {path}")
 
 
 def _compute_layer_rdms(found: Any, layers: str, **settings: Any) -> RDMs:
     from brainmap.rsa.rdm.compute import compute_rdms
 
-    chosen = "all" if layers == "all" else names(layers)
+    chosen = "all" if layers == "all" else split_names(layers)
     network = {"network": found.network} if hasattr(found, "network") else {}
     return compute_rdms(found, layers=chosen, descriptors=network, **settings)
 

@@ -20,10 +20,10 @@ from brainmap.cli.options import (
     Participant,
     Seed,
     Stimuli,
-    free,
-    provenance,
-    said,
-    show,
+    build_provenance,
+    print_files,
+    print_table,
+    refuse_existing,
 )
 from brainmap.cli.outputs import Table
 from brainmap.cli.rsa.options import commands, load_given_patterns, load_regions
@@ -67,7 +67,7 @@ def reliability(
     from brainmap.record import write_table
     from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
 
-    free(out, overwrite, kinds=(".tsv",))
+    refuse_existing(out, overwrite, kinds=(".tsv",))
     given: dict[str, Any] = {"measure": measure, "splits": splits, "rng": np.random.default_rng(seed)}
     inputs = [*(betas or []), *(files or [])]
     if betas:
@@ -85,10 +85,10 @@ def reliability(
             "rsa reliability: expected data, got none; give RDMs of several participants, or --betas of one"
         )
     if out is None or as_json:
-        show(table, as_json)
+        print_table(table, as_json)
     if out is not None:
         asked: dict[str, Any] = {"measure": measure, "splits": splits}
         asked |= {"items": items, "dissimilarity": dissimilarity} if betas else {}
-        write_table(table, out, columns=RELIABILITY_COLUMNS, about=provenance(asked, inputs, seed=seed))
+        write_table(table, out, columns=RELIABILITY_COLUMNS, about=build_provenance(asked, inputs, seed=seed))
     if not as_json:
-        said(out)
+        print_files(out)

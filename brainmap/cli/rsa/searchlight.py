@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap.cli.images import PLACE, image_free, save_bricks
+from brainmap.cli.images import PLACE, refuse_existing_image, save_bricks
 from brainmap.cli.options import (
     Betas,
     Items,
@@ -23,18 +23,18 @@ from brainmap.cli.options import (
     SearchlightDissimilarity,
     SearchlightMeasure,
     Stimuli,
-    said,
+    print_files,
 )
 from brainmap.cli.rsa.options import (
     SPHERES_MM,
     NoisePer,
     Radius,
     Shrinkage,
+    build_searchlight_settings,
     commands,
     count_noun,
     load_given_patterns,
     load_left_over,
-    searchlight_settings,
 )
 from brainmap.cli.rsa.searchlight_surface import Disc, Mesh, Metric, Picture, refuse_surface_options, search_surface
 from brainmap.errors import InputError
@@ -88,7 +88,7 @@ def searchlight(
     from brainmap.rsa.surface.data import is_surface
 
     images = [*(betas or []), *(more or [])]
-    settings = searchlight_settings(
+    settings = build_searchlight_settings(
         noise_per, noise, shrinkage, dissimilarity=dissimilarity, measure=measure, items=items, minimum=minimum_voxels
     )
     if any(is_surface(name) for name in images):
@@ -127,7 +127,7 @@ def searchlight(
         f"{count_noun(len(maps), 'model')} at {scored:,} voxels; {maps.n_excluded:,} voxels of the mask without data, "
         f"{maps.n_unscored:,} spheres without a score"
     )
-    said(*written)
+    print_files(*written)
 
 
 def _check_targets(
@@ -150,7 +150,7 @@ def _check_targets(
         raise InputError(f"--out: expected models over time for {PLACE}, got others; leave {PLACE} out")
     outs = {f"--out {layer}": out.replace(PLACE, layer) for layer in layers} or {"--out": out}
     for option, path in (outs | given).items():
-        image_free(path, overwrite, option)
+        refuse_existing_image(path, overwrite, option)
     return outs | given
 
 

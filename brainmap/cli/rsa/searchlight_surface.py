@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap import types
-from brainmap.cli.options import FORMATS, free, said, save_figure
+from brainmap.cli.options import FORMATS, print_files, refuse_existing, save_figure
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def search_surface(
     for option, name in (("--out", out), ("--best", best), ("--counts", counts)):
         if name is not None:
             check_surface_files(name, overwrite, what=option)
-    free(figure, overwrite, option="--figure", kinds=FORMATS)
+    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     cortex, model_rdms = load_mesh(mesh), load_rdms(models)
     data = load_given_patterns(betas, **reading)
     own = settings.choose_noise(data, **noise)
@@ -96,7 +96,7 @@ def search_surface(
         f"{centers.mean():.0f} vertices on average; {maps.n_excluded:,} vertices without data, {maps.n_unscored:,} "
         "discs without a score"
     )
-    said(*written)
+    print_files(*written)
 
 
 def _save_surface_maps(data: SurfaceData, name: str, overwrite: bool) -> list[Path]:

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap import types
-from brainmap.cli.options import Correction, Json, Measure, Overwrite, Seed, Test, free, provenance, said, show
+from brainmap.cli.options import (
+    Correction,
+    Json,
+    Measure,
+    Overwrite,
+    Seed,
+    Test,
+    build_provenance,
+    print_files,
+    print_table,
+    refuse_existing,
+)
 from brainmap.cli.outputs import Table
 from brainmap.cli.rsa.options import commands
 from brainmap.cli.runs import load_data_rdms
@@ -72,8 +83,8 @@ def infer(
 
     from brainmap.record import write_table
 
-    free(out, overwrite, kinds=(".tsv",))
-    free(differences, overwrite, option="--differences", kinds=(".tsv",))
+    refuse_existing(out, overwrite, kinds=(".tsv",))
+    refuse_existing(differences, overwrite, option="--differences", kinds=(".tsv",))
     _refuse_others(context, kind)
     given = context.get_parameter_source("how")
     if against == "ceiling" and given is not None and given.name != "DEFAULT":
@@ -92,18 +103,18 @@ def infer(
     }
     asked = {"measure": measure, **{name: value for name, value in every.items() if name in _TAKES[kind]}}
     tables = _KINDS[kind](files, rng=np.random.default_rng(seed), wanted=differences is not None, **asked)
-    about = provenance({"kind": kind, **asked}, files, seed=seed)
+    about = build_provenance({"kind": kind, **asked}, files, seed=seed)
     for path, (table, columns) in zip((out, differences), tables, strict=False):
         if path is not None:
             note = {"Test": table.attrs["note"]} if "note" in table.attrs else {}
             write_table(table, path, columns=columns, about={**note, **about})
     main = tables[0][0]
     if out is None or as_json:
-        show(main, as_json)
+        print_table(main, as_json)
     if not as_json:
         if out is None and "note" in main.attrs:
             typer.echo(main.attrs["note"])
-        said(out, differences)
+        print_files(out, differences)
 
 
 def _refuse_others(context: typer.Context, kind: str) -> None:
@@ -220,7 +231,7 @@ def _read_cube(path: Path) -> tuple[Any, dict[str, list[str]], dict[str, list[in
     return cube, {"model": axes[0], "roi": axes[1]}, group_layers([owner[name] for name in axes[0] if owner])
 
 
-def _bootstrap(
+def _bootstrap_scores(
     files: list[Path],
     *,
     rng: np.random.Generator,
@@ -252,14 +263,14 @@ def _split_families(models: Any) -> dict[str, RDMs]:
     return {str(name): models.subset("network", name) for name in dict.fromkeys(models.rdm_descriptors["network"])}
 
 
-def _permute(files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int) -> Tables:
+def _permute_conditions(files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int) -> Tables:
     from brainmap.rsa.inference.permutation import PERMUTATION_COLUMNS, permutation_test
 
     models, data = _load_both(files)
     return [(permutation_test(models, data, measure=measure, permutations=n, rng=rng), PERMUTATION_COLUMNS)]
 
 
-def _relabel(files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int) -> Tables:
+def _relabel_items(files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int) -> Tables:
     from brainmap.rsa.inference.relabeling import RELABELING_COLUMNS, relabeling_test
 
     models, data = _load_both(files)
@@ -277,8 +288,8 @@ def _choose_best_layer(
 
 _KINDS: dict[str, Callable[..., Tables]] = {
     "participants": _test_participants,
-    "relabeling": _relabel,
-    "bootstrap": _bootstrap,
-    "permutation": _permute,
+    "relabeling": _relabel_items,
+    "bootstrap": _bootstrap_scores,
+    "permutation": _permute_conditions,
     "best-layer": _choose_best_layer,
 }

@@ -37,7 +37,7 @@ def hold_file(path: Path, what: str, *, alive: float = ALIVE, abandoned: float =
     Examples
     --------
     >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder, claimed(Path(folder) / "networks.claim", "networks"):
+    >>> with tempfile.TemporaryDirectory() as folder, hold_file(Path(folder) / "networks.claim", "networks"):
     ...     [p.name for p in Path(folder).iterdir()]
     ['networks.claim']
     """
