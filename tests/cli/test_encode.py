@@ -139,3 +139,27 @@ def test_two_networks_need_two_names(given, study, brainmap_command):
     answer = brainmap_command(*given[:2], *named, *given[4:], "--json")
     assert answer.code == 0, answer.err
     assert {row["network"] for row in json.loads(answer.out)} == {"a", "b"}
+
+
+def test_cka_is_that_of_the_library(given, study, tmp_path, brainmap_command):
+    words = ("rsa", "cka", *given[2:])
+    answer = brainmap_command(*words, "--out", tmp_path / "cka.tsv", "--layers", "conv1")
+    assert answer.code == 0, answer.err
+    table = pd.read_csv(tmp_path / "cka.tsv", sep="\t")
+    assert table["roi"].tolist() == ["A", "B"]
+    assert table["voxels"].tolist() == [4, 4]
+    assert (table["cka"] > 0.05).all()
+    bare = [word for word in words if word != "--betas"]
+    assert brainmap_command(*bare[:4]).code == 2
+
+
+def test_bands_are_stores_or_the_layers_of_one(given, study, tmp_path, brainmap_command):
+    words = ("rsa", "bands", *given[2:], "--n-iter", 3, "--searches", 1)
+    answer = brainmap_command(*words, "--out", tmp_path / "bands.tsv")
+    assert answer.code == 0, answer.err
+    table = pd.read_csv(tmp_path / "bands.tsv", sep="\t")
+    assert table["band"].tolist() == ["conv1", "conv1", "conv4", "conv4"]
+    sums = table.groupby("roi")["product"].sum()
+    np.testing.assert_allclose(sums, table["joint"][:2], atol=1e-6)
+    refused = brainmap_command(*[word for word in words if word not in ("--rois", study / "rois.nii.gz")])
+    assert refused.code == 2

@@ -31,6 +31,7 @@ from brainmap.cli.options import (
 )
 from brainmap.cli.outputs import Table
 from brainmap.cli.rsa.options import commands, count_noun, list_steps, load_given_patterns, load_regions
+from brainmap.cli.rsa.stores import Networks, list_inputs, open_networks
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,13 +46,7 @@ _Component = Annotated[
 
 @commands.command()
 def encode(
-    activations: Annotated[
-        list[str],
-        typer.Option(
-            metavar="FILE...",
-            help="Activations, a .zarr of `brainmap features activations`, or name=FILE for several networks.",
-        ),
-    ],
+    activations: Networks,
     more: More = None,
     betas: Betas = None,
     mask: Mask = None,
@@ -142,7 +137,7 @@ def encode(
     _check_maps({"--maps": maps, "--best-maps": best_maps}, mask, targets, rois, overwrite)
     penalties = check_alphas(None if alphas is None else _read_numbers(alphas))
     find_device(device)
-    networks = _open_networks(activations, layers)
+    networks = open_networks(activations, layers)
     regions = load_regions(rois, roi_table, mask, minimum_voxels=1, hemispheres="separate")
     data = load_given_patterns(
         images, mask, conditions=labels, rois=regions, stimuli=stimuli, participant=participant, missing=missing
@@ -170,7 +165,7 @@ def encode(
         **settings,
     )
     made = {**settings, "layers": layers, "alphas": [float(a) for a in penalties], "normalize": normalize}
-    about = build_provenance(made, [*images, *_list_inputs(activations, mask, rois, roi_table, stimuli)], seed=seed)
+    about = build_provenance(made, [*images, *list_inputs(activations, mask, rois, roi_table, stimuli)], seed=seed)
     if out is not None:
         write_table(fit.scores, out, columns=ENCODING_COLUMNS, about=about)
     if counts is not None:
@@ -214,34 +209,6 @@ def _read_numbers(text: str) -> list[float]:
         return [float(word) for word in split_names(text)]
     except ValueError:
         raise InputError(f"--alphas: expected numbers parted by commas, as in 1,10,100, got {text!r}") from None
-
-
-def _open_networks(given: Sequence[str], layers: str) -> dict[str, Any]:
-    """Open stores of activations by the name of their network, and check the names of layers."""
-    from brainmap.checks import one_of
-    from brainmap.features.activations.extract import open_activations
-
-    found: dict[str, Any] = {}
-    for one in given:
-        name, store = _part_name(one)
-        acts = open_activations(store)
-        name = name or acts.network or store.stem
-        if name in found:
-            raise InputError(f"--activations: expected networks of different names, got {name!r} twice; say name=FILE")
-        found[name] = acts
-        for layer in () if layers == "all" else split_names(layers):
-            one_of(layer, list(acts.layers), f"--layers: layer of {name}")
-    return found
-
-
-def _part_name(one: str) -> tuple[str, Path]:
-    """Part name=FILE; the name is empty where there is none."""
-    name, sign, rest = one.partition("=")
-    return (name, Path(rest)) if sign and not Path(one).exists() else ("", Path(one))
-
-
-def _list_inputs(activations: Sequence[str], *others: str | Path | None) -> list[str | Path]:
-    return [*(_part_name(one)[1] for one in activations), *(name for name in others if name is not None)]
 
 
 def _report_encoding(fit: Encoding, written: Sequence[Path | None], *, as_json: bool) -> None:

@@ -1,13 +1,26 @@
-"""Read features for RDMs from a store of features."""
+"""Read features for RDMs and encoding models from stores of features."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from brainmap import types
 from brainmap.checks import one_of, some
+from brainmap.cli.options import split_names
 from brainmap.errors import InputError
+
+Networks = Annotated[
+    list[str],
+    typer.Option(
+        "--activations",
+        metavar="FILE...",
+        help="Activations, a .zarr of `brainmap features activations`, or name=FILE for several networks.",
+    ),
+]
 
 
 def load_features(
@@ -76,3 +89,37 @@ def _load_waveforms(path: Path, maps: Any, *, rate: int, align: types.Align) -> 
     if missing:
         raise InputError(f"--sounds: {path} lacks {missing[0]!r}, of which there is a map; give the table of the maps")
     return np.asarray(found.take([place[item] for item in maps.items]).waveforms)
+
+
+def open_networks(given: Sequence[str], layers: str) -> dict[str, Any]:
+    """Open stores of activations by the name of their network, and check the names of layers.
+
+    Raises
+    ------
+    InputError
+        Two networks have one name, or a network lacks a layer.
+    """
+    from brainmap.features.activations.extract import open_activations
+
+    found: dict[str, Any] = {}
+    for one in given:
+        name, store = _part_network(one)
+        acts = open_activations(store)
+        name = name or acts.network or store.stem
+        if name in found:
+            raise InputError(f"--activations: expected networks of different names, got {name!r} twice; say name=FILE")
+        found[name] = acts
+        for layer in () if layers == "all" else split_names(layers):
+            one_of(layer, list(acts.layers), f"--layers: layer of {name}")
+    return found
+
+
+def _part_network(one: str) -> tuple[str, Path]:
+    """Part name=FILE; the name is empty where there is none."""
+    name, sign, rest = one.partition("=")
+    return (name, Path(rest)) if sign and not Path(one).exists() else ("", Path(one))
+
+
+def list_inputs(activations: Sequence[str], *others: str | Path | None) -> list[str | Path]:
+    """List the files that a command read: stores, and others that were given."""
+    return [*(_part_network(one)[1] for one in activations), *(name for name in others if name is not None)]
