@@ -18,7 +18,7 @@ from brainmap.types import Floats
 _ROUNDING = 1e-10
 
 
-def bures(models: Floats, data: Floats) -> Floats:
+def compute_bures(models: Floats, data: Floats) -> Floats:
     """Compute the Bures similarity of condensed RDMs of squared distances, `(n_models, n_data)`, between 0 and 1.
 
     For G and H the matrices of inner products about the centroid, it is tr((G^1/2 H G^1/2)^1/2) / sqrt(tr G tr H).
@@ -28,7 +28,7 @@ def bures(models: Floats, data: Floats) -> Floats:
     Examples
     --------
     >>> line, triangle = np.array([[1.0, 4.0, 1.0]]), np.ones((1, 3))
-    >>> bures(line, np.vstack([line, 9 * line, triangle])).round(4)
+    >>> compute_bures(line, np.vstack([line, 9 * line, triangle])).round(4)
     array([[1.    , 1.    , 0.7071]])
     """
     x, bent = _compute_configurations(models)

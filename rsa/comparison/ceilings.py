@@ -107,10 +107,10 @@ def noise_ceiling(
             f"noise_ceiling: expected RDMs of one ROI, got {len(rois)} ROIs ({some(rois, 3)}); take one with "
             ".subset('roi', name), or all with noise_ceilings"
         )
-    return noise_ceiling_of_vectors(np.asarray(data_rdms.dissimilarities), measure=measure, sigma_k=sigma_k)
+    return compute_vector_ceiling(np.asarray(data_rdms.dissimilarities), measure=measure, sigma_k=sigma_k)
 
 
-def noise_ceiling_of_vectors(
+def compute_vector_ceiling(
     vectors: NDArray[np.floating],
     *,
     measure: Measure | str = "rho-a",
@@ -120,7 +120,7 @@ def noise_ceiling_of_vectors(
 
     Examples
     --------
-    >>> round(noise_ceiling_of_vectors(np.array([[1.0, 2, 3, 4], [2.0, 1, 3, 4]]), measure="spearman").lower, 6)
+    >>> round(compute_vector_ceiling(np.array([[1.0, 2, 3, 4], [2.0, 1, 3, 4]]), measure="spearman").lower, 6)
     0.8
     """
     measure = find_measure(measure)
@@ -160,7 +160,7 @@ def noise_ceilings(
     rows = []
     for roi in dict.fromkeys(names):
         chosen = vectors[[name == roi for name in names]]
-        found = noise_ceiling_of_vectors(chosen, measure=measure, sigma_k=sigma_k)
+        found = compute_vector_ceiling(chosen, measure=measure, sigma_k=sigma_k)
         rows.append(
             {
                 "roi": roi,

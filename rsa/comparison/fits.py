@@ -18,7 +18,7 @@ from brainmap.checks import one_of, some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.ceilings import pool_others
 from brainmap.rsa.comparison.measures import compare_vectors, find_measure, whiten_vectors
-from brainmap.rsa.rdm.alignment import LABEL_OF, align_vectors, find_pair_positions, groups_of
+from brainmap.rsa.rdm.alignment import LABEL_OF, align_vectors, find_pair_positions, list_groups
 from brainmap.types import Floats, Level, Measure, ModelFit
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def _split_items(
     every = np.arange(rdms.n_cond * (rdms.n_cond - 1) // 2)
     if folds < 2:
         return [(every, every)]
-    labels = groups_of(rdms, by)  # type: ignore[arg-type]
+    labels = list_groups(rdms, by)  # type: ignore[arg-type]
     names, member = np.unique(labels, return_inverse=True)
     if len(names) < 3 * folds:
         raise InputError(

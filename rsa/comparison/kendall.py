@@ -13,7 +13,7 @@ from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.types import Floats
 
 
-def kendall(models: Floats, data: Floats, *, variant: str) -> Floats:
+def compute_kendall(models: Floats, data: Floats, *, variant: str) -> Floats:
     """Compute tau-a or tau-b of each row of `models` with each row of `data`, `(n_models, n_data)`.
 
     With C concordant and D discordant pairs, tau-a = (C - D) / n_pairs and
@@ -23,8 +23,8 @@ def kendall(models: Floats, data: Floats, *, variant: str) -> Floats:
     order = np.argsort(x, axis=1, kind="stable")
     n = x.shape[1]
     pairs = n * (n - 1) // 2
-    tied_x, tied_y = _tied_pairs(x), _tied_pairs(y)
-    disordered, tied_both = _count(x, y, order)
+    tied_x, tied_y = _count_tied_pairs(x), _count_tied_pairs(y)
+    disordered, tied_both = _count_discordant_pairs(x, y, order)
     balance = pairs - tied_x[:, None] - tied_y + tied_both - 2 * disordered
     if variant == "tau-a":
         return np.asarray(balance / pairs)
@@ -37,13 +37,13 @@ def _double_ranks(rows: Floats) -> NDArray[np.int64]:
     return np.rint(2 * rank_rows(rows)).astype(np.int64)
 
 
-def _tied_pairs(ranks: NDArray[np.int64]) -> NDArray[np.int64]:
+def _count_tied_pairs(ranks: NDArray[np.int64]) -> NDArray[np.int64]:
     counts = [np.bincount(row) for row in ranks]
     return np.array([(c * (c - 1) // 2).sum() for c in counts], dtype=np.int64)
 
 
 @njit(cache=True, nogil=True)
-def _count(
+def _count_discordant_pairs(
     x: NDArray[np.int64], y: NDArray[np.int64], order: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # pragma: no cover - compiled
     """Count discordant pairs and pairs tied in both rows, for each row of x with each row of y."""
@@ -61,18 +61,18 @@ def _count(
                 while stop < n and x[i, order[i, stop]] == x[i, order[i, start]]:
                     stop += 1
                 if stop - start > 1:
-                    _sort(a[start:stop], b)
+                    _count_inversions(a[start:stop], b)
                     same = 1
                     for k in range(start + 1, stop):
                         same = same + 1 if a[k] == a[k - 1] else 1
                         tied_both[i, j] += same - 1
                 start = stop
-            discordant[i, j] = _sort(a, b)
+            discordant[i, j] = _count_inversions(a, b)
     return discordant, tied_both
 
 
 @njit(cache=True, nogil=True)
-def _sort(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:  # pragma: no cover - compiled
+def _count_inversions(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:  # pragma: no cover - compiled
     """Sort `a` by merge sort with the buffer `b`, and count the inversions."""
     n, count, width = len(a), 0, 1
     while width < n:

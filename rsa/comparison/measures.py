@@ -130,7 +130,7 @@ def compare_vectors(
             if use.sum() > 1:
                 x = models if len(rows) == len(models) else models[rows]
                 y = data if len(columns) == len(data) else data[columns]
-                result[np.ix_(rows, columns)] = _compare(x, y, use, measure, sigma_k)
+                result[np.ix_(rows, columns)] = _compare_rows(x, y, use, measure, sigma_k)
     undefined = int(np.isnan(result).sum())
     if undefined:
         warnings.warn(
@@ -187,7 +187,7 @@ def scale_vectors(
     return centered / np.where(length > 0, length, np.nan)
 
 
-def _compare(
+def _compare_rows(
     models: Floats,
     data: Floats,
     use: NDArray[np.bool_],
@@ -196,13 +196,13 @@ def _compare(
 ) -> Floats:
     x, y = (models, data) if use.all() else (models[:, use], data[:, use])
     if measure in ("tau-a", "tau-b"):
-        from brainmap.rsa.comparison.kendall import kendall
+        from brainmap.rsa.comparison.kendall import compute_kendall
 
-        return np.asarray(kendall(x, y, variant=measure))
+        return np.asarray(compute_kendall(x, y, variant=measure))
     if measure == "bures":
-        from brainmap.rsa.comparison.bures import bures
+        from brainmap.rsa.comparison.bures import compute_bures
 
-        return bures(x, y)
+        return compute_bures(x, y)
     sigma = None if sigma_k is None else np.asarray(sigma_k, dtype=np.float64)
     if measure in ("corr_cov", "cosine_cov"):
         if measure == "corr_cov":
@@ -245,7 +245,7 @@ def whiten_vectors(vectors: Floats, use: NDArray[np.bool_], sigma_k: Floats | No
     i, j = np.triu_indices(n_items, 1)
     items = np.union1d(i[use], j[use])
     i, j = np.searchsorted(items, i[use]), np.searchsorted(items, j[use])
-    sigma = _regularize(sigma[np.ix_(items, items)])
+    sigma = _regularize_covariance(sigma[np.ix_(items, items)])
     if len(i) < len(items) * (len(items) - 1) // 2:  # single pairs are missing rather than whole items
         return _whiten_by_covariance(vectors, i, j, sigma)
     root = np.linalg.inv(np.linalg.cholesky(sigma))
@@ -284,7 +284,7 @@ def _get_covariance(sigma_k: Floats | None, n_items: int) -> Floats:
     return sigma
 
 
-def _regularize(sigma: Floats) -> Floats:
+def _regularize_covariance(sigma: Floats) -> Floats:
     """Add variance that all items share, which does not affect dissimilarities, to make the covariance invertible."""
     sigma = sigma + np.trace(sigma) / len(sigma)
     values = np.linalg.eigvalsh(sigma)

@@ -209,7 +209,7 @@ def _average_others(data: Floats, described: pd.DataFrame, *, ranks: bool) -> Fl
     scaled = np.full(data.shape, np.nan)
     for rows, use in group_by_missing(data):
         if use.sum() > 1:
-            scaled[np.ix_(rows, use)] = _zscore(data[np.ix_(rows, use)], ranks=ranks)
+            scaled[np.ix_(rows, use)] = _zscore_rows(data[np.ix_(rows, use)], ranks=ranks)
     result = np.full(data.shape, np.nan)
     for roi, members in described.groupby("roi", sort=False).indices.items():
         if len(members) < 2:
@@ -224,7 +224,7 @@ def _average_others(data: Floats, described: pd.DataFrame, *, ranks: bool) -> Fl
     return result
 
 
-def _zscore(rows: Floats, *, ranks: bool = False, scale: bool = True) -> Floats:
+def _zscore_rows(rows: Floats, *, ranks: bool = False, scale: bool = True) -> Floats:
     """Center rows and scale them to unit standard deviation; constant rows become NaN."""
     x = rank_rows(rows) if ranks else rows
     centered = x - x.mean(axis=1, keepdims=True)
@@ -248,13 +248,13 @@ def _reduce_models(
                 "which would explain any RDM; take fewer models or more items"
             )
         return None
-    x = _zscore(models[:, use], ranks=ranks)
+    x = _zscore_rows(models[:, use], ranks=ranks)
     if np.isnan(x).any():
         which = np.flatnonzero(np.isnan(x).any(axis=1)) + 1
         raise InputError(
             f"partition: model RDM {some(which.tolist())} (counted through all sets) has no variance; leave it out"
         )
-    y = _zscore(target[None, use], ranks=ranks and scale, scale=scale)
+    y = _zscore_rows(target[None, use], ranks=ranks and scale, scale=scale)
     if np.isnan(y).any():
         return None
     # scaled per pair, so that training and testing with different numbers of pairs have the same scale

@@ -11,7 +11,7 @@ from brainmap.types import Floats
 _MANY = 10_000  # number of values from which compiled code is faster, in spite of its loading time
 _HUGE = 1e300  # differences of larger numbers overflow
 
-# Sums may be reordered and vectorized; NaN never reaches these loops, but infinity may (the padding of `_rank`).
+# Sums may be reordered and vectorized; NaN never reaches these loops, but infinity may (the padding of `_rank_rows`).
 _FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}
 # Largest distance of a value from its sorted position after bucketing; larger buckets are sorted separately.
 _REACH = 4
@@ -27,7 +27,7 @@ def rank_by_buckets(rows: Floats) -> Floats:  # pragma: no cover - compiled
     padded, in_order, ranks = np.empty(n + 2 * _REACH), np.empty(n), np.empty(rows.shape)
     padded[:_REACH], padded[n + _REACH :] = -np.inf, np.inf
     for k in range(len(rows)):
-        _rank(rows[k], keys, starts, padded, source, in_order, ranks[k])
+        _rank_rows(rows[k], keys, starts, padded, source, in_order, ranks[k])
     return ranks
 
 
@@ -89,7 +89,7 @@ def _order_bucket(values, start, ranks):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _rank(values, keys, starts, sorted_values, source, sorted_ranks, out):  # type: ignore[no-untyped-def]
+def _rank_rows(values, keys, starts, sorted_values, source, sorted_ranks, out):  # type: ignore[no-untyped-def]
     """Compute tie-averaged ranks from 1, as `scipy.stats.rankdata`, by buckets of equal width.
 
     A counting sort assigns each value to its bucket; within a bucket a few comparisons complete the order.

@@ -16,7 +16,7 @@ from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.comparison.ceilings import pool_others
 from brainmap.rsa.comparison.measures import compare_vectors, find_measure
-from brainmap.rsa.rdm.alignment import check_items, find_pair_positions, labels_of
+from brainmap.rsa.rdm.alignment import check_items, find_pair_positions, list_labels
 from brainmap.rsa.rdm.run_noise import RunNoise
 from brainmap.rsa.rdm.sources import NO_ROI
 from brainmap.types import Floats, Measure
@@ -119,12 +119,12 @@ def rdm_reliability(
     return _halve_participants(data, named, splits, rng)
 
 
-def spearman_brown(halves: Floats) -> Floats:
+def compute_spearman_brown(halves: Floats) -> Floats:
     """Compute the Spearman-Brown reliability 2 r / (1 + |r|) of the whole from the correlation r of its halves.
 
     Examples
     --------
-    >>> spearman_brown(np.array([0.5, 0.0, -0.5])).round(3)
+    >>> compute_spearman_brown(np.array([0.5, 0.0, -0.5])).round(3)
     array([ 0.667,  0.   , -0.667])
     """
     return np.asarray(2 * halves / (1 + np.abs(halves)))
@@ -163,7 +163,7 @@ def _split_runs(
     measurements = np.asarray(data.measurements)[:, voxels]
     channels = {key: np.asarray(v)[voxels] for key, v in data.channel_descriptors.items()}
 
-    def half(chosen: NDArray[np.bool_], rois: Any, precision: Any) -> RDMs:
+    def compute_half(chosen: NDArray[np.bool_], rois: Any, precision: Any) -> RDMs:
         kept = chosen[np.searchsorted(every, run)]
         part = Dataset(
             measurements[kept],
@@ -186,7 +186,7 @@ def _split_runs(
         for rois, own in parts:
             scores.append([])
             for first in chosen:
-                one, other = half(first, rois, own), half(~first, rois, own)
+                one, other = compute_half(first, rois, own), compute_half(~first, rois, own)
                 x, y = _share_items(one, other)
                 scores[-1].append([compare_vectors(a, b, measure=measure)[0, 0] for a, b in zip(x, y, strict=True)])
                 step.advance()
@@ -227,7 +227,7 @@ def _select_precisions(precision: Any, chosen: NDArray[np.bool_]) -> Any:
 
 def _share_items(one: RDMs, other: RDMs) -> tuple[Floats, Floats]:
     """Return the RDMs of both halves over the items that both have."""
-    labels = [labels_of(side) for side in (one, other)]
+    labels = [list_labels(side) for side in (one, other)]
     kept = [label for label in labels[0] if label in set(labels[1])]
     if len(kept) < 3:
         raise InputError(f"rdm_reliability: expected at least 3 items in both halves of the runs, got {len(kept)}")
@@ -278,7 +278,7 @@ def _build_table(described: dict[str, list[str]], scores: Floats, over: str, n: 
             "splits": len(scores),
             "enumerated": enumerated,
             "halves": halves,
-            "reliability": spearman_brown(halves),
+            "reliability": compute_spearman_brown(halves),
         }
     )
 

@@ -145,7 +145,7 @@ def build_spline_columns(controls: Floats, form: SplineForm) -> Floats:
     else:
         one, other = (_build_spline(ranks, choose_product_size(controls.shape[1])) for ranks in rank_rows(controls))
         parts = [values, (one[:, None] * other[None]).reshape(-1, controls.shape[1])]
-    return _orthonormalize(np.concatenate(parts))
+    return _orthonormalize_rows(np.concatenate(parts))
 
 
 def has_enough_pairs(columns: Floats, n_items: int, form: SplineForm) -> bool:
@@ -169,7 +169,7 @@ def _build_spline(x: NDArray[np.floating], size: int) -> Floats:
     return np.asarray(BSpline.design_matrix(x, knots, _CUBIC).toarray().T)
 
 
-def _orthonormalize(rows: Floats) -> Floats:
+def _orthonormalize_rows(rows: Floats) -> Floats:
     """Compute orthonormal columns with the same span as the rows."""
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     left, size, _ = np.linalg.svd((rows / np.where(length > 0, length, 1.0)).T, full_matrices=False)

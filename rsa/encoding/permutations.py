@@ -29,7 +29,7 @@ from brainmap.rsa.encoding.ridge import (
 )
 from brainmap.rsa.encoding.scores import score_fold
 from brainmap.rsa.inference.exchange import Exchange
-from brainmap.rsa.inference.reach import fdr_reach
+from brainmap.rsa.inference.reach import describe_fdr_reach
 from brainmap.rsa.inference.scores import correct_p
 from brainmap.types import Floats, PermutationCorrection
 
@@ -333,7 +333,7 @@ def tabulate_p(
     found["permutations"] = len(scores) - 1
     found["smallest_p"] = 1 / len(scores)
     over = {"fdr": "false discovery rate", "max": "family-wise by the highest r", "none": "not corrected"}[correction]
-    reach = fdr_reach(p, 1 / len(scores)) if correction == "fdr" else ""
+    reach = describe_fdr_reach(p, 1 / len(scores)) if correction == "fdr" else ""
     found.attrs["note"] = f"permutation of sounds ({words}), refitted each time; {over} over {int(scored.sum())} tests"
     if reach:
         found.attrs["note"] += f"; {reach}"

@@ -196,7 +196,7 @@ def find_stimuli(
         known |= {one.name: Regressor(one.name, "trials") for one in coefficients}
     strange = {one.name for one in coefficients} - set(known)
     moved = any(_SHIFTS.match(name) and _MOTION.fullmatch(name) for name in strange)
-    kept = [one for one in coefficients if _may_be_stimulus(one.name, known, moved)]
+    kept = [one for one in coefficients if _can_be_stimulus(one.name, known, moved)]
     if not kept:
         names = some(dict.fromkeys(one.name for one in coefficients))
         raise InputError(
@@ -226,7 +226,7 @@ def _count_names(coefficients: Iterable[Coefficient]) -> dict[str, int]:
     return counts
 
 
-def _may_be_stimulus(name: str, known: Mapping[str, Regressor], moved: bool) -> bool:
+def _can_be_stimulus(name: str, known: Mapping[str, Regressor], moved: bool) -> bool:
     """Return whether a name may be a stimulus; `moved` says that some other name can only be a motion regressor."""
     if name in known:
         return known[name].kind in ("stimulus", "trials")

@@ -273,7 +273,7 @@ def fit_runs(
     for note in plan.notes:
         log.info("%s", note)
     inside_image = _find_common_mask(images) if mask is None else load_mask(mask)
-    fits, baselines = _fit(images, inside_image, plan, settings)
+    fits, baselines = _fit_runs(images, inside_image, plan, settings)
     return _gather_betas(fits, baselines, inside_image, plan, settings, scale=scale, keep_residuals=keep_residuals)
 
 
@@ -303,7 +303,7 @@ def _find_common_mask(images: Sequence[Image]) -> nib.Nifti1Image:
     return nib.Nifti1Image(inside.astype(np.float32), loaded.affine, loaded.header)
 
 
-def _fit(
+def _fit_runs(
     images: Sequence[Image], mask: nib.Nifti1Image, plan: Plan, settings: GlmSettings
 ) -> tuple[list[tuple[RunFit, NDArray[np.bool_]]], list[Floats]]:
     """Fit every run with its usable voxels, and compute the mean of every voxel of the mask."""

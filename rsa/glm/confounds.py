@@ -85,7 +85,7 @@ def read_confounds(
         raise InputError(
             f"confounds of {what}: the columns {some(twice)} occur in more than one file; remove them from one"
         )
-    return _standardize(_fill_first_row(joined, what), what)
+    return _standardize_confounds(_fill_first_row(joined, what), what)
 
 
 def _read_source(source: Confounds, n_volumes: int, strategy: Strategy | None, what: str) -> pd.DataFrame:
@@ -233,7 +233,7 @@ def _fill_first_row(table: pd.DataFrame, what: str) -> pd.DataFrame:
     return pd.DataFrame(np.where(bad, 0.0, values), columns=table.columns)
 
 
-def _standardize(table: pd.DataFrame, what: str) -> pd.DataFrame:
+def _standardize_confounds(table: pd.DataFrame, what: str) -> pd.DataFrame:
     values = table.to_numpy(float)
     spike = ((values == 0).sum(axis=0) == len(values) - 1) & ((values == 1).sum(axis=0) == 1)
     sd = values.std(axis=0)

@@ -180,19 +180,19 @@ def _build_task(events: pd.DataFrame, timing: Timing, settings: GlmSettings) -> 
         groups = [np.flatnonzero(name == label) for label in labels]
     else:
         groups = [np.array([k]) for k in np.flatnonzero(wanted)]
-        labels = trial_labels(name[wanted].tolist())
+        labels = label_trials(name[wanted].tolist())
     trials = np.stack([single[:, members].sum(axis=1) for members in groups], axis=1)
     nuisance = {str(n): single[:, name == n].sum(axis=1) for n in settings.nuisance if (name == n).any()}
     conditions = tuple(str(condition[members[0]]) for members in groups)
     return _Task(labels, conditions, np.array([onset[m].mean() for m in groups]), trials, nuisance)
 
 
-def trial_labels(names: Sequence[str]) -> tuple[str, ...]:
+def label_trials(names: Sequence[str]) -> tuple[str, ...]:
     """Label every trial with its name, numbered as in AFNI if the name occurs more than once in the run.
 
     Examples
     --------
-    >>> trial_labels(["cat", "dog", "cat"])
+    >>> label_trials(["cat", "dog", "cat"])
     ('cat#0', 'dog', 'cat#1')
     """
     before: dict[str, int] = {}

@@ -64,7 +64,7 @@ def _find_root(parent, gain, k):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _climb(values, graph, powers, sign, work, out):  # type: ignore[no-untyped-def]
+def _climb_places(values, graph, powers, sign, work, out):  # type: ignore[no-untyped-def]
     """Write the TFCE of the places whose value has this sign, and return the largest.
 
     Places are added from the highest to the lowest, and clusters merge when they touch. Between two heights at which
@@ -145,9 +145,9 @@ def enhance_rows(maps, graph, powers, two_sided, out):  # type: ignore[no-untype
     )
     for row in range(maps.shape[0]):
         out[:] = 0.0
-        largest[row] = _climb(maps[row], graph, powers, 1.0, work, out)
+        largest[row] = _climb_places(maps[row], graph, powers, 1.0, work, out)
         if two_sided:
-            largest[row] = max(largest[row], _climb(maps[row], graph, powers, -1.0, work, out))
+            largest[row] = max(largest[row], _climb_places(maps[row], graph, powers, -1.0, work, out))
     return largest
 
 

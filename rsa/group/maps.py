@@ -18,7 +18,7 @@ from brainmap.rsa.group.adjacency import Neighbors
 from brainmap.rsa.group.clusters import CLUSTER_COLUMNS as CLUSTER_COLUMNS, build_cluster_table
 from brainmap.rsa.group.enhancement import Enhancement, compute_cluster_threshold
 from brainmap.rsa.group.places import Places, read_places
-from brainmap.rsa.inference.reach import fdr_reach
+from brainmap.rsa.inference.reach import describe_fdr_reach
 from brainmap.rsa.inference.scores import correct_p as corrected_p
 from brainmap.rsa.inference.sign_flips import SignFlip, sign_flip_test
 from brainmap.types import Floats, GroupCorrection, UpperAlternative
@@ -72,7 +72,7 @@ class GroupResult:
     smallest_p : float
         The smallest p that is possible; with very few participants nothing can be significant.
     reach : str
-        The reason in words why fdr finds nothing (`fdr_reach`); empty if there is none.
+        The reason in words why fdr finds nothing (`describe_fdr_reach`); empty if there is none.
     differences : GroupResult, optional
         The two-sided tests of the contrasts, corrected as a separate family.
     """
@@ -323,7 +323,7 @@ class _Family:
             n_flips=found.n_flips,
             enumerated=found.enumerated,
             smallest_p=smallest,
-            reach=fdr_reach(found.p, smallest, alpha=self.threshold) if self.correction == "fdr" else "",
+            reach=describe_fdr_reach(found.p, smallest, alpha=self.threshold) if self.correction == "fdr" else "",
             differences=differences,
         )
 

@@ -243,18 +243,18 @@ def read_sub_bricks(stored: Stored, indices: Sequence[int]) -> NDArray[np.float3
         ) from error
     first = {brick: position for position, brick in reversed(list(enumerate(indices)))}
     with open_compressed(stored.file) as stream:
-        done = _skip(stream, stored.offset)
+        done = _skip_bytes(stream, stored.offset)
         for brick, size in enumerate(sizes):
             if brick in first:
                 done += _read_one(stream, stored, brick, values[first[brick]])
             elif is_compressed(stored.file):
-                done += _skip(stream, size)
+                done += _skip_bytes(stream, size)
             else:
                 done = stream.seek(size, 1)
             if done < stored.offset + sum(sizes[: brick + 1]):
                 raise InputError(f"{stored.file} is truncated: expected {expected} bytes, got {done}")
         # Reading past the end makes gzip verify its checksum.
-        if is_compressed(stored.file) and (left := _skip(stream, 1 << 62)):
+        if is_compressed(stored.file) and (left := _skip_bytes(stream, 1 << 62)):
             raise InputError(
                 f"{stored.file} is longer than its header says: expected {expected} bytes, got {expected + left}"
             )
@@ -264,14 +264,14 @@ def read_sub_bricks(stored: Stored, indices: Sequence[int]) -> NDArray[np.float3
     return values.reshape(len(indices), *grid[::-1]).T
 
 
-def _skip(stream: IO[bytes], size: int) -> int:
+def _skip_bytes(stream: IO[bytes], size: int) -> int:
     done = 0
     while done < size and (got := len(stream.read(min(size - done, 1 << 20)))):
         done += got
     return done
 
 
-def _fill(stream: IO[bytes], raw: NDArray[np.generic]) -> int:
+def _fill_array(stream: IO[bytes], raw: NDArray[np.generic]) -> int:
     view = memoryview(cast(Any, raw.view(np.uint8)))
     done = 0
     while done < len(view) and (got := cast(Any, stream).readinto(view[done:])):
@@ -284,12 +284,12 @@ def _read_one(stream: IO[bytes], stored: Stored, brick: int, out: NDArray[np.flo
     dtype, (slope, intercept) = stored.dtypes[brick], stored.scales[brick]
     plain = slope == 1 and intercept == 0
     if plain and dtype == np.float32 and dtype.isnative:
-        return _fill(stream, out)
+        return _fill_array(stream, out)
     done = 0
     for start in range(0, out.size, _CHUNK):
         part = out[start : start + _CHUNK]
         raw = np.empty(part.size, dtype)
-        got = _fill(stream, raw)
+        got = _fill_array(stream, raw)
         done += got
         if got < raw.nbytes:
             return done

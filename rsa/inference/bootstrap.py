@@ -17,7 +17,7 @@ from brainmap.rsa.inference.absent import leave_out_absent, warn_of_absent
 from brainmap.rsa.inference.exchange import find_units
 from brainmap.rsa.inference.resampling import Draw, check_varied, make_sampler, resample
 from brainmap.rsa.inference.scores import correct_p
-from brainmap.rsa.rdm.alignment import align_vectors, rdm_names
+from brainmap.rsa.rdm.alignment import align_vectors, list_rdm_names
 from brainmap.types import Correction, Floats, Measure, Over
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def bootstrap(
     data_rdms, absent = leave_out_absent(data_rdms)
     warn_of_absent(absent)
     models, data = check_rdms(model_rdms, data_rdms, over)
-    names = rdm_names(model_rdms)
+    names = list_rdm_names(model_rdms)
     check_varied(models, names, "bootstrap: models", allow_equal=named == "cosine")
     check_varied(data, range(1, len(data) + 1), "bootstrap: data RDMs", allow_equal=named == "cosine")
     units = find_units(data_rdms)

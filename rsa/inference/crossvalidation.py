@@ -137,7 +137,7 @@ def bootstrap_models(
         for size, what in zip(sizes, ("participants", "conditions"), strict=True)
     ]
 
-    def folding(people: Draw, conditions: Draw) -> list[Fold]:
+    def draw_part_folds(people: Draw, conditions: Draw) -> list[Fold]:
         return draw_folds(people, conditions, participant_folds, condition_folds, rng)
 
     return bootstrap_fits(
@@ -147,7 +147,7 @@ def bootstrap_models(
         members=members,
         participants=drawn[0],
         conditions=drawn[1],
-        folding=folding,
+        folding=draw_part_folds,
         repeats=repeats,
         least=(participant_folds, max(3, 3 * condition_folds)),
     )
@@ -165,7 +165,7 @@ def bootstrap_fits(
     repeats: int,
     least: tuple[int, int],
 ) -> Bootstrap:
-    """Bootstrap fitted models on condensed vectors, with given draws and with the folds that `folding` returns.
+    """Bootstrap fitted models on condensed vectors, with given draws and with the folds that `draw_part_folds` returns.
 
     `members` holds the items of each condition; `least` holds the numbers of different participants and conditions
     that a resample needs.
@@ -240,7 +240,7 @@ def draw_folds(
     (1, 3)
     """
 
-    def parted(drawn: Draw, n: int) -> list[tuple[Draw, Draw]]:
+    def split_draw(drawn: Draw, n: int) -> list[tuple[Draw, Draw]]:
         different = np.unique(drawn)
         if n == 1:
             return [(different, different)]
@@ -248,8 +248,8 @@ def draw_folds(
 
     return [
         Fold(train_people=a, test_people=b, train_conditions=c, test_conditions=d)
-        for a, b in parted(people, n_people)
-        for c, d in parted(conditions, n_conditions)
+        for a, b in split_draw(people, n_people)
+        for c, d in split_draw(conditions, n_conditions)
     ]
 
 

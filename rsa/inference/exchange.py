@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, labels_of, level_of
+from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, find_level, list_labels
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -71,11 +71,11 @@ class Exchange:
         for place, item in enumerate(kept):
             members.setdefault(int(units[item]), []).append(place)
         if len(members) < len(kept):  # items without tokens need no labels
-            labels = labels_of(rdms)
+            labels = list_labels(rdms)
             for tokens in members.values():
                 tokens.sort(key=lambda place: labels[kept[place]])
         try:
-            kind = LEVELS[level_of(rdms)]
+            kind = LEVELS[find_level(rdms)]
         except (InputError, KeyError):  # RDMs of other packages may name their items differently
             kind = "items"
         return cls.among(list(members.values()), kind=kind)

@@ -16,7 +16,7 @@ from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import compare_vectors, find_measure, group_by_missing, scale_vectors
 from brainmap.rsa.inference.exchange import Exchange, place_pairs
 from brainmap.rsa.inference.resampling import check_varied
-from brainmap.rsa.rdm.alignment import align_vectors, find_pair_positions, rdm_names
+from brainmap.rsa.rdm.alignment import align_vectors, find_pair_positions, list_rdm_names
 from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
 from brainmap.types import Alternative, Floats, Measure
 
@@ -119,7 +119,7 @@ def permutation_test(
             f"permutation_test: expected at least 3 conditions, got {data_rdms.n_cond}; a p under .05 needs 4"
         )
     check_varied(data, range(1, len(data) + 1), "permutation_test: data RDMs")
-    names, rng = rdm_names(model_rdms), rng or np.random.default_rng()
+    names, rng = list_rdm_names(model_rdms), rng or np.random.default_rng()
     tables = []
     for rows, there in group_by_missing(data):
         items = _find_present(models, there, data_rdms.n_cond)

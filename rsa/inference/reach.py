@@ -9,7 +9,7 @@ ALPHA = 0.05
 _SAME = 1e-9
 
 
-def fdr_reach(p: ArrayLike, smallest_p: ArrayLike, *, alpha: float = ALPHA) -> str:
+def describe_fdr_reach(p: ArrayLike, smallest_p: ArrayLike, *, alpha: float = ALPHA) -> str:
     """Explain in words why the false discovery rate finds nothing among these p; empty if there is no limit.
 
     Parameters
@@ -23,11 +23,11 @@ def fdr_reach(p: ArrayLike, smallest_p: ArrayLike, *, alpha: float = ALPHA) -> s
 
     Examples
     --------
-    >>> fdr_reach([1 / 16] * 3, 1 / 16)
+    >>> describe_fdr_reach([1 / 16] * 3, 1 / 16)
     'no p is under 0.0625, so that fdr can find nothing'
-    >>> fdr_reach([1 / 32, 0.5, 0.2, 0.8], 1 / 32)
+    >>> describe_fdr_reach([1 / 32, 0.5, 0.2, 0.8], 1 / 32)
     'no p is under 0.0312, so that fdr finds at least 3 of the 4 tests (75 %) together or none; here none'
-    >>> fdr_reach([0.5, 0.2], [1 / 256, 1 / 16])  # one test has participants enough
+    >>> describe_fdr_reach([0.5, 0.2], [1 / 256, 1 / 16])  # one test has participants enough
     ''
     """
     values = np.asarray(p, dtype=np.float64)

@@ -15,7 +15,7 @@ from brainmap.progress import progress
 from brainmap.rsa.comparison.measures import find_measure, scale_vectors
 from brainmap.rsa.inference.exchange import Exchange, Places, place_pairs
 from brainmap.rsa.inference.resampling import score_vectors
-from brainmap.rsa.rdm.alignment import align_vectors, rdm_names
+from brainmap.rsa.rdm.alignment import align_vectors, list_rdm_names
 from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
 from brainmap.types import Floats, Measure, UpperAlternative
 
@@ -122,7 +122,7 @@ def relabeling_test(
     if data_rdms.n_cond < 3:
         raise InputError(f"relabeling_test: expected at least 3 items, got {data_rdms.n_cond}")
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
-    names = rdm_names(model_rdms)
+    names = list_rdm_names(model_rdms)
     rois = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * len(data))]
     regions = list(dict.fromkeys(rois))
     of_region = np.array([regions.index(roi) for roi in rois])

@@ -20,7 +20,7 @@ from brainmap.rsa.inference.exchange import find_units
 from brainmap.rsa.inference.region_bootstrap import bootstrap_regions, can_share
 from brainmap.rsa.inference.resampling import check_varied
 from brainmap.rsa.inference.scores import OF_P, correct_p
-from brainmap.rsa.rdm.alignment import rdm_names
+from brainmap.rsa.rdm.alignment import list_rdm_names
 from brainmap.types import Correction, Measure, Over
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def _bootstrap_together(
     vectors, data = both[0][0], np.stack([one for _, one in both])
     if not can_share(vectors, data.reshape(-1, data.shape[-1]), named):
         return None
-    names, equal = rdm_names(models), named == "cosine"
+    names, equal = list_rdm_names(models), named == "cosine"
     check_varied(vectors, names, "bootstrap: models", allow_equal=equal)
     for one in data:
         check_varied(one, range(1, len(one) + 1), "bootstrap: data RDMs", allow_equal=equal)

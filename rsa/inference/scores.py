@@ -15,8 +15,8 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import ALIASES, compare_vectors
 from brainmap.rsa.comparison.partial import align_controls, compare_vectors_partial
 from brainmap.rsa.comparison.ranks import rank_rows
-from brainmap.rsa.inference.reach import fdr_reach
-from brainmap.rsa.rdm.alignment import align_vectors, find_pair_positions, groups_of
+from brainmap.rsa.inference.reach import describe_fdr_reach
+from brainmap.rsa.rdm.alignment import align_vectors, find_pair_positions, list_groups
 from brainmap.types import Alternative, Correction, Floats, Level, Measure, Test, UpperAlternative
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def score_statistics(
     table.attrs["note"] = _describe_test(
         test, correction, alternative, n_tests=n_tests, smallest=table["smallest_p"].to_numpy()
     )
-    out_of_reach = fdr_reach(table["p"], table["smallest_p"]) if correction == "fdr" else ""
+    out_of_reach = describe_fdr_reach(table["p"], table["smallest_p"]) if correction == "fdr" else ""
     if out_of_reach:
         table.attrs["note"] += f"; {out_of_reach}"
     return table
@@ -328,7 +328,7 @@ def _draw_halves(
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Return the positions of the pairs within each random half of the items (train and test)."""
     one_of(by, ("condition", "stimulus"), "by")
-    labels = groups_of(rdms, by)  # type: ignore[arg-type]
+    labels = list_groups(rdms, by)  # type: ignore[arg-type]
     names, member = np.unique(labels, return_inverse=True)
     if len(names) < 6:
         way_out = "; choose by='stimulus'" if by == "condition" and rdms.n_cond >= 6 else ""

@@ -15,7 +15,7 @@ from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.comparison.splines import build_spline_columns
 from brainmap.rsa.inference.scores import correct_p
 from brainmap.rsa.inference.sign_flips import TIE, draw_signs, list_signs
-from brainmap.rsa.rdm.alignment import align_vectors, rdm_names
+from brainmap.rsa.rdm.alignment import align_vectors, list_rdm_names
 from brainmap.types import Correction, Floats, Measure, SplineForm
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def residual_structure(
     rng = rng or np.random.default_rng()
     flips: dict[int, Floats] = {}
     rows = []
-    for name, model in zip(rdm_names(model_rdms), models, strict=True):
+    for name, model in zip(list_rdm_names(model_rdms), models, strict=True):
         for roi in dict.fromkeys(rois):
             mine = data[[one == roi for one in rois]]
             rest = compute_rests_of_model(model, mine, named)

@@ -165,7 +165,7 @@ def sign_flip_test(
         whole[:, used] = unit
         t_maps = np.zeros(n_tests)
         t_maps[used] = t
-        enhanced, largest = _enhance(signs, whole, t_maps, enhancement, two_sided, enumerated, threads)
+        enhanced, largest = _enhance_flips(signs, whole, t_maps, enhancement, two_sided, enumerated, threads)
         enhanced, top = np.where(used, enhanced, np.nan), largest
         size = np.abs(enhanced[used]) if two_sided else enhanced[used]
     beaten = np.searchsorted(largest, size - TIE * (1 + np.abs(size)), side="left")
@@ -209,7 +209,7 @@ def _count_flips(signs: Floats, unit: Floats, observed: Floats, two_sided: bool)
     return hits, np.sort(largest)
 
 
-def _enhance(
+def _enhance_flips(
     signs: Floats,
     unit: Floats,
     t: Floats,

@@ -141,12 +141,12 @@ def find_runs(
         raise InputError(f"participant {participant}: there is no folder {own}{hint}")
     files = [file for place in (own, *sorted(own.glob("ses-*"))) for file in list_files(place / "func")]
     wanted = {"task": task, "space": space, "desc": desc, **entities}
-    chosen = _choose(files, participant, kind, wanted, sessions)
+    chosen = _choose_images(files, participant, kind, wanted, sessions)
     roots = [root for root in (raw or find_raw(folder), folder) if root is not None]
     return [_build_run(file, files, roots, participant, kind) for file in chosen]
 
 
-def _choose(
+def _choose_images(
     files: Sequence[BidsFile],
     participant: str,
     kind: InputKind,

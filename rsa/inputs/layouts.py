@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa.inputs import afni_proc as _afni_proc, bids as _bids
-from brainmap.rsa.inputs.runs import RunInputs as RunInputs, fill, match_files, sort_runs
+from brainmap.rsa.inputs.runs import RunInputs as RunInputs, fill_pattern, match_files, sort_runs
 from brainmap.types import InputKind, Layout
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _find_by_pattern(
     for participant in participants or [""]:
         known = {"participant": participant, "task": task or ""}
         who = f"participant {participant}: " if participant else ""
-        filled = fill(pattern, known)
+        filled = fill_pattern(pattern, known)
         try:
             matches = _pair_hemispheres(filled, match_files(filled))
         except InputError as error:
@@ -140,7 +140,7 @@ def _pair_hemispheres(pattern: str, matches: Sequence[tuple[dict[str, str], str]
     if "{hemi}" not in pattern:
         return list(matches)
     places = [{place: label for place, label in found.items() if place != "hemi"} for found, _ in matches]
-    return [(one, fill(pattern, one)) for k, one in enumerate(places) if one not in places[:k]]
+    return [(one, fill_pattern(pattern, one)) for k, one in enumerate(places) if one not in places[:k]]
 
 
 def _drop_empty(labels: Mapping[str, str]) -> dict[str, str]:
@@ -179,7 +179,7 @@ def _add_files(one: RunInputs, patterns: Mapping[str, str]) -> RunInputs:
         if pattern == "sub-brick":
             changes |= {"labels": pattern, "volumes": ()}
             continue
-        name = fill(pattern, places)
+        name = fill_pattern(pattern, places)
         if "{" in name and what != "masks":
             raise InputError(
                 f"{what} {pattern}: the images {one.image} do not tell the value of {name[name.index('{') :]}"

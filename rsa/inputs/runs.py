@@ -91,7 +91,7 @@ def sort_runs(runs: Iterable[RunInputs]) -> list[RunInputs]:
     return sorted(runs, key=lambda one: [make_natural_key(getattr(one, place)) for place in PLACES])
 
 
-def fill(pattern: str, known: Mapping[str, str]) -> str:
+def fill_pattern(pattern: str, known: Mapping[str, str]) -> str:
     """Fill known labels into the placeholders of a pattern, and leave the other placeholders.
 
     Raises
@@ -101,7 +101,7 @@ def fill(pattern: str, known: Mapping[str, str]) -> str:
 
     Examples
     --------
-    >>> fill("sub-{participant}/run-{run}.nii", {"participant": "01", "run": ""})
+    >>> fill_pattern("sub-{participant}/run-{run}.nii", {"participant": "01", "run": ""})
     'sub-01/run-{run}.nii'
     """
     for place in _PLACE.findall(pattern):

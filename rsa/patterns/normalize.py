@@ -13,8 +13,8 @@ from brainmap.errors import InputError
 from brainmap.rsa.rdm.run_noise import (
     check_varying,
     compute_run_residuals,
+    list_runs,
     read_descriptor,
-    runs_of,
 )
 from brainmap.types import Floats, Normalization, NormalizationLevel
 
@@ -43,7 +43,7 @@ def average_patterns(dataset: Dataset, *, by: NormalizationLevel = "condition") 
     [2.0, 5.0]
     """
     one_of(by, get_args(NormalizationLevel), "by")
-    item, run = read_descriptor(dataset, by), runs_of(dataset)
+    item, run = read_descriptor(dataset, by), list_runs(dataset)
     first: dict[tuple[str, str], int] = {}
     group = np.array([first.setdefault(key, len(first)) for key in zip(run, item, strict=True)])
     there = ~np.isnan(dataset.measurements).all(axis=1)
@@ -105,7 +105,7 @@ def normalize_patterns(dataset: Dataset, method: Normalization) -> Dataset:
         sd = np.sqrt((residuals**2).sum(axis=0) / dof)
         scaled = dataset.measurements / check_varying(sd, dataset.measurements, "all runs")
     else:
-        run = runs_of(dataset)
+        run = list_runs(dataset)
         scaled = dataset.measurements.copy()
         for r in np.unique(run):
             scaled[run == r] = _normalize_run(dataset, run == r, method, str(r))

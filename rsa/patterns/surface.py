@@ -13,7 +13,7 @@ from brainmap.errors import InputError
 from brainmap.rsa.patterns.table import Conditions, Pattern, PatternSettings, Runs, Source, Stimuli, plan_patterns
 from brainmap.rsa.patterns.volume import build_patterns, describe_source, list_images, load_patterns
 from brainmap.rsa.regions.rois import Image, Rois
-from brainmap.rsa.surface.data import SurfaceData, as_surface, check_same_mesh, is_surface
+from brainmap.rsa.surface.data import SurfaceData, check_same_mesh, ensure_surface, is_surface
 from brainmap.rsa.surface.rois import Surface, load_surface_rois
 from brainmap.types import Missing
 
@@ -70,7 +70,7 @@ def load_surface_patterns(
     plan = plan_patterns(sources, settings)
     inside = np.ones(len(read[0].values), bool)
     if mask is not None:
-        chosen = as_surface(mask)
+        chosen = ensure_surface(mask)
         check_same_mesh(chosen, read[0])
         inside = np.nan_to_num(chosen.values[:, 0]) > 0
     regions = rois if isinstance(rois, Rois) or rois is None else load_surface_rois(rois)
@@ -128,7 +128,7 @@ def _is_on_surface(images: Sequence[Image]) -> bool:
 def _read_vertices(files: Surface | Sequence[Surface]) -> tuple[list[SurfaceData], list[Source]]:
     """Read the data of each file, all on one mesh, and describe their maps."""
     listed = list(files) if isinstance(files, Sequence) and not isinstance(files, str) else [files]
-    read = [as_surface(one) for one in listed]
+    read = [ensure_surface(one) for one in listed]
     for one in read[1:]:
         check_same_mesh(one, read[0])
     return read, [Source(one.name, one.values.shape[1], _keep_names(one.labels)) for one in read]

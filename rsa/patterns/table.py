@@ -102,12 +102,12 @@ def _read_column(table: pd.DataFrame, name: str, what: str) -> list[str]:
     return cells(table[name])
 
 
-def conditions_of(stimuli: Stimuli | None) -> dict[str, str]:
+def read_conditions(stimuli: Stimuli | None) -> dict[str, str]:
     """Return the condition of every stimulus id, from a mapping, a table or the path of a `stimuli.tsv`.
 
     Examples
     --------
-    >>> conditions_of({"cat_anna": "cat"})
+    >>> read_conditions({"cat_anna": "cat"})
     {'cat_anna': 'cat'}
     """
     if stimuli is None:
@@ -285,7 +285,7 @@ def plan_patterns(sources: Sequence[Source], settings: PatternSettings | None = 
         missing from a run (with `missing="error"`), or there are fewer than 3 stimuli.
     """
     settings = settings or PatternSettings()
-    known = conditions_of(settings.stimuli)
+    known = read_conditions(settings.stimuli)
     file_runs, volume_runs = _assign_runs(sources, settings.runs)
     rows: list[Pattern] = []
     for k in range(len(sources)):

@@ -70,7 +70,7 @@ def stack_rdms(rdms: Sequence[RDMs], *, descriptor: str | None = None) -> RDMs:
     )
 
 
-def level_of(rdms: RDMs) -> str:
+def find_level(rdms: RDMs) -> str:
     """Return the level of RDMs: their `level` descriptor, else the level that their labels imply."""
     said = rdms.descriptors.get("level", rdms.rdm_descriptors.get("level"))
     if said is not None:
@@ -89,7 +89,7 @@ def level_of(rdms: RDMs) -> str:
     )
 
 
-def labels_of(rdms: RDMs) -> list[str]:
+def list_labels(rdms: RDMs) -> list[str]:
     """Return the unique labels of the items, by which RDMs are aligned.
 
     The labels are `stimulus_id` or `condition`, depending on the level. If the RDMs have neither, they are the only
@@ -99,7 +99,7 @@ def labels_of(rdms: RDMs) -> list[str]:
         named = _find_naming(rdms)
         if len(named) == 1:
             return next(iter(named.values()))
-    key = LABEL_OF.get(one_of(level_of(rdms), tuple(LEVELS), "level of the RDMs"), LABEL_OF["stimulus"])
+    key = LABEL_OF.get(one_of(find_level(rdms), tuple(LEVELS), "level of the RDMs"), LABEL_OF["stimulus"])
     if key not in rdms.pattern_descriptors:
         raise InputError(f"RDMs: expected a pattern descriptor {key!r}, got {some(rdms.pattern_descriptors)}")
     labels = [str(label) for label in rdms.pattern_descriptors[key]]
@@ -132,7 +132,7 @@ def _match_labels(
     if descriptor is not None:
         return _read_naming(descriptor, rdms, names[0]), _read_naming(descriptor, target, names[1])
     if _has_level(rdms) and _has_level(target):
-        return labels_of(rdms), labels_of(target)
+        return list_labels(rdms), list_labels(target)
     one, other = _find_naming(rdms), _find_naming(target)
     both = [key for key in one if key in other]
     orders = {key: [one[key].index(x) if x in one[key] else -1 for x in other[key]] for key in both}
@@ -175,7 +175,7 @@ def _read_positions(rdms: RDMs) -> list[str]:
     return [str(value) for value in rdms.pattern_descriptors.get("index", range(rdms.n_cond))]
 
 
-def groups_of(rdms: RDMs, by: Level) -> list[str]:
+def list_groups(rdms: RDMs, by: Level) -> list[str]:
     """Return the stimulus or condition of each item; items without such labels count as one stimulus each.
 
     Raises
@@ -206,7 +206,7 @@ def check_items(rdms: RDMs, what: str, least: int = 3) -> None:
         )
 
 
-def rdm_names(rdms: RDMs) -> tuple[str, ...]:
+def list_rdm_names(rdms: RDMs) -> tuple[str, ...]:
     """Return the names of the models.
 
     A name is the layer (`layer@seconds` for RDMs over time), preceded by the network where layers repeat. RDMs without
@@ -263,7 +263,7 @@ def _reorder_vectors(
 ) -> tuple[Floats, bool]:
     """Return the vectors in the order of `target`, and whether the items are matched by position alone."""
     if descriptor is None and _has_level(rdms) and _has_level(target):
-        levels = level_of(rdms), level_of(target)
+        levels = find_level(rdms), find_level(target)
         if levels[0] != levels[1]:
             sizes = [
                 f"{who} over {one.n_cond} {LEVELS.get(level, level)}"

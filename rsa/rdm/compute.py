@@ -18,8 +18,8 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.rdm.dissimilarity import DISSIMILARITIES, PRIOR
 from brainmap.rsa.rdm.run_noise import RunNoise
-from brainmap.rsa.rdm.sources import NO_ROI, Source, from_array, from_dataset, from_features
-from brainmap.rsa.rdm.windows import from_windows
+from brainmap.rsa.rdm.sources import NO_ROI, Source, build_array_source, build_dataset_sources, build_feature_sources
+from brainmap.rsa.rdm.windows import build_window_sources
 from brainmap.types import Dissimilarity, FeatureSet, Floats, Level, RunPairing
 
 if TYPE_CHECKING:
@@ -119,13 +119,13 @@ def compute_rdms(
     given, zscore = dict(descriptors or {}), units == "zscore"
     if over == "time":
         window = (window_ms, step_ms)
-        sets = from_windows(data, items=items, zscore=zscore, layers=layers, window=window, descriptors=given)
+        sets = build_window_sources(data, items=items, zscore=zscore, layers=layers, window=window, descriptors=given)
     elif hasattr(data, "measurements"):
-        sets = from_dataset(data, items=items, runs=runs, zscore=zscore, rois=rois, descriptors=given)
+        sets = build_dataset_sources(data, items=items, runs=runs, zscore=zscore, rois=rois, descriptors=given)
     elif hasattr(data, "layers"):
-        sets = from_features(data, items=items, zscore=zscore, layers=layers, descriptors=given)
+        sets = build_feature_sources(data, items=items, zscore=zscore, layers=layers, descriptors=given)
     else:
-        sets = [from_array(data, items=items, zscore=zscore, descriptors=given)]
+        sets = [build_array_source(data, items=items, zscore=zscore, descriptors=given)]
     vectors, notes = [], _Notes()
     noise = resolve_noise(noise_precision, data, None if rois is None else [one.name for one in sets])
     for one in sets:
@@ -136,7 +136,7 @@ def compute_rdms(
         vectors.append(found)
     notes.warn(dissimilarity)
     level = getattr(data, "level", items) if items == "stimulus" else items  # maximizing patterns: classes or units
-    rdms = _assemble(sets, np.stack(vectors), dissimilarity=dissimilarity, level=level)
+    rdms = _assemble_rdms(sets, np.stack(vectors), dissimilarity=dissimilarity, level=level)
     if over == "time":
         rdms.descriptors["window_ms"] = float(window_ms)
     return rdms
@@ -207,7 +207,7 @@ def _select_precision(
     return given
 
 
-def _assemble(sets: Sequence[Source], vectors: Floats, *, dissimilarity: str, level: str) -> RDMs:
+def _assemble_rdms(sets: Sequence[Source], vectors: Floats, *, dissimilarity: str, level: str) -> RDMs:
     from rsatoolbox.rdm.rdms import RDMs
 
     return RDMs(

@@ -55,7 +55,7 @@ class RunNoise:
     @property
     def runs(self) -> tuple[str, ...]:
         """Return the sorted names of the runs that have patterns."""
-        return tuple(np.unique(runs_of(self.dataset)[find_present(self.dataset)]).tolist())
+        return tuple(np.unique(list_runs(self.dataset)[find_present(self.dataset)]).tolist())
 
     @property
     def n_units(self) -> int:
@@ -70,7 +70,7 @@ class RunNoise:
         InputError
             The run does not exist, there are too few other runs, or a voxel does not vary over them.
         """
-        known = np.unique(runs_of(self.dataset)).tolist()
+        known = np.unique(list_runs(self.dataset)).tolist()
         if run not in known:
             raise InputError(
                 f"noise from runs: expected one of the runs {some(known)}, whose patterns estimate the noise, got "
@@ -119,7 +119,7 @@ class RunNoise:
                 f"got {len(self.runs)}; take the noise from residuals of the GLM (noise = 'residuals', --noise "
                 "residuals, source=...), or none (noise = 'none', --noise none)"
             )
-        run = runs_of(self.dataset)
+        run = list_runs(self.dataset)
         for one in self.runs:
             freedom = _count_freedom(self.dataset, labels, there & (run != one))
             if freedom < 1:
@@ -144,8 +144,8 @@ class RunNoise:
         by sum(e^2) + (sum e)^2 / (n - k).
         """
         labels, there = find_repeated(self.dataset)
-        run, names = runs_of(self.dataset)[there], labels[there]
-        found = {one: np.empty(self.n_units) for one in np.unique(runs_of(self.dataset)).tolist()}
+        run, names = list_runs(self.dataset)[there], labels[there]
+        found = {one: np.empty(self.n_units) for one in np.unique(list_runs(self.dataset)).tolist()}
         rest = {
             one: {label: np.count_nonzero((names == label) & (run != one)) for label in set(names[run == one])}
             for one in found
@@ -161,7 +161,7 @@ class RunNoise:
                     if n:
                         squares[block] -= gone[names[run == one] == label].sum(axis=0) ** 2 / n
         for one, squares in found.items():
-            freedom = _count_freedom(self.dataset, labels, there & (runs_of(self.dataset) != one))
+            freedom = _count_freedom(self.dataset, labels, there & (list_runs(self.dataset) != one))
             squares /= freedom if freedom > 0 else np.nan
         return found
 
@@ -186,7 +186,7 @@ def compute_run_residuals(dataset: Dataset, *, without: str | None = None) -> tu
     """
     labels, there = find_repeated(dataset)
     if without is not None:
-        there = there & (runs_of(dataset) != without)
+        there = there & (list_runs(dataset) != without)
     x = _demean_items(dataset.measurements[there].astype(float), labels[there])
     return x, _count_freedom(dataset, labels, there)
 
@@ -207,7 +207,7 @@ def prepare_deviations(dataset: Dataset, *, without: str | None = None) -> tuple
     """
     labels, there = find_repeated(dataset)
     if without is not None:
-        there = there & (runs_of(dataset) != without)
+        there = there & (list_runs(dataset) != without)
     same = labels[there][:, None] == labels[there]
     return np.flatnonzero(there), np.eye(len(same)) - same / same.sum(axis=1), _count_freedom(dataset, labels, there)
 
@@ -222,7 +222,7 @@ def find_repeated(dataset: Dataset) -> tuple[NDArray[np.str_], NDArray[np.bool_]
     InputError
         No item occurs in two runs.
     """
-    run, there = runs_of(dataset), find_present(dataset)
+    run, there = list_runs(dataset), find_present(dataset)
     for key in ("stimulus_id", "condition"):
         if key not in dataset.obs_descriptors:
             continue
@@ -241,7 +241,7 @@ def _count_freedom(dataset: Dataset, labels: NDArray[np.str_], there: NDArray[np
     They are n_patterns - n_items, minus n_runs - 1 if the patterns were demeaned run by run.
     """
     demeaned = {"demean-runs", "cocktail-blank", "zscore-runs"} & list_normalizations(dataset)
-    n_runs = len(np.unique(runs_of(dataset)[there]))
+    n_runs = len(np.unique(list_runs(dataset)[there]))
     return int(there.sum()) - len(np.unique(labels[there])) - (n_runs - 1 if demeaned else 0)
 
 
@@ -332,7 +332,7 @@ def read_descriptor(dataset: Dataset, key: str) -> NDArray[np.str_]:
     return np.asarray(dataset.obs_descriptors[key]).astype(str)
 
 
-def runs_of(dataset: Dataset) -> NDArray[np.str_]:
+def list_runs(dataset: Dataset) -> NDArray[np.str_]:
     """Return the run of each pattern; without a run descriptor all patterns belong to one run."""
     return np.asarray(dataset.obs_descriptors.get("run", np.full(dataset.n_obs, "1"))).astype(str)
 
@@ -340,7 +340,7 @@ def runs_of(dataset: Dataset) -> NDArray[np.str_]:
 def run_names(data: Any) -> list[str]:
     """Return the sorted names of the runs of a data set; those of an array `(n_runs, n_items, n_units)` are numbers."""
     if hasattr(data, "measurements"):
-        return [str(name) for name in np.unique(runs_of(data))]
+        return [str(name) for name in np.unique(list_runs(data))]
     return sorted(str(k) for k in range(len(data) if np.ndim(data) == 3 else 1))
 
 

@@ -86,11 +86,11 @@ class Source:
         return None, (noise.weights(run) for run in self.runs)
 
 
-def from_features(
+def build_feature_sources(
     data: Any, *, items: Level, zscore: bool, layers: Sequence[str] | str | None, descriptors: dict[str, Any]
 ) -> list[Source]:
     """Return one source per layer, without reading the features yet."""
-    groups = groups_of(data, items)
+    groups = find_groups(data, items)
     return [
         Source(
             patterns=Blocks(
@@ -123,7 +123,7 @@ def choose_layers(data: Any, layers: Sequence[str] | str | None) -> list[str]:
     return wanted
 
 
-def groups_of(data: Any, items: Level) -> Groups:
+def find_groups(data: Any, items: Level) -> Groups:
     """Return which rows of a feature set belong to which item."""
     return Groups(items, [str(s) for s in data.items], [str(c) for c in data.conditions])
 
@@ -137,7 +137,7 @@ def _check_rows(array: Any, data: Any, layer: str) -> Any:
     return array
 
 
-def from_array(data: Any, *, items: Level, zscore: bool, descriptors: dict[str, Any]) -> Source:
+def build_array_source(data: Any, *, items: Level, zscore: bool, descriptors: dict[str, Any]) -> Source:
     """Return the source of an array; its labels are removed from `descriptors`.
 
     Raises
@@ -159,7 +159,7 @@ def from_array(data: Any, *, items: Level, zscore: bool, descriptors: dict[str, 
     return Source(patterns=blocks, labels=groups.labels, name="array", rdm_descriptors=descriptors)
 
 
-def from_dataset(
+def build_dataset_sources(
     data: Any,
     *,
     items: Level,

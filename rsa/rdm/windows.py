@@ -13,13 +13,13 @@ from brainmap.checks import some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.rsa.rdm.blocks import DECODED_BYTES, Blocks, check_numeric, count_rows_at_once
-from brainmap.rsa.rdm.sources import Source, choose_layers, groups_of
+from brainmap.rsa.rdm.sources import Source, choose_layers, find_groups
 from brainmap.types import Floats, Level
 
 _SLACK = 1e-6  # s; tolerance for frames on the edge of a window
 
 
-def from_windows(
+def build_window_sources(
     data: Any,
     *,
     items: Level,
@@ -49,7 +49,7 @@ def from_windows(
     times = _read_frame_times(data, choose_layers(data, layers), named=layers not in (None, "all"))
     length, step = _check_windows(*window)
     centers = _compute_centers(times, length, step)
-    groups = groups_of(data, items)
+    groups = find_groups(data, items)
     sources: list[Source] = []
     empty: dict[str, str] = {}
     still: dict[str, int] = {}

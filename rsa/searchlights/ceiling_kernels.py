@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from brainmap.compiled import njit
-from brainmap.rsa.comparison.ranks import _REACH, _rank
+from brainmap.rsa.comparison.ranks import _REACH, _rank_rows
 from brainmap.rsa.searchlights.kernels import CENTERED, PLAIN, WHITE, _scale_values
 
 
@@ -14,7 +14,7 @@ def _scale_rdm(values, ranked, norm, pairs, rows, keys, starts, padded, space, o
     """Fill `out` with an RDM on the scale of the measure (ranks are centered), and return its length, 0 if constant."""
     n = values.size
     if ranked:
-        _rank(values, keys, starts, padded, keys[n:], space, out)
+        _rank_rows(values, keys, starts, padded, keys[n:], space, out)
         for p in range(n):
             out[p] -= 0.5 * (n + 1)
         return np.sqrt(np.dot(out, out))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import some, threads_of
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.ceilings import APPROXIMATE, noise_ceiling_of_vectors
+from brainmap.rsa.comparison.ceilings import APPROXIMATE, compute_vector_ceiling
 from brainmap.rsa.comparison.measures import RANKED
 from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.regions.rois import load_mask
@@ -231,7 +231,7 @@ class _Shared:
         there = _find_present(rdms)
         with self.turn:
             for k in np.flatnonzero(there.sum(axis=0) > 1):
-                found = noise_ceiling_of_vectors(rdms[there[:, k], k], measure=first.measure)
+                found = compute_vector_ceiling(rdms[there[:, k], k], measure=first.measure)
                 lower[k], upper[k] = found.lower, found.upper
         return lower, upper
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from brainmap.compiled import njit
-from brainmap.rsa.comparison.ranks import _FAST, _REACH, _rank
+from brainmap.rsa.comparison.ranks import _FAST, _REACH, _rank_rows
 from brainmap.rsa.searchlights.sliding_kernels import slide, write_angles, write_squared_distances
 
 CORRELATION, COSINE, EUCLIDEAN = 0, 1, 2
@@ -22,7 +22,7 @@ _EQUAL = 1e-13
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _gather(patterns, patch, buffer):  # type: ignore[no-untyped-def]
+def _gather_patterns(patterns, patch, buffer):  # type: ignore[no-untyped-def]
     """Copy the patterns of a patch to `buffer` (n_runs, n_voxels, n_items)."""
     for k in range(patch.size):
         voxel = patch[k]
@@ -32,7 +32,7 @@ def _gather(patterns, patch, buffer):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _standardize(x, there, center, mean, scale, floor):  # type: ignore[no-untyped-def]
+def _standardize_columns(x, there, center, mean, scale, floor):  # type: ignore[no-untyped-def]
     """Scale each column of `x` (n_voxels, n_items) to unit length, after centering if `center`.
 
     The column of a missing item stays zero. Return False if the column of another item is constant.
@@ -222,7 +222,7 @@ def _compute_rdm(given, patch, geometry, buffers, out):  # type: ignore[no-untyp
     runs = patterns.shape[1]
     x = space[: runs * n * items].reshape(runs, n, items)
     later = later_space[: (runs + 1) * n * items].reshape(runs + 1, n, items)
-    _gather(patterns, patch, x)
+    _gather_patterns(patterns, patch, x)
     here = own_weights[:0]
     if weights.shape[0] > 0:
         here = own_weights[:n]
@@ -233,7 +233,9 @@ def _compute_rdm(given, patch, geometry, buffers, out):  # type: ignore[no-untyp
         for m in range(runs):
             for part in range(parts):
                 piece = x[m, part * each : (part + 1) * each]
-                if not _standardize(piece, shared.there[m], geometry == CORRELATION, small[0], small[1], small[2]):
+                if not _standardize_columns(
+                    piece, shared.there[m], geometry == CORRELATION, small[0], small[1], small[2]
+                ):
                     return False
     factor = 1.0 / n if geometry == EUCLIDEAN else 0.5
     scale = 2.0 * factor if runs > 1 and weights.shape[0] == 0 else factor
@@ -330,7 +332,7 @@ def score_patches(  # type: ignore[no-untyped-def]
             continue
         values = distances
         if ranked:
-            _rank(distances, keys, starts, padded, source, sorted_ranks, ranks)
+            _rank_rows(distances, keys, starts, padded, source, sorted_ranks, ranks)
             values = ranks
         length = _scale_values(values, norm, pairs, rows)
         if length > 0.0:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import nearest, some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.rdm.alignment import rdm_names
+from brainmap.rsa.rdm.alignment import list_rdm_names
 from brainmap.rsa.searchlights.preparation import read_times
 from brainmap.types import Floats
 
@@ -173,7 +173,7 @@ def find_layers_over_time(model_rdms: RDMs) -> tuple[str, ...]:
     """Return the layers whose maps have a time axis; none if the models are not over time."""
     if read_times(model_rdms) is None:
         return ()
-    return tuple(dict.fromkeys(name.rpartition("@")[0] for name in rdm_names(model_rdms)))
+    return tuple(dict.fromkeys(name.rpartition("@")[0] for name in list_rdm_names(model_rdms)))
 
 
 def build_volume(mask: nib.Nifti1Image, values: NDArray[Any], *, outside: float = np.nan) -> nib.Nifti1Image:

@@ -184,7 +184,7 @@ class SphereNoise:
         All values are in units of `sd`; members are `(n_patches, n_voxels)`, 1 where a voxel belongs to a patch.
         """
         columns, sd = self.columns[voxels], self.sd[voxels]
-        x = np.concatenate([_demean(self.parts[part], columns) for part in self.sources[which]]) / sd
+        x = np.concatenate([_demean_part(self.parts[part], columns) for part in self.sources[which]]) / sd
         dof = self.dof[which]
         covariance = x.T @ x / dof
         if self.shrinkage == "none":
@@ -194,7 +194,7 @@ class SphereNoise:
         return covariance, kept, np.ascontiguousarray(ridge)
 
 
-def sphere_noise(
+def prepare_noise(
     noise: NoiseSource,
     data: Dataset | NDArray[np.floating],
     prepared: Prepared,
@@ -249,7 +249,7 @@ def sphere_noise(
 
 def _estimate_run_noise(data: Any, prepared: Prepared, shrinkage: Shrinkage, *, pooled: bool) -> SphereNoise:
     """Estimate noise from the patterns; with between-run products, for each run from the other runs."""
-    dataset, n_runs = _as_dataset(data), len(prepared.rows)
+    dataset, n_runs = _make_dataset(data), len(prepared.rows)
     if not pooled:
         raise InputError(
             "searchlight: expected residuals of each run (and two runs or more) for a noise precision per run, got "
@@ -317,7 +317,7 @@ def _list_parts(
     return parts, False, None
 
 
-def _as_dataset(data: Any) -> Any:
+def _make_dataset(data: Any) -> Any:
     """Convert an array of patterns to a data set with named runs, as `compute_run_residuals` needs it."""
     if hasattr(data, "measurements"):
         return data
@@ -341,7 +341,7 @@ def _order_runs(data: Any, n_parts: int, n_runs: int) -> list[int]:
     return [names.index(name) for name in sorted(names)]
 
 
-def _demean(part: Part, columns: NDArray[np.intp]) -> Floats:
+def _demean_part(part: Part, columns: NDArray[np.intp]) -> Floats:
     if isinstance(part, Deviations):
         return part.at(columns)
     x = np.take(part, columns, axis=1).astype(np.float64, copy=False)
@@ -353,7 +353,7 @@ def _compute_deviations(parts: Sequence[Part], columns: NDArray[np.intp], dof: f
     squares = np.zeros(len(columns))
     for start in range(0, len(columns), 4096):
         some_of = slice(start, start + 4096)
-        squares[some_of] = sum((_demean(part, columns[some_of]) ** 2).sum(axis=0) for part in parts)
+        squares[some_of] = sum((_demean_part(part, columns[some_of]) ** 2).sum(axis=0) for part in parts)
     return np.sqrt(squares / dof)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from brainmap.checks import some
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import scale_vectors
-from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, labels_of, level_of, rdm_names
+from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, find_level, list_labels, list_rdm_names
 from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
 from brainmap.rsa.searchlights.shared_runs import SharedRuns, find_shared_runs
 from brainmap.types import Floats, Level, Measure
@@ -139,7 +139,7 @@ class Prepared:
 
     def with_noise(self, noise: NDArray[np.floating], dissimilarity: str) -> Prepared:
         """Return a copy whose patterns are divided by each channel's noise standard deviation."""
-        _takes_noise(dissimilarity)
+        _check_takes_noise(dissimilarity)
         given = np.asarray(noise, dtype=np.float64)
         if given.shape != self.measurements.shape[1:]:
             raise InputError(
@@ -152,7 +152,7 @@ class Prepared:
 
     def with_weights(self, noise: RunNoise, runs: Sequence[str], dissimilarity: str) -> Prepared:
         """Return a copy that weights each run's products by the voxels' noise precision from the other runs."""
-        _takes_noise(dissimilarity)
+        _check_takes_noise(dissimilarity)
         if noise.n_units != self.measurements.shape[1]:
             raise InputError(
                 f"searchlight: expected the noise of {self.measurements.shape[1]} channels, those of the data, got "
@@ -208,7 +208,7 @@ def rows_of_weights(x: Floats, weights: Floats) -> Floats:
     return rows
 
 
-def _takes_noise(dissimilarity: str) -> None:
+def _check_takes_noise(dissimilarity: str) -> None:
     if dissimilarity != "crossnobis":
         raise InputError(f"searchlight: {dissimilarity} takes no noise; choose 'crossnobis'")
 
@@ -266,7 +266,7 @@ def prepare_patterns(
         measurements, own, run, voxels = _read_dataset(data, model_rdms, items)
     else:
         measurements, own, run, voxels = _read_array(np.asarray(data), model_rdms, items, labels)
-    wanted = labels_of(model_rdms)
+    wanted = list_labels(model_rdms)
     _check_items(own, wanted)
     whole = not hasattr(data, "measurements")  # the voxels of an array are numbered by their position
     if voxels.min(initial=0) < 0 or voxels.max(initial=-1) >= n_mask_voxels or (whole and len(voxels) != n_mask_voxels):
@@ -277,7 +277,7 @@ def prepare_patterns(
     if len(np.unique(voxels)) < len(voxels):
         raise InputError("searchlight: a voxel occurs more than once in the data's channels")
     there, sound = _survey_rows(measurements)
-    measurements, rows, present = _arrange(measurements, own, run, wanted, there, average)
+    measurements, rows, present = _arrange_rows(measurements, own, run, wanted, there, average)
     usable = np.zeros(n_mask_voxels, dtype=bool)
     usable[voxels[sound]] = True
     if not usable.any():
@@ -325,7 +325,7 @@ def _read_array(
 
 
 def _check_level(level: str, labels: Sequence[Any] | None, model_rdms: RDMs) -> None:
-    other = level_of(model_rdms)
+    other = find_level(model_rdms)
     if other == level:
         return
     have = "" if labels is None else f"{len(set(labels))} "
@@ -358,7 +358,7 @@ def _survey_rows(measurements: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray
     return there, finite & (high > low)
 
 
-def _arrange(
+def _arrange_rows(
     measurements: NDArray[Any],
     own: Sequence[str],
     run: Sequence[Any],
@@ -392,7 +392,7 @@ def prepare_models(model_rdms: RDMs, pairs: NDArray[np.intp], measure: Measure) 
     InputError
         Models have NaN pairs where the data have patterns, a model is constant, or names repeat.
     """
-    names = rdm_names(model_rdms)
+    names = list_rdm_names(model_rdms)
     vectors = np.asarray(model_rdms.dissimilarities, dtype=np.float64)[:, pairs]
     if len(pairs) < 2:
         raise InputError("searchlight: expected at least two pairs of items with patterns in two runs, got fewer")

@@ -1,8 +1,8 @@
 """Score neighborhoods of any shape against models, the common part of all searchlights.
 
 Each searchlight defines its neighborhoods (spheres in a volume, discs on a surface) and its maps. This module checks
-and aligns the inputs (`prepare`) and scores chunks of neighborhoods on a pool of threads (`score_neighborhoods`). No
-RDM is stored.
+and aligns the inputs (`prepare_inputs`) and scores chunks of neighborhoods on a pool of threads
+(`score_neighborhoods`). No RDM is stored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from brainmap.checks import threads_of
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
-from brainmap.rsa.comparison.measures import RANKED, _compare
+from brainmap.rsa.comparison.measures import RANKED, _compare_rows
 from brainmap.rsa.rdm.run_noise import RunNoise, run_names
 from brainmap.rsa.rdm.sources import refuse_own_noise
 from brainmap.rsa.searchlights.kernels import (
@@ -86,7 +86,7 @@ class Neighborhoods(Protocol):
         """Return the neighbors `(stop - start, n_most)` of the voxels start .. stop - 1, padded with -1."""
 
 
-def prepare(
+def prepare_inputs(
     data: Dataset | NDArray[np.floating],
     model_rdms: RDMs,
     settings: SearchlightSettings,
@@ -139,9 +139,9 @@ def prepare(
         raise InputError(
             f"searchlight: one noise precision per run is for crossnobis, not for {dissimilarity}; pool the runs"
         )
-    from brainmap.rsa.searchlights.noise import sphere_noise  # imported only when needed, as it is slow
+    from brainmap.rsa.searchlights.noise import prepare_noise  # imported only when needed, as it is slow
 
-    own = sphere_noise(noise, data, prepared, shrinkage=settings.shrinkage, pooled=settings.pooled)
+    own = prepare_noise(noise, data, prepared, shrinkage=settings.shrinkage, pooled=settings.pooled)
     return prepared, models, own
 
 
@@ -152,7 +152,7 @@ class Scoring:
     Attributes
     ----------
     prepared, models
-        The results of `prepare`.
+        The results of `prepare_inputs`.
     hoods : Neighborhoods
         Spheres, discs, or any other neighborhoods.
     dissimilarity, measure : str
@@ -267,7 +267,7 @@ def compare_quietly(models: Floats, rdms: Floats, use: NDArray[np.bool_], measur
     whole = [np.zeros((len(rows), len(use))) for rows in (models, rdms)]
     for full, rows in zip(whole, (models, rdms), strict=True):
         full[:, use] = rows
-    return _compare(whole[0], whole[1], use, measure, None)
+    return _compare_rows(whole[0], whole[1], use, measure, None)
 
 
 def score_neighborhoods(scoring: Scoring, *, threads: int | None = None) -> Floats:

@@ -47,7 +47,7 @@ def renumber_to_shared_mask(
     shared = nib.Nifti1Image(inside.astype(np.uint8), loaded[first].affine)
     places = {who: _find_positions(mask, inside) for who, mask in loaded.items()}
     return (
-        {who: _renumber(who, one, places[who]) for who, one in data.items()},
+        {who: _renumber_voxels(who, one, places[who]) for who, one in data.items()},
         {who: _widen_residuals(noise[who], places[who], int(inside.sum())) for who in data},
         shared,
     )
@@ -58,7 +58,7 @@ def _find_positions(own: Nifti1Image, shared: NDArray[np.bool_]) -> NDArray[np.i
     return np.asarray((np.cumsum(shared.ravel()) - 1)[np.asarray(own.dataobj).ravel() != 0])
 
 
-def _renumber(who: str, data: Any, place: NDArray[np.intp]) -> Dataset:
+def _renumber_voxels(who: str, data: Any, place: NDArray[np.intp]) -> Dataset:
     from rsatoolbox.data.dataset import Dataset
 
     if "voxel" not in getattr(data, "channel_descriptors", {}):

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.rsa.searchlights.maps import ScoreMaps
-from brainmap.rsa.searchlights.scoring import Scoring, prepare, score_neighborhoods
+from brainmap.rsa.searchlights.scoring import Scoring, prepare_inputs, score_neighborhoods
 from brainmap.rsa.searchlights.settings import SearchlightSettings
-from brainmap.rsa.surface.data import HEMISPHERES, SurfaceData, as_surface, save_surface
+from brainmap.rsa.surface.data import HEMISPHERES, SurfaceData, ensure_surface, save_surface
 from brainmap.rsa.surface.discs import discs_on
 from brainmap.rsa.surface.meshes import Mesh, MeshLike, load_mesh, mesh_edges
 from brainmap.rsa.surface.rois import Surface
@@ -258,7 +258,7 @@ def search_discs(
         The same cases as in `surface_searchlight`.
     """
     cortex, placed, asked = _place_data(data, mesh, mask)
-    prepared, models, spatial = prepare(placed, model_rdms, settings, n_voxels=len(cortex.points), noise=noise)
+    prepared, models, spatial = prepare_inputs(placed, model_rdms, settings, n_voxels=len(cortex.points), noise=noise)
     centers = np.flatnonzero(prepared.usable)
     order = np.argsort(_order_places(cortex)[centers])
     centers = centers[order]
@@ -319,7 +319,7 @@ def _place_data(data: Any, mesh: Mesh, mask: Surface | None) -> tuple[Mesh, Any,
         raise InputError(_describe_other_mesh(f"the data have {values.shape[-1]} vertices", mesh))
     asked = len(mesh.points)
     if mask is not None:
-        inside = _find_inside(as_surface(mask), mesh)
+        inside = _find_inside(ensure_surface(mask), mesh)
         values, asked = np.where(inside if whole else inside[place], values, np.nan), int(inside.sum())
     if whole:
         return mesh, values, asked

@@ -17,7 +17,7 @@ from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.regions.rois import load_mask
 from brainmap.rsa.searchlights.maps import SearchlightMaps, build_maps
-from brainmap.rsa.searchlights.scoring import CHUNK, Scoring, limit_blas, prepare, warn_of_singular
+from brainmap.rsa.searchlights.scoring import CHUNK, Scoring, limit_blas, prepare_inputs, warn_of_singular
 from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.rsa.searchlights.spheres import build_spheres
 from brainmap.types import Floats, Level, Measure, RunPairing, SearchlightDissimilarity, Shrinkage
@@ -271,7 +271,7 @@ def score_spheres(
         The same cases as in `searchlight`.
     """
     inside = np.asarray(mask.dataobj) != 0
-    prepared, models, own = prepare(data, model_rdms, settings, n_voxels=int(inside.sum()), noise=noise)
+    prepared, models, own = prepare_inputs(data, model_rdms, settings, n_voxels=int(inside.sum()), noise=noise)
     usable = np.zeros(inside.shape, dtype=bool)
     usable[inside] = prepared.usable
     spheres = build_spheres(usable, mask.affine, radius_mm)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.rsa.simulation.noise import autoregress, draw_smooth_noise
+from brainmap.rsa.simulation.noise import draw_smooth_noise, filter_ar1
 from brainmap.rsa.simulation.participants import SimulatedParticipant
 from brainmap.types import Floats
 
@@ -107,7 +107,7 @@ def simulate_bold(
     for order in participant.orders:
         onsets = np.round(6.0 + spacing * np.arange(n_items) + rng.uniform(-0.5, 0.5, n_items), 1)
         design = _build_trial_regressors(onsets, duration, scans)
-        noise = autoregress(draw_smooth_noise(n_scans, mask=mask, fwhm_mm=fwhm_mm, rng=rng), ar)
+        noise = filter_ar1(draw_smooth_noise(n_scans, mask=mask, fwhm_mm=fwhm_mm, rng=rng), ar)
         noise += (_compute_standard_error(design, ar) * design).astype(np.float32) @ amplitudes[order]
         noise += _draw_drift(scans, n_voxels, rng)
         grid = np.zeros((*inside.shape, n_scans), dtype=np.int16)

@@ -61,7 +61,7 @@ def compute_smooth_weights(where: Floats, fwhm_mm: float) -> Floats:
     return np.asarray(vectors * np.sqrt(np.clip(values, 0, None)))
 
 
-def autoregress(noise: Singles, ar: float) -> Singles:
+def filter_ar1(noise: Singles, ar: float) -> Singles:
     """Apply an AR(1) filter along the first axis, in place, with unit variance from the first sample on."""
     fresh = np.float32(np.sqrt(1 - ar**2))
     for now in range(1, len(noise)):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from brainmap.errors import InputError
-from brainmap.rsa.simulation.noise import autoregress, compute_smooth_weights, draw_smooth_noise
+from brainmap.rsa.simulation.noise import compute_smooth_weights, draw_smooth_noise, filter_ar1
 from brainmap.types import Floats
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ def simulate_participant(
     betas = np.empty((n_runs, n_items, len(where)), dtype=np.float32)
     for run, order in enumerate(orders):
         noise = draw_smooth_noise(n_items, mask=mask, fwhm_mm=fwhm_mm, rng=rng)
-        betas[run, order] = autoregress(noise, ar)
+        betas[run, order] = filter_ar1(noise, ar)
         for region, own in patterns.items():
             betas[run][:, voxels[region]] += own
     return SimulatedParticipant(betas=betas, orders=orders, planted=patterns, voxels=voxels)

@@ -16,7 +16,7 @@ from brainmap.errors import InputError
 from brainmap.progress import Progress, progress
 from brainmap.rsa.comparison.measures import compare_vectors, find_measure
 from brainmap.rsa.inference.scores import TESTS, score_statistics
-from brainmap.rsa.rdm.alignment import find_pair_positions, rdm_names
+from brainmap.rsa.rdm.alignment import find_pair_positions, list_rdm_names
 from brainmap.rsa.simulation.rdms import (
     Geometry,
     Measurement,
@@ -188,7 +188,7 @@ def power_analysis(
     [['conv4 > 0', 6], ['conv4 > 0', 12], ['conv4 > conv2', 6], ['conv4 > conv2', 12]]
     """
     rdms = _simulate_models(models)
-    names = rdm_names(rdms)
+    names = list_rdm_names(rdms)
     chosen = [names.index(one_of(name, names, "layer")) for name in ((a,) if b is None else (a, b))]
     if a == b:
         raise InputError(f"power_analysis: expected two different layers to compare, got {a!r} twice")
@@ -333,14 +333,14 @@ def count_detections(
     return float((found & ahead).mean()), float((found & ~ahead).mean()), float(table["smallest_p"].iloc[0])
 
 
-def wilson(count: ArrayLike, n: int) -> tuple[Floats, Floats]:
+def compute_wilson(count: ArrayLike, n: int) -> tuple[Floats, Floats]:
     """Compute the 95 % Wilson interval of the share `count / n`.
 
     With z = 1.96 and p = count / n it is (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n).
 
     Examples
     --------
-    >>> low, high = wilson(8, 10)
+    >>> low, high = compute_wilson(8, 10)
     >>> round(float(low), 3), round(float(high), 3)
     (0.49, 0.943)
     """
@@ -379,7 +379,7 @@ def _tabulate_rates(
         power, wrong, smallest = count_detections(
             of_n, test=test, alpha=alpha, two_sided=two_sided, measure=None if two_sided else measure, rng=rng
         )
-        low, high = wilson(power * len(of_n), len(of_n))
+        low, high = compute_wilson(power * len(of_n), len(of_n))
         mean, spread = of_n.mean(), np.sqrt(of_n.var(axis=1, ddof=1).mean())
         rows.append(
             {

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from brainmap.checks import one_of
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.comparison.ceilings import noise_ceiling_of_vectors, pool_others
+from brainmap.rsa.comparison.ceilings import compute_vector_ceiling, pool_others
 from brainmap.rsa.comparison.measures import RANKED, compare_vectors, find_measure, scale_vectors
 from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
@@ -331,7 +331,7 @@ def compute_lower_ceiling(vectors: Floats, measure: Measure) -> float:
     one call for each, except for measures that are not matrix products.
     """
     if measure in ("tau-a", "tau-b", "bures"):
-        return noise_ceiling_of_vectors(vectors, measure=measure).lower
+        return compute_vector_ceiling(vectors, measure=measure).lower
     _, others = pool_others(vectors, measure)
     return float(np.diagonal(compare_vectors(others, vectors, measure=measure)).mean())
 

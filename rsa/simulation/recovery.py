@@ -97,7 +97,7 @@ def recovery_table(
     """
     x = np.asarray(scores, dtype=np.float64)
     names = list(planted)
-    _check(x, layers, planted, ceilings)
+    _check_inputs(x, layers, planted, ceilings)
     means = x.mean(axis=0)
     found = sign_flip_test(x.reshape(len(x), -1), permutations=permutations, rng=rng)
     p_corrected = np.nanmin(found.p_corrected.reshape(means.shape), axis=0)
@@ -131,7 +131,7 @@ def recovery_table(
     return pd.concat([table, maps], axis=1)
 
 
-def _check(
+def _check_inputs(
     x: Floats,
     layers: Sequence[str],
     planted: Mapping[str, str | None],

@@ -302,7 +302,7 @@ def is_surface(path: str) -> bool:
     return path.endswith(".gii")
 
 
-def as_surface(data: SurfaceData | str | Path | Mapping[str, str | Path]) -> SurfaceData:
+def ensure_surface(data: SurfaceData | str | Path | Mapping[str, str | Path]) -> SurfaceData:
     """Return surface data unchanged, or load them from files."""
     return data if isinstance(data, SurfaceData) else load_surface(data)
 

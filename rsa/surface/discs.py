@@ -130,16 +130,16 @@ def discs_on(
     radius, most = (np.inf if radius_mm is None else float(radius_mm)), n_vertices or n
     graph = _build_edge_graph(mesh)
 
-    def around(graph: _Graph, what: str) -> tuple[Any, Any, Any]:
+    def search_around(graph: _Graph, what: str) -> tuple[Any, Any, Any]:
         return _run_chunks(
             lambda run: find_nearest_vertices(graph, number, run, radius, most), centers, n_threads, what
         )
 
     if metric == "geodesic":
         # no straight path is longer than the path along edges, so these distances bound the search
-        reach = radius if n_vertices is None else float(around(graph, "reach of discs")[2].max(initial=0.0))
+        reach = radius if n_vertices is None else float(search_around(graph, "reach of discs")[2].max(initial=0.0))
         graph = _build_sight_graph(mesh, reach, n_threads)
-    return Discs(*around(graph, "discs"))
+    return Discs(*search_around(graph, "discs"))
 
 
 def _check_size(mesh: Mesh, centers: NDArray[np.int32], *, radius_mm: float | None, n_vertices: int | None) -> None:
@@ -166,13 +166,13 @@ def _run_chunks(
     """Compute members and distances for all centers, in chunks on a pool of threads."""
     runs = [centers[k : k + _CHUNK] for k in range(0, len(centers), _CHUNK)]
 
-    def counted() -> Iterator[Any]:
+    def count_runs() -> Iterator[Any]:
         with progress(what, len(centers)) as shown, ThreadPoolExecutor(threads) as pool:
             for run, found in zip(runs, pool.map(work, runs), strict=True):
                 shown.advance(len(run))
                 yield found
 
-    parts = list(counted())
+    parts = list(count_runs())
     sizes = np.concatenate([np.diff(part[0]) for part in parts]) if parts else np.empty(0, np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     members, distances = (np.concatenate([part[k] for part in parts]) for k in (1, 2))

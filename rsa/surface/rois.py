@@ -12,7 +12,7 @@ from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.rsa.regions.labels import choose_rois, find_side, pool_hemispheres
 from brainmap.rsa.regions.rois import Rois
-from brainmap.rsa.surface.data import SurfaceData, as_surface
+from brainmap.rsa.surface.data import SurfaceData, ensure_surface
 from brainmap.types import Hemispheres
 
 Surface = SurfaceData | str | Path | Mapping[str, str | Path]
@@ -43,7 +43,7 @@ def load_surface_rois(
         If there is more than one map, values are not labels, a region has too few vertices, or a name is unknown.
     """
     one_of(hemispheres, ("separate", "pooled"), "hemispheres")
-    data = as_surface(labels)
+    data = ensure_surface(labels)
     values = data.values
     if values.shape[1] != 1:
         raise InputError(f"{data.name}: expected one map of labels, got {values.shape[1]} maps")

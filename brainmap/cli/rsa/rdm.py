@@ -157,10 +157,10 @@ def _choose_windows(over: str | None, window: float, step: float | None, activat
 
 
 def _report_rdms(rdms: RDMs, out: Path) -> None:
-    from brainmap.rsa.rdm.alignment import LEVELS, level_of
+    from brainmap.rsa.rdm.alignment import LEVELS, find_level
 
     typer.echo(
-        f"{out}: {count_noun(rdms.n_rdm, 'RDM')} ({_describe_rdms(rdms)}) of {rdms.n_cond} {LEVELS[level_of(rdms)]}, "
+        f"{out}: {count_noun(rdms.n_rdm, 'RDM')} ({_describe_rdms(rdms)}) of {rdms.n_cond} {LEVELS[find_level(rdms)]}, "
         f"{rdms.dissimilarity_measure}"
     )
 

@@ -182,7 +182,7 @@ def _build_cube(
     """Arrange scores `(n_models, n_rois, n_participants)`; return labels, and layers of each of several networks."""
     from brainmap.rsa.comparison.measures import arrange_scores, compare_rdms
     from brainmap.rsa.inference.best_layers import group_layers_by_name
-    from brainmap.rsa.rdm.alignment import rdm_names
+    from brainmap.rsa.rdm.alignment import list_rdm_names
 
     if files[0].suffix == ".tsv":
         if len(files) > 1 or ceiling:
@@ -197,7 +197,7 @@ def _build_cube(
         raise InputError(
             "rsa test: expected two participants or more, got one; choose --kind permutation, or --over conditions"
         )
-    return cube, {"model": list(rdm_names(models)), "roi": names}, group_layers_by_name(models)
+    return cube, {"model": list(list_rdm_names(models)), "roi": names}, group_layers_by_name(models)
 
 
 def _read_cube(path: Path) -> tuple[Any, dict[str, list[str]], dict[str, list[int]]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from brainmap.errors import InputError
-from brainmap.rsa.inputs.runs import RunInputs, fill
+from brainmap.rsa.inputs.runs import RunInputs, fill_pattern
 from brainmap.study.settings.brain import Brain
 
 
@@ -83,7 +83,7 @@ class Participant:
         places = {"participant": self.label}
         if one is not None:
             places |= {"session": one.session, "task": one.task, "run": one.run}
-        return self.resolve(fill(pattern, places))
+        return self.resolve(fill_pattern(pattern, places))
 
 
 def _tables(one: RunInputs) -> list[str]:

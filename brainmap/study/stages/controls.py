@@ -22,7 +22,7 @@ from brainmap.rsa.comparison.measures import compare_rdms
 from brainmap.rsa.comparison.partial import compare_rdms_partial, describe_switch, partial_ceilings
 from brainmap.rsa.comparison.splines import choose_form, count_columns, count_items_needed
 from brainmap.rsa.glm.design_rdms import convert_to_geometry
-from brainmap.rsa.rdm.alignment import LEVELS, align_vectors, level_of
+from brainmap.rsa.rdm.alignment import LEVELS, align_vectors, find_level
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.study.results.context import Context
 from brainmap.study.settings.participant import Participant
@@ -70,9 +70,9 @@ def check_controls(context: Context, person: Participant) -> None:
     file = design_file(context, person)
     if file is None:
         raise InputError(_describe_missing_design(person, wanted))
-    if level_of(load_rdms(file)) != items:
+    if find_level(load_rdms(file)) != items:
         raise InputError(
-            f"[rsa] control_for: {file.name} is of {LEVELS[level_of(load_rdms(file))]}, and [rsa] items = "
+            f"[rsa] control_for: {file.name} is of {LEVELS[find_level(load_rdms(file))]}, and [rsa] items = "
             f"{items!r}; make the betas again with --items {items}"
         )
     convert_to_geometry(load_rdms(file).subset("name", wanted), context.study.settings.rsa.dissimilarity)
@@ -119,7 +119,7 @@ def collect_control_rdms(context: Context, brains: RDMs) -> RDMs | None:
     return RDMs(
         np.concatenate(found),
         dissimilarity_measure="controls",
-        descriptors={"level": level_of(brains)},
+        descriptors={"level": find_level(brains)},
         rdm_descriptors={"participant": owners},
         pattern_descriptors={key: value for key, value in brains.pattern_descriptors.items() if key != "index"},
     )

@@ -22,12 +22,12 @@ from brainmap.rsa.inference.best_layers import (
 )
 from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS, score_differences
 from brainmap.rsa.inference.exchange import Exchange
-from brainmap.rsa.inference.reach import fdr_reach
+from brainmap.rsa.inference.reach import describe_fdr_reach
 from brainmap.rsa.inference.relabeling import relabeling_test, substitute_words
 from brainmap.rsa.inference.roi_bootstrap import BOOTSTRAP_COLUMNS, RoiBootstrap, bootstrap_rois
 from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, score_statistics
 from brainmap.rsa.inference.shared_structure import RESIDUAL_COLUMNS, residual_structure
-from brainmap.rsa.rdm.alignment import rdm_names
+from brainmap.rsa.rdm.alignment import list_rdm_names
 from brainmap.study.results.context import Context
 from brainmap.study.stages.generality import (
     TEST_COLUMNS,
@@ -132,7 +132,7 @@ def _test_participants(
     settings = context.study.settings.rsa.inference
     zero, between = choices
     cube, rois = arrange_scores(scores, brains)
-    labels = {"model": list(rdm_names(models)), "roi": rois}
+    labels = {"model": list(list_rdm_names(models)), "roi": rois}
     given: dict[str, Any] = {
         "test": settings.test,
         "correction": settings.correction,
@@ -212,7 +212,7 @@ def _test_differences(
 
 def _read_names(models: RDMs) -> dict[str, tuple[str, str]]:
     """Return the network and layer of each name in the tables, those of best layers included."""
-    names = dict(zip(rdm_names(models), list_layer_names(models), strict=True))
+    names = dict(zip(list_rdm_names(models), list_layer_names(models), strict=True))
     return names | {f"{network} {BEST}": (network, BEST) for network in group_layers_by_name(models)}
 
 
@@ -291,7 +291,7 @@ def _describe_resampling(context: Context) -> str:
 
 def _say_reach(what: str, table: pd.DataFrame, correction: str) -> None:
     """Warn where the correction over participants can find nothing."""
-    reach = fdr_reach(table["p"], table["smallest_p"]) if correction == "fdr" else ""
+    reach = describe_fdr_reach(table["p"], table["smallest_p"]) if correction == "fdr" else ""
     if reach:
         log.warning("group: %s over participants (%s): %s", what, THESE_SOUNDS, reach)
 

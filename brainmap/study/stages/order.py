@@ -14,7 +14,7 @@ from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.checks import some
 from brainmap.rsa.comparison.measures import compare_rdms
-from brainmap.rsa.rdm.alignment import labels_of, level_of
+from brainmap.rsa.rdm.alignment import find_level, list_labels
 from brainmap.rsa.rdm.hypotheses import category_rdm
 from brainmap.study.results.context import Context
 from brainmap.study.stages.networks import build_rdm_path, join_model_rdms, list_layer_names, yield_versions
@@ -60,7 +60,7 @@ def find_likenesses(
 
     Designs over other items than the models (single trials without their own names) are not compared.
     """
-    if level_of(design) != level_of(models) or set(labels_of(design)) != set(labels_of(models)):
+    if find_level(design) != find_level(models) or set(list_labels(design)) != set(list_labels(models)):
         return
     scores = np.nan_to_num(compare_rdms(models, design, measure="spearman"))
     for what, found in zip(design.rdm_descriptors["name"], scores.T, strict=True):

@@ -17,7 +17,7 @@ from brainmap.record import content_key, file_digest
 from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
 from brainmap.rsa.patterns.table import VOXEL_COLUMNS
 from brainmap.rsa.patterns.volume import voxel_report
-from brainmap.rsa.rdm.alignment import rdm_names
+from brainmap.rsa.rdm.alignment import list_rdm_names
 from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.files import save_rdms
 from brainmap.rsa.searchlights.maps import SearchlightMaps, build_maps
@@ -323,7 +323,7 @@ def _join_volume_maps(one: Person) -> SearchlightMaps:
     """Join the maps of the pieces; missing pieces are computed here."""
     compute_here(one.pieces, lambda: one.plan, threads=one.context.threads)
     scores, counts = join_scores(one.pieces)
-    return build_maps(rdm_names(one.models), scores, counts, load_brain_mask(one.person))
+    return build_maps(list_rdm_names(one.models), scores, counts, load_brain_mask(one.person))
 
 
 def _list_model_versions(context: Context, models: RDMs) -> list[Version]:

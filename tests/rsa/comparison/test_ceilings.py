@@ -10,7 +10,7 @@ from rsatoolbox.inference.noise_ceiling import boot_noise_ceiling
 from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.ceilings import noise_ceiling, noise_ceiling_of_vectors, noise_ceilings
+from brainmap.rsa.comparison.ceilings import compute_vector_ceiling, noise_ceiling, noise_ceilings
 from brainmap.rsa.comparison.measures import MEASURES, compare_vectors
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
@@ -27,7 +27,7 @@ def participants(rng: np.random.Generator, n: int = 7, noise: float = 1.0) -> np
 @pytest.mark.filterwarnings("ignore:Noise ceiling for tau")
 def test_equals_rsatoolbox(measure: Measure) -> None:
     x = participants(np.random.default_rng(0)).round(2)
-    found = noise_ceiling_of_vectors(x, measure=measure)
+    found = compute_vector_ceiling(x, measure=measure)
     theirs: Any = boot_noise_ceiling(RDMs(x), method={"pearson": "corr"}.get(measure, measure))
     np.testing.assert_allclose((found.lower, found.upper), theirs, atol=1e-10)
     assert found.approximate == (measure == "tau-a")
@@ -39,7 +39,7 @@ def test_no_model_beats_the_upper_bound(measure: Measure) -> None:
     """Pooling on the measure's own scale gives the one RDM with the highest mean score; plain averaging does not."""
     rng = np.random.default_rng(1)
     x = participants(rng) * rng.uniform(0.1, 20, size=(7, 1))
-    upper = noise_ceiling_of_vectors(x, measure=measure).upper
+    upper = compute_vector_ceiling(x, measure=measure).upper
     tries = np.vstack([x.mean(0), x, rng.normal(size=(200, 28)) * 0.02 + (x / x.mean(1, keepdims=True)).mean(0)])
     best = compare_vectors(tries, x, measure=measure).mean(1).max()
     assert best <= upper + 1e-12
@@ -50,9 +50,9 @@ def test_no_model_beats_the_upper_bound(measure: Measure) -> None:
 def test_missing_pairs_count_for_nobody_else(measure: Measure) -> None:
     x = participants(np.random.default_rng(2), noise=0.5)
     i, j = np.triu_indices(8, 1)
-    whole = noise_ceiling_of_vectors(x, measure=measure)
+    whole = compute_vector_ceiling(x, measure=measure)
     x[3, (i == 2) | (j == 2)] = np.nan
-    found = noise_ceiling_of_vectors(x, measure=measure)
+    found = compute_vector_ceiling(x, measure=measure)
     assert np.isfinite([found.lower, found.upper]).all()
     assert found.lower_per_participant[3] != whole.lower_per_participant[3]
     np.testing.assert_allclose(found.lower, whole.lower, atol=0.1)
@@ -65,7 +65,7 @@ def test_the_true_model_lies_within_the_band() -> None:
     for _ in range(20):
         truth = rng.normal(size=(10, 30))
         x = np.array([compute_dissimilarities(truth + rng.normal(size=truth.shape)) for _ in range(12)])
-        found = noise_ceiling_of_vectors(x, measure="spearman")
+        found = compute_vector_ceiling(x, measure="spearman")
         inside += (
             found.lower <= compare_vectors(compute_dissimilarities(truth), x, measure="spearman").mean() <= found.upper
         )

@@ -19,7 +19,7 @@ from brainmap.rsa import compute_rdms, score_statistics, split_half_best_layer, 
 from brainmap.rsa.comparison.measures import compare_vectors
 from brainmap.rsa.inference.bootstrap import bootstrap_vectors
 from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
-from brainmap.rsa.simulation.noise import autoregress
+from brainmap.rsa.simulation.noise import filter_ar1
 from brainmap.rsa.simulation.power import count_detections
 from brainmap.rsa.simulation.rdms import Measurement, compute_geometry, draw_group, embed_rdm, find_signal_of_ceiling
 
@@ -200,7 +200,7 @@ def test_order_in_time_makes_no_region_significant_under_the_defaults(shuffled: 
         scores = {name: np.empty((9, N_REGIONS, N_PEOPLE)) for name in significant}
         for region, person in np.ndindex(N_REGIONS, N_PEOPLE):
             x = np.empty((n_runs, n_items, 60))
-            x[:, order] = [autoregress(rng.normal(size=(n_items, 60)), 0.3) for _ in range(n_runs)]
+            x[:, order] = [filter_ar1(rng.normal(size=(n_items, 60)), 0.3) for _ in range(n_runs)]
             for name, vector in (
                 ("defaults", compute_dissimilarities(x, dissimilarity="crossnobis")),
                 ("within runs", compute_dissimilarities(x.mean(axis=0), dissimilarity="correlation")),
@@ -220,7 +220,7 @@ def test_crossnobis_of_noise_is_0_on_average(folds: str) -> None:
     mixing = np.linalg.cholesky(0.6 * np.eye(n_voxels) + 0.4)
     found = np.empty((n, n_items * (n_items - 1) // 2))
     for k in range(n):
-        x = np.array([autoregress(rng.normal(size=(n_items, n_voxels)), 0.4) for _ in range(n_runs)]) @ mixing.T
+        x = np.array([filter_ar1(rng.normal(size=(n_items, n_voxels)), 0.4) for _ in range(n_runs)]) @ mixing.T
         precision = None
         if folds == "unbalanced":
             x[0, :4] = x[1, 3:6] = x[0, 9] = np.nan  # every pair shares two runs

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import false_discovery_control
 
 from brainmap import rsa
-from brainmap.rsa.inference.reach import fdr_reach
+from brainmap.rsa.inference.reach import describe_fdr_reach
 
 
 @pytest.mark.parametrize(("smallest", "n"), [(1 / 256, 1000), (1 / 256, 30), (1 / 32, 40), (1 / 64, 7), (1 / 32, 1)])
@@ -19,11 +19,11 @@ def test_so_many_tests_at_the_smallest_p_are_found_and_one_fewer_is_not(smallest
         if at_least > 0:
             p = np.r_[np.full(at_least, smallest), np.ones(n - at_least)]
             assert (false_discovery_control(p) <= 0.05).any() == found
-            assert bool(fdr_reach(p, smallest)) != found
+            assert bool(describe_fdr_reach(p, smallest)) != found
 
 
 def test_eight_participants_need_eight_percent_of_the_tests() -> None:
-    said = fdr_reach(np.r_[np.full(50, 1 / 256), np.ones(950)], 1 / 256)
+    said = describe_fdr_reach(np.r_[np.full(50, 1 / 256), np.ones(950)], 1 / 256)
     wanted = "no p is under 0.00391, so that fdr finds at least 79 of the 1,000 tests (8 %) together or none; here none"
     assert said == wanted
 
@@ -45,4 +45,4 @@ def test_tests_of_different_reach_are_found_where_all_p_at_their_smallest_would_
     for _ in range(300):
         smallest = 2.0 ** -rng.integers(2, 9, size=rng.integers(1, 8)).astype(float)
         possible = bool((false_discovery_control(smallest) <= 0.05).any())
-        assert ("can find nothing" in fdr_reach(np.ones(len(smallest)), smallest)) != possible
+        assert ("can find nothing" in describe_fdr_reach(np.ones(len(smallest)), smallest)) != possible

@@ -12,7 +12,7 @@ from rsatoolbox.rdm import RDMs, calc_rdm, compare, concat, load_rdm
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.rdm.alignment import align_vectors, labels_of, stack_rdms
+from brainmap.rsa.rdm.alignment import align_vectors, list_labels, stack_rdms
 
 N = 7
 ORDER = np.random.default_rng(1).permutation(N)
@@ -47,7 +47,7 @@ def test_items_are_matched_by_whatever_name_both_sides_share(key: str) -> None:
         np.testing.assert_allclose(rsa.compare_rdms(shuffled(model), data, measure="pearson"), wanted, atol=1e-12)
         again = rsa.compare_rdms(shuffled(model), data, measure="pearson", descriptor=key)
     np.testing.assert_allclose(again, wanted, atol=1e-12)
-    assert labels_of(data) == [f"w{k}" for k in range(N)]
+    assert list_labels(data) == [f"w{k}" for k in range(N)]
 
 
 @pytest.mark.parametrize("bare", [True, False])

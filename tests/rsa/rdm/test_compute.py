@@ -15,7 +15,7 @@ from rsatoolbox.rdm.rdms import RDMs, load_rdm
 
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import compare_vectors
-from brainmap.rsa.rdm.alignment import align_vectors, find_pair_positions, labels_of, stack_rdms
+from brainmap.rsa.rdm.alignment import align_vectors, find_pair_positions, list_labels, stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
 from brainmap.rsa.rdm.files import load_rdms, save_rdms
@@ -176,7 +176,7 @@ def test_tokens_are_averaged_before_the_rdm_and_within_runs() -> None:
     words = np.array(data.obs_descriptors["condition"])
     runs = np.array(data.obs_descriptors["run"])
     means = np.array(
-        [[data.measurements[(words == w) & (runs == r)].mean(0) for w in labels_of(rdms)] for r in range(4)]
+        [[data.measurements[(words == w) & (runs == r)].mean(0) for w in list_labels(rdms)] for r in range(4)]
     )
     np.testing.assert_allclose(rdms.dissimilarities[0], compute_dissimilarities(means, dissimilarity="euclidean"))
     assert "stimulus_id" not in rdms.pattern_descriptors
@@ -224,7 +224,7 @@ def test_a_missing_run_is_left_out_for_that_item() -> None:
     data.measurements[(names == "tree-0") & (runs < 2)] = np.nan
     rdms = compute_rdms(data)
     i, j = np.triu_indices(6, 1)
-    tree = labels_of(rdms).index("tree-0")
+    tree = list_labels(rdms).index("tree-0")
     np.testing.assert_array_equal(np.isnan(rdms.dissimilarities[0]), (i == tree) | (j == tree))
 
 
@@ -323,7 +323,7 @@ def test_saved_rdms_come_back_equal_here_and_in_rsatoolbox(tmp_path: Path) -> No
     path = save_rdms(rdms, tmp_path / "brain.hdf5")
     for back in (load_rdms(path), load_rdm(str(path))):
         np.testing.assert_array_equal(back.dissimilarities, rdms.dissimilarities)
-        assert labels_of(back) == labels_of(rdms)
+        assert list_labels(back) == list_labels(rdms)
         assert list(back.rdm_descriptors["roi"]) == ["HG", "STG"]
         assert back.descriptors["level"] == "stimulus"
     assert [p.name for p in tmp_path.iterdir()] == ["brain.hdf5"], "nothing is left beside it"
@@ -332,7 +332,7 @@ def test_saved_rdms_come_back_equal_here_and_in_rsatoolbox(tmp_path: Path) -> No
 def test_labels_of_any_alphabet_survive_the_file(tmp_path: Path) -> None:
     x = np.random.default_rng(21).normal(size=(3, 5))
     rdms = compute_rdms(x, descriptors={"stimulus_id": ["Bär", "猫", "cat"]})
-    assert labels_of(load_rdms(save_rdms(rdms, tmp_path / "x.hdf5"))) == ["Bär", "猫", "cat"]
+    assert list_labels(load_rdms(save_rdms(rdms, tmp_path / "x.hdf5"))) == ["Bär", "猫", "cat"]
 
 
 def test_a_file_that_is_no_rdms_is_refused(tmp_path: Path) -> None:

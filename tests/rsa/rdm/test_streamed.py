@@ -17,7 +17,7 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features import extract_activations
 from brainmap.features.activations.extract import open_activations
 from brainmap.rsa import compare_rdms, compute_rdms
-from brainmap.rsa.rdm.alignment import rdm_names
+from brainmap.rsa.rdm.alignment import list_rdm_names
 from brainmap.rsa.rdm.blocks import yield_slabs
 
 ITEMS = [f"s{k}" for k in range(12)]
@@ -218,7 +218,7 @@ def test_a_geometry_is_found_when_it_was_there() -> None:
     assert course.max() > 0.8
     far = np.abs(np.array(rdms.rdm_descriptors["time"]) - 0.35) > 0.101
     assert np.abs(course[far]).max() < 0.5
-    assert rdm_names(rdms)[6] == "conv1@0.35"
+    assert list_rdm_names(rdms)[6] == "conv1@0.35"
 
 
 @pytest.mark.parametrize("items", ["stimulus", "condition"])
@@ -312,7 +312,7 @@ def test_a_network_says_when_its_frames_are(shape: Sequence[int], tmp_path: Path
     assert set(rdms.rdm_descriptors["layer"]) == {"one", "two"}
     values = np.asarray(acts["two"])[..., [3, 4, 5, 6, 7]].mean(-1).reshape(4, -1)  # 100 to 200 ms
     wanted = compute_rdms(values, descriptors={"stimulus_id": list(acts.items)}).dissimilarities[0]
-    at = rdm_names(rdms).index("two@0.15")
+    at = list_rdm_names(rdms).index("two@0.15")
     np.testing.assert_allclose(rdms.dissimilarities[at], wanted, atol=1e-12)
 
 

@@ -14,11 +14,11 @@ from scipy import stats
 
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa import compute_rdms, noise_ceiling, power_analysis, save_rdms, simulate_rdms, stack_rdms
-from brainmap.rsa.comparison.ceilings import noise_ceiling_of_vectors
+from brainmap.rsa.comparison.ceilings import compute_vector_ceiling
 from brainmap.rsa.rdm.alignment import find_pair_positions
 from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
 from brainmap.rsa.simulation.participants import simulate_participant
-from brainmap.rsa.simulation.power import count_detections, wilson
+from brainmap.rsa.simulation.power import compute_wilson, count_detections
 from brainmap.rsa.simulation.rdms import (
     Measurement,
     compute_lower_ceiling,
@@ -61,7 +61,7 @@ def test_rdms_are_distributed_as_those_of_patterns_with_this_geometry(runs: int,
 def test_ceilings_of_several_group_sizes_are_those_of_each(measure: Measure) -> None:
     data = np.random.default_rng(3).gamma(2.0, size=(9, 45)).round(1)
     found = compute_lower_ceilings(data, (3, 5, 9), measure)
-    assert found == pytest.approx([noise_ceiling_of_vectors(data[:n], measure=measure).lower for n in (3, 5, 9)])
+    assert found == pytest.approx([compute_vector_ceiling(data[:n], measure=measure).lower for n in (3, 5, 9)])
 
 
 def test_the_ceiling_that_is_told_is_that_of_all_studies(monkeypatch: Any) -> None:
@@ -103,7 +103,7 @@ def test_an_rdm_that_no_points_have_says_what_is_lost() -> None:
 def test_lower_ceilings_in_one_go_are_the_noise_ceilings(measure: Measure) -> None:
     x = np.random.default_rng(3).random((5, 45))
     assert compute_lower_ceiling(x, measure) == pytest.approx(
-        noise_ceiling_of_vectors(x, measure=measure).lower, abs=1e-12
+        compute_vector_ceiling(x, measure=measure).lower, abs=1e-12
     )
 
 
@@ -159,7 +159,7 @@ def test_the_signal_is_the_one_of_simulated_participants() -> None:
             for _ in range(n_people)
         ]
         vectors = np.array([compute_dissimilarities(betas, dissimilarity="crossnobis") for betas in people])
-        lower.append(noise_ceiling_of_vectors(vectors, measure="rho-a").lower)
+        lower.append(compute_vector_ceiling(vectors, measure="rho-a").lower)
     assert np.mean(lower) == pytest.approx(0.4, abs=0.05)
     assert noise_ceiling(brains).lower == pytest.approx(0.4, abs=0.25)
 
@@ -217,7 +217,7 @@ def test_more_of_anything_gives_more_power_and_the_table_holds_together() -> Non
     for what in ("participants", "runs", "conditions"):
         few, many = (part["power"].mean() for _, part in table.groupby(what))
         assert many > few, what
-    low, high = wilson(np.rint(table["power"] * 60), 60)
+    low, high = compute_wilson(np.rint(table["power"] * 60), 60)
     np.testing.assert_allclose(table[["low", "high"]], np.stack([low, high], axis=1))
     reference = stats.binomtest(round(table["power"][0] * 60), 60).proportion_ci(method="wilson")
     assert (table["low"][0], table["high"][0]) == pytest.approx((reference.low, reference.high))
