@@ -55,7 +55,7 @@ def test_names_that_leave_the_folder_are_refused_before_anything_is_removed(out:
     (out / ".brainmap" / "description.json").write_text(json.dumps(entry))
     study: Any = SimpleNamespace(out=out, settings=SimpleNamespace(study=SimpleNamespace(simulated=False, seed=0)))
     with pytest.raises(InputError, match="lies outside of"):
-        Context(study).stage("description", "new", list)
+        Context(study).run_stage("description", "new", list)
     assert (out.parent / "victim" / "a").read_text() == "precious"
     assert (out / "own.tsv").exists()
 

@@ -58,7 +58,7 @@ def run_description(context: Context) -> None:
         made = context.ledger.provenance(parameters={}, inputs={})["GeneratedBy"]
         yield write_json(context.study.out / "dataset_description.json", {**content, "GeneratedBy": [made]})
 
-    context.stage("description", content_key(content, __version__), write)
+    context.run_stage("description", content_key(content, __version__), write)
 
 
 def run_maps_table(context: Context) -> None:
@@ -67,7 +67,7 @@ def run_maps_table(context: Context) -> None:
     about = context.ledger.provenance(parameters={}, inputs={})
     path = context.study.out / "maps.tsv"
     key = content_key(MAPS_COLUMNS, table.to_csv())
-    context.stage("maps", key, lambda: context.save_table(table, path, columns=MAPS_COLUMNS, about=about))
+    context.run_stage("maps", key, lambda: context.save_table(table, path, columns=MAPS_COLUMNS, about=about))
 
 
 def tabulate_maps(context: Context) -> pd.DataFrame:

@@ -1,10 +1,9 @@
-"""Hold what every stage shares: the study, its ledger, the names of files, and loaded data."""
+"""Hold what every stage shares: the study, its ledger and loaded data. `names` builds the paths of the results."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from brainmap.features.layers.running import use_one_thread
 from brainmap.features.sounds.files import Sounds, load_sounds
-from brainmap.names import slug
 from brainmap.places import remove, room_for
 from brainmap.progress import heartbeat
 from brainmap.record import Ledger, command_line, content_key, file_digest, write_json, write_table
@@ -24,7 +22,7 @@ from brainmap.rsa.images.names import list_image_files
 from brainmap.rsa.searchlights.scoring import limit_blas
 from brainmap.rsa.surface.data import SurfaceData, save_surface
 from brainmap.study.results.claims import hold_file
-from brainmap.study.settings.study import Participant, Study
+from brainmap.study.results.names import ResultNames, build_sidecar_path
 from brainmap.types import Backend
 
 if TYPE_CHECKING:
@@ -37,7 +35,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Context:
+class Context(ResultNames):
     """Represent one call of `brainmap run`.
 
     Attributes
@@ -52,7 +50,6 @@ class Context:
         Other processes work on the same study: each stage is computed by one of them, and the others wait for it.
     """
 
-    study: Study
     device: str = "cpu"
     threads: int | None = None
     overwrite: bool = False
@@ -78,9 +75,9 @@ class Context:
 
     def is_done(self, name: str, key: str) -> bool:
         """Tell whether a stage was computed from the content of its key, and need not be computed again."""
-        return not self.overwrite and self.ledger.is_done(name, self._said(key))
+        return not self.overwrite and self.ledger.is_done(name, self._add_origin(key))
 
-    def stage(self, name: str, key: str, compute: Callable[[], Iterable[Path]]) -> None:
+    def run_stage(self, name: str, key: str, compute: Callable[[], Iterable[Path]]) -> None:
         """Compute a stage, unless it was computed before with the same key.
 
         Files that the stage wrote before and no longer writes are removed, so that the results always match the study.
@@ -89,7 +86,7 @@ class Context:
         if self.is_done(name, key):
             self.idle.append(name)
             return
-        with self._alone(name, said):
+        with self._claim_stage(name, said):
             if self.shared and self.is_done(name, key):
                 self.idle.append(name)
                 return
@@ -103,19 +100,19 @@ class Context:
                     written = list(compute())
                 for path in set(before) - set(written):
                     remove(path)
-                self.ledger.close(name, self._said(key), written)
+                self.ledger.close(name, self._add_origin(key), written)
             finally:  # the ledger marks the folder as brainmap's, even where somebody removed it meanwhile
                 (self.ledger.folder / ".brainmap").mkdir(parents=True, exist_ok=True)
         log.info("%s: done in %.1f s", said, time.monotonic() - start)
 
-    def _said(self, key: str) -> str:
+    def _add_origin(self, key: str) -> str:
         """Add to the key whether data are simulated, which every file states."""
         return content_key(key, "simulated") if self.ledger.simulated else key
 
-    def _alone(self, name: str, said: str) -> AbstractContextManager[None]:
+    def _claim_stage(self, name: str, said: str) -> AbstractContextManager[None]:
         return hold_file(self.ledger.place(name, ".claim"), said) if self.shared else nullcontext()
 
-    def about(self, parameters: Mapping[str, Any], inputs: Sequence[str] = ()) -> dict[str, Any]:
+    def build_provenance(self, parameters: Mapping[str, Any], inputs: Sequence[str] = ()) -> dict[str, Any]:
         """Build the provenance for a sidecar; inputs are named relative to the study file."""
         named = {Path(os.path.relpath(i, self.study.folder)).as_posix(): self.digest(i) for i in inputs}
         return self.ledger.provenance(parameters=parameters, inputs=named)
@@ -134,50 +131,22 @@ class Context:
         if isinstance(image, SurfaceData):
             named = replace(image, labels=(label,))
             yield from save_surface(named, make_parent(path), overwrite=True, history=self._history)
-            yield self.sidecar(path, about)
+            yield self.write_sidecar(path, about)
             return
         known = None if space == "native" else "MNI" if space.startswith("MNI") else space  # AFNI's names
         saved = save_image(image, make_parent(path), labels=[label], space=known, history=self._history, overwrite=True)
         yield from list_image_files(saved)
-        yield self.sidecar(path, about)
+        yield self.write_sidecar(path, about)
 
     @property
     def _history(self) -> str:
         return command_line() + (" (simulated data)" if self.study.settings.study.simulated else "")
 
-    def map_ending(self, space: str) -> str:
-        """Return the ending of the names of maps."""
-        if self.study.settings.brain[0].on_surface:
-            return "statmap.func.gii"
-        if self.study.settings.study.maps == "nifti":
-            return "statmap.nii.gz"
-        return f"statmap+{'orig' if space == 'native' else 'tlrc'}.HEAD"
-
-    def sidecar(self, path: Path, content: Mapping[str, Any]) -> Path:
+    def write_sidecar(self, path: Path, content: Mapping[str, Any]) -> Path:
         """Write the JSON file beside a result."""
-        stem = re.sub(r"(\+\w+)?(\.nii|\.func)?\.[A-Za-z0-9]+$", "", path.name).replace("_hemi-{hemi}", "")
-        return write_json(path.with_name(stem + ".json"), content)
+        return write_json(build_sidecar_path(path), content)
 
-    def subject_file(self, person: Participant, ending: str, **entities: str) -> Path:
-        """Return `sub-01/func/sub-01_task-<study>_space-<space>_<entities>_<ending>`, a name as in BIDS derivatives."""
-        label = f"sub-{slug(person.label)}"
-        name = f"{label}_{self._common(person.brain.space, ending)}{join_entities(entities)}_{ending}"
-        return self.study.out / label / "func" / name
-
-    def group_file(self, ending: str, *, space: str | None = None, **entities: str) -> Path:
-        """Return the path `group/task-<study>_..._<ending>`."""
-        return self.study.out / "group" / f"{self._common(space, ending)}{join_entities(entities)}_{ending}"
-
-    def table_file(self, name: str) -> Path:
-        """Return the path of a table of the group, under its plain name."""
-        return self.study.out / "group" / f"{name}.tsv"
-
-    def _common(self, space: str | None, ending: str) -> str:
-        task = f"task-{slug(self.study.settings.study.name)}"
-        task += "_hemi-{hemi}" if ending.endswith(".gii") else ""
-        return task if space is None else f"{task}_space-{slug(space)}"
-
-    def sounds_for(self, like: Any) -> Sounds:
+    def load_sounds_for(self, like: Any) -> Sounds:
         """Load the study's sounds as the network takes them that a `Checkpoint` describes."""
         found: Sounds = like.load_sounds(self.study.resolve(self.study.settings.stimuli.table))
         return found
@@ -223,7 +192,3 @@ def make_parent(path: Path) -> Path:
     """Return the path after creating its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def join_entities(entities: Mapping[str, str]) -> str:
-    return "".join(f"_{key}-{slug(value)}" for key, value in entities.items())

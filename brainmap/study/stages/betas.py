@@ -52,7 +52,7 @@ def run_betas(context: Context, only: Sequence[str] = ()) -> None:
                 context.study.settings.study.maps,
                 context.study.settings.rsa.items,
             )
-            context.stage(_name_stage(person), key, partial(_fit_betas, context, person))
+            context.run_stage(_name_stage(person), key, partial(_fit_betas, context, person))
             _compare_design(context, person)
 
 
@@ -112,8 +112,8 @@ def _fit_betas(context: Context, person: Participant) -> Iterator[Path]:
         scale=glm.scale,
         keep_residuals=person.brain.noise == "residuals",
     )
-    prefix = str(make_parent(context.subject_file(person, "x"))).removesuffix("_x")
-    about = context.about({"glm": glm.model_dump(), "runs": _list_run_names(person)}, _list_inputs(person))
+    prefix = str(make_parent(context.build_subject_path(person, "x"))).removesuffix("_x")
+    about = context.build_provenance({"glm": glm.model_dump(), "runs": _list_run_names(person)}, _list_inputs(person))
     known = None if person.brain.space == "native" else "MNI" if person.brain.space.startswith("MNI") else None
     yield from save_betas(
         betas,

@@ -41,7 +41,7 @@ def explain_no_ceilings(context: Context) -> str:
 def build_ceiling_path(context: Context, stat: str) -> Path:
     """Return the path of the map of a ceiling; `stat` is one of `MEANINGS`."""
     space = next(iter(context.study.participants())).brain.space
-    return context.group_file(context.map_ending(space), space=space, desc="searchlight", stat=stat)
+    return context.build_group_path(context.choose_map_ending(space), space=space, desc="searchlight", stat=stat)
 
 
 def run_ceiling_maps(context: Context) -> None:
@@ -63,7 +63,7 @@ def run_ceiling_maps(context: Context) -> None:
         [own, settings.rsa.items, settings.study.maps],
         context.stimuli,
     )
-    context.stage("group_ceilings", key, lambda: _compute_ceilings(context, people))
+    context.run_stage("group_ceilings", key, lambda: _compute_ceilings(context, people))
 
 
 def _compute_ceilings(context: Context, people: list[Person]) -> Iterator[Path]:
@@ -79,7 +79,7 @@ def _compute_ceilings(context: Context, people: list[Person]) -> Iterator[Path]:
         threads=context.threads,
     )
     inputs = [name for one in people for name in one.person.inputs]
-    about = context.about({"searchlight": settings.model_dump(exclude={"group", "ceilings"})}, inputs)
+    about = context.build_provenance({"searchlight": settings.model_dump(exclude={"group", "ceilings"})}, inputs)
     space = people[0].person.brain.space
     for stat, image in (("lowerceiling", maps.lower), ("upperceiling", maps.upper)):
         said = {

@@ -43,10 +43,10 @@ def run_explain(context: Context, loaded: dict[str, Loaded]) -> None:
     names = class_names(one)
     base = content_key(VERSION, version.name, compute_heard_key(context, one, version), names)
     key = content_key(base, settings.cam.model_dump(), one.sounds.items, one.sounds.conditions)
-    context.stage("explain_cam", key, lambda: _compute_cams(context, one, version, names))
+    context.run_stage("explain_cam", key, lambda: _compute_cams(context, one, version, names))
     wanted = _list_wanted(context, one, version)
     key = content_key(base, settings.maximization.steps, wanted, context.study.settings.study.seed)
-    context.stage("explain_maximization", key, lambda: _maximize_network(context, one, version, wanted, names))
+    context.run_stage("explain_maximization", key, lambda: _maximize_network(context, one, version, wanted, names))
 
 
 def choose_explained(context: Context) -> Version:
@@ -58,7 +58,7 @@ def choose_explained(context: Context) -> Version:
 
 def choose_best_layers(context: Context, version: Version, layers: list[str], most: int) -> list[str]:
     """Return the layers that are best in most regions, chosen on held-out stimuli; without that table, the last."""
-    path = context.table_file("best_layers")
+    path = context.build_table_path("best_layers")
     if not path.exists():
         return layers[len(layers) - min(most, len(layers)) :]
     table = pd.read_csv(path, sep="\t")
@@ -111,7 +111,7 @@ def _compute_cams(context: Context, one: Loaded, version: Version, names: tuple[
     }
     yield from list_array_paths(context, version, "cam")
     yield from list_array_paths(context, version, "cam_logits")
-    about = context.about({"cam": settings.cam.model_dump()}, list_inputs(context, version))
+    about = context.build_provenance({"cam": settings.cam.model_dump()}, list_inputs(context, version))
     yield from context.save_table(table, _get_table_path(context, version, "logits"), columns=columns, about=about)
 
 
@@ -149,7 +149,9 @@ def _maximize_network(
     if quality:
         table = pd.concat(quality, ignore_index=True)
         columns = {str(c): str(c).replace("_", " ") for c in table.columns} | QUALITY_COLUMNS
-        about = context.about({"maximization": settings.maximization.model_dump()}, list_inputs(context, version))
+        about = context.build_provenance(
+            {"maximization": settings.maximization.model_dump()}, list_inputs(context, version)
+        )
         path = _get_table_path(context, version, "maximization")
         yield from context.save_table(table, path, columns=columns, about=about)
 

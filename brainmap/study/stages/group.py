@@ -58,7 +58,7 @@ def run_group(context: Context) -> None:
         with_first_keys(context.study.settings.rsa.model_dump(), "rsa"),
         context.study.settings.study.seed,
     )
-    context.stage("group_rois", key, lambda: _write_tables(context, people))
+    context.run_stage("group_rois", key, lambda: _write_tables(context, people))
     settings = context.study.settings.searchlight
     space = find_common_space(context, people)
     lacking = describe_transforms(context, people, list_tested_layers(context)) if settings is not None else ""
@@ -71,11 +71,11 @@ def run_group(context: Context) -> None:
     truth = context.study.settings.truth
     if truth is not None and len(people) > 1:
         planted = [context.digest(f) for f in (context.study.resolve(truth.table), *people[0].roi_files)]
-        context.stage("group_recovery", content_key(key, planted), lambda: _write_recovery(context, people))
+        context.run_stage("group_recovery", content_key(key, planted), lambda: _write_recovery(context, people))
 
 
 def _list_rdm_paths(context: Context, people: list[Participant]) -> list[str]:
-    brains = [context.subject_file(p, "rdms.h5", desc="rois") for p in people]
+    brains = [context.build_subject_path(p, "rdms.h5", desc="rois") for p in people]
     return [str(f) for f in (*brains, *(build_rdm_path(context, v) for v in yield_versions(context)))]
 
 
@@ -85,7 +85,7 @@ def _hash_rdms(context: Context, people: list[Participant]) -> list[str]:
 
 def join_brain_rdms(context: Context, people: list[Participant]) -> RDMs:
     """Join the ROI RDMs of all participants; report and leave out regions that some participants lack."""
-    found: list[Any] = [load_rdms(context.subject_file(p, "rdms.h5", desc="rois")) for p in people]
+    found: list[Any] = [load_rdms(context.build_subject_path(p, "rdms.h5", desc="rois")) for p in people]
     shared = [r for r in found[0].rdm_descriptors["roi"] if all(r in one.rdm_descriptors["roi"] for one in found)]
     lost = sorted({str(r) for one in found for r in one.rdm_descriptors["roi"]} - set(map(str, shared)))
     if not shared:
@@ -101,7 +101,7 @@ def _write_tables(context: Context, people: list[Participant]) -> Iterator[Path]
     models = leave_out_controls(context, every)
     assert models is not None  # a study has a network beside the baselines
     scores = score_regions(context, models, brains)
-    about = context.about({"rsa": settings.model_dump()}, _list_rdm_paths(context, people))
+    about = context.build_provenance({"rsa": settings.model_dump()}, _list_rdm_paths(context, people))
     rows = [
         {"participant": str(who), "network": network, "layer": layer, "roi": str(roi), "score": scores[i, j]}
         for i, (network, layer) in enumerate(list_layer_names(models))
@@ -161,7 +161,7 @@ def _write_layer_correlations(context: Context, models: RDMs, about: dict[str, A
 def _write_table(
     context: Context, name: str, table: pd.DataFrame, columns: dict[str, str], about: dict[str, Any]
 ) -> Iterator[Path]:
-    yield from context.save_table(table, context.table_file(name), columns=columns, about=about)
+    yield from context.save_table(table, context.build_table_path(name), columns=columns, about=about)
 
 
 def _write_recovery(context: Context, people: list[Participant]) -> Iterator[Path]:
@@ -189,7 +189,7 @@ def _write_recovery(context: Context, people: list[Participant]) -> Iterator[Pat
         **_collect_searchlight(context, people, version, layers),
     )
     inputs = [context.study.resolve(truth.table), *_list_rdm_paths(context, people)]
-    about = context.about({"truth": planted}, inputs)
+    about = context.build_provenance({"truth": planted}, inputs)
     yield from _write_table(context, "recovery", found, dict(RECOVERY_COLUMNS), about)
 
 

@@ -63,7 +63,7 @@ def run_group_maps(context: Context, people: list[Participant], space: str) -> s
         people[0].brain.rois.model_dump() if named else [],
         seed if drawn else "all",
     )
-    context.stage("group_maps", key, lambda: _test_maps(context, people, space))
+    context.run_stage("group_maps", key, lambda: _test_maps(context, people, space))
     return key
 
 
@@ -145,8 +145,8 @@ def _test_maps(context: Context, people: list[Participant], space: str) -> Itera
         if parts:
             full = [part for part in parts if len(part)] or parts[:1]  # pandas warns when empty tables are joined
             table = pd.concat(full, ignore_index=True)
-            about = context.about({"group": group.model_dump()})
-            yield from context.save_table(table, context.table_file(name), columns=columns, about=about)
+            about = context.build_provenance({"group": group.model_dump()})
+            yield from context.save_table(table, context.build_table_path(name), columns=columns, about=about)
 
 
 def group_map(context: Context, version: Version, layer: str, stat: str, space: str) -> Path:
@@ -156,13 +156,13 @@ def group_map(context: Context, version: Version, layer: str, stat: str, space: 
     """
     pair = tuple(layer.split(" - "))
     desc = name_difference(version, (pair[0], pair[1])) if len(pair) == 2 else version.slug(layer)
-    return context.group_file(context.map_ending(space), space=space, desc=desc, stat=stat)
+    return context.build_group_path(context.choose_map_ending(space), space=space, desc=desc, stat=stat)
 
 
 def _save_result(context: Context, result: GroupResult, version: Version, space: str) -> Iterator[Path]:
     settings = context.study.settings.searchlight
     assert settings is not None
-    about = context.about({"searchlight": settings.model_dump()})
+    about = context.build_provenance({"searchlight": settings.model_dump()})
     tested = {
         "Participants": result.n_participants,
         "Voxels": result.n_voxels,

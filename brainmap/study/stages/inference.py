@@ -314,7 +314,7 @@ def _measure_reliability(context: Context, brains: RDMs) -> Inferred:
     """Compute the reliability of RDMs between participants, and between runs where there are enough, as means."""
     measure = context.study.settings.rsa.measure
     table = rdm_reliability(brains, measure=measure, rng=make_rng(context, "reliability"))
-    paths = [context.subject_file(p, "reliability.tsv", desc="rois") for p in context.study.participants()]
+    paths = [context.build_subject_path(p, "reliability.tsv", desc="rois") for p in context.study.participants()]
     alone = [pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False) for path in paths if path.exists()]
     if alone:
         every = pd.concat(alone, ignore_index=True)

@@ -74,7 +74,7 @@ def load_heard_network(context: Context, network: Network) -> Loaded:
     )
     checkpoint = complete_checkpoint(network, path)
     digest = content_key(hash_weights(model), _code_digest(network.architecture or ""))
-    loaded = Loaded(network, model, checkpoint, context.sounds_for(checkpoint), digest)
+    loaded = Loaded(network, model, checkpoint, context.load_sounds_for(checkpoint), digest)
     context.networks[network.name] = loaded
     return loaded
 
@@ -116,7 +116,7 @@ def run_networks(context: Context) -> dict[str, Loaded]:
         one = loaded[version.network.name]
         check_items(context, one)
         key = compute_network_key(context, one, version)
-        context.stage(f"network-{version.name}", key, partial(_compute_network, context, one, version))
+        context.run_stage(f"network-{version.name}", key, partial(_compute_network, context, one, version))
     return loaded
 
 
@@ -175,7 +175,7 @@ def _compute_network(context: Context, loaded: Loaded, version: Version) -> list
     )
     activations.close()
     path = save_rdms(rdms, make_parent(build_rdm_path(context, version)))
-    about = context.about(
+    about = context.build_provenance(
         {
             "network": network.model_dump(),
             "control": version.control or "none",
@@ -189,7 +189,7 @@ def _compute_network(context: Context, loaded: Loaded, version: Version) -> list
         if names is None or version.control or not isinstance(network, Network)
         else list(write_calls(context, loaded, names, about))
     )
-    return [path, context.sidecar(path, about), *calls, *list_array_paths(context, version, "activations")]
+    return [path, context.write_sidecar(path, about), *calls, *list_array_paths(context, version, "activations")]
 
 
 def list_inputs(context: Context, version: Version) -> list[str]:

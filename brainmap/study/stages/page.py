@@ -61,7 +61,7 @@ def run_page(context: Context) -> Path:
     """Write the page, unless nothing on it has changed."""
     keys = [context.ledger.read(stage)["key"] for stage in context.ledger.stages() if stage != "report"]
     key = content_key(VERSION, keys, with_first_keys(context.study.settings.model_dump(by_alias=True)))
-    context.stage("report", key, lambda: _write_page(context))
+    context.run_stage("report", key, lambda: _write_page(context))
     return build_page_path(context)
 
 
@@ -171,7 +171,7 @@ def _find_table(context: Context, name: str) -> pd.DataFrame | None:
     settings = context.study.settings
     if (name == "recovery" and settings.truth is None) or (name.endswith("clusters") and settings.searchlight is None):
         return None  # it belongs to an earlier study file
-    path = context.table_file(name)
+    path = context.build_table_path(name)
     return _read_results_table(path) if path.exists() else None
 
 
@@ -182,7 +182,7 @@ def _read_results_table(path: Path) -> pd.DataFrame:
 
 def _join_tables(context: Context, ending: str, desc: str) -> pd.DataFrame:
     """Join one table of all participants whose results exist."""
-    paths = [context.subject_file(p, ending, desc=desc) for p in context.study.participants()]
+    paths = [context.build_subject_path(p, ending, desc=desc) for p in context.study.participants()]
     found = [_read_results_table(p) for p in paths if p.exists()]
     return pd.concat(found, ignore_index=True)
 
@@ -314,7 +314,7 @@ def _find_best_layers(tables: Mapping[str, pd.DataFrame | None]) -> dict[str, tu
 
 def _pair_rdms(context: Context, tables: Mapping[str, pd.DataFrame | None], version: Version) -> list[RdmPair]:
     models = load_rdms(build_rdm_path(context, version))
-    people = [p for p in context.study.participants() if context.subject_file(p, "rdms.h5", desc="rois").exists()]
+    people = [p for p in context.study.participants() if context.build_subject_path(p, "rdms.h5", desc="rois").exists()]
     brains = join_brain_rdms(context, people)
     return [
         RdmPair(roi=roi, layer=layer, model=models.subset("layer", layer), brain=brains.subset("roi", roi))
@@ -379,7 +379,7 @@ def _take_first_pattern(panel: PatternPanel) -> Any:
 
 
 def _load_sounds(context: Context, version: Version) -> Any:
-    return context.sounds_for(_read_checkpoint(context, version))
+    return context.load_sounds_for(_read_checkpoint(context, version))
 
 
 def _read_checkpoint(context: Context, version: Version) -> Checkpoint:
@@ -414,7 +414,7 @@ def _collect_facts(context: Context, scores: pd.DataFrame, version: Version) -> 
         "participants": scores["participant"].nunique(),
         "runs": _count_runs(people),
         "between_runs": brains.descriptors.get("products") == "between runs",
-        "halved": context.table_file("best_layers").exists(),
+        "halved": context.build_table_path("best_layers").exists(),
         **collect_test_facts(context),
         "networks": networks,
         "simulated": context.study.settings.study.simulated,
@@ -451,7 +451,7 @@ def _count_runs(people: list[Participant]) -> int | None:
 
 
 def _read_provenance(context: Context) -> dict[str, Any]:
-    about = context.about(
+    about = context.build_provenance(
         {},
         [
             str(context.study.path),

@@ -188,7 +188,7 @@ class Person:
 
     def score_rois(self) -> None:
         """Run the stage of the regions."""
-        self.context.stage(f"sub-{self.person.label}_rois", self.rois_key, partial(_score_rois, self))
+        self.context.run_stage(f"sub-{self.person.label}_rois", self.rois_key, partial(_score_rois, self))
 
 
 def yield_people(
@@ -224,7 +224,7 @@ def run_participants(context: Context, only: Sequence[str] = ()) -> None:
     for one in yield_people(context, only):
         one.score_rois()
         if context.study.settings.searchlight is not None:
-            context.stage(f"sub-{one.person.label}_searchlight", one.searchlight_key, partial(_write_maps, one))
+            context.run_stage(f"sub-{one.person.label}_searchlight", one.searchlight_key, partial(_write_maps, one))
             clear_pieces(one.folder)
 
 
@@ -264,12 +264,12 @@ def _score_rois(one: Person) -> Iterator[Path]:
     models = leave_out_controls(context, one.models)
     assert models is not None  # a study has a network beside the baselines
     scores = score_regions(context, models, rdms)
-    about = context.about(
+    about = context.build_provenance(
         {"rsa": settings.model_dump(), "brain": one.person.brain.model_dump(), "runs": one.person.runs}, one.inputs
     )
-    path = save_rdms(rdms, make_parent(context.subject_file(one.person, "rdms.h5", desc="rois")))
-    yield from (path, context.sidecar(path, about))
-    path = context.subject_file(one.person, "scores.tsv", desc="rois")
+    path = save_rdms(rdms, make_parent(context.build_subject_path(one.person, "rdms.h5", desc="rois")))
+    yield from (path, context.write_sidecar(path, about))
+    path = context.build_subject_path(one.person, "scores.tsv", desc="rois")
     table = pd.DataFrame(
         [
             {"participant": label, "network": network, "layer": layer, "roi": roi, "score": scores[i, j]}
@@ -280,12 +280,12 @@ def _score_rois(one: Person) -> Iterator[Path]:
     yield from context.save_table(table, path, columns=SCORE_COLUMNS, about={"Measure": settings.score, **about})
     repeats = _estimate_reliability(one, data, names, precision)
     if repeats is not None:
-        path = context.subject_file(one.person, "reliability.tsv", desc="rois")
+        path = context.build_subject_path(one.person, "reliability.tsv", desc="rois")
         repeats["participant"] = label
         yield from context.save_table(
             repeats, path, columns=RELIABILITY_COLUMNS, about={"Measure": settings.measure, **about}
         )
-    path = context.subject_file(one.person, "counts.tsv", desc="voxels")
+    path = context.build_subject_path(one.person, "counts.tsv", desc="voxels")
     counts = voxel_report(data)
     counts.insert(0, "participant", label)
     yield from context.save_table(counts, path, columns=COUNT_COLUMNS, about=about)
@@ -296,7 +296,9 @@ def _write_maps(one: Person) -> Iterator[Path]:
     settings = context.study.settings.searchlight
     assert settings is not None  # the stage runs only with a searchlight
     maps: Any = one.surface_maps() if one.person.brain.on_surface else _join_volume_maps(one)
-    about = context.about({"searchlight": settings.model_dump(exclude={"group", "ceilings"})}, one.person.inputs)
+    about = context.build_provenance(
+        {"searchlight": settings.model_dump(exclude={"group", "ceilings"})}, one.person.inputs
+    )
     space = one.person.brain.space
     described = {"VoxelsExcluded": maps.n_excluded, "SpheresWithoutScore": maps.n_unscored}
     for k, ((network, layer), version) in enumerate(
@@ -312,7 +314,7 @@ def _write_maps(one: Person) -> Iterator[Path]:
         )
     yield from context.save_map(
         maps.vertex_count if one.person.brain.on_surface else maps.voxel_count,
-        context.subject_file(one.person, context.map_ending(space), desc="searchlight", stat="voxels"),
+        context.build_subject_path(one.person, context.choose_map_ending(space), desc="searchlight", stat="voxels"),
         label="voxels in sphere",
         space=space,
         about={"Description": "voxels in each sphere (vertices in each disc)", **about},
@@ -335,5 +337,5 @@ def map_path(context: Context, person: Participant, version: Version, layer: str
     """Return the path of the searchlight map of a layer."""
     settings = context.study.settings.searchlight
     assert settings is not None
-    ending = context.map_ending(person.brain.space)
-    return context.subject_file(person, ending, desc=version.slug(layer), stat=settings.measure)
+    ending = context.choose_map_ending(person.brain.space)
+    return context.build_subject_path(person, ending, desc=version.slug(layer), stat=settings.measure)

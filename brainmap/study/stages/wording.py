@@ -11,7 +11,7 @@ TABLES = {"statistics": "scores", "differences": "differences"}
 
 
 def _read_sidecar(context: Context, name: str) -> dict[str, Any]:
-    path = context.table_file(name).with_suffix(".json")
+    path = context.build_table_path(name).with_suffix(".json")
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return found
 
@@ -43,5 +43,5 @@ def collect_test_facts(context: Context) -> dict[str, Any]:
         "tests": {of: one["FirstTest"] for of, one in about.items() if "FirstTest" in one},
         "exchanged": "; ".join(about["scores"][key] for key in ("Exchanged", "Substitute") if key in about["scores"]),
         "best_layers": "BestLayers" in about["differences"],
-        "bootstrapped": context.table_file("bootstrap").exists(),
+        "bootstrapped": context.build_table_path("bootstrap").exists(),
     }
