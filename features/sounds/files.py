@@ -18,6 +18,7 @@ from brainmap.checks import MISSING, existing_file, nearest, one_of, some
 from brainmap.errors import InputError
 from brainmap.features.sounds.containers import NOT_READ, READ, is_sound
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd
+from brainmap.features.sounds.labels import LabeledSounds
 from brainmap.features.sounds.reading import check_sound, read_channels, read_sound
 from brainmap.features.sounds.report import Look, SoundReport, count_problems, look_at
 from brainmap.names import sound_names
@@ -31,7 +32,7 @@ LISTS = {"validation": "validation_list.txt", "testing": "testing_list.txt"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sounds:
+class Sounds(LabeledSounds):
     """Hold sounds in the form that a network takes; the files are read when the samples are needed.
 
     Attributes
@@ -65,24 +66,6 @@ class Sounds:
     front_end: FrontEnd = WAVEFORM
     own_lengths: bool = False
     _given: NDArray[np.float32] | None = field(default=None, repr=False)
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    @property
-    def items(self) -> list[str]:
-        """List the stimulus ids."""
-        return [str(s) for s in self.table["stimulus_id"]]
-
-    @property
-    def conditions(self) -> list[str]:
-        """List the word or category of each sound."""
-        return [str(c) for c in self.table["condition"]]
-
-    @property
-    def class_names(self) -> list[str]:
-        """List the conditions in the order in which they first occur."""
-        return list(dict.fromkeys(self.conditions))
 
     @property
     def in_memory(self) -> NDArray[np.float32] | None:

@@ -22,6 +22,7 @@ from brainmap.checks import one_of, some
 from brainmap.errors import InputError
 from brainmap.features.sounds.files import PEAK_LEVEL, RMS_LEVEL, Sounds
 from brainmap.features.sounds.front_ends import FrontEnd
+from brainmap.features.sounds.labels import LabeledSounds
 from brainmap.features.sounds.reading import read_mono
 from brainmap.features.sounds.report import SILENT, RecordingLook, SoundReport, count_problems
 from brainmap.types import LastWindow, Loudness
@@ -101,7 +102,7 @@ class Recording:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Windows:
+class Windows(LabeledSounds):
     """Hold windows of recordings as labelled sounds; samples are decoded when they are needed, in order.
 
     Attributes
@@ -121,24 +122,6 @@ class Windows:
     _sounds: Sounds = field(repr=False)
     _recordings: Sequence[Recording] = field(repr=False)
     _places: NDArray[np.intp] = field(repr=False)  # recording and first sample of each window
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    @property
-    def items(self) -> list[str]:
-        """List the ids of the windows."""
-        return [str(s) for s in self.table["stimulus_id"]]
-
-    @property
-    def conditions(self) -> list[str]:
-        """List the condition of the sound of each window."""
-        return [str(c) for c in self.table["condition"]]
-
-    @property
-    def class_names(self) -> list[str]:
-        """List the conditions in the order in which they first occur."""
-        return list(dict.fromkeys(self.conditions))
 
     @property
     def level(self) -> Loudness:

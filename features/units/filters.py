@@ -203,25 +203,85 @@ def layer_filters(
             "of frequency and time; take picture_filters"
         )
     example, rate = get_waveform(sounds, rate, "filters")
-    with evaluating(model, device):
-        listed = list_layers(model, sounds)
-        place = find_linear_layer(model, listed, layer)
-        zero = torch.zeros_like(example, device=get_device(model))
-        kernels, offsets = _compute_kernel_gradients(model, place, zero)
-        linear = is_additive(model, place, zero)
-    if not (np.isfinite(kernels).all() and np.isfinite(offsets).all()):
-        raise RunError(f"filters: the gradient of layer {place.name!r} is not finite; look at its weights")
-    if not linear:
-        raise InputError(
-            f"filters: layer {place.name!r} is not linear up to its nonlinearity, so its units are no filters; name "
-            f"{listed[0].name!r}, or measure its tuning with tones (measure_tuning)"
-        )
+    place, gradients, offsets = compute_linear_response(model, sounds, example, layer=layer, device=device)
+    kernels = gradients[:, 0]
     size = place.receptive_field
     if isinstance(size, int) and isinstance(place.center, int | float) and isinstance(place.stride, int):
         start = max(0, round(place.center + _find_middle(place) * place.stride - (size - 1) / 2))
         kernels = kernels[:, start : start + size]
     stride = place.stride if isinstance(place.stride, int) and place.stride else 1
     return Filters(layer=place.name, kernels=kernels, offsets=offsets, rate=rate, stride=stride)
+
+
+def compute_linear_response(
+    model: nn.Module, sounds: Sounds, example: torch.Tensor, *, layer: str, device: str
+) -> tuple[Layer, NDArray[np.float64], NDArray[np.float64]]:
+    """Compute how a layer's middle position responds to each sample of an input like `example`.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    sounds : Sounds, array or Tensor
+    example : Tensor (1, ...)
+    layer : str
+        "first", or the name of any layer without a nonlinearity before it.
+    device : str
+
+    Returns
+    -------
+    layer : Layer
+    gradients : ndarray (n_units, ...)
+    offsets : ndarray (n_units,)
+        Response to zeros.
+
+    Raises
+    ------
+    InputError
+        An unknown layer, or one that is not linear up to its nonlinearity or gives no filters of such inputs.
+    RunError
+        A gradient is not finite.
+    """
+    with evaluating(model, device):
+        listed = list_layers(model, sounds)
+        place = find_linear_layer(model, listed, layer)
+        zero = torch.zeros_like(example, device=get_device(model))
+        gradients, offsets = _compute_middle_gradients(model, place, zero)
+        linear = is_additive(model, place, zero)
+    if not (np.isfinite(gradients).all() and np.isfinite(offsets).all()):
+        raise RunError(f"filters: the gradient of layer {place.name!r} is not finite; look at its weights")
+    if not linear:
+        raise InputError(
+            f"filters: layer {place.name!r} is not linear up to its nonlinearity, so its units are no filters; name "
+            f"{listed[0].name!r}, or measure its tuning with tones (measure_tuning)"
+        )
+    return place, gradients, offsets
+
+
+def _compute_middle_gradients(
+    model: nn.Module, layer: Layer, example: torch.Tensor
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute gradients `(n_units, ...)` of a layer's middle position, and its value `(n_units,)`."""
+    given = example.clone().requires_grad_()
+    rows: list[Any] = []
+    with torch.enable_grad(), tap(model, layer.name, stage="before", gradient=True) as heard:
+        forward(model, given)
+        if example.ndim == 3 and len(layer.shape) > 2:
+            raise InputError(
+                f"filters: layer {layer.name!r} gives {layer.shape}, as behind a spectrogram, so its "
+                "units are no filters of the waveform; measure its tuning with tones (measure_tuning)"
+            )
+        values = layer.arranged(heard[layer.name], 1)[0]
+        while values.ndim > 1:
+            values = values[:, values.shape[1] // 2]
+        for value in values:
+            (row,) = torch.autograd.grad(value, given, retain_graph=True, allow_unused=True)
+            if row is None:
+                raise InputError(
+                    f"filters: no gradient leads from layer {layer.name!r} to the sounds (a forward pass "
+                    "under no_grad?); measure its tuning with tones (measure_tuning)"
+                )
+            rows.append(row[0].double().cpu().numpy())
+    return np.stack(rows), values.detach().double().cpu().numpy()
 
 
 def get_waveform(sounds: Sounds, rate: int | None, what: str) -> tuple[torch.Tensor, int]:
@@ -275,31 +335,6 @@ def is_additive(model: nn.Module, layer: Layer, zero: torch.Tensor) -> bool:
     constant, first, second, both = said
     off = (both - first - second + constant).abs().max()
     return bool(off <= 1e-4 * (both - constant).abs().max())
-
-
-def _compute_kernel_gradients(
-    model: nn.Module, layer: Layer, wave: torch.Tensor
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute gradients of a layer's middle frame `(n_units, t)`, and its value `(n_units,)`."""
-    given = wave.clone().requires_grad_()
-    with torch.enable_grad(), tap(model, layer.name, stage="before", gradient=True) as heard:
-        forward(model, given)
-        if len(layer.shape) > 2:
-            raise InputError(
-                f"filters: layer {layer.name!r} gives {layer.shape}, as behind a spectrogram, so its "
-                "units are no filters of the waveform; measure its tuning with tones (measure_tuning)"
-            )
-        said = heard[layer.name][0, :, _find_middle(layer)]
-        rows: list[Any] = []
-        for unit in range(len(said)):
-            (row,) = torch.autograd.grad(said[unit], given, retain_graph=True, allow_unused=True)
-            if row is None:
-                raise InputError(
-                    f"filters: no gradient leads from layer {layer.name!r} to the sounds (a forward pass "
-                    "under no_grad?); measure its tuning with tones (measure_tuning)"
-                )
-            rows.append(row[0, 0].double().cpu().numpy())
-    return np.stack(rows), said.detach().double().cpu().numpy()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,17 +7,14 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.errors import InputError, RunError
-from brainmap.features.layers.listing import Layer, list_layers
-from brainmap.features.layers.running import evaluating, forward, get_device
-from brainmap.features.layers.tap import tap
+from brainmap.errors import InputError
+from brainmap.features.layers.listing import Layer
 from brainmap.features.sounds.batches import Sounds, iterate_tensors
 from brainmap.features.sounds.inputs import InputAxes, describe_input
-from brainmap.features.units.filters import DEAD, find_linear_layer, is_additive
+from brainmap.features.units.filters import DEAD, compute_linear_response
 
 _BINS = 64  # of the transform along each axis
 
@@ -130,46 +127,15 @@ def picture_filters(model: nn.Module, sounds: Sounds, *, layer: str = "first", d
     example, axes = next(iterate_tensors(sounds, 1)), describe_input(sounds)
     if example.ndim != 4:
         raise InputError(f"filters: expected spectrograms (n, c, h, w), got inputs of shape {tuple(example.shape)}")
-    with evaluating(model, device):
-        listed = list_layers(model, sounds)
-        place = find_linear_layer(model, listed, layer)
-        zero = torch.zeros_like(example, device=get_device(model))
-        kernels, offsets = _compute_middle_gradients(model, place, zero)
-        linear = is_additive(model, place, zero)
-    if not (np.isfinite(kernels).all() and np.isfinite(offsets).all()):
-        raise RunError(f"filters: the gradient of layer {place.name!r} is not finite; look at its weights")
-    if not linear:
-        raise InputError(
-            f"filters: layer {place.name!r} is not linear up to its nonlinearity, so its units are no filters; name "
-            f"{listed[0].name!r}, or measure its tuning with tones (measure_tuning)"
-        )
-    pictures = _cut(kernels, place)
+    place, gradients, offsets = compute_linear_response(model, sounds, example, layer=layer, device=device)
+    pictures = _cut_receptive_field(gradients.sum(axis=1), place)
     if axes is not None and axes.time_axis == -2:
         pictures = pictures.swapaxes(1, 2)
     rate = None if axes is None else axes.rate_of(example.shape[axes.time_axis])
     return PictureFilters(layer=place.name, kernels=pictures, offsets=offsets, axes=axes, frame_rate=rate)
 
 
-def _compute_middle_gradients(
-    model: nn.Module, layer: Layer, picture: torch.Tensor
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute gradients (n_units, h, w) of a layer's middle position, and its value (n_units,)."""
-    given = picture.clone().requires_grad_()
-    rows = []
-    with torch.enable_grad(), tap(model, layer.name, stage="before", gradient=True) as heard:
-        forward(model, given)
-        values = layer.arranged(heard[layer.name], 1)[0]
-        for size in layer.shape[1:]:
-            values = values[:, size // 2]
-        for value in values:
-            (row,) = torch.autograd.grad(value, given, retain_graph=True, allow_unused=True)
-            if row is None:
-                raise InputError(f"filters: no gradient leads from layer {layer.name!r} to the input")
-            rows.append(row[0].sum(0).double().cpu().numpy())
-    return np.stack(rows), values.detach().double().cpu().numpy()
-
-
-def _cut(kernels: NDArray[np.float64], layer: Layer) -> NDArray[np.float64]:
+def _cut_receptive_field(kernels: NDArray[np.float64], layer: Layer) -> NDArray[np.float64]:
     """Cut the receptive field of the middle position out of gradients over the whole input."""
     sizes, strides, centers = layer.receptive_field, layer.stride, layer.center
     if not (isinstance(sizes, tuple) and isinstance(strides, tuple) and isinstance(centers, tuple)):
