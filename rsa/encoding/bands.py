@@ -18,7 +18,15 @@ from brainmap.rsa.encoding.fits import EncodingSettings
 from brainmap.rsa.encoding.folds import Folds, Groups, Places, yield_inner_splits
 from brainmap.rsa.encoding.noise import correct_r2_for_noise, measure_reliability
 from brainmap.rsa.encoding.permutations import Refit, draw_orders, tabulate_p
-from brainmap.rsa.encoding.responses import Features, FeatureSpace, Responses, align_items, divide_items
+from brainmap.rsa.encoding.responses import (
+    SURFACE_COLUMNS,
+    TARGET_COLUMNS,
+    Features,
+    FeatureSpace,
+    Responses,
+    align_items,
+    divide_items,
+)
 from brainmap.rsa.encoding.ridge import (
     Design,
     Scaler,
@@ -35,8 +43,8 @@ if TYPE_CHECKING:
 
 BAND_COLUMNS = {
     "band": "band of features",
-    "roi": "region of interest",
-    "voxel": "index among the voxels of the mask; n/a for the mean of a region",
+    **TARGET_COLUMNS,
+    **SURFACE_COLUMNS,
     "r": "correlation of predictions from all bands with responses within test folds, mean over folds",
     "joint": "R2 of all bands together, within test folds, mean over folds",
     "joint_corrected": "joint / reliability",
@@ -109,8 +117,8 @@ class BandedEncoding:
         kernels = build_band_kernels(self.spaces, self.folds)
         designs = [Design(move_to_device(one.mean(axis=0), self.settings.device), kernel=True) for one in kernels]
         refit = Refit.from_designs(designs, self.folds, self.settings)
-        scores = refit.score_orders(self.responses.mean, orders)
-        return tabulate_p(self.responses.targets.copy(), scores, correction, words)
+        null = refit.compare_orders(self.responses.mean, orders)
+        return tabulate_p(self.responses.targets.copy(), null, correction, words)
 
     def preference(self, tested: pd.DataFrame | None = None, *, alpha: float = 0.05) -> pd.DataFrame:
         """Return the band with the largest product share of each target, where joint is above 0.

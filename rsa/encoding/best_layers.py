@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.fits import EncodingSettings, build_designs
 from brainmap.rsa.encoding.folds import LEAST_TESTED, Places, yield_inner_splits
-from brainmap.rsa.encoding.maps import place_in_mask
+from brainmap.rsa.encoding.maps import BrainMap, place_in_brain
 from brainmap.rsa.encoding.permutations import average_present
-from brainmap.rsa.encoding.responses import FeatureSpace
+from brainmap.rsa.encoding.responses import SURFACE_COLUMNS, TARGET_COLUMNS, FeatureSpace, Responses
 from brainmap.rsa.encoding.ridge import (
     build_error_operator,
     choose_alphas,
@@ -27,16 +27,13 @@ from brainmap.rsa.encoding.ridge import (
     predict,
 )
 from brainmap.rsa.encoding.scores import score_fold
-from brainmap.rsa.regions.rois import Mask, load_mask
+from brainmap.rsa.regions.rois import Mask
 from brainmap.types import Floats
-
-if TYPE_CHECKING:
-    import nibabel as nib
 
 BEST_LAYER_COLUMNS = {
     "network": "network",
-    "roi": "region of interest",
-    "voxel": "index among the voxels of the mask, in C order",
+    **TARGET_COLUMNS,
+    **SURFACE_COLUMNS,
     "layer": "layer that is best on most training halves",
     "chosen_share": "share of splits in which it is the best",
     "r": "score of the chosen layers on test halves, median over splits",
@@ -58,14 +55,18 @@ class BestLayers:
         0) and its spread `position_sd`.
     layers : dict of str to list of str
         The layers of each network, in order.
+    responses : Responses
     """
 
     regions: pd.DataFrame
     voxels: pd.DataFrame
     layers: dict[str, list[str]]
+    responses: Responses
 
-    def maps(self, mask: Mask, network: str | None = None) -> dict[str, nib.Nifti1Image]:
-        """Return images of the best layer (from 1), its position (0 to 1) and its r; NaN outside and without a score.
+    def maps(self, mask: Mask | None = None, network: str | None = None) -> dict[str, BrainMap]:
+        """Return maps of the best layer (from 1), its position (0 to 1) and its r; NaN where there is no score.
+
+        Maps are images, for which the mask of the patterns is needed, or surface data.
 
         Raises
         ------
@@ -74,16 +75,15 @@ class BestLayers:
         """
         if network is None and len(self.layers) > 1:
             raise InputError(f"best layers: expected the name of one of {len(self.layers)} networks, got none; name it")
-        network = next(iter(self.layers)) if network is None else network
-        own, inside = self.voxels[self.voxels["network"] == network], load_mask(mask)
+        network = next(iter(self.layers)) if network is None else one_of(network, list(self.layers), "network")
+        own = self.voxels[self.voxels["network"] == network]
         number = own["layer"].map({name: k + 1 for k, name in enumerate(self.layers[network])}).to_numpy(float)
-        known = own["position"].notna().to_numpy()
         values = {
-            "layer": np.where(known, number, np.nan),
+            "layer": np.where(own["position"].notna(), number, np.nan),
             "position": own["position"].to_numpy(),
             "r": own["r"].to_numpy(),
         }
-        return {name: place_in_mask(value, own, inside) for name, value in values.items()}
+        return {name: place_in_brain(value, self.responses, mask, name) for name, value in values.items()}
 
 
 def best_encoding_layers(fit: Encoding, *, splits: int = 10, rng: np.random.Generator | None = None) -> BestLayers:
@@ -136,7 +136,8 @@ def best_encoding_layers(fit: Encoding, *, splits: int = 10, rng: np.random.Gene
             np.stack([average_present(x[rows][..., roi == name]) for name in names], axis=-1) for x in (held, r)
         )
         regions.append(_summarize(shares, scores, pd.DataFrame({"roi": names}), network, own))
-    return BestLayers(pd.concat(regions, ignore_index=True), pd.concat(voxels, ignore_index=True), layers)
+    of_regions, of_voxels = (pd.concat(rows, ignore_index=True) for rows in (regions, voxels))
+    return BestLayers(of_regions, of_voxels, layers, fit.responses)
 
 
 def _halve_groups(group: Places, splits: int, rng: np.random.Generator) -> list[tuple[Places, Places]]:

@@ -23,7 +23,15 @@ from brainmap.rsa.encoding.noise import (
     measure_prediction_reliability,
     measure_reliability,
 )
-from brainmap.rsa.encoding.responses import Features, FeatureSpace, Responses, align_items, divide_items
+from brainmap.rsa.encoding.responses import (
+    SURFACE_COLUMNS,
+    TARGET_COLUMNS,
+    Features,
+    FeatureSpace,
+    Responses,
+    align_items,
+    divide_items,
+)
 from brainmap.rsa.encoding.ridge import check_alphas, find_device
 from brainmap.rsa.encoding.scores import score_fold
 from brainmap.types import Device, EncodingTarget, Floats, Level
@@ -34,8 +42,8 @@ if TYPE_CHECKING:
 ENCODING_COLUMNS = {
     "network": "network",
     "layer": "layer",
-    "roi": "region of interest",
-    "voxel": "index among the voxels of the mask, in C order; n/a for the mean of a region",
+    **TARGET_COLUMNS,
+    **SURFACE_COLUMNS,
     "r": "correlation of predictions and responses within test folds, mean over folds",
     "r_corrected": "r / sqrt(reliability); n/a where the reliability is at or below the floor",
     "r2": "share of the variance within test folds that predictions explain, mean over folds",

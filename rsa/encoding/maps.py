@@ -1,8 +1,8 @@
-"""Place the scores of encoding models in the brain, as images."""
+"""Place the scores of encoding models in the brain, as images or on the surface."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from typing import TypeAlias, get_args
 
 import nibabel as nib
 import numpy as np
@@ -10,21 +10,23 @@ import numpy as np
 from brainmap.checks import one_of
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.encode import Encoding
+from brainmap.rsa.encoding.responses import Responses
 from brainmap.rsa.regions.rois import Mask, load_mask
+from brainmap.rsa.surface.data import SurfaceData
 from brainmap.types import EncodingScore, Floats
 
-if TYPE_CHECKING:
-    import pandas as pd
+BrainMap: TypeAlias = nib.Nifti1Image | SurfaceData
 
 
-def map_encoding(fit: Encoding, mask: Mask, *, score: EncodingScore = "r") -> dict[str, nib.Nifti1Image]:
-    """Return an image of the scores of each layer, by its name; NaN where there is no score.
+def map_encoding(fit: Encoding, mask: Mask | None = None, *, score: EncodingScore = "r") -> dict[str, BrainMap]:
+    """Return a map of the scores of each layer, by its name: an image, or surface data; NaN where there is no score.
 
     Parameters
     ----------
     fit : Encoding
-        Models of voxels, of patterns that were read inside the mask.
-    mask : path, Nifti1Image or list of these
+        Models of voxels, of patterns that were read inside the mask, or of vertices.
+    mask : path, Nifti1Image or list of these, optional
+        The mask of the patterns, which voxels need.
     score : {"r", "r2", "r_corrected", "r2_corrected"}
 
     Raises
@@ -47,26 +49,35 @@ def map_encoding(fit: Encoding, mask: Mask, *, score: EncodingScore = "r") -> di
     True
     """
     one_of(score, get_args(EncodingScore), "score")
-    inside = load_mask(mask)
     n = len(fit.responses.targets)
+    values = fit.scores[score].to_numpy()
     return {
-        space.name: place_in_mask(fit.scores[score].to_numpy()[k * n : (k + 1) * n], fit.responses.targets, inside)
+        space.name: place_in_brain(values[k * n : (k + 1) * n], fit.responses, mask, space.name)
         for k, space in enumerate(fit.spaces)
     }
 
 
-def place_in_mask(values: Floats, targets: pd.DataFrame, mask: nib.Nifti1Image) -> nib.Nifti1Image:
-    """Return an image of the values of voxels `(n_targets,)`, NaN elsewhere.
+def place_in_brain(values: Floats, responses: Responses, mask: Mask | None, name: str) -> BrainMap:
+    """Return the values of voxels or vertices `(n_targets,)` as a map of that name, NaN elsewhere.
 
     Raises
     ------
     InputError
-        The targets are regions, or voxels that the mask does not have.
+        The targets are regions, or voxels that the mask does not have, or there is no mask.
     """
+    targets = responses.targets
     if targets["voxel"].isna().any():
         raise InputError("encoding maps: expected scores of voxels, got those of regions; take targets='voxel'")
-    inside = np.asarray(mask.dataobj) > 0
-    voxel = targets["voxel"].to_numpy(dtype=np.intp)
+    if responses.mesh:
+        sides = [np.full((size, 1), np.nan, np.float32) for size in responses.mesh]
+        for side, column in zip(("left", "right"), sides, strict=True):
+            own = (targets["hemisphere"] == side).to_numpy()
+            column[targets["vertex"].to_numpy(np.intp)[own], 0] = values[own]
+        return SurfaceData(sides[0], sides[1], (name,))
+    if mask is None:
+        raise InputError("encoding maps: expected the mask of the patterns, got none; give it, to place voxels")
+    image = load_mask(mask)
+    inside, voxel = np.asarray(image.dataobj) > 0, targets["voxel"].to_numpy(dtype=np.intp)
     if voxel.max() >= inside.sum():
         raise InputError(
             f"encoding maps: expected the mask of the patterns, got one of {inside.sum()} voxels without voxel "
@@ -75,4 +86,4 @@ def place_in_mask(values: Floats, targets: pd.DataFrame, mask: nib.Nifti1Image) 
     filled, flat = np.full(inside.shape, np.nan, np.float32), np.full(int(inside.sum()), np.nan)
     flat[voxel] = values
     filled[inside] = flat
-    return nib.Nifti1Image(filled, mask.affine)
+    return nib.Nifti1Image(filled, image.affine)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -16,7 +16,7 @@ from brainmap.progress import progress
 from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.fits import EncodingSettings, build_designs
 from brainmap.rsa.encoding.folds import Folds, Places, yield_inner_splits
-from brainmap.rsa.encoding.responses import FeatureSpace
+from brainmap.rsa.encoding.responses import SURFACE_COLUMNS, TARGET_COLUMNS, FeatureSpace
 from brainmap.rsa.encoding.ridge import (
     Design,
     build_error_operator,
@@ -36,8 +36,8 @@ from brainmap.types import Floats, PermutationCorrection
 ENCODING_TEST_COLUMNS = {
     "network": "network",
     "layer": "layer",
-    "roi": "region of interest",
-    "voxel": "index among the voxels of the mask; n/a for the mean of a region",
+    **TARGET_COLUMNS,
+    **SURFACE_COLUMNS,
     "r": "score with the true order of the sounds; over participants: mean of their mean over voxels",
     "p": "(k + 1) / (N + 1), where k of N permutations of sounds have a score as high",
     "p_corrected": "corrected over all rows of the table",
@@ -89,17 +89,61 @@ class Refit:
             total += score_fold(move_to_numpy(predict(factors, there[train], chosen)), y[test])[0]
         return total / len(self.parts)
 
-    def score_orders(self, y: Floats, orders: Places) -> Floats:
-        """Score responses in each order of the items `(n_orders, n_targets)`, of which the first is the true one.
+    def yield_scores(self, y: Floats, orders: Places) -> Iterator[Floats]:
+        """Yield the scores of responses in some of the orders of the items `(n, n_targets)`; the first is the true one.
 
         Targets without a score in the true order have none; one that lacks a score in another order only counts as 0.
         """
-        found = np.empty((len(orders), y.shape[1]))
-        at_once = max(1, _TARGETS // y.shape[1])
+        at_once, lacking = max(1, _TARGETS // y.shape[1]), None
         for start in range(0, len(orders), at_once):
             block = y[orders[start : start + at_once]].transpose(1, 0, 2)  # items, orders, targets
-            found[start : start + at_once] = self.score(block.reshape(len(y), -1)).reshape(-1, y.shape[1])
-        return np.where(np.isnan(found) & ~np.isnan(found[0]), 0.0, found)
+            found = self.score(block.reshape(len(y), -1)).reshape(-1, y.shape[1])
+            lacking = np.isnan(found[0]) if lacking is None else lacking
+            yield np.where(np.isnan(found) & ~lacking, 0.0, found)
+
+    def compare_orders(self, y: Floats, orders: Places) -> Null:
+        """Compare the scores of responses in the true order, the first, with those in all orders."""
+        return Null.of(self.yield_scores(y, orders))
+
+
+@dataclass(frozen=True, eq=False)
+class Null:
+    """Hold what is left of the scores of all orders, the true one included.
+
+    Attributes
+    ----------
+    observed : ndarray (n_targets,)
+        Scores in the true order; NaN where there is none.
+    hits : int array (n_targets,)
+        The number of orders with a score as high, of which the true order is one.
+    highest : ndarray (n_orders,)
+        The highest score of each order over all targets.
+    """
+
+    observed: Floats
+    hits: Places
+    highest: Floats
+
+    @classmethod
+    def of(cls, blocks: Iterable[Floats]) -> Null:
+        """Summarize scores that come in blocks of orders `(n, n_targets)`, of which the first is the true order."""
+        observed, hits = np.empty(0), np.empty(0, np.intp)
+        highest: list[Floats] = []
+        for block in blocks:
+            if not highest:
+                observed, hits = block[0], np.zeros(block.shape[1], np.intp)
+            hits += (block >= observed - _TIE).sum(axis=0)
+            highest.append(np.where(np.isnan(block), -np.inf, block).max(axis=1))
+        return cls(observed, hits, np.concatenate(highest))
+
+    @classmethod
+    def join(cls, nulls: Sequence[Null]) -> Null:
+        """Join the targets of several layers, which were scored in the same orders."""
+        return cls(
+            np.concatenate([one.observed for one in nulls]),
+            np.concatenate([one.hits for one in nulls]),
+            np.max([one.highest for one in nulls], axis=0),
+        )
 
 
 def encoding_test(
@@ -156,13 +200,13 @@ def encoding_test(
         fit.items, fit.responses.conditions, fit.folds, permutations=permutations, rng=rng or np.random.default_rng()
     )
     y = fit.responses.mean
-    scores = []
+    nulls = []
     with progress("permuting sounds", len(fit.spaces)) as step:
         for space in fit.spaces:
-            scores.append(Refit.of(space, fit.folds, fit.settings).score_orders(y, orders))
+            nulls.append(Refit.of(space, fit.folds, fit.settings).compare_orders(y, orders))
             step.advance(note=space.name)
-    table = fit.scores[["network", "layer", "roi", "voxel"]].copy()
-    return tabulate_p(table, np.concatenate(scores, axis=1), correction, words)
+    table = fit.scores[["network", "layer", *fit.responses.targets]].copy()
+    return tabulate_p(table, Null.join(nulls), correction, words)
 
 
 def encoding_group_test(
@@ -217,15 +261,18 @@ def encoding_group_test(
             own = _translate_orders(orders, first.items, fit.items)
             y, roi = fit.responses.mean, fit.responses.targets["roi"].to_numpy()
             for k, space in enumerate(fit.spaces):
-                scores = Refit.of(space, fit.folds, fit.settings).score_orders(y, own)
-                for m, region in enumerate(regions):
-                    total[:, k * len(regions) + m] += average_present(scores[:, roi == region]) / len(fits)
+                start = 0
+                for block in Refit.of(space, fit.folds, fit.settings).yield_scores(y, own):
+                    rows = slice(start, start + len(block))
+                    for m, region in enumerate(regions):
+                        total[rows, k * len(regions) + m] += average_present(block[:, roi == region]) / len(fits)
+                    start = rows.stop
                 step.advance(note=space.name)
     table = pd.DataFrame(
         [(space.network, space.layer, region) for space in first.spaces for region in regions],
         columns=["network", "layer", "roi"],
     )
-    return tabulate_p(table, total, correction, words, n=len(fits))
+    return tabulate_p(table, Null.of([total]), correction, words, n=len(fits))
 
 
 def draw_orders(
@@ -316,24 +363,23 @@ def _translate_orders(orders: Places, items: Sequence[str], own: Sequence[str]) 
 
 
 def tabulate_p(
-    table: pd.DataFrame, scores: Floats, correction: PermutationCorrection, words: str, *, n: int | None = None
+    table: pd.DataFrame, null: Null, correction: PermutationCorrection, words: str, *, n: int | None = None
 ) -> pd.DataFrame:
-    """Add p to a table of tests: compare scores `(n_orders, n_tests)` of the true order, the first, with all others."""
-    observed = scores[0]
-    scored = ~np.isnan(observed)
-    p = np.where(scored, (scores >= observed - _TIE).mean(axis=0), np.nan)
+    """Add r and p to a table of tests, and describe the test in words."""
+    n_orders, scored = len(null.highest), ~np.isnan(null.observed)
+    p = np.where(scored, null.hits / n_orders, np.nan)
     if correction == "max":
-        highest = np.nanmax(scores, axis=1) if scored.any() else scores[:, :1].ravel()
-        corrected = np.where(scored, (highest[:, None] >= observed - _TIE).mean(axis=0), np.nan)
+        above = n_orders - np.searchsorted(np.sort(null.highest), null.observed - _TIE, side="left")
+        corrected = np.where(scored, above / n_orders, np.nan)
     else:
         corrected = correct_p(p, correction)
-    found = table.assign(r=observed, p=p, p_corrected=corrected)
+    found = table.assign(r=null.observed, p=p, p_corrected=corrected)
     if n is not None:
         found["n"] = n
-    found["permutations"] = len(scores) - 1
-    found["smallest_p"] = 1 / len(scores)
+    found["permutations"] = n_orders - 1
+    found["smallest_p"] = 1 / n_orders
     over = {"fdr": "false discovery rate", "max": "family-wise by the highest r", "none": "not corrected"}[correction]
-    reach = describe_fdr_reach(p, 1 / len(scores)) if correction == "fdr" else ""
+    reach = describe_fdr_reach(p, 1 / n_orders) if correction == "fdr" else ""
     found.attrs["note"] = f"permutation of sounds ({words}), refitted each time; {over} over {int(scored.sum())} tests"
     if reach:
         found.attrs["note"] += f"; {reach}"

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 
 Features = FeatureSet | Mapping[str, Any]
+TARGET_COLUMNS = {
+    "roi": "region of interest",
+    "voxel": "index among the voxels of the mask, in C order; n/a for the mean of a region",
+}
+SURFACE_COLUMNS = {"hemisphere": "left or right", "vertex": "vertex, counted from 0 in its hemisphere"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +41,11 @@ class Responses:
     items, conditions : tuples of str (n_items,)
     runs : tuple of str (n_runs,)
     targets : DataFrame (n_targets,)
-        `roi` ('' where none) and `voxel` (index among the voxels of the mask; missing for the mean of a region).
+        `roi` ('' where none) and `voxel` (index among the voxels of the mask; missing for the mean of a region); for
+        vertices also `hemisphere` and `vertex`.
     participant : str
+    mesh : tuple of int
+        Numbers of vertices of the left and the right hemisphere; empty for voxels and means of regions.
     """
 
     values: Floats
@@ -46,6 +54,7 @@ class Responses:
     runs: tuple[str, ...]
     targets: pd.DataFrame
     participant: str = ""
+    mesh: tuple[int, ...] = ()
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -251,6 +260,7 @@ def read_responses(data: Dataset, known: Mapping[str, str], *, items: Level, tar
         runs=tuple(runs),
         targets=described,
         participant=str(data.descriptors.get("participant") or ""),
+        mesh=tuple(map(int, str(data.descriptors["mesh_vertices"]).split("+"))) if "vertex" in described else (),
     )
 
 
@@ -276,7 +286,9 @@ def _choose_targets(data: Dataset, targets: EncodingTarget) -> tuple[Floats, pd.
     roi = ["" if name in NO_ROI else name for name in roi]
     voxel = np.asarray(channels.get("voxel", np.arange(x.shape[1])), dtype=np.int64)
     if targets == "voxel":
-        return x, pd.DataFrame({"roi": roi, "voxel": pd.array(voxel, dtype="Int64")})
+        table = pd.DataFrame({"roi": roi, "voxel": pd.array(voxel, dtype="Int64")})
+        on_surface = "vertex" in channels and "mesh_vertices" in data.descriptors
+        return x, table.assign(**{key: list(channels[key]) for key in SURFACE_COLUMNS}) if on_surface else table
     names = [name for name in dict.fromkeys(roi) if name]
     if not names:
         raise InputError("encoding: means of regions need regions, got none; load the patterns with rois=")

@@ -163,3 +163,36 @@ def test_bands_are_stores_or_the_layers_of_one(given, study, tmp_path, brainmap_
     np.testing.assert_allclose(sums, table["joint"][:2], atol=1e-6)
     refused = brainmap_command(*[word for word in words if word not in ("--rois", study / "rois.nii.gz")])
     assert refused.code == 2
+
+
+def test_vertices_are_predicted_and_mapped_as_voxels_are(study, tmp_path, brainmap_command):
+    """The voxels of the study are the vertices of a surface, with the same numbers."""
+    from brainmap.rsa.surface.data import SurfaceData, save_surface
+
+    labels = pd.read_csv(study / "labels.tsv", sep="\t", dtype=str)["stimulus_id"].tolist()
+    for run in (1, 2):
+        values = nib.load(study / f"betas_run-{run}.nii.gz").get_fdata().reshape(12, 48).astype("f4")
+        data = SurfaceData(values[:7], values[7:], tuple(labels))
+        save_surface(data, tmp_path / f"betas_run-{run}_hemi-{{hemi}}.func.gii")
+    answer = brainmap_command(
+        *("rsa", "encode", "--activations", study / "net.zarr", "--labels", study / "labels.tsv"),
+        *("--betas", *(tmp_path / f"betas_run-{run}_hemi-{{hemi}}.func.gii" for run in (1, 2))),
+        *("--out", tmp_path / "s.tsv", "--maps", tmp_path / "r_hemi-{hemi}.func.gii"),
+    )
+    assert answer.code == 0, answer.err
+    table = pd.read_csv(tmp_path / "s.tsv", sep="\t")
+    assert table["hemisphere"].tolist() == (["left"] * 7 + ["right"] * 5) * 2
+    found = rsa.load_surface(tmp_path / "r_hemi-{hemi}.func.gii")
+    assert found.labels == ("net conv1", "net conv4")
+    np.testing.assert_allclose(found.values.T.ravel(), table["r"], atol=1e-6)
+    data = rsa.load_patterns(
+        [study / f"betas_run-{run}.nii.gz" for run in (1, 2)],
+        mask=nib.Nifti1Image(np.ones((3, 2, 2), "f4"), np.eye(4)),
+        conditions=labels,
+    )
+    from brainmap.features.activations.extract import open_activations
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BrainmapWarning)
+        fit = rsa.encode(open_activations(study / "net.zarr"), data)
+    np.testing.assert_allclose(table["r"], fit.scores["r"], atol=1e-6)

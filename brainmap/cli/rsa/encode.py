@@ -81,7 +81,7 @@ def encode(
     ] = False,
     few_items: Annotated[bool, typer.Option("--few-items", help="Allow fewer than 40 items.")] = False,
     maps: Annotated[
-        str | None, typer.Option(help="Image to write, one sub-brick a layer: .nii.gz, or x+tlrc for AFNI.")
+        str | None, typer.Option(help="Image to write, one sub-brick a layer: .nii.gz, x+tlrc, .func.gii with {hemi}.")
     ] = None,
     score: Annotated[types.EncodingScore, typer.Option(help="The score of --maps.")] = "r",
     counts: Annotated[
@@ -126,7 +126,6 @@ def encode(
     from brainmap.rsa.encoding.maps import map_encoding
     from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, encoding_test
     from brainmap.rsa.encoding.ridge import check_alphas, find_device
-    from brainmap.rsa.images.files import image_info
     from brainmap.rsa.patterns.normalize import normalize_patterns
 
     images = [*(betas or []), *(more or [])]
@@ -134,7 +133,7 @@ def encode(
         raise InputError("rsa encode: expected --betas, got none; give the images of one participant")
     for option, path in (("--out", out), ("--counts", counts), ("--tests", tests), ("--best", best)):
         refuse_existing(path, overwrite, option=option, kinds=(".tsv",))
-    _check_maps({"--maps": maps, "--best-maps": best_maps}, mask, targets, rois, overwrite)
+    _check_maps({"--maps": maps, "--best-maps": best_maps}, images, targets, rois, overwrite)
     penalties = check_alphas(None if alphas is None else _read_numbers(alphas))
     find_device(device)
     networks = open_networks(activations, layers)
@@ -174,33 +173,52 @@ def encode(
         asked: dict[str, Any] = {"permutations": permutations, "correction": correction}
         tested = encoding_test(fit, rng=np.random.default_rng([seed, 1]), **asked)
         write_table(tested, tests, columns=ENCODING_TEST_COLUMNS, about={**about, "Test": tested.attrs["note"]})
-    images_out = {} if maps is None or mask is None else {maps: map_encoding(fit, mask, score=score)}
+    place = None if fit.responses.mesh else mask
+    drawn: dict[str, Mapping[str, Any]] = {} if maps is None else {maps: map_encoding(fit, place, score=score)}
     if best is not None or best_maps is not None:
         found = best_encoding_layers(fit, splits=splits, rng=np.random.default_rng(seed))
         if best is not None:
             write_table(found.regions, best, columns=BEST_LAYER_COLUMNS, about=about)
-        if best_maps is not None and mask is not None:
-            images_out[best_maps] = found.maps(mask, network)
-    for image, bricks in images_out.items():
-        where = space or image_info(str(mask)).space
-        save_bricks(list(bricks.values()), image, labels=list(bricks), space=where, overwrite=overwrite)
-    _report_encoding(fit, (out, counts, tests, best, *map(Path, images_out)), as_json=as_json)
+        drawn |= {} if best_maps is None else {best_maps: found.maps(place, network)}
+    written = [file for path, own in drawn.items() for file in _save_maps(own, path, mask, space, overwrite)]
+    _report_encoding(fit, (out, counts, tests, best, *written), as_json=as_json)
 
 
 def _check_maps(
-    maps: Mapping[str, str | None], mask: str | None, targets: str, rois: str | None, overwrite: bool
+    maps: Mapping[str, str | None], images: Sequence[str], targets: str, rois: str | None, overwrite: bool
 ) -> None:
     """Refuse maps and regions that could not be made before anything is read."""
+    from brainmap.rsa.surface.data import check_surface_files, is_surface
+
     if targets == "roi" and rois is None:
         raise InputError("--targets roi: expected --rois too, got none; give an image of regions")
+    vertices = any(is_surface(name) for name in images)
     for option, path in maps.items():
         if path is None:
             continue
-        refuse_existing_image(path, overwrite, option)
-        if targets == "roi" or mask is None:
-            raise InputError(
-                f"{option}: expected --targets voxel and --mask, got regions or no mask; leave {option} out"
-            )
+        if targets == "roi":
+            raise InputError(f"{option}: expected --targets voxel, got regions; leave {option} out")
+        if vertices:
+            check_surface_files(path, overwrite, what=option)
+        else:
+            refuse_existing_image(path, overwrite, option)
+
+
+def _save_maps(maps: Mapping[str, Any], path: str, mask: str | None, space: str | None, overwrite: bool) -> list[Path]:
+    """Save maps as sub-bricks of one image, or as arrays of one GIFTI file a hemisphere."""
+    import numpy as np
+
+    from brainmap.record import command_line
+    from brainmap.rsa.images.files import image_info
+    from brainmap.rsa.surface.data import SurfaceData, save_surface
+
+    listed = list(maps.values())
+    if isinstance(listed[0], SurfaceData):
+        left, right = (np.concatenate([getattr(one, side) for one in listed], axis=1) for side in ("left", "right"))
+        joined = SurfaceData(left, right, tuple(maps))
+        return save_surface(joined, path, overwrite=overwrite, history=command_line())
+    where = space or image_info(str(mask)).space
+    return [save_bricks(listed, path, labels=list(maps), space=where, overwrite=overwrite)]
 
 
 def _read_numbers(text: str) -> list[float]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from rsatoolbox.data.dataset import Dataset
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.encoding.permutations import Refit, draw_orders
+from brainmap.rsa.encoding.permutations import Null, Refit, draw_orders, tabulate_p
 
 
 def encode(*args, **given):
@@ -36,7 +37,8 @@ def test_scores_of_a_permutation_are_those_of_encoding_permuted_responses(world)
     order = rng.permutation(60)
     orders = np.stack([np.arange(60), order])
     for k, space in enumerate(fit.spaces):
-        found = Refit.of(space, fit.folds, fit.settings).score_orders(fit.responses.mean, orders)
+        refit = Refit.of(space, fit.folds, fit.settings)
+        found = np.concatenate(list(refit.yield_scores(fit.responses.mean, orders)))
         np.testing.assert_allclose(found[0], fit.scores["r"][5 * k : 5 * k + 5], atol=1e-10)
         again = encode(acts, reorder(data, order), layers=[space.layer])
         np.testing.assert_allclose(found[1], again.scores["r"], atol=1e-10)
@@ -154,6 +156,18 @@ def test_participants_with_other_folds_or_sounds_are_refused(world):
         rsa.encoding_group_test([one, encode(acts.take(np.arange(50)), fewer)])
     with pytest.raises(InputError, match="1 permutation or more"):
         rsa.encoding_test(one, permutations=0)
+
+
+def test_blocks_of_orders_are_summarized_as_all_at_once():
+    rng = np.random.default_rng(8)
+    scores = rng.normal(size=(50, 7)).round(1)
+    scores[:, 2] = np.nan
+    null = Null.of([scores[:1], scores[1:20], scores[20:]])
+    np.testing.assert_array_equal(null.hits, (scores >= scores[0] - 1e-10).sum(axis=0))
+    table = tabulate_p(pd.DataFrame({"roi": list("abcdefg")}), null, "max", "x")
+    highest = np.nanmax(scores, axis=1)
+    wanted = (highest[:, None] >= scores[0] - 1e-10).mean(axis=0)
+    np.testing.assert_allclose(table["p_corrected"], np.where(np.isnan(scores[0]), np.nan, wanted))
 
 
 def test_a_voxel_without_a_score_has_no_p(world):
