@@ -64,7 +64,9 @@ def train(
         Path, typer.Argument(help="Folder with one folder of sounds for each class, as in Speech Commands.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Checkpoint to write (.safetensors).")],
-    network: Annotated[str, typer.Option(help="Architecture: base, ch32, ch64, vgg or ch128.")] = "ch32",
+    network: Annotated[
+        str, typer.Option(help="Architecture: base, ch32, ch64, vgg, ch128, or base-2d on spectrograms.")
+    ] = "ch32",
     variant: Annotated[
         types.Variant,
         typer.Option(help="Regularization: dropout (do), batch normalization (bn), both, or none (plain)."),
@@ -76,6 +78,10 @@ def train(
             help="What the classes see of the last convolution: all values (flatten), mean (gap) or maximum (gmp)."
         ),
     ] = "flatten",
+    input: Annotated[
+        str | None,
+        typer.Option(help="Input of base-2d: log-mel,mels=40,hop_ms=10,window_ms=25, cochleagram, or module:function."),
+    ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training sounds.")] = 10,
     batch_size: Annotated[int, typer.Option(min=2, help="Sounds in each step.")] = 16,
     learning_rate: Annotated[float, typer.Option(min=1e-7, help="Largest learning rate.")] = 2e-3,
@@ -98,6 +104,7 @@ def train(
 
     from brainmap.features.networks.training import TrainingSettings, train_network
     from brainmap.features.sounds.augmentation import Augmentation
+    from brainmap.features.sounds.front_ends import read_front_end
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -106,6 +113,7 @@ def train(
         variant=variant,
         activation=activation,
         head=head,
+        input=None if input is None else read_front_end(input),
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,

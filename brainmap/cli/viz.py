@@ -12,6 +12,7 @@ from brainmap import types
 from brainmap.cli import app
 from brainmap.cli.options import FORMATS, Overwrite, make_group, refuse_existing, save_figure, split_names
 from brainmap.errors import InputError
+from brainmap.progress import log
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -319,19 +320,36 @@ def cam(
     """Draw waveforms colored by their class activation maps, or the attention of every class to every word."""
 
     def make() -> Figure:
+        from brainmap.checks import some
+        from brainmap.features.attention.words import keep_known_words
         from brainmap.features.representations.files import open_cams
         from brainmap.features.sounds.files import load_sounds
+        from brainmap.features.sounds.front_ends import WAVEFORM
         from brainmap.viz.features.attention import plot_target_attention
         from brainmap.viz.features.sounds import plot_cam
 
         kept = open_cams(store, layer=layer)
-        length = kept.cams.maps.shape[-1] / kept.rate
-        heard = load_sounds(sounds, rate=kept.rate, seconds=length, level="none", align=kept.align)
+        length = (kept.axes.n_samples if kept.axes is not None else kept.cams.maps.shape[-1]) / kept.rate
+        taken = WAVEFORM if kept.axes is None else kept.axes.front_end
+        if taken.is_code:  # a store of others does not choose which code runs
+            raise InputError(
+                f"--store: the maps lie over an input that the code {taken.kind!r} computes, which is not run here; "
+                "draw them with features cam --figure"
+            )
+        heard = load_sounds(sounds, rate=kept.rate, seconds=length, level="none", align=kept.align, front_end=taken)
         heard = heard.take(_find_rows(kept.cams.items, heard.items, "--sounds"))
+        heard, cams, strange = keep_known_words(heard, kept.cams)
+        if heard is None:
+            raise InputError(
+                f"--store: expected sounds whose condition is a class ({some(kept.cams.class_names, 4)}), got "
+                f"{some(strange, 4)}"
+            )
+        if strange:
+            log.warning("note: sounds whose condition is no class are left out: %s", some(strange, 8))
         if view == "attention":
-            return plot_target_attention(heard, kept.cams, title=title)
-        rows = None if items is None else _find_rows(split_names(items), kept.cams.items, "--items")
-        return plot_cam(heard, kept.cams, items=rows, columns=columns, title=title)
+            return plot_target_attention(heard, cams, title=title)
+        rows = None if items is None else _find_rows(split_names(items), cams.items, "--items")
+        return plot_cam(heard, cams, items=rows, columns=columns, title=title)
 
     _save_figure(make, out, dpi=dpi, overwrite=overwrite)
 

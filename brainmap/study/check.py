@@ -232,7 +232,9 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
     if explain is not None and choose_explained(context).network is network:
         cam, names = explain.cam, class_names(loaded)
         try:
-            class_activation_maps(loaded.model, first, method=cam.method, layer=cam.layer, class_names=names)
+            class_activation_maps(
+                loaded.model, first, method=cam.method, layer=cam.layer, class_names=names, upsample=None
+            )
         except InputError as error:
             raise InputError(f"[explain.cam] {error}") from None
 

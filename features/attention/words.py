@@ -60,6 +60,30 @@ def find_own_class(conditions: Sequence[str], class_names: Sequence[str]) -> NDA
     return np.array([known.index(str(c)) for c in conditions], dtype=np.intp)
 
 
+def keep_known_words(sounds: Any, cams: Any) -> tuple[Any, Any, tuple[str, ...]]:
+    """Leave out sounds whose condition is no class of the network, since they have no map of their own class.
+
+    Parameters
+    ----------
+    sounds : object with `conditions` and `take`
+    cams : ClassActivationMaps
+        Of the same sounds.
+
+    Returns
+    -------
+    sounds, cams
+        None where no condition is a class.
+    tuple of str
+        The conditions that were left out.
+    """
+    known = [str(name) for name in cams.class_names]
+    strange = tuple(dict.fromkeys(str(one) for one in sounds.conditions if str(one) not in known))
+    if not strange:
+        return sounds, cams, ()
+    rows = [k for k, one in enumerate(sounds.conditions) if str(one) in known]
+    return (sounds.take(rows), cams.take(rows), strange) if rows else (None, None, strange)
+
+
 @dataclass(frozen=True)
 class TargetAttention:
     """Hold mean maps of every class over the sounds of every word.

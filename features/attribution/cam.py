@@ -22,7 +22,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from brainmap.checks import nearest, one_of, some
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.attribution.classes import Classes, choose_classes
-from brainmap.features.layers.axes import TOKEN
+from brainmap.features.layers.axes import FREQUENCY, TIME, TOKEN
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import fit_sounds, keep_real, longest_lengths
 from brainmap.features.layers.listing import Layer, list_layers, say_taken_off
@@ -42,7 +42,8 @@ from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import choose
 from brainmap.features.layers.tap import tap
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
-from brainmap.progress import progress
+from brainmap.features.sounds.inputs import describe_input
+from brainmap.progress import log, progress
 from brainmap.types import CamMethod
 
 _TINY = 1e-12
@@ -61,6 +62,8 @@ class ClassActivationMaps:
         Names along the second axis.
     method, layer : str
     logits : ndarray float32 (n_items, n_classes)
+    positions : tuple of str
+        What the axes after the classes are: "time", "frequency", "token", ...; over a layer, time is the last of them.
     """
 
     maps: NDArray[np.float32] = field(repr=False)
@@ -70,6 +73,13 @@ class ClassActivationMaps:
     method: str
     layer: str
     logits: NDArray[np.float32] = field(repr=False)
+    positions: tuple[str, ...] = ()
+
+    def take(self, rows: Sequence[int]) -> ClassActivationMaps:
+        """Select the maps of some of the sounds."""
+        index = np.asarray(rows, dtype=np.intp)
+        items, conditions = (tuple(names[k] for k in index) for names in (self.items, self.conditions))
+        return replace(self, maps=self.maps[index], items=items, conditions=conditions, logits=self.logits[index])
 
     def of(self, class_name: str) -> NDArray[np.float32]:
         """Return the maps of one class, `(n_items, t)`.
@@ -94,7 +104,7 @@ def class_activation_maps(
     classes: str | int | Sequence[str | int] = "all",
     class_names: Sequence[str] | None = None,
     batch_size: int = 8,
-    upsample: bool = True,
+    upsample: bool | None = True,
     device: str = "cpu",
 ) -> ClassActivationMaps:
     """Compute where in each sound the evidence for each class lies.
@@ -117,8 +127,10 @@ def class_activation_maps(
         Class names in the order of the network's outputs; by default `model.class_names`, or else positions.
     batch_size : int
         Small batches stay in the cache of a CPU, where 8 was 1.6 times faster than 32.
-    upsample : bool
-        Interpolate to the samples of the sound, linearly between the centers of the frames' receptive fields.
+    upsample : bool or None
+        Interpolate to the samples of the sound, linearly between the centers of the frames' receptive fields. None does
+        so where the positions of the layer can be placed in the input, and otherwise says that maps stay over them, as
+        for a network on waveforms with a spectrogram inside.
     device : str
 
     Returns
@@ -157,6 +169,7 @@ def class_activation_maps(
     sounds = fit_sounds(model, sounds)
     items, conditions = get_labels(sounds)
     done, maps, scores, chosen = 0, np.empty(0, np.float32), np.empty(0, np.float32), Classes((), [])
+    whole_input = bool(upsample)
     zero: list[NDArray[np.bool_]] = []
     by_gradient = method in _BY_GRADIENT
     with ExitStack() as stack:
@@ -176,7 +189,10 @@ def class_activation_maps(
             activation = keep_real(model, target.arranged(heard[target.name], len(batch)), batch.shape[2:])
             if not done:
                 chosen = choose_classes(logits, classes, class_names or getattr(model, "class_names", None))
-                shape = longest_lengths(sounds, batch) if upsample else tuple(activation.shape[2:])
+                whole_input = can_upsample(target, batch.ndim - 2) if upsample is None else upsample
+                if upsample is None and not whole_input:
+                    _say_positions(target, activation)
+                shape = longest_lengths(sounds, batch) if whole_input else tuple(activation.shape[2:])
                 maps = np.zeros((len(items), len(chosen.names), *shape), np.float32)
                 scores = np.empty((len(items), len(chosen.names)), np.float32)
             rows = slice(done, done + len(batch))
@@ -190,17 +206,45 @@ def class_activation_maps(
                 found = _map_by_gradient(model, method, heard[target.name], logits, chosen, target, batch.shape[2:])
             _check_finite_maps(found, items[rows], chosen.names, f"{method} map at {target.name}")
             zero.append((found == 0).reshape(*found.shape[:2], -1).all(axis=2))  # the upsampled maps are large
-            if not upsample and found.shape[2:] != maps.shape[2:]:
+            if not whole_input and found.shape[2:] != maps.shape[2:]:
                 raise InputError(
                     "class activation maps: the sounds have several lengths, and so have their maps over frames; let "
                     "maps be upsampled, or give seconds to which all sounds are cut"
                 )
-            whole = upsample_maps(found, batch.shape[2:], target) if upsample else found
+            whole = upsample_maps(found, batch.shape[2:], target) if whole_input else found
             maps[rows, ..., : whole.shape[-1]] = whole  # after the end of a shorter sound maps are zero
             done += len(batch)
             step.advance(len(batch))
     _warn_of_zeros(np.concatenate(zero), items, chosen.names)
-    return ClassActivationMaps(maps, items, conditions, chosen.names, method, target.name, scores)
+    positions = _name_map_axes(target, sounds, maps.ndim - 2, whole=whole_input)
+    if not whole_input and TIME in positions[:-1]:  # time comes last, as in every picture
+        at = positions.index(TIME)
+        maps, positions = np.moveaxis(maps, 2 + at, -1), (*positions[:at], *positions[at + 1 :], TIME)
+    return ClassActivationMaps(maps, items, conditions, chosen.names, method, target.name, scores, positions)
+
+
+def can_upsample(target: Layer, n_axes: int) -> bool:
+    """Tell whether the positions of a layer can be placed in an input with so many axes of positions."""
+    return TOKEN not in target.positions and len(target.shape) - 1 == n_axes
+
+
+def _say_positions(target: Layer, activation: Tensor) -> None:
+    lengths = " x ".join(map(str, activation.shape[2:]))
+    log.warning(
+        "note: maps stay over the %s positions of layer %r (%s), which cannot be placed on the samples of the sounds",
+        lengths,
+        target.name,
+        " x ".join(target.positions),
+    )
+
+
+def _name_map_axes(target: Layer, sounds: Sounds, n_axes: int, *, whole: bool) -> tuple[str, ...]:
+    """Name the axes of maps: those of the input, or of the layer, whose positions may have been put in one row."""
+    if not whole:
+        return target.positions if len(target.positions) == n_axes else (TOKEN,) * n_axes
+    axes = describe_input(sounds)
+    names = (TIME, FREQUENCY) if axes is not None and axes.time_axis == -2 else (FREQUENCY, TIME)
+    return names[2 - n_axes :] if n_axes < 3 else ()
 
 
 def map_layer(model: nn.Module, sounds: Sounds, layer: str = "last-conv") -> Layer:

@@ -14,6 +14,8 @@ from torch import Tensor
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError
 
+_UNSURE = 1e-6  # the second largest probability of a network that is not sure
+
 
 @dataclass(frozen=True)
 class Classes:
@@ -38,13 +40,23 @@ def choose_classes(logits: Tensor, classes: str | int | Sequence[str | int], nam
     n = logits.shape[1]
     if n > 1 and bool((logits >= 0).all()) and torch.allclose(logits.sum(1), logits.new_ones(len(logits))):
         raise InputError("network gives probabilities, whose gradients vanish where it is sure; give logits")
-    if n > 1 and bool((logits <= 0).all()) and torch.allclose(logits.exp().sum(1), logits.new_ones(len(logits))):
+    if n > 1 and bool((logits <= 0).all()) and _are_log_probabilities(logits):
         raise InputError("network gives log-probabilities of a log-softmax that cannot be taken off; give logits")
     known = [str(i) for i in range(n)] if names is None else [str(name) for name in names]
     if len(known) != n:
         raise InputError(f"class_names: expected a name for each of the {n} outputs, got {len(known)}")
     columns = [_find_column(wanted, known) for wanted in _list_classes(classes, known)]
     return Classes(tuple(known[c] for c in columns), columns)
+
+
+def _are_log_probabilities(logits: Tensor) -> bool:
+    """Tell whether values of zero or less are logarithms of probabilities.
+
+    Logits such as (-1100, 0) look like those of a network that is sure of every sound, and count as logits.
+    """
+    shares = logits.double().exp()
+    unsure = shares.topk(2).values[:, 1] > _UNSURE
+    return bool(unsure.any()) and torch.allclose(shares.sum(1), shares.new_ones(len(shares)), atol=1e-5)
 
 
 def _list_classes(classes: str | int | Sequence[str | int], known: Sequence[str]) -> Sequence[str | int]:

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from brainmap.checks import one_of
 from brainmap.errors import InputError
-from brainmap.features.attribution.cam import class_activation_maps, upsample_maps
+from brainmap.features.attribution.cam import can_upsample, class_activation_maps, upsample_maps
 from brainmap.features.attribution.task import SILENCE, Explainer, Found, Task
 from brainmap.features.layers.ear import NONLINEARITIES, SOFTMAXES
 from brainmap.features.layers.ends import ENDS, SAME, Ends
@@ -238,6 +238,12 @@ class GuidedGradCam:
             device=task.device,
         )
         layer = next(found for found in list_layers(task.model, task.example) if found.name == cams.layer)
+        if not can_upsample(layer, task.example.ndim - 2):
+            raise InputError(
+                f"guided-grad-cam: the positions of layer {layer.name!r} ({' x '.join(layer.positions)}) cannot be "
+                "placed on the samples of the sounds; name another layer, or compute Grad-CAM over its positions "
+                "('grad-cam' of class activation maps) and 'guided-backpropagation' by themselves"
+            )
         place = {column: at for at, column in enumerate(columns)}
 
         def run(batch: Tensor, targets: Tensor, rows: slice) -> Found:

@@ -117,6 +117,12 @@ def relevance(
         )
     found: list[tuple[NDArray[Any], ...]] = []
     precision = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    if precision in (torch.float16, torch.bfloat16):
+        raise InputError(
+            f"lrp: expected a network of float32 or float64, since relevance must sum to the logit, got "
+            f"{str(precision).removeprefix('torch.')}; convert it with model.float(), or take another method "
+            "(saliency, occlusion)"
+        )
     with ExitStack() as stack:
         stack.enter_context(evaluating(model, device))
         # a caller that goes batch by batch shows its own progress bar

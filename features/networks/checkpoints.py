@@ -145,6 +145,21 @@ class Checkpoint:
             )
         return replace(self, n_samples=n_samples)
 
+    def _picture_shape(self) -> tuple[int, int]:
+        """Return bands and frames of the input of a network of the zoo.
+
+        Raises
+        ------
+        InputError
+            The input has another number of axes or channels than the zoo takes.
+        """
+        shape = self.input_shape()
+        if len(shape) != 3 or shape[0] != 1:
+            raise InputError(
+                f"input: expected a spectrogram (1, bands, frames) for {self.architecture!r}, got shape {shape}"
+            )
+        return shape[1], shape[2]
+
     def build(self) -> nn.Module:
         """Build the network with fresh weights."""
         if self.architecture in network_names():
@@ -156,6 +171,7 @@ class Checkpoint:
                 n_classes=len(self.classes) or 16,
                 n_samples=self.n_samples,
                 kernel=self.kernel,
+                shape=None if self.input is None or self.input.is_waveform else self._picture_shape(),
             )
         return call_builder(self.architecture)
 

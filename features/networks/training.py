@@ -27,6 +27,7 @@ from brainmap.features.networks.zoo import get_zoo_front_end, initialize, networ
 from brainmap.features.sounds.augmentation import Augmentation, augment
 from brainmap.features.sounds.batches import iterate_tensors
 from brainmap.features.sounds.files import Sounds, load_sounds, read_lists
+from brainmap.features.sounds.front_ends import FrontEnd
 from brainmap.progress import Progress, progress
 from brainmap.record import atomic
 from brainmap.types import Head, Nonlinearity, Part, Variant
@@ -53,6 +54,8 @@ class TrainingSettings:
         It fixes weights, order, dropout and augmentation: the weights are the same again on one CPU and thread count.
     augmentation : Augmentation or None
     rate, seconds : int [Hz], float [s]
+    input : FrontEnd, optional
+        The spectrogram that `base-2d` takes, where it differs from its own.
     device : str
     compile : bool
         Let `torch.compile` fuse the steps; this needs a C++ compiler and is about 1.4 times faster on a CPU.
@@ -69,6 +72,7 @@ class TrainingSettings:
     augmentation: Augmentation | None = field(default_factory=Augmentation)
     rate: int = 16_000
     seconds: float = 1.0
+    input: FrontEnd | None = None
     device: str = "cpu"
     compile: bool = False
 
@@ -128,7 +132,7 @@ def train_network(
     if out.exists() and not overwrite:
         raise InputError(f"train: {out} exists; give --overwrite to train it again")
     _check_settings(settings)
-    taken = get_zoo_front_end(settings.network, rate=settings.rate)
+    taken = settings.input or get_zoo_front_end(settings.network, rate=settings.rate)
     sounds = load_sounds(data, rate=settings.rate, seconds=settings.seconds, front_end=taken)
     parts = split_sounds(sounds, Path(data))
     classes = tuple(sorted(set(parts["training"].conditions)))
@@ -152,6 +156,13 @@ def _check_settings(settings: TrainingSettings) -> None:
         if not 0 < value < math.inf or (name != "learning_rate" and value != int(value)):
             wanted = "more than 0" if name == "learning_rate" else "1 or more, as a whole number"
             raise InputError(f"train: expected {name} of {wanted}, got {value}")
+    own = get_zoo_front_end(settings.network, rate=settings.rate)
+    if settings.input is not None and settings.input.is_waveform != own.is_waveform:
+        wanted = "waveform" if own.is_waveform else "a spectrogram"
+        raise InputError(
+            f"train: expected the input {wanted} for {settings.network!r}, got {settings.input.describe()!r}; leave "
+            "input out, or take another network (base-2d takes spectrograms)"
+        )
     if settings.seed < 0:
         raise InputError(f"train: expected a seed of 0 or more, got {settings.seed}")
     check_device(settings.device)
@@ -277,6 +288,7 @@ class _Training:
             n_samples=first.n_samples,
             level=first.level,
             align=first.align,
+            input=settings.input,
         )
         self.key = hashlib.sha256(
             repr(

@@ -137,6 +137,7 @@ def build_network(
     kernel: int | None = None,
     n_samples: int = N_SAMPLES,
     dropout: float | None = None,
+    shape: tuple[int, int] | None = None,
 ) -> nn.Sequential:
     """Build one network of the zoo, with fresh weights from torch's own random state.
 
@@ -158,6 +159,8 @@ def build_network(
         Length of the input; `base-2d` takes a frame for every 125 samples.
     dropout : float, optional
         Dropout probability, where it differs from the network's own.
+    shape : tuple of int, optional
+        Bands and frames of the input of `base-2d`, where these are not 64 and `n_samples // 125`.
 
     Returns
     -------
@@ -188,8 +191,12 @@ def build_network(
     if spec.same and size % 2 == 0:
         raise InputError(f"network {name}: expected an odd kernel, so that padding keeps the length, got {size}")
     stages: OrderedDict[str, nn.Module] = OrderedDict()
-    shape = _compute_input_shape(spec, n_samples)
-    frames = _add_convolutions(stages, spec, size, shape, "bn" in variant, NONLINEARITIES[activation])
+    if shape is not None and spec.dims == 1:
+        raise InputError(
+            f"network {name}: expected waveforms, since it has one dimension, got an input of shape {shape}"
+        )
+    taken = _compute_input_shape(spec, n_samples) if shape is None else shape
+    frames = _add_convolutions(stages, spec, size, taken, "bn" in variant, NONLINEARITIES[activation])
     if frames < 1:
         raise InputError(f"network {name}: {n_samples} samples leave no frame after its pooling; give longer sounds")
     probability = (spec.dropout if dropout is None else dropout) if "do" in variant else 0.0

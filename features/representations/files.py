@@ -131,9 +131,15 @@ def open_maximizations(path: str | Path) -> dict[str, StoredPatterns]:
 
 
 def save_cams(
-    cams: ClassActivationMaps, path: str | Path, *, rate: int, align: str = "start", network: str = "network"
+    cams: ClassActivationMaps,
+    path: str | Path,
+    *,
+    rate: int,
+    align: str = "start",
+    network: str = "network",
+    axes: InputAxes | None = None,
 ) -> None:
-    """Store class activation maps, with the rate [Hz] and alignment of their sounds."""
+    """Store class activation maps, with the rate [Hz] and alignment of their sounds and the input of their network."""
     attributes = {
         "items": list(cams.items),
         "conditions": list(cams.conditions),
@@ -142,10 +148,12 @@ def save_cams(
         "layer": cams.layer,
         "rate": rate,
         "align": align,
+        "positions": list(cams.positions),
+        "axes": None if axes is None else axes.as_dict(),
     }
     root = stores.open_store(path)
-    axes = _name_axes(cams.maps, "class")
-    stores.keep_array(root, ("cam", cams.layer), cams.maps, attributes, network=network, dimensions=axes)
+    names = ("class", *cams.positions) if cams.positions else _name_axes(cams.maps, "class")
+    stores.keep_array(root, ("cam", cams.layer), cams.maps, attributes, network=network, dimensions=names)
     about = ("cam_logits", cams.layer)
     stores.keep_array(root, about, cams.logits, attributes, network=network, dimensions=("class",))
 
@@ -158,11 +166,15 @@ def _name_axes(values: NDArray[Any], *before: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredCams:
-    """Hold class activation maps as stored, and the settings with which their sounds are read."""
+    """Hold class activation maps as stored, and the settings with which their sounds are read.
+
+    `axes` describe the input of their network, where the store says it.
+    """
 
     cams: ClassActivationMaps
     rate: int
     align: Align
+    axes: InputAxes | None = None
 
 
 def open_cams(path: str | Path, *, layer: str | None = None) -> StoredCams:
@@ -190,8 +202,10 @@ def open_cams(path: str | Path, *, layer: str | None = None) -> StoredCams:
             method=str(about["method"]),
             layer=str(about["layer"]),
             logits=logits,
+            positions=tuple(about.get("positions", ())),
         )
-        return StoredCams(cams=cams, rate=int(about["rate"]), align=cast(Align, about.get("align", "start")))
+        axes = InputAxes.of_dict(about.get("axes"))
+        return StoredCams(cams=cams, rate=int(about["rate"]), align=cast(Align, about.get("align", "start")), axes=axes)
 
 
 _PARTS = ("logits", "delta", "fidelity", "effects")

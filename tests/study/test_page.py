@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -57,3 +58,16 @@ def test_the_headline_counts_regions_of_its_own_network_only() -> None:
     found = _collect_key_results(context, tables, {"a": ["a-untrained"], "b": []})
     assert [figure for figure, _ in found] == ["0 of 1", ".10", "1 of 1", ".30"]
     assert found[1][1] == "highest mean rho-a of a: x in R; its untrained control reaches .40 there"
+
+
+def test_conditions_that_are_no_classes_are_left_out_of_the_maps_and_said(tiny_study: TinyStudy) -> None:
+    from brainmap.features.networks.checkpoints import load_checkpoint, load_network, save_checkpoint
+
+    path = tiny_study.folder / "net.safetensors"
+    about = replace(load_checkpoint(path), classes=("cat", "dog", "tree", "owl"))  # no "yes"
+    save_checkpoint(load_network(path), path, about)
+    tiny_study.edit(("[searchlight]\nradius_mm = 6.0\n", ""))
+    tiny_study.run(page=True)
+    page = (tiny_study.out / "report.html").read_text(encoding="utf-8")
+    assert "sounds of 1 conditions have no map of their own class and are left out of the maps" in page
+    assert (tiny_study.out / "figures" / "cam.png").exists()

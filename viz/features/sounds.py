@@ -23,6 +23,7 @@ from brainmap.viz.features.spectrograms import (
     draw_input,
     draw_map,
     get_input,
+    has_pictures,
     make_picture,
 )
 from brainmap.viz.style import (
@@ -303,7 +304,8 @@ def plot_cam(
 ) -> Figure:
     """Plot waveforms colored by the map of their own class: orange is evidence for the word, blue against it.
 
-    Maps of networks on spectrograms lie over the spectrogram as the network takes it.
+    Maps of networks on spectrograms lie over the spectrogram as the network takes it. Maps that stayed over the
+    frequencies and frames of a layer are drawn below the spectrogram of the sound.
 
     Parameters
     ----------
@@ -334,6 +336,13 @@ def plot_cam(
     """
     own = find_own_class(sounds.conditions, cams.class_names)
     chosen = list(items) if items is not None else choose_one_of_each(sounds, 16)
+    if np.ndim(cams.maps) == 4 and not has_pictures(sounds, cams.maps[:, :, None]):
+        return _plot_cam_frames(sounds, cams, chosen, own, columns=columns, title=title)
+    if getattr(cams, "positions", ())[-1:] == ("token",):
+        raise InputError(
+            f"plot_cam: the positions of layer {cams.layer!r} are tokens, of which none is a place in time, so that "
+            "there is nothing to draw over a sound; name a convolution"
+        )
     if np.ndim(cams.maps) == 4:
         return _plot_cam_pictures(sounds, cams, chosen, own, columns=columns, title=title)
     audio = read_waves(sounds.waveforms, "plot_cam")
@@ -385,6 +394,46 @@ def _plot_cam_pictures(
     for axes in grid.ravel()[len(chosen) :]:
         axes.set_visible(False)
     _draw_evidence_bar(figure, grid.ravel(), limit)
+    return add_headline(figure, title)
+
+
+def _plot_cam_frames(
+    sounds: Any, cams: Any, chosen: Sequence[int], own: NDArray[np.intp], *, columns: int, title: str
+) -> Figure:
+    """Plot spectrograms, and below them the maps over the frequencies and frames of a layer."""
+    columns = min(columns, len(chosen))
+    rows = -(-len(chosen) // columns)
+    audio, seconds = read_waves(sounds.waveforms, "plot_cam"), sounds.waveforms.shape[-1] / sounds.rate
+    maps = np.stack([_convert_values(cams.maps[i])[own[i]] for i in chosen])
+    limit = float(np.quantile(np.abs(maps), 0.98)) or 1.0
+    figure = Figure(figsize=(max(2.6 * columns, 4.5), 0.9 + 2.3 * rows), layout="constrained")
+    grid = figure.subplots(2 * rows, columns, squeeze=False)
+    for at, (item, values) in enumerate(zip(chosen, maps, strict=True)):
+        line, column = 2 * (at // columns), at % columns
+        above, below = grid[line, column], grid[line + 1, column]
+        hertz = draw_spectrogram(above, audio[item], float(sounds.rate))
+        above.set_title(str(sounds.conditions[item]), fontsize=8.5, pad=1)
+        below.imshow(
+            values,
+            origin="lower",
+            aspect="auto",
+            cmap=get_colormap("signed"),
+            norm=Normalize(-limit, limit),
+            extent=(0, seconds, -0.5, len(values) - 0.5),
+            interpolation="nearest",
+        )
+        strip_axes(below)
+        if column == 0:
+            add_hertz_ticks(above, hertz)
+            above.set_ylabel("frequency [Hz]", fontsize=7.5, color=SOFT)
+            add_kilohertz_ticks(below, len(values), None)
+            below.set_ylabel(f"{(cams.positions or ('row',))[0]} in {cams.layer}", fontsize=7.5, color=SOFT)
+        if at + columns >= len(chosen):
+            below.set_xticks([0, seconds / 2, seconds], [f"{s:.3g}" for s in (0, seconds / 2, seconds)], fontsize=6.5)
+            below.set_xlabel("time [s]", fontsize=7.5, color=SOFT)
+    for axes in grid[:, len(chosen) % columns :][2 * (rows - 1) :].ravel() if len(chosen) % columns else ():
+        axes.set_visible(False)
+    _draw_evidence_bar(figure, grid[1::2].ravel(), limit)
     return add_headline(figure, title)
 
 

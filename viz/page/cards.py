@@ -25,7 +25,7 @@ from brainmap.viz.features.sounds import (
     map_scale,
     read_waves,
 )
-from brainmap.viz.features.spectrograms import get_input, make_picture
+from brainmap.viz.features.spectrograms import get_input, has_pictures, make_picture
 from brainmap.viz.style import ACCENT, encode_data_uri, get_colormap
 
 Array = NDArray[np.floating]
@@ -178,7 +178,12 @@ def _picture(picture: Array, overlay: Array | None = None, limit: float = 1.0) -
 
 
 def _cam_pictures(sounds: Any, cams: Any, chosen: Sequence[int], own: NDArray[np.intp]) -> list[Card]:
-    """Make one card per word: the spectrogram as the network takes it under the map of its own class."""
+    """Make one card per word: the spectrogram as the network takes it under the map of its own class.
+
+    A map over the frequencies and frames of a layer is drawn alone.
+    """
+    if not has_pictures(sounds, cams.maps[:, :, None]):
+        return _make_frame_cards(sounds, cams, chosen, own)
     drawn = [get_input(sounds, item) for item in chosen]
     maps = [
         make_picture(np.asarray(cams.maps[item])[own[item]], about)
@@ -194,6 +199,21 @@ def _cam_pictures(sounds: Any, cams: Any, chosen: Sequence[int], own: NDArray[np
             audio=encode_data_uri(encode_wav(audio[item], sounds.rate), "audio/wav"),
         )
         for item, (picture, _), values in zip(chosen, drawn, maps, strict=True)
+    ]
+
+
+def _make_frame_cards(sounds: Any, cams: Any, chosen: Sequence[int], own: NDArray[np.intp]) -> list[Card]:
+    maps = [np.asarray(cams.maps[item])[own[item]] for item in chosen]
+    limit = float(np.quantile(np.abs(maps), 0.98)) or 1.0
+    audio = read_waves(sounds.waveforms, "report: sounds")
+    return [
+        Card(
+            label=str(sounds.conditions[item]),
+            paths=[],
+            spectrogram=_picture(np.zeros_like(values), values, limit),
+            audio=encode_data_uri(encode_wav(audio[item], sounds.rate), "audio/wav"),
+        )
+        for item, values in zip(chosen, maps, strict=True)
     ]
 
 

@@ -60,6 +60,7 @@ def attention(
         layer=layer,
         class_names=one.classes,
         device=one.device,
+        upsample=None,
     )
     found = attention_cover(cams, settings=chosen, rng=np.random.default_rng(seed))
     summary = {

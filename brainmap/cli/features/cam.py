@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from brainmap import types
+from brainmap.checks import some
 from brainmap.cli.features.options import Figure, Hear, Store, add_listener_options, commands, note_origin, store_free
 from brainmap.cli.options import FORMATS, Json, Overwrite, print_files, refuse_existing, save_figure
+from brainmap.errors import InputError
+from brainmap.progress import log
 
 Method = Annotated[types.CamMethod, typer.Option(help="Method of class activation mapping.")]
 MapLayer = Annotated[
@@ -33,8 +36,10 @@ def cam(
     as_json: Json = False,
 ) -> None:
     """Map where in each sound the evidence for each class lies (class activation maps), as .zarr."""
+    from brainmap.features.attention.words import keep_known_words
     from brainmap.features.attribution.cam import class_activation_maps, map_layer
     from brainmap.features.representations.files import save_cams
+    from brainmap.features.sounds.inputs import describe_input
 
     refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     one = hear()
@@ -47,8 +52,10 @@ def cam(
         layer=target,
         class_names=one.classes,
         device=one.device,
+        upsample=None,
     )
-    save_cams(cams, out, rate=one.checkpoint.rate, align=one.checkpoint.align, network=one.name)
+    axes = describe_input(one.sounds)
+    save_cams(cams, out, rate=one.checkpoint.rate, align=one.checkpoint.align, network=one.name, axes=axes)
     note_origin(out, "cam", one, cams.layer)
     heard = [cams.class_names[k] for k in cams.logits.argmax(axis=1)]
     calls = one.understanding(cams.logits)
@@ -58,7 +65,15 @@ def cam(
 
         title = f"{one.name}: {cams.method} at {cams.layer}"
         draw = plot_cam if view == "sounds" else plot_target_attention
-        save_figure(draw(one.sounds, cams, title=title), figure)
+        sounds, drawn, strange = keep_known_words(one.sounds, cams)
+        if sounds is None:
+            raise InputError(
+                f"--figure: no condition of the sounds ({some(strange, 4)}) is a class of the network "
+                f"({some(cams.class_names, 4)}); the maps are in {out}; say --class-names in the order of its outputs"
+            )
+        if strange:
+            log.warning("note: the figure leaves out sounds whose condition is no class: %s", some(strange, 8))
+        save_figure(draw(sounds, drawn, title=title), figure)
     if as_json:
         about = {
             "store": str(out),

@@ -16,6 +16,7 @@ from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.listing import list_layers
 from brainmap.features.maximization.maximize import Maximization, MaximizationSettings, maximize_activation
 from brainmap.features.representations.files import list_stored_layers, open_cams, save_cams, save_maximization
+from brainmap.features.sounds.inputs import describe_input
 from brainmap.names import slug
 from brainmap.record import content_key
 from brainmap.study.results.context import Context
@@ -99,10 +100,12 @@ def _compute_cams(context: Context, one: Loaded, version: Version, names: tuple[
         layer=settings.cam.layer,
         class_names=names,
         device=context.device,
+        upsample=None,
     )
     path = store_path(context, version)
     stores.set_current(stores.open_store(path), "cam", {}, network=version.name)
-    save_cams(cams, path, rate=one.checkpoint.rate, align=one.checkpoint.align, network=version.name)
+    fed, axes = one.checkpoint, describe_input(one.sounds)
+    save_cams(cams, path, rate=fed.rate, align=fed.align, network=version.name, axes=axes)
     table = pd.DataFrame(cams.logits, columns=list(cams.class_names))
     table.insert(0, "stimulus_id", list(cams.items))
     table.insert(1, "condition", list(cams.conditions))

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainmap.checks import some
+from brainmap.features.attention.words import keep_known_words
 from brainmap.features.networks.checkpoints import Checkpoint
 from brainmap.features.representations.files import open_maximizations
 from brainmap.places import resolve_inside
@@ -84,6 +86,7 @@ def read_page_content(context: Context) -> ReportContent:
     scores = _join_tables(context, "scores.tsv", "rois")
     one = {k: t if t is None or "network" not in t else t[t["network"] == main] for k, t in tables.items()}
     panels = _build_panels(context, version)
+    sounds, cams, cam_notes = _find_cams(context, version)
     families = {n.name: [f"{n.name}-{control}" for control in n.controls] for n in context.study.settings.network}
     return ReportContent(
         title=about.name,
@@ -118,13 +121,13 @@ def read_page_content(context: Context) -> ReportContent:
         sheet=_build_sheet(one, maps, panels),
         rdm_pairs=_pair_rdms(context, one, version),
         maximization=panels,
-        sounds=_load_sounds(context, version),
-        cams=_find_cams(context, version),
+        sounds=sounds,
+        cams=cams,
         counts=_join_tables(context, "counts.tsv", "voxels"),
         methods=methods_paragraph(
             {**context.study.settings.model_dump(by_alias=True), "facts": _collect_facts(context, scores, version)}
         ),
-        sounds_notes=_list_sound_notes(context),
+        sounds_notes=[*_list_sound_notes(context), *cam_notes],
         provenance=_read_provenance(context),
     )
 
@@ -387,8 +390,17 @@ def _read_checkpoint(context: Context, version: Version) -> Checkpoint:
     return complete_checkpoint(version.network, context.study.resolve(version.network.checkpoint))
 
 
-def _find_cams(context: Context, version: Version) -> Any:
-    return read_cams(context, version) if context.study.settings.explain is not None else None
+def _find_cams(context: Context, version: Version) -> tuple[Any, Any, list[str]]:
+    """Read the maps of sounds whose condition is a class of the network, these sounds, and a note on the others."""
+    sounds = _load_sounds(context, version)
+    cams = read_cams(context, version) if context.study.settings.explain is not None else None
+    if cams is None:
+        return sounds, None, []
+    known, kept, strange = keep_known_words(sounds, cams)
+    if not strange:
+        return sounds, cams, []
+    what = f"sounds of {len(strange)} conditions have no map of their own class and are left out of the maps"
+    return known, kept, [f"network {version.name}: {what} ({some(strange, 4)} are no classes of it)"]
 
 
 def _collect_facts(context: Context, scores: pd.DataFrame, version: Version) -> dict[str, Any]:

@@ -460,3 +460,10 @@ def test_relevance_that_is_not_finite_is_said(sounds: Array) -> None:
         canceling[2].weight.fill_(1e10)
     with pytest.raises(RunError, match="relevance of item '0' is not finite"):
         relevance(canceling, np.ones((4, 1, 36), np.float32), targets=ALL, rules="z")
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_networks_of_narrow_precision_are_refused_by_name(precision: torch.dtype) -> None:
+    net = nn.Sequential(nn.Conv1d(1, 2, 5), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3)).to(precision)
+    with pytest.raises(InputError, match=rf"lrp: expected a network of float32 or float64.*got {str(precision)[6:]}"):
+        relevance(net, np.zeros((1, 1, 20), np.float32), targets=np.array([[0]]))

@@ -155,6 +155,25 @@ def test_training_learns_and_the_checkpoint_knows_how_it_was_fed(words: Path, tm
     assert stored.training["test_accuracy"] == found.accuracy
 
 
+def test_base_2d_trains_on_the_spectrogram_that_is_asked_for(words: Path, tmp_path: Path, brainmap_command) -> None:
+    asked = "log-mel,mels=32,hop_ms=20.0,window_ms=40.0"
+    out = tmp_path / "picture.safetensors"
+    plain = ("--network", "base-2d", "--head", "gap", "--epochs", 1, "--no-augmentation")
+    answer = brainmap_command("train", words, "--out", out, *plain, "--input", asked)
+    assert answer.code == 0, answer.err
+    about = load_checkpoint(out)
+    assert about.front_end.describe() == asked
+    assert about.input_shape()[:2] == (1, 32)
+    sounds = about.load_sounds(words)
+    given = next(sounds.batches(2))
+    assert given.shape[1:] == about.input_shape()
+    with torch.no_grad():
+        assert load_network(out)(torch.as_tensor(given)).shape == (2, len(about.classes))
+    answer = brainmap_command("train", words, "--out", tmp_path / "no.safetensors", "--input", asked)
+    assert answer.code == 2
+    assert "expected the input waveform for 'ch32'" in answer.err
+
+
 def test_bad_beginnings_are_refused_before_any_training(words: Path, trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.safetensors"
     for settings, said in [
