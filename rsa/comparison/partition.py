@@ -75,7 +75,7 @@ class Partition:
         rows = pd.DataFrame(np.repeat(self.data.to_numpy(), len(self.subsets), axis=0), columns=self.data.columns)
         named = np.tile(np.array(self.names), len(self.data))
         rows = rows.assign(sets=named, share=self.shares.T.ravel(), r2=self.r2.T.ravel())
-        return rows.assign(suppressed_by=self._flags(rows))
+        return rows.assign(suppressed_by=self._flag_suppressed(rows))
 
     def suppression(self) -> dict[tuple[str, str], str]:
         """Return the "only" shares `(roi, name)` whose set has negative common shares, and the names of the latter.
@@ -96,7 +96,7 @@ class Partition:
                         found.setdefault((str(roi), f"{one} only"), []).append(name)
         return {key: ", ".join(names) for key, names in found.items()}
 
-    def _flags(self, rows: pd.DataFrame) -> list[str]:
+    def _flag_suppressed(self, rows: pd.DataFrame) -> list[str]:
         """Return the `suppression` of rows with roi and sets, or "none"."""
         flags = self.suppression()
         return [flags.get((str(roi), name), "none") for roi, name in zip(rows["roi"], rows["sets"], strict=True)]

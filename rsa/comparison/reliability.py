@@ -215,7 +215,7 @@ def _yield_regions(rois: Any, precision: Any, data: Any) -> Iterator[tuple[Any, 
 
 
 def _keep_runs(precision: Any) -> Any:
-    return precision.keeping() if isinstance(precision, RunNoise) else precision
+    return precision.keep_weights() if isinstance(precision, RunNoise) else precision
 
 
 def _select_precisions(precision: Any, chosen: NDArray[np.bool_]) -> Any:

@@ -60,7 +60,7 @@ class Arma:
         lags = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
         return np.where(np.equal.outer(block, block), self.correlations(n)[lags], 0.0)
 
-    def _innovations(self, starts: Starts) -> tuple[Floats, Floats]:
+    def _compute_innovations(self, starts: Starts) -> tuple[Floats, Floats]:
         """Return the share of the last innovation in each volume, and the standard deviation of its own."""
         a, b = self.a, self.b
         share = (1 - a * a) / (1 + 2 * a * b + b * b)
@@ -70,7 +70,7 @@ class Arma:
             variances[t] = share * (1 + b * b) - gains[t] ** 2 * variances[t - 1]
         return gains, np.sqrt(variances)
 
-    def whitened(self, x: Floats, starts: Starts) -> Floats:
+    def whiten(self, x: Floats, starts: Starts) -> Floats:
         """Whiten time series `(n_volumes, ...)`: return the innovation of each volume, scaled to unit variance.
 
         This is the product with the inverse Cholesky factor of `matrix(starts)`, computed by the innovations
@@ -78,7 +78,7 @@ class Arma:
         """
         if not self.a and not self.b:
             return x
-        gains, sds = self._innovations(starts)
+        gains, sds = self._compute_innovations(starts)
         out = x.copy()
         follow = np.flatnonzero(~starts)
         out[follow] -= self.a * x[follow - 1]
@@ -90,14 +90,14 @@ class Arma:
 
     def log_determinant(self, starts: Starts) -> float:
         """Return the log determinant of `matrix(starts)`."""
-        return float(2 * np.log(self._innovations(starts)[1]).sum())
+        return float(2 * np.log(self._compute_innovations(starts)[1]).sum())
 
-    def with_lag1(self, lag1: float) -> Arma:
+    def replace_lag1(self, lag1: float) -> Arma:
         """Return noise with the same decay `a` and another lag-1 correlation, as far as |b| stays within its limits.
 
         Examples
         --------
-        >>> Arma(0.9, -0.6).with_lag1(0.9)
+        >>> Arma(0.9, -0.6).replace_lag1(0.9)
         Arma(a=0.9, b=0.0)
         """
         a = self.a

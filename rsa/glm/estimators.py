@@ -60,7 +60,7 @@ class Estimator:
         """
         if noise is None or noise == self.noise:
             return np.asarray(self.weights.T @ self.weights)
-        whitening = self.noise.whitened(np.eye(len(self.starts)), self.starts)
+        whitening = self.noise.whiten(np.eye(len(self.starts)), self.starts)
         weights = whitening.T @ self.weights
         return np.asarray(weights.T @ noise.matrix(self.starts) @ weights)
 
@@ -82,7 +82,7 @@ def build_estimator(design: RunDesign, settings: GlmSettings, noise: Arma = WHIT
     Mumford et al. (2012), https://doi.org/10.1016/j.neuroimage.2011.08.076
     """
     starts = design.timing.starts
-    x = noise.whitened(design.matrix.to_numpy(float), starts)
+    x = noise.whiten(design.matrix.to_numpy(float), starts)
     if settings.model == "lss":
         reverse = x[:, ::-1]  # the constant and drifts come first
         keep = np.delete(np.arange(x.shape[1]), find_dependent_columns(reverse))
@@ -99,10 +99,10 @@ def _weigh_separate_models(design: RunDesign, settings: GlmSettings, noise: Arma
     starts, n_betas = design.timing.starts, len(design.labels)
     task = {k + j for k in design.interest.tolist() for j in range(design.n_kernels)}
     shared = [k for k in range(design.matrix.shape[1]) if k not in task]
-    nuisance = np.linalg.qr(noise.whitened(design.matrix.to_numpy(float)[:, shared], starts))[0]
+    nuisance = np.linalg.qr(noise.whiten(design.matrix.to_numpy(float)[:, shared], starts))[0]
     # one model per trial: (n_betas, n_volumes, n_regressors)
     own = np.stack([_build_separate_models(design, settings, trial) for trial in range(n_betas)])
-    flat = noise.whitened(own.transpose(1, 0, 2).reshape(own.shape[1], -1), starts)
+    flat = noise.whiten(own.transpose(1, 0, 2).reshape(own.shape[1], -1), starts)
     flat = flat - nuisance @ (nuisance.T @ flat)
     models = flat.reshape(len(flat), n_betas, -1).transpose(1, 0, 2)
     lengths = np.linalg.norm(models, axis=1, keepdims=True)
@@ -193,13 +193,13 @@ def fit_run(data: NDArray[np.float32], design: RunDesign, settings: GlmSettings)
         if grid is not None:
             models, which = grid, find_best_of_grid(residuals, Likelihood(first.basis, first.starts), grid)
         elif settings.noise != "ols":
-            models, which = noise.of_voxels(residuals)
+            models, which = noise.choose_models(residuals)
         for k in np.unique(which):
             here = np.flatnonzero(which == k)
             if models[k] not in made:
                 made[models[k]] = build_estimator(design, settings, models[k])
             one = made[models[k]]
-            volumes = one.noise.whitened(y if len(here) == y.shape[1] else y[:, here], one.starts)
+            volumes = one.noise.whiten(y if len(here) == y.shape[1] else y[:, here], one.starts)
             left = volumes - one.basis @ (one.basis.T @ volumes)
             at = here + start
             squares = np.einsum("nv,nv->v", left, left)

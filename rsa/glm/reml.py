@@ -52,7 +52,7 @@ class Likelihood:
         minus twice the logarithm of the restricted likelihood, up to a constant.
         """
         rank = self.basis.shape[1]
-        both = noise.whitened(np.hstack([self.basis, x]), self.starts)
+        both = noise.whiten(np.hstack([self.basis, x]), self.starts)
         design, left = both[:, :rank], both[:, rank:]
         triangle = np.linalg.cholesky(design.T @ design)
         explained = solve_triangular(triangle, design.T @ left, lower=True, check_finite=False)
@@ -159,7 +159,7 @@ class RunNoise:
         """Tell whether there were enough volumes to estimate the noise."""
         return self.starts is not None
 
-    def of_voxels(self, residuals: Floats) -> tuple[list[Arma], NDArray[np.intp]]:
+    def choose_models(self, residuals: Floats) -> tuple[list[Arma], NDArray[np.intp]]:
         """Return the noise models in use, and the index of each voxel's model `(n_voxels,)`."""
         if self.own == 0 or self.starts is None or self.expected is None or self.lag1s is None:
             return [self.pooled], np.zeros(residuals.shape[1], np.intp)
@@ -173,7 +173,7 @@ class RunNoise:
 def _replace_lag1(pooled: Arma, kind: ArmaKind, lag1: float) -> Arma:
     """Return the pooled noise with another lag-1 correlation; ARMA(1,1) keeps its decay a."""
     alone = kind == "ar1" or pooled == WHITE
-    return Arma(min(max(lag1, -LARGEST), LARGEST)) if alone else pooled.with_lag1(lag1)
+    return Arma(min(max(lag1, -LARGEST), LARGEST)) if alone else pooled.replace_lag1(lag1)
 
 
 def estimate_run_noise(residuals: Floats, likelihood: Likelihood, kind: ArmaKind) -> RunNoise:

@@ -235,7 +235,7 @@ def group_test(
         n_excluded=n_excluded,
         correction=correction,
         threshold=threshold,
-        neighbors=places.touching(neighbors).within(tested),
+        neighbors=places.build_neighbors(neighbors).within(tested),
         cluster_p=cluster_p,
         rois=None if rois is None else places.regions(rois),
         peak_distance=peak_distance,
@@ -288,7 +288,7 @@ class _Family:
         enhancement = kind and Enhancement(kind=cast(Any, kind), neighbors=self.neighbors, cluster_p=self.cluster_p)
         flat = scores.transpose(1, 0, 2).reshape(n, -1)
         found = sign_flip_test(flat, alternative=alternative, enhancement=enhancement or None, **flips)
-        rows = {"mean": scores.mean(axis=1)} | self._rows(found, n_maps)
+        rows = {"mean": scores.mean(axis=1)} | self._tabulate_rows(found, n_maps)
         significant = rows["p_corrected"] <= self.threshold
         told = {ENHANCED[kind]: rows["enhanced"]} if kind else {}
         clusters = build_cluster_table(
@@ -327,7 +327,7 @@ class _Family:
             differences=differences,
         )
 
-    def _rows(self, found: SignFlip, n_maps: int) -> dict[str, Floats]:
+    def _tabulate_rows(self, found: SignFlip, n_maps: int) -> dict[str, Floats]:
         """Return the results with one row per map."""
         corrected = corrected_p(found.p, "fdr") if self.correction == "fdr" else found.p_corrected
         rows = {"statistic": found.statistic, "p": found.p, "p_corrected": corrected}

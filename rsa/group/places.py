@@ -34,7 +34,7 @@ class Places(Protocol):
     def build(self, values: NDArray[Any]) -> Any:
         """Build a map from flat values."""
 
-    def touching(self, neighbors: Any) -> Neighbors:
+    def build_neighbors(self, neighbors: Any) -> Neighbors:
         """Return the graph of neighboring places."""
 
     def peak(self, place: int) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Voxels:
         """Build a float32 image."""
         return nib.Nifti1Image(values.reshape(self.shape).astype(np.float32), self.first.affine)
 
-    def touching(self, neighbors: Any) -> Neighbors:
+    def build_neighbors(self, neighbors: Any) -> Neighbors:
         """Return the graph of voxels with 6 (default), 18 or 26 neighbors."""
         if neighbors is not None and not isinstance(neighbors, int | np.integer):
             raise InputError(
@@ -155,7 +155,7 @@ class Vertices:
         column = values.astype(np.float32)[:, None]
         return SurfaceData(column[:left], column[left:])
 
-    def touching(self, neighbors: Any) -> Neighbors:
+    def build_neighbors(self, neighbors: Any) -> Neighbors:
         """Return the graph of the edges of a mesh, with vertex areas from its triangles."""
         from brainmap.rsa.surface.meshes import Mesh, load_mesh
 
@@ -218,7 +218,7 @@ class Entries:
         """Build an array."""
         return values.astype(np.float32)
 
-    def touching(self, neighbors: Any) -> Neighbors:
+    def build_neighbors(self, neighbors: Any) -> Neighbors:
         """Return the graph from edges, a sparse matrix or `Neighbors`."""
         if neighbors is None or isinstance(neighbors, int | np.integer):
             raise InputError(

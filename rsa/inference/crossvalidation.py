@@ -267,28 +267,30 @@ class _Scorer:
 
     def _fold(self, people: Draw, conditions: Draw, fold: Fold) -> Floats:
         trained, tested = (people[np.isin(people, part)] for part in (fold.train_people, fold.test_people))
-        items = [self._items(conditions, part) for part in (fold.train_conditions, fold.test_conditions)]
+        items = [self._find_items(conditions, part) for part in (fold.train_conditions, fold.test_conditions)]
         to_fit, to_score = (expand_draws(self.data, chosen, self.measure) for chosen in items)
         found = []
         for kind, family in self.families.values():
             train, test = (expand_draws(family, chosen, self.measure) for chosen in items)
             found.append(
-                self._scored(_fit_weights(train, to_fit[trained], kind, self.measure) @ test, to_score[tested])
+                self._score_prediction(
+                    _fit_weights(train, to_fit[trained], kind, self.measure) @ test, to_score[tested]
+                )
             )
-        return np.array([*found, *self._ceiling(people, to_score, fold)])
+        return np.array([*found, *self._compute_ceiling(people, to_score, fold)])
 
-    def _items(self, conditions: Draw, part: Draw) -> Draw:
+    def _find_items(self, conditions: Draw, part: Draw) -> Draw:
         """Return the items of the conditions of a fold, repeated as often as the conditions were drawn."""
         return np.concatenate([self.members[k] for k in conditions[np.isin(conditions, part)]])
 
-    def _scored(self, prediction: Floats, data: Floats) -> float:
+    def _score_prediction(self, prediction: Floats, data: Floats) -> float:
         scores = score_vectors(prediction[None], data, self.measure)[0]
         enough = np.isfinite(data).sum(axis=1) > 1
         self.n_flat += int((np.isnan(scores) & enough).sum())
         scores = np.where(np.isnan(scores) & enough, 0.0, scores)
         return float(np.nanmean(scores)) if enough.any() else float("nan")
 
-    def _ceiling(self, people: Draw, to_score: Floats, fold: Fold) -> tuple[float, float]:
+    def _compute_ceiling(self, people: Draw, to_score: Floats, fold: Fold) -> tuple[float, float]:
         tested = people[np.isin(people, fold.test_people)]
         if np.array_equal(fold.train_people, fold.test_people):
             if len(self.data) == 1:
@@ -296,7 +298,7 @@ class _Scorer:
             return compute_ceiling_of_any(to_score, self.measure, np.bincount(people, minlength=len(self.data)))
         rest = people[np.isin(people, fold.train_people)]
         lower, upper = (pool_others(to_score[rows], self.measure)[0] for rows in (rest, people))
-        return self._scored(lower, to_score[tested]), self._scored(upper, to_score[tested])
+        return self._score_prediction(lower, to_score[tested]), self._score_prediction(upper, to_score[tested])
 
 
 def _fit_weights(train: Floats, data: Floats, kind: ModelFit, measure: Measure) -> Floats:

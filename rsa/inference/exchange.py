@@ -104,14 +104,14 @@ class Exchange:
         labels.
         """
         if self.count <= most:
-            return np.array(list(self._all())), True
+            return np.array(list(self._enumerate_orders())), True
         found = np.tile(np.arange(self.n_items), (most + 1, 1))
         for block in self.blocks:
             rows, columns = (rng.permuted(np.tile(np.arange(side), (most, 1)), axis=1) for side in block.shape)
             found[1:, block] = block[rows[:, :, None], columns[:, None, :]]
         return found, False
 
-    def _all(self) -> Iterator[Places]:
+    def _enumerate_orders(self) -> Iterator[Places]:
         sides = [permutations(range(side)) for block in self.blocks for side in block.shape]
         for chosen in product(*sides):
             order = np.arange(self.n_items)

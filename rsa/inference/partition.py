@@ -66,4 +66,4 @@ def partition_statistics(
     )
     if shares == "all":
         table.attrs["note"] += "; a common share is above 0 for a set unrelated to the data that is like a related one"
-    return table.assign(suppressed_by=partition._flags(table))
+    return table.assign(suppressed_by=partition._flag_suppressed(table))

@@ -58,7 +58,7 @@ class Blocks:
         for slab in yield_slabs(self.array, self.what):
             for start in range(0, slab.shape[1], width):
                 raw = np.asarray(slab[:, start : start + width], dtype=np.float64)
-                sums = self._row_sums(raw, holes)
+                sums = self._sum_rows(raw, holes)
                 ready = self.average(raw)
                 if self.zscore:
                     ready, constant = zscore_units(ready)
@@ -79,7 +79,7 @@ class Blocks:
         """Return all units at once."""
         return np.concatenate([block for block, _ in self], axis=1)
 
-    def _row_sums(self, raw: Floats, holes: NDArray[np.int64]) -> Floats:
+    def _sum_rows(self, raw: Floats, holes: NDArray[np.int64]) -> Floats:
         sums = _sum_units(raw)
         odd = np.flatnonzero(~np.isfinite(sums))
         if len(odd):

@@ -95,7 +95,7 @@ class _Products:
             x, sums = np.where(absent[:, None], 0.0, x), np.where(absent, 0.0, sums)
         self.sizes.append(x.shape[1])
         if self.dissimilarity == "correlation":
-            self.total += self._centered(x, sums / x.shape[1])
+            self.total += self._multiply_centered(x, sums / x.shape[1])
         elif self.dissimilarity == "cosine":
             self.total += x @ x.T
         elif self.dissimilarity == "euclidean":
@@ -105,7 +105,7 @@ class _Products:
             rates, logs = (np.where(absent[:, None], 0.0, y) for y in compute_log_rates(given, self.prior))
             self.total += _subtract_one_pattern(rates, absent) @ _subtract_one_pattern(logs, absent).T
 
-    def _centered(self, x: Floats, mean: Floats) -> Floats:
+    def _multiply_centered(self, x: Floats, mean: Floats) -> Floats:
         """Compute the products of patterns minus their means over this block, and keep the means.
 
         Subtracting the means from the products costs nothing and is precise enough unless patterns have a large
@@ -132,7 +132,7 @@ class _Products:
         i, j = np.triu_indices(len(self.total), 1)
         gram, undirected = self.total, np.zeros(len(self.total), bool)
         if self.dissimilarity in ("correlation", "cosine"):
-            length, undirected = self._lengths(gram)
+            length, undirected = self._compute_lengths(gram)
             vector = 1.0 - gram[i, j] / (length[i] * length[j])
         else:
             own = np.diagonal(gram)
@@ -140,7 +140,7 @@ class _Products:
         vector[self.missing[i] | self.missing[j]] = np.nan
         return vector, undirected & ~self.missing
 
-    def _lengths(self, gram: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    def _compute_lengths(self, gram: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         """Compute the length of each pattern, NaN if constant; correlation adds the variation of the block means."""
         floor = np.zeros(len(gram))
         if self.dissimilarity == "correlation":

@@ -77,18 +77,18 @@ class RunNoise:
                 f"{run!r}; take the noise from the patterns of the RDM"
             )
         if self.kept is None:
-            return self._estimated(run)
+            return self._estimate_precision(run)
         if run not in self.kept:
-            self.kept[run] = self._estimated(run)
+            self.kept[run] = self._estimate_precision(run)
         return self.kept[run]
 
-    def keeping(self) -> RunNoise:
+    def keep_weights(self) -> RunNoise:
         """Return a copy that caches the weights of each run once they are computed (`n_runs` matrices)."""
         return replace(self, kept={})
 
     def pooled(self) -> Floats:
         """Return the precision from all runs, for patterns that are averaged over runs; use `weights` for others."""
-        return self._estimated(None)
+        return self._estimate_precision(None)
 
     def check(self) -> RunNoise:
         """Check that there are enough runs to leave one out, and return the object itself.
@@ -130,7 +130,7 @@ class RunNoise:
             check_freedom(self.method, freedom, self.n_units)
         return run_names(self.dataset)
 
-    def _estimated(self, without: str | None) -> Floats:
+    def _estimate_precision(self, without: str | None) -> Floats:
         if self.method == "diag" and without is not None:
             return np.asarray(1.0 / self._variances[without])
         residuals, freedom = compute_run_residuals(self.dataset, without=without)

@@ -179,7 +179,7 @@ class _Sums:
     def across(self, shared: NDArray[np.bool_], one: _Side, other: _Side) -> Floats:
         """Sum the products of different runs between the items of two sets, `(n_one, n_other)`."""
         x, y = self.factors
-        total = self._summed(0, shared, *one) @ self._summed(1, shared, *other).T
+        total = self._sum_runs(0, shared, *one) @ self._sum_runs(1, shared, *other).T
         for run in np.flatnonzero(shared):
             total -= x[run, one[0]] @ y[run, other[0]].T
         return np.asarray(total)
@@ -188,10 +188,10 @@ class _Sums:
         """Sum the products of different runs of each item with itself."""
         if self.powers is None:
             self.powers = np.einsum("riu,riu->ri", *self.factors)
-        first, second = (self._summed(k, shared, items, runs) for k in (0, 1))
+        first, second = (self._sum_runs(k, shared, items, runs) for k in (0, 1))
         return np.asarray(np.einsum("iu,iu->i", first, second) - self.powers[shared, items].sum(axis=0))
 
-    def _summed(self, factor: int, shared: NDArray[np.bool_], items: slice, runs: NDArray[np.bool_]) -> Floats:
+    def _sum_runs(self, factor: int, shared: NDArray[np.bool_], items: slice, runs: NDArray[np.bool_]) -> Floats:
         """Sum patterns over the shared runs, starting from the sum over all runs that the items have."""
         total: Floats = self.totals[factor][items]
         for run in np.flatnonzero(runs & ~shared):

@@ -51,7 +51,7 @@ class Source:
         """Compute the dissimilarities; also return the labels of constant patterns and the number of dropped units."""
         x, dropped, weights = self.patterns, 0, None
         if isinstance(precision, RunNoise):
-            precision, weights = self._weighted(precision, dissimilarity)
+            precision, weights = self._weigh_runs(precision, dissimilarity)
         if isinstance(x, Blocks):
             found, undirected = compute_within(x, dissimilarity, precision=precision, prior=prior)
             dropped = x.dropped
@@ -67,7 +67,7 @@ class Source:
         labels = next(iter(self.labels.values()))
         return found, [labels[k] for k in np.flatnonzero(undirected)], dropped
 
-    def _weighted(
+    def _weigh_runs(
         self, noise: RunNoise, dissimilarity: Dissimilarity
     ) -> tuple[NDArray[np.floating] | None, Iterator[Floats] | None]:
         """Return one precision for patterns without runs, or an iterator over the weights of each run."""
@@ -247,7 +247,7 @@ class Groups:
                 f"compute_rdms: items={level!r} needs {LABEL_OF[level]!r} labels, and there are none; give them, or "
                 f"choose items={other!r}"
             )
-        condition_of = self._conditions(own, conditions)
+        condition_of = self._find_conditions(own, conditions)
         labels = list(dict.fromkeys(own))
         if not in_order:
             labels.sort(key=lambda label: (condition_of.get(label, ""), label))
@@ -263,7 +263,7 @@ class Groups:
         self.index = np.array([position[label] for label in own])
 
     @staticmethod
-    def _conditions(own: list[str], conditions: list[str] | None) -> dict[str, str]:
+    def _find_conditions(own: list[str], conditions: list[str] | None) -> dict[str, str]:
         condition_of: dict[str, str] = {}
         for label, condition in zip(own, conditions or (), strict=False):
             if condition_of.setdefault(label, condition) != condition:

@@ -251,7 +251,7 @@ def _map_ceilings(people: Sequence[Scoring], mask: nib.Nifti1Image, n_threads: i
     shared = _Shared(
         people,
         [np.cumsum(one.prepared.usable) - 1 for one in people],
-        alike and first.models.compiled(first.measure),
+        alike and first.models.has_kernel(first.measure),
         threading.Lock(),
     )
     singular: list[int] = []

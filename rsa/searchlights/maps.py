@@ -116,7 +116,7 @@ class SearchlightMaps(ScoreMaps[nib.Nifti1Image]):
         InputError
             The models are not over time.
         """
-        times = np.array(self._known_times())
+        times = np.array(self._require_times())
         return self.image(np.where(self._scored, times[self._filled.argmax(axis=0)], np.nan))
 
     def over_time(self, layer: str) -> nib.Nifti1Image:
@@ -127,7 +127,7 @@ class SearchlightMaps(ScoreMaps[nib.Nifti1Image]):
         InputError
             There is no such layer, or its times are not evenly spaced.
         """
-        times = self._known_times()
+        times = self._require_times()
         if layer not in self.layers:
             raise InputError(
                 f"searchlight: there is no layer {layer!r}{nearest(layer, self.layers)}; the layers are "
@@ -149,7 +149,7 @@ class SearchlightMaps(ScoreMaps[nib.Nifti1Image]):
         header["toffset"] = when[0]
         return image
 
-    def _known_times(self) -> tuple[float, ...]:
+    def _require_times(self) -> tuple[float, ...]:
         if self.times is None:
             raise InputError("searchlight: these models are not over time; make them with compute_rdms(over='time')")
         return self.times

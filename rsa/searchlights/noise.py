@@ -59,7 +59,7 @@ class Deviations:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def at(self, columns: NDArray[np.intp]) -> Floats:
+    def select(self, columns: NDArray[np.intp]) -> Floats:
         """Return the deviations of these columns."""
         x = np.take(self.measurements, columns, axis=1)[self.rows]
         return np.asarray(self.centering @ x.astype(np.float64, copy=False))
@@ -114,7 +114,7 @@ class SphereNoise:
                 "freedom; choose shrinkage='diag' or 'eye', or take smaller spheres"
             )
 
-    def whitened(
+    def whiten_patches(
         self, prepared: Prepared, patches: NDArray[np.int32], *, minimum: int, centered: bool, symmetric: bool
     ) -> Iterator[tuple[Given, NDArray[np.int32], int]]:
         """Yield whitened patterns of the neighborhoods, some neighborhoods at a time.
@@ -149,7 +149,7 @@ class SphereNoise:
         members[np.nonzero(held)[0], place] = 1.0
         estimates = [self._estimate(k, voxels, members) for k in range(len(self.sources))]
         covariance, kept, ridge = (np.stack([one[k] for one in estimates]) for k in range(3))
-        x = prepared.at(voxels, centered=centered) / self.sd[voxels, None, None]
+        x = prepared.select_patterns(voxels, centered=centered) / self.sd[voxels, None, None]
         if symmetric:
             noise = (covariance, kept, ridge)
             yield from yield_symmetric_sets(
@@ -343,7 +343,7 @@ def _order_runs(data: Any, n_parts: int, n_runs: int) -> list[int]:
 
 def _demean_part(part: Part, columns: NDArray[np.intp]) -> Floats:
     if isinstance(part, Deviations):
-        return part.at(columns)
+        return part.select(columns)
     x = np.take(part, columns, axis=1).astype(np.float64, copy=False)
     return np.asarray(x - x.mean(axis=0))
 

@@ -74,7 +74,7 @@ class Prepared:
         """Return what is sent to other processes, without rows, which these make themselves."""
         return {**self.__dict__, "_kept": {}}
 
-    def at(self, voxels: NDArray[np.intp], *, centered: bool) -> Floats:
+    def select_patterns(self, voxels: NDArray[np.intp], *, centered: bool) -> Floats:
         """Return the patterns of any usable voxels, `(n_voxels, n_runs, n_items)`; missing ones are 0.
 
         `centered` subtracts each run's mean over its items, which does not change Euclidean distances and preserves
@@ -115,7 +115,7 @@ class Prepared:
         chosen = np.arange(len(self.channels))[voxels]
         if not self.can_slide(dissimilarity):
             weights = NO_WEIGHTS if self.weights is None else self.weights[voxels]
-            return self.at(chosen, centered=dissimilarity in SQUARED), weights, self.shared, 1, NO_POWER
+            return self.select_patterns(chosen, centered=dissimilarity in SQUARED), weights, self.shared, 1, NO_POWER
         if self.rows.size * len(self.channels) > _MOST_KEPT:
             return self._collect_rows(chosen, dissimilarity)
         with _ONE_AT_A_TIME:
@@ -132,7 +132,7 @@ class Prepared:
         return rows, NO_WEIGHTS, self.shared, 1, np.einsum("vri,vri->v", rows, rows)
 
     def _make_rows(self, voxels: NDArray[np.intp], dissimilarity: str) -> Floats:
-        x = self.at(voxels, centered=dissimilarity in SQUARED)
+        x = self.select_patterns(voxels, centered=dissimilarity in SQUARED)
         if x.shape[1] == 1:
             return x
         return rows_of_runs(x) if self.weights is None else rows_of_weights(x, self.weights[voxels])
@@ -239,7 +239,7 @@ class Models:
     plain: Floats
     times: tuple[float, ...] | None = None
 
-    def compiled(self, measure: Measure) -> bool:
+    def has_kernel(self, measure: Measure) -> bool:
         """Tell whether a kernel supports the measure: not Kendall's tau, and no whitened one with missing pairs."""
         n = int(self.items.max()) + 1
         whole = len(self.items) == n * (n - 1) // 2
@@ -411,7 +411,7 @@ def prepare_models(model_rdms: RDMs, pairs: NDArray[np.intp], measure: Measure) 
         plain=vectors,
         times=read_times(model_rdms),
     )
-    if not models.compiled(measure):
+    if not models.has_kernel(measure):
         return models
     ready = scale_vectors(vectors, measure, use=np.isin(np.arange(_count_pairs(model_rdms.n_cond)), pairs))
     if measure == "spearman":

@@ -181,7 +181,7 @@ class Scoring:
         """
         scores = np.full((len(centers), len(self.models.names)), np.nan)
         done, n_singular = 0, 0
-        for given, table, bad in self._patterns(centers):
+        for given, table, bad in self._iterate_patterns(centers):
             self._fill(given, table, scores[done : done + len(table)])
             done, n_singular = done + len(table), n_singular + bad
         return scores, n_singular
@@ -190,7 +190,7 @@ class Scoring:
         """Write the scores of some neighborhoods, `(n_patches, n_models)`, in place."""
         models, how = self.models, self.prepared
         geometry, minimum = GEOMETRY[self.dissimilarity], max(self.minimum, 2)
-        if models.compiled(self.measure):
+        if models.has_kernel(self.measure):
             score_patches(
                 given,
                 table,
@@ -210,7 +210,7 @@ class Scoring:
         use = np.isin(np.arange(n_items * (n_items - 1) // 2), how.pairs)
         step = max(1, _MOST_NUMBERS // len(use))
         for start in range(0, len(table), step):
-            rdms = self._rdms(given, table[start : start + step])
+            rdms = self._compute_rdms(given, table[start : start + step])
             found = np.flatnonzero(~np.isnan(rdms[:, 0]))
             if len(found):
                 scores[start + found] = compare_quietly(models.plain, rdms[found], use, self.measure).T
@@ -221,10 +221,10 @@ class Scoring:
         Return RDMs `(n_centers, n_pairs)` over the pairs of `prepared`, NaN where there is none, and the number of
         singular noise covariances.
         """
-        found = [(self._rdms(given, table), bad) for given, table, bad in self._patterns(centers)]
+        found = [(self._compute_rdms(given, table), bad) for given, table, bad in self._iterate_patterns(centers)]
         return np.concatenate([rdms for rdms, _ in found]), sum(bad for _, bad in found)
 
-    def _rdms(self, given: Given, table: Ints) -> Floats:
+    def _compute_rdms(self, given: Given, table: Ints) -> Floats:
         how = self.prepared
         rdms = np.full((len(table), len(how.pairs)), np.nan)
         geometry, minimum = GEOMETRY[self.dissimilarity], max(self.minimum, 2)
@@ -247,13 +247,13 @@ class Scoring:
         n = self.hoods.n_voxels
         return (np.arange(start, min(start + SHARE, n)) for start in range(0, n, SHARE))
 
-    def _patterns(self, centers: NDArray[np.intp]) -> Iterator[tuple[Given, Ints, int]]:
+    def _iterate_patterns(self, centers: NDArray[np.intp]) -> Iterator[tuple[Given, Ints, int]]:
         """Yield the inputs of the kernels, the rows of each neighborhood, and the number of singular covariances."""
         table, geometry = list_neighbors(self.hoods, centers), GEOMETRY[self.dissimilarity]
         if self.noise is None:
             yield *gather_patterns(self.prepared, table, self.dissimilarity), 0
             return
-        yield from self.noise.whitened(
+        yield from self.noise.whiten_patches(
             self.prepared,
             table,
             minimum=max(self.minimum, 2),

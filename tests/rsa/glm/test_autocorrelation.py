@@ -82,7 +82,7 @@ def test_whitening_is_the_inverse_cholesky_factor_of_3dremlfit_s_correlations(no
     x = np.random.default_rng(0).normal(size=(60, 4))
     r = dense(noise, starts)
     np.testing.assert_allclose(noise.matrix(starts), r, atol=1e-12)
-    np.testing.assert_allclose(noise.whitened(x, starts), np.linalg.solve(np.linalg.cholesky(r), x), atol=1e-10)
+    np.testing.assert_allclose(noise.whiten(x, starts), np.linalg.solve(np.linalg.cholesky(r), x), atol=1e-10)
     assert noise.log_determinant(starts) == pytest.approx(np.linalg.slogdet(r)[1])
 
 
@@ -172,7 +172,7 @@ def test_betas_and_variances_are_generalized_least_squares_for_the_stated_noise(
     ols = basis_of(found)
     models, which = estimate_run_noise(
         y.T - ols @ (ols.T @ y.T), Likelihood(ols, starts), found.settings.noise
-    ).of_voxels((1000 + y).astype("f4").T - ols @ (ols.T @ (1000 + y).astype("f4").T))  # type: ignore[arg-type]
+    ).choose_models((1000 + y).astype("f4").T - ols @ (ols.T @ (1000 + y).astype("f4").T))  # type: ignore[arg-type]
     x = found.design[0].to_numpy()
     n_betas = len(found.labels)
     for voxel in range(0, 200, 23):
@@ -212,7 +212,7 @@ def test_voxels_keep_of_their_own_what_exceeds_chance() -> None:
     two -= two.mean(axis=0)
     found = estimate_run_noise(two, Likelihood(basis, starts), "ar1")
     assert found.own > 0.9
-    models, which = found.of_voxels(two)
+    models, which = found.choose_models(two)
     a = np.array([models[k].a for k in which])
     np.testing.assert_allclose([a[:300].mean(), a[300:].mean()], [0.1, 0.6], atol=0.03)
 
