@@ -66,11 +66,6 @@ def bands(
 
     Each store is a band (a network, acoustic models of `brainmap features acoustics`), or each layer of the only one.
     """
-    import numpy as np
-
-    from brainmap.record import write_table
-    from brainmap.rsa.encoding.bands import BAND_COLUMNS, encode_bands
-
     images = [*(betas or []), *(more or [])]
     if not images:
         raise InputError("rsa bands: expected --betas, got none; give the images of one participant")
@@ -78,6 +73,11 @@ def bands(
         raise InputError("--targets roi: expected --rois too, got none; give an image of regions, or --targets voxel")
     refuse_existing(out, overwrite, kinds=(".tsv",))
     networks = open_networks(activations, layers)
+    import numpy as np
+
+    from brainmap.record import write_table
+    from brainmap.rsa.encoding.bands import BAND_COLUMNS, encode_bands
+
     regions = load_regions(rois, roi_table, mask, minimum_voxels=1, hemispheres="separate")
     data = load_given_patterns(
         images, mask, conditions=labels, rois=regions, stimuli=stimuli, participant=participant, missing=missing

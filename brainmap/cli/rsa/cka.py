@@ -53,14 +53,14 @@ def cka(
     as_json: Json = False,
 ) -> None:
     """Compare every layer with every region by debiased linear CKA over the same items."""
-    from brainmap.record import write_table
-    from brainmap.rsa.encoding.cka import CKA_COLUMNS, linear_cka
-
     images = [*(betas or []), *(more or [])]
     if not images:
         raise InputError("rsa cka: expected --betas, got none; give the images of one participant")
     refuse_existing(out, overwrite, kinds=(".tsv",))
     networks = open_networks(activations, layers)
+    from brainmap.record import write_table
+    from brainmap.rsa.encoding.cka import CKA_COLUMNS, linear_cka
+
     regions = load_regions(rois, roi_table, mask, minimum_voxels=1, hemispheres="separate")
     data = load_given_patterns(
         images, mask, conditions=labels, rois=regions, stimuli=stimuli, participant=participant, missing=missing

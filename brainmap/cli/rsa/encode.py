@@ -117,6 +117,17 @@ def encode(
     Sounds that are predicted are never in training. brainmap rsa encode --activations net.zarr --betas run-*.nii.gz
     --mask mask.nii.gz --stimuli stimuli.tsv --rois rois.nii.gz --out scores.tsv --maps r.nii.gz
     """
+    images = [*(betas or []), *(more or [])]
+    if not images:
+        raise InputError("rsa encode: expected --betas, got none; give the images of one participant")
+    for option, path in (("--out", out), ("--counts", counts), ("--tests", tests), ("--best", best)):
+        refuse_existing(path, overwrite, option=option, kinds=(".tsv",))
+    _check_maps({"--maps": maps, "--best-maps": best_maps}, images, targets, rois, overwrite)
+    from brainmap.rsa.encoding.ridge import check_alphas, find_device
+
+    penalties = check_alphas(None if alphas is None else _read_numbers(alphas))
+    find_device(device)
+    networks = open_networks(activations, layers)
     import numpy as np
 
     from brainmap.record import write_table
@@ -125,18 +136,8 @@ def encode(
     from brainmap.rsa.encoding.encode import ENCODING_COLUMNS, encode as fit_models
     from brainmap.rsa.encoding.maps import map_encoding
     from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, encoding_test
-    from brainmap.rsa.encoding.ridge import check_alphas, find_device
     from brainmap.rsa.patterns.normalize import normalize_patterns
 
-    images = [*(betas or []), *(more or [])]
-    if not images:
-        raise InputError("rsa encode: expected --betas, got none; give the images of one participant")
-    for option, path in (("--out", out), ("--counts", counts), ("--tests", tests), ("--best", best)):
-        refuse_existing(path, overwrite, option=option, kinds=(".tsv",))
-    _check_maps({"--maps": maps, "--best-maps": best_maps}, images, targets, rois, overwrite)
-    penalties = check_alphas(None if alphas is None else _read_numbers(alphas))
-    find_device(device)
-    networks = open_networks(activations, layers)
     regions = load_regions(rois, roi_table, mask, minimum_voxels=1, hemispheres="separate")
     data = load_given_patterns(
         images, mask, conditions=labels, rois=regions, stimuli=stimuli, participant=participant, missing=missing

@@ -40,7 +40,7 @@ class World:
     Features = Features
 
     @staticmethod
-    def features(rng, *, n_items=96, layers=("conv1", "conv2", "conv3"), n_units=30, conditions=None) -> Features:
+    def features(rng, *, n_items=96, layers=("conv1", "conv2", "conv3"), n_units=30, conditions=None):
         items = [f"sound{k:03d}" for k in range(n_items)]
         arrays = {name: rng.normal(size=(n_items, n_units)) for name in layers}
         return Features(arrays, items, items if conditions is None else list(conditions))
