@@ -35,7 +35,7 @@ from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.attribution.classes import Classes, choose_classes
 from brainmap.features.layers.axes import FREQUENCY, TIME, TOKEN
 from brainmap.features.layers.ear import OUTPUT
-from brainmap.features.layers.inputs import fit_sounds, keep_real, longest_lengths
+from brainmap.features.layers.inputs import find_longest_lengths, fit_sounds, keep_real
 from brainmap.features.layers.listing import Layer, list_layers, say_taken_off
 from brainmap.features.layers.receptive_fields import upsample as upsample_courses
 from brainmap.features.layers.running import evaluating, forward
@@ -192,7 +192,7 @@ def class_activation_maps(
                 whole_input = can_upsample(target, batch.ndim - 2) if upsample is None else upsample
                 if upsample is None and not whole_input:
                     _say_positions(target, activation)
-                shape = longest_lengths(sounds, batch) if whole_input else tuple(activation.shape[2:])
+                shape = find_longest_lengths(sounds, batch) if whole_input else tuple(activation.shape[2:])
                 maps = np.zeros((len(items), len(chosen.names), *shape), np.float32)
                 scores = np.empty((len(items), len(chosen.names)), np.float32)
             rows = slice(done, done + len(batch))

@@ -39,7 +39,7 @@ from brainmap.features.attribution.gradients import (
 from brainmap.features.attribution.lime import Lime
 from brainmap.features.attribution.occlusion import Occlusion
 from brainmap.features.attribution.task import Explainer, Found, Method, Task, compute_logits, find_not_finite
-from brainmap.features.layers.inputs import differentiable_sounds, longest_lengths, zero_padding
+from brainmap.features.layers.inputs import clear_padding, find_longest_lengths, make_differentiable
 from brainmap.features.layers.listing import list_layers, say_taken_off
 from brainmap.features.layers.running import evaluating
 from brainmap.features.sounds.batches import Sounds, SoundSource, get_labels, iterate_tensors
@@ -241,7 +241,7 @@ def attribute(
     chosen = _make_method(one_of(method, tuple(METHODS), "method"), settings)
     if layer is not None and method != "guided-grad-cam":
         raise InputError(f"layer: {method} takes none, only 'guided-grad-cam' does; leave it out")
-    sounds = differentiable_sounds(model, sounds)
+    sounds = make_differentiable(model, sounds)
     items, conditions = get_labels(sounds)
     with ExitStack() as stack:
         stack.enter_context(evaluating(model, device))
@@ -337,14 +337,14 @@ def _run_batches(ready: Explainer, task: Task, items: Sequence[str], method: str
                 if part is None:
                     continue
                 if name not in arrays:
-                    lengths = longest_lengths(task.sounds, batch)
+                    lengths = find_longest_lengths(task.sounds, batch)
                     shape = (*part.shape[1 : -len(lengths)], *lengths) if name == "maps" else part.shape[1:]
                     arrays[name] = np.zeros((len(items), *shape), np.float32)
                 arrays[name][rows, ..., : part.shape[-1]] = _convert_to_numpy(
                     part
                 )  # after the end of a sound maps are zero
             done += len(batch)
-    zero_padding(task.sounds, arrays["maps"])
+    clear_padding(task.sounds, arrays["maps"])
     return arrays
 
 

@@ -93,7 +93,7 @@ def fit_sounds(model: nn.Module, sounds: Sounds) -> Sounds:
     return sounds if unpadded is None else unpadded()
 
 
-def differentiable_sounds(model: nn.Module, sounds: Sounds) -> Sounds:
+def make_differentiable(model: nn.Module, sounds: Sounds) -> Sounds:
     """Return sounds in the form that gradients reach: as spectrograms where the network's front end has no gradient."""
     fitted = fit_sounds(model, sounds)
     if not isinstance(model, TakesSpectrograms) or not model.needs_spectrograms:
@@ -131,21 +131,21 @@ def keep_real(model: nn.Module, activation: Tensor, lengths: Sequence[int]) -> T
     return activation.flatten(2)[:, :, rows.flatten()]
 
 
-def zero_padding(sounds: Sounds, maps: NDArray[np.float32]) -> None:
+def clear_padding(sounds: Sounds, maps: NDArray[np.float32]) -> None:
     """Set maps `(n_items, ..., frames)` over spectrograms to zero, in place, where these hold padding."""
     if isinstance(sounds, SpectrogramSounds):
         for row, n_frames in zip(maps, sounds.sounding, strict=True):
             row[..., n_frames:] = 0.0
 
 
-def longest_lengths(sounds: Sounds, batch: Tensor) -> Shape:
+def find_longest_lengths(sounds: Sounds, batch: Tensor) -> Shape:
     """Return the lengths of the axes of positions of the longest sound, given one batch."""
     if getattr(sounds, "own_lengths", False):
         return (int(getattr(sounds, "n_samples", batch.shape[2])),)
     return tuple(batch.shape[2:])
 
 
-def longest_input(model: nn.Module) -> Shape | None:
+def find_longest_input(model: nn.Module) -> Shape | None:
     """Return the shape `(c, bands, frames)` of a whole spectrogram of a network that takes these; otherwise None."""
     if not isinstance(model, TakesSpectrograms) or not model.needs_spectrograms:
         return None

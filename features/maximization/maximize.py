@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
-from brainmap.features.layers.inputs import differentiable_sounds
+from brainmap.features.layers.inputs import make_differentiable
 from brainmap.features.layers.running import count_workers, run_side_by_side, use_one_thread
 from brainmap.features.maximization.ascent import Job, ascend, draw_starts, explain_not_finite
 from brainmap.features.maximization.plan import Directions, describe_wish, find_input, plan
@@ -182,7 +182,7 @@ def maximize_activation(
     ((2, 1, 805), (3, 2), ('conv1-0', 'conv1-3'))
     """
     settings = settings or (MaximizationSettings() if decoder is None else MaximizationSettings.of("generative"))
-    sounds = None if sounds is None else differentiable_sounds(model, sounds)
+    sounds = None if sounds is None else make_differentiable(model, sounds)
     wish = describe_wish(
         sounds,
         rate=rate,

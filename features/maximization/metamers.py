@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from brainmap.checks import nearest, some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.ear import OUTPUT
-from brainmap.features.layers.inputs import differentiable_sounds
+from brainmap.features.layers.inputs import make_differentiable
 from brainmap.features.layers.running import count_workers, run_side_by_side, use_one_thread
 from brainmap.features.maximization.ascent import ascend, explain_not_finite
 from brainmap.features.maximization.plan import convert_sounds
@@ -149,7 +149,7 @@ def match_activation(
         raise InputError(
             "match_activation: parameterization 'decoder' cannot become any sound; use 'spectrum', 'pixels' or '1/f'"
         )
-    sounds = differentiable_sounds(model, sounds)
+    sounds = make_differentiable(model, sounds)
     waveforms = convert_sounds(sounds)
     assert waveforms is not None
     if rate is None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from brainmap.checks import one_of, some
 from brainmap.errors import InputError
-from brainmap.features.layers.inputs import longest_input
+from brainmap.features.layers.inputs import find_longest_input
 from brainmap.features.layers.listing import list_layers
 from brainmap.features.maximization.priors import LatentPrior, Prior, compute_fourier_scale, mark_band
 from brainmap.features.maximization.settings import MaximizationSettings
@@ -79,7 +79,7 @@ def find_input(model: nn.Module, layer: str, wish: Wish) -> tuple[Shape, Site]:
     asked = [] if length is None else [(1, *(length if isinstance(length, tuple) else (length,)))]
     own: Any = getattr(model, "rate", None)
     rate = wish.rate or float(own or 16_000)
-    second = longest_input(model) or (1, round(rate))
+    second = find_longest_input(model) or (1, round(rate))
     shapes = [*asked, second] if wish.waveforms is None else [wish.waveforms.shape[1:]]
     for shape in shapes[:-1]:
         try:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError, RunError
-from brainmap.features.layers.inputs import differentiable_sounds
+from brainmap.features.layers.inputs import make_differentiable
 from brainmap.features.layers.running import count_workers, run_side_by_side, use_one_thread
 from brainmap.features.maximization.ascent import Job, ascend, draw_starts, explain_not_finite
 from brainmap.features.maximization.plan import describe_wish, find_input, plan
@@ -97,7 +97,7 @@ def softmax_saturation(
     """
     settings = settings or MaximizationSettings.source_study()
     rng = rng or np.random.default_rng(0)
-    sounds = None if sounds is None else differentiable_sounds(model, sounds)
+    sounds = None if sounds is None else make_differentiable(model, sounds)
     wish = describe_wish(sounds, rate=rate, units=units, length=length, device=device)
     with freeze(model, device) as net, use_one_thread():
         full, site = find_input(net, "output", wish)

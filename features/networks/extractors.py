@@ -54,10 +54,10 @@ class Waveforms:
         if getattr(self.extractor, "do_normalize", False):
             normalized = nn.functional.layer_norm(x, x.shape[-1:], eps=_EPSILON)  # over time, by the biased variance
             # the values are the extractor's own, bit by bit; gradients and receptive fields are those of the operation
-            x = normalized + self._by_extractor(x).sub_(normalized.detach())
+            x = normalized + self._run_extractor(x).sub_(normalized.detach())
         return {self.argument: x}
 
-    def _by_extractor(self, x: Tensor) -> Tensor:
+    def _run_extractor(self, x: Tensor) -> Tensor:
         # as many operations for any batch, since activation maximization counts them
         rows = self.extractor.zero_mean_unit_var_norm(list(x.detach().float().cpu().numpy()), None)
         return torch.as_tensor(np.stack(rows), dtype=x.dtype, device=x.device)
@@ -119,7 +119,7 @@ class Spectrograms:
     def arguments(self, sounds: Tensor) -> dict[str, Any]:
         """Compute the arguments of the network for sounds `(n, 1, t)`, or for spectrograms `(n, c, bands, frames)`."""
         if sounds.ndim == 3:
-            return self._extracted(sounds)
+            return self._extract(sounds)
         if sounds.shape[2] != self.bands:
             raise InputError(
                 f"network: expected spectrograms (n, 1, {self.bands} bands, frames), or waveforms (n, 1, samples), got "
@@ -134,7 +134,7 @@ class Spectrograms:
 
     def spectrograms(self, sounds: Tensor) -> Tensor:
         """Compute the spectrograms `(n, c, bands, frames)` that the network receives for sounds `(n, 1, t)`."""
-        found = cast(Tensor, self._extracted(sounds)[self.argument])
+        found = cast(Tensor, self._extract(sounds)[self.argument])
         if self.kind == "WhisperFeatureExtractor":
             return found[:, None]
         return (found[:, None] if self.kind == "ASTFeatureExtractor" else found).transpose(2, 3)
@@ -161,10 +161,10 @@ class Spectrograms:
         if n_samples >= self.longest or not positions:
             return None
         if self.kind == "WhisperFeatureExtractor":
-            return self._in_proportion(positions, n_samples / self.longest)
+            return self._mark_share(positions, n_samples / self.longest)
         if self.kind == "ASTFeatureExtractor":
-            return self._of_patches(n_samples, positions)
-        return self._of_folded(n_samples, positions)
+            return self._mark_patches(n_samples, positions)
+        return self._mark_folded(n_samples, positions)
 
     def frames(self, positions: tuple[int, ...]) -> tuple[tuple[str, ...], int | None, float | None] | None:
         """Return the names of the axes of positions, the step of frames and the center of the first one [samples].
@@ -186,9 +186,9 @@ class Spectrograms:
         """Count the frames of the spectrogram that hold sound and no padding."""
         if self.kind == "ASTFeatureExtractor":
             return max(1 + (n_samples - _WINDOW) // self.hop, 1)
-        return -(-self._filled(n_samples) // self.hop)
+        return -(-self._count_filled(n_samples) // self.hop)
 
-    def _filled(self, n_samples: int) -> int:
+    def _count_filled(self, n_samples: int) -> int:
         """Count the samples that hold sound, after the repetitions of CLAP."""
         padding = str(self.extractor.padding) if self.kind == "ClapFeatureExtractor" else ""
         repeats = {"repeatpad": self.longest // max(n_samples, 1), "repeat": self.longest}.get(padding, 1)
@@ -201,11 +201,11 @@ class Spectrograms:
         high = (int(about.num_mel_bins) - size) // int(about.frequency_stride) + 1
         return high, (int(about.max_length) - size) // int(about.time_stride) + 1
 
-    def _in_proportion(self, positions: tuple[int, ...], share: float) -> Tensor:
+    def _mark_share(self, positions: tuple[int, ...], share: float) -> Tensor:
         times = torch.arange(positions[-1]) < max(1.0, round(share * positions[-1], 6))
         return times.expand(positions)
 
-    def _of_patches(self, n_samples: int, positions: tuple[int, ...]) -> Tensor:
+    def _mark_patches(self, n_samples: int, positions: tuple[int, ...]) -> Tensor:
         """Tell which patches of AST begin with a real half; its two special tokens count as real."""
         size, step = int(self.config.patch_size), int(self.config.time_stride)
         high, wide = self._grid
@@ -219,22 +219,22 @@ class Spectrograms:
             return tokens
         if positions == (high * wide + 2,):
             return torch.cat([torch.ones(2, dtype=torch.bool), tokens])
-        raise self._unknown(positions)
+        raise self._make_unknown_error(positions)
 
-    def _of_folded(self, n_samples: int, positions: tuple[int, ...]) -> Tensor | None:
+    def _mark_folded(self, n_samples: int, positions: tuple[int, ...]) -> Tensor | None:
         """Tell which patches of CLAP hold sound: its time is folded into parts that lie below one another."""
-        share = self._filled(n_samples) / self.longest
+        share = self._count_filled(n_samples) / self.longest
         if share == 1.0:
             return None
         size = round(np.prod(positions) ** 0.5)
         folds = int(self.config.spec_size) // int(self.config.num_mel_bins)
         if size * size != np.prod(positions) or size % folds or len(positions) > 2:
-            raise self._unknown(positions)
+            raise self._make_unknown_error(positions)
         row, column = torch.arange(size)[:, None], torch.arange(size)[None]
         time = (row // (size // folds) + (column + 0.5) / size) / folds
         return (time < share).reshape(positions)
 
-    def _unknown(self, positions: tuple[int, ...]) -> InputError:
+    def _make_unknown_error(self, positions: tuple[int, ...]) -> InputError:
         return InputError(
             f"network: its feature extractor pads sounds to {self.longest / self.rate:g} s, and which of the positions "
             f"{positions} of this layer are padding is not known; name a hidden state (hidden.0), or give sounds of "
@@ -245,11 +245,12 @@ class Spectrograms:
     def _fused(self) -> bool:
         return str(getattr(self.extractor, "truncation", "")) == "fusion"
 
-    def _extracted(self, sounds: Tensor) -> dict[str, Any]:
+    def _extract(self, sounds: Tensor) -> dict[str, Any]:
         if sounds.shape[2] > self.longest:
             raise InputError(
-                f"network: its feature extractor takes sounds of at most {self.longest / self.rate:g} s, found "
-                f"{sounds.shape[2] / self.rate:.4g} s, and would cut them; give shorter sounds, or the seconds to keep"
+                f"network: expected sounds of at most {self.longest / self.rate:g} s, as its feature extractor takes, "
+                f"got {sounds.shape[2] / self.rate:.4g} s, which it would cut; give shorter sounds, or the seconds to "
+                "keep"
             )
         found = []
         for sound in sounds.detach().cpu().numpy()[:, 0]:
@@ -258,7 +259,7 @@ class Spectrograms:
         return {name: torch.cat([one[name] for one in found]).to(sounds.device) for name in found[0]}
 
 
-def feeding_of(extractor: Any, config: Any, argument: str) -> Waveforms | Spectrograms:
+def find_feeding(extractor: Any, config: Any, argument: str) -> Waveforms | Spectrograms:
     """Find how the feature extractor of a folder feeds its network.
 
     Raises

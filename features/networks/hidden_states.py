@@ -25,18 +25,18 @@ class Passing:
     def before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Replace the first argument of a module."""
         if args:
-            return (self._passed(args[0]), *args[1:]), kwargs
+            return (self._pass_tensor(args[0]), *args[1:]), kwargs
         name = next(name for name, value in kwargs.items() if isinstance(value, Tensor))
-        return args, {**kwargs, name: self._passed(kwargs[name])}
+        return args, {**kwargs, name: self._pass_tensor(kwargs[name])}
 
     def after(self, _: nn.Module, __: Any, out: Any) -> Any:
         """Replace the output of a module, or the first of its outputs."""
         if isinstance(out, Tensor):
-            return self._passed(out)
-        parts = (self._passed(out[0]), *out[1:])
+            return self._pass_tensor(out)
+        parts = (self._pass_tensor(out[0]), *out[1:])
         return parts if isinstance(out, tuple) else list(parts)
 
-    def _passed(self, tensor: Tensor) -> Tensor:
+    def _pass_tensor(self, tensor: Tensor) -> Tensor:
         if not self.shape:
             passed: Tensor = self.state(tensor)
             return passed
@@ -89,7 +89,7 @@ def attach_hidden_states(
         shape: tuple[int, ...] = ()
         if place is None and tensor.ndim == 4:
             shape = tuple(tensor.shape[2:])
-            place = next((one for one in seen if _same_tokens(one[2], tensor)), None)
+            place = next((one for one in seen if _has_same_tokens(one[2], tensor)), None)
         if place is None:
             continue
         state = HiddenState(1 if shape else 2 if tensor.ndim == 3 and tensor.shape[2] == width else None)
@@ -102,7 +102,7 @@ def attach_hidden_states(
     return found if len(found) == len(states) else []
 
 
-def _same_tokens(tokens: Tensor, image: Tensor) -> bool:
+def _has_same_tokens(tokens: Tensor, image: Tensor) -> bool:
     """Tell whether an image `(n, c, h, w)` is a view of tokens `(n, h * w, c)`."""
     n, c, h, w = image.shape
     return tuple(tokens.shape) == (n, h * w, c) and tokens.data_ptr() == image.data_ptr()

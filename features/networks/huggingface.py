@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from brainmap.checks import some
 from brainmap.errors import InputError
-from brainmap.features.networks.extractors import Spectrograms, Waveforms, feeding_of
+from brainmap.features.networks.extractors import Spectrograms, Waveforms, find_feeding
 from brainmap.features.networks.hidden_states import attach_hidden_states
 from brainmap.progress import log
 
@@ -85,7 +85,7 @@ class FolderNetwork(nn.Module):
         noise = torch.randn(1, 1, round(seconds * feeding.rate), generator=torch.Generator().manual_seed(0))
         taken = inspect.signature(network.forward).parameters
         asked = any(one == "output_hidden_states" or taken[one].kind is taken[one].VAR_KEYWORD for one in taken)
-        given = {**self._arguments(0.1 * noise), **({"output_hidden_states": True} if asked else {})}
+        given = {**self._compute_arguments(0.1 * noise), **({"output_hidden_states": True} if asked else {})}
         width = getattr(network.config, "hidden_size", None)
         states = attach_hidden_states(network, given, width=width) if asked else []
         if states and not hasattr(self, "hidden"):
@@ -181,14 +181,14 @@ class FolderNetwork(nn.Module):
             sounds.ndim == 3 and sounds.shape[1] != 1
         ):
             raise InputError(f"network: expected sounds (n, 1, n_samples), got {tuple(sounds.shape)}")
-        found = self._whole[0](**self._arguments(sounds))
+        found = self._whole[0](**self._compute_arguments(sounds))
         for name in _OUTPUTS:
             value = getattr(found, name, None)
             if isinstance(value, Tensor):
                 return value
         raise InputError(f"network: expected one of the outputs {some(_OUTPUTS)}, got {some(found)}")
 
-    def _arguments(self, sounds: Tensor) -> dict[str, Any]:
+    def _compute_arguments(self, sounds: Tensor) -> dict[str, Any]:
         given = self.feeding.arguments(sounds)
         dtype = next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
         return {name: value.to(dtype) if value.is_floating_point() else value for name, value in given.items()}
@@ -204,9 +204,9 @@ def describe_folder(path: str | Path) -> FolderDescription:
     """
     folder = Path(path)
     config = _read_config(folder)
-    with _quiet():
+    with _silence_transformers():
         kind, loaded = _class_of(folder, config)
-        feeding = _feeding(folder, kind, loaded)
+        feeding = _read_feeding(folder, kind, loaded)
     classes: tuple[str, ...] = ()
     if kind.__name__.endswith(_CLASSIFIERS):
         classes = tuple(str(loaded.id2label[k]) for k in range(loaded.num_labels))
@@ -241,9 +241,9 @@ def load_folder(path: str | Path) -> FolderNetwork:
             f"checkpoint: {folder} holds no {_WEIGHTS[0]} (it holds {some(held)}); pickled weights could run code and "
             "are not read: load the network in transformers and call save_pretrained"
         )
-    with _quiet(), torch.random.fork_rng(devices=[]):
+    with _silence_transformers(), torch.random.fork_rng(devices=[]):
         kind, loaded = _class_of(folder, config)
-        feeding = _feeding(folder, kind, loaded)
+        feeding = _read_feeding(folder, kind, loaded)
         network = _load_weights(folder, kind)
         return FolderNetwork(network, feeding).eval()
 
@@ -275,7 +275,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _class_of(folder: Path, config: Mapping[str, Any]) -> tuple[Any, Any]:
     """Find the class of transformers that a configuration names, and load the configuration."""
-    transformers = _transformers()
+    transformers = _import_transformers()
     named = config.get("architectures")
     name = str(named[0]) if isinstance(named, list) and named else ""
     known = name.isidentifier() and hasattr(transformers, name)
@@ -300,11 +300,11 @@ def _class_of(folder: Path, config: Mapping[str, Any]) -> tuple[Any, Any]:
     try:
         loaded = kind.config_class.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers raises whatever a wrong value in a configuration raises
-        raise InputError(f"checkpoint: {folder / CONFIG} cannot be used ({_line(error)}); copy it again") from None
+        raise InputError(f"checkpoint: {folder / CONFIG} cannot be used ({_cut_line(error)}); copy it again") from None
     return kind, loaded
 
 
-def _feeding(folder: Path, kind: Any, config: Any) -> Waveforms | Spectrograms:
+def _read_feeding(folder: Path, kind: Any, config: Any) -> Waveforms | Spectrograms:
     if not any((folder / name).is_file() for name in _PROCESSORS):
         raise InputError(
             f"checkpoint: {folder} holds no {_PROCESSORS[0]}, which says the rate and how sounds are normalized; copy "
@@ -316,10 +316,10 @@ def _feeding(folder: Path, kind: Any, config: Any) -> Waveforms | Spectrograms:
         extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever a wrong value in the file raises
         raise InputError(
-            f"checkpoint: the feature extractor of {folder} cannot be loaded ({_line(error)}); save it again with "
+            f"checkpoint: the feature extractor of {folder} cannot be loaded ({_cut_line(error)}); save it again with "
             "save_pretrained(folder)"
         ) from None
-    return feeding_of(extractor, config, kind.main_input_name)
+    return find_feeding(extractor, config, kind.main_input_name)
 
 
 def _load_weights(folder: Path, kind: Any) -> nn.Module:
@@ -329,7 +329,7 @@ def _load_weights(folder: Path, kind: Any) -> nn.Module:
         )
     except Exception as error:  # transformers raises whatever a damaged file or a wrong shape raises
         raise InputError(
-            f"checkpoint: the weights of {folder} do not fit its {CONFIG} ({_line(error)}); copy the folder again"
+            f"checkpoint: the weights of {folder} do not fit its {CONFIG} ({_cut_line(error)}); copy the folder again"
         ) from None
     wrong = sorted(map(str, [*about["missing_keys"], *about["mismatched_keys"]]))
     if wrong:
@@ -337,7 +337,7 @@ def _load_weights(folder: Path, kind: Any) -> nn.Module:
             f"checkpoint: the weights of {folder} lack {some(wrong, 4)} of {kind.__name__}, which would be random; "
             "copy the folder again, or save the trained network with save_pretrained"
         )
-    part = _listening_part(network)
+    part = _find_listening_part(network)
     broken = [name for name, value in part.state_dict().items() if not torch.isfinite(value).all()]
     if broken:
         raise InputError(
@@ -346,7 +346,7 @@ def _load_weights(folder: Path, kind: Any) -> nn.Module:
     return part
 
 
-def _listening_part(network: Any) -> nn.Module:
+def _find_listening_part(network: Any) -> nn.Module:
     """Return the part of a network that runs on sounds alone: the encoder of Whisper, the body of a pretraining."""
     name = type(network).__name__
     if name == "WhisperModel":
@@ -358,7 +358,7 @@ def _listening_part(network: Any) -> nn.Module:
     return found
 
 
-def _transformers() -> Any:
+def _import_transformers() -> Any:
     try:
         import transformers
     except ImportError:
@@ -369,9 +369,9 @@ def _transformers() -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_transformers() -> Iterator[None]:
     """Silence the log and progress bars of transformers, and restore both afterwards."""
-    _transformers()
+    _import_transformers()
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -385,5 +385,5 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _line(error: BaseException) -> str:
+def _cut_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

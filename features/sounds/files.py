@@ -83,7 +83,7 @@ class Sounds(LabeledSounds):
         """
         if self._given is not None:
             return self._given
-        parts = list(self.waveform_batches(256))
+        parts = list(self.iterate_waveforms(256))
         lengths = sorted({part.shape[2] / self.rate for part in parts})
         if len(lengths) > 1:
             raise InputError(
@@ -94,10 +94,10 @@ class Sounds(LabeledSounds):
 
     def batches(self, size: int) -> Iterator[NDArray[np.float32]]:
         """Yield the sounds in order as the network takes them, `size` at a time, without keeping them in memory."""
-        for waves in self.waveform_batches(size):
+        for waves in self.iterate_waveforms(size):
             yield self.front_end.compute(waves, rate=self.rate)
 
-    def waveform_batches(self, size: int) -> Iterator[NDArray[np.float32]]:
+    def iterate_waveforms(self, size: int) -> Iterator[NDArray[np.float32]]:
         """Yield the waveforms `(size, 1, n_samples)` in order, without keeping them in memory."""
         known = self._given if self._given is not None else self.__dict__.get("waveforms")
         if known is None and self.own_lengths:
@@ -136,7 +136,7 @@ class Sounds(LabeledSounds):
         sha = hashlib.sha256(f"{self.rate} {self.n_samples} {self.items}".encode())
         if not self.front_end.is_waveform:
             sha.update(self.front_end.key().encode())
-        for batch in self.waveform_batches(64):
+        for batch in self.iterate_waveforms(64):
             sha.update(batch.tobytes())
         return sha.hexdigest()
 

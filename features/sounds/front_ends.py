@@ -184,7 +184,7 @@ class FrontEnd:
         if self.is_waveform:
             return sounds
         if self.is_code:
-            return _call(self.kind, sounds, rate)
+            return _call_function(self.kind, sounds, rate)
         if self.kind == "cochleagram":
             from brainmap.features.sounds.cochlea import compute_subband_envelopes
 
@@ -224,7 +224,7 @@ class FrontEnd:
         return flat.T if self.time_axis == -2 else flat
 
 
-def _call(reference: str, sounds: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+def _call_function(reference: str, sounds: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
     """Call a user's front end, and check what it gives."""
     function = find_function(reference, "input")
     try:
@@ -266,7 +266,7 @@ def read_front_end(value: str | Mapping[str, Any] | FrontEnd | None) -> FrontEnd
     """
     if value is None or isinstance(value, FrontEnd):
         return value or WAVEFORM
-    given = _split(value) if isinstance(value, str) else dict(value)
+    given = _split_text(value) if isinstance(value, str) else dict(value)
     kind = given.pop("kind", None)
     if not isinstance(kind, str):
         raise InputError(f"input: expected a kind, one of {some(SETTINGS)} or 'module:function', got {value!r}")
@@ -280,7 +280,7 @@ def read_front_end(value: str | Mapping[str, Any] | FrontEnd | None) -> FrontEnd
     return FrontEnd(kind=kind, **{name: _check_type(name, one) for name, one in given.items()})
 
 
-def _split(text: str) -> dict[str, Any]:
+def _split_text(text: str) -> dict[str, Any]:
     kind, *rest = (part.strip() for part in text.split(","))
     pairs = [part.partition("=") for part in rest]
     wrong = [name for name, equals, value in pairs if not equals or not value or not name]

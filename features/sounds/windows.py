@@ -131,7 +131,7 @@ class Windows(LabeledSounds):
     @cached_property
     def waveforms(self) -> NDArray[np.float32]:
         """Read all windows at once, float32 `(n, 1, n_samples)`."""
-        return np.concatenate(list(self.waveform_batches(256)))
+        return np.concatenate(list(self.iterate_waveforms(256)))
 
     @property
     def front_end(self) -> FrontEnd:
@@ -140,10 +140,10 @@ class Windows(LabeledSounds):
 
     def batches(self, size: int) -> Iterator[NDArray[np.float32]]:
         """Yield the windows in order as the network takes them, `size` at a time, without keeping them in memory."""
-        for waves in self.waveform_batches(size):
+        for waves in self.iterate_waveforms(size):
             yield self.front_end.compute(waves, rate=self.rate)
 
-    def waveform_batches(self, size: int) -> Iterator[NDArray[np.float32]]:
+    def iterate_waveforms(self, size: int) -> Iterator[NDArray[np.float32]]:
         """Yield the waveforms `(size, 1, n_samples)` in order, without keeping them in memory."""
         held: list[NDArray[np.float32]] = []
         for window in self._iterate_windows():
@@ -358,13 +358,13 @@ def _survey_recording(sounds: Sounds, row: int, cut: Cut) -> Recording:
     """Read a recording once: its length, level and digest, the onsets of its windows, and its problems."""
     look, sha = RecordingLook(), hashlib.sha256()
 
-    def heard() -> Iterator[NDArray[np.float32]]:
+    def read_blocks() -> Iterator[NDArray[np.float32]]:
         for channels, mono in _iterate_blocks(sounds, row):
             look.add(channels, mono)
             sha.update(np.ascontiguousarray(mono).tobytes())
             yield mono
 
-    blocks = heard()
+    blocks = read_blocks()
     starts, silent = [], []
     onsets = (cut.start(k) for k in count())
     for k, piece in enumerate(_cut_pieces(blocks, onsets, cut.n_samples)):
