@@ -125,8 +125,11 @@ class Prepared:
         return rows[voxels], *others, power[voxels]
 
     def _collect_rows(self, voxels: NDArray[np.intp], dissimilarity: str) -> Given:
-        blocks = [self._make_rows(voxels[k : k + _BLOCK], dissimilarity) for k in range(0, len(voxels), _BLOCK)]
-        rows = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
+        first = self._make_rows(voxels[:_BLOCK], dissimilarity)
+        rows = np.empty((len(voxels), *first.shape[1:]))
+        rows[:_BLOCK] = first
+        for start in range(_BLOCK, len(voxels), _BLOCK):
+            rows[start : start + _BLOCK] = self._make_rows(voxels[start : start + _BLOCK], dissimilarity)
         if dissimilarity == "correlation":
             rows -= rows.mean(axis=0)  # correlations do not change, and lose less precision to rounding
         return rows, NO_WEIGHTS, self.shared, 1, np.einsum("vri,vri->v", rows, rows)
