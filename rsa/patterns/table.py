@@ -37,6 +37,7 @@ Stimuli = Mapping[str, str] | pd.DataFrame | str | Path
 Conditions = str | Path | pd.DataFrame | Sequence[str] | Sequence[Sequence[str]]
 Runs = Sequence[object] | NDArray[Any]
 
+_GLMSINGLE = re.compile(r"type[cd]_|glmdenoise|fithrf_rr|fracridge", re.IGNORECASE)  # outputs that share runs
 _STATISTIC = re.compile(r"_(Tstat|Fstat|Zscore|zstat|R\^2)$")
 
 
@@ -307,7 +308,21 @@ def plan_patterns(sources: Sequence[Source], settings: PatternSettings | None = 
     if gaps and settings.missing == "error":
         raise InputError(_describe_gaps(gaps, rows, sources))
     _warn_of_one_for_all(settings.conditions, sources)
+    _warn_of_glmsingle(sources, rows)
     return rows + gaps
+
+
+def _warn_of_glmsingle(sources: Sequence[Source], rows: Sequence[Pattern]) -> None:
+    """Warn of betas of several runs that GLMsingle denoised and regularized by cross-validation over runs."""
+    named = [source.name for source in sources if _GLMSINGLE.search(Path(source.name).name)]
+    if named and len({row.run for row in rows}) > 1:
+        warnings.warn(
+            f"patterns: {named[0]} is named as betas of GLMsingle, whose denoising and ridge regression are chosen by "
+            "cross-validation over runs; runs are then not independent, and reliabilities, crossnobis distances and "
+            "noise-corrected scores are too high; take the betas of type B (FITHRF), or fit each run alone",
+            BrainmapWarning,
+            stacklevel=4,
+        )
 
 
 def _warn_of_one_for_all(conditions: Conditions, sources: Sequence[Source]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -613,3 +614,21 @@ def test_ids_that_differ_in_folders_only_are_those_of_the_stimuli_table(rng: np.
     assert data.obs_descriptors["stimulus_id"].tolist() == list(stimuli)
     with pytest.raises(InputError, match="'0a'"):  # of which folder?
         load_patterns(betas(rng, runs=1), mask=image(half_mask()), conditions=["0a", *labels[1:]], stimuli=stimuli)
+
+
+@pytest.mark.parametrize(
+    ("name", "warned"),
+    [("TYPED_FITHRF_GLMDENOISE_RR_betas.nii", True), ("TYPEB_FITHRF_betas.nii", False), ("prototypes.nii", False)],
+)
+def test_betas_that_glmsingle_shared_over_runs_are_warned_of(tmp_path: Path, name: str, warned: bool) -> None:
+    values = np.random.default_rng(0).normal(size=(*SHAPE, 8))
+    nib.save(image(values), tmp_path / name)
+    given = {"mask": image(np.ones(SHAPE)), "conditions": WORDS * 2}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        load_patterns(tmp_path / name, runs=[1] * 4 + [2] * 4, **given)
+    assert any("betas of GLMsingle" in str(one.message) for one in told) == warned
+    one_run = [f"{word}{k}" for k in range(2) for word in WORDS]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_patterns(tmp_path / name, mask=given["mask"], conditions=one_run)
