@@ -14,16 +14,16 @@ MISSING = frozenset(
 )  # "no", "na" and "null" count as words
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
+def suggest_word(word: str, choices: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for a misspelt word, or nothing; upper and lower case count as the same.
 
     Examples
     --------
-    >>> nearest("sperman", ["spearman", "pearson"])
+    >>> suggest_word("sperman", ["spearman", "pearson"])
     "; did you mean 'spearman'?"
-    >>> nearest("word", ["Word", "run"])
+    >>> suggest_word("word", ["Word", "run"])
     "; did you mean 'Word'?"
-    >>> nearest("zzz", ["spearman"])
+    >>> suggest_word("zzz", ["spearman"])
     ''
     """
     by_lower: dict[str, str] = {}
@@ -33,24 +33,24 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"; did you mean {by_lower[found[0]]!r}?" if found else ""
 
 
-def one_of(value: str, choices: Sequence[str], what: str) -> str:
+def check_choice(value: str, choices: Sequence[str], what: str) -> str:
     """Return `value` if it is one of `choices`, else raise an `InputError` that lists them.
 
     Examples
     --------
-    >>> one_of("rms", ["rms", "peak"], "level")
+    >>> check_choice("rms", ["rms", "peak"], "level")
     'rms'
-    >>> one_of("rsm", ["rms", "peak"], "level")
+    >>> check_choice("rsm", ["rms", "peak"], "level")
     Traceback (most recent call last):
     brainmap.errors.InputError: level: expected one of 'rms', 'peak', got 'rsm'; did you mean 'rms'?
     """
     if value not in choices:
-        hint = nearest(str(value), choices)
-        raise InputError(f"{what}: expected one of {some(choices, 24)}, got {value!r}{hint}")
+        hint = suggest_word(str(value), choices)
+        raise InputError(f"{what}: expected one of {list_some(choices, 24)}, got {value!r}{hint}")
     return value
 
 
-def existing_file(path: str | Path, what: str) -> Path:
+def check_file(path: str | Path, what: str) -> Path:
     """Return the path if it is a file, else raise an `InputError` that names the nearest one beside it."""
     path = Path(path)
     if path.is_file():
@@ -61,16 +61,16 @@ def existing_file(path: str | Path, what: str) -> Path:
     if not path.parent.is_dir():
         hint = f"; the folder {str(path.parent)!r} does not exist"
     else:
-        hint = nearest(path.name, beside) or "; check its name"
+        hint = suggest_word(path.name, beside) or "; check its name"
     raise InputError(f"{what}: no file {path}{hint}")
 
 
-def some(names: Iterable[object], most: int = 8) -> str:
+def list_some(names: Iterable[object], most: int = 8) -> str:
     """Write a list for a message, cut to a readable length.
 
     Examples
     --------
-    >>> some(["a", "b", "c"], most=2)
+    >>> list_some(["a", "b", "c"], most=2)
     "'a', 'b' and 1 more"
     """
     listed = [repr(n) if isinstance(n, str) else str(n) for n in names]
@@ -79,7 +79,7 @@ def some(names: Iterable[object], most: int = 8) -> str:
     return f"{', '.join(listed[:most])} and {len(listed) - most} more"
 
 
-def threads_of(threads: int | None, what: str) -> int:
+def count_threads(threads: int | None, what: str) -> int:
     """Return how many threads (or processes) are asked for, by default the cores this process may use.
 
     Raises
@@ -89,7 +89,7 @@ def threads_of(threads: int | None, what: str) -> int:
 
     Examples
     --------
-    >>> threads_of(2, "searchlight")
+    >>> count_threads(2, "searchlight")
     2
     """
     if threads is not None and threads < 1:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from brainmap.checks import nearest
+from brainmap.checks import suggest_word
 from brainmap.errors import InputError
 
 
@@ -58,7 +58,7 @@ def find_function(reference: str, what: str) -> Callable[..., Any]:
     function: Callable[..., Any] | None = getattr(module, function_name, None)
     if not callable(function):
         raise InputError(
-            f"{what}: {module_name} has no function {function_name!r}{nearest(function_name, dir(module))}"
+            f"{what}: {module_name} has no function {function_name!r}{suggest_word(function_name, dir(module))}"
         )
     return function
 

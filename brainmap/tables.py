@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainmap.checks import MISSING, existing_file, some
+from brainmap.checks import MISSING, check_file, list_some
 from brainmap.errors import InputError
 
 
@@ -48,7 +48,7 @@ def assign_conditions(pairs: Iterable[tuple[str, str]], what: str) -> dict[str, 
     if several:
         name, conditions = next(iter(several.items()))
         raise InputError(
-            f"{what}: expected one condition per name, got {some(conditions, 3)} for {name!r}"
+            f"{what}: expected one condition per name, got {list_some(conditions, 3)} for {name!r}"
             + (f" (and several for {len(several) - 1} more names)" if len(several) > 1 else "")
             + "; give stimuli of different conditions different names"
         )
@@ -96,7 +96,7 @@ def read_table(table: str | Path | pd.DataFrame, what: str) -> pd.DataFrame:
     if isinstance(table, pd.DataFrame):
         _refuse_twice([str(name) for name in table.columns], what)
         return table.astype(object).where(table.notna(), "").map(str)
-    path = existing_file(table, what)
+    path = check_file(table, what)
     try:
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (
@@ -127,4 +127,6 @@ def check_columns(path: Path, what: str, separator: str = "\t") -> None:
 def _refuse_twice(names: Sequence[str], what: str) -> None:
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
-        raise InputError(f"{what}: expected each column once, got {some(twice, 3)} more than once; keep one of each")
+        raise InputError(
+            f"{what}: expected each column once, got {list_some(twice, 3)} more than once; keep one of each"
+        )

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from brainmap import progress as progress_module, record
-from brainmap.checks import existing_file, nearest, one_of, some
+from brainmap.checks import check_choice, check_file, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.record import Ledger, atomic, content_key, file_digest, write_json, write_table
@@ -143,24 +143,24 @@ def test_provenance_says_simulated_and_digests_are_sha256(tmp_path: Path) -> Non
     ],
 )
 def test_suggestions_take_upper_and_lower_case_as_the_same(word: str, choices: list[str], wanted: str) -> None:
-    assert nearest(word, choices) == f"; did you mean {wanted}?"
-    assert nearest("zzz", choices) == ""
+    assert suggest_word(word, choices) == f"; did you mean {wanted}?"
+    assert suggest_word("zzz", choices) == ""
 
 
 def test_choices_and_lists_read_well() -> None:
     with pytest.raises(InputError, match="expected one of 'rms', 'peak', got 'Rms'; did you mean 'rms'"):
-        one_of("Rms", ["rms", "peak"], "level")
-    assert some(range(10), most=2) == "0, 1 and 8 more"
+        check_choice("Rms", ["rms", "peak"], "level")
+    assert list_some(range(10), most=2) == "0, 1 and 8 more"
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "Mask.nii.gz").write_text("")
     with pytest.raises(InputError, match=r"did you mean 'Mask\.nii\.gz'"):
-        existing_file(tmp_path / "mask.nii.gz", "mask")
+        check_file(tmp_path / "mask.nii.gz", "mask")
     with pytest.raises(InputError, match="does not exist"):
-        existing_file(tmp_path / "no" / "mask.nii.gz", "mask")
+        check_file(tmp_path / "no" / "mask.nii.gz", "mask")
     with pytest.raises(InputError, match="got the folder"):
-        existing_file(tmp_path, "mask")
+        check_file(tmp_path, "mask")
 
 
 def test_a_log_says_how_far_it_is_with_a_note(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 
 
@@ -25,7 +25,7 @@ def needs_one_network(table: pd.DataFrame, what: str) -> None:
     names = list(dict.fromkeys(table["network"])) if "network" in table else []
     if len(names) > 1:
         raise InputError(
-            f"{what}: expected the rows of one network, got those of {some(map(str, names))}; keep the "
+            f"{what}: expected the rows of one network, got those of {list_some(map(str, names))}; keep the "
             "rows of one of them"
         )
 

@@ -20,7 +20,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 
 STYLE = Path(__file__).with_name("brainmap.mplstyle")
 INK, SOFT, MUTED, HAIRLINE, PAPER = "#1c2530", "#3e4c59", "#7b8794", "#e1e6eb", "#f6f7f5"
@@ -102,7 +102,9 @@ def get_colormap(quantity: str) -> Colormap:
     >>> get_colormap("score").name
     'brainmap-score'
     """
-    anchors = convert_to_oklab(np.array([to_rgb(c) for c in _ANCHORS[one_of(quantity, list(_ANCHORS), "colormap")]]))
+    anchors = convert_to_oklab(
+        np.array([to_rgb(c) for c in _ANCHORS[check_choice(quantity, list(_ANCHORS), "colormap")]])
+    )
     middle = len(anchors) // 2
     # Each half of a signed map is sampled on its own, so that zero falls on the neutral middle.
     halves = [anchors[: middle + 1], anchors[middle:]] if quantity == "signed" else [anchors]

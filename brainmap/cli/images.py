@@ -47,7 +47,7 @@ def read_labeled_maps(path: str) -> dict[str, Nifti1Image]:
     import nibabel
     import numpy as np
 
-    from brainmap.checks import some
+    from brainmap.checks import list_some
     from brainmap.rsa.images.files import load_image, sub_brick_labels
 
     image = load_image(path)
@@ -57,5 +57,5 @@ def read_labeled_maps(path: str) -> dict[str, Nifti1Image]:
     labels = sub_brick_labels(path)
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
-        raise InputError(f"{path}: the label {some(twice)} is given to several sub-bricks; labels must differ")
+        raise InputError(f"{path}: the label {list_some(twice)} is given to several sub-bricks; labels must differ")
     return {label: nibabel.Nifti1Image(values[..., k], image.affine) for k, label in enumerate(labels)}

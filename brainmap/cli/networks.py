@@ -21,10 +21,10 @@ def networks(
     as_json: Json = False,
 ) -> None:
     """List the networks of the zoo with their parameters, inputs, layers and receptive fields."""
-    from brainmap.checks import one_of
+    from brainmap.checks import check_choice
     from brainmap.features.networks.zoo import describe_network, network_names
 
-    chosen = [one_of(name, network_names(), "network")] if name else list(network_names())
+    chosen = [check_choice(name, network_names(), "network")] if name else list(network_names())
     found = [describe_network(n) for n in chosen]
     if as_json:
         typer.echo(json.dumps([d.as_dict() for d in found], indent=2))

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -41,7 +41,7 @@ def refuse_mistakes(command: Any, ctx: Any, args: Sequence[str]) -> None:
     for param in once:
         choices = _list_choices(param.type_descriptor.annotation)
         if choices:
-            one_of(given[param.name], choices, param.opts[0])
+            check_choice(given[param.name], choices, param.opts[0])
 
 
 def _list_choices(annotation: Any) -> tuple[str, ...]:

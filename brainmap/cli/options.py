@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 import typer
 
 from brainmap import types
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.cli.once import Commands
 from brainmap.errors import InputError
 
@@ -125,7 +125,7 @@ def check_names(choices: Any, option: str) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         for name in split_names(text):
-            one_of(name, get_args(choices), option)
+            check_choice(name, get_args(choices), option)
         return text
 
     return parse

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def expand_patterns(names: Sequence[str], option: str) -> list[str]:
         found += sorted(images, key=make_natural_key)
     twice = [name for k, name in enumerate(found) if name in found[:k]]
     if twice:
-        raise InputError(f"{option}: expected each file once, got {some(twice, 2)} more than once; name it once")
+        raise InputError(f"{option}: expected each file once, got {list_some(twice, 2)} more than once; name it once")
     return found
 
 

@@ -80,14 +80,14 @@ def rdm(
 
 def _select_rdms(rdms: RDMs, key: str, wanted: str | None, option: str) -> RDMs:
     """Select the RDMs whose layer or ROI is named, in that order."""
-    from brainmap.checks import one_of
+    from brainmap.checks import check_choice
 
     if wanted is None:
         return rdms
     known = [str(value) for value in rdms.rdm_descriptors.get(key, [])]
     if not known:
         raise InputError(f"{option}: expected RDMs with a {key}, got RDMs without; leave {option} out")
-    asked = [one_of(name, list(dict.fromkeys(known)), option) for name in split_names(wanted)]
+    asked = [check_choice(name, list(dict.fromkeys(known)), option) for name in split_names(wanted)]
     chosen: RDMs = rdms[[at for name in asked for at, value in enumerate(known) if value == name]]
     return chosen
 
@@ -167,9 +167,9 @@ def profile(
 def _read_table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    from brainmap.checks import existing_file
+    from brainmap.checks import check_file
 
-    existing_file(path, "table")
+    check_file(path, "table")
     try:
         return pd.read_csv(path, sep="\t", na_values="n/a", dtype={"participant": str, "roi": str, "layer": str})
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -177,24 +177,24 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _select_network(table: pd.DataFrame, network: str | None) -> pd.DataFrame:
-    from brainmap.checks import one_of
+    from brainmap.checks import check_choice
 
     if network is None or "network" not in table:
         return table
-    one_of(network, [str(name) for name in dict.fromkeys(table["network"])], "network")
+    check_choice(network, [str(name) for name in dict.fromkeys(table["network"])], "network")
     return table[table["network"] == network]
 
 
 def _select_rois(table: pd.DataFrame, rois: str | None) -> pd.DataFrame:
     import pandas as pd
 
-    from brainmap.checks import one_of
+    from brainmap.checks import check_choice
 
     if rois is None or "roi" not in table:
         return table
     known = list(dict.fromkeys(table["roi"]))
     return pd.concat(
-        [table[table["roi"] == one_of(name, known, "--rois")] for name in split_names(rois)], ignore_index=True
+        [table[table["roi"] == check_choice(name, known, "--rois")] for name in split_names(rois)], ignore_index=True
     )
 
 
@@ -261,14 +261,14 @@ def _plot_on_surface(path: str, layers: str | None, **given: Any) -> Figure:
 
 
 def _load_volume(path: str) -> Nifti1Image:
-    from brainmap.checks import some
+    from brainmap.checks import list_some
     from brainmap.rsa.images.files import load_image, sub_brick_labels
 
     loaded = load_image(path)
     if len(loaded.shape) > 3:
         raise InputError(
-            f"MAP: expected one map, got {loaded.shape[3]} in {path} ({some(sub_brick_labels(path))}); choose one, as "
-            f"in '{path}[0]'"
+            f"MAP: expected one map, got {loaded.shape[3]} in {path} ({list_some(sub_brick_labels(path))}); choose "
+            f"one, as in '{path}[0]'"
         )
     return loaded
 
@@ -286,12 +286,12 @@ def maximization(
     """Draw the waveform and spectrogram of every maximizing pattern of a layer."""
 
     def make() -> Figure:
-        from brainmap.checks import one_of
+        from brainmap.checks import check_choice
         from brainmap.features.representations.files import open_maximizations
         from brainmap.viz.features.sounds import plot_maximization
 
         found = open_maximizations(store)
-        am = found[one_of(layer, list(found), "--layer")]
+        am = found[check_choice(layer, list(found), "--layer")]
         return plot_maximization(am, labels=am.labels, columns=columns, title=title)
 
     _save_figure(make, out, dpi=dpi, overwrite=overwrite)
@@ -320,7 +320,7 @@ def cam(
     """Draw waveforms colored by their class activation maps, or the attention of every class to every word."""
 
     def make() -> Figure:
-        from brainmap.checks import some
+        from brainmap.checks import list_some
         from brainmap.features.attention.words import keep_known_words
         from brainmap.features.representations.files import open_cams
         from brainmap.features.sounds.files import load_sounds
@@ -341,11 +341,11 @@ def cam(
         heard, cams, strange = keep_known_words(heard, kept.cams)
         if heard is None:
             raise InputError(
-                f"--store: expected sounds whose condition is a class ({some(kept.cams.class_names, 4)}), got "
-                f"{some(strange, 4)}"
+                f"--store: expected sounds whose condition is a class ({list_some(kept.cams.class_names, 4)}), got "
+                f"{list_some(strange, 4)}"
             )
         if strange:
-            log.warning("note: sounds whose condition is no class are left out: %s", some(strange, 8))
+            log.warning("note: sounds whose condition is no class are left out: %s", list_some(strange, 8))
         if view == "attention":
             return plot_target_attention(heard, cams, title=title)
         rows = None if items is None else _find_rows(split_names(items), cams.items, "--items")
@@ -355,13 +355,14 @@ def cam(
 
 
 def _find_rows(wanted: Sequence[str], known: Sequence[str], option: str) -> list[int]:
-    from brainmap.checks import nearest, some
+    from brainmap.checks import list_some, suggest_word
 
     places = {name: at for at, name in enumerate(known)}
     lacking = [name for name in wanted if name not in places]
     if lacking:
         raise InputError(
-            f"{option}: expected some of {some(known, 4)}, got {some(lacking, 4)}{nearest(lacking[0], known)}"
+            f"{option}: expected some of {list_some(known, 4)}, got "
+            f"{list_some(lacking, 4)}{suggest_word(lacking[0], known)}"
         )
     return [places[name] for name in wanted]
 
@@ -380,7 +381,7 @@ def sheet(
     """Draw the maximizing pattern and the brain map of each layer, one row for each layer."""
 
     def make() -> Figure:
-        from brainmap.checks import one_of, some
+        from brainmap.checks import check_choice, list_some
         from brainmap.features.representations.files import open_maximizations
         from brainmap.viz.page.sheet import SheetRow, plot_sheet
 
@@ -388,10 +389,10 @@ def sheet(
         both = [layer for layer in images if layer in patterns]
         if not both:
             raise InputError(
-                f"sheet: expected layers with patterns and maps, got patterns of {some(patterns)} in {store} and maps "
-                f"of {some(images)} in {maps}"
+                f"sheet: expected layers with patterns and maps, got patterns of {list_some(patterns)} in {store} and "
+                f"maps of {list_some(images)} in {maps}"
             )
-        chosen = both if layers is None else [one_of(layer, both, "--layers") for layer in split_names(layers)]
+        chosen = both if layers is None else [check_choice(layer, both, "--layers") for layer in split_names(layers)]
         rows = [
             SheetRow(layer=layer, image=images[layer], pattern=am.patterns[0, 0], rate=am.rate, unit=am.labels[0])
             for layer, am in ((layer, patterns[layer]) for layer in chosen)

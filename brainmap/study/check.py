@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from brainmap.checks import nearest, some
+from brainmap.checks import list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.layers.running import evaluating, explain_refusal
@@ -227,7 +227,7 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
     slugs = [Version(network, "").slug(layer) for layer in layers]
     twice = [layer for layer, slug in zip(layers, slugs, strict=True) if slugs.count(slug) > 1]
     if twice:
-        raise InputError(f"{where}: layers {some(twice)} would share file names; choose one of them in layers")
+        raise InputError(f"{where}: layers {list_some(twice)} would share file names; choose one of them in layers")
     explain = context.study.settings.explain
     if explain is not None and choose_explained(context).network is network:
         cam, names = explain.cam, class_names(loaded)
@@ -339,11 +339,16 @@ def _check_design(
         if not have & want and {row.condition for row in there} <= conditions:
             yield (
                 f"RDMs over different items: the networks' over {len(want)} stimuli, the brain's over {len(have)} "
-                f"conditions ({some(sorted(have), 4)}); set [rsa] items = 'condition', or label volumes by stimulus"
+                f"conditions ({list_some(sorted(have), 4)}); set [rsa] items = 'condition', or label volumes by "
+                "stimulus"
             )
         elif have != want:
             lacking, extra = sorted(want - have), sorted(have - want)
-            said = f"no pattern of {some(lacking, 4)}" if lacking else f"no sound of the patterns {some(extra, 4)}"
+            said = (
+                f"no pattern of {list_some(lacking, 4)}"
+                if lacking
+                else f"no sound of the patterns {list_some(extra, 4)}"
+            )
             yield f"RDMs over different items: {said}; list the same items in the table of sounds and in the patterns"
     needs = [
         f"{section} dissimilarity = {chosen!r}"
@@ -439,7 +444,7 @@ def _check_truth(context: Context, person: Participant, layers: dict[str, tuple[
     for column in ("region", "layer"):
         if column not in table:
             raise InputError(
-                f"[truth] table: expected a column {column!r}, got {some(map(str, table.columns))}; add it"
+                f"[truth] table: expected a column {column!r}, got {list_some(map(str, table.columns))}; add it"
             )
     try:
         known = load_regions(person, whole=True).names
@@ -449,4 +454,4 @@ def _check_truth(context: Context, person: Participant, layers: dict[str, tuple[
     for column, names in (("region", known), ("layer", first)):
         unknown = [name for name in table[column] if name and names is not None and name not in names]
         if unknown:
-            raise InputError(f"[truth] table: no {column} {unknown[0]!r}{nearest(unknown[0], names or ())}")
+            raise InputError(f"[truth] table: no {column} {unknown[0]!r}{suggest_word(unknown[0], names or ())}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from brainmap.checks import nearest, some
+from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.progress import heartbeat
 from brainmap.record import clear_unfinished
@@ -53,14 +53,17 @@ def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | N
     unknown = [p for p in participants if p not in known]
     if unknown:
         raise InputError(
-            f"--participant: expected some of {some(known, 20)}, got {some(unknown)}{nearest(unknown[0], known)}"
+            f"--participant: expected some of {list_some(known, 20)}, got "
+            f"{list_some(unknown)}{suggest_word(unknown[0], known)}"
         )
     loaded = _run_first_stages(context, participants)
     if context.backend == "dask":
         compute_on_dask(context, [(one, one.pieces) for one in yield_people(context, participants) if not one.mapped])
     run_participants(context, participants)
     if participants and set(participants) != set(known):
-        log.info("participants %s are done; run without --participant for the group and the page", some(participants))
+        log.info(
+            "participants %s are done; run without --participant for the group and the page", list_some(participants)
+        )
         page = None
     else:
         page = _run_last_stages(context, loaded)

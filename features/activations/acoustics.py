@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.features.activations.extract import Activations, extract_activations
 from brainmap.features.sounds import cochlea
@@ -132,7 +132,7 @@ def resolve_models(models: str | Sequence[str]) -> tuple[str, ...]:
     """
     named = tuple(MODELS) if models == "all" else (models,) if isinstance(models, str) else tuple(models)
     for name in named:
-        one_of(name, tuple(MODELS), "acoustic model")
+        check_choice(name, tuple(MODELS), "acoustic model")
     if not named or len(set(named)) < len(named):
         raise InputError(f"acoustic models: expected one or more names, each once, got {list(named)}")
     return named
@@ -185,7 +185,7 @@ def acoustic_features(
     (3, 1313)
     """
     names = resolve_models(models)
-    one_of(pooling, ("flatten", "mean", "none"), "pooling")
+    check_choice(pooling, ("flatten", "mean", "none"), "pooling")
     known = getattr(sounds, "rate", None)
     if rate is None and known is None:
         raise InputError("acoustics: an array says nothing of its rate; give rate= [Hz]")

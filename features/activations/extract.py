@@ -14,7 +14,7 @@ import zarr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import nearest, one_of, some
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError, RunError
 from brainmap.features.activations import store as stores
 from brainmap.features.activations.reduction import Reducer, Reduction, make_reducer
@@ -77,8 +77,8 @@ class Activations:
 
     def __getitem__(self, layer: str) -> NDArray[np.floating[Any]]:
         if layer not in self._arrays:
-            hint = nearest(str(layer), self.layers)
-            raise InputError(f"activations: no layer {layer!r}{hint}; there are {some(self.layers, 24)}")
+            hint = suggest_word(str(layer), self.layers)
+            raise InputError(f"activations: no layer {layer!r}{hint}; there are {list_some(self.layers, 24)}")
         return cast(NDArray[np.floating[Any]], self._arrays[layer])
 
     def __iter__(self) -> Iterator[str]:
@@ -225,9 +225,9 @@ def extract_activations(
     >>> acts.layers, acts["0"].shape
     (('0', 'output'), (2, 4))
     """
-    one_of(pooling, get_args(Pooling), "pooling")
-    one_of(stage, get_args(Stage), "stage")
-    one_of(dtype, get_args(DType), "dtype")
+    check_choice(pooling, get_args(Pooling), "pooling")
+    check_choice(stage, get_args(Stage), "stage")
+    check_choice(dtype, get_args(DType), "dtype")
     reduction = Reduction(kind=reduce) if isinstance(reduce, str) else reduce
     if last == "pad" and getattr(model, "own_lengths", False):
         raise InputError("last: expected 'drop', as the network takes no padding, got 'pad'; leave out last")
@@ -390,7 +390,7 @@ class _Extraction:
                 self.reducers[layer] = reducer
         if whole:
             asked = reduction.wanted(len(self.items))
-            log.info("activations: %s kept as they are, with no more than %d units", some(whole), asked)
+            log.info("activations: %s kept as they are, with no more than %d units", list_some(whole), asked)
 
     def _pool_layer(self, model: nn.Module, layer: str, activation: Tensor, batch: Tensor) -> Tensor:
         pooling = self.about["pooling"]

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError, RunError
 from brainmap.types import ReductionKind
 
@@ -57,7 +57,7 @@ class Reduction:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        one_of(self.kind, get_args(ReductionKind), "reduction")
+        check_choice(self.kind, get_args(ReductionKind), "reduction")
         if self.dimensions is not None and self.dimensions < 1:
             raise InputError(f"reduction: expected dimensions of at least 1, got {self.dimensions}")
         if not 0 < self.tolerance < 1:

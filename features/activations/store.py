@@ -19,7 +19,7 @@ import zarr
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError, RunError
 from brainmap.features.activations.sealed import (
     COMPRESSORS,
@@ -289,7 +289,7 @@ def get_current_arrays(root: zarr.Group, kind: str) -> dict[str, StoredArray]:
         folder = find_folder(root)
         held = [] if folder is None else sorted(p.name for p in folder.iterdir() if p.is_dir())
         path = str(root.store_path).removeprefix("file://")
-        raise InputError(f"store: {path} holds no finished {kind}; it holds {some(held) if held else 'nothing'}")
+        raise InputError(f"store: {path} holds no finished {kind}; it holds {list_some(held) if held else 'nothing'}")
     arrays = {}
     for layer, key in listed.items():
         found = find_array(root, kind, layer, key)

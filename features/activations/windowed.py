@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.features.layers.listing import Layer
 from brainmap.features.sounds.batches import Sounds
@@ -73,7 +73,7 @@ def say_wide_layers(layers: Iterable[Layer], sounds: Sounds) -> None:
         log.warning(
             "note: units of %s see more than a window of %g s, and the network's padding beyond it; a window of %.3g s "
             "holds all that they see",
-            some([f"{name} ({seconds:.3g} s)" for seconds, name in wide], 4),
+            list_some([f"{name} ({seconds:.3g} s)" for seconds, name in wide], 4),
             sounds.n_samples / sounds.rate,
             max(wide)[0],
         )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attention.voiced_shares import VoicedAttention, voiced_attention
 from brainmap.features.attention.words import find_own_class
@@ -71,7 +71,7 @@ def attention_to_voicing(
             "voiced attention: expected sounds with their words and rate, got an array; wrap it with "
             "brainmap.features.sounds.files.sounds_from_array(..., rate=..., conditions=...)"
         )
-    one_of(method, get_args(VoicingMethod), "method")
+    check_choice(method, get_args(VoicingMethod), "method")
     told = find_voicing(sounds)
     if method == "occlusion":
         from brainmap.features.attribution.methods import attribute

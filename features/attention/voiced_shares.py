@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attention.words import find_own_class
 from brainmap.features.sounds.voicing import KINDS, Voicing
@@ -147,9 +147,9 @@ def voiced_attention(
     >>> round(found.effect, 2)
     0.5
     """
-    one_of(kind, KINDS, "kind")
-    one_of(alternative, get_args(Alternative), "alternative")
-    one_of(correction, get_args(WordCorrection), "correction")
+    check_choice(kind, KINDS, "kind")
+    check_choice(alternative, get_args(Alternative), "alternative")
+    check_choice(correction, get_args(WordCorrection), "correction")
     if permutations < 99:
         raise InputError(f"permutations: expected 99 or more, got {permutations}")
     rng = np.random.default_rng(0) if rng is None else rng
@@ -234,7 +234,9 @@ def _select_own_maps(maps: Any, voicing: Voicing) -> NDArray[np.floating[Any]]:
     if items is None or not hasattr(maps, "class_names"):
         return np.asarray(maps)
     if tuple(items) != voicing.items:
-        raise InputError(f"maps: of items {some(items, 4)}, voicing of {some(voicing.items, 4)}; give the same sounds")
+        raise InputError(
+            f"maps: of items {list_some(items, 4)}, voicing of {list_some(voicing.items, 4)}; give the same sounds"
+        )
     own = find_own_class(maps.conditions, maps.class_names)
     courses: NDArray[np.floating[Any]] = maps.courses if hasattr(maps, "courses") else maps.maps
     if not hasattr(maps, "targets"):
@@ -243,7 +245,7 @@ def _select_own_maps(maps: Any, voicing: Voicing) -> NDArray[np.floating[Any]]:
     missing = [item for item, there in zip(items, hit.any(axis=1), strict=True) if not there]
     if missing:
         raise InputError(
-            f"maps: the class that was said is not explained for {some(missing, 4)}; attribute with classes='true'"
+            f"maps: the class that was said is not explained for {list_some(missing, 4)}; attribute with classes='true'"
         )
     return np.asarray(courses[np.arange(len(own)), hit.argmax(axis=1)])
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import nearest, one_of, some
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.types import Alternative, CoverMeasure, CoverScale, Empty
 
@@ -52,10 +52,10 @@ def find_own_class(conditions: Sequence[str], class_names: Sequence[str]) -> NDA
     known = [str(name) for name in class_names]
     absent = list(dict.fromkeys(str(c) for c in conditions if str(c) not in known))
     if absent:
-        hint = nearest(absent[0], known)
+        hint = suggest_word(absent[0], known)
         raise InputError(
-            f"class activation maps: conditions {some(absent)} are none of the classes {some(known, 24)}{hint}; "
-            "give maps of these classes, or sounds whose condition is the class"
+            f"class activation maps: conditions {list_some(absent)} are none of the classes "
+            f"{list_some(known, 24)}{hint}; give maps of these classes, or sounds whose condition is the class"
         )
     return np.array([known.index(str(c)) for c in conditions], dtype=np.intp)
 
@@ -202,7 +202,7 @@ def compute_cover(
     >>> compute_cover(np.array([1.0, 2.0, 4.0, 2.0]), measure="area").item()
     0.75
     """
-    one_of(measure, get_args(CoverMeasure), "cover")
+    check_choice(measure, get_args(CoverMeasure), "cover")
     if not 0 < threshold <= 1:
         raise InputError(
             f"cover: expected a threshold above 0 and at most 1, as a share of the maximum, got {threshold}"
@@ -290,10 +290,10 @@ class CoverSettings:
     alternative: Alternative = "two-sided"
 
     def __post_init__(self) -> None:
-        one_of(self.measure, get_args(CoverMeasure), "cover")
-        one_of(self.scale, get_args(CoverScale), "scale")
-        one_of(self.empty, get_args(Empty), "empty")
-        one_of(self.alternative, get_args(Alternative), "alternative")
+        check_choice(self.measure, get_args(CoverMeasure), "cover")
+        check_choice(self.scale, get_args(CoverScale), "scale")
+        check_choice(self.empty, get_args(Empty), "empty")
+        check_choice(self.alternative, get_args(Alternative), "alternative")
 
 
 def attention_cover(
@@ -414,4 +414,4 @@ def _flip_signs(difference: NDArray[np.float64], alternative: str, rng: np.rando
 def _warn_of_absent(class_names: Sequence[str], heard: NDArray[Any], so: str) -> None:
     absent = [name for name, here in zip(class_names, heard, strict=True) if not here]
     if absent:
-        warnings.warn(f"attention: no exemplar of class {some(absent)}; {so}", BrainmapWarning, stacklevel=3)
+        warnings.warn(f"attention: no exemplar of class {list_some(absent)}; {so}", BrainmapWarning, stacklevel=3)

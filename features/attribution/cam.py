@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import nearest, one_of, some
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.attribution.classes import Classes, choose_classes
 from brainmap.features.layers.axes import FREQUENCY, TIME, TOKEN
@@ -90,8 +90,8 @@ class ClassActivationMaps:
             There is no such class.
         """
         if class_name not in self.class_names:
-            hint = nearest(class_name, self.class_names)
-            raise InputError(f"class: no {class_name!r}{hint}; there are {some(self.class_names, 24)}")
+            hint = suggest_word(class_name, self.class_names)
+            raise InputError(f"class: no {class_name!r}{hint}; there are {list_some(self.class_names, 24)}")
         return self.maps[:, self.class_names.index(class_name)]
 
 
@@ -165,7 +165,7 @@ def class_activation_maps(
     >>> class_activation_maps(net, x, method="cam").maps.shape
     (2, 3, 40)
     """
-    one_of(method, get_args(CamMethod), "method")
+    check_choice(method, get_args(CamMethod), "method")
     sounds = fit_sounds(model, sounds)
     items, conditions = get_labels(sounds)
     done, maps, scores, chosen = 0, np.empty(0, np.float32), np.empty(0, np.float32), Classes((), [])
@@ -261,12 +261,13 @@ def map_layer(model: nn.Module, sounds: Sounds, layer: str = "last-conv") -> Lay
     if not names:
         raise InputError("class activation maps: the network has no convolution and so no map")
     if layer not in names and (named or layer == OUTPUT):
-        hint = nearest(layer, names)
-        raise InputError(f"layer: {layer!r} is no convolution of this network{hint}; it has {some(names, 24)}")
+        hint = suggest_word(layer, names)
+        raise InputError(f"layer: {layer!r} is no convolution of this network{hint}; it has {list_some(names, 24)}")
     found = choose(layer, listed, {})
     if len(found) > 1:
         raise InputError(
-            f"layer: expected one layer for class activation maps, got {layer!r}, which means {some(found)}; name one"
+            f"layer: expected one layer for class activation maps, got {layer!r}, which means {list_some(found)}; "
+            "name one"
         )
     return listed[names.index(found[0])]
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brainmap.checks import nearest, some
+from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
 
 _UNSURE = 1e-6  # the second largest probability of a network that is not sure
@@ -75,7 +75,7 @@ def _list_classes(classes: str | int | Sequence[str | int], known: Sequence[str]
 def _find_column(wanted: object, known: Sequence[str]) -> int:
     if isinstance(wanted, str):
         if wanted not in known:
-            raise InputError(f"classes: no {wanted!r}{nearest(wanted, known)}; there are {some(known, 24)}")
+            raise InputError(f"classes: no {wanted!r}{suggest_word(wanted, known)}; there are {list_some(known, 24)}")
         return known.index(wanted)
     try:
         column = -1 if isinstance(wanted, bool | np.bool_) else operator.index(cast(SupportsIndex, wanted))
@@ -84,6 +84,6 @@ def _find_column(wanted: object, known: Sequence[str]) -> int:
     if not 0 <= column < len(known):
         raise InputError(
             f"classes: expected names, or numbers from 0 to {len(known) - 1}, got {wanted!r:.80}; there are "
-            f"{some(known, 24)}"
+            f"{list_some(known, 24)}"
         )
     return column

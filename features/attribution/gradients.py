@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.features.attribution.cam import can_upsample, class_activation_maps, upsample_maps
 from brainmap.features.attribution.task import SILENCE, Explainer, Found, Task
@@ -97,7 +97,7 @@ class IntegratedGradients:
     rule: IntegrationRule = "gauss-legendre"
 
     def __post_init__(self) -> None:
-        one_of(self.rule, get_args(IntegrationRule), "rule")
+        check_choice(self.rule, get_args(IntegrationRule), "rule")
         least = 2 if self.rule == "trapezoid" else 1
         if self.steps < least:
             raise InputError(f"steps: expected at least {least} for the {self.rule} rule, got {self.steps}")

@@ -15,7 +15,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from brainmap.checks import nearest, one_of, some
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.types import RuleName
 
@@ -53,7 +53,7 @@ class Rule:
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        one_of(self.name, get_args(RuleName), "rule")
+        check_choice(self.name, get_args(RuleName), "rule")
         if self.epsilon < 0 or self.gamma < 0 or self.beta < 0:
             raise InputError(
                 f"rule {self.name}: expected no setting below 0, got epsilon {self.epsilon}, gamma {self.gamma}, beta "
@@ -175,7 +175,7 @@ class Composite:
         for glob in self.layers:
             if not fnmatch.filter(known, glob):
                 raise InputError(
-                    f"rules: nothing fits {glob!r}{nearest(glob, known)}; the network has {some(known, 24)}"
+                    f"rules: nothing fits {glob!r}{suggest_word(glob, known)}; the network has {list_some(known, 24)}"
                 )
 
 
@@ -207,6 +207,6 @@ def make_composite(rules: str | Composite | Mapping[str, str | Rule]) -> Composi
     if isinstance(rules, Composite):
         return rules
     if isinstance(rules, str):
-        return COMPOSITES[one_of(rules, list(COMPOSITES), "rules")]
+        return COMPOSITES[check_choice(rules, list(COMPOSITES), "rules")]
     layers = {glob: r if isinstance(r, Rule) else Rule(name=r) for glob, r in rules.items()}  # type: ignore[arg-type]
     return replace(COMPOSITES["epsilon-plus"], layers=MappingProxyType(layers))

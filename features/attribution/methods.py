@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import nearest, one_of, some
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.attribution.classes import choose_classes
 from brainmap.features.attribution.gradients import (
@@ -160,12 +160,12 @@ class Attributions:
             There is no such class, or it was not explained for every item.
         """
         if class_name not in self.class_names:
-            hint = nearest(class_name, self.class_names)
-            raise InputError(f"class: no {class_name!r}{hint}; there are {some(self.class_names, 24)}")
+            hint = suggest_word(class_name, self.class_names)
+            raise InputError(f"class: no {class_name!r}{hint}; there are {list_some(self.class_names, 24)}")
         hit = self.targets == self.class_names.index(class_name)
         if not hit.any(1).all():
             missing = [item for item, found in zip(self.items, hit.any(1), strict=True) if not found]
-            raise InputError(f"class: {class_name!r} was not explained for {some(missing, 4)}; use classes='all'")
+            raise InputError(f"class: {class_name!r} was not explained for {list_some(missing, 4)}; use classes='all'")
         picked: NDArray[np.float32] = self.maps[np.arange(len(hit)), hit.argmax(1)]
         return picked
 
@@ -238,7 +238,7 @@ def attribute(
     >>> found.maps.shape, found.effects.shape, found.windows[1].tolist()
     ((2, 1, 1, 40), (2, 1, 7, 1), [[5, 15]])
     """
-    chosen = _make_method(one_of(method, tuple(METHODS), "method"), settings)
+    chosen = _make_method(check_choice(method, tuple(METHODS), "method"), settings)
     if layer is not None and method != "guided-grad-cam":
         raise InputError(f"layer: {method} takes none, only 'guided-grad-cam' does; leave it out")
     sounds = make_differentiable(model, sounds)
@@ -289,8 +289,8 @@ def _make_method(method: str, given: dict[str, Any]) -> Method:
     known = [found.name for found in fields(METHODS[method])]  # type: ignore[arg-type]
     for name in given:
         if name not in known:
-            takes = f"it takes {some(known, 24)}" if known else "it takes none"
-            raise InputError(f"{method}: no setting {name!r}{nearest(name, known)}; {takes}")
+            takes = f"it takes {list_some(known, 24)}" if known else "it takes none"
+            raise InputError(f"{method}: no setting {name!r}{suggest_word(name, known)}; {takes}")
     return METHODS[method](**given)
 
 
@@ -305,10 +305,10 @@ def _choose_classes(
             raise InputError("classes: 'true' needs sounds that say their conditions; give Sounds, or class names")
         for condition in conditions:
             if condition not in names:
-                hint = nearest(condition, names)
+                hint = suggest_word(condition, names)
                 raise InputError(
                     f"classes: 'true', but the network knows no {condition!r}{hint}; it knows "
-                    f"{some(names, 24)}; use classes='predicted'"
+                    f"{list_some(names, 24)}; use classes='predicted'"
                 )
         return torch.tensor([[names.index(c)] for c in conditions], device=logits.device)
     columns = choose_classes(logits, classes, names).columns

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.features.attribution.task import SILENCE, Explainer, Found, Task
 from brainmap.types import Bands
@@ -155,7 +155,7 @@ class Occlusion:
     def _band_edges(self, nyquist: float) -> NDArray[np.float64]:
         """Compute the edges of the bands [Hz], up to half the rate."""
         if isinstance(self.bands, str):
-            one_of(self.bands, ("mel", "octave"), "bands")
+            check_choice(self.bands, ("mel", "octave"), "bands")
             return compute_mel_edges(self.n_bands, nyquist) if self.bands == "mel" else compute_octave_edges(nyquist)
         edges = np.atleast_1d(np.asarray(self.bands, dtype=float))
         if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all() or not edges[0] >= 0:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.checks import nearest, one_of, some
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.attribution.methods import METHODS, attribute
@@ -49,7 +49,7 @@ def choose_targets(
     InputError
         The word is neither of the two, or a condition is not a class.
     """
-    one_of(classes, ("predicted", "true"), "classes")
+    check_choice(classes, ("predicted", "true"), "classes")
     if classes == "predicted":
         return np.asarray(logits.argmax(axis=1), dtype=np.intp)
     if class_names is None:
@@ -59,8 +59,8 @@ def choose_targets(
     strange = [c for c in dict.fromkeys(conditions) if c not in known]
     if strange:
         raise InputError(
-            f"classes: 'true', but the network knows no {some(strange, 4)}{nearest(strange[0], known)}; "
-            f"it knows {some(known, 24)}; use classes='predicted'"
+            f"classes: 'true', but the network knows no {list_some(strange, 4)}{suggest_word(strange[0], known)}; "
+            f"it knows {list_some(known, 24)}; use classes='predicted'"
         )
     return np.array([known.index(c) for c in conditions], dtype=np.intp)
 
@@ -98,7 +98,7 @@ def explain(
     InputError
         An unknown method, targets that do not fit, or input that the method refuses.
     """
-    one_of(method, get_args(MapMethod), "method")
+    check_choice(method, get_args(MapMethod), "method")
     items, _ = get_labels(sounds)
     if np.shape(targets) != (len(items),):
         raise InputError(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, uniform_filter1d
 from torch import Tensor, nn
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.features.attribution.task import compute_logits
 from brainmap.features.layers.running import evaluating
@@ -173,7 +173,7 @@ def deletion_curves(
         (fill, Fill, "fill"),
         (score, FaithfulnessScore, "score"),
     ):
-        one_of(value, get_args(choices), what)
+        check_choice(value, get_args(choices), what)
     if random_orders < 1 or not 0 <= fade <= 1:
         raise InputError(
             f"deletion: expected random_orders of 1 or more and a fade from 0 to 1, got {random_orders} and {fade}"

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.features.evaluation.explain import compute_all_logits
 from brainmap.features.layers.running import evaluating, get_device
@@ -84,7 +84,7 @@ def _find_causes(
     items, conditions = get_labels(sounds)
     silent = sounds.report.silent if isinstance(sounds, LabelledSounds) else ()
     if silent:
-        yield f"{len(silent)} of {len(items)} sounds are silent ({some(silent, 4)}): look at the files"
+        yield f"{len(silent)} of {len(items)} sounds are silent ({list_some(silent, 4)}): look at the files"
     order = describe_other_order(logits, conditions, class_names, rng=np.random.default_rng(0))
     if order:
         yield order

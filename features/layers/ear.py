@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.axes import AxisNames
 from brainmap.features.layers.ends import MOVES, SAME, Ends
@@ -292,7 +292,7 @@ class Ear:
         who = f"layer {name!r} ({type(module).__name__})" if name else "network"
         kind = f"{type(out).__name__} of {len(found)} tensors" if found else type(out).__name__
         inside = [f"{name or OUTPUT}.{path}" for path in found]
-        return InputError(f"{who}: expected one tensor, got {kind}; name {some(inside, 6) or 'another layer'}")
+        return InputError(f"{who}: expected one tensor, got {kind}; name {list_some(inside, 6) or 'another layer'}")
 
     def finish(self, module: nn.Module, __: Any, out: Any) -> None:
         """Find the logits in the output of the network, and hand over what was recorded."""
@@ -316,7 +316,7 @@ class Ear:
             self.values[OUTPUT] = self.logits.float() if narrow else self.logits
         missing = [name for name in self.names if name not in self.values]
         if missing:
-            raise RunError(f"layers {some(missing)} took no part in this forward pass; leave them out")
+            raise RunError(f"layers {list_some(missing)} took no part in this forward pass; leave them out")
 
 
 def _share_memory(one: Tensor, other: Tensor) -> bool:

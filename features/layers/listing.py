@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.features.layers.axes import (
     FREQUENCY,
@@ -372,5 +372,5 @@ def place_units(layers: Mapping[str, Layer], axis: int | Mapping[str, int] | Non
     if isinstance(axis, int):
         return {name: one if one.order else one.with_units(axis) for name, one in layers.items()}
     for name in axis:
-        one_of(name, list(layers), "units_axis: layer")
+        check_choice(name, list(layers), "units_axis: layer")
     return {name: one.with_units(axis[name]) if name in axis else one for name, one in layers.items()}

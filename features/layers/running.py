@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from brainmap.checks import threads_of
+from brainmap.checks import count_threads
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.lengths import find_shortest_accepted
 
@@ -26,7 +26,7 @@ Advance: TypeAlias = Callable[[int], None]
 
 def count_workers(device: str, threads: int | None, what: str) -> int:
     """Return how many batches run side by side; it is one on a device that computes in parallel by itself."""
-    wanted = threads_of(threads, what)
+    wanted = count_threads(threads, what)
     return wanted if torch.device(device).type == "cpu" else 1
 
 

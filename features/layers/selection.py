@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from brainmap.checks import nearest, some
+from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.layers.listing import Layer, list_asked_names, list_layers
 from brainmap.features.sounds.batches import Sounds
@@ -58,9 +58,9 @@ def choose(patterns: str | Sequence[str], listed: Sequence[Layer], modules: Mapp
         found = _match_pattern(pattern, listed, names, modules)
         if not found:
             kinds = dict.fromkeys([layer.kind for layer in listed])
-            hint = nearest(pattern, [*names, *filter(None, modules), *kinds, "last-conv", "linear", "all"])
+            hint = suggest_word(pattern, [*names, *filter(None, modules), *kinds, "last-conv", "linear", "all"])
             raise InputError(
-                f"layers: nothing fits {pattern!r}{hint}; the network has {some(names, 24)}; "
+                f"layers: nothing fits {pattern!r}{hint}; the network has {list_some(names, 24)}; "
                 "or say a pattern (conv*), kind (conv, linear, Conv1d), place (1:4) or depth (depth:0.5)"
             )
         chosen |= dict.fromkeys(found)
@@ -147,5 +147,7 @@ def find_layer(listed: tuple[Layer, ...], name: str, what: str) -> Layer:
     """
     names = [one.name for one in listed]
     if name not in names:
-        raise InputError(f"{what}: no layer {name!r}{nearest(name, names)}; the network has {some(names, 24)}")
+        raise InputError(
+            f"{what}: no layer {name!r}{suggest_word(name, names)}; the network has {list_some(names, 24)}"
+        )
     return listed[names.index(name)]

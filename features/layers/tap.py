@@ -13,7 +13,7 @@ from typing import get_args
 
 from torch import Tensor, nn
 
-from brainmap.checks import nearest, one_of, some
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.layers.ear import OUTPUT, Ear, attach_ear, is_function_name
 from brainmap.features.layers.outputs import find_owner
@@ -66,13 +66,13 @@ def tap(
     (torch.Size([1, 2, 6]), True)
     """
     wanted = [names] if isinstance(names, str) else list(dict.fromkeys(names))
-    one_of(stage, get_args(Stage), "stage")
+    check_choice(stage, get_args(Stage), "stage")
     known = [name for name, _ in model.named_modules() if name]
     for name in wanted:
         outer = name == OUTPUT or name.startswith(f"{OUTPUT}.") or is_function_name(name)
         if not outer and not find_owner(name, known)[0]:
-            hint = nearest(name, known)
-            raise InputError(f"layer: no {name!r} in the network{hint}; it has {some(known, 24)}")
+            hint = suggest_word(name, known)
+            raise InputError(f"layer: no {name!r} in the network{hint}; it has {list_some(known, 24)}")
     ear = Ear(wanted, stage=stage, gradient=gradient, cut=cut)
     with attach_ear(model, ear):
         yield ear.values

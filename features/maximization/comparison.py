@@ -15,7 +15,7 @@ from scipy.ndimage import median_filter
 from scipy.signal import welch
 from torch import Tensor, nn
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.features.maximization.quality import HIGH_HZ, compute_spectral_moments
 from brainmap.features.maximization.site import find_site, freeze, read
@@ -104,7 +104,9 @@ def compare_patterns(patterns: Mapping[str, Any], *, bands: int = 48) -> Pattern
 
 def _check_patterns(patterns: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
     if len(patterns) < 2:
-        raise InputError(f"compare_patterns: expected at least two networks, got {some(patterns) or 'no networks'}")
+        raise InputError(
+            f"compare_patterns: expected at least two networks, got {list_some(patterns) or 'no networks'}"
+        )
     for name, one in patterns.items():
         if np.ndim(one.patterns) != 3:
             raise InputError(f"compare_patterns: expected patterns (n, c, t), got {np.shape(one.patterns)} of {name!r}")
@@ -118,9 +120,10 @@ def _check_patterns(patterns: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
     labels = [[str(label) for label in one.labels] for one in patterns.values()]
     shared = tuple(name for name in labels[0] if all(name in others for others in labels))
     if len(shared) < 2:
-        held = "; ".join(some(found, 4) for found in labels)
+        held = "; ".join(list_some(found, 4) for found in labels)
         raise InputError(
-            f"compare_patterns: expected networks that share two labels or more, got {some(shared) or 'none'} of {held}"
+            f"compare_patterns: expected networks that share two labels or more, got {list_some(shared) or 'none'} of "
+            f"{held}"
         )
     return shared, int(next(iter(patterns.values())).rate)
 

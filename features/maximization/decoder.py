@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brainmap.checks import existing_file
+from brainmap.checks import check_file
 from brainmap.errors import InputError
 from brainmap.record import atomic
 
@@ -209,7 +209,7 @@ def load_decoder(path: str | Path | None = None) -> SpeechDecoder:
         from brainmap.data import folder
 
         path = folder() / "networks" / "decoder.safetensors"
-    path = existing_file(path, "decoder")
+    path = check_file(path, "decoder")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("brainmap-decoder")

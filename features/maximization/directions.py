@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.checks import nearest, some
+from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.maximization.site import find_site, freeze, read
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
@@ -73,11 +73,13 @@ def condition_direction(
     far = [away] if isinstance(away, str) else list(away or [c for c in known if c not in near])
     for name in (*near, *far):
         if name not in known:
-            raise InputError(f"direction: no condition {name!r}{nearest(name, known)}; the sounds have {some(known)}")
+            raise InputError(
+                f"direction: no condition {name!r}{suggest_word(name, known)}; the sounds have {list_some(known)}"
+            )
     if not near or not far or set(near) & set(far):
         raise InputError(
             "direction: expected different conditions to go toward and away from, got "
-            f"{some(near) or 'none'} and {some(far) or 'none'}"
+            f"{list_some(near) or 'none'} and {list_some(far) or 'none'}"
         )
     means = []
     with freeze(model, device) as net, torch.no_grad():

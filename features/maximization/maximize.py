@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.inputs import make_differentiable
 from brainmap.features.layers.running import count_workers, run_side_by_side, use_one_thread
@@ -241,7 +241,7 @@ def _run_task(
     quality = measure_quality(task, by_seed, best, waveforms, dead)
     if names:
         quality.insert(1, "class_name", list(names))
-    notes = (f"no gradient ever reached a pattern of {some(sorted(still))}: it is the noise it started from",)
+    notes = (f"no gradient ever reached a pattern of {list_some(sorted(still))}: it is the noise it started from",)
     return Maximization(
         layer=task.site.layer,
         units=task.units,
@@ -302,7 +302,7 @@ def _ascend_batch(
         return values - sum(cost for cost in costs if cost is not None)
 
     def blame(rows: list[int], step: int) -> RunError:
-        what = f"layer {task.site.layer!r}, unit {some(batch[row].unit for row in rows)}"
+        what = f"layer {task.site.layer!r}, unit {list_some(batch[row].unit for row in rows)}"
         return explain_not_finite(task.model, last[0], what=what, step=step)
 
     free, unmoved = ascend(start, gain, settings, blame=blame, advance=advance)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import nearest, some
+from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import make_differentiable
@@ -189,8 +189,10 @@ def _find_items(items: Sequence[int | str] | None, ids: Sequence[str]) -> list[i
         return list(range(len(ids)))
     lacking = [i for i in items if (i not in ids if isinstance(i, str) else not 0 <= i < len(ids))]
     if lacking or not len(items):
-        hint = nearest(str(lacking[0]), ids) if lacking else ""
-        raise InputError(f"items: expected ids or rows of the {len(ids)} sounds, got {some(lacking) or 'none'}{hint}")
+        hint = suggest_word(str(lacking[0]), ids) if lacking else ""
+        raise InputError(
+            f"items: expected ids or rows of the {len(ids)} sounds, got {list_some(lacking) or 'none'}{hint}"
+        )
     return [ids.index(i) if isinstance(i, str) else int(i) for i in items]
 
 
@@ -267,7 +269,7 @@ class _Match:
             return -left if cost is None else -left - cost
 
         def blame(wrong: list[int], step: int) -> RunError:
-            what = f"layer {self.site.layer!r}, sound {some(rows[i] for i in wrong)}"
+            what = f"layer {self.site.layer!r}, sound {list_some(rows[i] for i in wrong)}"
             return explain_not_finite(self.model, last[0], what=what, step=step)
 
         start = torch.tensor(np.stack([prior.start(one) for one in rngs]), device=self.device)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.features.layers.inputs import find_longest_input
 from brainmap.features.layers.listing import list_layers
@@ -181,7 +181,7 @@ def _normalize_directions(site: Site, wish: Wish) -> tuple[NDArray[np.float32] |
     wrong = [name for name, s in zip(names, size[:, 0], strict=True) if not 0 < s < np.inf]
     if wrong:
         raise InputError(
-            f"directions: expected finite vectors longer than 0, got {some(wrong)}, which is 0 or holds NaN"
+            f"directions: expected finite vectors longer than 0, got {list_some(wrong)}, which is 0 or holds NaN"
         )
     return (vectors / size).astype(np.float32), names
 
@@ -195,7 +195,7 @@ def _check_units(
             raise InputError(f"objective {objective!r} drives {driven}; leave units='all'")
         return tuple(range(len(directions) or 1))
     if isinstance(units, str):
-        one_of(units, ("all",), "units")
+        check_choice(units, ("all",), "units")
         return tuple(range(site.shape[0]))
     given = np.atleast_1d(units)
     if given.size and given.dtype.kind not in "iu":
@@ -205,7 +205,7 @@ def _check_units(
     if wrong or not chosen or len(set(chosen)) < len(chosen):
         raise InputError(
             f"units: expected different units from 0 to {site.shape[0] - 1} of layer {site.layer!r}, got "
-            f"{some(wrong or chosen) or 'none'}"
+            f"{list_some(wrong or chosen) or 'none'}"
         )
     return chosen
 

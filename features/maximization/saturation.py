@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.inputs import make_differentiable
 from brainmap.features.layers.running import count_workers, run_side_by_side, use_one_thread
@@ -163,7 +163,7 @@ def _climb_batch(
         return both[CLIMBED.index(climbed)] - (0.0 if cost is None else cost)
 
     def blame(wrong: list[int], step: int) -> RunError:
-        what = f"the {climbed} of unit {some(batch[row].unit for row in wrong)}"
+        what = f"the {climbed} of unit {list_some(batch[row].unit for row in wrong)}"
         return explain_not_finite(task.model, last[0], what=what, step=step)
 
     ascend(start, gain, task.settings, blame=blame, advance=advance, floor=FLOOR)

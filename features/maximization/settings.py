@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.types import Decay, Extent, Objective, Optimizer, Parameterization, Preset, Stage
 
@@ -112,7 +112,7 @@ class MaximizationSettings:
             ("parameterization", Parameterization),
             ("extent", Extent),
         ):
-            one_of(getattr(self, name), get_args(choices), f"maximization {name}")
+            check_choice(getattr(self, name), get_args(choices), f"maximization {name}")
         for name in ("steps", "seeds", "micro_batch"):
             if not getattr(self, name) >= 1:
                 raise InputError(f"maximization: expected {name} of 1 or more, got {getattr(self, name)}")
@@ -170,4 +170,4 @@ class MaximizationSettings:
             "generative": cls(parameterization="decoder", optimizer="adam", step_size=0.1, latent_l2=0.1),
             "metamer": cls(optimizer="adam", step_size=0.1, jitter_ms=0.0, level=None, peak=None, extent="full"),
         }
-        return replace(recipes[one_of(preset, get_args(Preset), "preset")], **changes)
+        return replace(recipes[check_choice(preset, get_args(Preset), "preset")], **changes)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from brainmap.checks import nearest, some
+from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.layers.ear import (
     NONLINEARITIES,
@@ -236,7 +236,9 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
     plain, _, number = layer.partition("#")
     if layer != OUTPUT and plain not in modules and not is_function_name(layer):
         names = [n for n in modules if n]
-        raise InputError(f"layer: no {layer!r} in the network{nearest(layer, names)}; it has {some(names, most=24)}")
+        raise InputError(
+            f"layer: no {layer!r} in the network{suggest_word(layer, names)}; it has {list_some(names, most=24)}"
+        )
     target = model if layer == OUTPUT else modules.get(plain)
     record = _watch(model, target, plain, example)
     call = int(number) if number.isdigit() else 1  # a module that is called again has the calls `c` and `c#2`

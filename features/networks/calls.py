@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 
 _LIMIT = 0.05
 
@@ -53,12 +53,12 @@ class Calls:
         if not self.n:
             return (
                 f"network {self.network}: no condition of the sounds is one of its classes "
-                f"({some(self.strange, 4)}), so what it calls them cannot be checked"
+                f"({list_some(self.strange, 4)}), so what it calls them cannot be checked"
             )
         of = f"{self.right} of {self.n} sounds by their condition (chance {self.chance:.3g})"
         said = f"network {self.network} calls {of}"
         if self.strange:
-            said += f"; {len(self.strange)} conditions are no classes of it ({some(self.strange, 4)})"
+            said += f"; {len(self.strange)} conditions are no classes of it ({list_some(self.strange, 4)})"
         if self.near_chance:
             likely = "; ".join(self.causes) or (
                 "check the rate and level of the sounds and the order of its class names"

@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from brainmap.checks import existing_file, nearest, some
+from brainmap.checks import check_file, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.networks.exported import is_exported, list_archive, load_exported
 from brainmap.features.networks.huggingface import describe_folder, load_folder
@@ -231,7 +231,7 @@ def read_description(path: str | Path) -> Checkpoint | None:
             level="none",
             own_lengths=True,
         )
-    path = existing_file(path, "checkpoint")
+    path = check_file(path, "checkpoint")
     if path.suffix != ".safetensors":
         return None
     try:
@@ -295,7 +295,7 @@ def load_network(
         given = {"architecture": architecture, "variant": variant, "activation": activation, "head": head}
         _check_folder_options(Path(path), given, n_classes)
         return load_folder(path)
-    path = existing_file(path, "checkpoint")
+    path = check_file(path, "checkpoint")
     if path.suffix == ".pt2" or is_exported(path):
         return load_exported(path)
     if is_keras(path):
@@ -327,8 +327,8 @@ def call_builder(reference: str) -> nn.Module:
     """Call `module:function`, which must return a `torch.nn.Module`; the current folder is searched too."""
     if not is_reference(reference):
         raise InputError(
-            f"architecture: expected one of {some(network_names())} or 'module:function', got {reference!r}"
-            f"{nearest(reference, network_names())}"
+            f"architecture: expected one of {list_some(network_names())} or 'module:function', got {reference!r}"
+            f"{suggest_word(reference, network_names())}"
         )
     function = find_function(reference, "architecture")
     try:
@@ -431,7 +431,7 @@ def _build_for(path: Path, given: dict[str, str], n_classes: int | None) -> nn.M
     if stored is None:
         if "architecture" not in given:
             raise InputError(
-                f"checkpoint: {path} does not say its architecture; give one of {some(network_names())} "
+                f"checkpoint: {path} does not say its architecture; give one of {list_some(network_names())} "
                 "or 'module:function'"
             )
         stored = Checkpoint(architecture=given["architecture"], classes=tuple(str(i) for i in range(n_classes or 16)))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.features.layers.running import evaluating, forward, get_device
 from brainmap.features.sounds.batches import Sounds, iterate_tensors
@@ -67,7 +67,7 @@ def control_network(
     >>> bool((control[0].weight.sort(dim=0).values.sum() - net[0].weight.sum()).abs() < 1e-5)
     True
     """
-    one_of(kind, get_args(Control), "control")
+    check_choice(kind, get_args(Control), "control")
     control = copy.deepcopy(model).eval()
     if kind == "untrained":
         redraw(control, rng)
@@ -135,4 +135,4 @@ def redraw(model: nn.Module, rng: np.random.Generator) -> None:
             elif next(module.parameters(recurse=False), None) is not None:
                 stuck.append(name or type(module).__name__)
     if stuck:
-        raise InputError(f"control: modules {some(stuck)} cannot draw new weights; use 'permuted'")
+        raise InputError(f"control: modules {list_some(stuck)} cannot draw new weights; use 'permuted'")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.features.layers.axes import FREQUENCY, TIME, TOKEN
 
@@ -269,7 +269,7 @@ def find_feeding(extractor: Any, config: Any, argument: str) -> Waveforms | Spec
     """
     kind = type(extractor).__name__
     if kind not in _WAVEFORMS + _SPECTROGRAMS:
-        known = some(_WAVEFORMS + _SPECTROGRAMS)
+        known = list_some(_WAVEFORMS + _SPECTROGRAMS)
         raise InputError(
             f"checkpoint: expected a feature extractor that brainmap knows ({known}), got {kind}; load the network "
             "yourself and give a module that takes waveforms (n, 1, samples)"

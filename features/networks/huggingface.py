@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.features.networks.extractors import Spectrograms, Waveforms, find_feeding
 from brainmap.features.networks.hidden_states import attach_hidden_states
@@ -186,7 +186,7 @@ class FolderNetwork(nn.Module):
             value = getattr(found, name, None)
             if isinstance(value, Tensor):
                 return value
-        raise InputError(f"network: expected one of the outputs {some(_OUTPUTS)}, got {some(found)}")
+        raise InputError(f"network: expected one of the outputs {list_some(_OUTPUTS)}, got {list_some(found)}")
 
     def _compute_arguments(self, sounds: Tensor) -> dict[str, Any]:
         given = self.feeding.arguments(sounds)
@@ -238,8 +238,8 @@ def load_folder(path: str | Path) -> FolderNetwork:
     if not any((folder / name).is_file() for name in _WEIGHTS):
         held = sorted(p.name for p in folder.iterdir())
         raise InputError(
-            f"checkpoint: {folder} holds no {_WEIGHTS[0]} (it holds {some(held)}); pickled weights could run code and "
-            "are not read: load the network in transformers and call save_pretrained"
+            f"checkpoint: {folder} holds no {_WEIGHTS[0]} (it holds {list_some(held)}); pickled weights could run "
+            "code and are not read: load the network in transformers and call save_pretrained"
         )
     with _silence_transformers(), torch.random.fork_rng(devices=[]):
         kind, loaded = _class_of(folder, config)
@@ -334,14 +334,14 @@ def _load_weights(folder: Path, kind: Any) -> nn.Module:
     wrong = sorted(map(str, [*about["missing_keys"], *about["mismatched_keys"]]))
     if wrong:
         raise InputError(
-            f"checkpoint: the weights of {folder} lack {some(wrong, 4)} of {kind.__name__}, which would be random; "
-            "copy the folder again, or save the trained network with save_pretrained"
+            f"checkpoint: the weights of {folder} lack {list_some(wrong, 4)} of {kind.__name__}, which would be "
+            "random; copy the folder again, or save the trained network with save_pretrained"
         )
     part = _find_listening_part(network)
     broken = [name for name, value in part.state_dict().items() if not torch.isfinite(value).all()]
     if broken:
         raise InputError(
-            f"checkpoint: {folder} holds NaN or infinite weights in {some(broken, 4)}; its training failed"
+            f"checkpoint: {folder} holds NaN or infinite weights in {list_some(broken, 4)}; its training failed"
         )
     return part
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.features.layers.ear import OUTPUT, Ear, attach_ear
 from brainmap.features.layers.inputs import keep_real
@@ -162,8 +162,8 @@ def readout_network(
     >>> bool(torch.isclose(voxel(sound), net[:2](sound).mean(2).sum(1, keepdim=True)).all())
     True
     """
-    one_of(pooling, tuple(kind for kind in get_args(Pooling) if kind != "none"), "pooling")
-    one_of(stage, get_args(Stage), "stage")
+    check_choice(pooling, tuple(kind for kind in get_args(Pooling) if kind != "none"), "pooling")
+    check_choice(stage, get_args(Stage), "stage")
     found = find_layer(list_asked(model, sounds, layer), layer, "readout_network")
     linear, center = _build_readout(weights, mean, sd, intercept, model=model)
     labels = tuple(str(k + 1) for k in range(linear.out_features)) if names is None else tuple(map(str, names))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import BrainmapWarning, InputError
 
 COMPILED = "_orig_mod."  # what torch.compile puts before the names of the module it is given
@@ -40,8 +40,8 @@ def find_state_dict(path: Path, found: object) -> dict[str, torch.Tensor]:
         preferred = [key for key in NESTS if key in within]
         if not preferred and len(within) > 1:
             raise InputError(
-                f"checkpoint: expected one set of weights, by itself or under {some(NESTS)}, got {some(within)} in "
-                f"{path}; save the one that is meant by itself"
+                f"checkpoint: expected one set of weights, by itself or under {list_some(NESTS)}, got "
+                f"{list_some(within)} in {path}; save the one that is meant by itself"
             )
         known = preferred or within or [key for key in NESTS if isinstance(found.get(key), dict)]
         if not known:
@@ -50,10 +50,10 @@ def find_state_dict(path: Path, found: object) -> dict[str, torch.Tensor]:
     if not _is_state_dict(found):
         holds = f"a {type(found).__name__}"
         if isinstance(found, dict):
-            holds = f"a dict of {some(found)}" if found else "an empty dict"
+            holds = f"a dict of {list_some(found)}" if found else "an empty dict"
         raise InputError(
-            f"checkpoint: expected a state_dict (names -> tensors), by itself or under {some(NESTS)}, got {holds} in "
-            f"{path}; save model.state_dict()"
+            f"checkpoint: expected a state_dict (names -> tensors), by itself or under {list_some(NESTS)}, got "
+            f"{holds} in {path}; save model.state_dict()"
         )
     return {str(k): v for k, v in found.items() if isinstance(v, torch.Tensor)}
 
@@ -89,7 +89,7 @@ def match_names(path: Path, weights: dict[str, torch.Tensor], model: nn.Module) 
     training = [name for name in weights if TRAINING.match(name) and name not in own]
     kept = {name: value for name, value in weights.items() if name not in training}
     if training and kept:
-        _warn(f"checkpoint: {some(training, 4)} of {path.name} belong to its training and are left out")
+        _warn(f"checkpoint: {list_some(training, 4)} of {path.name} belong to its training and are left out")
         weights = kept
     weights = unwrap_names(path, _renorm(weights, own), model)
     found = _renorm(weights, own)
@@ -202,9 +202,9 @@ def check_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Tens
     lacking = [k for k in wanted if k not in weights]
     extra = sorted((k for k in weights if k not in wanted), key=_is_counter)
     if lacking:
-        problems.append(f"lacks {some(lacking, 4)}")
+        problems.append(f"lacks {list_some(lacking, 4)}")
     if extra:
-        problems.append(f"has {some(extra, 4)} that the architecture lacks")
+        problems.append(f"has {list_some(extra, 4)} that the architecture lacks")
     if problems:
         raise InputError(
             f"checkpoint: {path} does not fit architecture {architecture!r}: {'; '.join(problems[:4])}; "
@@ -212,7 +212,9 @@ def check_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Tens
         )
     broken = [k for k, v in weights.items() if not torch.isfinite(v).all()]
     if broken:
-        raise InputError(f"checkpoint: {path} holds NaN or infinite weights in {some(broken, 4)}; its training failed")
+        raise InputError(
+            f"checkpoint: {path} holds NaN or infinite weights in {list_some(broken, 4)}; its training failed"
+        )
 
 
 def _describe_kind(tensor: torch.Tensor) -> str:
@@ -235,7 +237,11 @@ def _explain_prefix(lacking: Sequence[str], extra: Sequence[str]) -> str:
     (prefix, n), others = found.most_common(1)[0], "others begin otherwise"
     strange = [name for name in extra if not name.startswith(prefix)]
     if strange:
-        others = f"{some(strange, 3)} does not have it" if len(strange) == 1 else f"{some(strange, 3)} do not have it"
+        others = (
+            f"{list_some(strange, 3)} does not have it"
+            if len(strange) == 1
+            else f"{list_some(strange, 3)} do not have it"
+        )
     return f"{n} names fit without {prefix!r}, but {others}; save the state_dict of the network alone"
 
 

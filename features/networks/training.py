@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.layers.running import check_device, evaluating, forward
 from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, load_network, save_checkpoint
@@ -150,7 +150,7 @@ def train_network(
 
 
 def _check_settings(settings: TrainingSettings) -> None:
-    one_of(settings.network, network_names(), "network")
+    check_choice(settings.network, network_names(), "network")
     for name in ("epochs", "batch_size", "learning_rate"):
         value = getattr(settings, name)
         if not 0 < value < math.inf or (name != "learning_rate" and value != int(value)):
@@ -172,7 +172,7 @@ def _check_known(sounds: Sounds, classes: Sequence[str], what: str) -> None:
     unknown = sorted(set(sounds.conditions) - set(classes))
     if unknown:
         raise InputError(
-            f"{what} has the word {some(unknown)}, which the network does not know; its classes are "
+            f"{what} has the word {list_some(unknown)}, which the network does not know; its classes are "
             f"{', '.join(classes) or 'not named'}"
         )
 
@@ -242,7 +242,7 @@ def evaluate_network(
     model = load_network(checkpoint, architecture=architecture)
     sounds = stored.load_sounds(data)
     if part != "all":
-        one_of(part, ("training", "validation", "testing"), "part")
+        check_choice(part, ("training", "validation", "testing"), "part")
         sounds = split_sounds(sounds, Path(data))[part]  # type: ignore[index]
     return evaluate_model(model, sounds, stored.classes, device=device)
 

@@ -21,7 +21,7 @@ from typing import get_args
 import torch
 from torch import nn
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd
 from brainmap.features.sounds.spectrogram import HOP, MELS, RATE, WINDOW
@@ -178,10 +178,10 @@ def build_network(
     >>> sum(p.numel() for p in net.parameters())
     94768
     """
-    spec = ARCHITECTURES[one_of(name, network_names(), "network")]
-    one_of(variant, get_args(Variant), "variant")
-    one_of(activation, get_args(Nonlinearity), "activation")
-    one_of(head, get_args(Head), "head")
+    spec = ARCHITECTURES[check_choice(name, network_names(), "network")]
+    check_choice(variant, get_args(Variant), "variant")
+    check_choice(activation, get_args(Nonlinearity), "activation")
+    check_choice(head, get_args(Head), "head")
     size = spec.kernel if kernel is None else kernel
     if n_classes < 1 or size < 1 or not 0 <= (dropout or 0) < 1:
         raise InputError(

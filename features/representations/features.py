@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
-from brainmap.checks import nearest, one_of, some
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.types import Floats, PatternAlign, PatternLevel, PatternSpace
 
@@ -56,7 +56,9 @@ class Representation:
 
     def __getitem__(self, layer: str) -> NDArray[np.floating]:
         if layer not in self.arrays:
-            raise InputError(f"no layer {layer!r}{nearest(layer, self.layers)}; there are {some(self.layers, 24)}")
+            raise InputError(
+                f"no layer {layer!r}{suggest_word(layer, self.layers)}; there are {list_some(self.layers, 24)}"
+            )
         return self.arrays[layer]
 
     def __iter__(self) -> Iterator[str]:
@@ -117,7 +119,7 @@ def pattern_features(am: Patterns, *, space: PatternSpace = "spectrum") -> Repre
     InputError
         Fewer than three patterns, or a silent one.
     """
-    one_of(space, get_args(PatternSpace), "space")
+    check_choice(space, get_args(PatternSpace), "space")
     if len(am.labels) < 3:
         raise InputError(
             f"patterns: expected 3 patterns or more for an RDM, got {len(am.labels)} of {am.layer}; maximize more units"
@@ -125,7 +127,7 @@ def pattern_features(am: Patterns, *, space: PatternSpace = "spectrum") -> Repre
     values, axis = _transform_patterns(np.asarray(am.patterns, dtype=np.float64), am.rate, space)
     silent = [label for label, row in zip(am.labels, am.patterns, strict=True) if not np.any(row)]
     if silent:
-        raise InputError(f"patterns: {some(silent)} are silent; maximize them again from another seed")
+        raise InputError(f"patterns: {list_some(silent)} are silent; maximize them again from another seed")
     if space == "waveform":
         warnings.warn(
             "patterns: waveforms of the same unit from two seeds are hardly alike, and so are their RDMs; take "
@@ -213,7 +215,7 @@ def map_features(
         A condition that is not a class, a class without maps, alignment without sounds, or an overlap of fewer than
         three steps.
     """
-    one_of(align, get_args(PatternAlign), "align")
+    check_choice(align, get_args(PatternAlign), "align")
     maps = np.asarray(cams.maps, dtype=np.float64)
     chosen = _select_classes(maps, cams, classes)
     # attributions, which have targets, are named by their method; maps are named by their layer
@@ -265,14 +267,14 @@ def _select_classes(maps: Floats, cams: Maps, classes: str) -> Floats:
         unknown = sorted(set(cams.conditions) - set(names))
         if unknown:
             raise InputError(
-                f"map_features: conditions {some(unknown)} are no classes of the network ({some(names)}); name one "
-                "class, or take classes='predicted'"
+                f"map_features: conditions {list_some(unknown)} are no classes of the network ({list_some(names)}); "
+                "name one class, or take classes='predicted'"
             )
         wanted = np.array([names.index(condition) for condition in cams.conditions])
     elif classes == "predicted":
         wanted = np.asarray(cams.logits).argmax(axis=1)
     else:
-        wanted = np.full(len(maps), names.index(one_of(classes, [*names, "true", "predicted", "all"], "class")))
+        wanted = np.full(len(maps), names.index(check_choice(classes, [*names, "true", "predicted", "all"], "class")))
     explained = getattr(cams, "targets", None)
     if explained is None:
         explained = np.tile(np.arange(len(names)), (len(maps), 1))
@@ -281,7 +283,7 @@ def _select_classes(maps: Floats, cams: Maps, classes: str) -> Floats:
         item = int((~found.any(axis=1)).argmax())
         raise InputError(
             f"map_features: {cams.items[item]!r} has no map of class {names[wanted[item]]!r}, only of "
-            f"{some([names[k] for k in np.asarray(explained)[item]])}; make them with classes={classes!r}"
+            f"{list_some([names[k] for k in np.asarray(explained)[item]])}; make them with classes={classes!r}"
         )
     chosen: Floats = maps[np.arange(len(maps)), found.argmax(axis=1)][:, None]
     return chosen
@@ -310,7 +312,7 @@ def _align_onsets(
     loudest = power.max(axis=1, keepdims=True)
     silent = [item for item, most in zip(items, loudest[:, 0], strict=True) if not most > 0]
     if silent:
-        raise InputError(f"map_features: {some(silent)} are silent and have no onset; leave them out")
+        raise InputError(f"map_features: {list_some(silent)} are silent and have no onset; leave them out")
     onsets = (power > loudest * 10 ** (onset_db / 10)).argmax(axis=1)
     shared = courses.shape[-1] - int(onsets.max())
     if shared < 3:

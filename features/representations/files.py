@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.features.activations import store as stores
 from brainmap.features.activations.sealed import catch_bad_metadata, group_attributes
@@ -187,7 +187,7 @@ def open_cams(path: str | Path, *, layer: str | None = None) -> StoredCams:
     """
     root = stores.open_store(path, create=False)
     arrays = stores.get_current_arrays(root, "cam")
-    name = list(arrays)[-1] if layer is None else one_of(layer, list(arrays), "layer of class activation maps")
+    name = list(arrays)[-1] if layer is None else check_choice(layer, list(arrays), "layer of class activation maps")
     about: Mapping[str, Any] = arrays[name].attrs
     maps = np.asarray(arrays[name][:], dtype=np.float32)
     logits = np.full(maps.shape[:2], np.nan, np.float32)
@@ -256,7 +256,7 @@ def open_attributions(path: str | Path, *, method: str | None = None) -> StoredA
     """
     root = stores.open_store(path, create=False)
     arrays = stores.get_current_arrays(root, "attribution")
-    name = list(arrays)[-1] if method is None else one_of(method, list(arrays), "method of attribution")
+    name = list(arrays)[-1] if method is None else check_choice(method, list(arrays), "method of attribution")
     about: Mapping[str, Any] = arrays[name].attrs
     parts = {}
     with catch_bad_metadata(path):

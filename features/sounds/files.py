@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import MISSING, existing_file, nearest, one_of, some
+from brainmap.checks import MISSING, check_choice, check_file, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.sounds.containers import NOT_READ, READ, is_sound
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd
@@ -222,8 +222,8 @@ def load_sounds(
         There are no sounds; a file is missing, unreadable or cut short; a table lacks a column or has empty cells; an
         id occurs twice; a rate or length is not valid.
     """
-    one_of(level, get_args(Loudness), "level")
-    one_of(align, get_args(Align), "align")
+    check_choice(level, get_args(Loudness), "level")
+    check_choice(align, get_args(Align), "align")
     if not 1_000 <= rate <= 192_000:
         raise InputError(
             f"sounds: expected a rate from 1,000 to 192,000 Hz, got {rate}; the zoo was trained at 16,000 Hz"
@@ -322,7 +322,7 @@ def _find(source: str | Path | Sequence[str | Path] | pd.DataFrame, part: str) -
     path = Path(source)
     if path.is_dir():
         return _read_folder(path, part)
-    existing_file(path, "sounds")
+    check_file(path, "sounds")
     if path.suffix.lower() not in TABLES or is_sound(path):
         try:
             check_sound(path)
@@ -343,8 +343,10 @@ def _find(source: str | Path | Sequence[str | Path] | pd.DataFrame, part: str) -
 def _check_table(table: pd.DataFrame, folder: Path, name: str, *, typed: bool = False) -> pd.DataFrame:
     for column in ("stimulus_id", "condition", "path"):
         if column not in table:
-            hint = nearest(column, [str(c) for c in table.columns])
-            raise InputError(f"sounds: {name}: expected a column {column!r}, got {some(map(str, table.columns))}{hint}")
+            hint = suggest_word(column, [str(c) for c in table.columns])
+            raise InputError(
+                f"sounds: {name}: expected a column {column!r}, got {list_some(map(str, table.columns))}{hint}"
+            )
     if table.empty:
         raise InputError(f"sounds: {name} has no rows")
     _check_cells(table, name, typed=typed)
@@ -361,11 +363,12 @@ def _check_cells(table: pd.DataFrame, name: str, *, typed: bool = False) -> None
         cells = table[column]
         empty = np.flatnonzero(cells.isna() | cells.astype(str).str.strip().isin(MISSING if typed else {"", "n/a"}))
         if len(empty):
-            raise InputError(f"sounds: {name} has an empty {column} in row {some((empty + 1).tolist())}")
+            raise InputError(f"sounds: {name} has an empty {column} in row {list_some((empty + 1).tolist())}")
     ids = table["stimulus_id"].astype(str)
     if ids.duplicated().any():
         raise InputError(
-            f"sounds: {name} has stimulus_id {some(ids[ids.duplicated()].unique())} more than once; ids must be unique"
+            f"sounds: {name} has stimulus_id {list_some(ids[ids.duplicated()].unique())} more than once; ids must be "
+            "unique"
         )
 
 
@@ -384,7 +387,7 @@ def _list_files(paths: list[Path]) -> pd.DataFrame:
 
 
 def _read_folder(folder: Path, part: str) -> pd.DataFrame:
-    one_of(part, ("all", "training", "validation", "testing"), "part")
+    check_choice(part, ("all", "training", "validation", "testing"), "part")
     if part == "all" and (folder / "stimuli.tsv").is_file():
         return _find(folder / "stimuli.tsv", part)
     files = [path for path, kind in _walk_class_folders(folder) if kind == "sound"]
@@ -448,6 +451,6 @@ def read_lists(folder: Path) -> dict[str, str]:
         listed = {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
         both = sorted(listed & parts.keys())
         if both:
-            raise InputError(f"sounds: {some(both, 3)} in both {' and '.join(LISTS.values())} of {folder}")
+            raise InputError(f"sounds: {list_some(both, 3)} in both {' and '.join(LISTS.values())} of {folder}")
         parts |= dict.fromkeys(listed, part)
     return parts

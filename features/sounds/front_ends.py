@@ -15,7 +15,7 @@ from typing import Any, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import nearest, one_of, some
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.sounds.spectrogram import HOP, MELS, RATE, WINDOW, compute_mel_centers, cut_frames, log_mel
 from brainmap.record import file_digest
@@ -77,9 +77,9 @@ class FrontEnd:
 
     def __post_init__(self) -> None:
         if not is_reference(self.kind):
-            one_of(self.kind, [*get_args(FrontEndKind), "module:function"], "input")
-        one_of(self.scaling, get_args(MelScaling), "input: scaling")
-        one_of(self.layout, get_args(InputLayout), "input: layout")
+            check_choice(self.kind, [*get_args(FrontEndKind), "module:function"], "input")
+        check_choice(self.scaling, get_args(MelScaling), "input: scaling")
+        check_choice(self.layout, get_args(InputLayout), "input: layout")
         for name in _WHOLE:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
@@ -269,14 +269,14 @@ def read_front_end(value: str | Mapping[str, Any] | FrontEnd | None) -> FrontEnd
     given = _split_text(value) if isinstance(value, str) else dict(value)
     kind = given.pop("kind", None)
     if not isinstance(kind, str):
-        raise InputError(f"input: expected a kind, one of {some(SETTINGS)} or 'module:function', got {value!r}")
+        raise InputError(f"input: expected a kind, one of {list_some(SETTINGS)} or 'module:function', got {value!r}")
     if not is_reference(kind):
-        one_of(kind, [*SETTINGS, "module:function"], "input")
+        check_choice(kind, [*SETTINGS, "module:function"], "input")
     known = SETTINGS.get(kind, ())
     for name in given:
         if name not in known:
-            takes = f"it takes {some(known, 12)}" if known else "it takes none"
-            raise InputError(f"input: {kind} has no setting {name!r}{nearest(name, known)}; {takes}")
+            takes = f"it takes {list_some(known, 12)}" if known else "it takes none"
+            raise InputError(f"input: {kind} has no setting {name!r}{suggest_word(name, known)}; {takes}")
     return FrontEnd(kind=kind, **{name: _check_type(name, one) for name, one in given.items()})
 
 

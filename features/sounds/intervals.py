@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
-from brainmap.checks import nearest, some
+from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.features.sounds.front_ends import WAVEFORM
@@ -57,11 +57,13 @@ def check_intervals(table: pd.DataFrame, items: Sequence[str], *, seconds: float
     for column in COLUMNS:
         if column not in table:
             found = [str(c) for c in table.columns]
-            raise InputError(f"intervals: expected a column {column!r}, got {some(found)}{nearest(column, found)}")
+            raise InputError(
+                f"intervals: expected a column {column!r}, got {list_some(found)}{suggest_word(column, found)}"
+            )
     kept = table[table["stimulus_id"].astype(str).isin(set(items))].copy()
     missing = [item for item in items if item not in set(kept["stimulus_id"].astype(str))]
     if missing:
-        raise InputError(f"intervals: none of {some(missing, 4)}; give every sound one")
+        raise InputError(f"intervals: none of {list_some(missing, 4)}; give every sound one")
     for column in ("start_s", "end_s"):
         kept[column] = pd.to_numeric(kept[column], errors="coerce").astype(float)
     wrong = kept[~((kept["start_s"] >= 0) & (kept["start_s"] < kept["end_s"]) & (kept["end_s"] <= seconds + 1e-6))]

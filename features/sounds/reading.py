@@ -12,7 +12,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from brainmap.checks import existing_file
+from brainmap.checks import check_file
 from brainmap.errors import InputError
 from brainmap.features.sounds.containers import count_mpeg_samples, find_missing_bytes, name_content
 
@@ -112,7 +112,7 @@ def check_sound(path: Path) -> tuple[int, int]:
     InputError
         It cannot be a whole sound.
     """
-    existing_file(path, "sounds")
+    check_file(path, "sounds")
     try:
         with _open_descriptor(path) as file:
             frames, rate = int(file.frames), int(file.samplerate)

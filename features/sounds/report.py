@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 
 _CANCELS = 0.1  # RMS of the mean of the channels relative to that of the channels: -20 dB
 _OFFSET = 0.2  # mean of the samples relative to their RMS
@@ -65,7 +65,7 @@ class SoundReport:
         ):
             if left_out:
                 count = f"{len(left_out)} {what}{'file is' if len(left_out) == 1 else 'files are'}"
-                found.insert(0, f"sounds: {count} {why}: {some(left_out, 4)}")
+                found.insert(0, f"sounds: {count} {why}: {list_some(left_out, 4)}")
         for ids, what, way in (
             (self.silent, "silent", "look at the files"),
             (self.antiphase, "stereo with channels that cancel in their mean", "keep one channel"),
@@ -73,7 +73,7 @@ class SoundReport:
             (self.clipped, "clipped at full scale", "record them again, or leave them out"),
         ):
             if ids:
-                found.append(f"sounds: {self._count(ids)} {what}: {some(ids, 4)}; {way}")
+                found.append(f"sounds: {self._count(ids)} {what}: {list_some(ids, 4)}; {way}")
         return tuple(line for line in found if line)
 
     def _count(self, ids: Sequence[object]) -> str:
@@ -87,7 +87,7 @@ class SoundReport:
         return (
             f"sounds: {self._count(changed)} {than} than {self.seconds:g} s and {done}"
             f"{' to it' if than == 'longer' else ''} (the {extreme} lasts {most:.4g} s): "
-            f"{some([name for name, _ in changed], 4)}"
+            f"{list_some([name for name, _ in changed], 4)}"
         )
 
 

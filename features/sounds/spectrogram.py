@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.types import MelScaling
 
@@ -74,7 +74,7 @@ def log_mel(
     sounds = np.asarray(waveforms, dtype=np.float32)
     if sounds.ndim != 3 or sounds.shape[1] != 1 or sounds.shape[2] < window:
         raise InputError(f"log-mel: expected sounds (n, 1, n_samples) of {window} samples or more, got {sounds.shape}")
-    one_of(scaling, get_args(MelScaling), "log-mel: scaling")
+    check_choice(scaling, get_args(MelScaling), "log-mel: scaling")
     size = window if fft is None else fft
     bands = compute_mel_filters(rate=rate, n_mels=n_mels, fft=size, fmin=fmin, fmax=fmax)
     spectra = librosa.stft(sounds, n_fft=size, hop_length=hop, win_length=window, center=True)

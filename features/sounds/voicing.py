@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy.ndimage import median_filter
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.features.sounds.inputs import get_waveforms
@@ -74,7 +74,7 @@ class Voicing:
         InputError
             There is no such kind.
         """
-        return np.asarray(self.kinds == KINDS.index(one_of(kind, KINDS, "kind")))
+        return np.asarray(self.kinds == KINDS.index(check_choice(kind, KINDS, "kind")))
 
 
 def find_voicing(

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.features.sounds.files import PEAK_LEVEL, RMS_LEVEL, Sounds
 from brainmap.features.sounds.front_ends import FrontEnd
@@ -56,7 +56,7 @@ class Cut:
     last: LastWindow = "drop"
 
     def __post_init__(self) -> None:
-        one_of(self.last, get_args(LastWindow), "last")
+        check_choice(self.last, get_args(LastWindow), "last")
         for name, seconds in (("window", self.window), ("hop", self.hop)):
             if not 1 / self.rate <= seconds <= 600:
                 raise InputError(f"{name}: expected 1 sample to 600 s, got {seconds} s; give another {name}")
@@ -242,13 +242,13 @@ class WindowReport:
             )
         for ends, what in ((self.unheard, "lies in no whole window and is left out"), (self.padded, "is padded")):
             if ends:
-                named = some([f"{name} ({seconds:.4g} s)" for name, seconds in ends], 4)
+                named = list_some([f"{name} ({seconds:.4g} s)" for name, seconds in ends], 4)
                 found.append(
                     f"sounds: the end of {len(ends)} of {n} recording{'s'[: n > 1]} {what}: {named}"
                     + ("; last = 'pad' keeps it, padded with zeros" if ends is self.unheard else " with zeros")
                 )
         if self.silent:
-            found.append(f"sounds: {len(self.silent)} of {self.n} windows are silent: {some(self.silent, 4)}")
+            found.append(f"sounds: {len(self.silent)} of {self.n} windows are silent: {list_some(self.silent, 4)}")
         return (*found, *self.recordings.lines())
 
 
@@ -298,8 +298,8 @@ def cut_windows(
     short = [f"{ids[one.row]} ({one.n_samples / cut.rate:.4g} s)" for one in recordings if not one.starts]
     if short:
         raise InputError(
-            f"window: expected at most the length of every sound, got {cut.window:g} s for {some(short, 4)}; give a "
-            "shorter window, or last = 'pad' to fill it with zeros"
+            f"window: expected at most the length of every sound, got {cut.window:g} s for {list_some(short, 4)}; "
+            "give a shorter window, or last = 'pad' to fill it with zeros"
         )
     rows = [
         {

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.types import EmbeddingMethod, EmbeddingUnits, FeatureSet
 
@@ -128,8 +128,8 @@ def embed(
     >>> found.axes, found.trustworthiness
     (('component 1 (100% of variance)',), 1.0)
     """
-    one_of(method, get_args(EmbeddingMethod), "method")
-    one_of(units, get_args(EmbeddingUnits), "units")
+    check_choice(method, get_args(EmbeddingMethod), "method")
+    check_choice(units, get_args(EmbeddingUnits), "units")
     values, items, words = _read_values(features, layer, conditions)
     n = len(items)
     if n_components < 1 or n_components > min(n - 1, values.shape[1]):
@@ -197,7 +197,7 @@ def _read_values(
 ) -> tuple[NDArray[np.float64], tuple[str, ...], tuple[str, ...]]:
     """Return activations `(n_items, n_units)`, ids and conditions."""
     if isinstance(features, FeatureSet):
-        one_of(layer, list(features.layers), "embed: layer")
+        check_choice(layer, list(features.layers), "embed: layer")
         items, words = tuple(features.items), tuple(features.conditions)
         values = np.asarray(features[layer][:], dtype=np.float64)
     else:
@@ -210,5 +210,5 @@ def _read_values(
     finite = np.isfinite(values).all(axis=1)
     if not finite.all():
         bad = [items[i] for i in np.flatnonzero(~finite)]
-        raise InputError(f"embed: items {some(bad)} of {layer!r} hold NaN or infinite values; leave them out")
+        raise InputError(f"embed: items {list_some(bad)} of {layer!r} hold NaN or infinite values; leave them out")
     return values, items, words

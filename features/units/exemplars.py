@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.layers.crops import Fields
 from brainmap.features.layers.ear import OUTPUT
@@ -74,7 +74,9 @@ class Exemplars:
             The unit was not asked for, or no sound activates it.
         """
         if unit not in self.units:
-            raise InputError(f"exemplars: unit {unit} of {self.layer} was not asked for; there are {some(self.units)}")
+            raise InputError(
+                f"exemplars: unit {unit} of {self.layer} was not asked for; there are {list_some(self.units)}"
+            )
         if unit in self.dead:
             raise InputError(f"exemplars: no sound drives unit {unit} of {self.layer}; it has no exemplar")
         return self.crops[(self.table["unit"] == unit).to_numpy()]
@@ -235,7 +237,9 @@ def find_exemplars(
                 step.advance(len(batch))
     dead = tuple(unit for unit, lives in zip(chosen, best.driven, strict=True) if not lives)
     if dead:
-        warnings.warn(f"exemplars: no sound drives units {some(dead)} of {found.name}", BrainmapWarning, stacklevel=2)
+        warnings.warn(
+            f"exemplars: no sound drives units {list_some(dead)} of {found.name}", BrainmapWarning, stacklevel=2
+        )
     axes, known = describe_input(sounds), getattr(sounds, "rate", None) or rate
     hertz = known if axes is None or known is None else axes.rate_of(fields.length[axes.time_axis])
     ranked = best.rank()
@@ -305,13 +309,13 @@ def _find_layer(model: nn.Module, sounds: Sounds, name: str) -> Layer:
 def _choose_units(units: int | Sequence[int] | Literal["all"], layer: Layer) -> tuple[int, ...]:
     n = layer.shape[0]
     if isinstance(units, str):
-        one_of(units, ["all"], "exemplars: units")
+        check_choice(units, ["all"], "exemplars: units")
         return tuple(range(n))
     chosen = tuple(dict.fromkeys(int(u) for u in np.atleast_1d(units)))
     outside = [u for u in chosen if not 0 <= u < n]
     if outside or not chosen:
         raise InputError(
-            f"exemplars: expected units from 0 to {n - 1} of {layer.name!r}, got {some(outside or chosen)}"
+            f"exemplars: expected units from 0 to {n - 1} of {layer.name!r}, got {list_some(outside or chosen)}"
         )
     return chosen
 
@@ -333,7 +337,7 @@ def _check_classes(
         raise InputError("exemplars: own_class is about the units of 'output' and needs class_names")
     absent = [name for at, name in enumerate(names) if not own[:, at].any()]
     if absent:
-        raise InputError(f"exemplars: no sounds of the classes {some(absent)}; add some, or leave out own_class")
+        raise InputError(f"exemplars: no sounds of the classes {list_some(absent)}; add some, or leave out own_class")
 
 
 def _tabulate_exemplars(

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.types import FeatureSet, SoundMetric
@@ -120,7 +120,7 @@ def nearest_neighbors(
     >>> near.table["neighbor"].tolist(), float(near.precision["precision"].iloc[-1])
     (['1', '0', '3', '2'], 1.0)
     """
-    one_of(metric, get_args(SoundMetric), "metric")
+    check_choice(metric, get_args(SoundMetric), "metric")
     spaces, items, words = _collect_spaces(features, sounds, layers, conditions)
     if not 1 <= k < len(items):
         raise InputError(f"neighbors: expected k from 1 to {len(items) - 1} for {len(items)} items, got {k}")
@@ -129,8 +129,8 @@ def nearest_neighbors(
     alone = [name for name, count in counts.items() if count == 1]
     if alone:
         warnings.warn(
-            f"neighbors: {some(alone)} have one item each, so none of its neighbors can be of its condition; their "
-            "precision is NaN and the mean leaves them out",
+            f"neighbors: {list_some(alone)} have one item each, so none of its neighbors can be of its condition; "
+            "their precision is NaN and the mean leaves them out",
             BrainmapWarning,
             stacklevel=2,
         )
@@ -163,7 +163,7 @@ def _collect_spaces(
         items, words = tuple(features.items), tuple(features.conditions)
         asked = [layers] if isinstance(layers, str) else list(layers)
         wanted = list(features.layers) if asked == ["all"] else asked
-        spaces |= {one_of(name, list(features.layers), "neighbors: layer"): features[name] for name in wanted}
+        spaces |= {check_choice(name, list(features.layers), "neighbors: layer"): features[name] for name in wanted}
     else:
         items = tuple(str(i) for i in range(len(features)))
         words = items if conditions is None else tuple(map(str, conditions))
@@ -191,8 +191,8 @@ def _prepare_points(values: Any, items: Sequence[str], metric: SoundMetric, spac
     still = np.flatnonzero(length[:, 0] == 0).tolist()
     if still:
         raise InputError(
-            f"neighbors: {space} is constant for items {some([items[i] for i in still])}, they have no correlation; "
-            "leave them out, or take metric='euclidean'"
+            f"neighbors: {space} is constant for items {list_some([items[i] for i in still])}, they have no "
+            "correlation; leave them out, or take metric='euclidean'"
         )
     return np.asarray(points / length)
 

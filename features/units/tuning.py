@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.listing import Layer, list_layers, say_taken_off
@@ -88,9 +88,9 @@ class TuningSettings:
     height: float = HALF_POWER
 
     def __post_init__(self) -> None:
-        one_of(self.stimulus, get_args(Stimulus), "stimulus")
-        one_of(self.spacing, get_args(Spacing), "spacing")
-        one_of(self.measure, get_args(TuningMeasure), "measure")
+        check_choice(self.stimulus, get_args(Stimulus), "stimulus")
+        check_choice(self.spacing, get_args(Spacing), "spacing")
+        check_choice(self.measure, get_args(TuningMeasure), "measure")
         if not 0 < self.lowest_hz < self.highest_hz:
             raise InputError(
                 f"tuning: expected frequencies with 0 < lowest < highest, got {self.lowest_hz:g} to "
@@ -144,10 +144,10 @@ class Tuning:
         InputError
             The layer or level was not measured.
         """
-        one_of(layer, self.layers, "tuning: layer")
+        check_choice(layer, self.layers, "tuning: layer")
         levels = list(self.settings.levels_db)
         if level_db is not None and level_db not in levels:
-            raise InputError(f"tuning: expected one of the levels {some(levels)} dB, got {level_db:g} dB")
+            raise InputError(f"tuning: expected one of the levels {list_some(levels)} dB, got {level_db:g} dB")
         at = int(np.argmax(levels)) if level_db is None else levels.index(level_db)
         return self.responses[layer][:, at].astype(np.float64) - self.silence[layer][:, None]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import RANKED, compare_vectors, find_measure, group_by_missing, scale_vectors
 from brainmap.rsa.rdm.alignment import check_items
@@ -104,7 +104,7 @@ def noise_ceiling(
     rois = sorted({str(value) for value in data_rdms.rdm_descriptors.get("roi", ())})
     if len(rois) > 1:
         raise InputError(
-            f"noise_ceiling: expected RDMs of one ROI, got {len(rois)} ROIs ({some(rois, 3)}); take one with "
+            f"noise_ceiling: expected RDMs of one ROI, got {len(rois)} ROIs ({list_some(rois, 3)}); take one with "
             ".subset('roi', name), or all with noise_ceilings"
         )
     return compute_vector_ceiling(np.asarray(data_rdms.dissimilarities), measure=measure, sigma_k=sigma_k)

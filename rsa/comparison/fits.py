@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.ceilings import pool_others
 from brainmap.rsa.comparison.measures import compare_vectors, find_measure, whiten_vectors
@@ -96,7 +96,7 @@ def fit_weights(
     >>> fit_weights(models, np.array([[1.0, 2.0, 0.0, 1.0]])).round(3)
     array([0.414, 0.586, 0.   ])
     """
-    one_of(kind, KINDS, "kind")
+    check_choice(kind, KINDS, "kind")
     measure = find_measure(measure)
     models, data = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (models, data))
     if models.shape[1] != data.shape[1]:
@@ -186,7 +186,7 @@ def score_models(
     >>> found.scores["score"].round(3).tolist(), found.weights["weight"].tolist()
     ([1.0, 1.0, 1.0], [0.0, 1.0, 0.0])
     """
-    one_of(kind, KINDS, "kind")
+    check_choice(kind, KINDS, "kind")
     measure = find_measure(measure)
     families = {name: align_vectors(rdms, data_rdms, names=(name, "data")) for name, rdms in models.items()}
     if not families:
@@ -250,7 +250,7 @@ def _split_items(
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Return for each fold the pairs among the other items, and the pairs within the fold."""
     known = [level for level, label in LABEL_OF.items() if label in rdms.pattern_descriptors] or ["stimulus"]
-    by = one_of(by, known, "by") if by is not None else "condition" if "condition" in known else "stimulus"
+    by = check_choice(by, known, "by") if by is not None else "condition" if "condition" in known else "stimulus"
     every = np.arange(rdms.n_cond * (rdms.n_cond - 1) // 2)
     if folds < 2:
         return [(every, every)]
@@ -321,7 +321,7 @@ def _bring_to_one_scale(models: Floats, data: Floats, measure: Measure) -> tuple
         x, y = x - x.mean(axis=1, keepdims=True), y - y.mean()
         flat = np.flatnonzero(np.abs(x).max(axis=1) <= 1e-13) + 1
         if len(flat):
-            raise InputError(f"fit_weights: model RDM {some(flat.tolist())} has no variance; leave it out")
+            raise InputError(f"fit_weights: model RDM {list_some(flat.tolist())} has no variance; leave it out")
     if measure in ("corr_cov", "cosine_cov"):
         x, y = whiten_vectors(x, use), whiten_vectors(y, use)
     return x, y[0]

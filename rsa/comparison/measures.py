@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.rdm.alignment import align_vectors, check_items
@@ -150,7 +150,7 @@ def find_measure(measure: str) -> Measure:
     >>> find_measure("corr")
     'pearson'
     """
-    return cast(Measure, one_of(ALIASES.get(measure, measure), MEASURES, "measure"))
+    return cast(Measure, check_choice(ALIASES.get(measure, measure), MEASURES, "measure"))
 
 
 def group_by_missing(vectors: Floats) -> Iterator[tuple[NDArray[np.intp], NDArray[np.bool_]]]:

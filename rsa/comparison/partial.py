@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import find_measure, group_by_missing
 from brainmap.rsa.comparison.ranks import rank_rows
@@ -131,8 +131,8 @@ def align_controls(control_rdms: RDMs, data_rdms: RDMs) -> Floats:
     lacking = [who for who, rows in chosen.items() if len(rows) < most or not (owner[rows] == who).any()]
     if lacking:
         raise InputError(
-            f"partial comparison: participants {some(lacking)} lack controls that others have; give all participants "
-            "the same ones"
+            f"partial comparison: participants {list_some(lacking)} lack controls that others have; give all "
+            "participants the same ones"
         )
     return np.stack([vectors[chosen[who]] for who in people])
 
@@ -157,7 +157,7 @@ def compare_vectors_partial(
     True
     """
     measure = get_partial_measure(measure)
-    one_of(kind, get_args(PartialKind), "kind")
+    check_choice(kind, get_args(PartialKind), "kind")
     models, data, controls = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (models, data, controls))
     if len({x.shape[-1] for x in (models, data, controls)}) > 1:
         raise InputError(

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import group_by_missing
 from brainmap.rsa.comparison.ranks import rank_rows
@@ -157,12 +157,12 @@ def partition_variance(
     >>> found.names, bool(np.isclose(found.shares.sum(), 1)), bool(abs(found.shares[1, 0]) < 1e-12)
     (['one only', 'two only', 'one + two'], True, True)
     """
-    one_of(fit, get_args(Fit), "fit")
-    one_of(validation, get_args(Validation), "validation")
+    check_choice(fit, get_args(Fit), "fit")
+    check_choice(validation, get_args(Validation), "validation")
     if not 1 <= len(sets) <= MOST_SETS:
         raise InputError(
-            f"partition: expected 1 to {MOST_SETS} sets, got {len(sets)} ({some(sets)}); put RDMs of one kind into "
-            "one set"
+            f"partition: expected 1 to {MOST_SETS} sets, got {len(sets)} ({list_some(sets)}); put RDMs of one kind "
+            "into one set"
         )
     vectors = [align_vectors(rdms, data_rdms, names=(name, "data")) for name, rdms in sets.items()]
     columns = np.repeat(np.arange(len(sets)), [len(v) for v in vectors])
@@ -252,7 +252,7 @@ def _reduce_models(
     if np.isnan(x).any():
         which = np.flatnonzero(np.isnan(x).any(axis=1)) + 1
         raise InputError(
-            f"partition: model RDM {some(which.tolist())} (counted through all sets) has no variance; leave it out"
+            f"partition: model RDM {list_some(which.tolist())} (counted through all sets) has no variance; leave it out"
         )
     y = _zscore_rows(target[None, use], ranks=ranks and scale, scale=scale)
     if np.isnan(y).any():

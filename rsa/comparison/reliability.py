@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.comparison.ceilings import pool_others
@@ -113,8 +113,8 @@ def rdm_reliability(
         return _split_runs(data, named, splits, rng, noise_precision, settings)
     if settings or noise_precision is not None:
         raise InputError(
-            f"rdm_reliability: {some([*settings] or ['noise_precision'])} is for patterns, but these are RDMs; leave "
-            "it out"
+            f"rdm_reliability: {list_some([*settings] or ['noise_precision'])} is for patterns, but these are RDMs; "
+            "leave it out"
         )
     return _halve_participants(data, named, splits, rng)
 
@@ -209,7 +209,7 @@ def _yield_regions(rois: Any, precision: Any, data: Any) -> Iterator[tuple[Any, 
         known = np.unique(np.asarray(data.channel_descriptors.get("roi", [])).astype(str)).tolist()
         every = [name for name in known if name not in NO_ROI]
         for name in every if rois == "all" else [rois] if isinstance(rois, str) else rois:
-            yield [name], {name: _keep_runs(precision[one_of(name, list(precision), "noise_precision for")])}
+            yield [name], {name: _keep_runs(precision[check_choice(name, list(precision), "noise_precision for")])}
     else:
         yield rois, precision
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.types import Floats, Measure, SplineForm
@@ -133,7 +133,7 @@ def build_spline_columns(controls: Floats, form: SplineForm) -> Floats:
     """
     flat = np.flatnonzero(np.ptp(controls, axis=1) <= 1e-13 * np.abs(controls).max(axis=1)) + 1
     if len(flat):
-        raise InputError(f"partial comparison: control RDM {some(flat.tolist())} has no variance; leave it out")
+        raise InputError(f"partial comparison: control RDM {list_some(flat.tolist())} has no variance; leave it out")
     values = (controls - controls.mean(axis=1, keepdims=True)) / controls.std(axis=1, keepdims=True)
     constant = np.ones((1, controls.shape[1]))
     if form == "linear":

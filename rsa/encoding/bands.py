@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.encoding.fits import EncodingSettings
@@ -106,7 +106,7 @@ class BandedEncoding:
             A row for each target: `roi`, `voxel`, `r` (of equal weights), `p`, `p_corrected`, `permutations`,
             `smallest_p`.
         """
-        one_of(correction, get_args(PermutationCorrection), "correction")
+        check_choice(correction, get_args(PermutationCorrection), "correction")
         orders, words = draw_orders(
             self.responses.items,
             self.responses.conditions,
@@ -212,7 +212,7 @@ def encode_bands(
     >>> fit.preference()["band"].tolist()
     ['heard', 'heard', 'heard']
     """
-    one_of(targets, get_args(EncodingTarget), "targets")
+    check_choice(targets, get_args(EncodingTarget), "targets")
     if n_iter < 1 or not seeds:
         raise InputError(
             f"encode_bands: expected n_iter and at least one seed, got n_iter={n_iter}, seeds={list(seeds)}"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.encoding.encode import Encoding
@@ -75,7 +75,7 @@ class BestLayers:
         """
         if network is None and len(self.layers) > 1:
             raise InputError(f"best layers: expected the name of one of {len(self.layers)} networks, got none; name it")
-        network = next(iter(self.layers)) if network is None else one_of(network, list(self.layers), "network")
+        network = next(iter(self.layers)) if network is None else check_choice(network, list(self.layers), "network")
         own = self.voxels[self.voxels["network"] == network]
         number = own["layer"].map({name: k + 1 for k, name in enumerate(self.layers[network])}).to_numpy(float)
         values = {

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.responses import Features, align_items
 from brainmap.rsa.encoding.ridge import Scaler
@@ -73,7 +73,7 @@ def linear_cka(
     >>> linear_cka({"conv1": x}, data, descriptors={"stimulus_id": names})["cka"].round(6).tolist()
     [1.0]
     """
-    one_of(units, ("none", "zscore"), "units")
+    check_choice(units, ("none", "zscore"), "units")
     spaces, responses = align_items(acts, data, items=items, layers=layers, descriptors=descriptors)
     y, roi = responses.mean, responses.targets["roi"].to_numpy()
     regions = [name for name in dict.fromkeys(roi) if name] or [""]

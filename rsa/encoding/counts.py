@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import BrainmapWarning
 from brainmap.rsa.encoding.fits import Fitted
 from brainmap.rsa.encoding.folds import Places
@@ -72,7 +72,7 @@ def warn_of_counts(counts: pd.DataFrame) -> None:
         ("constant_units", "units are constant over training items and have no weight"),
     ):
         rows = counts[counts[key] > 0]
-        told += [f"up to {rows[key].max()} {words} in {some(rows['layer'], 3)}"] if len(rows) else []
+        told += [f"up to {rows[key].max()} {words} in {list_some(rows['layer'], 3)}"] if len(rows) else []
     if first["unreliable"]:
         told.append(
             f"{first['unreliable']} of {first['targets']} targets have a reliability at or below the floor: no "
@@ -85,7 +85,7 @@ def warn_of_counts(counts: pd.DataFrame) -> None:
         if len(rows):
             told.append(
                 f"the {end} alpha is the best one in up to {rows[key].max():.0%} of targets and folds "
-                f"({some(rows['layer'], 3)}); try {way} ones"
+                f"({list_some(rows['layer'], 3)}); try {way} ones"
                 + (" (targets without signal take the largest)" if way == "larger" else "")
             )
     for words in told:

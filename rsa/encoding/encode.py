@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.encoding.counts import count_layer, warn_of_counts
@@ -100,14 +100,14 @@ class Encoding:
         InputError
             There is no such layer, or several networks have it.
         """
-        one_of(layer, list(dict.fromkeys(space.layer for space in self.spaces)), "layer")
+        check_choice(layer, list(dict.fromkeys(space.layer for space in self.spaces)), "layer")
         found = [space for space in self.spaces if space.layer == layer and network in (None, space.network)]
         if not found:
-            one_of(str(network), sorted({space.network for space in self.spaces}), "network")
+            check_choice(str(network), sorted({space.network for space in self.spaces}), "network")
         if len(found) != 1:
             raise InputError(
-                f"encoding: expected one layer {layer!r}, got {len(found)} ({some(space.name for space in found)}); "
-                "name the network"
+                f"encoding: expected one layer {layer!r}, got {len(found)} "
+                f"({list_some(space.name for space in found)}); name the network"
             )
         return found[0]
 
@@ -212,7 +212,7 @@ def encode(
     >>> bool((fit.scores["r"] > 0.4).all())
     True
     """
-    one_of(targets, get_args(EncodingTarget), "targets")
+    check_choice(targets, get_args(EncodingTarget), "targets")
     spaces, responses = align_items(acts, data, items=items, layers=layers, targets=targets, descriptors=descriptors)
     divided = divide_items(responses, groups, folds=folds, few_items=few_items, rng=rng)
     settings = EncodingSettings(

@@ -11,7 +11,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.types import FoldGroups
 
@@ -79,18 +79,18 @@ def group_items(
     (array([0, 0, 1]), 'condition')
     """
     if isinstance(groups, str):
-        one_of(groups, get_args(FoldGroups), "groups")
+        check_choice(groups, get_args(FoldGroups), "groups")
     if isinstance(groups, Mapping):
         lost = [item for item in items if item not in groups]
         if lost:
-            raise InputError(f"groups: expected a group for each of {len(items)} items, got none for {some(lost)}")
+            raise InputError(f"groups: expected a group for each of {len(items)} items, got none for {list_some(lost)}")
         names, by = [str(groups[item]) for item in items], "groups of the user"
     elif groups == "run":
         shared = [item for item in items if len(set(runs_of.get(item, ()))) != 1]
         if shared:
             raise InputError(
                 f"groups: folds by run need sounds that occur in one run each, got {len(shared)} in several "
-                f"({some(shared, 3)}), which would be in training and test; take groups='condition'"
+                f"({list_some(shared, 3)}), which would be in training and test; take groups='condition'"
             )
         names, by = [runs_of[item][0] for item in items], "run"
     elif groups == "stimulus":
@@ -98,8 +98,9 @@ def group_items(
         several = [name for name, count in Counter(conditions).items() if count > 1]
         if several:
             warnings.warn(
-                f"folds by stimulus separate the tokens of {len(several)} conditions ({some(several, 3)}), so that a "
-                "layer that only tells the conditions apart predicts well; groups='condition' tests new conditions",
+                f"folds by stimulus separate the tokens of {len(several)} conditions ({list_some(several, 3)}), so "
+                "that a layer that only tells the conditions apart predicts well; groups='condition' tests new "
+                "conditions",
                 BrainmapWarning,
                 stacklevel=3,
             )

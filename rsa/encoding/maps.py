@@ -7,7 +7,7 @@ from typing import TypeAlias, get_args
 import nibabel as nib
 import numpy as np
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.responses import Responses
@@ -48,7 +48,7 @@ def map_encoding(fit: Encoding, mask: Mask | None = None, *, score: EncodingScor
     >>> bool((map_encoding(fit, mask)["conv1"].get_fdata() > 0.4).all())
     True
     """
-    one_of(score, get_args(EncodingScore), "score")
+    check_choice(score, get_args(EncodingScore), "score")
     n = len(fit.responses.targets)
     values = fit.scores[score].to_numpy()
     return {

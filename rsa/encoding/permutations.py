@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.rsa.encoding.encode import Encoding
@@ -195,7 +195,7 @@ def encoding_test(
     >>> encoding_test(fit, permutations=99, rng=rng)["p"].tolist()
     [0.01, 0.01, 0.01]
     """
-    one_of(correction, get_args(PermutationCorrection), "correction")
+    check_choice(correction, get_args(PermutationCorrection), "correction")
     orders, words = draw_orders(
         fit.items, fit.responses.conditions, fit.folds, permutations=permutations, rng=rng or np.random.default_rng()
     )
@@ -243,7 +243,7 @@ def encoding_group_test(
     InputError
         Participants differ in sounds, folds or layers, or lack a region.
     """
-    one_of(correction, get_args(PermutationCorrection), "correction")
+    check_choice(correction, get_args(PermutationCorrection), "correction")
     first = fits[0] if fits else None
     if first is None:
         raise InputError("encoding_group_test: expected a model of each participant, got none")
@@ -322,11 +322,15 @@ def check_same_models(fits: Sequence[Encoding]) -> list[str]:
     names = [fit.participant or str(k + 1) for k, fit in enumerate(fits)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InputError(f"encoding: expected each participant once, got {some(twice)} more than once; leave one out")
+        raise InputError(
+            f"encoding: expected each participant once, got {list_some(twice)} more than once; leave one out"
+        )
     for name, fit in zip(names[1:], fits[1:], strict=True):
         if set(fit.items) != set(fold):
             differ = sorted(set(fit.items) ^ set(fold))
-            raise InputError(f"encoding: expected the sounds of {names[0]} in {name}, which differ in {some(differ)}")
+            raise InputError(
+                f"encoding: expected the sounds of {names[0]} in {name}, which differ in {list_some(differ)}"
+            )
         if dict(zip(fit.items, fit.folds.fold.tolist(), strict=True)) != fold:
             raise InputError(
                 f"encoding: expected equal folds, got others in {name} than in {names[0]}; scores are compared only "
@@ -336,7 +340,9 @@ def check_same_models(fits: Sequence[Encoding]) -> list[str]:
             raise InputError(f"encoding: expected the layers of {names[0]} in {name}, got others; fit the same ones")
         lacking = [roi for roi in regions if roi not in set(fit.responses.targets["roi"])]
         if lacking or len(set(fit.responses.targets["roi"])) != len(regions):
-            raise InputError(f"encoding: expected the regions {some(regions)} in {name}, got others; fit the same ones")
+            raise InputError(
+                f"encoding: expected the regions {list_some(regions)} in {name}, got others; fit the same ones"
+            )
     return regions
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.folds import Folds, Groups, group_items, make_folds
 from brainmap.rsa.rdm.blocks import yield_slabs
@@ -194,8 +194,8 @@ def name_networks(acts: Features, descriptors: Mapping[str, Sequence[str]] | Non
     wrong = [name for name, one in acts.items() if not (isinstance(one, np.ndarray) or hasattr(one, "dtype"))]
     if wrong:
         raise InputError(
-            f"encoding: expected feature sets by network, or arrays by layer, got a mapping in which {some(wrong)} is "
-            "neither"
+            "encoding: expected feature sets by network, or arrays by layer, got a mapping in which "
+            f"{list_some(wrong)} is neither"
         )
     given = {key: tuple(str(v) for v in values) for key, values in (descriptors or {}).items()}
     items = given.get("stimulus_id", given.get("condition"))
@@ -249,7 +249,7 @@ def read_responses(data: Dataset, known: Mapping[str, str], *, items: Level, tar
             count[of_run[which], place[name]] += 1
     never = [name for name, n in zip(labels, count.sum(axis=0), strict=True) if n == 0]
     if never:
-        raise InputError(f"encoding: expected a response to each item, got none to {some(never)}; leave them out")
+        raise InputError(f"encoding: expected a response to each item, got none to {list_some(never)}; leave them out")
     values /= np.maximum(count, 1)[:, :, None]
     values[count == 0] = np.nan
     of_item = {name: conditions[stimulus] for name, stimulus in zip(own, stimuli, strict=True)}
@@ -321,7 +321,9 @@ def align_features(
         more, less = [x for x in rows if x not in set(responses.items)], [x for x in responses.items if x not in rows]
         if more or less:
             told = [
-                f"{some(names)} only in the {who}" for who, names in (("features", more), ("responses", less)) if names
+                f"{list_some(names)} only in the {who}"
+                for who, names in (("features", more), ("responses", less))
+                if names
             ]
             raise InputError(
                 f"encoding: expected the same items in features{f' of {network}' if network else ''} and responses, "
@@ -331,7 +333,7 @@ def align_features(
         known = [str(layer) for layer in acts.layers]
         wanted = known if layers == "all" else [layers] if isinstance(layers, str) else list(layers)
         for layer in wanted:
-            one_of(layer, known, f"layer{f' of {network}' if network else ''}")
+            check_choice(layer, known, f"layer{f' of {network}' if network else ''}")
             array = _check_layer(acts[layer], layer, len(acts.items))
             spaces.append(FeatureSpace(network, layer, array, members))
     if not spaces:
@@ -346,14 +348,14 @@ def _find_rows(acts: FeatureSet, network: str, items: Level, heard: Sequence[str
     if twice:
         raise InputError(
             f"encoding: expected each stimulus once in the features{f' of {network}' if network else ''}, got "
-            f"{some(twice)} more than once; make stimulus_id unique"
+            f"{list_some(twice)} more than once; make stimulus_id unique"
         )
     if items == "stimulus":
         return {name: [k] for k, name in enumerate(ids)}
     tokens = set(heard) & set(ids)
     if tokens and tokens != set(heard):
         lost = [name for name in dict.fromkeys(heard) if name not in tokens]
-        raise InputError(f"encoding: expected features of each sound that was heard, got none of {some(lost)}")
+        raise InputError(f"encoding: expected features of each sound that was heard, got none of {list_some(lost)}")
     rows: dict[str, list[int]] = {}
     for k, (name, condition) in enumerate(zip(ids, conditions, strict=True)):
         if not tokens or name in tokens:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.rsa.glm.afni_matrix import Design, read_design
 from brainmap.types import BucketKind
@@ -198,7 +198,7 @@ def find_stimuli(
     moved = any(_SHIFTS.match(name) and _MOTION.fullmatch(name) for name in strange)
     kept = [one for one in coefficients if _can_be_stimulus(one.name, known, moved)]
     if not kept:
-        names = some(dict.fromkeys(one.name for one in coefficients))
+        names = list_some(dict.fromkeys(one.name for one in coefficients))
         raise InputError(
             f"patterns: expected coefficients of stimuli, got contrasts and baseline terms only in {what} ({names})"
         )
@@ -305,7 +305,7 @@ def _refuse_doubtful(why: Mapping[str, str], kept: Sequence[Coefficient], what: 
     could = f"{'' if several else 'a stimulus or '}{reason}"
     raise InputError(
         f"patterns: {what}: {name!r} ({counts[name]} coefficient{'s' if several else ''}) could be {could}, and "
-        f"{told}; in question: {some(why)}; say which sub-bricks are stimuli in a table (labels: columns volume, "
+        f"{told}; in question: {list_some(why)}; say which sub-bricks are stimuli in a table (labels: columns volume, "
         f"stimulus_id, condition){_suggest_selection(kept, why, what)}"
     )
 
@@ -360,7 +360,7 @@ def _suggest_selection(kept: Sequence[Coefficient], unsure: Iterable[str], what:
     if len(chosen) < 3 or what.endswith(("]", ">")):  # an RDM needs at least three items
         return ""
     volumes = ",".join(str(one.volume) for one in chosen)
-    return f", or select them: '{what}[{volumes}]' takes {some([_format_coefficient(one) for one in chosen], 3)}"
+    return f", or select them: '{what}[{volumes}]' takes {list_some([_format_coefficient(one) for one in chosen], 3)}"
 
 
 def _format_coefficient(one: Coefficient) -> str:

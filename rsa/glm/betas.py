@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.rsa.glm.confounds import Strategy
@@ -267,7 +267,7 @@ def fit_runs(
     InputError
         As in `fit_betas`.
     """
-    one_of(scale, get_args(Scale), "scale")
+    check_choice(scale, get_args(Scale), "scale")
     images = _list_images(bold)
     plan = plan_betas(images, events, settings=settings, runs=runs)
     for note in plan.notes:
@@ -284,7 +284,7 @@ def _list_images(bold: Image | Sequence[Image]) -> list[Image]:
     paths = [str(image) for image in images if not isinstance(image, nib.Nifti1Image)]
     if len(set(paths)) < len(paths):
         twice = sorted({path for path in paths if paths.count(path) > 1})
-        raise InputError(f"BOLD: {some(twice)} is given more than once; two runs cannot be one file")
+        raise InputError(f"BOLD: {list_some(twice)} is given more than once; two runs cannot be one file")
     return images
 
 
@@ -358,8 +358,9 @@ def _gather_betas(
     if scale == "noise":
         freedom = sum(fit.dof for fit, _ in fits)
         said.append(
-            f"scale: betas in standard deviations of each voxel's residuals, pooled over runs {some(plan.run_names)} "
-            f"({freedom:g} degrees of freedom); betas of runs that are fit apart have other units"
+            "scale: betas in standard deviations of each voxel's residuals, pooled over runs "
+            f"{list_some(plan.run_names)} ({freedom:g} degrees of freedom); betas of runs that are fit apart have "
+            "other units"
         )
     for note in said:
         log.info("%s", note)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import existing_file, nearest, some
+from brainmap.checks import check_file, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.tables import read_table
 
@@ -83,7 +83,7 @@ def read_confounds(
     if joined.columns.duplicated().any():
         twice = joined.columns[joined.columns.duplicated()].tolist()
         raise InputError(
-            f"confounds of {what}: the columns {some(twice)} occur in more than one file; remove them from one"
+            f"confounds of {what}: the columns {list_some(twice)} occur in more than one file; remove them from one"
         )
     return _standardize_confounds(_fill_first_row(joined, what), what)
 
@@ -96,7 +96,7 @@ def _read_source(source: Confounds, n_volumes: int, strategy: Strategy | None, w
     elif isinstance(source, pd.DataFrame):
         table, name, path = source.rename(columns=str).reset_index(drop=True), "table", None
     else:
-        path = existing_file(source, f"confounds of {what}")
+        path = check_file(source, f"confounds of {what}")
         name = str(path)
         table = _read_tsv(path) if path.suffix.lower() == ".tsv" else read_one_d(path)
     if len(table) != n_volumes:
@@ -186,11 +186,11 @@ def _select_columns(table: pd.DataFrame, word: str, path: Path | None, what: str
     if word in ("non-steady", "cosine") and not columns:
         return table[[]]  # a run may have none
     if lacking or not columns:
-        hint = "" if word in _FIXED else nearest(word, [*STRATEGIES, *table.columns])
-        wants = f"the columns {some(lacking or patterns)}" if word in _FIXED else "a strategy or a column"
+        hint = "" if word in _FIXED else suggest_word(word, [*STRATEGIES, *table.columns])
+        wants = f"the columns {list_some(lacking or patterns)}" if word in _FIXED else "a strategy or a column"
         raise InputError(
             f"confounds of {what}: expected {wants} for {word!r}, got none; strategies are {', '.join(STRATEGIES)}; "
-            f"columns are {some(map(str, table.columns), 6)}{hint}"
+            f"columns are {list_some(map(str, table.columns), 6)}{hint}"
         )
     return table[list(dict.fromkeys(columns))]
 
@@ -226,7 +226,7 @@ def _fill_first_row(table: pd.DataFrame, what: str) -> pd.DataFrame:
     if bad.any():
         warnings.warn(
             f"confounds of {what}: {int(bad.sum())} columns have no value in the first volume (derivatives) and are "
-            f"set to 0 there: {some(table.columns[bad[0]], 3)}",
+            f"set to 0 there: {list_some(table.columns[bad[0]], 3)}",
             BrainmapWarning,
             stacklevel=5,
         )
@@ -240,7 +240,7 @@ def _standardize_confounds(table: pd.DataFrame, what: str) -> pd.DataFrame:
     flat = ~(sd > 1e-12 * np.abs(values).max(axis=0, initial=0.0))
     if flat.any():
         warnings.warn(
-            f"confounds of {what}: {some(table.columns[flat], 4)} do not vary and are left out",
+            f"confounds of {what}: {list_some(table.columns[flat], 4)} do not vary and are left out",
             BrainmapWarning,
             stacklevel=5,
         )

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import nearest, one_of, some
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.drifts import USUAL, choose_drift_orders, compute_cosines, compute_legendre, explain_variance
 from brainmap.rsa.glm.events import EARLIEST
@@ -45,7 +45,7 @@ class GlmSettings:
             (self.noise, NoiseModel, "noise"),
             (self.others, Others, "others"),
         ):
-            one_of(value, get_args(choices), what)
+            check_choice(value, get_args(choices), what)
         if self.noise == "auto":
             object.__setattr__(self, "noise", "ar1" if self.model == "condition" and not self.afni_grid else "arma11")
         if self.afni_grid is not None and self.noise != "arma11":
@@ -55,7 +55,7 @@ class GlmSettings:
         if self.afni_grid is not None and not 3 <= self.afni_grid <= 7:
             raise InputError(f"afni_grid: expected 3 (as 3dREMLfit) to 7, got {self.afni_grid}")
         if isinstance(self.high_pass, str):
-            one_of(self.high_pass, ("design",), "high_pass")
+            check_choice(self.high_pass, ("design",), "high_pass")
         elif self.high_pass is not None and not self.high_pass > 0:
             raise InputError(f"high_pass: expected a period in seconds, 'design' or None, got {self.high_pass:g}")
         if self.polort is not None and self.high_pass != "design":
@@ -63,7 +63,7 @@ class GlmSettings:
                 "high_pass and polort: expected one of the two, as both describe drifts, got both; give one of them"
             )
         if isinstance(self.polort, str):
-            one_of(self.polort, ("A",), "polort")
+            check_choice(self.polort, ("A",), "polort")
         elif self.polort is not None and not 0 <= self.polort <= 20:
             raise InputError(f"polort: expected a degree from 0 to 20, or 'A', got {self.polort}")
 
@@ -143,7 +143,8 @@ def make_designs(
     for name in settings.nuisance:
         if name not in seen:
             raise InputError(
-                f"nuisance: expected the name of an event ({some(sorted(seen))}), got {name!r}{nearest(name, seen)}"
+                f"nuisance: expected the name of an event ({list_some(sorted(seen))}), got "
+                f"{name!r}{suggest_word(name, seen)}"
             )
     parts = [_build_task(table, timing, settings) for table, timing in zip(events, timings, strict=True)]
     mains = [part.trials[:, :, 0] for part in parts]
@@ -267,7 +268,7 @@ def _assemble_matrix(
     names += [*extra.columns, *(f"drift_{k}" for k in range(1, drift.shape[1] + 1)), "constant"]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InputError(f"design of {what}: {some(twice)} names more than one event or confound; rename one")
+        raise InputError(f"design of {what}: {list_some(twice)} names more than one event or confound; rename one")
     matrix = pd.DataFrame(
         np.hstack([*blocks, extra.to_numpy(float), drift, np.ones((n, 1))]), columns=names, index=timing.frame_times
     )
@@ -287,7 +288,7 @@ def _remove_dependent(matrix: pd.DataFrame, n_events: int, n_confounds: int, sin
     if (np.abs(x[:, :n_events]).max(axis=0, initial=0.0) < 1e-12).any():
         silent = [str(c) for c, v in zip(matrix.columns, np.abs(x).max(axis=0), strict=True) if v < 1e-12]
         raise InputError(
-            f"design of {what}: no volume shows the response to {some(silent, 4)}; correct the onset, or leave "
+            f"design of {what}: no volume shows the response to {list_some(silent, 4)}; correct the onset, or leave "
             "the event out"
         )
     events, rest = list(range(n_events)), list(range(n_events, x.shape[1]))
@@ -297,15 +298,15 @@ def _remove_dependent(matrix: pd.DataFrame, n_events: int, n_confounds: int, sin
     idle = [matrix.columns[k] for k in confounds if k in dependent]
     if idle:
         warnings.warn(
-            f"design of {what}: the confounds {some(idle, 4)} are linear combinations of drifts and other confounds, "
-            "and are left out",
+            f"design of {what}: the confounds {list_some(idle, 4)} are linear combinations of drifts and other "
+            "confounds, and are left out",
             BrainmapWarning,
             stacklevel=7,
         )
     lost = [str(matrix.columns[k]) for k in sorted(dependent & set(events))]
     if lost and not single:
         raise InputError(
-            f"design of {what}: {some(lost, 4)} cannot be separated from other regressors (rank "
+            f"design of {what}: {list_some(lost, 4)} cannot be separated from other regressors (rank "
             f"{x.shape[1] - len(dependent)} of {x.shape[1]}); put events further apart or leave some out"
         )
     return matrix.drop(columns=idle)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.types import Floats, Level
 
@@ -112,7 +112,7 @@ def build_design_rdms(
     """
     from rsatoolbox.rdm.rdms import RDMs
 
-    one_of(items, ("stimulus", "condition"), "items")
+    check_choice(items, ("stimulus", "condition"), "items")
     of_beta = np.array(labels if items == "stimulus" else conditions)
     names = list(dict.fromkeys(of_beta.tolist()))
     if len(names) < 3:

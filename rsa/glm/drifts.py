@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.rsa.glm.timing import Timing
 from brainmap.types import Floats
@@ -63,7 +63,7 @@ def choose_drift_orders(
     spans = [_measure_span(timing) for timing in timings]
     if polort is not None:
         orders = [1 + int(t / 150) if polort == "A" else int(polort) for t in spans]
-        return orders, f"drifts: polynomials up to degree {some(dict.fromkeys(orders))} (polort {polort})"
+        return orders, f"drifts: polynomials up to degree {list_some(dict.fromkeys(orders))} (polort {polort})"
     if high_pass is None:
         return [0] * len(spans), "drifts: none but the constant"
     if high_pass != "design":

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import existing_file, nearest, some
+from brainmap.checks import check_file, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.names import sound_names
 from brainmap.tables import assign_conditions, cells, read_table
@@ -95,9 +95,9 @@ def read_events(
         runs.append(kept)
     unknown = [name for name in leave_out if name not in seen and not isinstance(source, Mapping)]
     if unknown:
-        hint = nearest(unknown[0], seen)
+        hint = suggest_word(unknown[0], seen)
         raise InputError(
-            f"events: expected names of events to leave out ({some(sorted(seen))}), got {some(unknown)}{hint}"
+            f"events: expected names of events to leave out ({list_some(sorted(seen))}), got {list_some(unknown)}{hint}"
         )
     _warn_of_events(runs)
     return runs
@@ -128,8 +128,8 @@ def _read_named_rows(table: pd.DataFrame, what: str, column: str) -> pd.DataFram
     """Return name and condition of every named row, with its onset and duration still as text."""
     for needed in ("onset", "duration", column):
         if needed not in table.columns:
-            found = some([str(c) for c in table.columns])
-            hint = nearest(needed, map(str, table.columns))
+            found = list_some([str(c) for c in table.columns])
+            hint = suggest_word(needed, map(str, table.columns))
             raise InputError(f"{what}: expected a column {needed!r}, got {found or 'none'}{hint}")
     if table.empty:
         raise InputError(f"{what}: expected a row per event, got an empty table")
@@ -202,15 +202,15 @@ def _warn_of_events(runs: Sequence[pd.DataFrame]) -> None:
             if n:
                 overlapping[str(name)] = overlapping.get(str(name), 0) + n
     if overlapping:
-        listed = some([f"{name} ({n})" for name, n in overlapping.items()])
+        listed = list_some([f"{name} ({n})" for name, n in overlapping.items()])
         warnings.warn(
             f"events: events of one name overlap, and their responses add up: {listed}", BrainmapWarning, stacklevel=4
         )
     zero = {str(name) for table in runs for name in table["name"][table["duration"] == 0]}
     if zero:
         warnings.warn(
-            f"events: the duration 0 of {some(sorted(zero))} is modelled as an impulse of a fiftieth of the TR, so "
-            "these betas are large and comparable among themselves only; give the real durations",
+            f"events: the duration 0 of {list_some(sorted(zero))} is modelled as an impulse of a fiftieth of the TR, "
+            "so these betas are large and comparable among themselves only; give the real durations",
             BrainmapWarning,
             stacklevel=4,
         )
@@ -225,7 +225,7 @@ def _read_stim_times(
     rows: list[list[tuple[float, float, str, str]]] = [[] for _ in run_seconds]
     for name, path in files.items():
         default = duration.get(name) if isinstance(duration, Mapping) else duration
-        for run, onset, own in _parse_stim_rows(existing_file(path, f"stim_times of {name!r}"), run_seconds):
+        for run, onset, own in _parse_stim_rows(check_file(path, f"stim_times of {name!r}"), run_seconds):
             lasted = default if own is None else own
             if lasted is None:
                 raise InputError(
@@ -263,7 +263,7 @@ def _parse_stim_rows(path: Path, run_seconds: Sequence[float]) -> list[tuple[int
         )
     none = [run for run, row in enumerate(rows) if {text.split(":")[0] for text in row} - {"*"} == {"-1"}]
     if none:
-        said = some([run + 1 for run in none])
+        said = list_some([run + 1 for run in none])
         warnings.warn(
             f"stim_times {path}: -1 alone in the row of run {said} is read as no event ('*')",
             BrainmapWarning,

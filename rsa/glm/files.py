@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.names import slug
 from brainmap.record import write_json, write_table
@@ -81,7 +81,7 @@ def save_betas(
     Sub-bricks are labelled `name#0_Coef` as in 3dDeconvolve. `load_patterns` reads such a label as the condition
     `name`; if a run has several of that name, they are its stimuli `name#0`, `name#1`.
     """
-    one_of(format, ("nifti", "afni"), "format")
+    check_choice(format, ("nifti", "afni"), "format")
     known = space or image_info(betas.mask).space
     kinds = {"betas": betas.image} | ({"variance": betas.variance} if variance else {})
     if residuals and betas.residuals is None:

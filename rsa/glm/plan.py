@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.arma import LARGEST, Arma
 from brainmap.rsa.glm.confounds import Confounds, Strategy, read_confounds
@@ -71,7 +71,7 @@ class RunSettings:
     run_names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        one_of(self.missing, get_args(Missing), "missing")
+        check_choice(self.missing, get_args(Missing), "missing")
 
 
 def plan_betas(
@@ -87,7 +87,7 @@ def plan_betas(
     runs = runs or RunSettings()
     names = tuple(runs.run_names or (str(k + 1) for k in range(len(bold))))
     if len(names) != len(bold) or len(set(names)) < len(names):
-        raise InputError(f"run_names: expected a different name for each of {len(bold)} images, got {some(names)}")
+        raise InputError(f"run_names: expected a different name for each of {len(bold)} images, got {list_some(names)}")
     infos = [image_info(image) for image in bold]
     for info in infos[1:]:
         check_same_grid(
@@ -142,7 +142,7 @@ def _split_confounds(
     runs: list[Any] = [given] if isinstance(given, str | Path | pd.DataFrame | np.ndarray) else list(given)
     if len(runs) == 1 and len(lengths) > 1:
         whole = read_confounds(runs[0], n_volumes=sum(lengths), strategy=strategy, what="all runs")
-        log.info("confounds: one table for all runs, cut after %s volumes", some(np.cumsum(lengths)[:-1].tolist()))
+        log.info("confounds: one table for all runs, cut after %s volumes", list_some(np.cumsum(lengths)[:-1].tolist()))
         runs = np.split(whole.to_numpy(), np.cumsum(lengths)[:-1])
         runs, strategy = [pd.DataFrame(part, columns=whole.columns) for part in runs], None
     if len(runs) != len(lengths):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 
 TOUCH = {6: "faces", 18: "faces or edges", 26: "faces, edges or corners"}
@@ -88,7 +88,7 @@ def grid_neighbors(mask: ArrayLike, connectivity: int = 6) -> Neighbors:
     """
     inside = np.asarray(mask) != 0
     if connectivity not in TOUCH:
-        raise InputError(f"neighbors: expected {some(TOUCH)} as the connectivity of voxels, got {connectivity}")
+        raise InputError(f"neighbors: expected {list_some(TOUCH)} as the connectivity of voxels, got {connectivity}")
     if inside.ndim != 3:
         raise InputError(f"neighbors: expected a mask of shape (x, y, z), got {inside.shape}")
     number = np.full(np.add(inside.shape, 2), -1, np.int32)  # a border avoids checks at the edges of the grid

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, some, threads_of
+from brainmap.checks import check_choice, count_threads, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.group.adjacency import Neighbors
 from brainmap.rsa.group.clusters import CLUSTER_COLUMNS as CLUSTER_COLUMNS, build_cluster_table
@@ -218,10 +218,10 @@ def group_test(
     >>> two.differences.names
     ('conv4 - conv2',)
     """
-    one_of(test, ("sign-flip",), "group_test test")
-    one_of(correction, CORRECTIONS, "group_test correction")
+    check_choice(test, ("sign-flip",), "group_test test")
+    check_choice(correction, CORRECTIONS, "group_test correction")
     _check_p(threshold, "group_test")
-    threads = threads_of(threads, "group_test")
+    threads = count_threads(threads, "group_test")
     single, by_model = _sort_by_model(maps_by_participant)
     if neighbors is None and not isinstance(maps_by_participant, Mapping):  # maps of a surface searchlight have a mesh
         neighbors = getattr(next(iter(maps_by_participant), None), "mesh", None)
@@ -346,14 +346,14 @@ def _pair_models(contrasts: Contrasts | None, names: tuple[str, ...]) -> list[tu
     if contrasts is None:
         return []
     if isinstance(contrasts, str):
-        one_of(contrasts, ("all-pairs",), "group_test contrasts")
+        check_choice(contrasts, ("all-pairs",), "group_test contrasts")
         return [(b, a) for a, b in combinations(range(len(names)), 2)]
     found = []
     for given in contrasts:
         if isinstance(given, str) or len(given) != 2 or given[0] == given[1]:
             raise InputError(f"group_test contrasts: expected two models, as ('conv4', 'conv2'), got {given!r}")
         for name in given:
-            one_of(name, names, "group_test contrasts")
+            check_choice(name, names, "group_test contrasts")
         found.append((names.index(given[0]), names.index(given[1])))
     if len(set(map(frozenset, found))) < len(found):
         raise InputError(
@@ -384,8 +384,8 @@ def _sort_by_model(given: Maps) -> tuple[bool, dict[str, list[Any]]]:
     for k, maps in enumerate(named, 1):
         if set(maps) != set(names):
             raise InputError(
-                f"group_test: expected the models of the first participant, {some(names)}, got {some(maps)} of "
-                f"participant {k} of the list; use the same models for all"
+                f"group_test: expected the models of the first participant, {list_some(names)}, got {list_some(maps)} "
+                f"of participant {k} of the list; use the same models for all"
             )
     return False, {name: [maps[name] for maps in named] for name in names}
 

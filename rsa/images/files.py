@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import existing_file, one_of, some
+from brainmap.checks import check_choice, check_file, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.images import afni, nifti as _nifti
 from brainmap.rsa.images.names import find_afni_base, find_pair, parse_value_range, pick_sub_bricks, split_name
@@ -115,7 +115,7 @@ def _open_stored(path: str | Path) -> tuple[Stored, list[int], tuple[float, floa
     if base is not None:
         stored = afni.open_afni(*find_pair(base))
     else:
-        file = existing_file(parts.name, "image")
+        file = check_file(parts.name, "image")
         if not file.name.lower().endswith(_NIFTI):
             raise InputError(
                 f"image: expected a file that ends in {', '.join(_NIFTI)} or AFNI's .HEAD/.BRIK, got {file}"
@@ -247,7 +247,7 @@ def _update_info(
         bad = [label for label in labels if not label or "~" in label or not label.isprintable()]
         if bad:
             raise InputError(
-                f"save_image: expected labels of printable text without '~', which AFNI can keep, got {some(bad)}"
+                f"save_image: expected labels of printable text without '~', which AFNI can keep, got {list_some(bad)}"
             )
         info = replace(info, labels=tuple(labels))
     if stats is not None:
@@ -386,7 +386,7 @@ def resample(image: nib.Nifti1Image, reference: nib.Nifti1Image, *, interpolatio
     BrainmapWarning
         If the new grid has no voxel with some label.
     """
-    one_of(interpolation, ("continuous", "label"), "interpolation")
+    check_choice(interpolation, ("continuous", "label"), "interpolation")
     from scipy.ndimage import affine_transform
 
     info = image_info(image)
@@ -414,7 +414,9 @@ def resample(image: nib.Nifti1Image, reference: nib.Nifti1Image, *, interpolatio
         )
     if interpolation == "label" and (lost := np.setdiff1d(values, moved)).size:
         names = [f"{int(v)} {info.label_table.get(int(v), '')}".strip() for v in lost]
-        warnings.warn(f"resample: labels {some(names)} have no voxel on the new grid", BrainmapWarning, stacklevel=2)
+        warnings.warn(
+            f"resample: labels {list_some(names)} have no voxel on the new grid", BrainmapWarning, stacklevel=2
+        )
     shape = grid if len(info.shape) == 3 else moved.shape
     other = image_info(reference)
     kept = replace(info, shape=shape, affine=np.array(reference.affine, float), space=other.space, view=other.view)

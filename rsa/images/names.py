@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from brainmap.checks import existing_file, nearest, some
+from brainmap.checks import check_file, list_some, suggest_word
 from brainmap.errors import InputError
 
 VIEWS = ("orig", "acpc", "tlrc")
@@ -101,13 +101,13 @@ def list_image_files(name: str | Path) -> tuple[Path, ...]:
         return tuple(find_hemisphere_files(str(name)).values())
     text = split_name(name).name
     base = find_afni_base(text)
-    return find_pair(base) if base is not None else (existing_file(text, "image"),)
+    return find_pair(base) if base is not None else (check_file(text, "image"),)
 
 
 def _suggest_neighbor(file: Path) -> str:
     if not file.parent.is_dir():
         return f"; the folder {file.parent} does not exist"
-    return nearest(file.name, [p.name for p in file.parent.iterdir()])
+    return suggest_word(file.name, [p.name for p in file.parent.iterdir()])
 
 
 def pick_sub_bricks(selector: str, labels: Sequence[str], what: str) -> list[int]:
@@ -141,7 +141,8 @@ def _parse_item(item: str, labels: Sequence[str], what: str) -> list[int]:
             way = 1 if ends[0] <= ends[1] else -1
             return list(range(ends[0], ends[1] + way, way * step))
     raise InputError(
-        f"{what}: no sub-brick is called {item!r}; the labels are {some(labels, most=12)}{nearest(item, labels)}"
+        f"{what}: no sub-brick is called {item!r}; the labels are "
+        f"{list_some(labels, most=12)}{suggest_word(item, labels)}"
     )
 
 
@@ -151,12 +152,14 @@ def _find_sub_brick(item: str, labels: Sequence[str], what: str) -> int | None:
     if re.fullmatch(r"[0-9]{1,9}", item):
         if int(item) >= len(labels):
             raise InputError(
-                f"{what}: expected a sub-brick from 0 to {len(labels) - 1} ({some(labels, most=12)}), got {item}"
+                f"{what}: expected a sub-brick from 0 to {len(labels) - 1} ({list_some(labels, most=12)}), got {item}"
             )
         return int(item)
     found = [index for index, label in enumerate(labels) if label == item]
     if len(found) > 1:
-        raise InputError(f"{what}: {len(found)} sub-bricks are labelled {item!r} ({some(found)}); select by number")
+        raise InputError(
+            f"{what}: {len(found)} sub-bricks are labelled {item!r} ({list_some(found)}); select by number"
+        )
     return found[0] if found else None
 
 
@@ -177,6 +180,6 @@ def parse_value_range(text: str, label_table: Mapping[int, str], what: str) -> t
     except ValueError:
         low, high = 1.0, 0.0
     if len(ends) > 2 or not low <= high:
-        known = f" or a label: {some(label_table.values(), most=12)}" if label_table else ""
+        known = f" or a label: {list_some(label_table.values(), most=12)}" if label_table else ""
         raise InputError(f"{what}: expected a value range <lo..hi> with lo <= hi, got <{text}>{known}")
     return low, high

@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.places import room_for
 from brainmap.record import name_unfinished
@@ -58,7 +58,7 @@ class Stat:
     parameters: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        one_of(self.kind, list(_CODE_OF), "statistic of a sub-brick")
+        check_choice(self.kind, list(_CODE_OF), "statistic of a sub-brick")
         wanted = _KINDS[self.code][1]  # type: ignore[index]  # one_of has refused the codes without a kind
         if len(self.parameters) != wanted:
             raise InputError(f"statistic {self.kind}: expected {wanted} parameters, got {len(self.parameters)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import BrainmapWarning, InputError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def leave_out_absent(data_rdms: RDMs) -> tuple[RDMs, dict[str, list[str]]]:
     people = [str(p) for p in described.get("participant", range(1, size + 1))]
     rois = [str(roi) for roi in described.get("roi", ["all voxels"] * size)]
     if absent.all():
-        raise InputError(f"bootstrap: no participant has an RDM of {some(dict.fromkeys(rois), 3)}; leave it out")
+        raise InputError(f"bootstrap: no participant has an RDM of {list_some(dict.fromkeys(rois), 3)}; leave it out")
     left_out: dict[str, list[str]] = {}
     for k in np.flatnonzero(absent):
         left_out.setdefault(rois[k], []).append(people[k])
@@ -47,7 +47,7 @@ def describe_absent(absent: Mapping[str, Sequence[str]]) -> str:
     "participants without an RDM are left out: '03' of 'HG'; '03', '07' of 'belt'"
     """
     return "participants without an RDM are left out: " + "; ".join(
-        f"{some(people)} of {roi!r}" for roi, people in absent.items()
+        f"{list_some(people)} of {roi!r}" for roi, people in absent.items()
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.rsa.inference.bootstrap import Bootstrap, summarize_samples
 from brainmap.rsa.inference.scores import correct_p, score_statistics
@@ -170,7 +170,7 @@ def best_layer_differences(
     if len(networks) < 2 or empty:
         raise InputError(
             f"best_layer_differences: expected at least 2 networks with at least 1 layer each, got {len(networks)}, "
-            f"of which {some(empty) or 'none'} have no layer"
+            f"of which {list_some(empty) or 'none'} have no layer"
         )
     x = np.asarray(scores, dtype=np.float64)
     rois = list(labels.values())[1] if labels and x.ndim == 3 else [str(k) for k in range(x.shape[1])]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import find_measure
 from brainmap.rsa.inference.absent import leave_out_absent, warn_of_absent
@@ -195,7 +195,7 @@ def bootstrap(
     >>> found.evaluations.shape, found.df, (found.table()["p"] < 0.05).tolist()
     ((200, 2), 7, [False, True])
     """
-    one_of(over, get_args(Over), "over")
+    check_choice(over, get_args(Over), "over")
     named = find_measure(measure)
     if n < 2:
         raise InputError(f"bootstrap: expected at least 2 resamples, got n={n}")
@@ -328,13 +328,15 @@ def check_rdms(model_rdms: RDMs, data_rdms: RDMs, over: Over) -> tuple[Floats, F
     rois = sorted({str(value) for value in data_rdms.rdm_descriptors.get("roi", ())})
     if len(rois) > 1:
         raise InputError(
-            f"bootstrap: expected RDMs of one ROI, got {len(rois)} ROIs ({some(rois, 3)}); take one with "
+            f"bootstrap: expected RDMs of one ROI, got {len(rois)} ROIs ({list_some(rois, 3)}); take one with "
             ".subset('roi', name)"
         )
     people = [str(p) for p in data_rdms.rdm_descriptors.get("participant", range(len(data)))]
     twice = sorted({p for p in people if people.count(p) > 1})
     if twice:
-        raise InputError(f"bootstrap: expected one RDM per participant, got more of {some(twice)}; pool them first")
+        raise InputError(
+            f"bootstrap: expected one RDM per participant, got more of {list_some(twice)}; pool them first"
+        )
     if over != "conditions" and len(data) < 2:
         raise InputError(
             f"bootstrap over {over}: expected at least 2 "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.rsa.comparison.ceilings import pool_others
@@ -110,7 +110,7 @@ def bootstrap_models(
     >>> found.models, bool(found.table()["p"][0] < 0.05)
     (('net',), True)
     """
-    one_of(over, get_args(Over), "over")
+    check_choice(over, get_args(Over), "over")
     named = find_measure(measure)
     if named == "bures":
         raise InputError("bootstrap_models: bures needs every pair of conditions; choose another measure")
@@ -120,7 +120,7 @@ def bootstrap_models(
         raise InputError("bootstrap_models: expected at least one model, got none")
     kinds: dict[str, ModelFit] = {name: kind[name] if isinstance(kind, Mapping) else kind for name in models}
     for one in kinds.values():
-        one_of(one, KINDS, "kind")
+        check_choice(one, KINDS, "kind")
     data_rdms, absent = leave_out_absent(data_rdms)
     warn_of_absent(absent)
     families = {name: align_vectors(rdms, data_rdms, names=(name, "data")) for name, rdms in models.items()}
@@ -330,6 +330,6 @@ def _check_folds(sizes: tuple[int, int], folds: tuple[int, int], kinds: set[Any]
             raise InputError(f"bootstrap_models: expected 1 to {max(size // each, 1)} folds of {size} {what}, got {n}")
     if folds == (1, 1) and kinds != {"fixed"}:
         raise InputError(
-            f"bootstrap_models: {some(sorted(kinds))} models are fit, and with one fold of participants "
+            f"bootstrap_models: {list_some(sorted(kinds))} models are fit, and with one fold of participants "
             "and of conditions nothing is held out to score them; take condition_folds=2"
         )

@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.partition import Partition
 from brainmap.rsa.inference.scores import score_statistics
@@ -48,7 +48,7 @@ def partition_statistics(
     InputError
         The shares were fit and scored on the same RDM, so that they exceed 0 by chance alone.
     """
-    one_of(shares, get_args(Tested), "shares")
+    check_choice(shares, get_args(Tested), "shares")
     if partition.validation != "participants":
         raise InputError(
             "partition_statistics: shares that are fit and scored on the same RDM exceed 0 by chance alone; partition "

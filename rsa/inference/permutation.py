@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import compare_vectors, find_measure, group_by_missing, scale_vectors
 from brainmap.rsa.inference.exchange import Exchange, place_pairs
@@ -108,7 +108,7 @@ def permutation_test(
     >>> table[["p", "n", "distinct", "smallest_p"]].values.tolist()
     [[0.125, 8.0, 8.0, 0.125]]
     """
-    one_of(alternative, get_args(Alternative), "alternative")
+    check_choice(alternative, get_args(Alternative), "alternative")
     named = find_measure(measure)
     if permutations < 1:
         raise InputError(f"permutation_test: expected 1 permutation or more, got {permutations}")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.comparison.measures import find_measure, scale_vectors
@@ -113,7 +113,7 @@ def relabeling_test(
     >>> found["p_corrected"].tolist()[0], found.attrs["note"][:38]
     (0.001, 'relabeling test (8 stimuli exchanged),')
     """
-    one_of(alternative, get_args(UpperAlternative), "alternative")
+    check_choice(alternative, get_args(UpperAlternative), "alternative")
     asked = find_measure(measure)
     named = NEAR.get(asked, asked)
     if permutations < 1:

@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.rsa.comparison.ceilings import pool_others
@@ -137,7 +137,7 @@ def check_varied(vectors: Floats, names: Iterable[object], what: str, *, allow_e
     high = np.where(missing, -np.inf, vectors).max(axis=1)
     flat = [name for name, a, b in zip(names, low, high, strict=True) if not (b > a or (allow_equal and a == b != 0))]
     if flat:
-        raise InputError(f"{what} {some(flat)}: all dissimilarities are equal or missing; leave them out")
+        raise InputError(f"{what} {list_some(flat)}: all dissimilarities are equal or missing; leave them out")
 
 
 def _build_row(sample: Sample, counts: Draw) -> Floats:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import find_measure
 from brainmap.rsa.inference.absent import leave_out_absent, warn_of_absent
@@ -118,7 +118,7 @@ def bootstrap_rois(
     >>> bootstrap_rois(model, data, n=100, rng=rng).models[["model", "roi"]].values.tolist()
     [['conv1', 'HG'], ['conv1', 'V1']]
     """
-    one_of(correction, OF_P, "correction")  # report a mistake before the long computation
+    check_choice(correction, OF_P, "correction")  # report a mistake before the long computation
     data: Any
     data, absent = leave_out_absent(data_rdms)
     warn_of_absent(absent)
@@ -151,7 +151,7 @@ def _refuse_regions_of_nobody(rois: Sequence[str], data: RDMs) -> None:
     known = {str(roi) for roi in data.rdm_descriptors.get("roi", ())}
     lacking = [str(roi) for roi in rois if str(roi) not in known]
     if lacking:
-        raise InputError(f"bootstrap: no participant has an RDM of {some(lacking)}; leave it out")
+        raise InputError(f"bootstrap: no participant has an RDM of {list_some(lacking)}; leave it out")
 
 
 def _join_tables(

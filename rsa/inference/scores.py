@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import ALIASES, compare_vectors
 from brainmap.rsa.comparison.partial import align_controls, compare_vectors_partial
@@ -116,9 +116,9 @@ def score_statistics(
     >>> table[["layer", "p", "p_corrected", "smallest_p"]].values.tolist()
     [['conv1', 0.03125, 0.0625, 0.03125], ['conv2', 0.6875, 0.6875, 0.03125]]
     """
-    one_of(test, TESTS, "test")
-    one_of(correction, CORRECTIONS, "correction")
-    one_of(alternative, get_args(Alternative), "alternative")
+    check_choice(test, TESTS, "test")
+    check_choice(correction, CORRECTIONS, "correction")
+    check_choice(alternative, get_args(Alternative), "alternative")
     if correction == "max-t" and test != "sign-flip":
         raise InputError(f"correction 'max-t': expected test='sign-flip', as it flips signs, got {test!r}")
     if measure == "bures" and np.ndim(against) == 0:
@@ -174,7 +174,7 @@ def correct_p(p: NDArray[np.floating] | pd.Series[float], correction: Correction
     """
     from scipy.stats import false_discovery_control
 
-    one_of(correction, OF_P, "correction")
+    check_choice(correction, OF_P, "correction")
     result = np.array(p, dtype=np.float64)
     tested = ~np.isnan(result)
     if correction == "fdr" and tested.any():
@@ -327,7 +327,7 @@ def _draw_halves(
     rdms: RDMs, *, splits: int, by: str, rng: np.random.Generator
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Return the positions of the pairs within each random half of the items (train and test)."""
-    one_of(by, ("condition", "stimulus"), "by")
+    check_choice(by, ("condition", "stimulus"), "by")
     labels = list_groups(rdms, by)  # type: ignore[arg-type]
     names, member = np.unique(labels, return_inverse=True)
     if len(names) < 6:
@@ -357,7 +357,7 @@ def _build_index(shape: tuple[int, ...], labels: Mapping[str, Sequence[str]] | N
     if sizes != shape:
         raise InputError(
             f"score_statistics: expected one name per model (and ROI), in order of the axes {shape} of the scores, "
-            f"got {sizes} names in the labels {some(labels)}"
+            f"got {sizes} names in the labels {list_some(labels)}"
         )
     grid = np.indices(shape).reshape(len(shape), -1)
     return pd.DataFrame(

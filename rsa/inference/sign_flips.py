@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from brainmap.checks import one_of, threads_of
+from brainmap.checks import check_choice, count_threads
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.types import Floats, UpperAlternative
@@ -137,7 +137,7 @@ def sign_flip_test(
     >>> found.enumerated, found.n_flips, found.p.tolist()
     (True, 16, [0.0625, 0.75])
     """
-    one_of(alternative, ("greater", "two-sided"), "sign_flip_test alternative")
+    check_choice(alternative, ("greater", "two-sided"), "sign_flip_test alternative")
     if permutations < 1:
         raise InputError(f"sign_flip_test: expected 1 permutation or more, got {permutations}")
     x = np.asarray(scores, dtype=np.float64)
@@ -246,7 +246,7 @@ def _enhance_flips(
 
     largest = np.zeros(len(signs))
     with progress("sign flips", len(signs)) as shown:
-        pool = ThreadPoolExecutor(threads_of(threads, "sign_flip_test"))
+        pool = ThreadPoolExecutor(count_threads(threads, "sign_flip_test"))
         try:
             for done in pool.map(one, _cut_slices(len(signs), _MAPS)):
                 shown.advance(done)

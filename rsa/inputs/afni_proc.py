@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from brainmap.checks import nearest, some
+from brainmap.checks import list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.afni_matrix import Design, read_design
 from brainmap.rsa.inputs.runs import RunInputs, make_natural_key
@@ -43,14 +43,15 @@ def find_runs(
         there = sorted(stats, key=make_natural_key)
         raise InputError(
             f"participant {participant}: expected stats.{participant}+tlrc or stats.sub-{participant}+tlrc below "
-            f"{folder}, got {f'those of {some(there)}' if there else 'no stats.* at all'}{nearest(participant, there)}"
+            f"{folder}, got "
+            f"{f'those of {list_some(there)}' if there else 'no stats.* at all'}{suggest_word(participant, there)}"
         )
     files = _choose_fit(files, participant, fit)
     files = _choose_view(files, participant, space)
     runs = [_split_results(path)["run"] or "" for path in files]
     if len(set(runs)) < len(runs):
         raise InputError(
-            f"participant {participant}: expected one result, got {some([str(p) for p in files])}; remove one, or "
+            f"participant {participant}: expected one result, got {list_some([str(p) for p in files])}; remove one, or "
             "give files = with {run} where the fits of the runs differ in their names"
         )
     return [_describe_betas(path, run, participant) for path, run in zip(files, runs, strict=True)]
@@ -68,11 +69,12 @@ def _choose_fit(files: Sequence[Path], participant: str, fit: str | None) -> lis
     if fit is not None:
         if fit.upper() not in ("REML", "OLS"):
             raise InputError(
-                f"desc: expected 'REML' or 'OLS', which afni_proc writes, got {fit!r}{nearest(fit, ('REML', 'OLS'))}"
+                "desc: expected 'REML' or 'OLS', which afni_proc writes, got "
+                f"{fit!r}{suggest_word(fit, ('REML', 'OLS'))}"
             )
         chosen = reml if fit.upper() == "REML" else ols
         if not chosen:
-            there = some([path.name for path in files])
+            there = list_some([path.name for path in files])
             raise InputError(f"participant {participant}: expected statistics of {fit}, got {there}")
         return chosen
     if reml and ols:
@@ -90,7 +92,7 @@ def _choose_view(files: Sequence[Path], participant: str, space: str | None) -> 
     if len(views) > 1:
         if space is None:
             raise InputError(
-                f"participant {participant}: there are results in the views {some(views)}; choose one by space ="
+                f"participant {participant}: there are results in the views {list_some(views)}; choose one by space ="
             )
         wanted = "orig" if space.lower() in ("native", "orig") else "tlrc"
         files = [path for path in files if _split_results(path)["view"] in (wanted, None)]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from brainmap.checks import nearest, some
+from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.rsa.inputs.runs import RunInputs, make_natural_key
 from brainmap.types import InputKind
@@ -137,7 +137,7 @@ def find_runs(
     own = folder / f"sub-{participant}"
     if not own.is_dir():
         there = list_participants(folder)
-        hint = f"; found {some(there)}{nearest(participant, there)}" if there else ", nor that of any other"
+        hint = f"; found {list_some(there)}{suggest_word(participant, there)}" if there else ", nor that of any other"
         raise InputError(f"participant {participant}: there is no folder {own}{hint}")
     files = [file for place in (own, *sorted(own.glob("ses-*"))) for file in list_files(place / "func")]
     wanted = {"task": task, "space": space, "desc": desc, **entities}
@@ -165,8 +165,8 @@ def _choose_images(
         found = [file for file in left if file.get(entity) in fits]
         if not found:
             there = sorted({file.get(entity) for file in left})
-            named = some([f"{entity}-{v}" if v else f"no {entity}" for v in there]) or f"no {kind} image at all"
-            hint = nearest(value, there)
+            named = list_some([f"{entity}-{v}" if v else f"no {entity}" for v in there]) or f"no {kind} image at all"
+            hint = suggest_word(value, there)
             raise InputError(
                 f"participant {participant}: expected a {kind} image with {entity}-{value}, got {named}{hint}"
             )
@@ -176,7 +176,8 @@ def _choose_images(
         if absent:
             there = sorted({file.get("ses") for file in left})
             raise InputError(
-                f"participant {participant}: expected an image of session {some(absent)}, got only {some(there)}"
+                f"participant {participant}: expected an image of session {list_some(absent)}, got only "
+                f"{list_some(there)}"
             )
         left = [file for file in left if file.get("ses") in sessions]
     if not left:
@@ -192,7 +193,7 @@ def _is_kind(file: BidsFile, kind: InputKind) -> bool:
 
 
 def _describe_folders(files: Sequence[BidsFile]) -> str:
-    return some(sorted({str(file.path.parent) for file in files})) or "its func folders, which are empty or absent"
+    return list_some(sorted({str(file.path.parent) for file in files})) or "its func folders, which are empty or absent"
 
 
 def _check_alike(images: Sequence[BidsFile], participant: str) -> None:
@@ -200,14 +201,14 @@ def _check_alike(images: Sequence[BidsFile], participant: str) -> None:
     for entity in dict.fromkeys(key for file in images for key in file.entities):
         values = sorted({file.get(entity) for file in images})
         if entity not in ("sub", "ses", "run", "contrast") and len(values) > 1:
-            said = some([f"{entity}-{value}" if value else f"no {entity}" for value in values])
+            said = list_some([f"{entity}-{value}" if value else f"no {entity}" for value in values])
             key = entity if entity in ("task", "space", "desc") else f"entities = {{ {entity} = ... }}; one"
             raise InputError(f"participant {participant}: the images differ in {said}; say which you mean ({key})")
     runs = [(file.get("ses"), file.get("run"), file.get("contrast")) for file in images]
     twice = [file.path.name for file, run in zip(images, runs, strict=True) if runs.count(run) > 1]
     if twice:
         raise InputError(
-            f"participant {participant}: there is more than one image for a run: {some(twice)}; remove one"
+            f"participant {participant}: there is more than one image for a run: {list_some(twice)}; remove one"
         )
 
 
@@ -260,5 +261,5 @@ def _read_seconds(said: Mapping[str, Any], key: str, paths: Sequence[Path]) -> f
     if value is None:
         return None
     if not isinstance(value, int | float) or not 0 <= value < 1000 or (key == "RepetitionTime" and value == 0):
-        raise InputError(f"{some([str(p) for p in paths[-2:]])}: expected seconds for {key}, got {value!r}")
+        raise InputError(f"{list_some([str(p) for p in paths[-2:]])}: expected seconds for {key}, got {value!r}")
     return float(value)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.inputs import afni_proc as _afni_proc, bids as _bids
 from brainmap.rsa.inputs.runs import RunInputs as RunInputs, fill_pattern, match_files, sort_runs
@@ -80,8 +80,8 @@ def find_inputs(
     ...     [one.run for one in find_inputs(f"{folder}/sub-{{participant}}_run-{{run}}.nii")]
     ['1', '2', '10']
     """
-    one_of(layout, get_args(Layout), "layout")
-    one_of(kind, get_args(InputKind), "kind")
+    check_choice(layout, get_args(Layout), "layout")
+    check_choice(kind, get_args(InputKind), "kind")
     if layout == "files":
         found = _find_by_pattern(str(where), participants, kind, task, sessions)
     else:
@@ -127,10 +127,10 @@ def _find_by_pattern(
             if sessions is None or places.get("session", "") in ("", *sessions)
         ]
         if not here:
-            raise InputError(f"{who}there is no file {filled} of session {some(sessions or ())}")
+            raise InputError(f"{who}there is no file {filled} of session {list_some(sessions or ())}")
         tasks = sorted({one.task for one in here})
         if len(tasks) > 1:
-            raise InputError(f"{who}{pattern} finds the tasks {some(tasks)}; say which you mean (task)")
+            raise InputError(f"{who}{pattern} finds the tasks {list_some(tasks)}; say which you mean (task)")
         found += here
     return found
 
@@ -280,7 +280,9 @@ def build_pattern_arguments(inputs: Sequence[RunInputs]) -> dict[str, Any]:
     """Return the arguments of `load_patterns` that one participant's inputs determine."""
     people = sorted({one.participant for one in inputs})
     if len(people) != 1:
-        raise InputError(f"inputs: expected those of one participant, got {len(people)} participants ({some(people)})")
+        raise InputError(
+            f"inputs: expected those of one participant, got {len(people)} participants ({list_some(people)})"
+        )
     if any(one.kind == "bold" for one in inputs):
         raise InputError(f"participant {people[0]}: expected betas, got BOLD runs; fit them first (rsa.fit_betas)")
     several = len(inputs) > 1

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from brainmap.checks import nearest, some
+from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.types import InputKind
 
@@ -107,7 +107,9 @@ def fill_pattern(pattern: str, known: Mapping[str, str]) -> str:
     for place in _PLACE.findall(pattern):
         if place not in (*PLACES, "hemi"):  # surface files keep {hemi}, because the two files are one image
             wanted = ", ".join(f"{{{p}}}" for p in PLACES)
-            raise InputError(f"{pattern}: expected the placeholders {wanted}, got {{{place}}}{nearest(place, PLACES)}")
+            raise InputError(
+                f"{pattern}: expected the placeholders {wanted}, got {{{place}}}{suggest_word(place, PLACES)}"
+            )
     return _PLACE.sub(lambda place: known.get(place[1]) or place[0], pattern)
 
 
@@ -163,4 +165,4 @@ def _build_expression(part: str, known: Mapping[str, str], *, ending: bool) -> r
 def _suggest_files(folders: Sequence[Path]) -> str:
     if len(folders) == 1 and not folders[0].is_dir():
         return f"no folder {folders[0]}"
-    return some([p.name for folder in folders for p in sorted(folder.glob("*"))], 4) or "an empty folder"
+    return list_some([p.name for folder in folders for p in sorted(folder.glob("*"))], 4) or "an empty folder"

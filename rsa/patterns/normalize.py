@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rsatoolbox.data.dataset import Dataset
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.run_noise import (
     check_varying,
@@ -42,7 +42,7 @@ def average_patterns(dataset: Dataset, *, by: NormalizationLevel = "condition") 
     >>> average_patterns(data).measurements.ravel().tolist()
     [2.0, 5.0]
     """
-    one_of(by, get_args(NormalizationLevel), "by")
+    check_choice(by, get_args(NormalizationLevel), "by")
     item, run = read_descriptor(dataset, by), list_runs(dataset)
     first: dict[tuple[str, str], int] = {}
     group = np.array([first.setdefault(key, len(first)) for key in zip(run, item, strict=True)])
@@ -99,7 +99,7 @@ def normalize_patterns(dataset: Dataset, method: Normalization) -> Dataset:
     >>> normalize_patterns(data, "demean-runs").measurements.ravel().tolist()
     [-1.0, 1.0, -2.0, 2.0]
     """
-    one_of(method, get_args(Normalization), "normalization")
+    check_choice(method, get_args(Normalization), "normalization")
     if method == "noise-runs":
         residuals, dof = compute_run_residuals(dataset)
         sd = np.sqrt((residuals**2).sum(axis=0) / dof)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import nearest, one_of, some
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.afni_buckets import Regressor, find_stimuli, refuse_unsure_labels
 from brainmap.tables import assign_conditions, cells, match_by_folders, read_table
@@ -70,7 +70,7 @@ class PatternSettings:
     missing: Missing = "error"
 
     def __post_init__(self) -> None:
-        one_of(self.missing, get_args(Missing), "missing")
+        check_choice(self.missing, get_args(Missing), "missing")
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,10 @@ class Source:
 
 def _read_column(table: pd.DataFrame, name: str, what: str) -> list[str]:
     if name not in table.columns:
-        found = some([str(c) for c in table.columns])
-        raise InputError(f"{what}: expected a column {name!r}, got {found}{nearest(name, map(str, table.columns))}")
+        found = list_some([str(c) for c in table.columns])
+        raise InputError(
+            f"{what}: expected a column {name!r}, got {found}{suggest_word(name, map(str, table.columns))}"
+        )
     return cells(table[name])
 
 
@@ -123,7 +125,7 @@ def read_conditions(stimuli: Stimuli | None) -> dict[str, str]:
             raise InputError(f"stimuli: expected a {column} in every row, got none in row {texts.index('') + 1}")
     twice = [stimulus for stimulus, count in Counter(ids).items() if count > 1]
     if twice:
-        raise InputError(f"stimuli: expected each stimulus_id once, got more than once: {some(twice)}")
+        raise InputError(f"stimuli: expected each stimulus_id once, got more than once: {list_some(twice)}")
     return dict(zip(ids, conditions, strict=True))
 
 
@@ -156,7 +158,7 @@ def label_patterns(source: Source) -> list[tuple[int, str, str]]:
         return found
     if any(_STATISTIC.search(label.strip()) for label in labels):
         raise InputError(
-            f"patterns: expected '#n_Coef' sub-bricks in {source.name}, got statistics only ({some(labels)}); run "
+            f"patterns: expected '#n_Coef' sub-bricks in {source.name}, got statistics only ({list_some(labels)}); run "
             "3dDeconvolve without -nocoef/-nobucket, or give conditions="
         )
     # A file with only t values is accepted, because t values can be the patterns.
@@ -175,7 +177,7 @@ def _read_conditions_table(
         has = sorted(set(table["run"].map(_format_plain)))
         table = table[table["run"].map(_format_plain).str.lstrip("0") == run.lstrip("0")]
         if table.empty:
-            raise InputError(f"{what}: there is no row for run {run!r} ({source.name}); its runs are {some(has)}")
+            raise InputError(f"{what}: there is no row for run {run!r} ({source.name}); its runs are {list_some(has)}")
     runs = [_format_plain(r) for r in table["run"]] if "run" in table.columns else [None] * len(table)
     if "stimulus_id" in table.columns:
         stimuli = _read_column(table, "stimulus_id", what)
@@ -195,7 +197,7 @@ def _read_conditions_table(
     volumes = [_parse_volume(numbers[k], source) for k in named]
     twice = [volume for volume, count in Counter(volumes).items() if count > 1]
     if twice:
-        raise InputError(f"{what}: volume {some(twice)} of {source.name} is named more than once")
+        raise InputError(f"{what}: volume {list_some(twice)} of {source.name} is named more than once")
     return [
         (volume, stimuli[k], known.get(stimuli[k], conditions[k]), runs[k])
         for volume, k in zip(volumes, named, strict=True)
@@ -227,7 +229,7 @@ def _assign_runs(sources: Sequence[Source], runs: Runs | None) -> tuple[list[str
     if len(names) == len(sources):
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice and any(source.n_volumes > 1 for source in sources):  # files with one condition each share a run
-            raise InputError(f"patterns: run {some(twice)} is given to more than one file; each file is a run")
+            raise InputError(f"patterns: run {list_some(twice)} is given to more than one file; each file is a run")
         return list(names), []
     if len(sources) == 1 and len(names) == sources[0].n_volumes:
         return [None], names
@@ -303,7 +305,9 @@ def plan_patterns(sources: Sequence[Source], settings: PatternSettings | None = 
     rows = _fill_conditions(rows, known, sources)
     distinct = list(dict.fromkeys(row.stimulus_id for row in rows))
     if len(distinct) < 3:
-        raise InputError(f"patterns: expected at least 3 conditions for an RDM, got {len(distinct)} ({some(distinct)})")
+        raise InputError(
+            f"patterns: expected at least 3 conditions for an RDM, got {len(distinct)} ({list_some(distinct)})"
+        )
     gaps = _find_gaps(rows)
     if gaps and settings.missing == "error":
         raise InputError(_describe_gaps(gaps, rows, sources))
@@ -372,7 +376,7 @@ def _fill_conditions(rows: list[Pattern], known: Mapping[str, str], sources: Seq
         raise InputError(
             f"patterns: {row.stimulus_id!r} (volume {row.volume} of {sources[row.source].name}) is no stimulus_id "
             f"{'and no condition ' if len(strange) < len(unknown) and strange else ''}of the stimuli table"
-            f"{nearest(row.stimulus_id, known)}"
+            f"{suggest_word(row.stimulus_id, known)}"
         )
     return [row._replace(condition=known[row.stimulus_id]) for row in rows]
 

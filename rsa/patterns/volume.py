@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from rsatoolbox.data.dataset import Dataset
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.glm.afni_buckets import read_regressors
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
@@ -92,7 +92,7 @@ def load_patterns(
     ((6, 8), ['1', '1', '1', '2', '2', '2'])
     """
     settings = PatternSettings(conditions=conditions, runs=runs, stimuli=stimuli, missing=missing)
-    one_of(dtype, get_args(FloatType), "load_patterns dtype")
+    check_choice(dtype, get_args(FloatType), "load_patterns dtype")
     images = list_images(files)
     inside_image = load_mask(mask)
     sources = [describe_source(image, inside_image) for image in images]
@@ -211,7 +211,7 @@ def list_images(files: Image | Sequence[Image]) -> list[Image]:
     paths = [str(image) for image in images if not isinstance(image, nib.Nifti1Image)]
     twice = [path for path, count in Counter(paths).items() if count > 1]
     if twice:
-        raise InputError(f"patterns: the file {some(twice)} is given more than once; two runs cannot be one file")
+        raise InputError(f"patterns: the file {list_some(twice)} is given more than once; two runs cannot be one file")
     return images
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import nearest, one_of, some
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.types import Floats, Level
 
@@ -77,7 +77,8 @@ def find_level(rdms: RDMs) -> str:
         levels = sorted({str(level) for level in np.atleast_1d(said)})
         if len(levels) > 1:
             raise InputError(
-                f"RDMs: expected one level in an object, got {some(levels)}; keep each level in an object of its own"
+                f"RDMs: expected one level in an object, got {list_some(levels)}; keep each level in an object of its "
+                "own"
             )
         return levels[0]
     for level, label in LABEL_OF.items():
@@ -85,7 +86,7 @@ def find_level(rdms: RDMs) -> str:
             return level
     raise InputError(
         "RDMs: expected a pattern descriptor 'stimulus_id' or 'condition' to align by, got "
-        f"{some(rdms.pattern_descriptors)}; name the items in pattern_descriptors"
+        f"{list_some(rdms.pattern_descriptors)}; name the items in pattern_descriptors"
     )
 
 
@@ -99,13 +100,13 @@ def list_labels(rdms: RDMs) -> list[str]:
         named = _find_naming(rdms)
         if len(named) == 1:
             return next(iter(named.values()))
-    key = LABEL_OF.get(one_of(find_level(rdms), tuple(LEVELS), "level of the RDMs"), LABEL_OF["stimulus"])
+    key = LABEL_OF.get(check_choice(find_level(rdms), tuple(LEVELS), "level of the RDMs"), LABEL_OF["stimulus"])
     if key not in rdms.pattern_descriptors:
-        raise InputError(f"RDMs: expected a pattern descriptor {key!r}, got {some(rdms.pattern_descriptors)}")
+        raise InputError(f"RDMs: expected a pattern descriptor {key!r}, got {list_some(rdms.pattern_descriptors)}")
     labels = [str(label) for label in rdms.pattern_descriptors[key]]
     if len(set(labels)) < len(labels):
         twice = sorted({label for label in labels if labels.count(label) > 1})
-        raise InputError(f"RDMs: {key} {some(twice)} occur more than once; make labels unique")
+        raise InputError(f"RDMs: {key} {list_some(twice)} occur more than once; make labels unique")
     return labels
 
 
@@ -140,12 +141,12 @@ def _match_labels(
         return one[both[0]], other[both[0]]
     if both:
         raise InputError(
-            f"RDMs: the descriptors {some(both)} name the items of both sides and order them differently; choose the "
-            "one to align by: descriptor="
+            f"RDMs: the descriptors {list_some(both)} name the items of both sides and order them differently; choose "
+            "the one to align by: descriptor="
         )
     known = [[key for key in side.pattern_descriptors if key != "index"] for side in (rdms, target)]
     if any(known):
-        told = [f"the {who} have {some(keys) if keys else 'none'}" for who, keys in zip(names, known, strict=True)]
+        told = [f"the {who} have {list_some(keys) if keys else 'none'}" for who, keys in zip(names, known, strict=True)]
         raise InputError(
             f"RDMs: no pattern descriptor that is unique names the items of both sides ({', '.join(told)}); give both "
             "the same one, or pass descriptor='index' to align by position"
@@ -159,7 +160,8 @@ def _read_naming(descriptor: str, rdms: RDMs, who: str) -> list[str]:
     if descriptor not in rdms.pattern_descriptors:
         known = [str(key) for key in rdms.pattern_descriptors]
         raise InputError(
-            f"descriptor: the {who} have no {descriptor!r}, but {some(known) or 'none'}{nearest(descriptor, known)}"
+            f"descriptor: the {who} have no {descriptor!r}, but "
+            f"{list_some(known) or 'none'}{suggest_word(descriptor, known)}"
         )
     named = _find_naming(rdms)
     if descriptor not in named:
@@ -187,8 +189,8 @@ def list_groups(rdms: RDMs, by: Level) -> list[str]:
         return [str(label) for label in rdms.pattern_descriptors[LABEL_OF[by]]]
     if by == "condition":
         raise InputError(
-            f"by='condition': expected {LABEL_OF[by]!r} labels, got only {some(rdms.pattern_descriptors) or 'none'}; "
-            "choose by='stimulus'"
+            f"by='condition': expected {LABEL_OF[by]!r} labels, got only "
+            f"{list_some(rdms.pattern_descriptors) or 'none'}; choose by='stimulus'"
         )
     return [str(k) for k in range(rdms.n_cond)]
 
@@ -225,7 +227,7 @@ def list_rdm_names(rdms: RDMs) -> tuple[str, ...]:
     if any(names is not None for names in choices):
         repeated = next(names for names in choices if names is not None)
         twice = sorted({name for name in repeated if repeated.count(name) > 1})
-        raise InputError(f"models: {some(twice)} occur twice; give each a unique layer or name")
+        raise InputError(f"models: {list_some(twice)} occur twice; give each a unique layer or name")
     return tuple(f"model {k + 1}" for k in range(rdms.n_rdm))
 
 
@@ -274,7 +276,7 @@ def _reorder_vectors(
     have, want = matched or (_read_positions(rdms), _read_positions(target))
     if set(have) != set(want):
         more, less = [x for x in have if x not in set(want)], [x for x in want if x not in set(have)]
-        told = [f"only in {who}: {some(x)}" for who, x in zip(names, (more, less), strict=True) if x]
+        told = [f"only in {who}: {list_some(x)}" for who, x in zip(names, (more, less), strict=True) if x]
         raise InputError(
             f"RDMs: the items of the two sides differ; {'; '.join(told)}; use the same items on both sides"
         )

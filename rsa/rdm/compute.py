@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.rdm.dissimilarity import DISSIMILARITIES, PRIOR
@@ -109,13 +109,13 @@ def compute_rdms(
     >>> rdms.dissimilarities.shape, rdms.descriptors["level"], rdms.rdm_descriptors["network"]
     ((1, 6), 'stimulus', ['mel'])
     """
-    one_of(dissimilarity, DISSIMILARITIES, "dissimilarity")
-    one_of(items, tuple(LABEL_OF), "items")
-    one_of(runs, ("between", "average"), "runs")
+    check_choice(dissimilarity, DISSIMILARITIES, "dissimilarity")
+    check_choice(items, tuple(LABEL_OF), "items")
+    check_choice(runs, ("between", "average"), "runs")
     if units is not None:
-        one_of(units, ("zscore",), "units")
+        check_choice(units, ("zscore",), "units")
     if over is not None:
-        one_of(over, ("time",), "over")
+        check_choice(over, ("time",), "over")
     given, zscore = dict(descriptors or {}), units == "zscore"
     if over == "time":
         window = (window_ms, step_ms)
@@ -157,7 +157,9 @@ class _Notes:
                 BrainmapWarning,
                 stacklevel=3,
             )
-        told = [f"{len(labels)} in {name} ({some(labels, 4)})" for name, labels in self.constants.items() if labels]
+        told = [
+            f"{len(labels)} in {name} ({list_some(labels, 4)})" for name, labels in self.constants.items() if labels
+        ]
         if told:
             warnings.warn(
                 f"compute_rdms: {dissimilarity} is undefined for constant patterns, whose pairs are NaN: "
@@ -186,7 +188,7 @@ def resolve_noise(
     from brainmap.rsa.rdm.run_noise import noise_precision
     from brainmap.rsa.rdm.sources import select_roi
 
-    one_of(given, ("runs",), "noise_precision")
+    check_choice(given, ("runs",), "noise_precision")
     if not hasattr(data, "measurements"):
         raise InputError(
             "compute_rdms: noise_precision='runs' needs patterns with runs, and these have none; leave it out"
@@ -203,7 +205,7 @@ def _select_precision(
     name: str, given: NDArray[np.floating] | RunNoise | Mapping[str, NDArray[np.floating] | RunNoise] | None
 ) -> NDArray[np.floating] | RunNoise | None:
     if isinstance(given, Mapping):
-        return given[one_of(name, list(given), "noise_precision for")]
+        return given[check_choice(name, list(given), "noise_precision for")]
     return given
 
 

@@ -15,7 +15,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.one_pass import CONSTANT, Blocks, compute_in_one_pass, compute_log_rates
 from brainmap.rsa.rdm.run_pairs import compute_paired_distances, compute_weighted_distances
@@ -117,7 +117,7 @@ def compute_within(
     InputError
         The same cases as in `compute_dissimilarities`.
     """
-    one_of(dissimilarity, DISSIMILARITIES, "dissimilarity")
+    check_choice(dissimilarity, DISSIMILARITIES, "dissimilarity")
     if dissimilarity in CROSS_VALIDATED:
         simpler = "'poisson'" if dissimilarity == "poisson_cv" else "'euclidean' or 'correlation'"
         raise InputError(
@@ -151,7 +151,7 @@ def compute_between_runs(
     InputError
         The same cases as in `compute_dissimilarities`.
     """
-    one_of(dissimilarity, DISSIMILARITIES, "dissimilarity")
+    check_choice(dissimilarity, DISSIMILARITIES, "dissimilarity")
     if weights is not None:
         weighted = np.stack([run @ own if own.ndim == 2 else run * own for run, own in zip(x, weights, strict=True)])
         return compute_paired_distances(weighted, x, symmetric=False) / x.shape[-1], np.zeros(x.shape[1], bool)

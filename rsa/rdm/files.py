@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from brainmap.checks import existing_file, some
+from brainmap.checks import check_file, list_some
 from brainmap.errors import InputError
 from brainmap.record import atomic
 from brainmap.rsa.rdm.hdf5 import ABSENT, FAILURES, Refused, check_heaps, read_group
@@ -66,7 +66,7 @@ def load_rdms(path: str | Path) -> RDMs:
     import h5py
     from rsatoolbox.rdm.rdms import rdms_from_dict
 
-    path = existing_file(path, "RDMs")
+    path = check_file(path, "RDMs")
     _check_bytes(path)
     try:
         check_heaps(path)
@@ -79,7 +79,7 @@ def load_rdms(path: str | Path) -> RDMs:
     except FAILURES as error:
         _refuse_rdms(path, f"{type(error).__name__}: {error}")
     if "dissimilarities" not in found:
-        raise InputError(f"RDMs: expected 'dissimilarities' in {path}, got {some(sorted(found))}")
+        raise InputError(f"RDMs: expected 'dissimilarities' in {path}, got {list_some(sorted(found))}")
     vectors = np.asarray(found["dissimilarities"])
     _check_shape(path, vectors, {key: found.get(key, {}) for key in _LISTS})
     try:

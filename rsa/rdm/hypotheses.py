@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import nearest, one_of, some
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
@@ -125,13 +125,13 @@ def phonetic_rdm(
     >>> phonetic_rdm(["three", "tree", "house"]).dissimilarities.round(3)  # three is near tree
     array([[0.021, 0.058, 0.069]])
     """
-    one_of(dissimilarity, ("euclidean", "correlation", "cosine"), "dissimilarity")
+    check_choice(dissimilarity, ("euclidean", "correlation", "cosine"), "dissimilarity")
     known = {**PRONUNCIATIONS, **{word.lower(): said for word, said in (pronunciations or {}).items()}}
     absent = sorted({str(w) for w in words if str(w).lower() not in known})
     if absent:
         raise InputError(
-            f"phonetic_rdm: there is no pronunciation of {some(absent)}{nearest(absent[0], known)}; give them as "
-            "pronunciations={'cat': 'K AE T'}"
+            f"phonetic_rdm: there is no pronunciation of {list_some(absent)}{suggest_word(absent[0], known)}; give "
+            "them as pronunciations={'cat': 'K AE T'}"
         )
     labels = [str(label) for label in (words if items is None else items)]
     if len(labels) != len(words):
@@ -194,23 +194,24 @@ def read_model_rdms(
     if not levels or len(columns) < 2:
         raise InputError(
             f"{what}: expected a first column 'stimulus_id' or 'condition' (for pairs: 'condition_1', 'condition_2') "
-            f"and then numbers, got the columns {some(columns)}"
+            f"and then numbers, got the columns {list_some(columns)}"
         )
     pairs = columns[:2] == [f"{first}_1", f"{first}_2"]
     labels = read.iloc[:, 0].astype(str).tolist()
     if layout is None:
         layout = "long" if pairs else "square" if set(columns[1:]) == set(labels) else "features"
-    one_of(layout, ("features", "square", "long"), "layout")
+    check_choice(layout, ("features", "square", "long"), "layout")
     if layout == "long":
         if not pairs or len(columns) < 3:
             raise InputError(
-                f"{what}: expected the columns '{first}_1', '{first}_2' and then dissimilarities, got {some(columns)}"
+                f"{what}: expected the columns '{first}_1', '{first}_2' and then dissimilarities, got "
+                f"{list_some(columns)}"
             )
         items, vectors = _parse_pairs(read, what)
         return _build_rdms(vectors, items, columns[2:], levels[0], "table")  # type: ignore[arg-type]
     if len(set(labels)) < len(labels):
         twice = sorted({label for label in labels if labels.count(label) > 1})
-        raise InputError(f"{what}: {first} {some(twice)} occurs in more than one row; make labels unique")
+        raise InputError(f"{what}: {first} {list_some(twice)} occurs in more than one row; make labels unique")
     values = _convert_cells(read.iloc[:, 1:], what)
     if layout == "square":
         vector, kind = _parse_square(values, labels, columns[1:], what), "table"
@@ -251,7 +252,7 @@ def _parse_pairs(read: pd.DataFrame, what: str) -> tuple[list[str], list[Floats]
 def _parse_square(values: Floats, rows: list[str], columns: list[str], what: str) -> Floats:
     if sorted(rows) != sorted(columns):
         told = sorted(set(rows) ^ set(columns)) or "repeated columns"
-        raise InputError(f"{what}: expected the same labels in rows and columns, but they differ in {some(told)}")
+        raise InputError(f"{what}: expected the same labels in rows and columns, but they differ in {list_some(told)}")
     matrix = values[:, [columns.index(label) for label in rows]]
     if not np.allclose(matrix, matrix.T, equal_nan=True):
         i, j = np.argwhere(~np.isclose(matrix, matrix.T, equal_nan=True))[0]
@@ -286,7 +287,7 @@ def _convert_cells(cells: pd.DataFrame, what: str) -> Floats:
 
 
 def _compute_model(patterns: Floats, dissimilarity: Dissimilarity, name: str) -> Floats:
-    one_of(dissimilarity, ("euclidean", "correlation", "cosine"), "dissimilarity")
+    check_choice(dissimilarity, ("euclidean", "correlation", "cosine"), "dissimilarity")
     vector = compute_dissimilarities(patterns, dissimilarity=dissimilarity)
     if np.isnan(vector).any():
         raise InputError(f"model {name!r}: {dissimilarity} of constant features is not defined; choose 'euclidean'")
@@ -297,7 +298,7 @@ def _build_rdms(vectors: Sequence[Floats], items: list[str], names: list[str], l
     from rsatoolbox.rdm.rdms import RDMs
 
     if len(items) < 3:
-        raise InputError(f"model {names[0]!r}: expected at least 3 items, got {len(items)} ({some(items)})")
+        raise InputError(f"model {names[0]!r}: expected at least 3 items, got {len(items)} ({list_some(items)})")
     return RDMs(
         np.stack(vectors),
         dissimilarity_measure=measure,

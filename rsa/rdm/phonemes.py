@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 
-from brainmap.checks import nearest
+from brainmap.checks import suggest_word
 from brainmap.errors import InputError
 from brainmap.types import Floats
 
@@ -102,8 +102,8 @@ def list_phoneme_features(phonemes: str, word: str) -> Floats:
     for phoneme in said:
         if phoneme not in known:
             raise InputError(
-                f"phonetic_rdm: {word!r} has a phoneme {phoneme!r} that the ARPAbet lacks{nearest(phoneme, known)}; "
-                "write it as 'K AE T'"
+                f"phonetic_rdm: {word!r} has a phoneme {phoneme!r} that the ARPAbet "
+                f"lacks{suggest_word(phoneme, known)}; write it as 'K AE T'"
             )
     return np.stack([_encode_phoneme(phoneme) for phoneme in said])
 

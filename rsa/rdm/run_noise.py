@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.types import Floats, NoiseMethod
 
@@ -73,7 +73,7 @@ class RunNoise:
         known = np.unique(list_runs(self.dataset)).tolist()
         if run not in known:
             raise InputError(
-                f"noise from runs: expected one of the runs {some(known)}, whose patterns estimate the noise, got "
+                f"noise from runs: expected one of the runs {list_some(known)}, whose patterns estimate the noise, got "
                 f"{run!r}; take the noise from the patterns of the RDM"
             )
         if self.kept is None:
@@ -419,14 +419,14 @@ def noise_precision(
     >>> np.round(np.diag(noise_precision(data, method="diag", source=residuals)) ** -0.5, 1).tolist()
     [1.0, 2.0, 4.0]
     """
-    one_of(method, get_args(NoiseMethod), "noise precision")
+    check_choice(method, get_args(NoiseMethod), "noise precision")
     if dataset.n_channel > MOST_CHANNELS and not (isinstance(source, str) and method == "diag"):
         raise InputError(
             f"noise precision: expected at most {MOST_CHANNELS} voxels, got {dataset.n_channel}, whose matrix takes "
             f'{dataset.n_channel**2 * 8e-9:.1f} GB; select a region, or take method="diag" from runs'
         )
     if isinstance(source, str):
-        one_of(source, ("runs",), "source of noise")
+        check_choice(source, ("runs",), "source of noise")
         if dof is not None:
             raise InputError(
                 f"noise precision: dof={dof} belongs to residuals; runs count their own degrees of freedom, so leave "

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rsatoolbox.data.dataset import Dataset
 
-from brainmap.checks import nearest, one_of, some
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.rdm.blocks import Blocks, check_numeric, zscore_units
@@ -115,10 +115,10 @@ def choose_layers(data: Any, layers: Sequence[str] | str | None) -> list[str]:
     known = [str(layer) for layer in data.layers]
     wanted = known if layers in (None, "all") else [layers] if isinstance(layers, str) else list(layers or ())
     for layer in wanted:
-        one_of(layer, known, "layer")
+        check_choice(layer, known, "layer")
     if not wanted:
         raise InputError(
-            f"compute_rdms: expected the name of at least one layer, got none; there are {some(known, 24)}"
+            f"compute_rdms: expected the name of at least one layer, got none; there are {list_some(known, 24)}"
         )
     return wanted
 
@@ -211,7 +211,7 @@ def build_dataset_sources(
     of_voxel = np.array([str(v) for v in data.channel_descriptors["roi"]])
     known = [name for name in np.unique(of_voxel).tolist() if name not in NO_ROI]
     wanted = known if rois == "all" else [rois] if isinstance(rois, str) else [str(roi) for roi in rois]
-    return [source(roi, of_voxel == one_of(roi, known, "roi"), {"roi": roi}) for roi in wanted]
+    return [source(roi, of_voxel == check_choice(roi, known, "roi"), {"roi": roi}) for roi in wanted]
 
 
 def refuse_own_noise(data: Any) -> None:
@@ -253,8 +253,8 @@ class Groups:
             labels.sort(key=lambda label: (condition_of.get(label, ""), label))
         if len(labels) < 3:
             raise InputError(
-                f"compute_rdms: expected at least 3 items, got {len(labels)} ({some(labels)}); an RDM of fewer has "
-                "nothing to compare"
+                f"compute_rdms: expected at least 3 items, got {len(labels)} ({list_some(labels)}); an RDM of fewer "
+                "has nothing to compare"
             )
         self.labels = {LABEL_OF[level]: labels}
         if level == "stimulus" and condition_of:
@@ -301,7 +301,9 @@ def select_roi(dataset: Dataset, name: str) -> Dataset:
     inside = of_voxel == name
     if not name or not inside.any():
         known = [roi for roi in dict.fromkeys(of_voxel.tolist()) if roi]
-        raise InputError(f"ROI: expected one of {some(known) or 'no ROI'}, got {name!r}{nearest(name, known)}")
+        raise InputError(
+            f"ROI: expected one of {list_some(known) or 'no ROI'}, got {name!r}{suggest_word(name, known)}"
+        )
     return Dataset(
         dataset.measurements[:, inside],
         descriptors={**dataset.descriptors, "roi": name},

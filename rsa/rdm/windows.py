@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.rsa.rdm.blocks import DECODED_BYTES, Blocks, check_numeric, count_rows_at_once
@@ -89,12 +89,12 @@ def _read_frame_times(data: Any, wanted: Sequence[str], *, named: bool) -> dict[
     without = [layer for layer in wanted if layer not in times]
     if not times or (without and named):
         raise InputError(
-            f"compute_rdms: expected layers that keep time for over='time', got {some(without)} without time; extract "
-            "them with pooling='none' (--pooling none) from sounds with a rate"
+            f"compute_rdms: expected layers that keep time for over='time', got {list_some(without)} without time; "
+            "extract them with pooling='none' (--pooling none) from sounds with a rate"
         )
     if without:
         warnings.warn(
-            f"compute_rdms: {some(without)} are left out, because they keep no time", BrainmapWarning, stacklevel=4
+            f"compute_rdms: {list_some(without)} are left out, because they keep no time", BrainmapWarning, stacklevel=4
         )
     for layer, when in times.items():
         frames = data[layer].shape[-1]

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.rsa.images.files import image_info, load_image
 from brainmap.rsa.images.names import find_afni_base, split_name
@@ -83,8 +83,8 @@ def sphere_rois(
     >>> sphere_rois({"a": (4, 4, 4)}, radius_mm=2, reference=grid, space="ORIG").sizes
     {'a': 7}
     """
-    one_of(orientation, ("LPI", "RAI"), "orientation of coordinates")
-    one_of(overlap, ("error", "nearest"), "overlap")
+    check_choice(orientation, ("LPI", "RAI"), "orientation of coordinates")
+    check_choice(overlap, ("error", "nearest"), "overlap")
     if not radius_mm > 0:
         raise InputError(f"spheres: expected a radius above 0 mm, got {radius_mm}")
     if not centers:

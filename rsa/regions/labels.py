@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import existing_file, nearest, one_of, some
+from brainmap.checks import check_choice, check_file, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.images.afni import parse_label_table
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
@@ -75,7 +75,7 @@ def load_rois(
     >>> load_rois(labels, table=pd.DataFrame({"index": [1, 2], "name": ["A1", "belt"]})).sizes
     {'A1': 12, 'belt': 12}
     """
-    one_of(hemispheres, ("separate", "pooled"), "hemispheres")
+    check_choice(hemispheres, ("separate", "pooled"), "hemispheres")
     if isinstance(image, Mapping):
         rois = _build_from_masks(image)
         reference = load_image(next(iter(image.values())))
@@ -88,7 +88,7 @@ def load_rois(
         rois = choose_rois(rois, names)
     if rois.absent:
         warnings.warn(
-            f"ROI: {len(rois.absent)} regions of the table have no voxel in the image: {some(rois.absent)}",
+            f"ROI: {len(rois.absent)} regions of the table have no voxel in the image: {list_some(rois.absent)}",
             BrainmapWarning,
             stacklevel=2,
         )
@@ -129,7 +129,7 @@ def _build_from_labels(image: nib.Nifti1Image, given: Image, table: str | Path |
             where = "the table" if table is not None else "the label table of the image"
             raise InputError(
                 f"{what}: label {label} ({count} voxels) is not in {where}, which names "
-                f"{some(sorted(known))}; add it or remove the region"
+                f"{list_some(sorted(known))}; add it or remove the region"
             )
     names = tuple(known[int(label)] for label in found)
     absent = tuple(n for i, n in known.items() if i not in set(found.tolist()) and not _BACKGROUND.fullmatch(n))
@@ -156,12 +156,14 @@ def _read_niml_table(path: Path) -> dict[int, str]:
 
 def _read_names(table: str | Path | pd.DataFrame) -> dict[int, str]:
     if isinstance(table, str | Path) and str(table).endswith(".lt"):
-        return _read_niml_table(existing_file(table, "ROI table"))
+        return _read_niml_table(check_file(table, "ROI table"))
     read = read_table(table, "ROI table")
     for column in ("index", "name"):
         if column not in read.columns:
             found = [str(c) for c in read.columns]
-            raise InputError(f"ROI table: expected a column {column!r}, got {some(found)}{nearest(column, found)}")
+            raise InputError(
+                f"ROI table: expected a column {column!r}, got {list_some(found)}{suggest_word(column, found)}"
+            )
     known: dict[int, str] = {}
     for text, name in zip(read["index"], read["name"], strict=True):
         number = re.sub(r"\.0+$", "", text.strip())
@@ -173,7 +175,7 @@ def _read_names(table: str | Path | pd.DataFrame) -> dict[int, str]:
     twice = [name for name, n in Counter(n for i, n in known.items() if i > 0).items() if n > 1]
     if twice:
         raise InputError(
-            f"ROI table: the name {some(twice)} is given to more than one index; names must differ "
+            f"ROI table: the name {list_some(twice)} is given to more than one index; names must differ "
             '(hemispheres="pooled" joins left and right)'
         )
     return known
@@ -242,8 +244,8 @@ def pool_hemispheres(rois: Rois) -> Rois:
     for base, members in groups.items():
         if len(members) > 1 and sorted(map(find_side, members)) != ["l", "r"]:
             raise InputError(
-                f"ROI: expected one left and one right region to pool, got {some(members)}, which would all become "
-                f"{base!r}; rename them in the table"
+                f"ROI: expected one left and one right region to pool, got {list_some(members)}, which would all "
+                f"become {base!r}; rename them in the table"
             )
     names = tuple(base if len(members) == 2 else members[0] for base, members in groups.items())
     new = np.zeros(len(rois.names) + 1, np.int32)
@@ -266,6 +268,6 @@ def choose_rois(rois: Rois, names: Iterable[str]) -> Rois:
     for k, name in enumerate(chosen, start=1):
         if name in rois.absent:
             raise InputError(f"ROI: {name!r} is in the table but has no voxel in the image")
-        one_of(name, rois.names, "ROI")
+        check_choice(name, rois.names, "ROI")
         new[rois.names.index(name) + 1] = k
     return Rois(chosen, new[rois.labels], rois.affine, rois.space)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.rsa.images.files import check_same_grid, load_image
 from brainmap.rsa.images.nifti import get_code_of_space
@@ -61,7 +61,7 @@ class Rois:
 
     def __getitem__(self, name: str) -> NDArray[np.bool_]:
         """Return the mask of one region, `(x, y, z)`."""
-        one_of(name, self.names, "ROI")
+        check_choice(name, self.names, "ROI")
         mask: NDArray[np.bool_] = self.labels == self.names.index(name) + 1
         return mask
 

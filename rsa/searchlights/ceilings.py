@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import some, threads_of
+from brainmap.checks import count_threads, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.ceilings import APPROXIMATE, compute_vector_ceiling
 from brainmap.rsa.comparison.measures import RANKED
@@ -173,7 +173,7 @@ def map_ceilings(
         The same cases as in `ceiling_maps`.
     """
     named = dict(data) if isinstance(data, Mapping) else {str(k): one for k, one in enumerate(data, start=1)}
-    noises, n_threads = _choose_noises(noise, list(named)), threads_of(threads, "ceiling maps")
+    noises, n_threads = _choose_noises(noise, list(named)), count_threads(threads, "ceiling maps")
     if len(named) < 2:
         raise InputError(f"ceiling maps: expected 2 participants or more, got {len(named)}")
     reference = _build_reference(named, settings.items, settings.labels)
@@ -284,7 +284,7 @@ def _choose_noises(noise: Any, people: Sequence[str]) -> dict[str, Any]:
     if isinstance(noise, Mapping):
         lacking = [who for who in people if who not in noise]
         if lacking:
-            raise InputError(f"ceiling maps: expected the noise of every participant, got none of {some(lacking)}")
+            raise InputError(f"ceiling maps: expected the noise of every participant, got none of {list_some(lacking)}")
         return {who: noise[who] for who in people}
     if len(noise) != len(people):
         raise InputError(f"ceiling maps: expected noise for each of {len(people)} participants, got {len(noise)}")
@@ -312,7 +312,7 @@ def _build_reference(data: Mapping[str, Any], items: Level | None, labels: Seque
     for who in others:
         more, less = sorted(set(given[who]) - set(given[first])), sorted(set(given[first]) - set(given[who]))
         if more or less:
-            told = [f"only in {one}: {some(x)}" for one, x in ((who, more), (first, less)) if x]
+            told = [f"only in {one}: {list_some(x)}" for one, x in ((who, more), (first, less)) if x]
             raise InputError(f"ceiling maps: participants {first} and {who} have different items: {'; '.join(told)}")
     n = len(given[first])
     return RDMs(

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import nearest, some
+from brainmap.checks import list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.rdm.alignment import list_rdm_names
 from brainmap.rsa.searchlights.preparation import read_times
@@ -45,7 +45,7 @@ class ScoreMaps(Mapping[str, _Image]):
             There is no such model.
         """
         if name not in self.names:
-            raise KeyError(f"no map {name!r}{nearest(str(name), self.names)}; there are {some(self.names)}")
+            raise KeyError(f"no map {name!r}{suggest_word(str(name), self.names)}; there are {list_some(self.names)}")
         return np.asarray(self.array[self.names.index(name)])
 
     @property
@@ -130,15 +130,15 @@ class SearchlightMaps(ScoreMaps[nib.Nifti1Image]):
         times = self._require_times()
         if layer not in self.layers:
             raise InputError(
-                f"searchlight: there is no layer {layer!r}{nearest(layer, self.layers)}; the layers are "
-                f"{some(self.layers)}"
+                f"searchlight: there is no layer {layer!r}{suggest_word(layer, self.layers)}; the layers are "
+                f"{list_some(self.layers)}"
             )
         rows = sorted((k for k, name in enumerate(self._layer_of) if name == layer), key=lambda k: times[k])
         when = np.array([times[k] for k in rows])
         steps = np.diff(when)
         if len(steps) and not (steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-3)):
             raise InputError(
-                f"searchlight: the times of {layer} are not evenly spaced ({some(when, 5)} s), as the axis of an "
+                f"searchlight: the times of {layer} are not evenly spaced ({list_some(when, 5)} s), as the axis of an "
                 "image must be; save its maps one by one"
             )
         volumes = np.stack([np.asarray(self.image(self.array[k]).dataobj) for k in rows], axis=3)

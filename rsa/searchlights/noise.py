@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.patterns.residuals import Residuals
 from brainmap.rsa.rdm.run_noise import RunNoise, prepare_deviations
@@ -221,11 +221,11 @@ def prepare_noise(
     InputError
         Residuals have other voxels, NaN, no variance or another number of runs, or there are too few runs.
     """
-    one_of(shrinkage, get_args(Shrinkage), "searchlight shrinkage")
+    check_choice(shrinkage, get_args(Shrinkage), "searchlight shrinkage")
     if isinstance(noise, RunNoise):
         shrinkage, noise = _OF_METHOD[noise.method], "runs"
     if isinstance(noise, str):
-        one_of(noise, ("runs",), "searchlight noise")
+        check_choice(noise, ("runs",), "searchlight noise")
         return _estimate_run_noise(data, prepared, shrinkage, pooled=pooled)
     parts, whole_mask, freedom = _list_parts(noise)
     n_channels, n_mask = prepared.measurements.shape[1], len(prepared.usable)
@@ -233,7 +233,7 @@ def prepare_noise(
     if len(widths) > 1 or widths[0] not in ({n_mask} if whole_mask else {n_channels, n_mask}):
         raise InputError(
             f"searchlight: expected residuals of the {n_channels} voxels of the data or the {n_mask} of the mask, got "
-            f"{some(widths)} voxels"
+            f"{list_some(widths)} voxels"
         )
     of_mask = whole_mask or widths[0] != n_channels
     columns = np.flatnonzero(prepared.usable) if of_mask else prepared.channels
@@ -312,7 +312,7 @@ def _list_parts(
         raise InputError(
             "searchlight: expected residuals (n_volumes, n_voxels) of two volumes or more (one array, or one per "
             "run), or one standard deviation per channel (n_channels,), got noise of shape "
-            f"{some(bad) if bad else '(0,)'}"
+            f"{list_some(bad) if bad else '(0,)'}"
         )
     return parts, False, None
 

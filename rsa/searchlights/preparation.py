@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import scale_vectors
 from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, find_level, list_labels, list_rdm_names
@@ -296,7 +296,7 @@ def _read_dataset(data: Any, model_rdms: RDMs, items: Level | None) -> tuple[Any
     _check_level(level, described.get(LABEL_OF[level]), model_rdms)
     if LABEL_OF[level] not in described:
         raise InputError(
-            f"searchlight: expected {LABEL_OF[level]!r} among the descriptors of the data, got {some(described)}"
+            f"searchlight: expected {LABEL_OF[level]!r} among the descriptors of the data, got {list_some(described)}"
         )
     if "voxel" not in data.channel_descriptors:
         raise InputError(
@@ -342,10 +342,10 @@ def _check_level(level: str, labels: Sequence[Any] | None, model_rdms: RDMs) -> 
 def _check_items(own: Sequence[str], wanted: Sequence[str]) -> None:
     more, less = sorted(set(own) - set(wanted)), sorted(set(wanted) - set(own))
     if more or less:
-        told = [f"only in {who}: {some(x)}" for who, x in (("the data", more), ("the models", less)) if x]
+        told = [f"only in {who}: {list_some(x)}" for who, x in (("the data", more), ("the models", less)) if x]
         raise InputError(f"searchlight: data and models are over different items; {'; '.join(told)}")
     if len(wanted) < 3:
-        raise InputError(f"searchlight: expected at least 3 items, got {len(wanted)} ({some(wanted)})")
+        raise InputError(f"searchlight: expected at least 3 items, got {len(wanted)} ({list_some(wanted)})")
 
 
 def _survey_rows(measurements: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -401,10 +401,10 @@ def prepare_models(model_rdms: RDMs, pairs: NDArray[np.intp], measure: Measure) 
         raise InputError("searchlight: expected at least two pairs of items with patterns in two runs, got fewer")
     if not np.isfinite(vectors).all():
         bad = [name for name, row in zip(names, vectors, strict=True) if not np.isfinite(row).all()]
-        raise InputError(f"searchlight: models {some(bad)} have NaN pairs; leave the items out on both sides")
+        raise InputError(f"searchlight: models {list_some(bad)} have NaN pairs; leave the items out on both sides")
     flat = [name for name, row in zip(names, vectors, strict=True) if not row.max() > row.min()]
     if flat and measure not in ("cosine", "cosine_cov"):
-        raise InputError(f"searchlight: all dissimilarities of models {some(flat)} are equal; leave them out")
+        raise InputError(f"searchlight: all dissimilarities of models {list_some(flat)} are equal; leave them out")
     n = float(len(pairs))
     models = Models(
         names=names,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import threads_of
+from brainmap.checks import count_threads
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.rsa.comparison.measures import RANKED, _compare_rows
@@ -280,7 +280,7 @@ def score_neighborhoods(scoring: Scoring, *, threads: int | None = None) -> Floa
         Number of threads; by default the number of cores that this process may use.
     """
     scores = np.full((scoring.hoods.n_voxels, len(scoring.models.names)), np.nan)
-    n_threads = threads_of(threads, "searchlight")
+    n_threads = count_threads(threads, "searchlight")
     singular: list[int] = []
 
     def task(centers: NDArray[np.intp]) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast, get_args
 
 import numpy as np
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import ALIASES
 from brainmap.rsa.rdm.alignment import LABEL_OF
@@ -51,11 +51,11 @@ class SearchlightSettings:
     minimum: int = 10
 
     def __post_init__(self) -> None:
-        one_of(self.dissimilarity, get_args(SearchlightDissimilarity), "searchlight dissimilarity")
-        one_of(self.scale, MEASURES, "searchlight measure")
-        one_of(self.runs, get_args(RunPairing), "searchlight runs")
+        check_choice(self.dissimilarity, get_args(SearchlightDissimilarity), "searchlight dissimilarity")
+        check_choice(self.scale, MEASURES, "searchlight measure")
+        check_choice(self.runs, get_args(RunPairing), "searchlight runs")
         if self.items is not None:
-            one_of(self.items, tuple(LABEL_OF), "searchlight items")
+            check_choice(self.items, tuple(LABEL_OF), "searchlight items")
 
     @property
     def scale(self) -> Measure:
@@ -94,6 +94,7 @@ class SearchlightSettings:
         if not (sd > 0).all():
             raise InputError(
                 f"{np.count_nonzero(~(sd > 0))} voxels of the mask do not vary in the "
-                f"residuals{f' {some(residuals.files)}' if residuals.files else ''}; were these masked differently?"
+                f"residuals{f' {list_some(residuals.files)}' if residuals.files else ''}; were these masked "
+                "differently?"
             )
         return sd

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.rsa.images.files import check_same_grid
 from brainmap.rsa.patterns.residuals import Residuals
@@ -36,7 +36,7 @@ def renumber_to_shared_mask(
     """
     lacking = [who for who in data if who not in masks]
     if lacking:
-        raise InputError(f"ceiling maps: expected a mask of every participant, got none of {some(lacking)}")
+        raise InputError(f"ceiling maps: expected a mask of every participant, got none of {list_some(lacking)}")
     loaded = {who: load_mask(masks[who]) for who in data}
     first, *others = loaded
     for who in others:

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import threads_of
+from brainmap.checks import count_threads
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.regions.rois import load_mask
@@ -89,7 +89,7 @@ class SearchlightPlan:
         """
         total = done + sum(stop - start for start, stop in pieces)
         with limit_blas(), progress("searchlight", total, done=done) as shown:
-            pool = ThreadPoolExecutor(threads_of(threads, "searchlight"))
+            pool = ThreadPoolExecutor(count_threads(threads, "searchlight"))
             try:
                 running = {pool.submit(self.score, *piece): piece for piece in pieces}
                 for ready in as_completed(running):
@@ -220,7 +220,7 @@ def searchlight(
         pooled=pooled,
         minimum=minimum_voxels,
     )
-    n_threads = threads_of(threads, "searchlight")
+    n_threads = count_threads(threads, "searchlight")
     plan = plan_searchlight(data, model_rdms, settings, mask=mask, radius_mm=radius_mm, noise=noise)
     return plan.compute(threads=n_threads)
 

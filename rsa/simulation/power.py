@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.progress import Progress, progress
 from brainmap.rsa.comparison.measures import compare_vectors, find_measure
@@ -96,7 +96,7 @@ class PowerAnalysis:
         The number of trials is participants x runs x conditions; among designs with equally many trials, the one with
         fewer participants is chosen.
         """
-        rows = self.table[self.table["comparison"] == one_of(comparison, self.comparisons, "comparison")]
+        rows = self.table[self.table["comparison"] == check_choice(comparison, self.comparisons, "comparison")]
         rows = rows[rows["power"] >= power]
         if rows.empty:
             return None
@@ -189,11 +189,11 @@ def power_analysis(
     """
     rdms = _simulate_models(models)
     names = list_rdm_names(rdms)
-    chosen = [names.index(one_of(name, names, "layer")) for name in ((a,) if b is None else (a, b))]
+    chosen = [names.index(check_choice(name, names, "layer")) for name in ((a,) if b is None else (a, b))]
     if a == b:
         raise InputError(f"power_analysis: expected two different layers to compare, got {a!r} twice")
     named = find_measure(measure)
-    one_of(test, TESTS, "test")
+    check_choice(test, TESTS, "test")
     designs = _check_designs(participants, runs, conditions or (rdms.n_cond,), rdms.n_cond)
     if simulations < 1 or not 0 < alpha < 1:
         raise InputError(
@@ -214,8 +214,8 @@ def power_analysis(
     vectors = np.asarray(rdms.dissimilarities, dtype=np.float64)[chosen]
     if not np.isfinite(vectors).all():
         raise InputError(
-            f"power_analysis: the RDMs of {some([a, b] if b else [a])} have missing pairs; leave out the items that "
-            "lack them"
+            f"power_analysis: the RDMs of {list_some([a, b] if b else [a])} have missing pairs; leave out the items "
+            "that lack them"
         )
     geometry = compute_geometry(rdms, chosen[0], dissimilarity=dissimilarity)
     signal = find_signal_of_ceiling(

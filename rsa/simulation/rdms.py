@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.ceilings import compute_vector_ceiling, pool_others
 from brainmap.rsa.comparison.measures import RANKED, compare_vectors, find_measure, scale_vectors
@@ -61,7 +61,7 @@ class Measurement:
     variation: float = 0.5
 
     def __post_init__(self) -> None:
-        one_of(self.dissimilarity, get_args(SearchlightDissimilarity), "dissimilarity")
+        check_choice(self.dissimilarity, get_args(SearchlightDissimilarity), "dissimilarity")
         if self.n_runs < 1 or self.n_voxels < 2:
             raise InputError(
                 f"simulated RDMs: expected 1 run and 2 voxels or more, got {self.n_runs} and {self.n_voxels}"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.rsa.inference.sign_flips import sign_flip_test
 from brainmap.types import Floats
@@ -148,10 +148,10 @@ def _check_inputs(
         )
     unknown = [layer for layer in planted.values() if layer is not None and layer not in layers]
     if unknown:
-        raise InputError(f"recovery_table: expected planted layers among {some(layers)}, got {some(unknown)}")
+        raise InputError(f"recovery_table: expected planted layers among {list_some(layers)}, got {list_some(unknown)}")
     without = [region for region in planted if region not in ceilings]
     if without:
-        raise InputError(f"recovery_table: there is no noise ceiling for {some(without)}")
+        raise InputError(f"recovery_table: there is no noise ceiling for {list_some(without)}")
 
 
 def _describe_maps(
@@ -169,7 +169,7 @@ def _describe_maps(
     wrong = {grid.shape for grid in (above, *masks.values())} - {maps.shape[1:]}
     if wrong:
         raise InputError(
-            f"recovery_table: expected regions on the grid {maps.shape[1:]} of the maps, got {some(wrong)}"
+            f"recovery_table: expected regions on the grid {maps.shape[1:]} of the maps, got {list_some(wrong)}"
         )
     valid = np.isfinite(maps).all(axis=0)
     best = np.where(valid, np.where(valid, maps, 0).argmax(axis=0), -1)

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import existing_file, one_of, some
+from brainmap.checks import check_choice, check_file, list_some
 from brainmap.errors import InputError
 from brainmap.record import atomic
 from brainmap.rsa.images.files import image_info, load_image
@@ -97,7 +97,7 @@ def load_surface(path: str | Path | Mapping[str, str | Path]) -> SurfaceData:
         if a left file is given as right.
     """
     if isinstance(path, Mapping):
-        files = {one_of(side, HEMISPHERES, "hemisphere"): Path(file) for side, file in path.items()}
+        files = {check_choice(side, HEMISPHERES, "hemisphere"): Path(file) for side, file in path.items()}
     else:
         files = _find_hemispheres(str(path))
     read: dict[str, tuple[Floats, tuple[str, ...], dict[int, str]]] = {}
@@ -115,7 +115,9 @@ def load_surface(path: str | Path | Mapping[str, str | Path]) -> SurfaceData:
     first = next(iter(read.values()))
     for values, labels, _ in read.values():
         if values.shape[1] != first[0].shape[1] or labels != first[1]:
-            raise InputError(f"{path}: the hemispheres hold different maps: {some(labels)} and {some(first[1])}")
+            raise InputError(
+                f"{path}: the hemispheres hold different maps: {list_some(labels)} and {list_some(first[1])}"
+            )
     none = np.empty((0, first[0].shape[1]), np.float32)
     left, right = (read[side][0] if side in read else none for side in HEMISPHERES)
     tables = {side: table for side, (_, _, table) in read.items() if table}
@@ -124,12 +126,12 @@ def load_surface(path: str | Path | Mapping[str, str | Path]) -> SurfaceData:
 
 def _find_hemispheres(path: str) -> dict[str, Path]:
     """Find the file of each side; the side is empty if only the file can tell it."""
-    return find_hemisphere_files(path) if "{hemi}" in path else {"": existing_file(path, "surface")}
+    return find_hemisphere_files(path) if "{hemi}" in path else {"": check_file(path, "surface")}
 
 
 def _read_gifti(file: Path) -> tuple[Floats, tuple[str, ...], dict[int, str], str]:
     """Read values `(n_vertices, n_maps)`, map names, label table, and the side that the file names."""
-    existing_file(file, "surface")
+    check_file(file, "surface")
     try:
         image: Any = nib.load(file)
         if not isinstance(image, nib.GiftiImage):
@@ -149,7 +151,7 @@ def _read_gifti(file: Path) -> tuple[Floats, tuple[str, ...], dict[int, str], st
     for values, _, meta in arrays:
         block = values.reshape(len(values), -1) if values.ndim else values.reshape(1, 1)
         if values.ndim not in (1, 2) or values.dtype.kind not in "iuf" or len(block) != len(arrays[0][0]):
-            shapes = some([a.shape for a, _, _ in arrays])
+            shapes = list_some([a.shape for a, _, _ in arrays])
             raise InputError(f"{file}: expected arrays of real numbers, one per vertex, got arrays of shapes {shapes}")
         columns.append(block.astype(np.float32))
         names += [str(meta.get("Name", ""))] * block.shape[1] if block.shape[1] == 1 else [""] * block.shape[1]
@@ -253,8 +255,8 @@ def project_to_surface(
     ----------
     Fischl et al. (1999), https://doi.org/10.1006/nimg.1998.0396
     """
-    one_of(mesh, tuple(MESHES), "mesh")
-    one_of(interpolation, ("continuous", "label"), "interpolation")
+    check_choice(mesh, tuple(MESHES), "mesh")
+    check_choice(interpolation, ("continuous", "label"), "interpolation")
     loaded, info = load_image(image), image_info(image)
     if find_space_family(space or info.space) != "MNI":
         raise InputError(

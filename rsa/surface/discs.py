@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of, threads_of
+from brainmap.checks import check_choice, count_threads
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.surface.disc_kernels import find_nearest_vertices, trace_lines_of_sight
@@ -121,8 +121,8 @@ def discs_on(
     >>> discs_on(square, radius_mm=5.0, metric="geodesic").patches(1, 2).tolist()
     [[1, 0, 2, 3]]
     """
-    one_of(metric, METRICS, "discs: metric")
-    n, n_threads = len(mesh.points), threads_of(threads, "discs")
+    check_choice(metric, METRICS, "discs: metric")
+    n, n_threads = len(mesh.points), count_threads(threads, "discs")
     centers = np.arange(n, dtype=np.int32) if vertices is None else np.asarray(vertices, np.int32)
     _check_size(mesh, centers, radius_mm=radius_mm, n_vertices=n_vertices)
     number = np.full(n, -1, np.int32)

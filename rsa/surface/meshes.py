@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import existing_file, nearest, one_of, some
+from brainmap.checks import check_choice, check_file, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.rsa.images.names import find_hemisphere_files
 from brainmap.rsa.surface.data import HEMISPHERES, MESHES
@@ -57,7 +57,7 @@ class Mesh:
     def side(self, side: str) -> Mesh:
         """Return one hemisphere alone."""
         left, right = self.sizes
-        first = one_of(side, HEMISPHERES, "hemisphere") == "left"
+        first = check_choice(side, HEMISPHERES, "hemisphere") == "left"
         points = self.points[:left] if first else self.points[left:]
         mine = (self.triangles < left).all(axis=1) == first
         return Mesh(
@@ -99,7 +99,9 @@ def load_mesh(mesh: MeshLike) -> Mesh:
     if isinstance(mesh, Mesh):
         return mesh
     if isinstance(mesh, Mapping):
-        files = {_SIDES[one_of(side, tuple(_SIDES), "mesh: hemisphere")]: Path(file) for side, file in mesh.items()}
+        files = {
+            _SIDES[check_choice(side, tuple(_SIDES), "mesh: hemisphere")]: Path(file) for side, file in mesh.items()
+        }
         if not files:
             raise InputError("mesh: expected a file for L, R or both, got none")
     elif str(mesh) in MESHES:
@@ -109,7 +111,7 @@ def load_mesh(mesh: MeshLike) -> Mesh:
     elif Path(mesh).is_file():
         files = {"": Path(mesh)}
     else:
-        names = nearest(str(mesh), MESHES) or f"; meshes that are known by name are {some(MESHES)}"
+        names = suggest_word(str(mesh), MESHES) or f"; meshes that are known by name are {list_some(MESHES)}"
         raise InputError(f"mesh: there is no file {mesh}{names}")
     parts: dict[str, tuple[Floats, Integers]] = {}
     for side, file in files.items():
@@ -121,7 +123,9 @@ def load_mesh(mesh: MeshLike) -> Mesh:
                 f"{file}: the file does not say its hemisphere; give {{'L': ...}}, or a name with {{hemi}}"
             )
         parts[side or said] = points, triangles
-    return join_hemispheres(parts, name=str(mesh if not isinstance(mesh, Mapping) else some(map(str, files.values()))))
+    return join_hemispheres(
+        parts, name=str(mesh if not isinstance(mesh, Mapping) else list_some(map(str, files.values())))
+    )
 
 
 def join_hemispheres(parts: Mapping[str, tuple[Any, Any]], *, name: str) -> Mesh:
@@ -162,7 +166,7 @@ def _load_fsaverage(name: str) -> Mesh:
 
 def _read_mesh(file: Path) -> tuple[Floats, Integers, str]:
     """Read points, triangles, and the side that the file names."""
-    existing_file(file, "mesh")
+    check_file(file, "mesh")
     try:
         if not file.name.endswith((".gii", ".gii.gz")):
             points, triangles = nib.freesurfer.read_geometry(file)[:2]

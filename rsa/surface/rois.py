@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.regions.labels import choose_rois, find_side, pool_hemispheres
 from brainmap.rsa.regions.rois import Rois
@@ -42,7 +42,7 @@ def load_surface_rois(
     InputError
         If there is more than one map, values are not labels, a region has too few vertices, or a name is unknown.
     """
-    one_of(hemispheres, ("separate", "pooled"), "hemispheres")
+    check_choice(hemispheres, ("separate", "pooled"), "hemispheres")
     data = ensure_surface(labels)
     values = data.values
     if values.shape[1] != 1:
@@ -57,8 +57,10 @@ def load_surface_rois(
         known = dict(data.label_tables.get(side, {})) or {value: str(value) for value in found}
         lost = sorted(set(found) - set(known))
         if lost:
-            there = some(sorted(known))
-            raise InputError(f"{data.name}: the {side} labels {some(lost)} are not in its table, which names {there}")
+            there = list_some(sorted(known))
+            raise InputError(
+                f"{data.name}: the {side} labels {list_some(lost)} are not in its table, which names {there}"
+            )
         for value in found:
             if not _BACKGROUND.fullmatch(known[value]):
                 names_of.append(known[value] if find_side(known[value]) else f"{side}-{known[value]}")

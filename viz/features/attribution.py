@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.viz.features.sounds import (
     add_hertz_ticks,
@@ -43,7 +43,7 @@ def _find_map_rows(sounds: Any, found: Any, chosen: Sequence[int], what: str) ->
     wanted = [str(sounds.items[i]) for i in chosen]
     missing = [name for name in wanted if name not in ids]
     if missing:
-        raise InputError(f"{what}: {found.method} has no maps of {some(missing, 4)}; it has {some(ids, 4)}")
+        raise InputError(f"{what}: {found.method} has no maps of {list_some(missing, 4)}; it has {list_some(ids, 4)}")
     return [ids.index(name) for name in wanted]
 
 

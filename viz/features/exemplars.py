@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.viz.features.sounds import add_hertz_ticks, draw_spectrogram, draw_wave
 from brainmap.viz.features.spectrograms import add_kilohertz_ticks, draw_input, get_input, make_picture
@@ -197,11 +197,11 @@ def plot_neighbors(
     best = str(overall.idxmax()) if overall.notna().any() else neighbors.spaces[-1]
     shown = list(dict.fromkeys([neighbors.spaces[0], best] if spaces is None else spaces))
     for space in shown:
-        one_of(space, list(neighbors.spaces), "plot_neighbors: space")
+        check_choice(space, list(neighbors.spaces), "plot_neighbors: space")
     apart = len(neighbors.items) // 4 or 1
     chosen = list(items) if items is not None else _spread_labels(neighbors, apart)
     for item in chosen:
-        one_of(item, list(neighbors.items), "plot_neighbors: item")
+        check_choice(item, list(neighbors.items), "plot_neighbors: item")
     k = min(neighbors.k, 5)
     figure = Figure(figsize=(10, 0.9 + 0.85 * max(len(chosen), 3)), layout="constrained")
     halves: Any = figure.subfigures(1, 2, width_ratios=[1, 2.7])

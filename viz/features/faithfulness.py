@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.viz.features.sounds import draw_wave, read_waves
 from brainmap.viz.style import INK, MUTED, SOFT, add_headline, with_style
@@ -68,7 +68,9 @@ def plot_deletion(results: Mapping[str, Any], *, title: str = "") -> Figure:
     orders = [order for order in ("deletion", "insertion") if any(c.order == order for _, c in listed)]
     kinds = {(c.score, c.fill) for _, c in listed}
     if len(kinds) > 1:
-        raise InputError(f"plot_deletion: expected curves of one score and fill, got {some(sorted(map(str, kinds)))}")
+        raise InputError(
+            f"plot_deletion: expected curves of one score and fill, got {list_some(sorted(map(str, kinds)))}"
+        )
     ((score, fill),) = kinds
     filled = {"zeros": "silence", "noise": "noise", "mean": "the local mean"}[fill]
     figure = Figure(figsize=(0.6 + 4.1 * len(orders), 3.9), layout="constrained")
@@ -176,7 +178,7 @@ def plot_localization(
     chosen = list(items) if items is not None else list(np.linspace(0, len(sounds.items) - 1, 4).astype(int))
     missing = [sounds.items[i] for i in chosen if sounds.items[i] not in set(table["stimulus_id"])]
     if missing:
-        raise InputError(f"plot_localization: the table has no rows of {some(missing, 4)}")
+        raise InputError(f"plot_localization: the table has no rows of {list_some(missing, 4)}")
     pairs = list(table[["network", "method"]].drop_duplicates().itertuples(index=False, name=None))
     methods = [method for _, method in pairs if method not in _BASE]
     colors = _assign_colors(methods, "plot_localization") | _BASE

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.viz.style import INK, MUTED, SOFT, WARM, add_headline, assign_layer_colors, get_colormap, with_style
 
@@ -195,7 +195,7 @@ def plot_tuning(
     """
     names = list(layers) if layers is not None else list(tuning.layers)
     for name in names:
-        one_of(name, list(tuning.layers), "plot_tuning: layer")
+        check_choice(name, list(tuning.layers), "plot_tuning: layer")
     level = max(tuning.settings.levels_db) if level_db is None else level_db
     columns = min(columns, len(names))
     rows = -(-len(names) // columns)

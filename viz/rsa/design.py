@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.viz.style import SOFT, get_colormap, strip_axes, with_style
 
@@ -44,7 +44,7 @@ def plot_design(betas: Betas, *, run: str | None = None) -> Figure:
     """
     runs = list(dict.fromkeys(betas.runs))
     if run is not None and run not in runs:
-        raise InputError(f"plot_design: expected one of the runs {some(runs)}, got {run!r}")
+        raise InputError(f"plot_design: expected one of the runs {list_some(runs)}, got {run!r}")
     chosen = runs[0] if run is None else run
     matrix = betas.design[runs.index(chosen)]
     enough = len(set(betas.labels)) >= 3

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.viz.labels import format_decimals, needs_columns, needs_one_network
 from brainmap.viz.style import (
@@ -229,7 +229,7 @@ def _draw_other(
         if len(mean) > 1:
             raise InputError(
                 f"plot_layer_profile: expected layers of {name} that the first network has too, got "
-                f"{some(map(str, mean.index))}; draw each network on its own"
+                f"{list_some(map(str, mean.index))}; draw each network on its own"
             )
         level = float(here["score"].mean())
         axes.axhline(level, color=color, lw=1, ls=(0, (4, 2)), zorder=1.8)

@@ -16,7 +16,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.viz.rsa.color_scale import choose_limits, draw_color_bar, paint_scores
 from brainmap.viz.style import MUTED, assign_layer_colors, strip_axes, with_style
@@ -154,7 +154,9 @@ def plot_surface_maps(
     InputError
         If a model is unknown, the mesh is not that of the data, or no value is finite.
     """
-    names = [one_of(name, tuple(maps), "plot_surface_maps: model") for name in (maps if models is None else models)]
+    names = [
+        check_choice(name, tuple(maps), "plot_surface_maps: model") for name in (maps if models is None else models)
+    ]
     rows = [_list_values_by_side(maps[name], 0) for name in names]
     parts = _list_parts(rows[0], getattr(maps, "mesh", None) if mesh is None else mesh)
     finite = np.concatenate([v[np.isfinite(v)] for row in rows for v in row.values()] or [np.empty(0)])

@@ -53,14 +53,14 @@ def acoustics(
     as_json: Json = False,
 ) -> None:
     """Compute acoustic models of sounds, as baselines for a network, and keep them as .zarr."""
-    from brainmap.checks import one_of
+    from brainmap.checks import check_choice
     from brainmap.features.activations.acoustics import NAME, acoustic_features
     from brainmap.features.sounds.files import load_sounds
 
     store_free(out, "activations", None, overwrite)
     refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     heard = load_sounds(sounds, rate=rate, seconds=seconds, level=level)
-    shown = heard.items[0] if item is None else one_of(item, heard.items, "--item")
+    shown = heard.items[0] if item is None else check_choice(item, heard.items, "--item")
     chosen = "all" if models == "all" else split_names(models)
     for line in heard.report.lines():
         log.warning("note: %s", line)

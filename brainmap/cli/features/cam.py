@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from brainmap import types
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.cli.features.options import Figure, Hear, Store, add_listener_options, commands, note_origin, store_free
 from brainmap.cli.options import FORMATS, Json, Overwrite, print_files, refuse_existing, save_figure
 from brainmap.errors import InputError
@@ -68,11 +68,12 @@ def cam(
         sounds, drawn, strange = keep_known_words(one.sounds, cams)
         if sounds is None:
             raise InputError(
-                f"--figure: no condition of the sounds ({some(strange, 4)}) is a class of the network "
-                f"({some(cams.class_names, 4)}); the maps are in {out}; say --class-names in the order of its outputs"
+                f"--figure: no condition of the sounds ({list_some(strange, 4)}) is a class of the network "
+                f"({list_some(cams.class_names, 4)}); the maps are in {out}; say --class-names in the order of its "
+                "outputs"
             )
         if strange:
-            log.warning("note: the figure leaves out sounds whose condition is no class: %s", some(strange, 8))
+            log.warning("note: the figure leaves out sounds whose condition is no class: %s", list_some(strange, 8))
         save_figure(draw(sounds, drawn, title=title), figure)
     if as_json:
         about = {

@@ -39,7 +39,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare patterns of the same classes in several networks: similarity of spectra, and noise of each."""
-    from brainmap.checks import one_of
+    from brainmap.checks import check_choice
     from brainmap.features.maximization.comparison import compare_patterns
     from brainmap.features.representations.files import open_maximizations
     from brainmap.record import write_table
@@ -50,7 +50,7 @@ def compare(
     if len(networks) != len(stores) or len(set(networks)) != len(networks):
         raise InputError(f"--names: {', '.join(networks)} for {len(stores)} stores; give each a name of its own")
     held = {name: open_maximizations(path) for name, path in zip(networks, stores, strict=True)}
-    found = compare_patterns({name: one[one_of(layer, list(one), "--layer")] for name, one in held.items()})
+    found = compare_patterns({name: one[check_choice(layer, list(one), "--layer")] for name, one in held.items()})
     if table is not None:
         columns = {str(c): str(c).replace("_", " ") for c in found.table.columns}
         write_table(found.table, table, columns=columns, about=build_provenance({"layer": layer}, stores))

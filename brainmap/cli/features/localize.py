@@ -103,12 +103,12 @@ def _place_sounds(
     import numpy as np
     import pandas as pd
 
-    from brainmap.checks import existing_file
+    from brainmap.checks import check_file
     from brainmap.features.sounds.intervals import plant_sounds
 
     if plant is not None:
         return plant_sounds(sounds, seconds=plant, background_db=background_db, rng=np.random.default_rng(seed))
-    file = existing_file(boundaries or "", "--boundaries")
+    file = check_file(boundaries or "", "--boundaries")
     try:
         return sounds, pd.read_csv(file, sep="\t")
     except (ValueError, UnicodeDecodeError) as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from brainmap import types
-from brainmap.checks import one_of
+from brainmap.checks import check_choice
 from brainmap.cli import app
 from brainmap.cli.options import Device, Several, build_provenance, choose_device, join_options, make_group, split_names
 from brainmap.errors import InputError
@@ -120,7 +120,7 @@ class Listener:
         bad = [u for u in asked if not u.isdigit() and (not known or u.lstrip("-").isdigit())]
         if bad:
             raise InputError(f"--units: expected all, or numbers from 0 parted by commas, as in 0,1,2, got {bad[0]!r}")
-        return [int(u) if u.isdigit() else known.index(one_of(u, known, "--units")) for u in asked]
+        return [int(u) if u.isdigit() else known.index(check_choice(u, known, "--units")) for u in asked]
 
 
 Hear: TypeAlias = Callable[..., Listener]

@@ -24,13 +24,13 @@ def spectra(
     layer: Annotated[str, typer.Option(help="Layer whose maximizing patterns are read.")] = "output",
 ) -> None:
     """Compute spectra of maximizing patterns, sorted by their peak frequency."""
-    from brainmap.checks import one_of
+    from brainmap.checks import check_choice
     from brainmap.features.representations.files import open_maximizations
     from brainmap.features.units.filters import FILTER_COLUMNS, pattern_spectra
     from brainmap.viz.features.units import plot_spectra
 
     kept = open_maximizations(store)
-    patterns = kept[one_of(layer, list(kept), "--layer")]
+    patterns = kept[check_choice(layer, list(kept), "--layer")]
     found = pattern_spectra(patterns)
     table = found.table.iloc[found.order]
     columns = {

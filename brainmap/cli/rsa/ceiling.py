@@ -78,7 +78,7 @@ def ceiling(
     """
     import numpy as np
 
-    from brainmap.checks import some
+    from brainmap.checks import list_some
     from brainmap.cli.runs import expand_patterns
     from brainmap.rsa.images.files import image_info
     from brainmap.rsa.searchlights.ceilings import map_ceilings
@@ -89,7 +89,7 @@ def ceiling(
     twice = sorted({who for who in participant if participant.count(who) > 1})
     if twice:
         raise InputError(
-            f"--participant: expected each label once, got {some(twice)} more than once; remove the repeats"
+            f"--participant: expected each label once, got {list_some(twice)} more than once; remove the repeats"
         )
     bare = [name for name in (*betas, *(residuals or [])) if PLACE not in name]
     if bare:

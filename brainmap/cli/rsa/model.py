@@ -34,7 +34,7 @@ def model(
     overwrite: Overwrite = False,
 ) -> None:
     """Make RDMs of hypotheses: categories, the pronunciation of words, your own tables."""
-    from brainmap.checks import one_of
+    from brainmap.checks import check_choice
     from brainmap.record import write_json
     from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, stack_rdms
     from brainmap.rsa.rdm.files import save_rdms
@@ -53,7 +53,7 @@ def model(
             )
         rows = read_table(stimuli, "stimuli")
         for column in (label, *(["condition"] if phonetic else []), *(category or [])):
-            one_of(column, [str(name) for name in rows.columns], f"column of {stimuli}")
+            check_choice(column, [str(name) for name in rows.columns], f"column of {stimuli}")
         for column in category or []:
             found.append(category_rdm(rows[label].tolist(), rows[column].tolist(), level=items, name=column))
         if phonetic:

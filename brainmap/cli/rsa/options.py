@@ -105,7 +105,7 @@ Data = Annotated[list[Path], typer.Argument(help="RDMs of the data (.h5), one fi
 
 def load_named_rdms(given: list[str], option: str) -> tuple[dict[str, RDMs], list[Path]]:
     """Load RDMs by the names that the user gives them, and return their files."""
-    from brainmap.checks import one_of
+    from brainmap.checks import check_choice
     from brainmap.rsa.rdm.files import load_rdms
 
     found: dict[str, RDMs] = {}
@@ -124,7 +124,7 @@ def load_named_rdms(given: list[str], option: str) -> tuple[dict[str, RDMs], lis
             if key is None:
                 raise InputError(f"{option}: expected RDMs with names, got none in {file}; take the whole file")
             known = [str(value) for value in rdms.rdm_descriptors[key]]
-            wanted = [one_of(value, known, f"{option}: RDM of {file}") for value in split_names(some_of)]
+            wanted = [check_choice(value, known, f"{option}: RDM of {file}") for value in split_names(some_of)]
             rdms = rdms.subset(key, wanted)
         found[name] = rdms
         files.append(file)

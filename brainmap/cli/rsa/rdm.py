@@ -233,11 +233,11 @@ def _estimate_precision(
 
 def _describe_rdms(rdms: RDMs) -> str:
     """Describe the RDMs by the names in their descriptors."""
-    from brainmap.checks import some
+    from brainmap.checks import list_some
 
     for key in ("layer", "roi"):
         if key in rdms.rdm_descriptors:
-            said = some(dict.fromkeys(str(name) for name in rdms.rdm_descriptors[key]), 12).replace("'", "")
+            said = list_some(dict.fromkeys(str(name) for name in rdms.rdm_descriptors[key]), 12).replace("'", "")
             windows = len(set(rdms.rdm_descriptors.get("time", ())))
             return (
                 f"{said}; {count_noun(windows, 'window')} of {rdms.descriptors['window_ms']:g} ms" if windows else said

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from brainmap import types
-from brainmap.checks import one_of, some
+from brainmap.checks import check_choice, list_some
 from brainmap.cli.options import split_names
 from brainmap.errors import InputError
 
@@ -44,9 +44,9 @@ def load_features(
         kept = open_maximizations(store)
         if layers == "all" and len(kept) > 1:
             raise InputError(
-                f"--layers: expected one layer for an RDM, got patterns of {some(kept)} in {store}; name one"
+                f"--layers: expected one layer for an RDM, got patterns of {list_some(kept)} in {store}; name one"
             )
-        layer = next(iter(kept)) if layers == "all" else one_of(layers, list(kept), "--layers")
+        layer = next(iter(kept)) if layers == "all" else check_choice(layers, list(kept), "--layers")
         return pattern_features(kept[layer], space=space)
     if kind == "cams":
         from brainmap.features.representations.files import open_cams
@@ -74,7 +74,7 @@ def _choose_layer(store: Path, kind: str, layers: str) -> str | None:
     if layers != "all":
         return layers
     if len(held) > 1:
-        raise InputError(f"--layers: expected one {kind} for an RDM, got {some(held)} in {store}; name one")
+        raise InputError(f"--layers: expected one {kind} for an RDM, got {list_some(held)} in {store}; name one")
     return None
 
 
@@ -110,7 +110,7 @@ def open_networks(given: Sequence[str], layers: str) -> dict[str, Any]:
             raise InputError(f"--activations: expected networks of different names, got {name!r} twice; say name=FILE")
         found[name] = acts
         for layer in () if layers == "all" else split_names(layers):
-            one_of(layer, list(acts.layers), f"--layers: layer of {name}")
+            check_choice(layer, list(acts.layers), f"--layers: layer of {name}")
     return found
 
 

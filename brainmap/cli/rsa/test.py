@@ -205,19 +205,20 @@ def _read_cube(path: Path) -> tuple[Any, dict[str, list[str]], dict[str, list[in
     import numpy as np
     import pandas as pd
 
-    from brainmap.checks import existing_file, some
+    from brainmap.checks import check_file, list_some
     from brainmap.rsa.inference.best_layers import group_layers
 
-    existing_file(path, "scores")
+    check_file(path, "scores")
     table = pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False, dtype={"participant": str})
     lacking = [name for name in ("participant", "score") if name not in table]
     if lacking:
         raise InputError(
-            f"{path}: expected columns {some(lacking)} too, got {some(table.columns)}; take a table of rsa compare"
+            f"{path}: expected columns {list_some(lacking)} too, got {list_some(table.columns)}; take a table of rsa "
+            "compare"
         )
     keys = [key for key in ("model", "name", "network", "layer") if key in table]
     if not keys:
-        raise InputError(f"{path}: expected a column model, name, network or layer, got {some(table.columns)}")
+        raise InputError(f"{path}: expected a column model, name, network or layer, got {list_some(table.columns)}")
     model = table[keys].astype(str).agg(" ".join, axis=1)
     roi = table["roi"].astype(str) if "roi" in table else model.map(lambda _: "all voxels")
     who = table["participant"].astype(str)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
-from brainmap.checks import threads_of
+from brainmap.checks import count_threads
 from brainmap.errors import BrainmapError, BrainmapWarning, InputError, RunError
 from brainmap.progress import progress
 from brainmap.record import versions
@@ -129,7 +129,7 @@ def connect_dask(address: str | None, *, workers: int | None = None) -> Iterator
         if address is None:
             with (
                 distributed.LocalCluster(
-                    n_workers=threads_of(workers, "--jobs"),
+                    n_workers=count_threads(workers, "--jobs"),
                     threads_per_worker=1,
                     host="127.0.0.1",
                     dashboard_address="127.0.0.1:0",

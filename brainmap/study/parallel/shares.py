@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.study.parallel.dask import compute_on_dask
 from brainmap.study.results.context import Context
@@ -121,9 +121,8 @@ def refuse_incomplete(context: Context) -> None:
         raise InputError(
             "\n".join(
                 [
-                    f"merge: {len(missing)} of {len(units)} chunks are missing ({some(map(str, missing), 3)}); make "
-                    "them and "
-                    "merge again:".replace("'", ""),
+                    f"merge: {len(missing)} of {len(units)} chunks are missing ({list_some(map(str, missing), 3)}); "
+                    "make them and merge again:".replace("'", ""),
                     *(f"  {line}" for line in lines[:_MOST]),
                     *more,
                 ]

@@ -11,7 +11,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from brainmap.checks import nearest
+from brainmap.checks import suggest_word
 
 Location = tuple[int | str, ...]
 
@@ -89,11 +89,11 @@ def _describe(place: Location, problems: Sequence[ErrorDetails], model: type[Bas
         return f"{where}lacks the key {key!r}; add it"
     if first["type"] == "extra_forbidden":
         keys = sorted(_keys(model, names[:-1]))
-        return f"{where}unknown key {key!r}: expected one of {', '.join(keys)}{nearest(key, keys)}"
+        return f"{where}unknown key {key!r}: expected one of {', '.join(keys)}{suggest_word(key, keys)}"
     expected = " or ".join(dict.fromkeys(map(_expected, problems)))
     value = first["input"]
     words = re.findall(r"'([^']+)'", "".join(_expected(p) for p in problems if p["type"] == "literal_error"))
-    hint = nearest(value, words) if isinstance(value, str) else ""
+    hint = suggest_word(value, words) if isinstance(value, str) else ""
     return f"{where}{key}: expected {expected}, got {_show(value)}{hint}"
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from brainmap.checks import existing_file, nearest, some
+from brainmap.checks import check_file, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.names import slug
 from brainmap.study.settings.brain import Brain as Brain, Inference as Inference, Name, Section
@@ -113,7 +113,7 @@ class Baselines(Section):
     def _models_once(self) -> Baselines:
         twice = sorted({m for m in self.models if self.models.count(m) > 1})
         if twice:
-            raise ValueError(f"models: expected each model once, got {some(twice)} more than once; name each once")
+            raise ValueError(f"models: expected each model once, got {list_some(twice)} more than once; name each once")
         return self
 
 
@@ -137,8 +137,8 @@ class Rsa(Section):
     def _partial_scores_of_what_has_parts(self) -> Rsa:
         if self.control_for and self.measure not in PARTIAL:
             raise ValueError(
-                f"control_for: expected measure {some(PARTIAL)}, got {self.measure!r}, which has no partial form that "
-                "is 0 where layer and brain share the controls only; choose one of these"
+                f"control_for: expected measure {list_some(PARTIAL)}, got {self.measure!r}, which has no partial form "
+                "that is 0 where layer and brain share the controls only; choose one of these"
             )
         asked = self.inference.asks_for_bootstrap and "bootstrap"
         asked = asked or ("zero" in self.inference.model_fields_set and self.inference.zero == "relabeling" and "zero")
@@ -266,7 +266,7 @@ class StudySettings(Section):
             twice = sorted({n for n, s in zip(names, in_files, strict=True) if in_files.count(s) > 1})
             if twice:
                 raise ValueError(
-                    f"{what} {some(twice)}: named more than once; choose names whose letters and digits differ"
+                    f"{what} {list_some(twice)}: named more than once; choose names whose letters and digits differ"
                 )
         if len(people) == 1 and self.rsa.inference.asks_for_bootstrap and self.rsa.inference.over != "conditions":
             raise ValueError(
@@ -281,13 +281,13 @@ class StudySettings(Section):
         for name in self.rsa.control_for:
             if name not in known and name not in OF_DESIGN:
                 raise ValueError(
-                    f"[rsa] control_for: expected a model of [baselines] ({some(known) or 'there are none'}) or of "
-                    f"the design ({some(OF_DESIGN)}), got {name!r}{nearest(name, (*known, *OF_DESIGN))}"
+                    f"[rsa] control_for: expected a model of [baselines] ({list_some(known) or 'there are none'}) or "
+                    f"of the design ({list_some(OF_DESIGN)}), got {name!r}{suggest_word(name, (*known, *OF_DESIGN))}"
                 )
         chosen = self.explain.network if self.explain else None
         if chosen is not None and chosen not in networks:
-            hint = nearest(chosen, networks)
-            raise ValueError(f"[explain] network: expected one of {some(networks)}, got {chosen!r}{hint}")
+            hint = suggest_word(chosen, networks)
+            raise ValueError(f"[explain] network: expected one of {list_some(networks)}, got {chosen!r}{hint}")
         return self
 
 
@@ -337,7 +337,7 @@ def load_study(path: str | Path) -> Study:
     InputError
         The file does not exist or is not TOML, or a key or value is not known; the message gives the nearest one.
     """
-    path = existing_file(path, "study")
+    path = check_file(path, "study")
     try:
         text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text)

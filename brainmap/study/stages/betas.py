@@ -11,7 +11,7 @@ from typing import Any
 
 from rsatoolbox.rdm.rdms import RDMs
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.record import content_key
 from brainmap.rsa.glm.afni_buckets import OWN, read_regressors
@@ -256,8 +256,8 @@ def _choose_events(person: Participant) -> Any:
     lacking = [Path(one.image).name for one in person.found if one.events is None]
     if lacking:
         raise InputError(
-            f"no events belong to {some(lacking, 2)}; name them in [brain] events, or the BIDS folder that holds them "
-            "in [brain] raw"
+            f"no events belong to {list_some(lacking, 2)}; name them in [brain] events, or the BIDS folder that holds "
+            "them in [brain] raw"
         )
     tables = list(dict.fromkeys(one.events for one in person.found))
     return tables[0] if len(tables) == 1 else tables

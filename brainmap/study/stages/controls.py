@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rsatoolbox.rdm.rdms import RDMs
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.record import file_digest
 from brainmap.rsa.comparison.ceilings import noise_ceilings
@@ -51,7 +51,7 @@ def design_file(context: Context, person: Participant) -> Path | None:
 def _describe_missing_design(person: Participant, names: Sequence[str]) -> str:
     """Describe what to do where a study controls for a design that is not known."""
     return (
-        f"[rsa] control_for: {some(names)} needs the order of the events, which betas alone do not tell, and no "
+        f"[rsa] control_for: {list_some(names)} needs the order of the events, which betas alone do not tell, and no "
         f"*{DESIGN_ENDING} lies beside {Path(person.found[0].image).name}; take kind = 'bold', or betas that "
         "`brainmap rsa betas` made"
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.comparison.ceilings import CEILING_COLUMNS
@@ -89,9 +89,9 @@ def join_brain_rdms(context: Context, people: list[Participant]) -> RDMs:
     shared = [r for r in found[0].rdm_descriptors["roi"] if all(r in one.rdm_descriptors["roi"] for one in found)]
     lost = sorted({str(r) for one in found for r in one.rdm_descriptors["roi"]} - set(map(str, shared)))
     if not shared:
-        raise InputError(f"group: no region is common to all participants (there are {some(lost)})")
+        raise InputError(f"group: no region is common to all participants (there are {list_some(lost)})")
     if lost:
-        log.warning("group: %s are not in all participants and are left out", some(lost))
+        log.warning("group: %s are not in all participants and are left out", list_some(lost))
     return stack_rdms([one.subset("roi", shared) for one in found])
 
 
@@ -198,7 +198,7 @@ def _select_scored(planted: dict[str, str | None], scores: Any, roi_of: Any) -> 
     whole = {roi: layer for roi, layer in planted.items() if np.isfinite(scores[:, roi_of == roi]).all()}
     lost = [roi for roi in planted if roi not in whole]
     if lost:
-        log.warning("group: recovery is not told of %s, where scores are missing", some(lost))
+        log.warning("group: recovery is not told of %s, where scores are missing", list_some(lost))
     return whole
 
 

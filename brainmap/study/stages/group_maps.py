@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import nearest, some
+from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.record import content_key
 from brainmap.rsa.group.maps import CLUSTER_COLUMNS, ENHANCED, GroupResult, group_test
@@ -83,11 +83,11 @@ def check_differences(context: Context, layers: Sequence[Sequence[str]]) -> None
         for name in pair:
             if name not in known:
                 raise InputError(
-                    f"[searchlight] group.differences: {name!r} is no layer of a network ({some(known)})"
-                    f"{nearest(name, known)}"
+                    f"[searchlight] group.differences: {name!r} is no layer of a network ({list_some(known)})"
+                    f"{suggest_word(name, known)}"
                 )
         if not any(set(pair) <= set(names) for names in layers):
-            raise InputError(f"[searchlight] group.differences: {some(pair)} are layers of different networks")
+            raise InputError(f"[searchlight] group.differences: {list_some(pair)} are layers of different networks")
 
 
 def list_contrasts(context: Context, layers: Sequence[str]) -> list[tuple[str, str]]:

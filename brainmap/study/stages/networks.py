@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.features.activations.acoustics import AcousticModels
 from brainmap.features.activations.extract import extract_activations
@@ -143,7 +143,7 @@ def check_items(context: Context, loaded: Loaded) -> None:
     if len(labels) < wanted:
         raise InputError(
             f"[rsa] items = {level!r}: expected at least {wanted}, got {len(labels)} in the study "
-            f"({some(sorted(labels))})"
+            f"({list_some(sorted(labels))})"
         )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from rsatoolbox.rdm.rdms import RDMs
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.rsa.comparison.measures import compare_rdms
 from brainmap.rsa.rdm.alignment import find_level, list_labels
 from brainmap.rsa.rdm.hypotheses import category_rdm
@@ -80,7 +80,7 @@ def describe_likenesses(found: Sequence[tuple[str, Likeness]]) -> list[str]:
     for members in groups.values():
         people = [who for who, _ in members]
         worst = max((one for _, one in members), key=lambda one: abs(one.rho))
-        several = f"participants {some(people, 6)}, at worst".replace("'", "")
+        several = f"participants {list_some(people, 6)}, at worst".replace("'", "")
         lines.append(f"{several if len(people) > 1 else f'participant {people[0]}'}: {worst}")
     return lines
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.features.attention.words import keep_known_words
 from brainmap.features.networks.checkpoints import Checkpoint
 from brainmap.features.representations.files import open_maximizations
@@ -400,7 +400,7 @@ def _find_cams(context: Context, version: Version) -> tuple[Any, Any, list[str]]
     if not strange:
         return sounds, cams, []
     what = f"sounds of {len(strange)} conditions have no map of their own class and are left out of the maps"
-    return known, kept, [f"network {version.name}: {what} ({some(strange, 4)} are no classes of it)"]
+    return known, kept, [f"network {version.name}: {what} ({list_some(strange, 4)} are no classes of it)"]
 
 
 def _collect_facts(context: Context, scores: pd.DataFrame, version: Version) -> dict[str, Any]:

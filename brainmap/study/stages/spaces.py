@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from brainmap.checks import some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.rsa.images.names import list_image_files
 from brainmap.study.results.context import Context
@@ -59,7 +59,7 @@ def describe_transforms(context: Context, people: list[Participant], layers: lis
     why = (
         f"{len(lacking)} warped maps are not there yet"
         if warped
-        else f"participants are in {some(sorted({p.brain.space for p in people}))} space, which is no common grid"
+        else f"participants are in {list_some(sorted({p.brain.space for p in people}))} space, which is no common grid"
     )
     lines = [f"  {native}" + (f"  ->  {target}" if warped else "") for native, target in lacking[:_MOST]]
     more = [f"  and {len(lacking) - _MOST} more"] if len(lacking) > _MOST else []
