@@ -59,7 +59,7 @@ class Stat:
 
     def __post_init__(self) -> None:
         check_choice(self.kind, list(_CODE_OF), "statistic of a sub-brick")
-        wanted = _KINDS[self.code][1]  # type: ignore[index]  # one_of has refused the codes without a kind
+        wanted = _KINDS[self.code][1]  # type: ignore[index]  # check_choice has refused the codes without a kind
         if len(self.parameters) != wanted:
             raise InputError(f"statistic {self.kind}: expected {wanted} parameters, got {len(self.parameters)}")
 
