@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -65,8 +64,8 @@ def group_items(
     runs_of : mapping of str to sequence of str
         The runs in which each item was presented.
     groups : {"condition", "stimulus", "run"} or mapping of str to str
-        "condition" keeps all items of a condition together. "stimulus" separates them, and warns where conditions have
-        several items. "run" is possible where no item occurs in two runs. A mapping gives the group of each item.
+        "condition" keeps all items of a condition together; others that separate them are taken with a warning. "run"
+        is possible where no item occurs in two runs. A mapping gives the group of each item.
 
     Raises
     ------
@@ -95,19 +94,26 @@ def group_items(
         names, by = [runs_of[item][0] for item in items], "run"
     elif groups == "stimulus":
         names, by = list(items), "stimulus"
-        several = [name for name, count in Counter(conditions).items() if count > 1]
-        if several:
-            warnings.warn(
-                f"folds by stimulus separate the tokens of {len(several)} conditions ({list_some(several, 3)}), so "
-                "that a layer that only tells the conditions apart predicts well; groups='condition' tests new "
-                "conditions",
-                BrainmapWarning,
-                stacklevel=3,
-            )
     else:
         names, by = list(conditions), "condition"
+    _warn_of_divided(names, conditions, by)
     known = {name: k for k, name in enumerate(sorted(set(names)))}
     return np.array([known[name] for name in names], dtype=np.intp), by
+
+
+def _warn_of_divided(groups: Sequence[str], conditions: Sequence[str], by: str) -> None:
+    """Warn of conditions whose tokens are in several groups, and thus in training and test."""
+    found: dict[str, set[str]] = {}
+    for group, condition in zip(groups, conditions, strict=True):
+        found.setdefault(condition, set()).add(group)
+    divided = [condition for condition, own in found.items() if len(own) > 1]
+    if divided:
+        warnings.warn(
+            f"folds by {by} separate the tokens of {len(divided)} conditions ({list_some(divided, 3)}), so that a "
+            "layer that only tells the conditions apart predicts well; groups='condition' tests new conditions",
+            BrainmapWarning,
+            stacklevel=5,
+        )
 
 
 def make_folds(

@@ -46,6 +46,7 @@ ENCODING_TEST_COLUMNS = {
     "smallest_p": "smallest p that these permutations can reach",
 }
 _TIE = 1e-10  # scores of two permutations that differ only by rounding are equal
+_FEW = 20  # relabelings, below which no p can be .05
 _TARGETS = 4096  # permuted targets that are fitted at once
 
 
@@ -156,8 +157,8 @@ def encoding_test(
     """Test each layer and voxel of one participant by permuting the sounds.
 
     Responses are exchanged among sounds, everything is fitted again (alphas too), and the uncorrected r is compared.
-    Where sounds are tokens of conditions, whole conditions are exchanged with others of as many tokens; where folds are
-    runs, sounds are exchanged within runs.
+    Where sounds are tokens of conditions, whole conditions are exchanged with others of as many tokens; so are groups
+    of the user. Where folds are runs and no sound is a token, sounds are exchanged within runs.
 
     Parameters
     ----------
@@ -285,6 +286,9 @@ def draw_orders(
 ) -> tuple[Places, str]:
     """Return permutations of the items `(n, n_items)` with the true order first, and what is exchanged in words.
 
+    Whole conditions are exchanged, or whole groups of the user where no condition is divided by them; sounds that are
+    no tokens are exchanged within runs where folds are runs.
+
     Raises
     ------
     InputError
@@ -293,18 +297,31 @@ def draw_orders(
     if permutations < 1:
         raise InputError(f"encoding test: expected 1 permutation or more, got permutations={permutations}")
     n = len(items)
-    if folds.by == "run":
+    tokens = len(set(conditions)) < n
+    if folds.by == "run" and not tokens:
         orders = np.tile(np.arange(n), (permutations + 1, 1))
         for run in range(int(folds.group.max()) + 1):
             inside = np.flatnonzero(folds.group == run)
             orders[1:, inside] = rng.permuted(np.tile(inside, (permutations, 1)), axis=1)
         return orders, "stimuli exchanged within runs"
-    by_condition: dict[Any, list[int]] = {}
-    whole = folds.group.tolist() if folds.by == "groups of the user" else conditions
+    of_condition: dict[str, set[int]] = {}
+    for condition, group in zip(conditions, folds.group.tolist(), strict=True):
+        of_condition.setdefault(condition, set()).add(group)
+    coarser = folds.by == "groups of the user" and all(len(groups) == 1 for groups in of_condition.values())
+    units: Sequence[Any] = folds.group.tolist() if coarser else conditions
+    members: dict[Any, list[int]] = {}
     for place in np.argsort(items).tolist():
-        by_condition.setdefault(whole[place], []).append(place)
-    exchange = Exchange.among(list(by_condition.values()))
-    return exchange.orders(permutations, rng)[0], exchange.words
+        members.setdefault(units[place], []).append(place)
+    exchange = Exchange.among(list(members.values()))
+    orders, _ = exchange.orders(permutations, rng)
+    if exchange.count < _FEW:
+        warnings.warn(
+            f"encoding test: there are only {exchange.count} relabelings ({exchange.words}), so that no p is under "
+            f"{1 / exchange.count:.2g}; groups of equal size have more",
+            BrainmapWarning,
+            stacklevel=4,
+        )
+    return orders, exchange.words
 
 
 def check_same_models(fits: Sequence[Encoding]) -> list[str]:

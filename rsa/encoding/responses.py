@@ -318,16 +318,15 @@ def align_features(
     spaces = []
     for network, acts in networks.items():
         rows = _find_rows(acts, network, items, heard)
-        more, less = [x for x in rows if x not in set(responses.items)], [x for x in responses.items if x not in rows]
+        answered = set(responses.items)
+        more, less = [x for x in rows if x not in answered], [x for x in responses.items if x not in rows]
         if more or less:
-            told = [
-                f"{list_some(names)} only in the {who}"
-                for who, names in (("features", more), ("responses", less))
-                if names
-            ]
+            told = [f"{list_some(x)} only in the {who}" for who, x in (("features", more), ("responses", less)) if x]
+            named = set(less) <= {str(name) for name in acts.conditions} and items == "stimulus" and bool(less)
+            way = "the responses name conditions: take items='condition'" if named else "leave out what one side lacks"
             raise InputError(
                 f"encoding: expected the same items in features{f' of {network}' if network else ''} and responses, "
-                f"got {', '.join(told)}; leave out what the other side lacks"
+                f"got {', '.join(told)}; {way}"
             )
         members = tuple(np.array(rows[name], dtype=np.intp) for name in responses.items)
         known = [str(layer) for layer in acts.layers]

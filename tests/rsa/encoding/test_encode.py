@@ -165,6 +165,10 @@ def test_tokens_of_a_condition_are_averaged_on_both_sides(world):
     assert fit.items == tuple(dict.fromkeys(words))
     np.testing.assert_allclose(fit.spaces[0].whole(), acts["conv1"].reshape(40, 2, -1).mean(axis=1))
     np.testing.assert_allclose(fit.responses.values[0], data.measurements[:80].reshape(40, 2, -1).mean(axis=1))
+    of_words = world.responses(rng, rng.normal(size=(40, 3)), list(dict.fromkeys(words)))
+    assert encode(acts, of_words, items="condition").items == fit.items
+    with pytest.raises(InputError, match="the responses name conditions: take items='condition'"):
+        encode(acts, of_words)
 
 
 def test_constant_voxels_and_constant_predictions_have_no_score_and_are_counted(world):

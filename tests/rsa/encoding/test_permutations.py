@@ -11,6 +11,7 @@ from rsatoolbox.data.dataset import Dataset
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.encoding.folds import Folds
 from brainmap.rsa.encoding.permutations import Null, Refit, draw_orders, tabulate_p
 
 
@@ -76,6 +77,26 @@ def test_whole_conditions_are_exchanged_where_sounds_are_tokens(world):
         assert "24 whole conditions exchanged" in told
         assert all(len(set(words[order[words == word]])) == 1 for order in orders for word in set(words))
         assert (orders[0] == np.arange(48)).all()
+
+
+def test_groups_of_the_user_are_exchanged_whole_unless_they_divide_conditions():
+    rng = np.random.default_rng(9)
+    items = [f"s{k:02d}" for k in range(48)]
+    group = np.repeat(np.arange(12), 4)
+    folds = Folds(group % 3, group, "groups of the user")
+    orders, told = draw_orders(items, items, folds, permutations=50, rng=rng)
+    assert "12 whole conditions exchanged" in told
+    assert all(len(set(group[order[group == g]])) == 1 for order in orders for g in range(12))
+    words = [f"w{k % 6}" for k in range(48)]  # each word is in several groups, as speakers say every word
+    orders, _ = draw_orders(items, words, folds, permutations=50, rng=rng)
+    assert all(len({words[k] for k in order[::6]}) == 1 for order in orders)
+    unequal = Folds(np.array([0, 0, 0, 1]), np.array([0, 0, 0, 1]), "groups of the user")
+    with pytest.warns(BrainmapWarning, match=r"only 6 relabelings .* no p is under 0.17"):
+        draw_orders(items[:4], items[:4], unequal, permutations=9, rng=rng)
+    runs = Folds(np.arange(48) % 4, np.arange(48) % 4, "run")
+    orders, told = draw_orders(items, items, runs, permutations=9, rng=rng)
+    assert told == "stimuli exchanged within runs"
+    assert all((order % 4 == np.arange(48) % 4).all() for order in orders)
 
 
 def test_a_model_of_words_alone_is_not_significant_where_responses_tell_words_apart(world):
