@@ -32,7 +32,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _options(
+def _apply_options(
     context: typer.Context,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only what went wrong.")] = False,
     grid_tolerance: Annotated[

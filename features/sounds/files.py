@@ -101,7 +101,7 @@ class Sounds(LabeledSounds):
         """Yield the waveforms `(size, 1, n_samples)` in order, without keeping them in memory."""
         known = self._given if self._given is not None else self.__dict__.get("waveforms")
         if known is None and self.own_lengths:
-            yield from _of_one_length((self._prepare_sound(Path(p)) for p in self.table["path"]), size)
+            yield from _join_equal_lengths((self._prepare_sound(Path(p)) for p in self.table["path"]), size)
             return
         for start in range(0, len(self), size):
             if known is not None:
@@ -169,7 +169,7 @@ class Sounds(LabeledSounds):
         return leveled if self.own_lengths else fit_length(leveled, self.n_samples, align=self.align)
 
 
-def _of_one_length(sounds: Iterable[NDArray[np.float32]], size: int) -> Iterator[NDArray[np.float32]]:
+def _join_equal_lengths(sounds: Iterable[NDArray[np.float32]], size: int) -> Iterator[NDArray[np.float32]]:
     """Join consecutive sounds of one length to batches `(n, 1, n_samples)` of at most `size`."""
     held: list[NDArray[np.float32]] = []
     for sound in sounds:
@@ -230,13 +230,13 @@ def load_sounds(
         )
     if seconds is not None and not 1 / rate <= seconds <= 600:
         raise InputError(f"sounds: expected a length of at least one sample and at most 600 s, got {seconds} s")
-    table = _find(source, part)
+    table = _find_table(source, part)
     lengths = [check_sound(Path(path)) for path in table["path"]]
     skipped, others = _list_unread_files(source)
     return Sounds(
         table=table,
         rate=rate,
-        n_samples=_common_length(lengths, rate, seconds, own_lengths),
+        n_samples=_find_common_length(lengths, rate, seconds, own_lengths),
         level=level,
         align=align,
         front_end=front_end,
@@ -246,7 +246,7 @@ def load_sounds(
     )
 
 
-def _common_length(lengths: Sequence[tuple[int, int]], rate: int, seconds: float | None, own_lengths: bool) -> int:
+def _find_common_length(lengths: Sequence[tuple[int, int]], rate: int, seconds: float | None, own_lengths: bool) -> int:
     """Find the length of sounds [samples] at a rate, given the rate and frames of each file.
 
     Without `seconds` it is that of the longest sound; a sound that keeps its own length is never longer than that.
@@ -314,7 +314,7 @@ def trim_sound(sound: NDArray[np.float32], n_samples: int, *, align: Align = "st
     return sound if spare >= 0 else sound[-before if before else 0 :][:n_samples]
 
 
-def _find(source: str | Path | Sequence[str | Path] | pd.DataFrame, part: str) -> pd.DataFrame:
+def _find_table(source: str | Path | Sequence[str | Path] | pd.DataFrame, part: str) -> pd.DataFrame:
     if isinstance(source, pd.DataFrame):
         return _check_table(source, Path(), "the table", typed=True)
     if not isinstance(source, str | Path):
@@ -389,7 +389,7 @@ def _list_files(paths: list[Path]) -> pd.DataFrame:
 def _read_folder(folder: Path, part: str) -> pd.DataFrame:
     check_choice(part, ("all", "training", "validation", "testing"), "part")
     if part == "all" and (folder / "stimuli.tsv").is_file():
-        return _find(folder / "stimuli.tsv", part)
+        return _find_table(folder / "stimuli.tsv", part)
     files = [path for path, kind in _walk_class_folders(folder) if kind == "sound"]
     if not files:
         raise InputError(

@@ -14,7 +14,7 @@ import pytest
 from brainmap import __version__
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.study.settings.brain import Brain, Glm, Inference
-from brainmap.study.settings.renamed import REFUSED_FROM, RENAMED, with_first_keys, with_new_keys
+from brainmap.study.settings.renamed import REFUSED_FROM, RENAMED, replace_old_keys, restore_first_keys
 from brainmap.study.settings.study import Searchlight, load_study
 from brainmap.viz import methods_paragraph
 
@@ -94,7 +94,7 @@ def test_a_file_with_the_old_and_the_new_key_is_refused_in_one_line(
 def test_tables_in_any_place_are_renamed_and_names_of_users_are_not() -> None:
     events = {"noise": "noise.1D", "precision": "p.1D"}
     brains = [{"glm": {"noise": "ols"}, "events": events}, {"precision": "full"}]
-    found, notes = with_new_keys({"brain": brains, "rsa": {"inference": "wrong"}})
+    found, notes = replace_old_keys({"brain": brains, "rsa": {"inference": "wrong"}})
     assert found["brain"][0] == {"glm": {"noise_model": "ols"}, "events": events}
     assert found["brain"][1] == {"covariance": "full"}
     assert [note.split(" ")[1] for note in notes] == ["noise", "precision"]
@@ -102,12 +102,12 @@ def test_tables_in_any_place_are_renamed_and_names_of_users_are_not() -> None:
 
 def test_keys_of_the_ledger_are_made_from_the_names_of_the_last_version(tiny_study: Any) -> None:
     settings = load_study(tiny_study.file).settings
-    said = with_first_keys(settings.model_dump(by_alias=True))
+    said = restore_first_keys(settings.model_dump(by_alias=True))
     assert (said["brain"][0]["precision"], said["brain"][0]["glm"]["noise"]) == ("shrinkage", "auto")
     assert (said["searchlight"]["precision"], said["rsa"]["inference"]["participants"]) == ("voxel", "signed-rank")
-    assert with_first_keys(settings.rsa.model_dump(), "rsa") == said["rsa"]
-    assert with_first_keys(settings.brain[0].glm.model_dump(), "brain.glm") == said["brain"][0]["glm"]
-    assert with_new_keys(said)[0] == settings.model_dump(by_alias=True)
+    assert restore_first_keys(settings.rsa.model_dump(), "rsa") == said["rsa"]
+    assert restore_first_keys(settings.brain[0].glm.model_dump(), "brain.glm") == said["brain"][0]["glm"]
+    assert replace_old_keys(said)[0] == settings.model_dump(by_alias=True)
 
 
 def test_methods_read_settings_under_their_old_keys() -> None:
@@ -116,7 +116,7 @@ def test_methods_read_settings_under_their_old_keys() -> None:
         "rsa": {"dissimilarity": "crossnobis", "measure": "rho-a", "inference": {"test": "t"}},
         "searchlight": {"dissimilarity": "crossnobis", "noise_per": "sphere", "shrinkage": "eye"},
     }
-    old = with_first_keys(new)
+    old = restore_first_keys(new)
     assert old != new
     assert methods_paragraph(old) == methods_paragraph(new)
     for words in ("only variances", "ordinary least squares", "the patterns of each sphere whitened"):

@@ -103,7 +103,7 @@ def open_networks(given: Sequence[str], layers: str) -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     for one in given:
-        name, store = _part_network(one)
+        name, store = _split_network(one)
         acts = open_activations(store)
         name = name or acts.network or store.stem
         if name in found:
@@ -114,7 +114,7 @@ def open_networks(given: Sequence[str], layers: str) -> dict[str, Any]:
     return found
 
 
-def _part_network(one: str) -> tuple[str, Path]:
+def _split_network(one: str) -> tuple[str, Path]:
     """Part name=FILE; the name is empty where there is none."""
     name, sign, rest = one.partition("=")
     return (name, Path(rest)) if sign and not Path(one).exists() else ("", Path(one))
@@ -122,4 +122,4 @@ def _part_network(one: str) -> tuple[str, Path]:
 
 def list_inputs(activations: Sequence[str], *others: str | Path | None) -> list[str | Path]:
     """List the files that a command read: stores, and others that were given."""
-    return [*(_part_network(one)[1] for one in activations), *(name for name in others if name is not None)]
+    return [*(_split_network(one)[1] for one in activations), *(name for name in others if name is not None)]

@@ -67,7 +67,7 @@ class Participant:
     @property
     def inputs(self) -> list[str]:
         """List every file that the participant's patterns depend on, images first."""
-        others = [name for one in self.found for name in (*_tables(one), *one.sidecars)]
+        others = [name for one in self.found for name in (*_list_tables(one), *one.sidecars)]
         sound = [self.sound] if self.sound else []
         times = self.stim_times.values()
         return list(dict.fromkeys([*self.files, *self.masks, *others, *times, *self.residuals, *sound]))
@@ -86,7 +86,7 @@ class Participant:
         return self.resolve(fill_pattern(pattern, places))
 
 
-def _tables(one: RunInputs) -> list[str]:
+def _list_tables(one: RunInputs) -> list[str]:
     named = [one.events, one.confounds, None if one.labels == "sub-brick" else one.labels]
     return [name for name in named if name is not None]
 

@@ -65,7 +65,7 @@ def describe_problems(
         if inside and here[0]["type"] == "too_short":
             continue  # an entry that fails also makes its list "too short", which is no further problem
         line = find_line(text, place)
-        yield f"{f', line {line}' if line else ''}: {_describe(place, here, model)}"
+        yield f"{f', line {line}' if line else ''}: {_describe_place(place, here, model)}"
 
 
 def _place_in(content: Any, problem: ErrorDetails) -> Location:
@@ -79,36 +79,36 @@ def _place_in(content: Any, problem: ErrorDetails) -> Location:
     return (*found, problem["loc"][-1]) if problem["type"] == "missing" else tuple(found)
 
 
-def _describe(place: Location, problems: Sequence[ErrorDetails], model: type[BaseModel]) -> str:
+def _describe_place(place: Location, problems: Sequence[ErrorDetails], model: type[BaseModel]) -> str:
     """Describe the problems of one place; a value that fits none of several types has one for each of them."""
     first, names = problems[0], [part for part in place if isinstance(part, str)]
     if first["type"] == "value_error":
-        return f"{_section(names)}{first['msg'].removeprefix('Value error, ')}"
-    where, key = _section(names[:-1]), names[-1] if names else "the file"
+        return f"{_format_section(names)}{first['msg'].removeprefix('Value error, ')}"
+    where, key = _format_section(names[:-1]), names[-1] if names else "the file"
     if first["type"] == "missing":
         return f"{where}lacks the key {key!r}; add it"
     if first["type"] == "extra_forbidden":
-        keys = sorted(_keys(model, names[:-1]))
+        keys = sorted(_list_keys(model, names[:-1]))
         return f"{where}unknown key {key!r}: expected one of {', '.join(keys)}{suggest_word(key, keys)}"
-    expected = " or ".join(dict.fromkeys(map(_expected, problems)))
+    expected = " or ".join(dict.fromkeys(map(_name_expected, problems)))
     value = first["input"]
-    words = re.findall(r"'([^']+)'", "".join(_expected(p) for p in problems if p["type"] == "literal_error"))
+    words = re.findall(r"'([^']+)'", "".join(_name_expected(p) for p in problems if p["type"] == "literal_error"))
     hint = suggest_word(value, words) if isinstance(value, str) else ""
-    return f"{where}{key}: expected {expected}, got {_show(value)}{hint}"
+    return f"{where}{key}: expected {expected}, got {_format_value(value)}{hint}"
 
 
-def _section(names: Sequence[str]) -> str:
+def _format_section(names: Sequence[str]) -> str:
     return f"[{'.'.join(names)}] " if names else ""
 
 
-def _expected(problem: ErrorDetails) -> str:
+def _name_expected(problem: ErrorDetails) -> str:
     """Name what is expected where a problem is."""
     kind = problem["type"]
     words = _EXPECTED.get(kind) or _EXPECTED.get(kind.split("_")[0])
     return words.format(**problem.get("ctx", {})) if words else problem["msg"].removeprefix("Input should be ")
 
 
-def _show(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"
     if isinstance(value, dict):
@@ -116,18 +116,18 @@ def _show(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-def _keys(model: Any, place: Sequence[str]) -> list[str]:
+def _list_keys(model: Any, place: Sequence[str]) -> list[str]:
     """List the keys that exist at a place of the study file."""
     for part in place:
         fields = getattr(model, "model_fields", {})
-        model = _model_in(fields[part].annotation) if part in fields else None
+        model = _find_model(fields[part].annotation) if part in fields else None
     fields = getattr(model, "model_fields", {})
     return [f.alias or name for name, f in fields.items()]
 
 
-def _model_in(annotation: Any) -> Any:
+def _find_model(annotation: Any) -> Any:
     if get_origin(annotation) in (tuple, Union, UnionType):
-        return next((_model_in(a) for a in get_args(annotation) if a is not type(None)), None)
+        return next((_find_model(a) for a in get_args(annotation) if a is not type(None)), None)
     return annotation
 
 
@@ -161,18 +161,18 @@ def find_line(text: str, place: Sequence[int | str]) -> int | None:
         if not (header or key) or not _is_complete(lines[: number - 1]):
             continue
         if header:
-            table = _table(_parts(header[2]), counts, is_entry=bool(header[1]))
-        here = table if header else (*table, *_parts(key[1] if key else ""))
+            table = _find_table_place(_split_name(header[2]), counts, is_entry=bool(header[1]))
+        here = table if header else (*table, *_split_name(key[1] if key else ""))
         if here == tuple(place[: len(here)]) and len(here) > best[0]:
             best = len(here), number
     return best[1]
 
 
-def _parts(name: str) -> list[str]:
+def _split_name(name: str) -> list[str]:
     return [part.strip("\"'") for part in re.findall(r"""[\w-]+|"[^"]*"|'[^']*'""", name)]
 
 
-def _table(names: Sequence[str], counts: dict[Location, int], *, is_entry: bool) -> Location:
+def _find_table_place(names: Sequence[str], counts: dict[Location, int], *, is_entry: bool) -> Location:
     """Return the place of a table, with the positions of the arrays of tables around it."""
     place: Location = ()
     for k, name in enumerate(names):

@@ -20,7 +20,7 @@ REFUSED_FROM = "0.2"
 Renaming = Mapping[str, Mapping[str, str]]
 
 
-def with_new_keys(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def replace_old_keys(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the content of a study file under the new keys, and a note about each old key that it has.
 
     Raises
@@ -30,15 +30,15 @@ def with_new_keys(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
     Examples
     --------
-    >>> with_new_keys({"searchlight": {"precision": "sphere"}})
+    >>> replace_old_keys({"searchlight": {"precision": "sphere"}})
     ({'searchlight': {'noise_per': 'sphere'}}, ['[searchlight] precision is now called noise_per; \
 brainmap 0.2 will refuse the old key'])
     """
     notes: list[str] = []
-    return _rename(content, "", RENAMED, notes), list(dict.fromkeys(notes))
+    return _rename_keys(content, "", RENAMED, notes), list(dict.fromkeys(notes))
 
 
-def with_first_keys(settings: Mapping[str, Any], section: str = "") -> dict[str, Any]:
+def restore_first_keys(settings: Mapping[str, Any], section: str = "") -> dict[str, Any]:
     """Return dumped settings under the names that their keys had first.
 
     Keys of the ledger are made from these, so that a new name of a setting makes no result out of date.
@@ -51,18 +51,18 @@ def with_first_keys(settings: Mapping[str, Any], section: str = "") -> dict[str,
 
     Examples
     --------
-    >>> with_first_keys({"noise_per": "voxel"}, "searchlight")
+    >>> restore_first_keys({"noise_per": "voxel"}, "searchlight")
     {'precision': 'voxel'}
     """
     backward = {place: {new: old for old, new in names.items()} for place, names in RENAMED.items()}
-    first: dict[str, Any] = _rename(settings, section, backward)
+    first: dict[str, Any] = _rename_keys(settings, section, backward)
     return first
 
 
-def _rename(content: Any, section: str, names: Renaming, notes: list[str] | None = None) -> Any:
+def _rename_keys(content: Any, section: str, names: Renaming, notes: list[str] | None = None) -> Any:
     """Rename the keys of a section and of the sections in it; add a note about each to `notes`."""
     if isinstance(content, list | tuple):
-        return type(content)(_rename(one, section, names, notes) for one in content)
+        return type(content)(_rename_keys(one, section, names, notes) for one in content)
     if not isinstance(content, Mapping):
         return content
     found, new = {}, names.get(section, {})
@@ -77,5 +77,5 @@ def _rename(content: Any, section: str, names: Renaming, notes: list[str] | None
                 notes.append(
                     f"[{section}] {key} is now called {new[key]}; brainmap {REFUSED_FROM} will refuse the old key"
                 )
-        found[new.get(key, key)] = _rename(value, f"{section}.{key}".removeprefix("."), names, notes)
+        found[new.get(key, key)] = _rename_keys(value, f"{section}.{key}".removeprefix("."), names, notes)
     return found

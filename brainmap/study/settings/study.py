@@ -18,7 +18,7 @@ from brainmap.names import slug
 from brainmap.study.settings.brain import Brain as Brain, Inference as Inference, Name, Section
 from brainmap.study.settings.participant import Participant as Participant, find_participant
 from brainmap.study.settings.problems import describe_problems
-from brainmap.study.settings.renamed import with_new_keys
+from brainmap.study.settings.renamed import replace_old_keys
 from brainmap.types import (
     AcousticModel,
     Align,
@@ -346,7 +346,7 @@ def load_study(path: str | Path) -> Study:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     try:
-        content, notes = with_new_keys(content)
+        content, notes = replace_old_keys(content)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     for note in notes:

@@ -29,7 +29,7 @@ from brainmap.rsa.rdm.files import load_rdms
 from brainmap.rsa.regions.rois import build_grid
 from brainmap.study.results.context import Context, log, make_parent
 from brainmap.study.settings.participant import Participant
-from brainmap.study.settings.renamed import with_first_keys
+from brainmap.study.settings.renamed import restore_first_keys
 from brainmap.study.stages.brains import collect_pattern_arguments, load_brain_mask
 from brainmap.study.stages.controls import design_file
 from brainmap.study.stages.networks import join_model_rdms, list_layer_names
@@ -46,7 +46,7 @@ def run_betas(context: Context, only: Sequence[str] = ()) -> None:
             key = content_key(
                 VERSION,
                 [context.digest(name) for name in _list_inputs(person)],
-                with_first_keys(person.brain.glm.model_dump(), "brain.glm"),
+                restore_first_keys(person.brain.glm.model_dump(), "brain.glm"),
                 [person.brain.missing, person.brain.space, person.brain.noise == "residuals"],
                 _list_run_names(person),
                 context.study.settings.study.maps,

@@ -9,7 +9,7 @@ from pathlib import Path
 from brainmap.record import content_key
 from brainmap.rsa.searchlights.ceilings import map_ceilings
 from brainmap.study.results.context import Context
-from brainmap.study.settings.renamed import with_first_keys
+from brainmap.study.settings.renamed import restore_first_keys
 from brainmap.study.stages.brains import build_searchlight_settings, load_brain_mask, map_noise
 from brainmap.study.stages.participants import Person, yield_people
 
@@ -55,11 +55,11 @@ def run_ceiling_maps(context: Context) -> None:
         return
     people = list(yield_people(context))
     brains = [(one.person.brain.model_dump(exclude={"rois", "screen"}), one.person.runs) for one in people]
-    own = with_first_keys(settings.searchlight.model_dump(exclude={"group", "ceilings"}), "searchlight")
+    own = restore_first_keys(settings.searchlight.model_dump(exclude={"group", "ceilings"}), "searchlight")
     key = content_key(
         VERSION,
         [[context.digest(name) for name in one.person.inputs] for one in people],
-        [[with_first_keys(brain, "brain"), runs] for brain, runs in brains],
+        [[restore_first_keys(brain, "brain"), runs] for brain, runs in brains],
         [own, settings.rsa.items, settings.study.maps],
         context.stimuli,
     )

@@ -21,7 +21,7 @@ from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.rsa.simulation.recovery import RECOVERY_COLUMNS, recovery_table
 from brainmap.study.results.context import Context
-from brainmap.study.settings.renamed import with_first_keys
+from brainmap.study.settings.renamed import restore_first_keys
 from brainmap.study.settings.study import Participant
 from brainmap.study.stages.brains import load_regions
 from brainmap.study.stages.ceilings import run_ceiling_maps
@@ -55,7 +55,7 @@ def run_group(context: Context) -> None:
     key = content_key(
         VERSION,
         [*_hash_rdms(context, people), *design_digests(context, people)],
-        with_first_keys(context.study.settings.rsa.model_dump(), "rsa"),
+        restore_first_keys(context.study.settings.rsa.model_dump(), "rsa"),
         context.study.settings.study.seed,
     )
     context.run_stage("group_rois", key, lambda: _write_tables(context, people))

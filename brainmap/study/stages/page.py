@@ -19,7 +19,7 @@ from brainmap.rsa.images.files import load_image
 from brainmap.rsa.inference.best_layers import BEST
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.study.results.context import Context
-from brainmap.study.settings.renamed import with_first_keys
+from brainmap.study.settings.renamed import restore_first_keys
 from brainmap.study.settings.study import Network, Participant
 from brainmap.study.stages.betas import read_noise
 from brainmap.study.stages.calls import read_calls_line
@@ -62,7 +62,7 @@ def build_page_path(context: Context) -> Path:
 def run_page(context: Context) -> Path:
     """Write the page, unless nothing on it has changed."""
     keys = [context.ledger.read(stage)["key"] for stage in context.ledger.stages() if stage != "report"]
-    key = content_key(VERSION, keys, with_first_keys(context.study.settings.model_dump(by_alias=True)))
+    key = content_key(VERSION, keys, restore_first_keys(context.study.settings.model_dump(by_alias=True)))
     context.run_stage("report", key, lambda: _write_page(context))
     return build_page_path(context)
 

@@ -25,7 +25,7 @@ from brainmap.rsa.searchlights.surface import search_discs
 from brainmap.rsa.searchlights.volume import SearchlightPlan, cut_pieces, plan_searchlight
 from brainmap.study.results.context import Context, make_parent
 from brainmap.study.results.pieces import Piece, clear_pieces, compute_here, join_scores
-from brainmap.study.settings.renamed import with_first_keys
+from brainmap.study.settings.renamed import restore_first_keys
 from brainmap.study.settings.study import Participant
 from brainmap.study.stages.betas import use_betas
 from brainmap.study.stages.brains import (
@@ -147,7 +147,7 @@ class Person:
         """Return the key of everything that the maps depend on."""
         settings = self.context.study.settings
         assert settings.searchlight is not None  # it is asked for only where there is a searchlight
-        own = with_first_keys(settings.searchlight.model_dump(exclude={"group", "ceilings"}), "searchlight")
+        own = restore_first_keys(settings.searchlight.model_dump(exclude={"group", "ceilings"}), "searchlight")
         inputs = list(self.person.inputs)
         if self.person.brain.on_surface:
             inputs += list_mesh_files(self.person, settings.searchlight)
