@@ -12,7 +12,7 @@ import pandas as pd
 from brainmap import __version__
 from brainmap.names import slug
 from brainmap.record import content_key, write_json
-from brainmap.rsa.rdm.files import load_rdms
+from brainmap.rsa.rdm.files import read_rdm_descriptors
 from brainmap.study.results.context import Context
 from brainmap.study.stages.ceilings import MEANINGS as CEILINGS
 from brainmap.study.stages.group_maps import list_contrasts, name_difference
@@ -75,7 +75,7 @@ def tabulate_maps(context: Context) -> pd.DataFrame:
     rows = []
     for version in yield_versions(context):
         control = version.state or "baseline"
-        layers = [str(layer) for layer in load_rdms(build_rdm_path(context, version)).rdm_descriptors["layer"]]
+        layers = [str(layer) for layer in read_rdm_descriptors(build_rdm_path(context, version))["layer"]]
         for layer in layers:
             said = f"RDM of {layer} of {version.name}, compared with the brain's"
             rows.append(("desc", version.slug(layer), version.network.name, control, layer, said))

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import binomtest
+from scipy.special import bdtrc
 
 from brainmap.checks import list_some
 
@@ -99,8 +98,13 @@ def count_calls(
     both = float(np.bincount(true, minlength=k) @ np.bincount(called, minlength=k)) / n**2
     chance = min(max(1 / k, both), 1.0)
     right = int((true == called).sum())
-    p = float(binomtest(right, n, chance, alternative="greater").pvalue)
+    p = _compute_p(right, n, chance)
     return Calls(network=network, right=right, n=n, chance=chance * n, p=p, strange=strange)
+
+
+def _compute_p(right: int, n: int, chance: float) -> float:
+    """Compute the probability of `right` or more of n by chance, without the slow import of `scipy.stats`."""
+    return float(bdtrc(right - 1, n, chance)) if right else 1.0
 
 
 def is_better(before: NDArray[np.bool_], after: NDArray[np.bool_], *, trials: int = 1) -> bool:
@@ -114,7 +118,7 @@ def is_better(before: NDArray[np.bool_], after: NDArray[np.bool_], *, trials: in
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
     if not gained:
         return False
-    return bool(binomtest(gained, gained + lost, 0.5, alternative="greater").pvalue * trials <= _LIMIT)
+    return _compute_p(gained, gained + lost, 0.5) * trials <= _LIMIT
 
 
 def describe_other_order(
@@ -170,6 +174,8 @@ def describe_other_order(
 
 def _find_best_order(called: NDArray[np.intp], true: NDArray[np.intp], n_classes: int) -> NDArray[np.intp]:
     """Find the class that each output stands for so that the most sounds are correct."""
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     counts = np.bincount(called * n_classes + true, minlength=n_classes**2).reshape(n_classes, n_classes)
     _, classes = linear_sum_assignment(counts, maximize=True)
     return np.asarray(classes, dtype=np.intp)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
-from scipy.signal import resample_poly
 
 from brainmap.errors import InputError
 
@@ -98,6 +97,7 @@ def compute_subband_envelopes(
     ----------
     McDermott JH, Simoncelli EP (2011): doi:10.1016/j.neuron.2011.06.032
     """
+
     n_samples = waves.shape[1]
     gains = _cache_gains(n_filters, n_samples, rate)
     spectra = fft.rfft(np.asarray(waves, dtype=np.float32), axis=1)
@@ -113,6 +113,8 @@ def compute_subband_envelopes(
 
 
 def _resample_envelope(envelope: NDArray[np.floating], rate: int) -> NDArray[np.float32]:
+    from scipy.signal import resample_poly  # slow to import
+
     common = np.gcd(ENVELOPE_HZ, rate)
     slow = resample_poly(envelope, ENVELOPE_HZ // common, rate // common, axis=-1, padtype="line")
     return np.asarray(np.maximum(slow, 0), dtype=np.float32)

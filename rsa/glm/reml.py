@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
-from scipy.optimize import minimize, minimize_scalar
 
 from brainmap.rsa.glm.arma import LARGEST, WHITE, Arma, Starts
 from brainmap.types import ArmaKind, Floats
@@ -115,6 +114,11 @@ def _reduce_columns(x: Floats) -> Floats:
 
 def _find_least_loss(loss: Callable[[Arma], float], kind: ArmaKind, near: Arma | None) -> Arma:
     """Find the noise model with the smallest loss, from scratch or near the result of an earlier round."""
+    from scipy.optimize import (
+        minimize,  # slow to import
+        minimize_scalar,  # slow to import
+    )
+
     if kind == "ar1":
         bounds = (-LARGEST, LARGEST) if near is None else (near.a - 0.1, min(near.a + 0.1, LARGEST))
         return Arma(

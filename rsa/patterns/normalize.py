@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from rsatoolbox.data.dataset import Dataset
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
@@ -17,6 +16,9 @@ from brainmap.rsa.rdm.run_noise import (
     read_descriptor,
 )
 from brainmap.types import Floats, Normalization, NormalizationLevel
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
 
 
 def average_patterns(dataset: Dataset, *, by: NormalizationLevel = "condition") -> Dataset:
@@ -37,6 +39,7 @@ def average_patterns(dataset: Dataset, *, by: NormalizationLevel = "condition") 
 
     Examples
     --------
+    >>> from rsatoolbox.data import Dataset
     >>> data = Dataset(np.array([[1.0], [3.0], [5.0]]), obs_descriptors={
     ...     "condition": ["cat", "cat", "dog"], "run": ["1", "1", "1"]})
     >>> average_patterns(data).measurements.ravel().tolist()
@@ -94,6 +97,7 @@ def normalize_patterns(dataset: Dataset, method: Normalization) -> Dataset:
 
     Examples
     --------
+    >>> from rsatoolbox.data import Dataset
     >>> data = Dataset(np.array([[1.0], [3.0], [5.0], [9.0]]), obs_descriptors={
     ...     "condition": ["cat", "dog", "cat", "dog"], "run": ["1", "1", "2", "2"]})
     >>> normalize_patterns(data, "demean-runs").measurements.ravel().tolist()
@@ -134,6 +138,8 @@ def _rebuild_dataset(
     obs: dict[str, NDArray[np.generic]] | None = None,
     **descriptors: str,
 ) -> Dataset:
+    from rsatoolbox.data.dataset import Dataset
+
     return Dataset(
         measurements,
         descriptors={**dataset.descriptors, **descriptors},

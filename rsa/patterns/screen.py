@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
-from rsatoolbox.data.dataset import Dataset
 
 from brainmap.errors import InputError
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
 from brainmap.rsa.patterns.normalize import average_patterns
 from brainmap.rsa.regions.rois import Image, Mask, load_mask
 from brainmap.types import Floats
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
 
 
 def voxel_reliability(dataset: Dataset) -> Floats:
@@ -37,6 +40,7 @@ def voxel_reliability(dataset: Dataset) -> Floats:
     --------
     >>> rng = np.random.default_rng(0)
     >>> signal = rng.normal(size=(8, 1)) * [1.0, 0.0]
+    >>> from rsatoolbox.data import Dataset
     >>> data = Dataset(np.tile(signal, (4, 1)) + 0.3 * rng.normal(size=(32, 2)), obs_descriptors={
     ...     "condition": list("abcdefgh") * 4, "run": np.repeat(["1", "2", "3", "4"], 8)})
     >>> [bool(r > 0.8) for r in voxel_reliability(data)]
@@ -161,6 +165,8 @@ def screen_voxels(
             row["kept"] -= n
         keep &= ~gone
     _refuse_emptied(keep, of_voxel, minimum_reliability, p)
+    from rsatoolbox.data.dataset import Dataset
+
     return Dataset(
         dataset.measurements[:, keep],
         descriptors={**dataset.descriptors, "voxel_counts": json.dumps(counts)},

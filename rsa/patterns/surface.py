@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rsatoolbox.data.dataset import Dataset
 
 from brainmap.errors import InputError
 from brainmap.rsa.patterns.table import Conditions, Pattern, PatternSettings, Runs, Source, Stimuli, plan_patterns
@@ -16,6 +15,9 @@ from brainmap.rsa.regions.rois import Image, Rois
 from brainmap.rsa.surface.data import SurfaceData, check_same_mesh, ensure_surface, is_surface
 from brainmap.rsa.surface.rois import Surface, load_surface_rois
 from brainmap.types import Missing
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
 
 
 def load_surface_patterns(

@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from rsatoolbox.data.dataset import Dataset
 
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
@@ -23,6 +22,9 @@ from brainmap.rsa.patterns.table import Conditions, Pattern, PatternSettings, Ru
 from brainmap.rsa.regions.labels import load_rois
 from brainmap.rsa.regions.rois import Image, Mask, Rois, build_grid, load_mask
 from brainmap.types import FloatType, Missing
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
 
 Booleans = NDArray[np.bool_]
 _Found = TypeVar("_Found")
@@ -131,6 +133,8 @@ def build_patterns(
         "volumes_left_out": sum(s.n_volumes for s in sources) - sum(row.source >= 0 for row in plan),
         "voxel_counts": json.dumps(counts),  # a str, because rsatoolbox hashes descriptors when it merges data sets
     }
+    from rsatoolbox.data.dataset import Dataset
+
     return Dataset(
         _keep_voxels(measured, keep),
         descriptors=descriptors,

@@ -63,10 +63,33 @@ def load_rdms(path: str | Path) -> RDMs:
         The file does not exist or does not hold RDMs, a file that brainmap wrote has changed, or the file has links to
         data outside of it.
     """
-    import h5py
-    from rsatoolbox.rdm.rdms import rdms_from_dict
-
     path = check_file(path, "RDMs")
+    content = _read_content(path)
+    from rsatoolbox.rdm.rdms import rdms_from_dict  # slow to import
+
+    try:
+        rdms: RDMs = rdms_from_dict(content)
+    except (AttributeError, ValueError, TypeError, AssertionError, IndexError) as error:
+        _refuse_rdms(path, str(error))
+    return rdms
+
+
+def read_rdm_descriptors(path: str | Path) -> dict[str, Any]:
+    """Read what `load_rdms` would return as `rdm_descriptors`, without the import of rsatoolbox.
+
+    Raises
+    ------
+    InputError
+        As in `load_rdms`.
+    """
+    found: dict[str, Any] = _read_content(check_file(path, "RDMs"))["rdm_descriptors"]
+    return found
+
+
+def _read_content(path: Path) -> dict[str, Any]:
+    """Read and check the content of a file of RDMs."""
+    import h5py
+
     _check_bytes(path)
     try:
         check_heaps(path)
@@ -81,18 +104,10 @@ def load_rdms(path: str | Path) -> RDMs:
     if "dissimilarities" not in found:
         raise InputError(f"RDMs: expected 'dissimilarities' in {path}, got {list_some(sorted(found))}")
     vectors = np.asarray(found["dissimilarities"])
-    _check_shape(path, vectors, {key: found.get(key, {}) for key in _LISTS})
-    try:
-        rdms: RDMs = rdms_from_dict(
-            {
-                "dissimilarities": vectors,
-                "dissimilarity_measure": found.get("dissimilarity_measure"),
-                **{key: found.get(key, {}) for key in _LISTS},
-            }
-        )
-    except (AttributeError, ValueError, TypeError, AssertionError, IndexError) as error:
-        _refuse_rdms(path, str(error))
-    return rdms
+    descriptors = {key: found.get(key, {}) for key in _LISTS}
+    _check_shape(path, vectors, descriptors)
+    measure = found.get("dissimilarity_measure")
+    return {"dissimilarities": vectors, "dissimilarity_measure": measure, **descriptors}
 
 
 def _refuse_rdms(path: Path, why: str) -> NoReturn:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rsatoolbox.data.dataset import Dataset
 
 from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError
@@ -17,6 +16,9 @@ from brainmap.rsa.rdm.blocks import Blocks, check_numeric, zscore_units
 from brainmap.rsa.rdm.dissimilarity import WHITENED, compute_between_runs, compute_within
 from brainmap.rsa.rdm.run_noise import RunNoise, list_normalizations
 from brainmap.types import Dissimilarity, Floats, Level
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
 
 NO_ROI = ("", "nan", "None")
 """Labels of voxels that belong to no region."""
@@ -304,6 +306,8 @@ def select_roi(dataset: Dataset, name: str) -> Dataset:
         raise InputError(
             f"ROI: expected one of {list_some(known) or 'no ROI'}, got {name!r}{suggest_word(name, known)}"
         )
+    from rsatoolbox.data.dataset import Dataset
+
     return Dataset(
         dataset.measurements[:, inside],
         descriptors={**dataset.descriptors, "roi": name},

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ from brainmap.rsa.searchlights.kernels import (
 )
 from brainmap.rsa.searchlights.preparation import Given, Models, Prepared, prepare_models, prepare_patterns
 from brainmap.rsa.searchlights.settings import SearchlightSettings
+from brainmap.threads import limit_blas
 from brainmap.types import Floats, Measure
 
 if TYPE_CHECKING:
@@ -339,10 +340,3 @@ def run_on_threads(
                 shown.advance(done.result())
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def limit_blas() -> Any:
-    """Limit BLAS to one thread, since the threads of the pool already use all cores."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
-
-    return threadpool_limits(1, user_api="blas")

@@ -17,9 +17,10 @@ from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.regions.rois import load_mask
 from brainmap.rsa.searchlights.maps import SearchlightMaps, build_maps
-from brainmap.rsa.searchlights.scoring import CHUNK, Scoring, limit_blas, prepare_inputs, warn_of_singular
+from brainmap.rsa.searchlights.scoring import CHUNK, Scoring, prepare_inputs, warn_of_singular
 from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.rsa.searchlights.spheres import build_spheres
+from brainmap.threads import limit_blas
 from brainmap.types import Floats, Level, Measure, RunPairing, SearchlightDissimilarity, Shrinkage
 
 if TYPE_CHECKING:

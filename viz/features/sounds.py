@@ -12,8 +12,6 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.signal import ShortTimeFFT
-from scipy.signal.windows import hann
 
 from brainmap.errors import InputError
 from brainmap.features.attention.words import find_own_class
@@ -97,6 +95,9 @@ def compute_log_spectrogram(
     >>> bool(abs(np.log2(hertz[loud.mean(axis=1).argmax()] / 1000)) < 0.1)
     True
     """
+    from scipy.signal import ShortTimeFFT  # slow to import
+    from scipy.signal.windows import hann
+
     size = min(512, 2 ** int(np.log2(wave.size)))
     transform = ShortTimeFFT(hann(size, sym=False), hop=max(1, size // 4), fs=rate, mfft=2048)
     power = np.abs(transform.stft(np.asarray(wave, dtype=float))) ** 2

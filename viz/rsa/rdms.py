@@ -14,7 +14,6 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from scipy.spatial.distance import squareform
-from scipy.stats import rankdata
 
 from brainmap.errors import InputError
 from brainmap.viz.style import INK, MUTED, SOFT, assign_layer_colors, choose_ink, get_colormap, strip_axes, with_style
@@ -48,6 +47,8 @@ def _convert_to_squares(rdms: Any, labels: Sequence[str] | None) -> tuple[NDArra
 
 def _rank_pairs(square: NDArray[np.float64]) -> NDArray[np.float64]:
     """Convert dissimilarities to ranks from 0 to 1; the diagonal and missing pairs are unchanged."""
+    from scipy.stats import rankdata  # slow to import
+
     rows, columns = np.triu_indices(len(square), 1)
     values = square[rows, columns]
     finite = np.isfinite(values)

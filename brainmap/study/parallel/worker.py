@@ -30,7 +30,7 @@ def prepare_piece_data(person: bytes, wanted: Mapping[str, str], tolerance: floa
         How far grids may lie apart there; None for the default.
     """
     from brainmap.rsa.images.files import grid_tolerance
-    from brainmap.rsa.searchlights.scoring import limit_blas
+    from brainmap.threads import limit_blas
 
     check_versions(wanted)
     with limit_blas(), grid_tolerance(tolerance):
@@ -40,8 +40,8 @@ def prepare_piece_data(person: bytes, wanted: Mapping[str, str], tolerance: floa
 
 def score_piece(plan: SearchlightPlan, start: int, stop: int, wanted: Mapping[str, str]) -> tuple[Scored, list[str]]:
     """Compute the scores of a piece, and return them with the warnings."""
-    from brainmap.rsa.searchlights.scoring import limit_blas
     from brainmap.study.results.pieces import Scored
+    from brainmap.threads import limit_blas
 
     check_versions(wanted)
     with warnings.catch_warnings(record=True) as caught, limit_blas():

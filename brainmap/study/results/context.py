@@ -19,10 +19,10 @@ from brainmap.progress import heartbeat
 from brainmap.record import Ledger, command_line, content_key, file_digest, write_json, write_table
 from brainmap.rsa.images.files import get_grid_tolerance, grid_tolerance, save_image
 from brainmap.rsa.images.names import list_image_files
-from brainmap.rsa.searchlights.scoring import limit_blas
 from brainmap.rsa.surface.data import SurfaceData, save_surface
 from brainmap.study.results.claims import hold_file
 from brainmap.study.results.names import ResultNames, build_sidecar_path
+from brainmap.threads import limit_blas
 from brainmap.types import Backend
 
 if TYPE_CHECKING:

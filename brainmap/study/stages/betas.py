@@ -7,9 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from rsatoolbox.rdm.rdms import RDMs
+from typing import TYPE_CHECKING, Any
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
@@ -34,6 +32,9 @@ from brainmap.study.stages.brains import collect_pattern_arguments, load_brain_m
 from brainmap.study.stages.controls import design_file
 from brainmap.study.stages.networks import join_model_rdms, list_layer_names
 from brainmap.study.stages.order import Likeness, describe_likenesses, find_likenesses, yield_known_models
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
 
 VERSION = 3
 _IMAGES = ("_betas.nii.gz", "_betas+orig.HEAD", "_betas+tlrc.HEAD")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
@@ -33,6 +32,7 @@ from brainmap.types import Floats
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rsatoolbox.rdm.rdms import RDMs
 
 DESIGN_ENDING = "_designrdms.h5"
 
@@ -116,6 +116,8 @@ def collect_control_rdms(context: Context, brains: RDMs) -> RDMs | None:
             design = convert_to_geometry(load_rdms(file).subset("name", wanted), settings.rsa.dissimilarity)
             found.append(align_vectors(design, brains, names=(file.name, "data")))
             owners += [person.label] * len(wanted)
+    from rsatoolbox.rdm.rdms import RDMs
+
     return RDMs(
         np.concatenate(found),
         dissimilarity_measure="controls",

@@ -9,11 +9,10 @@ bootstrap over participants and sounds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import pandas as pd
-from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.rsa.comparison.measures import find_measure
 from brainmap.rsa.inference.exchange import Exchange, find_units
@@ -21,6 +20,9 @@ from brainmap.rsa.inference.relabeling import substitute_words
 from brainmap.rsa.inference.resampling import can_weigh
 from brainmap.study.settings.study import Rsa, StudySettings
 from brainmap.types import ZeroTest
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
 
 THESE_SOUNDS = "these sounds only"
 FEWEST = 16
@@ -35,6 +37,15 @@ TEST_COLUMNS = {
     "p_these_sounds_corrected": "the same, corrected over all rows of the table",
     "smallest_p_these_sounds": "smallest p that so many participants can reach",
 }
+
+
+class _Items(NamedTuple):
+    """Describe the items of RDMs that do not exist yet, with the names that RDMs have."""
+
+    pattern_descriptors: dict[str, list[str]]
+    n_cond: int
+    descriptors: Mapping[str, str] = MappingProxyType({})
+    rdm_descriptors: Mapping[str, str] = MappingProxyType({})
 
 
 class Choice(NamedTuple):
@@ -98,7 +109,7 @@ def announce_tests(study: StudySettings, stimuli: Mapping[str, str], layers: Map
     if settings.items == "stimulus":
         items = {"stimulus_id": list(stimuli), "condition": list(stimuli.values())}
     n = len(next(iter(items.values())))
-    like = RDMs(np.zeros((1, n * (n - 1) // 2)), pattern_descriptors=items)
+    like: Any = _Items(items, n)
     zero, between = choose_zero(settings, like), choose_differences(settings, like)
     over = {"both": "participants and sounds", "conditions": "sounds"}.get(settings.inference.over, "participants")
     exchanged = "; ".join(filter(None, (Exchange.of(like).words, substitute_words(settings.measure))))

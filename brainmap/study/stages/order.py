@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.checks import list_some
 from brainmap.rsa.comparison.measures import compare_rdms
@@ -18,6 +18,9 @@ from brainmap.rsa.rdm.alignment import find_level, list_labels
 from brainmap.rsa.rdm.hypotheses import category_rdm
 from brainmap.study.results.context import Context
 from brainmap.study.stages.networks import build_rdm_path, join_model_rdms, list_layer_names, yield_versions
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm.rdms import RDMs
 
 ALIKE = 0.1
 """A correlation of a model with the design alone that is said."""
