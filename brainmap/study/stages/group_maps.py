@@ -16,12 +16,13 @@ from brainmap.errors import InputError
 from brainmap.record import content_key
 from brainmap.rsa.group.maps import CLUSTER_COLUMNS, ENHANCED, GroupResult, group_test
 from brainmap.rsa.images.files import check_same_grid
+from brainmap.rsa.rdm.files import read_rdm_descriptors
 from brainmap.rsa.regions.rois import build_grid
 from brainmap.rsa.surface.data import SurfaceData
 from brainmap.study.results.context import Context, hash_image
 from brainmap.study.settings.study import Participant
 from brainmap.study.stages.brains import load_regions
-from brainmap.study.stages.networks import join_model_rdms, yield_versions
+from brainmap.study.stages.networks import build_rdm_path, yield_versions
 from brainmap.study.stages.spaces import find_common_map
 from brainmap.study.stages.surfaces import group_mesh, load_map
 from brainmap.study.stages.versions import Version
@@ -40,7 +41,7 @@ def list_tested_layers(context: Context) -> list[tuple[Version, str]]:
         (version, str(layer))
         for version in yield_versions(context)
         if not version.control
-        for layer in join_model_rdms(context, [version]).rdm_descriptors["layer"]
+        for layer in read_rdm_descriptors(build_rdm_path(context, version))["layer"]
     ]
 
 

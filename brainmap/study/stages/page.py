@@ -17,7 +17,7 @@ from brainmap.places import resolve_inside
 from brainmap.record import content_key
 from brainmap.rsa.images.files import load_image
 from brainmap.rsa.inference.best_layers import BEST
-from brainmap.rsa.rdm.files import load_rdms
+from brainmap.rsa.rdm.files import load_rdms, read_rdm_descriptors
 from brainmap.study.results.context import Context
 from brainmap.study.settings.renamed import restore_first_keys
 from brainmap.study.settings.study import Network, Participant
@@ -81,7 +81,7 @@ def read_page_content(context: Context) -> ReportContent:
     tables = {name: _find_table(context, name) for name in TABLES}
     version = choose_explained(context)
     main = version.name
-    layers = [str(layer) for layer in load_rdms(build_rdm_path(context, version)).rdm_descriptors["layer"]]
+    layers = [str(layer) for layer in read_rdm_descriptors(build_rdm_path(context, version))["layer"]]
     maps, p_maps, best = _group_maps(context, version, layers)
     scores = _join_tables(context, "scores.tsv", "rois")
     one = {k: t if t is None or "network" not in t else t[t["network"] == main] for k, t in tables.items()}
