@@ -136,7 +136,6 @@ def test_shared_permutations_are_calibrated_on_responses_that_participants_share
         permuted += rsa.encoding_group_test(fits, permutations=99, rng=rng)["p"].tolist()
         flipped += rsa.encoding_statistics(fits, rng=rng)["p"].tolist()
     rate, of_flips = (np.mean(np.array(p) <= 0.05) for p in (permuted, flipped))
-    print(n_items, rate, of_flips)  # noqa: T201
     assert rate <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / len(permuted))
     assert of_flips > 0.12  # why sign flips say "these sounds only"
 
