@@ -112,8 +112,10 @@ def _convolve(layer: Any, weight: Tensor, bias: Tensor | None, *, groups: int, e
     if layer.padding == "causal":
         before = [(f"{ending}_pad", nn.ConstantPad1d((reach[0], 0), 0.0))]
     elif layer.padding == "same" and not even:
-        before = [(f"{ending}_pad", SamePadding(*zip(*windows, strict=True)))]
-    made = {1: nn.Conv1d, 2: nn.Conv2d}[layer.rank](
+        kernel, stride, dilation = ([one[k] for one in windows] for k in range(3))
+        before = [(f"{ending}_pad", SamePadding(kernel, stride, dilation))]
+    kinds: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d}
+    made = kinds[layer.rank](
         weight.shape[1] * groups,
         weight.shape[0],
         tuple(k for k, _, _ in windows),
@@ -148,7 +150,7 @@ def _make_dense(layer: Any, layout: Layout, n_axes: int) -> Parts | None:
     if layer.quantization_mode:
         return None
     kernel = _copy_value(layer.kernel)
-    linear = nn.Linear(*kernel.shape, bias=layer.use_bias)
+    linear = nn.Linear(kernel.shape[0], kernel.shape[1], bias=layer.use_bias)
     _set_weights(linear, kernel.T, _copy_value(layer.bias) if layer.use_bias else None)
     acting = _activate(layer.activation, Layout(channels_last=False), axis=-1, n_axes=n_axes)
     return _work_on_last([("", linear), *acting], layout, n_axes)

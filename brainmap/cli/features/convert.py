@@ -33,7 +33,10 @@ def convert(
     refuse_existing(out, overwrite, kinds=(".safetensors",))
     model, checkpoint = describe()
     if not checkpoint.architecture:
-        raise InputError("--checkpoint: expected weights, got a program, which describes itself; use the file as it is")
+        raise InputError(
+            "--checkpoint: expected weights, got a program (.pt2, .keras or .h5), which is used as it is; give its "
+            "rate and class names with each command, or once in a study file"
+        )
     outputs = count_outputs(model, checkpoint)
     if checkpoint.classes and outputs != len(checkpoint.classes):
         raise InputError(f"--class-names: expected {outputs} names, one an output, got {len(checkpoint.classes)}")

@@ -42,7 +42,7 @@ def predict(network: Any, given: Any) -> np.ndarray:
     """Let Keras predict; its conversion of tensors to arrays warns."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return network.predict(given, verbose=0)
+        return np.asarray(network.predict(given, verbose=0))
 
 
 def _cnn(keras: Any, layers: Any) -> Any:
