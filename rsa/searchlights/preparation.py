@@ -121,8 +121,8 @@ class Prepared:
         with _ONE_AT_A_TIME:
             if dissimilarity not in self._kept:
                 self._kept[dissimilarity] = self._collect_rows(np.arange(len(self.channels)), dissimilarity)
-        rows, *others, power = self._kept[dissimilarity]
-        return rows[voxels], *others, power[voxels]
+        rows, weights, shared, parts, power = self._kept[dissimilarity]
+        return rows[voxels], weights, shared, parts, power[voxels]
 
     def _collect_rows(self, voxels: NDArray[np.intp], dissimilarity: str) -> Given:
         first = self._make_rows(voxels[:_BLOCK], dissimilarity)
@@ -183,7 +183,7 @@ def rows_of_runs(x: Floats) -> Floats:
     n = x.shape[1]
     contrasts = np.linalg.qr(np.column_stack([np.ones(n), np.eye(n)[:, 1:]]))[0].T
     contrasts[0] = np.sqrt((n - 1) / n)
-    return np.matmul(contrasts, x)
+    return np.asarray(np.matmul(contrasts, x))
 
 
 def rows_of_weights(x: Floats, weights: Floats) -> Floats:

@@ -10,6 +10,8 @@ full sum (an artifact has left), or if fewer than half of the voxels are shared,
 
 from __future__ import annotations
 
+from typing import Any
+
 import llvmlite.binding as llvm
 import numpy as np
 from numba import types
@@ -23,7 +25,7 @@ _CANCELED = 1e-9  # a variance below this share of the mean square is computed f
 
 # numba calls BLAS's product of a matrix with itself by its address, and its compiled code knows it by this name.
 llvm.add_symbol("brainmap_dsyrk", get_cython_function_address("scipy.linalg.cython_blas", "dsyrk"))
-_dsyrk = types.ExternalFunction("brainmap_dsyrk", types.void(*[types.voidptr] * 10))
+_dsyrk: Any = types.ExternalFunction("brainmap_dsyrk", types.void(*[types.voidptr] * 10))
 
 
 @njit(nogil=True, cache=True)
