@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from brainmap.checks import count_threads
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.lengths import find_shortest_accepted
+from brainmap.threads import limit_blas
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -48,6 +49,9 @@ def check_device(device: torch.device | str) -> None:
 def evaluating(model: nn.Module, device: torch.device | str | None = None) -> Iterator[None]:
     """Put the model in eval mode on `device`, and restore the device and the mode of each submodule afterwards.
 
+    BLAS has one thread within the block: after an operation of torch its threads spin for a while, and those of numpy's
+    BLAS would wait for the cores that they hold.
+
     Raises
     ------
     InputError
@@ -66,7 +70,7 @@ def evaluating(model: nn.Module, device: torch.device | str | None = None) -> It
         model.eval()
         if device is not None and torch.device(device) != home:
             model.to(device)
-        with _own_precision(model):
+        with _own_precision(model), limit_blas():
             yield
     finally:
         if device is not None and torch.device(device) != home:
