@@ -79,7 +79,7 @@ def test_haxby_s_categories_are_told_apart_with_default_settings(
     patterns = data.measurements.reshape(RUNS, 8, -1)  # load_patterns keeps the volumes' order, alike in all runs
     normalized = patterns / np.sqrt(np.mean([(r**2).mean(axis=0) for r in residuals], axis=0))
     assert identification(normalized, tuple(range(0, RUNS, 2))) >= 0.92
-    splits = [half for half in itertools.combinations(range(RUNS), RUNS // 2) if 0 in half]
+    splits = [half for half in itertools.combinations(range(RUNS), RUNS // 2) if 0 in half][::11]  # 42 of 462
     assert np.mean([identification(normalized, half) for half in splits]) >= 0.92
     whitened = patterns @ np.linalg.cholesky(rsa.noise_precision(data, source=residuals))
     assert identification(whitened, tuple(range(0, RUNS, 2))) >= 0.95

@@ -51,6 +51,7 @@ def test_every_new_key_is_a_setting_and_no_old_one_is() -> None:
         assert set(names.values()) <= sections[place].model_fields.keys()
 
 
+@pytest.mark.slow
 def test_a_file_of_the_last_version_runs_to_the_same_results(tiny_study: Any, tmp_path: Path) -> None:
     tiny_study.edit(*NEW)
     shutil.copytree(tiny_study.folder, tmp_path / "old" / "study")

@@ -208,6 +208,7 @@ for place, left in {points!r}:
 POINTS = [("/out/rdms", 0), ("/out/sub-02", 9), ("/out/group", 5)]  # while writing the n-th file of this folder
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tiny_study: Any, tiny_results: Any) -> None:
     script = KILLED.format(argv=tiny_study.command, points=POINTS, study=str(tiny_study.file))
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

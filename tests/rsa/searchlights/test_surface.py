@@ -325,6 +325,7 @@ def files(mesh: Mesh, models: RDMs, rng: np.random.Generator, tmp_path: Path) ->
     return {"betas": names, "models": tmp_path / "models.h5", "mesh": tmp_path / "{hemi}.mid"}
 
 
+@pytest.mark.slow
 def test_maps_and_their_picture_come_from_the_command_line(
     files: dict[str, Any], tmp_path: Path, lines_of: Any
 ) -> None:
