@@ -28,7 +28,13 @@ from brainmap.features.activations.windowed import (
 from brainmap.features.layers.axes import PLACES, TIME, TOKEN
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import fit_sounds, keep_real
-from brainmap.features.layers.listing import Layer, look_up_layers, place_units, say_taken_off
+from brainmap.features.layers.listing import (
+    Layer,
+    leave_out_unknown_axes,
+    look_up_layers,
+    place_units,
+    say_taken_off,
+)
 from brainmap.features.layers.pooling import pool
 from brainmap.features.layers.running import Advance, count_workers, evaluating, forward, run_side_by_side
 from brainmap.features.layers.selection import choose, list_asked
@@ -238,6 +244,8 @@ def extract_activations(
     with evaluating(model, device), torch.no_grad():
         listed = list_asked(model, sounds, layers)
         names = choose(layers, listed, dict(model.named_modules()))
+        if layers == "all" and units_axis is None:
+            names = leave_out_unknown_axes(names, listed)
         if key is None and store is not None:
             heard = stores.hash_sounds(sounds, batch_size=size)
             key = content_key(stores.hash_weights(model), heard)

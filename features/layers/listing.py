@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.features.layers.axes import (
     FREQUENCY,
@@ -331,6 +331,24 @@ def say_taken_off(output: Layer) -> None:
         log.warning(
             "note: the %s at the end of the network is taken off: 'output' means the logits before it", output.without
         )
+
+
+def leave_out_unknown_axes(names: Sequence[str], layers: Sequence[Layer]) -> tuple[str, ...]:
+    """Leave out the layers whose axis of units is not known, and say which; all names if it is known of none.
+
+    Such a layer is refused where it is asked for by name.
+    """
+    unknown = [layer.name for layer in layers if layer.name in names and not layer.order]
+    if not unknown or len(unknown) == len(names):
+        return tuple(names)
+    log.warning(
+        "note: %d of %d layers are left out, since it is not known which of their axes holds units: %s; say it with "
+        "units_axis (--units-axis) to have them",
+        len(unknown),
+        len(names),
+        list_some(unknown),
+    )
+    return tuple(name for name in names if name not in unknown)
 
 
 def list_asked_names(names: str | Sequence[str], model: nn.Module) -> tuple[str, ...]:

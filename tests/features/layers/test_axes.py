@@ -182,6 +182,22 @@ def test_a_layer_whose_axes_are_not_known_is_refused_by_name_unless_they_are_sai
         features.extract_activations(net, SOUNDS, layers=["maps"], units_axis={"map": 1})
 
 
+def test_all_layers_are_those_whose_units_are_known_and_the_others_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    class Listed(Opaque):
+        def forward(self, x: Tensor) -> Any:
+            maps = self.maps(self.conv(x))
+            return {"maps": maps, "logits": self.fc(maps.mean(1))}
+
+    net = Listed().eval()
+    found = features.extract_activations(net, SOUNDS, layers="all")
+    assert found.layers == ("conv", "fc", "output")
+    assert (
+        "1 of 4 layers are left out, since it is not known which of their axes holds units: 'output.maps'"
+        in caplog.text
+    )
+    assert "output.maps" in features.extract_activations(net, SOUNDS, layers="all", units_axis=-1).layers
+
+
 def test_items_and_time_in_one_axis_are_refused() -> None:
     class Folded(nn.Module):
         def __init__(self) -> None:

@@ -178,6 +178,16 @@ def test_controls_have_other_weights_and_the_same_layers(folders: Folders, name:
             np.testing.assert_allclose(value.detach().flatten().sort().values, before[key].flatten().sort().values)
 
 
+def test_windows_of_an_attention_are_left_out_of_all_layers_and_named(
+    folders: Folders, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CLAP's attention takes windows as if they were items, so that no axis holds the items alone."""
+    sounds = (0.05 * np.random.default_rng(0).standard_normal((2, 1, 8000))).astype(np.float32)
+    found = features.extract_activations(load_folder(folders("clap")), sounds, layers="all")
+    assert "hidden.1" in found.layers
+    assert "layers are left out, since it is not known which of their axes holds units" in caplog.text
+
+
 def test_maps_and_maximizing_sounds_are_made_and_lrp_is_refused_by_name(folders: Folders) -> None:
     net = load_folder(folders("wav2vec2-class"))
     sounds = (0.05 * np.random.default_rng(0).standard_normal((3, 1, 4000))).astype(np.float32)
