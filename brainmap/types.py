@@ -88,6 +88,8 @@ NoiseFrom = Literal["runs", "residuals", "none"]
 # Images, regions, surfaces, inputs
 Layout = Literal["files", "bids", "afni_proc"]
 InputKind = Literal["betas", "bold"]
+BrainKind = Literal["betas", "bold", "table"]
+TableAxis = Literal["items", "voxels", "repetitions"]
 ImageFormat = Literal["nifti", "afni"]
 Interpolation = Literal["continuous", "label"]
 Hemispheres = Literal["separate", "pooled"]

@@ -63,6 +63,7 @@ from .inputs.layouts import (
 )
 from .patterns.normalize import average_patterns as average_patterns, normalize_patterns as normalize_patterns
 from .patterns.residuals import Residuals as Residuals, load_residuals as load_residuals
+from .patterns.response_tables import load_response_table as load_response_table
 from .patterns.screen import (
     responsive_voxels as responsive_voxels,
     screen_voxels as screen_voxels,
@@ -74,6 +75,7 @@ from .patterns.volume import (
     load_patterns as load_patterns,
     voxel_report as voxel_report,
 )
+from .patterns.voxel_tables import VoxelRois as VoxelRois, load_voxel_rois as load_voxel_rois
 from .rdm.alignment import stack_rdms as stack_rdms
 from .rdm.compute import compute_rdms as compute_rdms
 from .rdm.files import load_rdms as load_rdms, save_rdms as save_rdms

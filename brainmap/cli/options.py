@@ -31,7 +31,12 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers: the 
 # options that several commands of `brainmap rsa` share
 Betas = Annotated[
     list[str] | None,
-    typer.Option("--betas", metavar="FILE...", help="Patterns, NIfTI or AFNI, one image per run: --betas run-*.nii.gz"),
+    typer.Option(
+        "--betas",
+        metavar="FILE...",
+        help="Patterns, NIfTI or AFNI, one image per run: --betas run-*.nii.gz; or a table of items x voxels "
+        "(x repetitions): .npy, .npz, .mat, .h5, .nc.",
+    ),
 ]
 More = Annotated[
     list[str] | None, typer.Argument(metavar="IMAGE", help="Further images of --betas.", show_default=False)
@@ -41,7 +46,7 @@ Labels = Annotated[
     list[str] | None,
     typer.Option(
         help="Labels of the volumes: sub-brick (default), or a TSV (stimulus_id or condition; volume; run): one for "
-        "all runs, one per run (repeatable), or a name with {run}."
+        "all runs, one per run (repeatable), or a name with {run}. A table of --betas needs the TSV of its items."
     ),
 ]
 Stimuli = Annotated[Path | None, typer.Option(help="stimuli.tsv, with the condition of each stimulus_id.")]
@@ -131,6 +136,15 @@ def check_names(choices: Any, option: str) -> Callable[[str], str]:
     return parse
 
 
+Key = Annotated[str | None, typer.Option(help="Name of the array in a table of --betas that holds several.")]
+Axes = Annotated[
+    str | None,
+    typer.Option(
+        parser=check_names(types.TableAxis, "--axes"),
+        metavar="AXIS,...",
+        help="Axes of a table of --betas where its lengths do not tell them: items,voxels,repetitions in their order.",
+    ),
+]
 Normalize = Annotated[
     str | None,
     typer.Option(

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brainmap.errors import InputError
+from brainmap.rsa.patterns.arrays import is_response_table
+from brainmap.rsa.patterns.response_tables import list_table_files, load_response_table
 from brainmap.rsa.patterns.table import Conditions, Pattern, PatternSettings, Runs, Source, Stimuli, plan_patterns
 from brainmap.rsa.patterns.volume import build_patterns, describe_source, list_images, load_patterns
 from brainmap.rsa.regions.rois import Image, Rois
 from brainmap.rsa.surface.data import SurfaceData, check_same_mesh, ensure_surface, is_surface
 from brainmap.rsa.surface.rois import Surface, load_surface_rois
-from brainmap.types import Missing
+from brainmap.types import Missing, TableAxis
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -95,8 +97,15 @@ def load_surface_patterns(
     return data
 
 
-def load_any_patterns(files: Image | Sequence[Image], *, mask: Any, **given: Any) -> Dataset:
-    """Load patterns with `load_patterns`, or with `load_surface_patterns` where the files are GIFTI.
+def load_any_patterns(
+    files: Image | Sequence[Image],
+    *,
+    mask: Any,
+    key: str | None = None,
+    axes: Sequence[TableAxis] | None = None,
+    **given: Any,
+) -> Dataset:
+    """Load patterns with `load_patterns`, `load_surface_patterns` (GIFTI) or `load_response_table` (arrays).
 
     Raises
     ------
@@ -104,6 +113,13 @@ def load_any_patterns(files: Image | Sequence[Image], *, mask: Any, **given: Any
         As in these functions.
     """
     images = list_images(files)
+    if any(is_response_table(image) for image in images):
+        if mask is not None:
+            raise InputError("mask: expected none, since a response table has no grid, got one; leave it out")
+        items, voxels = given.pop("conditions"), given.pop("rois", None)
+        return load_response_table(list_table_files(images), items=items, voxels=voxels, key=key, axes=axes, **given)
+    if key is not None or axes is not None:
+        raise InputError(f"key and axes are of response tables (.npy, .mat, ...): got {images[0]}; leave them out")
     load: Any = load_surface_patterns if _is_on_surface(images) else load_patterns
     data: Dataset = load(images if len(images) > 1 else images[0], mask=mask, **given)
     return data

@@ -9,9 +9,11 @@ import typer
 
 from brainmap import types
 from brainmap.cli.options import (
+    Axes,
     Betas,
     Items,
     Json,
+    Key,
     Labels,
     Mask,
     Missing,
@@ -41,11 +43,15 @@ def bands(
     more: More = None,
     betas: Betas = None,
     mask: Mask = None,
-    rois: Annotated[str | None, typer.Option(help="Label image of regions, which the table then names.")] = None,
+    rois: Annotated[
+        str | None, typer.Option(help="Label image or voxel table (.tsv) of regions, which the table then names.")
+    ] = None,
     roi_table: Annotated[Path | None, typer.Option(help="TSV with index and name of each label.")] = None,
     labels: Labels = None,
     stimuli: Stimuli = None,
     participant: Participant = None,
+    key: Key = None,
+    axes: Axes = None,
     missing: Missing = "error",
     layers: Annotated[str, typer.Option(help="all, or names such as conv1,conv4.")] = "all",
     items: Items = "stimulus",
@@ -78,9 +84,17 @@ def bands(
     from brainmap.record import write_table
     from brainmap.rsa.encoding.bands import BAND_COLUMNS, encode_bands
 
-    regions = load_regions(rois, roi_table, mask, minimum_voxels=1, hemispheres="separate")
+    regions = load_regions(rois, roi_table, mask, participant=participant, minimum_voxels=1, hemispheres="separate")
     data = load_given_patterns(
-        images, mask, conditions=labels, rois=regions, stimuli=stimuli, participant=participant, missing=missing
+        images,
+        mask,
+        conditions=labels,
+        rois=regions,
+        stimuli=stimuli,
+        participant=participant,
+        missing=missing,
+        key=key,
+        axes=axes,
     )
     asked: dict[str, Any] = {
         "groups": groups,

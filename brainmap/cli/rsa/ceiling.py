@@ -28,6 +28,7 @@ from brainmap.cli.rsa.options import (
     count_noun,
     load_given_patterns,
     load_left_over,
+    refuse_tables,
 )
 from brainmap.errors import InputError
 
@@ -91,6 +92,7 @@ def ceiling(
         raise InputError(
             f"--participant: expected each label once, got {list_some(twice)} more than once; remove the repeats"
         )
+    refuse_tables(betas, "rsa ceiling")
     bare = [name for name in (*betas, *(residuals or [])) if PLACE not in name]
     if bare:
         raise InputError(

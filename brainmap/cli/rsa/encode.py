@@ -11,9 +11,11 @@ import typer
 from brainmap import types
 from brainmap.cli.images import refuse_existing_image, save_bricks
 from brainmap.cli.options import (
+    Axes,
     Betas,
     Items,
     Json,
+    Key,
     Labels,
     Mask,
     Missing,
@@ -30,7 +32,7 @@ from brainmap.cli.options import (
     split_names,
 )
 from brainmap.cli.outputs import Table
-from brainmap.cli.rsa.options import commands, count_noun, list_steps, load_given_patterns, load_regions
+from brainmap.cli.rsa.options import commands, count_noun, list_steps, load_given_patterns, load_regions, refuse_tables
 from brainmap.cli.rsa.stores import Networks, list_inputs, open_networks
 from brainmap.errors import InputError
 
@@ -50,11 +52,15 @@ def encode(
     more: More = None,
     betas: Betas = None,
     mask: Mask = None,
-    rois: Annotated[str | None, typer.Option(help="Label image of regions, which the table then names.")] = None,
+    rois: Annotated[
+        str | None, typer.Option(help="Label image or voxel table (.tsv) of regions, which the table then names.")
+    ] = None,
     roi_table: Annotated[Path | None, typer.Option(help="TSV with index and name of each label.")] = None,
     labels: Labels = None,
     stimuli: Stimuli = None,
     participant: Participant = None,
+    key: Key = None,
+    axes: Axes = None,
     missing: Missing = "error",
     normalize: Normalize = None,
     layers: Annotated[str, typer.Option(help="all, or names such as conv1,conv4.")] = "all",
@@ -138,9 +144,17 @@ def encode(
     from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, encoding_test
     from brainmap.rsa.patterns.normalize import normalize_patterns
 
-    regions = load_regions(rois, roi_table, mask, minimum_voxels=1, hemispheres="separate")
+    regions = load_regions(rois, roi_table, mask, participant=participant, minimum_voxels=1, hemispheres="separate")
     data = load_given_patterns(
-        images, mask, conditions=labels, rois=regions, stimuli=stimuli, participant=participant, missing=missing
+        images,
+        mask,
+        conditions=labels,
+        rois=regions,
+        stimuli=stimuli,
+        participant=participant,
+        missing=missing,
+        key=key,
+        axes=axes,
     )
     for method in list_steps(normalize):
         data = normalize_patterns(data, method)
@@ -194,6 +208,8 @@ def _check_maps(
     if targets == "roi" and rois is None:
         raise InputError("--targets roi: expected --rois too, got none; give an image of regions")
     vertices = any(is_surface(name) for name in images)
+    if any(maps.values()):
+        refuse_tables(images, next(option for option, path in maps.items() if path is not None))
     for option, path in maps.items():
         if path is None:
             continue

@@ -44,20 +44,43 @@ Shrinkage = Annotated[
 ]
 
 
-def load_given_patterns(betas: Sequence[str], mask: str | None, **given: Any) -> Dataset:
-    """Load the patterns of one participant inside a mask, or on the surface for GIFTI files (with {hemi})."""
+def load_given_patterns(
+    betas: Sequence[str], mask: str | None, *, key: str | None = None, axes: str | None = None, **given: Any
+) -> Dataset:
+    """Load the patterns of one participant inside a mask, on the surface (GIFTI, with {hemi}), or of a table."""
     from brainmap.cli.runs import choose_labels, read_run_names
+    from brainmap.rsa.patterns.arrays import is_response_table
     from brainmap.rsa.patterns.surface import load_any_patterns
     from brainmap.rsa.surface.data import is_surface
 
-    if mask is None and not any(is_surface(name) for name in betas):
+    if mask is None and not any(is_surface(name) or is_response_table(name) for name in betas):
         raise InputError("--betas: expected --mask too, got none; give an image of the voxels to read")
     given |= {"conditions": choose_labels(given.get("conditions"), betas), "runs": read_run_names(betas)}
-    return load_any_patterns(list(betas), mask=mask, **given)
+    given["axes"] = split_names(axes) if axes else None
+    return load_any_patterns(list(betas), mask=mask, key=key, **given)
 
 
-def load_regions(image: str | None, table: Path | None, mask: str | None, **settings: Any) -> Rois | None:
-    """Load the ROIs of a label image or of surface labels; None without an image."""
+def refuse_tables(betas: Sequence[str], what: str) -> None:
+    """Refuse response tables where a command needs the positions of voxels.
+
+    Raises
+    ------
+    InputError
+    """
+    from brainmap.rsa.patterns.arrays import is_response_table
+
+    tables = [name for name in betas if is_response_table(name)]
+    if tables:
+        raise InputError(
+            f"{what}: expected images, since a response table does not tell where its voxels lie, got {tables[0]}; "
+            "take regions (brainmap rsa rdm --rois voxels.tsv), or images"
+        )
+
+
+def load_regions(
+    image: str | None, table: Path | None, mask: str | None, *, participant: str | None = None, **settings: Any
+) -> Rois | None:
+    """Load the ROIs of a label image, of surface labels or of a voxel table (.tsv); None without an image."""
     from brainmap.rsa.regions.labels import load_rois
     from brainmap.rsa.surface.data import is_surface
 
@@ -66,6 +89,10 @@ def load_regions(image: str | None, table: Path | None, mask: str | None, **sett
 
         least, sides = settings["minimum_voxels"], settings["hemispheres"]
         return load_surface_rois(image, minimum_vertices=least, hemispheres=sides)
+    if image is not None and image.endswith(".tsv"):
+        from brainmap.rsa.patterns.voxel_tables import load_voxel_rois
+
+        return load_voxel_rois(image, participant=participant, **settings)
     return None if image is None else load_rois(image, table=table, mask=mask, **settings)
 
 

@@ -10,8 +10,10 @@ import typer
 
 from brainmap import types
 from brainmap.cli.options import (
+    Axes,
     Betas,
     Items,
+    Key,
     Labels,
     LeftOver,
     Mask,
@@ -70,7 +72,8 @@ def rdm(
     betas: Betas = None,
     mask: Mask = None,
     rois: Annotated[
-        str | None, typer.Option(help="Label image, for one RDM per ROI; default: one RDM of the mask.")
+        str | None,
+        typer.Option(help="Label image or voxel table (.tsv), for one RDM per ROI; default: one RDM of the mask."),
     ] = None,
     roi_table: Annotated[Path | None, typer.Option(help="TSV with index and name of each label.")] = None,
     hemispheres: Annotated[
@@ -82,6 +85,8 @@ def rdm(
     labels: Labels = None,
     stimuli: Stimuli = None,
     participant: Participant = None,
+    key: Key = None,
+    axes: Axes = None,
     missing: Missing = "error",
     normalize: Normalize = None,
     reliability: Annotated[
@@ -133,9 +138,19 @@ def rdm(
         rdms = _compute_layer_rdms(found, layers, dissimilarity=dissimilarity or "correlation", **settings)
     if images:
         left = load_left_over(noise, residuals, mask)
-        regions = load_regions(rois, roi_table, mask, minimum_voxels=minimum_voxels, hemispheres=hemispheres)
+        regions = load_regions(
+            rois, roi_table, mask, participant=participant, minimum_voxels=minimum_voxels, hemispheres=hemispheres
+        )
         data = load_given_patterns(
-            images, mask, conditions=labels, rois=regions, stimuli=stimuli, participant=participant, missing=missing
+            images,
+            mask,
+            conditions=labels,
+            rois=regions,
+            stimuli=stimuli,
+            participant=participant,
+            missing=missing,
+            key=key,
+            axes=axes,
         )
         data = _screen_and_normalize(data, steps, reliability=reliability, sound=sound, p=sound_p, mask=mask)
         rdms = _compute_brain_rdms(data, regions, noise, left, dissimilarity=dissimilarity or "crossnobis", **settings)

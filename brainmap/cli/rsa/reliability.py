@@ -9,9 +9,11 @@ import typer
 
 from brainmap import types
 from brainmap.cli.options import (
+    Axes,
     Betas,
     Items,
     Json,
+    Key,
     Labels,
     Mask,
     Measure,
@@ -40,12 +42,15 @@ def reliability(
     betas: Betas = None,
     mask: Mask = None,
     rois: Annotated[
-        str | None, typer.Option(help="Label image, for one row per ROI; default: one for the mask.")
+        str | None,
+        typer.Option(help="Label image or voxel table (.tsv), for one row per ROI; default: one for the mask."),
     ] = None,
     roi_table: Annotated[Path | None, typer.Option(help="TSV with index and name of each label.")] = None,
     labels: Labels = None,
     stimuli: Stimuli = None,
     participant: Participant = None,
+    key: Key = None,
+    axes: Axes = None,
     missing: Missing = "error",
     items: Items = "stimulus",
     dissimilarity: Annotated[
@@ -71,9 +76,19 @@ def reliability(
     given: dict[str, Any] = {"measure": measure, "splits": splits, "rng": np.random.default_rng(seed)}
     inputs = [*(betas or []), *(files or [])]
     if betas:
-        regions = load_regions(rois, roi_table, mask, minimum_voxels=10, hemispheres="separate")
+        regions = load_regions(
+            rois, roi_table, mask, participant=participant, minimum_voxels=10, hemispheres="separate"
+        )
         data = load_given_patterns(
-            inputs, mask, conditions=labels, rois=regions, stimuli=stimuli, participant=participant, missing=missing
+            inputs,
+            mask,
+            conditions=labels,
+            rois=regions,
+            stimuli=stimuli,
+            participant=participant,
+            missing=missing,
+            key=key,
+            axes=axes,
         )
         table = rdm_reliability(
             data, rois=None if regions is None else "all", items=items, dissimilarity=dissimilarity, **given

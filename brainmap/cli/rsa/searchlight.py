@@ -35,6 +35,7 @@ from brainmap.cli.rsa.options import (
     count_noun,
     load_given_patterns,
     load_left_over,
+    refuse_tables,
 )
 from brainmap.cli.rsa.searchlight_surface import Disc, Mesh, Metric, Picture, refuse_surface_options, search_surface
 from brainmap.errors import InputError
@@ -88,6 +89,7 @@ def searchlight(
     from brainmap.rsa.surface.data import is_surface
 
     images = [*(betas or []), *(more or [])]
+    refuse_tables(images, "rsa searchlight")
     settings = build_searchlight_settings(
         noise_per, noise, shrinkage, dissimilarity=dissimilarity, measure=measure, items=items, minimum=minimum_voxels
     )
@@ -116,7 +118,7 @@ def searchlight(
     model_rdms = load_rdms(models)
     targets = _check_targets(out, best, counts, layers=find_layers_over_time(model_rdms), overwrite=overwrite)
     left = load_left_over(noise, residuals, mask)
-    how = {"conditions": labels, "stimuli": stimuli, "missing": missing, "dtype": "float32"}
+    how: dict[str, Any] = {"conditions": labels, "stimuli": stimuli, "missing": missing, "dtype": "float32"}
     data = load_given_patterns(images, mask, **how)
     own = settings.choose_noise(data, source=noise, place=noise_per, residuals=left)
     plan = plan_searchlight(data, model_rdms, settings, mask=mask, radius_mm=radius or SPHERES_MM, noise=own)
