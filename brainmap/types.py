@@ -52,6 +52,7 @@ OverTime = Literal["time"]
 
 # Encoding models
 FoldGroups = Literal["condition", "stimulus", "run"]  # what a fold never divides
+ScanSampling = Literal["lanczos", "mean"]
 EncodingTarget = Literal["voxel", "roi"]  # what is predicted: each voxel, or the mean of each region
 EncodingScore = Literal["r", "r2", "r_corrected", "r2_corrected"]
 PermutationCorrection = Literal["fdr", "max", "none"]

@@ -1,0 +1,405 @@
+"""Encoding models of continuous sounds: features in windows, delayed responses, whole stories left out.
+
+Neighboring scans resemble each other, so that folds that divide a story predict even noise: scans of the test lie
+between scans of the training. Here a fold is one or several whole stories, and nothing passes from one story to
+another: features are resampled, z-scored and delayed, and responses are detrended and z-scored, inside each story.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainmap.checks import check_choice, list_some
+from brainmap.errors import InputError
+from brainmap.rsa.encoding.encode import Encoding, fit_encoding
+from brainmap.rsa.encoding.fits import EncodingSettings
+from brainmap.rsa.encoding.folds import Folds, Places
+from brainmap.rsa.encoding.responses import Features, FeatureSpace, Responses, name_networks
+from brainmap.rsa.encoding.ridge import check_alphas, find_device
+from brainmap.types import Device, Floats, ScanSampling
+
+LONGEST_DELAY = 8.0  # [s]; delays reach at least this far, which spans the peak of the hemodynamic response
+CUTOFF = 120.0  # [s]
+_SLACK = 2  # scans by which responses may be longer or shorter than their sound
+_LOBES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorySettings:
+    """Hold how features and responses of a story are brought to the same scans.
+
+    Attributes
+    ----------
+    t_r : float [s]
+    delays : tuple of int [scans]
+    sampling : {"lanczos", "mean"}
+    high_pass : float or None [s]
+        Slower changes of responses are removed inside each story.
+    trim : tuple of int [scans]
+        Scans that are left out at the beginning and at the end of each story.
+    """
+
+    t_r: float
+    delays: tuple[int, ...]
+    sampling: ScanSampling = "lanczos"
+    high_pass: float | None = CUTOFF
+    trim: tuple[int, int] = (0, 0)
+
+
+def lanczos_weights(times: NDArray[np.floating], scans: NDArray[np.floating], lobes: int = _LOBES) -> Floats:
+    """Compute the weights of samples in scans, `(n_scans, n_samples)`, of a low-pass filter below half a scan's rate.
+
+    With x the time from sample to scan in scans, the weight is lobes sin(pi x) sin(pi x / lobes) / (pi x)^2 for
+    |x| <= lobes, 1 for x = 0, and 0 elsewhere.
+
+    Parameters
+    ----------
+    times : ndarray (n_samples,) [s]
+    scans : ndarray (n_scans,) [s]
+        Times of the scans, evenly spaced.
+    lobes : int
+        Width of the window.
+
+    References
+    ----------
+    Duchon 1979, doi:10.1175/1520-0450(1979)018<1016:LFIOAT>2.0.CO;2
+
+    Examples
+    --------
+    >>> lanczos_weights(np.array([0.0, 1.0, 2.0]), np.array([0.0, 2.0])).round(3).tolist()
+    [[1.0, 0.608, 0.0], [0.0, 0.608, 1.0]]
+    """
+    x = (scans[:, None] - times[None, :]) / np.diff(scans).mean()
+    return np.asarray(np.where(np.abs(x) <= lobes, np.sinc(x) * np.sinc(x / lobes), 0.0))
+
+
+def sample_scans(
+    x: NDArray[np.floating],
+    times: NDArray[np.floating],
+    scans: NDArray[np.floating],
+    sampling: ScanSampling = "lanczos",
+) -> Floats:
+    """Sample features `(n_samples, n_units)` at scans, `(n_scans, n_units)`.
+
+    "lanczos" filters them, and divides by the sum of the weights, so that a constant remains a constant at the ends of
+    a story, too. "mean" averages the samples of each scan, those after the scan before it up to the scan.
+
+    Raises
+    ------
+    InputError
+        A scan has no sample.
+    """
+    if sampling == "lanczos":
+        weights = lanczos_weights(times, scans)
+    else:
+        step = float(np.diff(scans).mean())
+        apart = scans[:, None] - times[None, :]
+        weights = ((apart >= -1e-9) & (apart < step - 1e-9)).astype(np.float64)
+    total = weights.sum(axis=1)
+    empty = np.flatnonzero(np.abs(total) < 1e-6)
+    if len(empty):
+        raise InputError(
+            f"stories: expected samples of features around each of {len(scans)} scans, got none at "
+            f"{list_some([f'{scans[k]:g} s' for k in empty], 3)}; take windows with a shorter hop"
+        )
+    return np.asarray(weights @ np.asarray(x, dtype=np.float64) / total[:, None])
+
+
+def delay_features(x: Floats, delays: Sequence[int]) -> Floats:
+    """Return features of the scans before each scan, `(n_scans, n_units * n_delays)`; 0 before the story begins.
+
+    Examples
+    --------
+    >>> delay_features(np.array([[1.0], [2.0], [3.0]]), [1, 2]).tolist()
+    [[0.0, 0.0], [1.0, 0.0], [2.0, 1.0]]
+    """
+    found = [np.concatenate([np.zeros((min(d, len(x)), x.shape[1])), x[: max(len(x) - d, 0)]]) for d in delays]
+    return np.concatenate(found, axis=1)
+
+
+def encode_stories(
+    acts: Features,
+    responses: Mapping[str, NDArray[np.floating] | Sequence[NDArray[np.floating]]],
+    *,
+    t_r: float,
+    seconds: Mapping[str, float] | None = None,
+    delays: Sequence[float] | None = None,
+    sampling: ScanSampling = "lanczos",
+    high_pass: float | None = CUTOFF,
+    confounds: Mapping[str, NDArray[np.floating] | Sequence[NDArray[np.floating]]] | None = None,
+    trim: tuple[int, int] = (0, 0),
+    layers: Sequence[str] | str = "all",
+    targets: pd.DataFrame | None = None,
+    participant: str = "",
+    alphas: Sequence[float] | NDArray[np.floating] | None = None,
+    folds: int | None = None,
+    inner_folds: int = 5,
+    components: int | None = None,
+    device: Device = "auto",
+) -> Encoding:
+    """Predict the time courses of voxels while stories are heard, from windows of the layers of networks.
+
+    Inside each story, features are sampled at the scans, z-scored and delayed; responses are cleaned of slow drifts
+    and confounds, z-scored, and averaged over repetitions. Test folds are whole stories, and so are the folds in which
+    alpha is chosen. No option divides a story.
+
+    Parameters
+    ----------
+    acts : feature set, or mapping of network to feature set
+        Activations of windows (`extract_activations(..., window=, hop=)`), with a `table` of `sound`, `onset` and
+        `duration` [s]. A window counts at its end, so that no feature knows what is heard later.
+    responses : mapping of sound to array (n_scans, n_targets), or to a list of these, one a repetition
+        The first scan is at the onset of the sound.
+    t_r : float [s]
+        Time from scan to scan.
+    seconds : mapping of sound to float [s], optional
+        Length of each sound; by default the end of its last window.
+    delays : sequence of float [s], optional
+        Multiples of `t_r`; by default all of them from one scan to at least 8 s.
+    sampling : {"lanczos", "mean"}
+        How features are brought to the scans.
+    high_pass : float or None [s]
+        Longest period that is kept in responses; None keeps all.
+    confounds : mapping like `responses`, optional
+        Regressors `(n_scans, n_confounds)` that are removed from responses.
+    trim : (int, int) [scans]
+        Scans left out at the beginning and at the end of each story, after everything else.
+    layers : names or "all"
+    targets : DataFrame, optional
+        `roi` and `voxel` of each target.
+    folds : int, optional
+        Number of test folds; by default each story is one.
+    alphas, inner_folds, components, device
+        As in `encode`.
+
+    Returns
+    -------
+    Encoding
+        As `encode` returns it; items are scans, and conditions are stories.
+
+    Raises
+    ------
+    InputError
+        Sounds or layers differ, there are fewer than 3 stories, responses are longer or shorter than their sound, a
+        story is shorter than the delays, or a delay is no multiple of `t_r`.
+
+    References
+    ----------
+    Huth et al. 2016, doi:10.1038/nature17637
+    """
+    check_choice(sampling, get_args(ScanSampling), "sampling")
+    settings = StorySettings(
+        t_r=t_r, delays=_count_delays(delays, t_r), sampling=sampling, high_pass=high_pass, trim=trim
+    )
+    networks = name_networks(acts, None)
+    tables = {name: _read_windows(one, name) for name, one in networks.items()}
+    _check_stories(tables, responses)
+    runs = {story: _list_repetitions(given, story) for story, given in responses.items()}
+    removed = {story: _list_repetitions(given, story) for story, given in (confounds or {}).items()}
+    _check_lengths(runs, tables, seconds, settings)
+    cleaned = {story: _clean_repetitions(one, removed.get(story), story, settings) for story, one in runs.items()}
+    spaces = []
+    for network, one in networks.items():
+        known = [str(layer) for layer in one.layers]
+        wanted = known if layers == "all" else [layers] if isinstance(layers, str) else list(layers)
+        for layer in wanted:
+            check_choice(layer, known, f"layer{f' of {network}' if network else ''}")
+            x = _arrange_features(np.asarray(one[layer][:]), tables[network], cleaned, settings)
+            spaces.append(FeatureSpace(network, layer, x, tuple(np.arange(len(x))[:, None])))
+    found = _join_responses(cleaned, targets, participant)
+    group = np.repeat(np.arange(len(cleaned)), [one.shape[1] for one in cleaned.values()])
+    divided = _leave_out_stories(group, len(cleaned) if folds is None else folds)
+    ridge = EncodingSettings(
+        alphas=check_alphas(alphas), inner_folds=inner_folds, components=components, device=find_device(device)
+    )
+    return fit_encoding(spaces, found, divided, ridge)
+
+
+def _count_delays(delays: Sequence[float] | None, t_r: float) -> tuple[int, ...]:
+    """Return delays in scans."""
+    if not t_r > 0:
+        raise InputError(f"stories: expected t_r above 0 s, got {t_r:g}")
+    if delays is None:
+        return tuple(range(1, int(np.ceil(LONGEST_DELAY / t_r - 1e-9)) + 1))
+    scans = np.asarray(delays, dtype=np.float64) / t_r
+    wrong = [f"{d:g} s" for d, k in zip(delays, scans, strict=True) if abs(k - round(k)) > 1e-6 or k < 0]
+    if wrong or not len(scans):
+        raise InputError(
+            f"delays: expected multiples of the time between scans ({t_r:g} s), got {list_some(wrong) or 'none'}"
+        )
+    return tuple(sorted({round(k) for k in scans}))
+
+
+def _read_windows(acts: Any, network: str) -> pd.DataFrame:
+    """Return the sound and the end [s] of each row of a feature set."""
+    table = getattr(acts, "table", None)
+    if table is None or not {"sound", "onset", "duration"} <= set(table.columns) or table["duration"].isna().any():
+        raise InputError(
+            f"stories: expected features of windows{f' of {network}' if network else ''} (a table of sound, onset and "
+            "duration), got features of whole sounds; extract them with window= and hop= (--window, --hop)"
+        )
+    return pd.DataFrame({"sound": table["sound"].astype(str), "end": table["onset"] + table["duration"]})
+
+
+def _check_stories(tables: Mapping[str, pd.DataFrame], responses: Mapping[str, Any]) -> None:
+    for network, table in tables.items():
+        heard, answered = set(table["sound"]), set(responses)
+        more, less = sorted(heard - answered), sorted(answered - heard)
+        if more or less:
+            told = [f"{list_some(x)} only in the {who}" for who, x in (("features", more), ("responses", less)) if x]
+            raise InputError(
+                f"stories: expected the same sounds in features{f' of {network}' if network else ''} and responses, "
+                f"got {'; '.join(told)}; leave out what one side lacks"
+            )
+    if len(responses) < 3:
+        raise InputError(
+            f"stories: expected 3 stories or more (one to test, two to choose alpha among), got {len(responses)}; cut "
+            "no story into several, since its parts resemble each other"
+        )
+
+
+def _list_repetitions(given: NDArray[np.floating] | Sequence[NDArray[np.floating]], story: str) -> list[Floats]:
+    """Return the repetitions of a story `(n_scans, n_columns)`."""
+    arrays = [given] if isinstance(given, np.ndarray) and given.ndim == 2 else list(given)
+    found = [np.asarray(one, dtype=np.float64) for one in arrays]
+    shapes = list(dict.fromkeys(one.shape for one in found))
+    if not found or len(shapes) > 1 or found[0].ndim != 2:
+        got = list_some(map(str, shapes)) or "none"
+        raise InputError(f"stories: expected arrays (n_scans, n_targets) of one shape for {story!r}, got {got}")
+    if not all(np.isfinite(one).all() for one in found):
+        raise InputError(
+            f"stories: expected numbers in the responses to {story!r}, got NaN or infinity; leave those voxels out"
+        )
+    return found
+
+
+def _check_lengths(
+    runs: Mapping[str, list[Floats]],
+    tables: Mapping[str, pd.DataFrame],
+    seconds: Mapping[str, float] | None,
+    settings: StorySettings,
+) -> None:
+    """Refuse stories whose responses are longer or shorter than their sound, or shorter than the delays."""
+    ends = pd.concat(tables.values()).groupby("sound")["end"].max()
+    for story, (first, *_) in runs.items():
+        length = float((seconds or {}).get(story, ends[story]))
+        n, expected = len(first), length / settings.t_r
+        if abs(n - expected) > _SLACK:
+            silence = "; the scans of silence before and after the sound must be cut off" if n > expected else ""
+            raise InputError(
+                f"stories: expected {expected:.1f} scans of {settings.t_r:g} s for {story!r} ({length:g} s), got {n}"
+                f"{silence or '; was the scan stopped early, or the time between scans another?'}"
+            )
+        left = n - sum(settings.trim)
+        if left <= max(settings.delays) + 2:
+            raise InputError(
+                f"stories: expected {story!r} to be longer than the delays ({max(settings.delays)} scans), got {left} "
+                "scans after trimming; leave it out, or take shorter delays"
+            )
+
+
+def _clean_repetitions(
+    runs: list[Floats], confounds: list[Floats] | None, story: str, settings: StorySettings
+) -> Floats:
+    """Remove drifts and confounds from each repetition, z-score and trim it, `(n_repetitions, n_scans, n_targets)`."""
+    n = len(runs[0])
+    order = 0 if settings.high_pass is None else int(np.floor(2 * n * settings.t_r / settings.high_pass))
+    drifts = np.cos(np.pi * np.outer((np.arange(n) + 0.5) / n, np.arange(order + 1)))  # the first one is the mean
+    if confounds is not None and [len(one) for one in confounds] != [n] * len(runs):
+        raise InputError(
+            f"stories: expected {len(runs)} confound arrays of {n} scans for {story!r}, got "
+            f"{[len(one) for one in confounds]}"
+        )
+    cleaned = []
+    for k, run in enumerate(runs):
+        columns = drifts if confounds is None else np.column_stack([drifts, confounds[k]])
+        if columns.shape[1] >= n - 1:
+            raise InputError(
+                f"stories: expected fewer regressors than scans in {story!r}, got {columns.shape[1]} for {n}; take "
+                "fewer confounds"
+            )
+        cleaned.append(zscore(run - columns @ np.linalg.lstsq(columns, run, rcond=None)[0]))
+    first, last = settings.trim
+    return np.stack(cleaned)[:, first : n - last]
+
+
+def zscore(x: Floats) -> Floats:
+    """Subtract the mean of each column over scans and divide by its deviation; constant columns become 0."""
+    centered = x - x.mean(axis=0)
+    sd = np.sqrt(np.square(centered).mean(axis=0))
+    flat = sd <= 1e-12 * np.abs(x).max(axis=0, initial=0.0)
+    return np.asarray(np.where(flat, 0.0, centered / np.where(flat, 1.0, sd)))
+
+
+def _arrange_features(
+    x: NDArray[np.floating], table: pd.DataFrame, cleaned: Mapping[str, Floats], settings: StorySettings
+) -> Floats:
+    """Sample, z-score, delay and trim the features of all stories, `(n_scans, n_units * n_delays)`."""
+    first, last = settings.trim
+    parts = []
+    for story, responses in cleaned.items():
+        rows = np.flatnonzero(table["sound"].to_numpy() == story)
+        n = responses.shape[1] + first + last
+        scans = np.arange(n) * settings.t_r
+        times = table["end"].to_numpy(dtype=np.float64)[rows]
+        _check_hop(times, story, settings)
+        earliest = times.min() - (settings.t_r if settings.sampling == "lanczos" else 1e-9)
+        near = (scans >= earliest) & (scans < times.max() + settings.t_r - 1e-9)  # before and after there is no sound
+        sampled = np.zeros((n, int(np.prod(x.shape[1:]))))
+        flat = x[rows].reshape(len(rows), -1)
+        sampled[near] = zscore(sample_scans(flat, times, scans[near], settings.sampling))
+        parts.append(delay_features(sampled, settings.delays)[first : n - last])
+    return np.concatenate(parts)
+
+
+def _check_hop(times: Floats, story: str, settings: StorySettings) -> None:
+    """Refuse windows that come less often than scans, between which nothing is known."""
+    longest = float(np.diff(np.sort(times)).max(initial=0.0))
+    if len(times) < 2 or longest > settings.t_r + 1e-6:
+        raise InputError(
+            f"stories: expected windows at least every {settings.t_r:g} s in {story!r}, got {len(times)} with up to "
+            f"{longest:g} s between them; extract them with a shorter hop"
+        )
+
+
+def _join_responses(cleaned: Mapping[str, Floats], targets: pd.DataFrame | None, participant: str) -> Responses:
+    """Join the stories; repetitions that a story lacks are NaN."""
+    n_runs, n_targets = max(map(len, cleaned.values())), next(iter(cleaned.values())).shape[2]
+    wrong = [story for story, one in cleaned.items() if one.shape[2] != n_targets]
+    if wrong or (targets is not None and len(targets) != n_targets):
+        raise InputError(
+            f"stories: expected {n_targets if targets is None else len(targets)} targets in every story, got others in "
+            f"{list_some(wrong or list(cleaned))}; read all stories with one mask"
+        )
+    values = np.concatenate(
+        [np.pad(one, ((0, n_runs - len(one)), (0, 0), (0, 0)), constant_values=np.nan) for one in cleaned.values()],
+        axis=1,
+    )
+    if targets is None:
+        targets = pd.DataFrame({"roi": [""] * n_targets, "voxel": pd.array(np.arange(n_targets), dtype="Int64")})
+    return Responses(
+        values,
+        items=tuple(f"{story}@{k}" for story, one in cleaned.items() for k in range(one.shape[1])),
+        conditions=tuple(story for story, one in cleaned.items() for _ in range(one.shape[1])),
+        runs=tuple(str(k + 1) for k in range(n_runs)),
+        targets=targets,
+        participant=participant,
+    )
+
+
+def _leave_out_stories(group: Places, n_folds: int) -> Folds:
+    """Divide whole stories into test folds of nearly equal lengths."""
+    sizes = np.bincount(group)
+    if not 2 <= n_folds <= len(sizes):
+        raise InputError(f"stories: expected 2 to {len(sizes)} folds of whole stories, got {n_folds}")
+    filled, fold = np.zeros(n_folds, np.intp), np.empty(len(sizes), np.intp)
+    for story in np.argsort(-sizes, kind="stable"):
+        fold[story] = np.argmin(filled)
+        filled[fold[story]] += sizes[story]
+    return Folds(fold[group], group, "story")
