@@ -54,6 +54,7 @@ OverTime = Literal["time"]
 FoldGroups = Literal["condition", "stimulus", "run"]  # what a fold never divides
 ScanSampling = Literal["lanczos", "mean"]
 EncodingTarget = Literal["voxel", "roi"]  # what is predicted: each voxel, or the mean of each region
+StudyPreset = Literal["tuckute2023"]  # study files of published designs
 EncodingScore = Literal["r", "r2", "r_corrected", "r2_corrected"]
 PermutationCorrection = Literal["fdr", "max", "none"]
 

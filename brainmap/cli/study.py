@@ -77,15 +77,22 @@ def _print_recovery(study: Path) -> None:
 
 
 @app.command()
-def init(study: StudyFile = Path("study.toml")) -> None:
+def init(
+    study: StudyFile = Path("study.toml"),
+    preset: Annotated[
+        types.StudyPreset | None,
+        typer.Option(help="Write the file of a published design; default: every key with its meaning."),
+    ] = None,
+) -> None:
     """Write a study file with comments, which you fill in."""
     from brainmap.record import atomic
+    from brainmap.study.settings.presets import PRESETS
     from brainmap.study.settings.template import TEMPLATE
 
     if study.exists():
         raise InputError(f"init: expected a new file, got {study}, which exists; name another file")
     with atomic(study) as beside:
-        beside.write_text(TEMPLATE, encoding="utf-8")
+        beside.write_text(TEMPLATE if preset is None else PRESETS[preset], encoding="utf-8")
     typer.echo(f"Wrote {study}. Fill it in, then: brainmap check {study}")
 
 

@@ -42,6 +42,7 @@ from brainmap.study.stages.brains import (
 )
 from brainmap.study.stages.calls import describe_calls
 from brainmap.study.stages.controls import check_controls, check_pairs
+from brainmap.study.stages.encoding import check_encoding
 from brainmap.study.stages.explain import choose_explained
 from brainmap.study.stages.generality import announce_tests
 from brainmap.study.stages.group_maps import check_differences
@@ -119,6 +120,8 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
             plan: list[Pattern] = []
             found = _check_person(context, person, plan, chosen)
             problems += found
+            if plan:
+                _gather_problems(problems, partial(check_encoding, context, plan))
             rows.append(_describe_person(person, found, plan))
         sound = [person for person, row in zip(people, rows, strict=True) if row["problems"] == "none"]
         _gather_problems(problems, lambda: _check_grids(context, sound))

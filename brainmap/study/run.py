@@ -18,8 +18,10 @@ from brainmap.study.results.context import Context, apply_grid_tolerance, log, r
 from brainmap.study.results.folder import check_output
 from brainmap.study.results.pieces import clear_pieces
 from brainmap.study.stages.betas import run_betas
+from brainmap.study.stages.encoding import run_encoding
 from brainmap.study.stages.explain import run_explain
 from brainmap.study.stages.group import run_group
+from brainmap.study.stages.group_encoding import run_group_encoding
 from brainmap.study.stages.networks import run_networks
 from brainmap.study.stages.page import run_page
 from brainmap.study.stages.participants import build_chunk_folder, run_participants, yield_people
@@ -60,6 +62,7 @@ def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | N
     if context.backend == "dask":
         compute_on_dask(context, [(one, one.pieces) for one in yield_people(context, participants) if not one.mapped])
     run_participants(context, participants)
+    run_encoding(context, participants)
     if participants and set(participants) != set(known):
         log.info(
             "participants %s are done; run without --participant for the group and the page", list_some(participants)
@@ -124,6 +127,7 @@ def merge_study(context: Context) -> Path:
     loaded = _run_first_stages(context)
     refuse_incomplete(context)
     run_participants(context)
+    run_encoding(context)
     return _run_last_stages(context, loaded)
 
 
@@ -148,6 +152,7 @@ def _run_first_stages(context: Context, participants: Sequence[str] = ()) -> dic
 def _run_last_stages(context: Context, loaded: dict[str, Loaded]) -> Path:
     """Run everything after the participants' scores."""
     run_group(context)
+    run_group_encoding(context)
     run_explain(context, loaded)
     return run_page(context)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -64,7 +65,9 @@ def encoding_statistics(
     return table
 
 
-def average_over_regions(fits: Sequence[Encoding], regions: Sequence[str], score: EncodingScore = "r") -> Floats:
+def average_over_regions(
+    fits: Sequence[Encoding], regions: Sequence[str], score: EncodingScore | Literal["reliability"] = "r"
+) -> Floats:
     """Return the mean score over the voxels of each region `(n_layers, n_regions, n_participants)`, NaN left out."""
     found = np.full((len(fits[0].spaces), len(regions), len(fits)), np.nan)
     for who, fit in enumerate(fits):

@@ -36,6 +36,7 @@ def score_differences(
     measure: Measure | str | None = None,
     permutations: int = 5000,
     rng: np.random.Generator | None = None,
+    pairs: Sequence[tuple[int, int]] | None = None,
 ) -> pd.DataFrame:
     """Test the score difference of every pair of models over participants, corrected over all pairs and ROIs.
 
@@ -49,6 +50,8 @@ def score_differences(
         As in `brainmap.rsa.score_statistics`; t uses differences of Fisher z where `measure` is pearson or spearman.
     labels : mapping
         Names along the first axes: those of the models, then those of the ROIs.
+    pairs : sequence of (int, int), optional
+        Places of the models to compare; by default every pair. The correction is over these pairs only.
 
     Returns
     -------
@@ -74,7 +77,7 @@ def score_differences(
             "score_differences: expected scores of shape (n_models, n_participants) or (n_models, n_rois, "
             f"n_participants), of at least 2 models, got {x.shape}"
         )
-    first, second = np.triu_indices(len(x), 1)
+    first, second = np.triu_indices(len(x), 1) if pairs is None else np.array(pairs, np.intp).reshape(-1, 2).T
     names = [[str(k) for k in range(size)] for size in x.shape[:-1]] if labels is None else list(labels.values())
     axes = {"pair": [str(k) for k in range(len(first))], **({"roi": names[1]} if x.ndim == 3 else {})}
     table = score_statistics(

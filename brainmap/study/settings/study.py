@@ -16,6 +16,7 @@ from brainmap.checks import check_file, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.names import slug
 from brainmap.study.settings.brain import Brain as Brain, Inference as Inference, Name, Section
+from brainmap.study.settings.encoding import EncodingModels
 from brainmap.study.settings.participant import Participant as Participant, find_participant
 from brainmap.study.settings.problems import describe_problems
 from brainmap.study.settings.renamed import replace_old_keys
@@ -251,6 +252,7 @@ class StudySettings(Section):
     brain: tuple[Brain, ...] = Field(min_length=1)
     baselines: Baselines | None = None
     rsa: Rsa = Rsa()
+    encoding: EncodingModels | None = None
     searchlight: Searchlight | None = None
     explain: Explain | None = None
     truth: Truth | None = None

@@ -96,6 +96,16 @@ inference = { test = "signed-rank", correction = "fdr", splits = 20 }
 #   bootstrap = 1000             # resamples; 0 for none. Asked for, it is made of fewer than 16 sounds too
 #   over = "both"                # what is drawn anew: both, "participants", "conditions"
 
+# [encoding]                     # ridge regression from each layer to each region, beside RSA; 40 sounds or more
+# targets = "roi"                # the mean response of a region, or "voxel": each voxel, whose scores are averaged
+# groups = "condition"           # what a fold never divides: words are new in the test. "stimulus": sounds are, words
+#                                  are not; "run": where no sound is in two runs
+# folds = 5                      # 8 sounds or more in each; scores are compared only where the number is equal
+# alphas = [0.1, 10, 1000]       # penalties to choose from; 13 from 0.1 to 1e8 by default
+# reliability_floor = 0.0        # at or below it a region or voxel has no noise-corrected score, and is counted
+# few_items = false              # true: fewer than 40 sounds, of which predictions are mostly noise
+# permutations = 1000            # of the sounds, the same for all participants, each refitted
+
 [searchlight]                    # leave the block out for ROIs only
 radius_mm = 9.0
 # mesh = "fsaverage5"            # of GIFTI files ({hemi} in [brain] files): discs on it; or {hemi}.mid.surf.gii

@@ -40,6 +40,19 @@ def test_every_pair_is_the_paired_test_of_scipy() -> None:
         rsa.score_differences(scores[:1])
 
 
+def test_chosen_pairs_are_rows_of_all_pairs_and_corrected_among_themselves() -> None:
+    scores = np.random.default_rng(2).normal(size=(4, 2, 9))
+    every = rsa.score_differences(scores).set_index(["model", "other", "roi"])
+    found = rsa.score_differences(scores, pairs=[(2, 0), (1, 3)])
+    assert list(zip(found["model"], found["other"], strict=True)) == [("2", "0")] * 2 + [("1", "3")] * 2
+    for row in found.itertuples():
+        turned = (row.other, row.model, row.roi)
+        same = every.loc[turned if row.model == "2" else (row.model, row.other, row.roi)]
+        assert row.p == same["p"]
+        assert row.difference == pytest.approx(same["difference"] * (-1 if row.model == "2" else 1), abs=1e-12)
+    np.testing.assert_allclose(found["p_corrected"], scipy.stats.false_discovery_control(found["p"]))
+
+
 def test_regions_are_bootstrapped_with_the_same_draws_and_corrected_together() -> None:
     rng = np.random.default_rng(1)
     truth = rng.random(45)

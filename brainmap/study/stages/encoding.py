@@ -1,0 +1,167 @@
+"""Fit encoding models of each participant (stage 2): every layer of all networks, controls and baselines to regions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainmap.errors import InputError
+from brainmap.features.activations.extract import open_activations
+from brainmap.rsa.encoding.counts import COUNT_COLUMNS
+from brainmap.rsa.encoding.encode import ENCODING_COLUMNS, Encoding, fit_encoding
+from brainmap.rsa.encoding.fits import EncodingSettings
+from brainmap.rsa.encoding.folds import Folds, group_items, make_folds
+from brainmap.rsa.encoding.responses import FeatureSpace, Responses, align_items, divide_items
+from brainmap.rsa.encoding.ridge import check_alphas, find_device
+from brainmap.rsa.patterns.table import Pattern
+from brainmap.study.results.context import Context, make_parent
+from brainmap.study.settings.encoding import EncodingModels
+from brainmap.study.stages.brains import screen_patterns
+from brainmap.study.stages.inference import make_rng
+from brainmap.study.stages.networks import store_path, yield_versions
+from brainmap.study.stages.participants import Person, yield_people
+
+VERSION = 1
+PARTICIPANT = {"participant": "label of the participant"}
+_COLUMNS = PARTICIPANT | ENCODING_COLUMNS
+_COUNTS = PARTICIPANT | COUNT_COLUMNS
+
+
+@dataclass(frozen=True)
+class EncodedPerson:
+    """Hold the layers and the responses of a participant, aligned when a stage first needs them."""
+
+    one: Person
+    asked: EncodingModels
+
+    @property
+    def label(self) -> str:
+        """Return the label of the participant."""
+        return self.one.person.label
+
+    @property
+    def stage(self) -> str:
+        """Return the name of the stage."""
+        return f"sub-{self.label}_encoding"
+
+    @property
+    def path(self) -> Path:
+        """Return the path of the table of scores."""
+        return self.one.context.build_subject_path(self.one.person, "encoding.tsv", desc="rois")
+
+    @cached_property
+    def aligned(self) -> tuple[list[FeatureSpace], Responses]:
+        """Align the layers of all networks with the responses of the voxels of the regions."""
+        context = self.one.context
+        networks = {version.name: open_activations(store_path(context, version)) for version in yield_versions(context)}
+        items = context.study.settings.rsa.items
+        data = screen_patterns(self.one.person, self.one.data)
+        spaces, found = align_items(networks, data, items=items, targets=self.asked.targets)
+        return spaces, replace(keep_targets(found, found.targets["roi"] != ""), participant=self.label)
+
+    @cached_property
+    def folds(self) -> Folds:
+        """Divide the sounds into folds, which are the same in all participants with the same sounds."""
+        _, responses = self.aligned
+        rng = make_rng(self.one.context, "encoding")
+        asked = self.asked
+        return divide_items(responses, asked.groups, folds=asked.folds, few_items=asked.few_items, rng=rng)
+
+    @property
+    def settings(self) -> EncodingSettings:
+        """Return how ridge regression is fitted."""
+        device = self.one.context.device
+        found = find_device("auto" if device == "cuda" else "cpu")
+        return EncodingSettings(alphas=check_alphas(self.asked.alphas), device=found)
+
+    @cached_property
+    def key(self) -> str:
+        """Return the key of everything that the scores depend on."""
+        context, brain = self.one.context, self.one.person.brain
+        heard = [[v.name, context.ledger.read(f"network-{v.name}")["key"]] for v in yield_versions(context)]
+        own = self.asked.model_dump(exclude={"permutations"})
+        cut = [brain.rois.model_dump(), brain.screen.model_dump()]
+        return self.one.key(self.one.inputs, "", VERSION, heard, own, cut, context.study.settings.study.seed)
+
+    def fit(self) -> Encoding:
+        """Fit all layers."""
+        return fit_encoding(*self.aligned, self.folds, self.settings, floor=self.asked.reliability_floor)
+
+    def restore(self) -> Encoding:
+        """Return the models with the scores that the stage wrote, without fitting them again."""
+        spaces, responses = self.aligned
+        scores = pd.read_csv(self.path, sep="\t", na_values="n/a", keep_default_na=False, dtype={"participant": str})
+        none = np.empty((0, self.folds.n_folds, len(responses.targets)))
+        return Encoding(scores, pd.DataFrame(), none, tuple(spaces), responses, self.folds, self.settings)
+
+
+def keep_targets(responses: Responses, kept: Any) -> Responses:
+    """Return the responses of some targets, by a mask `(n_targets,)`."""
+    kept = np.asarray(kept, dtype=bool)
+    return replace(
+        responses, values=responses.values[:, :, kept], targets=responses.targets[kept].reset_index(drop=True)
+    )
+
+
+def yield_encoded(context: Context, only: Sequence[str] = ()) -> Iterator[EncodedPerson]:
+    """Yield all participants, or some, where the study asks for encoding models."""
+    asked = context.study.settings.encoding
+    if asked is not None:
+        yield from (EncodedPerson(one, asked) for one in yield_people(context, only))
+
+
+def run_encoding(context: Context, only: Sequence[str] = ()) -> None:
+    """Fit the encoding models of all participants, or of some."""
+    for one in yield_encoded(context, only):
+        context.run_stage(one.stage, one.key, partial(_write_scores, one))
+
+
+def _write_scores(one: EncodedPerson) -> Iterator[Path]:
+    context, fit = one.one.context, one.fit()
+    asked = {"encoding": one.asked.model_dump(), "brain": one.one.person.brain.model_dump()}
+    about = {
+        "Items": len(fit.items),
+        "Folds": fit.folds.n_folds,
+        "Groups": fit.folds.by,
+        "Alphas": fit.settings.alphas.tolist(),
+        **context.build_provenance(asked, one.one.inputs),
+    }
+    scores, counts = fit.scores.copy(), fit.counts.copy()
+    for table in (scores, counts):
+        table.insert(0, "participant", one.label)
+    yield from context.save_table(scores, make_parent(one.path), columns=_COLUMNS, about=about)
+    path = context.build_subject_path(one.one.person, "counts.tsv", desc="encoding")
+    yield from context.save_table(counts, path, columns=_COUNTS, about=about)
+
+
+def check_encoding(context: Context, plan: Sequence[Pattern]) -> None:
+    """Refuse too few sounds, groups or folds before anything is computed, from the patterns of a participant.
+
+    Raises
+    ------
+    InputError
+        As in `brainmap.rsa.encode`.
+    """
+    asked, items = context.study.settings.encoding, context.study.settings.rsa.items
+    if asked is None:
+        return
+    conditions: dict[str, str] = {}
+    runs: dict[str, list[str]] = {}
+    for row in plan:
+        if row.source >= 0:
+            item = row.stimulus_id if items == "stimulus" else row.condition
+            conditions[item] = row.condition
+            runs.setdefault(item, [])
+            runs[item] += [row.run] if row.run not in runs[item] else []
+    try:
+        group, by = group_items(list(conditions), list(conditions.values()), runs, asked.groups)
+        make_folds(group, by, n_folds=asked.folds, rng=make_rng(context, "encoding"), few_items=asked.few_items)
+    except InputError as error:
+        said = str(error).replace("few_items=True (--few-items)", "few_items = true").removeprefix("encoding: ")
+        raise InputError(f"[encoding] {said}") from None

@@ -1,0 +1,270 @@
+"""Encoding models in a study: the preset of natural sounds on simulated brains whose answer is known."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from brainmap.errors import BrainmapWarning, InputError
+
+RATE = 16_000
+SHAPE = (6, 6, 4)
+PLANTED = {"primary": ("first", "conv2"), "anterior": ("first", "conv6"), "lateral": None}
+
+
+def write_noises(folder: Path, n: int, n_samples: int) -> list[str]:
+    """Write noises of different spectra and envelopes, each of its own condition."""
+    import soundfile
+
+    (folder / "sounds").mkdir(parents=True)
+    rng, names = np.random.default_rng(11), [f"sound{k:03d}" for k in range(n)]
+    for name in names:
+        spectrum = np.fft.rfft(rng.normal(size=n_samples)) * np.arange(1, n_samples // 2 + 2) ** rng.uniform(-1, 0.5)
+        spectrum *= 1 + 4 * np.interp(np.arange(len(spectrum)), np.linspace(0, len(spectrum), 9), rng.uniform(size=9))
+        spectrum[0] = 0
+        wave = np.fft.irfft(spectrum, n_samples)
+        wave *= np.interp(np.arange(n_samples), np.linspace(0, n_samples, 6), rng.uniform(size=6))
+        soundfile.write(folder / "sounds" / f"{name}.wav", 0.3 * (wave - wave.mean()) / np.abs(wave).max(), RATE)
+    table = pd.DataFrame({"stimulus_id": names, "condition": names, "path": [f"sounds/{k}.wav" for k in names]})
+    table.to_csv(folder / "stimuli.tsv", sep="\t", index=False)
+    return names
+
+
+def write_networks(folder: Path, n_samples: int) -> dict[str, Any]:
+    """Write two untrained networks, and return the planted layers' features of the sounds."""
+    import torch
+
+    from brainmap.features.activations.extract import extract_activations
+    from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, load_network, save_checkpoint
+    from brainmap.features.networks.zoo import build_network
+
+    for seed, name in enumerate(("first", "second")):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = build_network("ch32", n_classes=16, n_samples=n_samples)
+        classes = tuple(f"class{k}" for k in range(16))
+        about = Checkpoint(architecture="ch32", classes=classes, rate=RATE, n_samples=n_samples)
+        save_checkpoint(model, folder / f"{name}.safetensors", about)
+    sounds = load_checkpoint(folder / "first.safetensors").load_sounds(str(folder / "stimuli.tsv"))
+    wanted = [one[1] for one in PLANTED.values() if one]
+    found = extract_activations(load_network(str(folder / "first.safetensors")), sounds, layers=wanted)
+    return {layer: np.asarray(found[layer][:]) for layer in wanted}
+
+
+def write_brains(folder: Path, names: list[str], features: dict[str, Any], people: list[str]) -> None:
+    """Write three repetitions for each participant: regions follow their planted layer, or nothing."""
+    from brainmap.rsa.images.files import save_image
+
+    affine = np.diag([3.0, 3.0, 3.0, 1.0])
+    labels = np.zeros(SHAPE, np.int16)
+    for k in range(3):
+        labels[2 * k : 2 * k + 2] = k + 1
+    pd.DataFrame({"index": [1, 2, 3], "name": list(PLANTED)}).to_csv(folder / "rois.tsv", sep="\t", index=False)
+    for who in people:
+        rng, own = np.random.default_rng([5, int(who)]), folder / f"sub-{who}"
+        own.mkdir()
+        signal = np.zeros((*SHAPE, len(names)))
+        for k, planted in enumerate(PLANTED.values()):
+            if planted is not None:
+                x = features[planted[1]]
+                z = (x - x.mean(axis=0)) / np.where(x.std(axis=0) > 0, x.std(axis=0), 1.0)
+                weights = np.random.default_rng(k).normal(size=(z.shape[1], 1)) + 0.5 * rng.normal(
+                    size=(z.shape[1], 48)
+                )
+                y = z @ weights
+                signal[labels == k + 1] = (y / y.std(axis=0)).T
+        for run in (1, 2, 3):
+            order = rng.permutation(len(names))
+            noisy = (signal + 2.0 * rng.normal(size=signal.shape))[..., order].astype(np.float32)
+            called = [names[k] for k in order]
+            save_image(nib.Nifti1Image(noisy, affine), own / f"betas_run-{run}.nii.gz", labels=called, space="orig")
+        for name, values in (("mask", np.ones(SHAPE, np.uint8)), ("rois", labels)):
+            save_image(nib.Nifti1Image(values, affine), own / f"{name}.nii.gz", space="orig")
+
+
+def write_study(
+    folder: Path, *, sounds: int, people: int, n_samples: int = 2_400, changes: tuple[tuple[str, str], ...] = ()
+) -> Path:
+    """Write the inputs that the preset names, and the preset with fewer participants."""
+    from brainmap.study.settings.presets import PRESETS
+
+    labels = [f"{k + 1:02d}" for k in range(people)]
+    names = write_noises(folder, sounds, n_samples)
+    write_brains(folder, names, write_networks(folder, n_samples), labels)
+    text = PRESETS["tuckute2023"].replace("seed = 0", "seed = 0\nsimulated = true")
+    listed = ", ".join(f'"{label}"' for label in labels)
+    text = text.replace('["01", "02", "03", "04", "05", "06", "07", "08"]', f"[{listed}]")
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    (folder / "study.toml").write_text(text)
+    return folder / "study.toml"
+
+
+SMALL = (
+    ('controls = ["permuted"]', "controls = []"),
+    ('models = ["cochleagram", "modulation"]', 'models = ["waveform-envelope"]'),
+    ("splits = 10 }", "splits = 2, bootstrap = 0, permutations = 100 }"),
+    ("permutations = 1000 ", "permutations = 39 "),
+    ("folds = 5 ", "folds = 4 "),
+)
+
+
+def run(path: Path) -> set[str]:
+    """Run a study without its page, and return the stages that were computed."""
+    from brainmap.study.run import Context, run_study
+    from brainmap.study.settings.study import load_study
+
+    def closed() -> dict[str, int]:
+        found = (path.parent / "derivatives" / "brainmap" / ".brainmap").glob("*.json")
+        return {p.stem: p.stat().st_mtime_ns for p in found}
+
+    before = closed()
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("ignore", BrainmapWarning)  # untrained networks have units that never speak
+        patch.setattr("brainmap.study.stages.page._write_page", lambda _context: [])
+        run_study(Context(load_study(path), threads=1))
+    return {stage for stage, then in closed().items() if before.get(stage) != then}
+
+
+def read(path: Path, name: str) -> pd.DataFrame:
+    """Read a table of the results."""
+    found = next((path.parent / "derivatives" / "brainmap").glob(name))
+    return pd.read_csv(found, sep="\t", na_values="n/a", keep_default_na=False, dtype={"participant": str})
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The preset on 40 sounds and 2 participants, run; to be read only."""
+    path = write_study(tmp_path_factory.mktemp("natural"), sounds=40, people=2, changes=SMALL)
+    text = path.read_text()
+    first, second = text.index('[[network]]\nname = "second"'), text.index("[[brain]]")
+    path.write_text(text[:first].replace("controls = []", 'controls = ["permuted"]') + text[second:])
+    assert {"sub-01_encoding", "sub-02_encoding", "group_encoding"} <= run(path)
+    return path
+
+
+def test_scores_are_those_of_encode_on_the_same_files(small: Path) -> None:
+    from brainmap.features.activations.extract import open_activations
+    from brainmap.rsa import encode, load_patterns, load_rois
+
+    own = small.parent / "sub-02"
+    mask = str(own / "mask.nii.gz")
+    rois = load_rois(str(own / "rois.nii.gz"), table=str(small.parent / "rois.tsv"), mask=mask)
+    files = [str(own / f"betas_run-{k}.nii.gz") for k in (1, 2, 3)]
+    data = load_patterns(files, mask=mask, rois=rois, stimuli=str(small.parent / "stimuli.tsv"))
+    acts = open_activations(small.parent / "derivatives" / "brainmap" / "features" / "network-first_features.zarr")
+    seed = np.random.default_rng(np.random.SeedSequence([0, *b"encoding"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BrainmapWarning)
+        fit = encode(acts, data, targets="roi", folds=4, reliability_floor=0.1, rng=seed)
+    table = read(small, "sub-02/func/*desc-rois_encoding.tsv")
+    assert list(dict.fromkeys(table["network"])) == ["first", "first-permuted", "acoustics"]
+    mine = table[table["network"] == "first"].reset_index(drop=True)
+    for column in ("r", "r_corrected", "r2", "reliability", "alpha"):
+        np.testing.assert_allclose(mine[column], fit.scores[column], rtol=1e-8, err_msg=column)
+
+
+def test_planted_layers_are_best_and_tested(small: Path) -> None:
+    table = read(small, "group/encoding.tsv")
+    mine = table[table["network"] == "first"].set_index(["roi", "layer"])
+    for roi, planted in PLANTED.items():
+        if planted is None:
+            assert (mine.loc[roi, "p_corrected"] > 0.05).all()
+        else:
+            assert mine.loc[roi, "mean"].idxmax() == planted[1]
+            assert mine.loc[(roi, planted[1]), "p"] == pytest.approx(1 / 40)
+    each = pd.concat([read(small, f"sub-0{k}/func/*desc-rois_encoding.tsv") for k in (1, 2)])
+    mean = each.groupby(["network", "layer", "roi"], sort=False)["r"].agg(["mean", "sem"]).reset_index()
+    np.testing.assert_allclose(table["mean"], mean["mean"], rtol=1e-10)
+    np.testing.assert_allclose(table["standard_error"], mean["sem"], rtol=1e-8)
+
+
+def test_differences_are_from_controls_and_baselines_only(small: Path) -> None:
+    found, scores = read(small, "group/encoding_differences.tsv"), read(small, "group/encoding.tsv")
+    mean = scores.set_index(["network", "layer", "roi"])["mean"]
+    assert len(found) == 9 * 2 * 3
+    assert set(found["network"]) == {"first"}
+    for row in found.itertuples():
+        if row.other_network == "first-permuted":
+            assert row.layer == row.other_layer
+        else:
+            assert (row.other_network, row.other_layer) == ("acoustics", "waveform-envelope")
+        other = mean[row.other_network, row.other_layer, row.roi]
+        assert row.difference == pytest.approx(mean[row.network, row.layer, row.roi] - other, abs=1e-10)
+
+
+def test_agreement_is_the_rank_correlation_of_profiles_within_a_participant(small: Path) -> None:
+    from scipy.stats import spearmanr
+
+    scores = read(small, "group/scores.tsv").set_index(["network", "layer", "roi", "participant"])["score"]
+    each = pd.concat([read(small, f"sub-0{k}/func/*desc-rois_encoding.tsv") for k in (1, 2)])
+    for row in read(small, "group/encoding_agreement.tsv").itertuples():
+        mine = each[(each["network"] == row.network) & (each["roi"] == row.roi)]
+        rho = [
+            spearmanr(own["r"], [scores[row.network, layer, row.roi, who] for layer in own["layer"]]).statistic
+            for who, own in mine.groupby("participant")
+        ]
+        assert (row.layers, row.n) == (9, 2)
+        assert row.rho == pytest.approx(np.mean(rho), abs=1e-12)
+
+
+def test_only_what_a_setting_touches_is_computed_again(small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(small.parent, folder, copy_function=shutil.copy2)
+    path = folder / "study.toml"
+    assert run(path) == set()
+    path.write_text(path.read_text().replace("permutations = 39", "permutations = 19"))
+    assert run(path) == {"group_encoding", "report"}
+    path.write_text(path.read_text().replace("folds = 4", "folds = 3"))
+    assert run(path) == {"sub-01_encoding", "sub-02_encoding", "group_encoding", "report"}
+    (killed,) = (folder / "derivatives" / "brainmap").glob("sub-02/func/*desc-rois_encoding.tsv")
+    before = killed.read_bytes()
+    killed.unlink()
+    assert run(path) == {"sub-02_encoding"}
+    assert killed.read_bytes() == before
+
+
+def test_too_few_sounds_are_refused_before_anything_is_computed(tiny_study: Any) -> None:
+    tiny_study.file.write_text(tiny_study.file.read_text() + "\n[encoding]\nfolds = 4\n")
+    with pytest.raises(InputError, match=r"^\[encoding\] expected at least 40 items, got 8; .* few_items = true"):
+        tiny_study.run()
+    assert not tiny_study.out.exists()
+
+
+def test_init_writes_a_preset(tmp_path: Path, brainmap_command: Callable[..., Any]) -> None:
+    from brainmap.study.settings.study import load_study
+
+    answer = brainmap_command("init", "--preset", "tuckute2023", tmp_path / "s.toml")
+    assert answer.code == 0, answer.err
+    settings = load_study(tmp_path / "s.toml").settings
+    assert settings.encoding is not None
+    assert [network.controls for network in settings.network] == [("permuted",), ("permuted",)]
+    answer = brainmap_command("init", "--preset", "tuckute2032", tmp_path / "t.toml")
+    assert answer.code == 2
+    assert not (tmp_path / "t.toml").exists()
+
+
+@pytest.mark.slow
+def test_the_preset_on_165_sounds_and_8_participants_takes_under_8_minutes(tmp_path: Path) -> None:
+    path = write_study(tmp_path, sounds=165, people=8, n_samples=8_000)
+    start = time.monotonic()
+    run(path)
+    assert time.monotonic() - start < 480
+    table = read(path, "group/encoding.tsv")
+    mine = table[table["network"] == "first"].set_index(["roi", "layer"])
+    for roi, planted in PLANTED.items():
+        if planted is None:
+            assert (mine.loc[roi, "p_corrected"] > 0.05).all()
+        else:
+            assert mine.loc[roi, "mean"].idxmax() == planted[1]
+            assert mine.loc[(roi, planted[1]), "p_corrected"] < 0.05
