@@ -55,6 +55,7 @@ from brainmap.study.stages.networks import (
 )
 from brainmap.study.stages.participants import WHITENED
 from brainmap.study.stages.surfaces import check_same_meshes, describe_surface, list_surface_problems
+from brainmap.study.stages.tables import describe_table, list_lost_repetitions, list_table_problems
 from brainmap.study.stages.versions import Version
 from brainmap.tables import read_table
 
@@ -116,6 +117,7 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
         _gather_problems(problems, lambda: _check_baselines(context))
         people = _list_people(context, participants, problems)
         chosen: dict[str, list[str]] = {}  # participants, by note
+        plans: dict[str, list[Pattern]] = {}
         for person in people:
             plan: list[Pattern] = []
             found = _check_person(context, person, plan, chosen)
@@ -123,6 +125,8 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
             if plan:
                 _gather_problems(problems, partial(check_encoding, context, plan))
             rows.append(_describe_person(person, found, plan))
+            plans[person.label] = plan
+        problems += list_lost_repetitions(people, plans)
         sound = [person for person, row in zip(people, rows, strict=True) if row["problems"] == "none"]
         _gather_problems(problems, lambda: _check_grids(context, sound))
         ordered: list[str] = []
@@ -178,13 +182,15 @@ def _describe_person(person: Participant, found: Sequence[str], plan: Sequence[P
     with contextlib.suppress(InputError):
         if person.brain.on_surface:
             row |= describe_surface(person)
+        elif person.brain.on_table:
+            row |= describe_table(person)
         else:
             row["grid"] = "x".join(map(str, image_info(first.image).shape[:3]))
             row["voxels"] = f"{int(np.count_nonzero(load_brain_mask(person).dataobj)):,}"
         row["ROIs"] = len(load_regions(person))
         row["conditions"] = len({pattern.condition for pattern in plan})
         row["patterns"] = sum(pattern.source >= 0 for pattern in plan)
-        row["TR [s]"] = "-" if person.brain.on_surface else read_repetition_time(first) or "-"
+        row["TR [s]"] = (read_repetition_time(first) if person.masks else None) or "-"
     return {**row, "problems": len(found) or "none"}
 
 
@@ -289,6 +295,8 @@ def _check_person(
         stimuli = context.stimuli
     if person.brain.on_surface:
         problems += list_surface_problems(person, stimuli, context.study.settings.searchlight)
+    elif person.brain.on_table:
+        problems += list_table_problems(person, stimuli)
     elif person.brain.kind == "betas":
         wrong = check_patterns(**collect_pattern_arguments(person), stimuli=stimuli)
         problems += wrong

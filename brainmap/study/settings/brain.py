@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from brainmap.types import (
+    BrainKind,
     Correction,
     DifferenceTest,
     GlmModel,
     Hemispheres,
     Hrf,
-    InputKind,
     Layout,
     Missing,
     NoiseFrom,
@@ -23,6 +23,7 @@ from brainmap.types import (
     Over,
     Scale,
     StudyNoiseMethod,
+    TableAxis,
     Test,
     ZeroTest,
 )
@@ -38,7 +39,7 @@ class Section(BaseModel):
 
 
 class Regions(Section):
-    """Describe ROIs: a label image with its table, a mask per region, or spheres at coordinates."""
+    """Describe ROIs: a label image with its table, a mask per region, spheres at coordinates, or a table of voxels."""
 
     image: str | None = None
     table: str | None = None
@@ -54,7 +55,7 @@ class Regions(Section):
     @model_validator(mode="after")
     def _one_kind(self) -> Regions:
         given = [key for key in ("image", "masks", "centers") if getattr(self, key)]
-        if len(given) != 1:
+        if len(given) != 1 and (given or self.table is None):  # a table alone is that of voxels
             got = " and ".join(given) or "none of them"
             raise ValueError(f"expected one of image, masks and centers, got {got}; give exactly one")
         if self.centers and self.radius_mm is None:
@@ -152,7 +153,7 @@ class Brain(Section):
     participants: tuple[Name, ...] = Field(min_length=1)
     layout: Layout = "files"
     folder: str | None = None
-    kind: InputKind = "betas"
+    kind: BrainKind = "betas"
     files: str | None = None
     events: str | dict[str, str] | None = None  # events of BOLD: events.tsv, or AFNI's stim_times by condition
     confounds: str | None = None
@@ -160,6 +161,8 @@ class Brain(Section):
     glm: Glm = Glm()
     labels: str | tuple[str, ...] = "sub-brick"  # several entries: one per run, in their order
     mask: str | None = None
+    key: str | None = None  # name of the array in a response table
+    axes: tuple[TableAxis, ...] | None = None  # of a response table whose lengths do not tell them
     rois: Regions
     task: str | None = None
     sessions: tuple[str, ...] | None = None
@@ -177,6 +180,42 @@ class Brain(Section):
     def on_surface(self) -> bool:
         """Tell whether the data lie on the cortical surface: GIFTI files, one per hemisphere."""
         return self.files is not None and self.files.endswith(".gii")
+
+    @property
+    def on_table(self) -> bool:
+        """Tell whether the data are response tables, whose voxels have regions and no place."""
+        return self.kind == "table"
+
+    @model_validator(mode="after")
+    def _table(self) -> Brain:
+        rois = self.rois
+        if not self.on_table:
+            of_table = [key for key in ("key", "axes") if getattr(self, key) is not None]
+            if of_table:
+                raise ValueError(f"{of_table[0]}: expected kind = 'table' beside it, got {self.kind!r}; leave it out")
+            if not (rois.image or rois.masks or rois.centers):
+                raise ValueError("rois: expected one of image, masks and centers, got none of them; give exactly one")
+            return self
+        wrong = {
+            f"layout = {self.layout!r}": self.layout != "files",
+            "mask": self.mask is not None,
+            "noise = 'residuals'": self.noise == "residuals",
+            "screen.sound": self.screen.sound is not None,
+            "rois.image": rois.image is not None,
+            "rois.masks": bool(rois.masks),
+            "rois.centers": rois.centers is not None,
+        }
+        if any(wrong.values()):
+            found = next(key for key, is_there in wrong.items() if is_there)
+            raise ValueError(
+                f"{found} does not go with kind = 'table', whose voxels have no place and whose rois.table has a row "
+                "per voxel; leave it out"
+            )
+        if "labels" not in self.model_fields_set:
+            raise ValueError("lacks the key 'labels', which kind = 'table' needs; add the TSV of its items")
+        if rois.table is None:
+            raise ValueError("rois: lacks the key 'table', which kind = 'table' needs; add the TSV of its voxels")
+        return self
 
     @model_validator(mode="after")
     def _surface(self) -> Brain:
@@ -205,7 +244,8 @@ class Brain(Section):
 
     @model_validator(mode="after")
     def _where(self) -> Brain:
-        needs = ("files", *(() if self.on_surface else ("mask",))) if self.layout == "files" else ("folder",)
+        of_files = ("files",) if self.on_surface or self.on_table else ("files", "mask")
+        needs = of_files if self.layout == "files" else ("folder",)
         lacking = [key for key in needs if getattr(self, key) is None]
         if lacking:
             raise ValueError(f"lacks the key {lacking[0]!r}, which layout = {self.layout!r} needs; add it")
@@ -219,7 +259,8 @@ class Brain(Section):
         if wrong:
             other = "betas" if self.kind == "bold" else "bold"
             raise ValueError(f"{wrong[0]}: expected kind = {other!r} beside it, got {self.kind!r}; change one of them")
-        if self.files is not None and len(self.participants) > 1 and "{participant}" not in self.files:
+        several = len(self.participants) > 1 and not self.on_table  # a table of voxels tells whose they are
+        if self.files is not None and several and "{participant}" not in self.files:
             raise ValueError(
                 f"files: expected a name with {{participant}} for {len(self.participants)} participants, got "
                 f"{self.files!r}; write {{participant}} where their labels stand"

@@ -112,7 +112,7 @@ def find_participant(brain: Brain, label: str, resolve: Callable[[str], str]) ->
         resolve(where),
         layout=brain.layout,
         participants=[label],
-        kind=brain.kind,
+        kind="bold" if brain.kind == "bold" else "betas",
         task=brain.task,
         space=brain.space if brain.layout == "bids" or brain.space != "native" else None,
         desc=brain.desc,
@@ -134,7 +134,7 @@ def find_participant(brain: Brain, label: str, resolve: Callable[[str], str]) ->
         named = [person.fill(name, one) for one, name in zip(found, brain.labels, strict=True)]
         found = [replace(one, labels=name, volumes=()) for one, name in zip(found, named, strict=True)]
         person = replace(person, found=tuple(found))
-    if not (person.masks or brain.on_surface):
+    if not (person.masks or brain.on_surface or brain.on_table):
         raise InputError(
             f"participant {label}: expected a brain mask beside {Path(found[0].image).name}, got none; name it in "
             "[brain] mask"

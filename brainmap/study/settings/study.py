@@ -279,6 +279,11 @@ class StudySettings(Section):
             raise ValueError(
                 "[[brain]] expected files on the surface (.gii) or volumes, got both; make a study of each"
             )
+        if self.searchlight is not None and any(brain.on_table for brain in self.brain):
+            raise ValueError(
+                "[searchlight] expected images, got [[brain]] kind = 'table', which does not tell where voxels lie; "
+                "leave [searchlight] out"
+            )
         known = self.baselines.models if self.baselines else ()
         for name in self.rsa.control_for:
             if name not in known and name not in OF_DESIGN:

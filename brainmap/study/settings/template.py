@@ -41,7 +41,7 @@ controls = ["untrained"]         # the same network without what it learned: unt
 
 [[brain]]                        # repeat the block where participants' files are named otherwise
 participants = ["01", "02"]
-kind = "betas"                   # or "bold": a GLM of each run comes first
+kind = "betas"                   # or "bold": a GLM of each run comes first; or "table": items x voxels (x repetitions)
 files = "sub-{participant}/betas_run-{run}.nii.gz"   # or AFNI: "sub-{participant}/betas_run-{run}+tlrc.HEAD"
 # Paths may hold {participant}, {session}, {task} and {run}. Instead of files, and mostly of mask:
 # layout = "bids"                # fMRIPrep's or another pipeline's derivatives in folder; or "afni_proc"
@@ -59,6 +59,10 @@ files = "sub-{participant}/betas_run-{run}.nii.gz"   # or AFNI: "sub-{participan
 #                                  others, scale
 labels = "sub-brick"             # labels inside the images; or a TSV: stimulus_id or condition, volume, run; with
 #                                  {run} in its name, or ["a.tsv", "b.tsv"]: one a run
+# key = "betas"                  # "table": the array, where the file (.npy, .npz, .mat, .h5, .nc) holds several;
+#                                  labels is a TSV with a row per item, rois = { table = "voxels.tsv" } has a row per
+#                                  voxel (roi, participant), there is no mask and no [searchlight]
+# axes = ["items", "voxels", "repetitions"]  # "table": only where the lengths of these lists do not tell the axes
 mask = "sub-{participant}/mask.nii.gz"
 rois = { image = "sub-{participant}/rois.nii.gz", table = "rois.tsv" }   # the table: index, name
 # rois = { masks = { A1 = "a1.nii.gz", belt = "belt.nii.gz" } }

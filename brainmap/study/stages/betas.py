@@ -32,6 +32,7 @@ from brainmap.study.stages.brains import collect_pattern_arguments, load_brain_m
 from brainmap.study.stages.controls import design_file
 from brainmap.study.stages.networks import join_model_rdms, list_layer_names
 from brainmap.study.stages.order import Likeness, describe_likenesses, find_likenesses, yield_known_models
+from brainmap.study.stages.tables import plan_table_rows
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -80,7 +81,7 @@ def check_order(context: Context, people: Sequence[Participant]) -> list[str]:
 def _read_design_files(context: Context, person: Participant) -> RDMs | None:
     """Compute the RDMs of a design before its fit; None where betas do not depend on order, or are too few."""
     items = context.study.settings.rsa.items
-    if person.brain.kind == "betas":
+    if person.brain.kind != "bold":
         file = design_file(context, person)
         return None if file is None else convert_to_geometry(load_rdms(file), context.study.settings.rsa.dissimilarity)
     plan = plan_bold(person)
@@ -130,7 +131,7 @@ def _fit_betas(context: Context, person: Participant) -> Iterator[Path]:
 
 def use_betas(context: Context, person: Participant) -> Participant:
     """Return the participant with the estimated betas in place of BOLD."""
-    if person.brain.kind == "betas":
+    if person.brain.kind != "bold":
         return person
     images = [file for file in context.ledger.files(_name_stage(person)) if file.name.endswith(_IMAGES)]
     if len(images) != len(person.found):
@@ -177,7 +178,9 @@ def plan_rows(person: Participant, stimuli: dict[str, str] | None) -> tuple[list
     InputError
         As for `load_patterns`, and with BOLD for `fit_betas`, except for problems that only image values reveal.
     """
-    if person.brain.kind == "betas":
+    if person.brain.on_table:
+        return plan_table_rows(person, stimuli), ()
+    if person.brain.kind != "bold":
         known = collect_pattern_arguments(person)
         said = {key: known[key] for key in ("conditions", "runs", "missing")}
         return plan_any_patterns(known["files"], PatternSettings(**said, stimuli=stimuli)), ()

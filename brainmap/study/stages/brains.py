@@ -11,6 +11,7 @@ from brainmap.rsa.patterns.normalize import normalize_patterns
 from brainmap.rsa.patterns.residuals import Residuals, estimate_precisions, load_residuals
 from brainmap.rsa.patterns.screen import screen_voxels
 from brainmap.rsa.patterns.surface import load_any_patterns
+from brainmap.rsa.patterns.voxel_tables import load_voxel_rois
 from brainmap.rsa.rdm.run_noise import RunNoise
 from brainmap.rsa.regions.centers import AUDITORY_CENTERS, sphere_rois
 from brainmap.rsa.regions.labels import choose_rois, load_rois, pool_hemispheres
@@ -44,6 +45,14 @@ def load_regions(person: Participant, *, whole: bool = False) -> Rois:
     """
     rois = person.brain.rois
     least = 1 if whole else rois.minimum_voxels
+    if person.brain.on_table:
+        return load_voxel_rois(
+            person.fill(str(rois.table)),
+            participant=person.label,
+            names=rois.names,
+            hemispheres=rois.hemispheres,
+            minimum_voxels=least,
+        )
     if person.brain.on_surface:
         labels = person.fill(str(rois.image))
         return load_surface_rois(labels, names=rois.names, hemispheres=rois.hemispheres, minimum_vertices=least)
@@ -84,7 +93,9 @@ def _find_template(space: str) -> str | None:
 
 def collect_pattern_arguments(person: Participant) -> dict[str, Any]:
     """Return the arguments of `load_patterns` and `check_patterns` for a participant, except stimuli and ROIs."""
-    return {**arguments_of(person.found), "missing": person.brain.missing}
+    brain = person.brain
+    of_table = {"key": brain.key, "axes": brain.axes} if brain.on_table else {}
+    return {**arguments_of(person.found), "missing": brain.missing, **of_table}
 
 
 def load_normalized_patterns(person: Participant, stimuli: dict[str, str], rois: Rois) -> Dataset:
@@ -100,7 +111,7 @@ def screen_patterns(person: Participant, data: Dataset) -> Dataset:
     screen = person.brain.screen
     if screen.reliability is None and person.sound is None:
         return data
-    mask = None if person.brain.on_surface else load_brain_mask(person)
+    mask = load_brain_mask(person) if person.masks else None
     return screen_voxels(data, minimum_reliability=screen.reliability, sound=person.sound, p=screen.p, mask=mask)
 
 

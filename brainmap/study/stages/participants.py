@@ -119,6 +119,8 @@ class Person:
     def key(self, inputs: Sequence[str], dissimilarity: str, *settings: object) -> str:
         """Compute the key of a stage from models, patterns and its own settings."""
         context, brain = self.context, self.person.brain
+        if brain.on_table:
+            settings = (*settings, brain.key, brain.axes)
         models = [file_digest(build_rdm_path(context, v)) for v in yield_versions(context)]
         return content_key(
             VERSION,
