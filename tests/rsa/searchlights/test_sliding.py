@@ -191,6 +191,7 @@ def test_only_products_that_are_sums_over_voxels_are_updated(mask):
     assert not can_slide(gap, "crossnobis")
 
 
+@pytest.mark.bits
 def test_scores_do_not_depend_on_threads(mask, models):
     x = np.random.default_rng(10).normal(size=(3, ITEMS, n_voxels(mask)))
     maps = [
