@@ -43,6 +43,7 @@ PartialKind = Literal["partial", "semi-partial"]
 Fit = Literal["ols", "nnls"]
 Validation = Literal["participants", "none"]
 Tested = Literal["only", "all"]
+Balance = Literal["condition", "none"]  # whether every condition has equally many chosen items
 ModelFit = Literal["fixed", "selected", "weighted", "interpolated"]
 FlexibleFit = Literal["selected", "weighted", "interpolated"]
 TableLayout = Literal["features", "square", "long"]  # of a table that tells an RDM

@@ -99,6 +99,7 @@ from .searchlights.maps import SearchlightMaps as SearchlightMaps
 from .searchlights.surface import SurfaceMaps as SurfaceMaps, surface_searchlight as surface_searchlight
 from .searchlights.volume import searchlight as searchlight
 from .simulation.bold import SimulatedBold as SimulatedBold, simulate_bold as simulate_bold
+from .simulation.choice import ChosenItems as ChosenItems, choose_items as choose_items
 from .simulation.participants import (
     SimulatedParticipant as SimulatedParticipant,
     matched_geometry as matched_geometry,

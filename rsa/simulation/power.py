@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.progress import Progress, progress
 from brainmap.rsa.comparison.measures import compare_vectors, find_measure
-from brainmap.rsa.inference.scores import TESTS, score_statistics
+from brainmap.rsa.inference.scores import TESTS
 from brainmap.rsa.rdm.alignment import find_pair_positions, list_rdm_names
+from brainmap.rsa.simulation.choice import convert_models, locate_items
+from brainmap.rsa.simulation.rates import tabulate_rates
 from brainmap.rsa.simulation.rdms import (
     Geometry,
     Measurement,
@@ -84,6 +86,7 @@ class PowerAnalysis:
     test: str
     alpha: float
     simulations: int
+    items: tuple[str, ...] = ()
 
     @property
     def comparisons(self) -> tuple[str, ...]:
@@ -115,6 +118,7 @@ def power_analysis(
     participants: Sequence[int] = (8, 12, 20, 30),
     runs: Sequence[int] = (4,),
     conditions: Sequence[int] | None = None,
+    items: Sequence[str] | None = None,
     pilot: tuple[int, int, int] | None = None,
     simulations: int = 500,
     measure: Measure | str = "rho-a",
@@ -142,6 +146,10 @@ def power_analysis(
     participants, runs, conditions : sequences of int
         Designs are all combinations of these. By default all conditions of the models are used; a smaller number is
         drawn anew for each study.
+    items : sequence of str, optional
+        Labels of the items that all studies have, such as those of `brainmap.rsa.choose_items`; not together with
+        `conditions`. The signal remains that of the pilot, whose items are drawn at random from all of the models, and
+        so do the geometries that `a` does not explain: both are unrelated to the choice.
     pilot : (participants, runs, conditions), optional
         The design whose ceiling is known from earlier data; the default is the first value of each.
     simulations : int
@@ -163,8 +171,8 @@ def power_analysis(
     Raises
     ------
     InputError
-        Layers are unknown, there are more conditions than the models have, fewer than 2 participants or 3 conditions,
-        the ceiling cannot be reached, or settings are out of range.
+        Layers or items are unknown, items occur twice, there are more conditions than the models have, fewer than 2
+        participants or 3 conditions, the ceiling cannot be reached, or settings are out of range.
 
     Notes
     -----
@@ -187,14 +195,18 @@ def power_analysis(
     >>> found.table[["comparison", "participants"]].values.tolist()
     [['conv4 > 0', 6], ['conv4 > 0', 12], ['conv4 > conv2', 6], ['conv4 > conv2', 12]]
     """
-    rdms = _simulate_models(models)
+    rdms = convert_models(models)
     names = list_rdm_names(rdms)
     chosen = [names.index(check_choice(name, names, "layer")) for name in ((a,) if b is None else (a, b))]
     if a == b:
         raise InputError(f"power_analysis: expected two different layers to compare, got {a!r} twice")
     named = find_measure(measure)
     check_choice(test, TESTS, "test")
-    designs = _check_designs(participants, runs, conditions or (rdms.n_cond,), rdms.n_cond)
+    if items is not None and conditions is not None:
+        raise InputError("power_analysis: expected items or conditions, got both; the items given are the conditions")
+    among = None if items is None else locate_items(rdms, items)
+    every = (rdms.n_cond if among is None else len(among),)
+    designs = _check_designs(participants, runs, every if conditions is None else conditions, rdms.n_cond)
     if simulations < 1 or not 0 < alpha < 1:
         raise InputError(
             f"power_analysis: expected 1 simulation or more and alpha between 0 and 1, got {simulations} and {alpha}"
@@ -230,14 +242,14 @@ def power_analysis(
                 geometry,
                 signal=signal,
                 measurement=how[n_runs],
-                n_conditions=n_conditions,
+                n_conditions=n_conditions if among is None else among,
                 participants=designs[0],
                 simulations=simulations,
                 measure=named,
                 rng=own,
                 step=step,
             )
-            part = _tabulate_rates(
+            part = tabulate_rates(
                 scores, names=(a, b), participants=designs[0], test=test, alpha=alpha, measure=named, rng=own
             )
             parts.append(
@@ -258,6 +270,7 @@ def power_analysis(
         test=test,
         alpha=alpha,
         simulations=simulations,
+        items=() if items is None else tuple(map(str, items)),
     )
 
 
@@ -267,7 +280,7 @@ def simulate_scores(
     *,
     signal: float,
     measurement: Measurement,
-    n_conditions: int,
+    n_conditions: int | NDArray[np.intp],
     participants: Sequence[int],
     simulations: int,
     measure: Measure,
@@ -275,6 +288,8 @@ def simulate_scores(
     step: Progress | None = None,
 ) -> tuple[Floats, dict[int, float]]:
     """Simulate studies with the most participants, and return scores and the lower ceilings for each number of them.
+
+    `n_conditions` may also be the items themselves, as in `draw_group`.
 
     Returns
     -------
@@ -301,110 +316,8 @@ def simulate_scores(
     return scores, dict(zip(participants, lower.mean(axis=0).tolist(), strict=True))
 
 
-def count_detections(
-    scores: NDArray[np.floating],
-    *,
-    test: Test,
-    alpha: float,
-    two_sided: bool,
-    measure: str | None = None,
-    rng: np.random.Generator | None = None,
-) -> tuple[float, float, float]:
-    """Compute the shares of studies `(n_studies, n_participants)` that are significantly above and below 0.
-
-    The third value is the smallest p that the test can reach.
-
-    Examples
-    --------
-    >>> scores = np.array([[0.1, 0.2, 0.3, 0.2, 0.1], [0.1, -0.2, 0.3, -0.2, 0.1]])
-    >>> count_detections(scores, test="signed-rank", alpha=0.05, two_sided=False)
-    (0.5, 0.0, 0.03125)
-    """
-    table = score_statistics(
-        scores,
-        test=test,
-        correction="none",
-        measure=measure,
-        rng=rng,
-        alternative="two-sided" if two_sided else "greater",
-    )
-    found = (table["p"] <= alpha).to_numpy()
-    ahead = scores.mean(axis=1) > 0 if test != "signed-rank" else _has_positive_ranks(table)
-    return float((found & ahead).mean()), float((found & ~ahead).mean()), float(table["smallest_p"].iloc[0])
-
-
-def compute_wilson(count: ArrayLike, n: int) -> tuple[Floats, Floats]:
-    """Compute the 95 % Wilson interval of the share `count / n`.
-
-    With z = 1.96 and p = count / n it is (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n).
-
-    Examples
-    --------
-    >>> low, high = compute_wilson(8, 10)
-    >>> round(float(low), 3), round(float(high), 3)
-    (0.49, 0.943)
-    """
-    z = 1.959963984540054
-    share = np.asarray(count, dtype=np.float64) / n
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
-
-
-def _has_positive_ranks(table: pd.DataFrame) -> NDArray[np.bool_]:
-    """Tell whether the sum of positive ranks exceeds that of negative ranks."""
-    n = table["n"].to_numpy(dtype=float)
-    return np.asarray(table["statistic"].to_numpy() > n * (n + 1) / 4)
-
-
-def _tabulate_rates(
-    scores: Floats,
-    *,
-    names: tuple[str, str | None],
-    participants: Sequence[int],
-    test: Test,
-    alpha: float,
-    measure: str,
-    rng: np.random.Generator,
-) -> pd.DataFrame:
-    """Compute a table of detection rates with one row per comparison and number of participants."""
-    a, b = names
-    compared = {f"{a} > 0": scores[0]}
-    if b is not None:
-        compared[f"{a} > {b}"] = scores[0] - scores[1]
-    rows = []
-    for (name, values), n in product(compared.items(), participants):
-        two_sided = name != f"{a} > 0"
-        of_n = values[:, :n]
-        power, wrong, smallest = count_detections(
-            of_n, test=test, alpha=alpha, two_sided=two_sided, measure=None if two_sided else measure, rng=rng
-        )
-        low, high = compute_wilson(power * len(of_n), len(of_n))
-        mean, spread = of_n.mean(), np.sqrt(of_n.var(axis=1, ddof=1).mean())
-        rows.append(
-            {
-                "comparison": name,
-                "participants": n,
-                "power": power,
-                "low": float(low),
-                "high": float(high),
-                "wrong": wrong,
-                "effect": mean,
-                "d": mean / spread if spread > 0 else np.nan,
-                "smallest_p": smallest,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def _make_order(a: str) -> Any:
     return lambda comparisons: comparisons != f"{a} > 0"
-
-
-def _simulate_models(models: RDMs | FeatureSet) -> RDMs:
-    from brainmap.rsa.rdm.compute import compute_rdms
-
-    return compute_rdms(models, units="zscore") if isinstance(models, FeatureSet) else models
 
 
 def _check_designs(

@@ -251,10 +251,12 @@ def draw_group(
     measurement: Measurement,
     n_participants: int,
     rng: np.random.Generator,
-    n_conditions: int | None = None,
+    n_conditions: int | NDArray[np.intp] | None = None,
 ) -> tuple[NDArray[np.intp], Floats]:
     """Draw one study, and return its items (a sorted random subset, if not all) and RDMs `(n_participants, n_pairs)`.
 
+    `n_conditions` is the size of that subset, or the positions of chosen items. The own geometries of participants are
+    relabelings of the study's items, but of all items where some were chosen, because they are unrelated to the choice.
     `gram` and `signal` are as in `Geometry.gram` and `brainmap.rsa.simulate_participant`: planted squared distances per
     voxel have a standard deviation of `signal` noise variances (of one trial) over the pairs of all items.
     """
@@ -262,23 +264,26 @@ def draw_group(
     if measurement.explained < 1:
         shared = measurement.explained * gram + (1 - measurement.explained) * _relabel_products(gram, 1, rng)[0]
     items = np.arange(n_items)
-    if n_conditions is not None and n_conditions < n_items:
+    relabeled = None
+    if isinstance(n_conditions, np.ndarray):
+        items, relabeled = n_conditions, gram
+    elif n_conditions is not None and n_conditions < n_items:
         items = np.sort(rng.choice(items, n_conditions, replace=False))
     within = np.ix_(items, items)
     parts = []
     for start in range(0, n_participants, _BLOCK):
         size = min(_BLOCK, n_participants - start)
         strength = signal * np.exp(measurement.variation * rng.standard_normal((size, 1, 1)))
-        own = _relabel_products(gram[within], size, rng)
+        own = _relabel_products(gram[within] if relabeled is None else relabeled, size, rng, n=len(items))
         planted = strength * ((1 - measurement.specific) * shared[within] + measurement.specific * own)
         draw = _draw_from_patterns if measurement.dissimilarity in ANGULAR else _draw_from_products
         parts.append(draw(planted, measurement, rng))
     return items, np.concatenate(parts)
 
 
-def _relabel_products(gram: Floats, size: int, rng: np.random.Generator) -> Floats:
-    """Return the inner products with items in random orders, `(size, n_items, n_items)`."""
-    order = np.argsort(rng.random((size, len(gram))), axis=1)
+def _relabel_products(gram: Floats, size: int, rng: np.random.Generator, *, n: int | None = None) -> Floats:
+    """Return the inner products of the first `n` items (all by default) of random orders, `(size, n, n)`."""
+    order = np.argsort(rng.random((size, len(gram))), axis=1)[:, :n]
     return np.asarray(gram[order[:, :, None], order[:, None, :]])
 
 

@@ -158,6 +158,20 @@ def load_named_rdms(given: list[str], option: str) -> tuple[dict[str, RDMs], lis
     return found, files
 
 
+Layers = Annotated[
+    list[Path],
+    typer.Argument(help="RDMs of layers (.h5), from `brainmap rsa rdm`; several files for several networks."),
+]
+
+
+def load_stacked_rdms(files: Sequence[Path]) -> RDMs:
+    """Load RDMs of the same items from one or several files."""
+    from brainmap.rsa.rdm.alignment import stack_rdms
+    from brainmap.rsa.rdm.files import load_rdms
+
+    return stack_rdms([load_rdms(file) for file in files])
+
+
 def build_searchlight_settings(
     noise_per: types.NoisePlace, noise: types.NoiseFrom, shrinkage: types.Shrinkage | None, **given: Any
 ) -> SearchlightSettings:

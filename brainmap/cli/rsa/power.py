@@ -9,10 +9,12 @@ import typer
 
 from brainmap.cli.options import Measure, SearchlightDissimilarity, Seed, Test, split_names
 from brainmap.cli.outputs import Leave, add_output_options
-from brainmap.cli.rsa.options import commands, count_noun
+from brainmap.cli.rsa.options import Layers, commands, count_noun, load_stacked_rdms
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
     from brainmap.rsa.simulation.power import PowerAnalysis
 
 SHOWN = ["comparison", "participants", "runs", "conditions", "power", "low", "high", "wrong", "d", "ceiling_lower"]
@@ -22,7 +24,7 @@ SHOWN = ["comparison", "participants", "runs", "conditions", "power", "low", "hi
 @add_output_options
 def power(
     leave: Leave,
-    models: Annotated[Path, typer.Argument(help="RDMs of layers (.h5), from `brainmap rsa rdm`.")],
+    models: Layers,
     a: Annotated[str, typer.Option("--a", help="Layer whose geometry the simulated region has.")],
     b: Annotated[str | None, typer.Option("--b", help="Layer to compare it with; by default only with 0.")] = None,
     ceiling: Annotated[float, typer.Option(help="Lower noise ceiling of the pilot; 0 means no signal.")] = 0.3,
@@ -36,6 +38,12 @@ def power(
     runs: Annotated[str, typer.Option(help="Numbers to try; each condition occurs once per run.")] = "4",
     conditions: Annotated[
         str | None, typer.Option(help="Numbers to try, drawn from the items of the models; default: all.")
+    ] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(
+            help="TSV of the sounds that all studies have, from `brainmap rsa choose`; not with --conditions."
+        ),
     ] = None,
     simulations: Annotated[int, typer.Option(min=1, help="Simulated studies per design.")] = 500,
     measure: Measure = "rho-a",
@@ -53,21 +61,22 @@ def power(
     """Simulate studies to find the participants, runs and conditions needed to tell two layers apart."""
     import numpy as np
 
-    from brainmap.rsa.rdm.files import load_rdms
     from brainmap.rsa.simulation.power import POWER_COLUMNS, power_analysis
     from brainmap.viz.rsa.power import plot_power
 
     at = None if pilot is None else _parse_numbers(pilot, "--pilot")
     if at is not None and len(at) != 3:
         raise InputError(f"--pilot: expected participants, runs and conditions, as in 12,4,64, got {pilot!r}")
+    rdms = load_stacked_rdms(models)
     found = power_analysis(
-        load_rdms(models),
+        rdms,
         a=a,
         b=b,
         ceiling=ceiling,
         participants=_parse_numbers(participants, "--participants"),
         runs=_parse_numbers(runs, "--runs"),
         conditions=None if conditions is None else _parse_numbers(conditions, "--conditions"),
+        items=None if items is None else _read_items(items, rdms),
         pilot=None if at is None else (at[0], at[1], at[2]),
         simulations=simulations,
         measure=measure,
@@ -96,20 +105,44 @@ def power(
         "explained": explained,
         "variation": variation,
         "simulations": simulations,
+        "items": list(found.items) or "all",
     }
     smallest = {name: found.smallest(name) for name in found.comparisons}
     leave(
         found.table,
         POWER_COLUMNS,
         lambda: plot_power(found),
-        inputs=[models],
+        inputs=[*models, *([items] if items else [])],
         parameters=settings,
         seed=seed,
         shown=found.table[SHOWN],
         rows=found.table,
         read={**settings, "smallest": smallest},
-        words="\n".join(_describe_smallest(found, name) for name in found.comparisons),
+        words="\n".join([*(_describe_smallest(found, name) for name in found.comparisons), *_describe_items(found)]),
     )
+
+
+def _read_items(path: Path, rdms: RDMs) -> list[str]:
+    """Read the items of a table, from the column that names the items of the RDMs."""
+    from brainmap.checks import check_choice
+    from brainmap.rsa.rdm.alignment import LABEL_OF, find_level
+    from brainmap.tables import read_table
+
+    rows = read_table(path, "--items")
+    label = check_choice(
+        LABEL_OF.get(find_level(rdms), "stimulus_id"), list(map(str, rows.columns)), f"column of {path}"
+    )
+    return [str(value) for value in rows[label]]
+
+
+def _describe_items(found: PowerAnalysis) -> list[str]:
+    """Describe which signal studies of chosen items have."""
+    if not found.items:
+        return []
+    return [
+        f"All studies have the {len(found.items)} chosen items. The pilot's ceiling ({found.ceiling:g}) is that of "
+        f"{found.pilot[2]} items drawn at random from all; chosen items have the same signal and another ceiling."
+    ]
 
 
 def _parse_numbers(text: str, option: str) -> list[int]:
