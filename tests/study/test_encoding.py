@@ -234,6 +234,37 @@ def test_only_what_a_setting_touches_is_computed_again(small: Path, tmp_path: Pa
     assert killed.read_bytes() == before
 
 
+def test_tables_of_responses_give_the_scores_of_the_images(small: Path, tmp_path: Path) -> None:
+    from brainmap.rsa import load_image, sub_brick_labels
+
+    folder = tmp_path / "copy"
+    shutil.copytree(small.parent, folder, copy_function=shutil.copy2)
+    names = np.array(["", *PLANTED])
+    for own in sorted(folder.glob("sub-*")):
+        files = [own / f"betas_run-{k}.nii.gz" for k in (1, 2, 3)]
+        called = [list(sub_brick_labels(file)) for file in files]
+        cube = [
+            np.asarray(load_image(file).dataobj).reshape(-1, 40)[:, [its.index(name) for name in called[0]]].T
+            for file, its in zip(files, called, strict=True)
+        ]
+        np.savez(own / "betas.npz", betas=np.stack(cube, axis=2))
+        pd.DataFrame({"stimulus_id": called[0]}).to_csv(own / "items.tsv", sep="\t", index=False)
+        regions = names[np.asarray(load_image(own / "rois.nii.gz").dataobj, int).ravel()]
+        pd.DataFrame({"roi": regions}).to_csv(own / "voxels.tsv", sep="\t", index=False)
+    path = folder / "study.toml"
+    text = path.read_text()
+    start = text.index('kind = "betas"')
+    tables = """kind = "table"
+files = "sub-{participant}/betas.npz"
+labels = "sub-{participant}/items.tsv"
+rois = { table = "sub-{participant}/voxels.tsv" }
+"""
+    path.write_text(text[:start] + tables + text[text.index('space = "native"', start) :])
+    assert {"sub-01_encoding", "sub-02_encoding", "sub-01_rois"} <= run(path)
+    for name in ("sub-02/func/*desc-rois_encoding.tsv", "group/encoding.tsv", "group/encoding_agreement.tsv"):
+        pd.testing.assert_frame_equal(read(path, name), read(small, name), rtol=1e-8, obj=name)
+
+
 def test_too_few_sounds_are_refused_before_anything_is_computed(tiny_study: Any) -> None:
     tiny_study.file.write_text(tiny_study.file.read_text() + "\n[encoding]\nfolds = 4\n")
     with pytest.raises(InputError, match=r"^\[encoding\] expected at least 40 items, got 8; .* few_items = true"):
