@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 import warnings
@@ -263,6 +264,68 @@ rois = { table = "sub-{participant}/voxels.tsv" }
     assert {"sub-01_encoding", "sub-02_encoding", "sub-01_rois"} <= run(path)
     for name in ("sub-02/func/*desc-rois_encoding.tsv", "group/encoding.tsv", "group/encoding_agreement.tsv"):
         pd.testing.assert_frame_equal(read(path, name), read(small, name), rtol=1e-8, obj=name)
+
+
+def test_the_page_shows_profiles_tests_and_agreement(small: Path, tmp_path: Path) -> None:
+    from brainmap.study.run import Context
+    from brainmap.study.settings.study import load_study
+    from brainmap.study.stages.page import read_page_content
+    from brainmap.viz.labels import format_decimals
+    from brainmap.viz.page.content import ReportContent
+    from brainmap.viz.page.write import write_report
+
+    whole = read_page_content(Context(load_study(small)))
+    own = whole.encoding
+    content = ReportContent(title="x", networks=whole.networks, encoding=own, methods=whole.methods)
+    page = write_report(content, tmp_path / "report.html").read_text(encoding="utf-8")
+    section = page[page.index('<section><h2 id="encoding">') :].split("</section>")[0]
+    assert "the mean response of each region from the units" in section
+    assert "within each of 4 test folds" in section
+    assert "significant: permutation of sounds (40 stimuli exchanged), refitted each time; family-wise" in section
+    assert "(these sounds only), false discovery rate (Benjamini-Hochberg) over 54 tests" in section
+    assert "it makes no claim about networks" in section
+    assert "Encoding models predicted the mean response of each region" in page
+    for name in ("encoding-first", "rsa-beside-encoding-first"):
+        assert (tmp_path / "figures" / f"{name}.svg").exists()
+    scores = read(small, "group/encoding.tsv")
+    mine = scores[scores["network"] == "first"]
+    heat = re.findall(r'title="([^,]+), ([^:]+): mean [^"]*">([^<]+)</td>', section)
+    shown = {(roi, layer): text.rstrip("*") for layer, roi, text in heat}
+    assert shown == {(row.roi, row.layer): format_decimals(row.mean) for row in mine.rename_axis(None).itertuples()}
+    starred = {(roi, layer) for layer, roi, text in heat if text.endswith("*")}
+    assert starred == set(zip(*(mine[mine["p_corrected"] < 0.05][key] for key in ("roi", "layer")), strict=True))
+    assert set(own.scores["network"]) == {"first", "first-permuted", "best acoustic model"}
+
+
+def test_voxels_are_averaged_in_regions_that_all_participants_have(
+    small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from brainmap.rsa.images.files import save_image
+
+    folder = tmp_path / "copy"
+    shutil.copytree(small.parent, folder, copy_function=shutil.copy2)
+    path = folder / "study.toml"
+    text = (
+        path.read_text()
+        .replace('targets = "roi"', 'targets = "voxel"')
+        .replace("permutations = 39", "permutations = 9")
+    )
+    path.write_text(text)
+    rois = nib.load(folder / "sub-02" / "rois.nii.gz")
+    values = np.asarray(rois.dataobj).copy()
+    values[values == 3] = 0
+    image = nib.Nifti1Image(values, rois.affine)
+    save_image(image, folder / "sub-02" / "rois.nii.gz", space="orig", overwrite=True)
+    run(path)
+    assert "encoding models of 'lateral' are left out, which some participants lack" in caplog.text
+    each = [read(path, f"sub-0{k}/func/*desc-rois_encoding.tsv") for k in (1, 2)]
+    sizes = [one[one["layer"] == "conv1"].groupby(["network", "roi"]).size()["first"].to_dict() for one in each]
+    assert sizes == [{"anterior": 48, "lateral": 48, "primary": 48}, {"anterior": 48, "primary": 48}]
+    keys = ["network", "layer", "roi"]
+    mean = sum(one.groupby(keys)["r"].mean() for one in each) / 2
+    table = read(path, "group/encoding.tsv")
+    assert set(table["roi"]) == {"primary", "anterior"}
+    np.testing.assert_allclose(table["mean"], mean.loc[pd.MultiIndex.from_frame(table[keys])], rtol=1e-10)
 
 
 def test_too_few_sounds_are_refused_before_anything_is_computed(tiny_study: Any) -> None:

@@ -57,6 +57,41 @@ class PatternPanel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EncodingContent:
+    """Hold what the page shows of encoding models.
+
+    Attributes
+    ----------
+    scores : DataFrame
+        `network`, `layer`, `roi`, `participant`, `score` (r) of all networks, their controls, and baselines.
+    statistics : DataFrame
+        `network`, `layer`, `roi`, `mean`, `standard_error`, `r_corrected`, `p_corrected`, over participants.
+    similarity : DataFrame
+        `network`, `layer`, `roi`, `score`: mean scores of RSA, by `measure`.
+    differences, agreement : DataFrame
+        Layers against controls and baselines; the agreement of RSA and encoding models.
+    tested : str
+        The test behind `statistics` in words.
+    notes : mapping of table to str
+        Sentences below the tables.
+    targets, groups, folds, measure
+        Settings that the text names.
+    """
+
+    scores: pd.DataFrame
+    statistics: pd.DataFrame
+    similarity: pd.DataFrame
+    differences: pd.DataFrame | None = None
+    agreement: pd.DataFrame | None = None
+    tested: str = ""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    targets: str = "roi"
+    groups: str = "condition"
+    folds: int = 5
+    measure: str = "score"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportContent:
     """Hold everything that a report can show; a section whose content is missing or empty is left out.
 
@@ -105,6 +140,7 @@ class ReportContent:
         The network whose layers were planted; by default `network`.
     layer_correlations : DataFrame `(n_layers, n_layers)`
         Correlations of the layers' RDMs.
+    encoding : EncodingContent
     maps, p_maps : mapping layer -> Nifti1Image
         Mean scores, and corrected p values; voxels with p < .05 are outlined.
     surface_maps, surface_best, surface_mesh : mapping layer -> SurfaceData, SurfaceData, Mesh
@@ -157,6 +193,7 @@ class ReportContent:
     recovery: pd.DataFrame | None = None
     planted_from: str = ""
     layer_correlations: pd.DataFrame | None = None
+    encoding: EncodingContent | None = None
     maps: Mapping[str, Any] = field(default_factory=dict)
     p_maps: Mapping[str, Any] = field(default_factory=dict)
     best_layer_image: Any = None

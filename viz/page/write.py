@@ -19,6 +19,7 @@ from brainmap.places import room_for
 from brainmap.record import name_unfinished
 from brainmap.viz.page.cards import Card, make_cam_cards, make_pattern_cards
 from brainmap.viz.page.content import PatternPanel, ReportContent
+from brainmap.viz.page.encoding import EncodingView, draw_encoding
 from brainmap.viz.page.methods import methods_paragraph
 from brainmap.viz.page.pictures import Picture, Pictures
 from brainmap.viz.page.tables import HeatRow, Table, arrange_heat_rows, make_table, select_network_rows
@@ -127,6 +128,7 @@ class _View:
     highest: int
     pairs: list[tuple[str, Picture]]
     families: list[_Family]
+    encoding: EncodingView | None
     tables: dict[str, Table]
     panels: list[tuple[PatternPanel, list[Card], Table | None]]
     cams: list[Card]
@@ -240,6 +242,7 @@ def _make_view(content: ReportContent, drawn: Pictures) -> _View:
         highest=_find_highest(content, layers),
         pairs=drawn.draw_pairs(content.rdm_pairs),
         families=[_draw_family(content, drawn, name, controls) for name, controls in content.list_families().items()],
+        encoding=draw_encoding(content, drawn),
         tables=tables,
         panels=[
             (panel, make_pattern_cards(panel, assign_layer_colors(layers)), _summarize_quality(panel))

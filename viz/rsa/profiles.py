@@ -233,13 +233,13 @@ def _draw_other(
             )
         level = float(here["score"].mean())
         axes.axhline(level, color=color, lw=1, ls=(0, (4, 2)), zorder=1.8)
-        end = (len(order) - 0.45, level)
+        end, side = (-0.5, level), "left"  # a profile is named at its other end
     else:
         axes.plot([order.index(k) for k in known], mean[known], color=color, lw=1, ls=(0, (4, 2)), zorder=1.8)
-        end = (float(order.index(known[-1])), float(mean[known[-1]]))
+        end, side = (float(order.index(known[-1])), float(mean[known[-1]])), "right"
     if named:
         said = axes.annotate(
-            name, end, xytext=(0, 3), textcoords="offset points", color=color, fontsize=7.5, ha="right", zorder=5
+            name, end, xytext=(0, 3), textcoords="offset points", color=color, fontsize=7.5, ha=side, zorder=5
         )
         said.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # the text may overlap points
 

@@ -16,6 +16,7 @@ from brainmap.errors import InputError
 from brainmap.study.parallel.dask import compute_on_dask
 from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import compute_here, read_piece
+from brainmap.study.stages.encoding import encode_person
 from brainmap.study.stages.participants import Person, build_chunk_folder, cut_spans, yield_people
 
 log = logging.getLogger("brainmap")
@@ -85,6 +86,7 @@ def compute_share(context: Context, units: Sequence[Unit], share: Share) -> None
     for one in yield_people(context, [unit.participant for unit in units]):
         if Unit(one.person.label) in units:
             one.score_rois()
+            encode_person(one)
         if not one.mapped:
             pieces = [piece for piece in one.pieces if Unit(piece.participant, piece.start) in units]
             if context.backend == "dask":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainmap.errors import InputError
+from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.activations.extract import open_activations
 from brainmap.rsa.encoding.counts import COUNT_COLUMNS
 from brainmap.rsa.encoding.encode import ENCODING_COLUMNS, Encoding, fit_encoding
@@ -21,13 +22,16 @@ from brainmap.rsa.encoding.responses import FeatureSpace, Responses, align_items
 from brainmap.rsa.encoding.ridge import check_alphas, find_device
 from brainmap.rsa.patterns.table import Pattern
 from brainmap.study.results.context import Context, make_parent
+from brainmap.study.results.tables import read_results_table
 from brainmap.study.settings.encoding import EncodingModels
+from brainmap.study.settings.participant import Participant
 from brainmap.study.stages.brains import screen_patterns
 from brainmap.study.stages.inference import make_rng
 from brainmap.study.stages.networks import store_path, yield_versions
 from brainmap.study.stages.participants import Person, yield_people
 
 VERSION = 1
+FEW_REFITS = 100  # permutations that are taken without a note on their time
 PARTICIPANT = {"participant": "label of the participant"}
 _COLUMNS = PARTICIPANT | ENCODING_COLUMNS
 _COUNTS = PARTICIPANT | COUNT_COLUMNS
@@ -53,7 +57,7 @@ class EncodedPerson:
     @property
     def path(self) -> Path:
         """Return the path of the table of scores."""
-        return self.one.context.build_subject_path(self.one.person, "encoding.tsv", desc="rois")
+        return build_encoding_path(self.one.context, self.one.person)
 
     @cached_property
     def aligned(self) -> tuple[list[FeatureSpace], Responses]:
@@ -96,9 +100,14 @@ class EncodedPerson:
     def restore(self) -> Encoding:
         """Return the models with the scores that the stage wrote, without fitting them again."""
         spaces, responses = self.aligned
-        scores = pd.read_csv(self.path, sep="\t", na_values="n/a", keep_default_na=False, dtype={"participant": str})
+        scores = read_results_table(self.path)
         none = np.empty((0, self.folds.n_folds, len(responses.targets)))
         return Encoding(scores, pd.DataFrame(), none, tuple(spaces), responses, self.folds, self.settings)
+
+
+def build_encoding_path(context: Context, person: Participant) -> Path:
+    """Build the path of a participant's table of scores."""
+    return context.build_subject_path(person, "encoding.tsv", desc="rois")
 
 
 def keep_targets(responses: Responses, kept: Any) -> Responses:
@@ -109,17 +118,26 @@ def keep_targets(responses: Responses, kept: Any) -> Responses:
     )
 
 
-def yield_encoded(context: Context, only: Sequence[str] = ()) -> Iterator[EncodedPerson]:
-    """Yield all participants, or some, where the study asks for encoding models."""
+def yield_encoded(context: Context) -> Iterator[EncodedPerson]:
+    """Yield all participants, where the study asks for encoding models."""
     asked = context.study.settings.encoding
     if asked is not None:
-        yield from (EncodedPerson(one, asked) for one in yield_people(context, only))
+        yield from (EncodedPerson(one, asked) for one in yield_people(context))
+
+
+def encode_person(one: Person) -> None:
+    """Fit the encoding models of a participant, where the study asks for them."""
+    asked = one.context.study.settings.encoding
+    if asked is not None:
+        own = EncodedPerson(one, asked)
+        one.context.run_stage(own.stage, own.key, partial(_write_scores, own))
 
 
 def run_encoding(context: Context, only: Sequence[str] = ()) -> None:
     """Fit the encoding models of all participants, or of some."""
-    for one in yield_encoded(context, only):
-        context.run_stage(one.stage, one.key, partial(_write_scores, one))
+    if context.study.settings.encoding is not None:
+        for one in yield_people(context, only):
+            encode_person(one)
 
 
 def _write_scores(one: EncodedPerson) -> Iterator[Path]:
@@ -151,6 +169,14 @@ def check_encoding(context: Context, plan: Sequence[Pattern]) -> None:
     asked, items = context.study.settings.encoding, context.study.settings.rsa.items
     if asked is None:
         return
+    if asked.targets == "voxel" and asked.permutations > FEW_REFITS:
+        warnings.warn(
+            f"[encoding] refits every voxel in each of {asked.permutations} permutations, which takes about "
+            f"{asked.permutations * 0.2:.0f} s a layer and participant for 165 sounds and 1,000 voxels; means "
+            "of regions (targets = 'roi') take less than a second",
+            BrainmapWarning,
+            stacklevel=2,
+        )
     conditions: dict[str, str] = {}
     runs: dict[str, list[str]] = {}
     for row in plan:

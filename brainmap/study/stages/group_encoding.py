@@ -21,6 +21,7 @@ from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, average_pr
 from brainmap.rsa.inference.differences import score_differences
 from brainmap.rsa.inference.scores import score_statistics
 from brainmap.study.results.context import Context
+from brainmap.study.results.tables import read_results_table
 from brainmap.study.stages.encoding import EncodedPerson, keep_targets, yield_encoded
 from brainmap.study.stages.generality import THESE_SOUNDS
 from brainmap.study.stages.inference import make_rng
@@ -28,14 +29,14 @@ from brainmap.types import Floats
 
 log = logging.getLogger("brainmap")
 VERSION = 1
-TABLES = ("encoding", "encoding_differences", "encoding_agreement")
+_ROW = ("network", "layer", "roi")
 _PARTICIPANTS = {
     "p_these_sounds": "p over participants, uncorrected: of these sounds only, which are taken as fixed",
     "p_these_sounds_corrected": "the same, corrected over all rows of the table",
     "smallest_p_these_sounds": "smallest p that so many participants can reach",
 }
 SCORE_COLUMNS = {
-    **{key: text for key, text in ENCODING_TEST_COLUMNS.items() if key in ("network", "layer", "roi")},
+    **{key: text for key, text in ENCODING_TEST_COLUMNS.items() if key in _ROW},
     "mean": "r: correlation of predicted and measured responses within test folds, mean over folds, the voxels of the "
     "region, and participants",
     "standard_error": "of that mean, over participants",
@@ -175,7 +176,7 @@ def _test_scores(
         table["standard_error"] = beside["standard_error"].to_numpy()
         for column, name in zip(_PARTICIPANTS, ("p", "p_corrected", "smallest_p"), strict=True):
             table[column] = beside[name].to_numpy()
-        test += f"; beside it, {beside.attrs['note']}: {THESE_SOUNDS}"
+        test += f"; beside it, {beside.attrs['note']}"
     return table, test
 
 
@@ -210,16 +211,14 @@ def _test_pairs(
     for key, side in (("", "model"), ("other_", "other")):
         named = [fit.spaces[int(k)] for k in table[side]]
         table[f"{key}network"], table[f"{key}layer"] = [s.network for s in named], [s.layer for s in named]
-    return table, f"{table.attrs['note']}: {THESE_SOUNDS}, with no claim about networks"
+    return table, f"{table.attrs['note']}; it makes no claim about networks"
 
 
 def _compare_with_rsa(
     context: Context, fits: Sequence[Encoding], regions: Sequence[str], r: Floats
 ) -> tuple[pd.DataFrame, str] | None:
     """Correlate the layer profiles of RSA and encoding models in regions that both have; None without such profiles."""
-    scores = pd.read_csv(
-        context.build_table_path("scores"), sep="\t", na_values="n/a", keep_default_na=False, dtype={"participant": str}
-    ).set_index(["network", "layer", "roi", "participant"])["score"]
+    scores = read_results_table(context.build_table_path("scores")).set_index([*_ROW, "participant"])["score"]
     settings, inference = context.study.settings, context.study.settings.rsa.inference
     names = [f"{n.name}{c}" for n in settings.network for c in ("", *(f"-{control}" for control in n.controls))]
     profiles, layers = {}, {}
@@ -244,5 +243,5 @@ def _compare_with_rsa(
         labels={"network": list(profiles), "roi": list(regions)},
         rng=make_rng(context, "encoding agreement"),
     )
-    test = f"{table.attrs['note']}: {THESE_SOUNDS}"
-    return table.rename(columns={"mean": "rho"}).assign(layers=[layers[name] for name in table["network"]]), test
+    found = table.rename(columns={"mean": "rho"}).assign(layers=[layers[name] for name in table["network"]])
+    return found, str(table.attrs["note"])

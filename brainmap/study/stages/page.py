@@ -19,11 +19,13 @@ from brainmap.rsa.images.files import load_image
 from brainmap.rsa.inference.best_layers import BEST
 from brainmap.rsa.rdm.files import load_rdms, read_rdm_descriptors
 from brainmap.study.results.context import Context
+from brainmap.study.results.tables import read_results_table
 from brainmap.study.settings.renamed import restore_first_keys
 from brainmap.study.settings.study import Network, Participant
 from brainmap.study.stages.betas import read_noise
 from brainmap.study.stages.calls import read_calls_line
 from brainmap.study.stages.ceilings import MEANINGS, build_ceiling_path, explain_no_ceilings
+from brainmap.study.stages.encoding_page import read_encoding_content, select_best_baselines
 from brainmap.study.stages.explain import build_wav_path, choose_explained, read_cams
 from brainmap.study.stages.generality import THESE_SOUNDS
 from brainmap.study.stages.group import join_brain_rdms
@@ -98,7 +100,7 @@ def read_page_content(context: Context) -> ReportContent:
         layers=layers,
         measure=context.study.settings.rsa.score,
         map_measure=context.study.settings.searchlight.measure if context.study.settings.searchlight else "",
-        scores=_select_best_baselines(context, scores),
+        scores=select_best_baselines(context, scores),
         statistics=tables["statistics"],
         tested=describe_test(context),
         notes=describe_tests(context),
@@ -112,6 +114,7 @@ def read_page_content(context: Context) -> ReportContent:
         recovery=None if tables["recovery"] is None else tables["recovery"].rename(columns={"region": "roi"}),
         planted_from=context.study.settings.network[0].name,
         layer_correlations=_read_correlations(context, main),
+        encoding=read_encoding_content(context),
         maps=maps,
         p_maps=p_maps,
         best_layer_image=best,
@@ -140,19 +143,6 @@ def _list_sound_notes(context: Context) -> list[str]:
     return list(dict.fromkeys([*(line for line in calls if line), *said]))
 
 
-def _select_best_baselines(context: Context, scores: pd.DataFrame) -> pd.DataFrame:
-    """Select the scores of all networks, and of baselines those that are best in a region, which layers must exceed."""
-    baselines = context.study.settings.baselines
-    is_baseline = scores["network"] == (baselines.name if baselines else None)
-    found = scores[is_baseline]
-    if not len(found):
-        return scores
-    mean = found.groupby(["roi", "layer"], sort=False)["score"].mean()
-    best = {str(roi): layer for roi, layer in mean.groupby("roi", sort=False).idxmax()}
-    shown = found[found["layer"] == found["roi"].map(best)].assign(network="best acoustic model")
-    return pd.concat([scores[~is_baseline], shown])
-
-
 def _sort_by_p(differences: pd.DataFrame | None, *, of_best: bool = False) -> pd.DataFrame | None:
     """Sort pairs of layers, or pairs of best layers, by p, since the page shows only some of them."""
     if differences is None:
@@ -175,18 +165,13 @@ def _find_table(context: Context, name: str) -> pd.DataFrame | None:
     if (name == "recovery" and settings.truth is None) or (name.endswith("clusters") and settings.searchlight is None):
         return None  # it belongs to an earlier study file
     path = context.build_table_path(name)
-    return _read_results_table(path) if path.exists() else None
-
-
-def _read_results_table(path: Path) -> pd.DataFrame:
-    """Read a table of the results, in which a region may be called NA."""
-    return pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False, dtype={"participant": str})
+    return read_results_table(path) if path.exists() else None
 
 
 def _join_tables(context: Context, ending: str, desc: str) -> pd.DataFrame:
     """Join one table of all participants whose results exist."""
     paths = [context.build_subject_path(p, ending, desc=desc) for p in context.study.participants()]
-    found = [_read_results_table(p) for p in paths if p.exists()]
+    found = [read_results_table(p) for p in paths if p.exists()]
     return pd.concat(found, ignore_index=True)
 
 

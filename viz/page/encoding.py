@@ -1,0 +1,128 @@
+"""Draw the section of encoding models: profiles of layers, tables, and RSA beside encoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from brainmap.viz.page.content import EncodingContent, ReportContent
+from brainmap.viz.page.pictures import Picture, Pictures
+from brainmap.viz.page.tables import HeatRow, Table, arrange_heat_rows, make_table, select_network_rows
+from brainmap.viz.rsa.agreement import plot_score_agreement
+from brainmap.viz.rsa.profiles import plot_layer_profile
+from brainmap.viz.style import assign_layer_colors
+
+_COLUMNS = {  # columns on the page; the file has all columns
+    "statistics": (
+        "network",
+        "layer",
+        "roi",
+        "mean",
+        "standard_error",
+        "r_corrected",
+        "n_corrected",
+        "reliability",
+        "p_corrected",
+        "p_these_sounds_corrected",
+        "n",
+    ),
+    "differences": (
+        "network",
+        "layer",
+        "other_network",
+        "other_layer",
+        "roi",
+        "difference",
+        "standard_error",
+        "p_corrected",
+        "n",
+    ),
+    "agreement": ("network", "roi", "layers", "rho", "standard_error", "p_corrected", "n"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedFamily:
+    """Hold a network with its controls in the section of encoding models."""
+
+    name: str
+    controls: tuple[str, ...]
+    colors: dict[str, str]
+    planted: bool
+    profile: Picture
+    heat: list[HeatRow]
+    rois: list[str]
+    agreement: Picture | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodingView:
+    """Hold the pictures and tables of the section."""
+
+    families: list[EncodedFamily]
+    tables: dict[str, Table]
+
+
+def draw_encoding(content: ReportContent, drawn: Pictures) -> EncodingView | None:
+    """Draw the section of encoding models; None where the study has none."""
+    own = content.encoding
+    if own is None:
+        return None
+    families = content.list_families()
+    colors = assign_layer_colors(content.order_layers())
+    tables = {
+        name: make_table(table, f"encoding_{name}.tsv", colors=colors, columns=_COLUMNS[name])
+        for name in _COLUMNS
+        if (table := getattr(own, name)) is not None and len(table)
+    }
+    found = [_draw_family(content, own, drawn, name, controls) for name, controls in families.items()]
+    return EncodingView(families=found, tables=tables)
+
+
+def _draw_family(
+    content: ReportContent, own: EncodingContent, drawn: Pictures, network: str, controls: tuple[str, ...]
+) -> EncodedFamily:
+    """Draw the profile of a network beside its controls and the best baseline, and RSA beside encoding."""
+    networks = {name for main, its in content.list_families().items() for name in (main, *its)}
+    baselines = [str(name) for name in dict.fromkeys(own.scores["network"]) if name not in networks]
+    layers = [str(layer) for layer in dict.fromkeys(select_network_rows(own.scores, network)["layer"])]
+    statistics, planted = select_network_rows(own.statistics, network), content.find_planted(network)
+    figure = plot_layer_profile(
+        select_network_rows(own.scores, network, (*controls, *baselines)),
+        statistics=statistics,
+        planted=planted,
+        layers=layers,
+        measure="r",
+        controls=controls,
+    )
+    profile = drawn.add(f"encoding-{network}", figure, f"r of encoding models against the depth of {network}")
+    return EncodedFamily(
+        name=network,
+        controls=controls,
+        colors=assign_layer_colors(layers),
+        planted=bool(planted),
+        profile=profile,
+        heat=arrange_heat_rows(statistics, layers, planted),
+        rois=[str(roi) for roi in dict.fromkeys(statistics["roi"])],
+        agreement=_draw_agreement(own, drawn, network, layers),
+    )
+
+
+def _draw_agreement(own: EncodingContent, drawn: Pictures, network: str, layers: list[str]) -> Picture | None:
+    """Draw the r of each layer against its RSA score; None where no region has both."""
+    both = pd.merge(
+        select_network_rows(own.similarity, network),
+        select_network_rows(own.statistics, network)[["layer", "roi", "mean"]],
+        on=["layer", "roi"],
+    )
+    if not len(both):
+        return None
+    rho = {}
+    if own.agreement is not None:
+        mine = select_network_rows(own.agreement, network)
+        rho = dict(zip(mine["roi"].astype(str), mine["rho"].astype(float), strict=True))
+    figure = plot_score_agreement(
+        both, names={"score": f"RSA ({own.measure})", "mean": "encoding (r)"}, rho=rho, layers=layers
+    )
+    return drawn.add(f"rsa-beside-encoding-{network}", figure, f"RSA beside encoding models of {network}")

@@ -1,0 +1,91 @@
+"""Plot the scores of two analyses of the same layers and regions against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from brainmap.errors import InputError
+from brainmap.viz.labels import format_decimals, needs_columns, needs_one_network
+from brainmap.viz.style import INK, MUTED, assign_layer_colors, with_style
+
+
+@with_style
+def plot_score_agreement(
+    scores: pd.DataFrame,
+    *,
+    names: Mapping[str, str],
+    rho: Mapping[str, float] | None = None,
+    layers: Sequence[str] | None = None,
+    columns: int = 4,
+) -> Figure:
+    """Plot one score of each layer against another, a panel for each region.
+
+    Layers are points in the colors that they have in other figures, joined by a line from the first to the last.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Columns `layer`, `roi`, and those of `names`: mean scores of one network.
+    names : mapping column -> name
+        The two scores: the first is on the horizontal axis.
+    rho : mapping roi -> float, optional
+        Agreement that is written into each panel.
+    layers : sequence of str, optional
+        Order of the layers by depth; by default the order in `scores`.
+    columns : int
+        Largest number of panels per row.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        A column is missing, the table has several networks, or `names` has not two entries.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"layer": ["a", "b"], "roi": "A1", "score": [0.1, 0.2], "r": [0.3, 0.5]})
+    >>> plot_score_agreement(table, names={"score": "RSA", "r": "encoding"}).axes[0].get_xlabel()
+    'RSA'
+    """
+    if len(names) != 2:
+        raise InputError(f"plot_score_agreement: expected names of two columns, got {list(names)}")
+    needs_columns(scores, ["layer", "roi", *names], "plot_score_agreement: scores")
+    needs_one_network(scores, "plot_score_agreement: scores")
+    order = [x for x in (layers or dict.fromkeys(scores["layer"])) if x in set(scores["layer"])]
+    rois, colors, (across, up) = list(dict.fromkeys(scores["roi"])), assign_layer_colors(order), names
+    columns = min(columns, len(rois))
+    rows = -(-len(rois) // columns)
+    figure = Figure(figsize=(10 if columns > 2 else 3.4 * columns, 2.75 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axes, roi in zip(grid.ravel(), rois, strict=False):
+        here = scores[scores["roi"] == roi].set_index("layer").reindex(order)
+        axes.plot(here[across], here[up], color="#b8c2cc", lw=1.1, zorder=2)
+        axes.scatter(here[across], here[up], c=[colors[layer] for layer in order], s=34, lw=0, zorder=3)
+        axes.set_title(roi)
+        said = (rho or {}).get(roi)
+        if said is not None:
+            axes.text(
+                0.03,
+                0.97,
+                f"ρ = {format_decimals(said)}",
+                transform=axes.transAxes,
+                va="top",
+                color=INK,
+                fontsize=9,
+            )
+    for axes in grid[-1]:
+        axes.set_xlabel(names[across])
+    for row in grid:
+        row[0].set_ylabel(names[up])
+    for axes in grid.ravel():
+        axes.axhline(0, color="#9aa5b1", lw=0.8, zorder=1)
+        axes.tick_params(colors=MUTED)
+    for axes in grid.ravel()[len(rois) :]:
+        axes.set_visible(False)
+    return figure
