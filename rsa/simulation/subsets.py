@@ -101,12 +101,14 @@ def compute_moments(sums: Floats, squares: Floats, n: int) -> Moments:
 
 
 def compute_d(moments: Moments) -> Floats:
+    """Compute d, the criterion of `choose_items`; it is 0 where one of the RDMs is constant."""
     unlike = 1 - moments.r
     length = np.sqrt(unlike + moments.g)
     return np.asarray(np.minimum(moments.sd_a, moments.sd_b) * unlike / np.where(length > 0, length, 1.0))
 
 
 def compute_unlikeness(moments: Moments) -> Floats:
+    """Compute the criterion of the least correlated RDMs, with which `choose_items` compares its own."""
     return np.asarray(-moments.r)
 
 
