@@ -17,8 +17,9 @@ from brainmap.checks import check_choice, check_file, list_some
 from brainmap.errors import InputError
 from brainmap.record import atomic
 from brainmap.rsa.images.files import image_info, load_image
-from brainmap.rsa.images.names import find_hemisphere_files
+from brainmap.rsa.images.names import CIFTI_ENDINGS, SURFACE_ENDINGS, find_hemisphere_files
 from brainmap.rsa.regions.rois import Image, find_space_family
+from brainmap.rsa.surface.cifti import read_cifti
 from brainmap.types import Interpolation
 
 Floats = NDArray[np.float32]
@@ -78,13 +79,14 @@ class SurfaceData:
 
 
 def load_surface(path: str | Path | Mapping[str, str | Path]) -> SurfaceData:
-    """Load per-vertex data from GIFTI files (`.func.gii`, `.shape.gii` or `.label.gii`), with one array per map.
+    """Load per-vertex data from GIFTI (`.func.gii`, `.shape.gii`, `.label.gii`) or CIFTI files, with their maps.
 
     Parameters
     ----------
     path : str, Path or mapping of "left", "right" to a path
         `{hemi}` in a name stands for L and R, lh and rh, or left and right. A name without it is one hemisphere, which
-        the file itself must name.
+        the file itself must name. CIFTI (`.dscalar.nii`, `.dtseries.nii`, `.dlabel.nii`) is one file of both; its
+        vertices without data are NaN (0 in labels), and its subcortical voxels are left out with a warning.
 
     Returns
     -------
@@ -96,6 +98,11 @@ def load_surface(path: str | Path | Mapping[str, str | Path]) -> SurfaceData:
         If a file does not exist, is damaged or holds a mesh in place of data, if maps differ between hemispheres, or
         if a left file is given as right.
     """
+    if not isinstance(path, Mapping) and str(path).endswith(CIFTI_ENDINGS):
+        maps = read_cifti(path)
+        none = np.empty((0, len(maps.labels)), np.float32)
+        left, right = (maps.values.get(side, none) for side in HEMISPHERES)
+        return SurfaceData(left, right, maps.labels, maps.label_tables, str(path))
     if isinstance(path, Mapping):
         files = {check_choice(side, HEMISPHERES, "hemisphere"): Path(file) for side, file in path.items()}
     else:
@@ -298,10 +305,10 @@ def is_surface(path: str) -> bool:
 
     Examples
     --------
-    >>> is_surface("sub-01_hemi-{hemi}_bold.func.gii"), is_surface("sub-01_bold.nii.gz")
-    (True, False)
+    >>> [is_surface(name) for name in ("run-1_hemi-{hemi}.func.gii", "run-1.dscalar.nii", "run-1.nii.gz")]
+    [True, True, False]
     """
-    return path.endswith(".gii")
+    return path.endswith(SURFACE_ENDINGS)
 
 
 def ensure_surface(data: SurfaceData | str | Path | Mapping[str, str | Path]) -> SurfaceData:

@@ -115,6 +115,32 @@ def test_a_study_on_the_surface_runs_to_its_page(surface_study: Any) -> None:
     assert study.run(page=True) == set()
 
 
+def test_cifti_files_give_the_numbers_of_gifti(surface_study: Any) -> None:
+    study = surface_study
+    text = study.file.read_text()
+    study.file.write_text(text[: text.index("[explain]")])
+    study.run("01")
+    wanted = {path.name: pd.read_csv(path, sep="\t") for path in study.out.rglob("sub-*.tsv")}
+    own = study.out / "sub-01" / "func" / "sub-01_task-tiny_hemi-{hemi}_space-small_desc-nettrainedconv1_stat-spearman"
+    one_map = rsa.load_surface(f"{own}_statmap.func.gii").values
+    for participant in ("01", "02", "03"):
+        for run in (1, 2, 3):
+            name = study.folder / f"sub-{participant}" / f"run-{run}"
+            data = rsa.load_surface(f"{name}_hemi-{{hemi}}.func.gii")
+            models = [
+                nib.cifti2.BrainModelAxis.from_surface(range(N), N, f"CIFTI_STRUCTURE_CORTEX_{side}")
+                for side in ("LEFT", "RIGHT")
+            ]
+            axes = (nib.cifti2.ScalarAxis(data.labels), models[0] + models[1])
+            nib.save(nib.Cifti2Image(data.values.T, axes), f"{name}.dscalar.nii")
+    study.edit(("run-{run}_hemi-{hemi}.func.gii", "run-{run}.dscalar.nii"))
+    assert "sub-01_searchlight" in study.run("01")
+    assert len(wanted) >= 2
+    for path in study.out.rglob("sub-*.tsv"):
+        pd.testing.assert_frame_equal(pd.read_csv(path, sep="\t"), wanted[path.name], obj=path.name)
+    np.testing.assert_array_equal(rsa.load_surface(f"{own}_statmap.func.gii").values, one_map)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from brainmap.rsa.images.names import CIFTI_ENDINGS, SURFACE_ENDINGS
 from brainmap.types import (
     BrainKind,
     Correction,
@@ -178,8 +179,8 @@ class Brain(Section):
 
     @property
     def on_surface(self) -> bool:
-        """Tell whether the data lie on the cortical surface: GIFTI files, one per hemisphere."""
-        return self.files is not None and self.files.endswith(".gii")
+        """Tell whether the data lie on the cortical surface: GIFTI files, one per hemisphere, or CIFTI files."""
+        return self.files is not None and self.files.endswith(SURFACE_ENDINGS)
 
     @property
     def on_table(self) -> bool:
@@ -221,7 +222,7 @@ class Brain(Section):
     def _surface(self) -> Brain:
         if not self.on_surface:
             return self
-        if "{hemi}" not in str(self.files):
+        if "{hemi}" not in str(self.files) and not str(self.files).endswith(CIFTI_ENDINGS):
             raise ValueError(
                 f"files: expected a name with {{hemi}}, which stands for L and R, or lh and rh; got {self.files!r}; "
                 "write {hemi} in their place"
@@ -237,8 +238,8 @@ class Brain(Section):
         if any(wrong.values()):
             found = next(key for key, is_there in wrong.items() if is_there)
             raise ValueError(
-                f"{found} does not go with files on the surface, whose betas are .func.gii and whose rois.image is "
-                ".label.gii; leave it out"
+                f"{found} does not go with files on the surface, whose betas are .func.gii or .dscalar.nii and whose "
+                "rois.image is .label.gii or .dlabel.nii; leave it out"
             )
         return self
 
