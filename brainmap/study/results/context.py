@@ -1,4 +1,4 @@
-"""Hold what every stage shares: the study, its ledger and loaded data. `names` builds the paths of the results."""
+"""Hold what every stage shares: the study, its ledger and loaded data. `bids_names` builds the paths of the results."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from brainmap.record import Ledger, command_line, content_key, file_digest, writ
 from brainmap.rsa.images.files import get_grid_tolerance, grid_tolerance, save_image
 from brainmap.rsa.images.names import list_image_files
 from brainmap.rsa.surface.data import SurfaceData, save_surface
+from brainmap.study.results.bids_names import ResultNames, build_sidecar_path
 from brainmap.study.results.claims import hold_file
-from brainmap.study.results.names import ResultNames, build_sidecar_path
 from brainmap.threads import limit_blas
 from brainmap.types import Backend
 
