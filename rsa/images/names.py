@@ -15,7 +15,7 @@ _PARTS = re.compile(r"(?P<name>.*?)'?(?:\[(?P<bricks>[^\[\]]*)\])?'?(?:<(?P<valu
 _AFNI = re.compile(r"(?P<base>.*?)(?P<suffix>\.|\.HEAD|\.BRIK(?:\.\w+)?)?", re.DOTALL)
 _SIDES = {"L": "left", "R": "right", "lh": "left", "rh": "right", "left": "left", "right": "right"}
 CIFTI_ENDINGS = (".dscalar.nii", ".dtseries.nii", ".dlabel.nii")  # both hemispheres in one file
-SURFACE_ENDINGS = (".gii", *CIFTI_ENDINGS)
+SURFACE_ENDINGS = (".gii", ".niml.dset", *CIFTI_ENDINGS)
 _BRIKS = (".BRIK", ".BRIK.gz", ".BRIK.bz2", ".BRIK.Z", ".BRIK.zst")
 
 

@@ -20,6 +20,7 @@ from brainmap.rsa.images.files import image_info, load_image
 from brainmap.rsa.images.names import CIFTI_ENDINGS, SURFACE_ENDINGS, find_hemisphere_files
 from brainmap.rsa.regions.rois import Image, find_space_family
 from brainmap.rsa.surface.cifti import read_cifti
+from brainmap.rsa.surface.suma import read_niml
 from brainmap.types import Interpolation
 
 Floats = NDArray[np.float32]
@@ -79,7 +80,7 @@ class SurfaceData:
 
 
 def load_surface(path: str | Path | Mapping[str, str | Path]) -> SurfaceData:
-    """Load per-vertex data from GIFTI (`.func.gii`, `.shape.gii`, `.label.gii`) or CIFTI files, with their maps.
+    """Load per-vertex data from GIFTI (`.func.gii`, `.shape.gii`, `.label.gii`), SUMA (`.niml.dset`) or CIFTI files.
 
     Parameters
     ----------
@@ -109,7 +110,7 @@ def load_surface(path: str | Path | Mapping[str, str | Path]) -> SurfaceData:
         files = _find_hemispheres(str(path))
     read: dict[str, tuple[Floats, tuple[str, ...], dict[int, str]]] = {}
     for side, file in files.items():
-        values, labels, table, said = _read_gifti(file)
+        values, labels, table, said = _read_hemisphere(file)
         if side and said and side != said:
             raise InputError(
                 f"{file}: the file is given as the {side} hemisphere, but says that it is the {_STRUCTURES[said]}"
@@ -134,6 +135,11 @@ def load_surface(path: str | Path | Mapping[str, str | Path]) -> SurfaceData:
 def _find_hemispheres(path: str) -> dict[str, Path]:
     """Find the file of each side; the side is empty if only the file can tell it."""
     return find_hemisphere_files(path) if "{hemi}" in path else {"": check_file(path, "surface")}
+
+
+def _read_hemisphere(file: Path) -> tuple[Floats, tuple[str, ...], dict[int, str], str]:
+    """Read one file as `_read_gifti` does; a dataset of SUMA has no label table and does not name its side."""
+    return (*read_niml(file), {}, "") if file.name.endswith(".niml.dset") else _read_gifti(file)
 
 
 def _read_gifti(file: Path) -> tuple[Floats, tuple[str, ...], dict[int, str], str]:
