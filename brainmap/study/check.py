@@ -190,7 +190,8 @@ def _describe_person(person: Participant, found: Sequence[str], plan: Sequence[P
         row["ROIs"] = len(load_regions(person))
         row["conditions"] = len({pattern.condition for pattern in plan})
         row["patterns"] = sum(pattern.source >= 0 for pattern in plan)
-        row["TR [s]"] = (read_repetition_time(first) if person.masks else None) or "-"
+        timed = not (person.brain.on_surface or person.brain.on_table)
+        row["TR [s]"] = (read_repetition_time(first) if timed else None) or "-"
     return {**row, "problems": len(found) or "none"}
 
 

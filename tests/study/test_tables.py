@@ -211,3 +211,19 @@ def test_check_names_what_is_wrong_with_a_table(table_study: Any) -> None:
     assert "8 items and 167 voxels" in list_problems(table_study)
     table_study.edit(('key = "betas"\n', ""))
     assert "betas (8 x 168 x 3), t_values (8 x 168 x 3); name one as key" in list_problems(table_study)
+
+
+def test_voxels_of_tables_are_screened_and_repetitions_may_be_files(table_study: Any, of_images: Path) -> None:
+    for participant in PEOPLE:
+        own = table_study.folder / f"sub-{participant}"
+        cube, _, _ = read_cube(table_study.folder, participant)
+        for k in (1, 2, 3):
+            np.save(own / f"betas_run-{k}.npy", cube[..., k - 1])
+    table_study.edit(("betas.mat", "betas_run-{run}.npy"), ('key = "betas"\n', ""))
+    table_study.run()
+    wanted, found = read_tables(of_images), read_tables(table_study.out)
+    pd.testing.assert_frame_equal(found["group/scores.tsv"], wanted["group/scores.tsv"], rtol=1e-6, atol=1e-9)
+    table_study.edit(("[rsa]", "screen = { reliability = 0.2 }\n\n[rsa]"))
+    table_study.run()
+    counts = read_tables(table_study.out)["sub-01/func/sub-01_task-tiny_desc-voxels_counts.tsv"]
+    assert (counts["dropped_unreliable"] > 0).all()

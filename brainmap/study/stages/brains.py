@@ -111,7 +111,7 @@ def screen_patterns(person: Participant, data: Dataset) -> Dataset:
     screen = person.brain.screen
     if screen.reliability is None and person.sound is None:
         return data
-    mask = load_brain_mask(person) if person.masks else None
+    mask = None if person.brain.on_surface or person.brain.on_table else load_brain_mask(person)
     return screen_voxels(data, minimum_reliability=screen.reliability, sound=person.sound, p=screen.p, mask=mask)
 
 
