@@ -7,6 +7,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,33 @@ def test_planted_layers_are_best_and_tested(small: Path) -> None:
     mean = each.groupby(["network", "layer", "roi"], sort=False)["r"].agg(["mean", "sem"]).reset_index()
     np.testing.assert_allclose(table["mean"], mean["mean"], rtol=1e-10)
     np.testing.assert_allclose(table["standard_error"], mean["sem"], rtol=1e-8)
+
+
+def test_best_layers_are_means_of_those_of_each_participant(small: Path) -> None:
+    from brainmap.rsa.encoding.best_layers import best_encoding_layers
+    from brainmap.study.results.context import Context
+    from brainmap.study.settings.study import load_study
+    from brainmap.study.stages.encoding import yield_encoded
+
+    table = read(small, "group/encoding_best_layers.tsv").set_index(["network", "roi"])
+    assert list(dict.fromkeys(table.index.get_level_values("network"))) == ["first", "first-permuted"]
+    each = []
+    for one in yield_encoded(Context(load_study(small), threads=1)):
+        rng = np.random.default_rng(np.random.SeedSequence([0, *b"encoding halves"]))
+        fit = one.restore()
+        own = replace(fit, spaces=tuple(space for space in fit.spaces if space.network == "first"))
+        each.append(best_encoding_layers(own, splits=2, rng=rng).regions.set_index("roi"))
+    for roi in PLANTED:
+        row = table.loc[("first", roi)]
+        assert row["r"] == pytest.approx(np.mean([own.loc[roi, "r"] for own in each]), abs=1e-10)
+        places = [own.loc[roi, "position"] for own in each if own.loc[roi, "r"] > 0]
+        assert row["n"] == len(places)
+        if places:
+            assert row["position"] == pytest.approx(np.mean(places), abs=1e-10)
+    for roi, planted in PLANTED.items():
+        if planted is not None:
+            assert table.loc[("first", roi), "layer"] == planted[1]
+            assert table.loc[("first", roi), "participants_share"] == 1
 
 
 def test_differences_are_from_controls_and_baselines_only(small: Path) -> None:

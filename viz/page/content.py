@@ -68,8 +68,9 @@ class EncodingContent:
         `network`, `layer`, `roi`, `mean`, `standard_error`, `r_corrected`, `p_corrected`, over participants.
     similarity : DataFrame
         `network`, `layer`, `roi`, `score`: mean scores of RSA, by `measure`.
-    differences, agreement : DataFrame
-        Layers against controls and baselines; the agreement of RSA and encoding models.
+    best_layers, differences, agreement : DataFrame
+        Best layers, chosen and scored on different halves of the sounds; layers against controls and baselines; the
+        agreement of RSA and encoding models.
     tested : str
         The test behind `statistics` in words.
     notes : mapping of table to str
@@ -81,6 +82,7 @@ class EncodingContent:
     scores: pd.DataFrame
     statistics: pd.DataFrame
     similarity: pd.DataFrame
+    best_layers: pd.DataFrame | None = None
     differences: pd.DataFrame | None = None
     agreement: pd.DataFrame | None = None
     tested: str = ""

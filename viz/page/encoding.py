@@ -27,6 +27,17 @@ _COLUMNS = {  # columns on the page; the file has all columns
         "p_these_sounds_corrected",
         "n",
     ),
+    "best_layers": (
+        "network",
+        "roi",
+        "layer",
+        "participants_share",
+        "r",
+        "standard_error",
+        "position",
+        "position_standard_error",
+        "n",
+    ),
     "differences": (
         "network",
         "layer",

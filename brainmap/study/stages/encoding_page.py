@@ -12,7 +12,12 @@ from brainmap.study.results.tables import read_results_table
 from brainmap.study.stages.encoding import build_encoding_path
 from brainmap.viz.page.content import EncodingContent
 
-_TABLES = {"statistics": "encoding", "differences": "encoding_differences", "agreement": "encoding_agreement"}
+_TABLES = {
+    "statistics": "encoding",
+    "best_layers": "encoding_best_layers",
+    "differences": "encoding_differences",
+    "agreement": "encoding_agreement",
+}
 _ROW = ["network", "layer", "roi"]
 
 
@@ -34,6 +39,7 @@ def read_encoding_content(context: Context) -> EncodingContent | None:
         scores=select_best_baselines(context, mean),
         statistics=statistics,
         similarity=scores.groupby(_ROW, sort=False, as_index=False)[["score"]].mean(),
+        best_layers=tables.get("best_layers"),
         differences=None if differences is None else differences.sort_values("p", kind="stable"),
         agreement=tables.get("agreement"),
         tested=notes["statistics"].split("; beside it")[0],

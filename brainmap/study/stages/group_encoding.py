@@ -23,12 +23,14 @@ from brainmap.rsa.inference.scores import score_statistics
 from brainmap.study.results.context import Context
 from brainmap.study.results.tables import read_results_table
 from brainmap.study.stages.encoding import EncodedPerson, keep_targets, yield_encoded
+from brainmap.study.stages.encoding_best import BEST_COLUMNS, choose_best_layers
 from brainmap.study.stages.generality import THESE_SOUNDS
 from brainmap.study.stages.inference import make_rng
+from brainmap.study.stages.networks import yield_versions
 from brainmap.types import Floats
 
 log = logging.getLogger("brainmap")
-VERSION = 1
+VERSION = 2  # 2: best layers
 _ROW = ("network", "layer", "roi")
 _PARTICIPANTS = {
     "p_these_sounds": "p over participants, uncorrected: of these sounds only, which are taken as fixed",
@@ -86,7 +88,7 @@ def run_group_encoding(context: Context) -> None:
         VERSION,
         [[one.label, one.key, file_digest(one.path)] for one in people],
         file_digest(context.build_table_path("scores")),
-        [asked.permutations, inference.test, inference.correction, context.study.settings.study.seed],
+        [asked.permutations, inference.test, inference.correction, inference.splits, context.study.settings.study.seed],
     )
     context.run_stage("group_encoding", key, lambda: _write_tables(context, people))
 
@@ -98,6 +100,12 @@ def _write_tables(context: Context, people: Sequence[EncodedPerson]) -> Iterator
     about = context.build_provenance({"encoding": people[0].asked.model_dump()}, inputs)
     r = average_over_regions(fits, regions)
     yield from _write(context, "encoding", *_test_scores(context, fits, regions, r), SCORE_COLUMNS, about)
+    best = choose_best_layers(context, fits, list_trained_and_controls(context))
+    if best is not None:
+        test = (
+            f"chosen on one half of the sounds and scored on the other, in {best['splits'].iloc[0]} splits; not tested"
+        )
+        yield from _write(context, "encoding_best_layers", best, test, BEST_COLUMNS, about)
     if len(people) < 2:
         log.warning("group: differences of encoding models are not tested, because there is one participant")
         return
@@ -113,6 +121,12 @@ def _write_tables(context: Context, people: Sequence[EncodedPerson]) -> Iterator
     found = _compare_with_rsa(context, fits, regions, r)
     if found is not None:
         yield from _write(context, "encoding_agreement", *found, AGREEMENT_COLUMNS, about)
+
+
+def list_trained_and_controls(context: Context) -> list[str]:
+    """List the names of networks, each followed by its controls; baselines have no depth."""
+    baselines = context.study.settings.baselines
+    return [version.name for version in yield_versions(context) if version.network is not baselines]
 
 
 def _write(
@@ -219,8 +233,8 @@ def _compare_with_rsa(
 ) -> tuple[pd.DataFrame, str] | None:
     """Correlate the layer profiles of RSA and encoding models in regions that both have; None without such profiles."""
     scores = read_results_table(context.build_table_path("scores")).set_index([*_ROW, "participant"])["score"]
-    settings, inference = context.study.settings, context.study.settings.rsa.inference
-    names = [f"{n.name}{c}" for n in settings.network for c in ("", *(f"-{control}" for control in n.controls))]
+    inference = context.study.settings.rsa.inference
+    names = list_trained_and_controls(context)
     profiles, layers = {}, {}
     for name in names:
         own = [k for k, space in enumerate(fits[0].spaces) if space.network == name]
