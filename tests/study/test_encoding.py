@@ -356,6 +356,25 @@ def test_voxels_are_averaged_in_regions_that_all_participants_have(
     np.testing.assert_allclose(table["mean"], mean.loc[pd.MultiIndex.from_frame(table[keys])], rtol=1e-10)
 
 
+def test_a_share_fits_the_models_of_its_participants(small: Path, tmp_path: Path) -> None:
+    from brainmap.study.results.context import Context
+    from brainmap.study.run import run_chunk
+    from brainmap.study.settings.study import load_study
+
+    folder = tmp_path / "copy"
+    shutil.copytree(small.parent, folder, copy_function=shutil.copy2)
+    kept = {file: file.read_bytes() for file in (folder / "derivatives").rglob("*_encoding.tsv")}
+    assert len(kept) == 2
+    for file in kept:
+        file.unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BrainmapWarning)
+        run_chunk(Context(load_study(folder / "study.toml"), threads=1), "2/2")
+    assert sorted(file.exists() for file in kept) == [False, True]
+    assert run(folder / "study.toml") == {"sub-01_encoding"}
+    assert {file: file.read_bytes() for file in kept} == kept
+
+
 def test_too_few_sounds_are_refused_before_anything_is_computed(tiny_study: Any) -> None:
     tiny_study.file.write_text(tiny_study.file.read_text() + "\n[encoding]\nfolds = 4\n")
     with pytest.raises(InputError, match=r"^\[encoding\] expected at least 40 items, got 8; .* few_items = true"):
