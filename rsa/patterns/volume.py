@@ -256,6 +256,7 @@ def _read_volumes(images: Sequence[Image], plan: Sequence[Pattern], inside: Bool
         where = np.ravel_multi_index(np.nonzero(inside), inside.shape, order=order)
         for i in rows:
             measured[i] = values[..., plan[i].volume].ravel(order=order)[where]
+        del values  # before the next image is read
     return measured
 
 

@@ -32,7 +32,7 @@ NO_POWER: Floats = np.zeros(0)
 SQUARED = ("euclidean", "crossnobis")
 _MOST_KEPT = 2**25  # largest number of values of which the rows of all voxels are kept: 256 MB
 _ONE_AT_A_TIME = threading.Lock()
-_BLOCK = 2048  # number of voxels whose runs are turned into rows at a time
+_BLOCK = 1024  # number of voxels whose runs are turned into rows at a time
 WHITENED = ("corr_cov", "cosine_cov")
 
 
