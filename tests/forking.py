@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+LONGEST = 900.0  # [s] after which a command hangs; a demo takes 30 s, and minutes beside other work
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -65,11 +67,11 @@ class Forge:
             )["pid"]
         )
 
-    def wait(self, child: int, *, seconds: float = 120.0) -> Ended:
+    def wait(self, child: int, *, seconds: float = LONGEST) -> Ended:
         """Wait for a child and kill it after so many seconds."""
         return Ended(**self._ask(do="wait", pid=child, seconds=seconds))
 
-    def run(self, folder: Path, *words: object, seconds: float = 120.0, more_bytes: int | None = None) -> Ended:
+    def run(self, folder: Path, *words: object, seconds: float = LONGEST, more_bytes: int | None = None) -> Ended:
         """Start a command and wait for it."""
         return self.wait(self.start(folder, *words, more_bytes=more_bytes), seconds=seconds)
 
