@@ -75,9 +75,15 @@ def load_commands(group: str | None = None) -> None:
 _OF_MEMORY = ("allocate memory", "bad_alloc", "start new thread", "failed to map segment", "out of memory")
 
 
-def _is_of_memory(error: Exception) -> bool:
-    """Tell whether memory was exhausted; torch, threads and shared libraries report this only in their messages."""
-    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OF_MEMORY)
+def _is_of_memory(error: BaseException | None) -> bool:
+    """Tell whether memory was exhausted; torch, threads and shared libraries report this only in their messages.
+
+    A library that cannot be loaded may hide the reason, which is then the cause of its own error.
+    """
+    if error is None:
+        return False
+    said = isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OF_MEMORY)
+    return said or _is_of_memory(error.__cause__ or error.__context__)
 
 
 def _take_first_line(error: Exception) -> str:
@@ -93,10 +99,10 @@ def main() -> None:
         for line in str(error).splitlines():
             typer.echo(f"brainmap: {line}", err=True)
         raise SystemExit(error.exit_code) from None
-    except OSError as error:  # a folder that may not be written, a full disk
-        typer.echo(f"brainmap: {error.filename or 'the system'}: {error.strerror or error}", err=True)
-        raise SystemExit(1) from None
-    except (MemoryError, RuntimeError, ImportError) as error:
+    except (MemoryError, RuntimeError, ImportError, OSError) as error:
+        if isinstance(error, OSError) and not _is_of_memory(error):  # a folder that may not be written, a full disk
+            typer.echo(f"brainmap: {error.filename or 'the system'}: {error.strerror or error}", err=True)
+            raise SystemExit(1) from None
         if not _is_of_memory(error):
             raise
         typer.echo(
