@@ -43,3 +43,17 @@ class RunError(BrainmapError):
 
 class BrainmapWarning(UserWarning):
     """Warn about something that changes numbers and is allowed, but must be reported."""
+
+
+_OF_MEMORY = ("allocate memory", "bad_alloc", "start new thread", "failed to map segment", "out of memory")
+
+
+def is_scarce_memory(error: BaseException | None) -> bool:
+    """Tell whether memory was exhausted; torch, threads and shared libraries report this only in their messages.
+
+    A library that cannot be loaded may hide the reason, which is then the cause of its own error.
+    """
+    if error is None:
+        return False
+    said = isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OF_MEMORY)
+    return said or is_scarce_memory(error.__cause__ or error.__context__)

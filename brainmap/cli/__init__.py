@@ -14,7 +14,7 @@ import typer
 
 from brainmap import __version__
 from brainmap.cli.once import Commands
-from brainmap.errors import BrainmapError, BrainmapWarning
+from brainmap.errors import BrainmapError, BrainmapWarning, is_scarce_memory
 
 app = Commands(
     name="brainmap",
@@ -72,20 +72,6 @@ def load_commands(group: str | None = None) -> None:
             importlib.import_module(f"brainmap.cli.{folder}.{module.name}")
 
 
-_OF_MEMORY = ("allocate memory", "bad_alloc", "start new thread", "failed to map segment", "out of memory")
-
-
-def _is_of_memory(error: BaseException | None) -> bool:
-    """Tell whether memory was exhausted; torch, threads and shared libraries report this only in their messages.
-
-    A library that cannot be loaded may hide the reason, which is then the cause of its own error.
-    """
-    if error is None:
-        return False
-    said = isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OF_MEMORY)
-    return said or _is_of_memory(error.__cause__ or error.__context__)
-
-
 def _take_first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
@@ -100,11 +86,12 @@ def main() -> None:
             typer.echo(f"brainmap: {line}", err=True)
         raise SystemExit(error.exit_code) from None
     except (MemoryError, RuntimeError, ImportError, OSError) as error:
-        if isinstance(error, OSError) and not _is_of_memory(error):  # a folder that may not be written, a full disk
+        if isinstance(error, OSError) and not is_scarce_memory(error):  # a folder that may not be written, a full disk
             typer.echo(f"brainmap: {error.filename or 'the system'}: {error.strerror or error}", err=True)
             raise SystemExit(1) from None
-        if not _is_of_memory(error):
+        if not is_scarce_memory(error):
             raise
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tasks of zarr that could not begin are no news
         typer.echo(
             f"brainmap: there is not enough memory ({_take_first_line(error)}); close other programs or take fewer "
             "--jobs; the same command goes on with what is done",

@@ -19,7 +19,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from brainmap.errors import InputError
+from brainmap.errors import InputError, is_scarce_memory
 from brainmap.record import content_key
 
 COMPRESSORS = (ZstdCodec(level=0), Crc32cCodec())
@@ -47,7 +47,9 @@ class StoredArray:
     def __getitem__(self, selection: Any) -> Any:
         try:
             return self._array[selection]
-        except (ValueError, RuntimeError, OSError, MemoryError, EOFError) as error:
+        except (ValueError, RuntimeError, OSError, EOFError) as error:
+            if is_scarce_memory(error):  # nothing is wrong with the store
+                raise
             raise InputError(_describe_damage(self._where, str(error))) from None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
