@@ -64,7 +64,7 @@ def test_rdms_of_patterns_and_maps_are_those_of_the_library(tmp_path, tiny_input
     np.testing.assert_allclose(found.dissimilarities, rsa.compute_rdms(pattern_features(patterns)).dissimilarities)
     several = brainmap_command(*ask, tmp_path / "no.h5", "--patterns", tmp_path / "a.zarr")
     assert several.code == 2
-    assert "name it" in several.err
+    assert "name one" in several.err
 
     answer = brainmap_command(*ask, tmp_path / "cam.h5", "--cams", tmp_path / "a.zarr", "--sounds", table)
     assert answer.code == 0, answer.err

@@ -89,7 +89,7 @@ def test_rois_have_ceilings_of_their_own() -> None:
     alone = noise_ceiling(both.subset("roi", "HG"), measure="spearman")
     assert table.loc["HG", "lower"] == alone.lower
     assert table.loc["HG", "lower"] > 0.7 > table.loc["V1", "lower"]
-    with pytest.raises(InputError, match="found 1 participant"):
+    with pytest.raises(InputError, match="expected at least 2 participants, got 1"):
         noise_ceiling(both.subset("participant", "1").subset("roi", "HG"))
 
 

@@ -78,6 +78,7 @@ def test_predictions_equal_scikit_learn_with_equal_weights_and_group_ridge_with_
     )
 
 
+@pytest.mark.slow
 def test_orthogonal_bands_part_as_planted_and_shares_sum_to_joint(world):
     rng = np.random.default_rng(2)
     n = 200
@@ -98,6 +99,7 @@ def test_orthogonal_bands_part_as_planted_and_shares_sum_to_joint(world):
     assert set(fit.preference()["band"]) == {"one"}
 
 
+@pytest.mark.slow
 def test_a_network_adds_nothing_where_the_baseline_explains_everything(world):
     rng = np.random.default_rng(3)
     n = 200
