@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("brainmap")
 P = ParamSpec("P")
 R = TypeVar("R")
+_REMOVING = 0.5  # seconds in which a folder of results is gone that somebody removes
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,9 @@ class Context(ResultNames):
                 for path in set(before) - set(written):
                     remove(path)
                 self.ledger.close(name, self._add_origin(key), written)
+            except FileNotFoundError:
+                time.sleep(_REMOVING)  # somebody removes the folder, and may not have come to its mark
+                raise
             finally:  # the ledger marks the folder as brainmap's, even where somebody removed it meanwhile
                 (self.ledger.folder / ".brainmap").mkdir(parents=True, exist_ok=True)
         log.info("%s: done in %.1f s", said, time.monotonic() - start)
