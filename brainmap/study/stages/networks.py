@@ -22,6 +22,7 @@ from brainmap.features.networks.feeding import describe_feeding
 from brainmap.features.networks.huggingface import list_folder_files
 from brainmap.features.sounds.front_ends import WAVEFORM
 from brainmap.names import slug
+from brainmap.places import remove
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
@@ -106,6 +107,13 @@ def store_path(context: Context, version: Version) -> Path:
     return context.study.out / "features" / f"network-{slug(version.name)}_features.zarr"
 
 
+def _clear_remains(store: Path) -> Path:
+    """Remove chunks without metadata, which remain if the results folder is removed while a network is computed."""
+    if store.is_dir() and not (store / "zarr.json").is_file():
+        remove(store)
+    return store
+
+
 def run_networks(context: Context) -> dict[str, Loaded]:
     """Compute activations and RDMs of all networks and controls, and return the loaded networks."""
     loaded = {n.name: load_heard_network(context, n) for n in context.study.settings.network}
@@ -158,7 +166,7 @@ def _compute_network(context: Context, loaded: Loaded, version: Version) -> list
         loaded.sounds,
         layers=network.layers,
         pooling=network.pooling,
-        store=store_path(context, version),
+        store=_clear_remains(store_path(context, version)),
         device=context.device,
         network=version.name,
         key=compute_heard_key(context, loaded, version),
