@@ -147,7 +147,8 @@ def encode_stories(
 
     Inside each story, features are sampled at the scans, z-scored and delayed; responses are cleaned of slow drifts
     and confounds, z-scored, and averaged over repetitions. Test folds are whole stories, and so are the folds in which
-    alpha is chosen. No option divides a story.
+    alpha is chosen. No option divides a story. Scans before the first window of a story and after its last one have
+    features of 0, their mean.
 
     Parameters
     ----------
@@ -200,6 +201,12 @@ def encode_stories(
     networks = name_networks(acts, None)
     tables = {name: _read_windows(one, name) for name, one in networks.items()}
     _check_stories(tables, responses)
+    if confounds is not None and set(confounds) != set(responses):
+        lost = sorted(set(confounds) ^ set(responses))
+        raise InputError(f"confounds: expected those of each story, got only one side of {list_some(lost)}; give all")
+    unknown = sorted(set(seconds or {}) - set(responses))
+    if unknown:
+        raise InputError(f"seconds: expected lengths of the stories, got one of {list_some(unknown)}; name the stories")
     runs = {story: _list_repetitions(given, story) for story, given in responses.items()}
     removed = {story: _list_repetitions(given, story) for story, given in (confounds or {}).items()}
     _check_lengths(runs, tables, seconds, settings)

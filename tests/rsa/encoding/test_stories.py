@@ -176,10 +176,9 @@ def test_repetitions_give_the_reliability_of_their_mean() -> None:
         ({"layers": "conv9"}, "layer of net: expected .*conv1.*, got 'conv9'"),
         ({"sampling": "lanzcos"}, "did you mean 'lanczos'"),
         ({"targets": pd.DataFrame({"roi": ["a"], "voxel": [0]})}, "expected 1 targets in every story"),
-        (
-            {"confounds": {"story0": np.zeros((3, 1))}},
-            r"expected 1 confound arrays of 80 scans for 'story0', got \[3\]",
-        ),
+        ({"confounds": {f"story{k}": np.zeros((3, 1)) for k in range(5)}}, "expected 1 confound arrays of 80 scans"),
+        ({"confounds": {"story0": np.zeros((80, 1))}}, "confounds: expected those of each story, got only one side of"),
+        ({"seconds": {"stroy0": 160.0}}, "seconds: expected lengths of the stories, got one of 'stroy0'"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(change: dict[str, Any], message: str) -> None:
