@@ -133,7 +133,8 @@ def _read_content(
     if n_rows < 0 or len(block) != size:
         raise ValueError(f"expected {size} bytes of {name}, got {len(block)}")
     rows = np.frombuffer(block, dtype)
-    return np.stack([rows[field].astype(float) for field in dtype.names or ()], axis=1), end
+    with np.errstate(invalid="ignore"):  # a signalling NaN stays a NaN, which the caller counts as missing
+        return np.stack([rows[field].astype(float) for field in dtype.names or ()], axis=1), end
 
 
 def _list_columns(kinds: str) -> list[str]:

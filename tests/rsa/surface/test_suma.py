@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from brainmap import rsa
 from brainmap.errors import InputError
@@ -82,6 +82,7 @@ def test_partial_and_label_datasets_are_refused(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), cut=st.booleans())
+@example(place=0.4140625, value=127, cut=False)  # a signalling NaN
 def test_a_flipped_byte_or_a_cut_is_refused_or_read(tmp_path: Path, place: float, value: int, cut: bool) -> None:
     file = tmp_path / "x.niml.dset"
     write_niml(file, np.arange(3.0 * N).reshape(N, 3), np.arange(N), "binary.lsbfirst")
