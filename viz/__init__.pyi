@@ -14,6 +14,7 @@ from .features.maximization import (
     plot_pattern_comparison as plot_pattern_comparison,
     plot_softmax_saturation as plot_softmax_saturation,
 )
+from .features.players import Players as Players, play_sounds as play_sounds
 from .features.sounds import plot_cam as plot_cam, plot_maximization as plot_maximization, plot_sound as plot_sound
 from .features.units import (
     plot_filters as plot_filters,
@@ -42,3 +43,4 @@ from .rsa.volume import (
     plot_brain as plot_brain,
     plot_glass_brain as plot_glass_brain,
 )
+from .style import Picture as Picture

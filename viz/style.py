@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import html
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -139,6 +140,21 @@ def with_style(make: Callable[_P, _R]) -> Callable[_P, _R]:
             return make(*args, **kwargs)
 
     return within
+
+
+class Picture(Figure):
+    """Be a matplotlib `Figure` that shows itself in notebooks, pages and the gallery; every figure of `viz` is one."""
+
+    def describe(self) -> str:
+        """Return the title of the figure, else those of its axes, as a description in words."""
+        titles = [self.get_suptitle(), *[axes.get_title(at) for axes in self.axes for at in ("left", "center")]]
+        words = list(dict.fromkeys(" ".join(title.split()) for title in titles if title.strip()))
+        return ", ".join(words[:1] if self.get_suptitle() else words[:6])
+
+    def _repr_html_(self) -> str:
+        source, width = encode_data_uri(render_png(self), "image/png"), round(96 * self.get_figwidth())
+        alt = html.escape(self.describe() or "figure", quote=True)
+        return f'<img src="{source}" alt="{alt}" style="width: {width}px; max-width: 100%">'
 
 
 @with_style

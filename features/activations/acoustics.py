@@ -112,7 +112,13 @@ class AcousticModels(nn.Module):
             self.add_module(name, _Part(name, self.rate))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Concatenate the flattened output of all models, `(n, n_units)`."""
+        """Concatenate the flattened output of all models, `(n, n_units)`.
+
+        Raises
+        ------
+        InputError
+            These are no waveforms of one channel, or they are too short.
+        """
         if x.ndim != 3 or x.shape[1] != 1:
             raise InputError(f"acoustics: expected waveforms (1, t), got sounds of shape {tuple(x.shape[1:])}")
         if x.shape[2] < SHORTEST_S * self.rate:

@@ -283,6 +283,11 @@ def extract_activations(
 def open_activations(path: str | Path) -> Activations:
     """Open the activations that `extract_activations` stored last.
 
+    Returns
+    -------
+    Activations
+        Arrays are read from the store when they are used.
+
     Raises
     ------
     InputError

@@ -68,7 +68,13 @@ class Rule:
             raise InputError(f"rule {self.name}: low {self.low} is not below high {self.high}")
 
     def check_input(self, heard: Tensor, layer: str) -> None:
-        """Raise an `InputError` where the rule is not defined for such inputs."""
+        """Check that the rule is defined for what a layer hears.
+
+        Raises
+        ------
+        InputError
+            It is not: values are negative, or outside of the box.
+        """
         if self.name in _NO_NEGATIVE and bool((heard < 0).any()):
             raise InputError(
                 f"lrp: {layer} hears negative values (down to {float(heard.min()):.3g}), on which the rule "
@@ -171,7 +177,13 @@ class Composite:
         return found
 
     def check_layers(self, known: list[str]) -> None:
-        """Raise an `InputError` for a name or glob that fits no module."""
+        """Check that every name and glob fits a module.
+
+        Raises
+        ------
+        InputError
+            One fits none.
+        """
         for glob in self.layers:
             if not fnmatch.filter(known, glob):
                 raise InputError(

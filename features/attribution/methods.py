@@ -228,6 +228,14 @@ def attribute(
     BrainmapWarning
         Maps are zero everywhere.
 
+    References
+    ----------
+    Simonyan, Vedaldi and Zisserman 2014, doi:10.48550/arXiv.1312.6034 (saliency); Sundararajan, Taly and Yan 2017,
+    doi:10.48550/arXiv.1703.01365 (integrated gradients); Smilkov et al. 2017, doi:10.48550/arXiv.1706.03825
+    (SmoothGrad); Zeiler and Fergus 2014, doi:10.1007/978-3-319-10590-1_53 (deconvolution, occlusion); Springenberg et
+    al. 2015, doi:10.48550/arXiv.1412.6806 (guided backpropagation); Ribeiro, Singh and Guestrin 2016,
+    doi:10.1145/2939672.2939778 (LIME); Bach et al. 2015, doi:10.1371/journal.pone.0130140 (LRP).
+
     Examples
     --------
     >>> net = nn.Sequential(nn.Conv1d(1, 4, 5), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))

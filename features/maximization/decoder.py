@@ -97,6 +97,7 @@ class SpeechDecoder(nn.Module):
         self.register_buffer("hiss", self._transform(torch.from_numpy(noise)[None]), persistent=False)
 
     def forward(self, latent: Tensor) -> Tensor:
+        """Decode latent vectors `(n, n_latent)` to sounds `(n, 1, n_samples)`."""
         voice, noise, pitch = self.frames_of(latent)
         with torch.no_grad():
             pulses = self._transform(generate_pulses(self.stretched(pitch), self.about.rate))
@@ -194,6 +195,10 @@ def save_decoder(decoder: SpeechDecoder, path: str | Path) -> Path:
 
 def load_decoder(path: str | Path | None = None) -> SpeechDecoder:
     """Load a decoder in eval mode; by default the one included in brainmap, trained on its spoken words.
+
+    Returns
+    -------
+    SpeechDecoder
 
     Raises
     ------

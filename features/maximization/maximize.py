@@ -145,7 +145,7 @@ def maximize_activation(
         Vectors in the layer's channel space that are driven in place of units, each normalized to length 1; for example
         the difference between two conditions (`condition_direction`).
     decoder : torch.nn.Module, optional
-        A generative prior, which decodes latents (n, *latent) to sounds as the network takes them. The latent is
+        A generative prior, which decodes latents `(n, *latent)` to sounds as the network takes them. The latent is
         optimized. The decoder runs in eval mode and is restored afterwards. Without `settings`, those of
         `MaximizationSettings.of("generative")` are used.
     latent : int or tuple, optional

@@ -105,7 +105,13 @@ class Checkpoint:
         return self.front_end.shape(self.n_samples, rate=self.rate)
 
     def check_own(self) -> None:
-        """Raise an `InputError` where the file of another names a function as its front end."""
+        """Refuse the file of another that names a function as its front end.
+
+        Raises
+        ------
+        InputError
+            It does, and was not named by the user.
+        """
         if self.front_end.is_code and not self.own:
             raise InputError(
                 f"checkpoint: names the code {self.front_end.kind!r} as its front end, and was written elsewhere; "
@@ -177,7 +183,13 @@ class Checkpoint:
 
 
 def save_checkpoint(model: nn.Module, path: str | Path, checkpoint: Checkpoint) -> Path:
-    """Write weights and metadata to one safetensors file atomically."""
+    """Write weights and metadata to one safetensors file atomically.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+    """
     path = Path(path)
     weights = {k: v.detach().cpu().clone().contiguous() for k, v in model.state_dict().items()}
     about = json.dumps(_describe_checkpoint(checkpoint), sort_keys=True)
@@ -206,7 +218,22 @@ def _compose_signed_text(metadata: Mapping[str, str]) -> str:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read only the metadata of a checkpoint that brainmap wrote, or of a Hugging Face folder."""
+    """Read only the metadata of a checkpoint that brainmap wrote, or of a Hugging Face folder.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Checkpoint
+        What the network takes and gives: rate, length, level, classes, front end.
+
+    Raises
+    ------
+    InputError
+        There is no such file, it is damaged, or it was not written by brainmap.
+    """
     found = read_description(path)
     if found is None:
         raise InputError(f"checkpoint: {path} carries no brainmap metadata; name its architecture, classes and rate")

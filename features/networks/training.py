@@ -237,6 +237,11 @@ def evaluate_network(
     """Evaluate a checkpoint on a folder of class folders, a `stimuli.tsv` or a part of a data set.
 
     Sounds of words that the network does not know raise an error that names the words.
+
+    Returns
+    -------
+    Evaluation
+        The accuracy, the confusion table, and the number of sounds.
     """
     stored = load_checkpoint(checkpoint)
     model = load_network(checkpoint, architecture=architecture)

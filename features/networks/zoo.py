@@ -106,6 +106,10 @@ NONLINEARITIES: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "elu": nn.ELU, "t
 def network_names() -> tuple[str, ...]:
     """List the names of the networks of the zoo.
 
+    Returns
+    -------
+    tuple of str
+
     Examples
     --------
     >>> network_names()
@@ -278,6 +282,11 @@ def describe_network(name: str, *, variant: Variant | None = None) -> NetworkDes
     """Describe the parameters, input, layers and receptive fields of one network of the zoo.
 
     `variant` defaults to the one counted in the source study: batch normalization for ch128, plain for the others.
+
+    Returns
+    -------
+    NetworkDescription
+        Name, variant, parameters, input, rate and layers, with shapes, strides and receptive fields [samples].
 
     Examples
     --------

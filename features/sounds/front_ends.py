@@ -254,6 +254,10 @@ def read_front_end(value: str | Mapping[str, Any] | FrontEnd | None) -> FrontEnd
     value : str, mapping, FrontEnd or None
         `kind`, or `kind,setting=value,...`, or a mapping with `kind` and settings.
 
+    Returns
+    -------
+    FrontEnd
+
     Raises
     ------
     InputError

@@ -153,7 +153,13 @@ def compute_vector_ceiling(
 def noise_ceilings(
     data_rdms: RDMs, *, measure: Measure | str = "rho-a", sigma_k: NDArray[np.floating] | None = None
 ) -> pd.DataFrame:
-    """Compute the noise ceiling of each ROI: roi, lower, upper, n (participants with an RDM there), approximate."""
+    """Compute the noise ceiling of each ROI: roi, lower, upper, n (participants with an RDM there), approximate.
+
+    Returns
+    -------
+    DataFrame
+        A row a region, as `noise_ceiling` computes it.
+    """
     check_items(data_rdms, "noise_ceilings")
     names = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * data_rdms.n_rdm)]
     vectors = np.asarray(data_rdms.dissimilarities)

@@ -104,6 +104,22 @@ def compare_vectors(
 ) -> Floats:
     """Compare condensed vectors `(n_models, n_pairs)` and `(n_data, n_pairs)` with the same order of pairs.
 
+    Parameters
+    ----------
+    models : array (n_models, n_pairs)
+    data : array (n_data, n_pairs)
+    measure, sigma_k
+        As in `brainmap.rsa.compare_rdms`.
+
+    Returns
+    -------
+    array (n_models, n_data)
+
+    Raises
+    ------
+    InputError
+        The numbers of pairs differ, a dissimilarity is infinite, or `brainmap.rsa.compare_rdms` would refuse it.
+
     Examples
     --------
     >>> data = np.array([[1.0, 2, 4], [3.0, 2, np.nan]])

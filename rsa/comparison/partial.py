@@ -147,7 +147,23 @@ def compare_vectors_partial(
 ) -> Floats:
     """Compute partial similarities of condensed vectors `(n, n_pairs)` with the same order of pairs.
 
-    Controls may be common, `(n_controls, n_pairs)`, or separate for each data RDM, `(n_data, n_controls, n_pairs)`.
+    Parameters
+    ----------
+    models : array (n_models, n_pairs)
+    data : array (n_data, n_pairs)
+    controls : array (n_controls, n_pairs) or (n_data, n_controls, n_pairs)
+        Common controls, or those of each data RDM.
+    measure, kind
+        As in `brainmap.rsa.compare_rdms_partial`.
+
+    Returns
+    -------
+    array (n_models, n_data)
+
+    Raises
+    ------
+    InputError
+        The numbers of pairs differ, there is no control, or there are too few pairs for the controls.
 
     Examples
     --------

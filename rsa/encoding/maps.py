@@ -29,6 +29,10 @@ def map_encoding(fit: Encoding, mask: Mask | None = None, *, score: EncodingScor
         The mask of the patterns, which voxels need.
     score : {"r", "r2", "r_corrected", "r2_corrected"}
 
+    Returns
+    -------
+    dict of str to Nifti1Image or SurfaceData
+
     Raises
     ------
     InputError

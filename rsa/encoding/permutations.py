@@ -243,6 +243,11 @@ def encoding_group_test(
     ------
     InputError
         Participants differ in sounds, folds or layers, or lack a region.
+
+    References
+    ----------
+    Phipson and Smyth 2010, doi:10.2202/1544-6115.1585 (p of permutations); Westfall and Young 1993, Resampling-based
+    multiple testing (family-wise by the largest statistic).
     """
     check_choice(correction, get_args(PermutationCorrection), "correction")
     first = fits[0] if fits else None

@@ -76,6 +76,10 @@ def grid_neighbors(mask: ArrayLike, connectivity: int = 6) -> Neighbors:
         Neighbors of a voxel: 6 share a face (NN1 in AFNI, nilearn), 18 at least an edge (NN2, SPM), 26 at least a
         corner (NN3, FSL).
 
+    Returns
+    -------
+    Neighbors
+
     Raises
     ------
     InputError
@@ -114,6 +118,10 @@ def edge_neighbors(edges: Any, n_places: int, *, sizes: ArrayLike | None = None)
     n_places : int
     sizes : array_like (n_places,), optional
         The extent of each place; 1 by default.
+
+    Returns
+    -------
+    Neighbors
 
     Raises
     ------
@@ -156,6 +164,10 @@ def mesh_neighbors(mesh: Any) -> Neighbors:
     Parameters
     ----------
     mesh : Mesh, or anything `load_mesh` reads
+
+    Returns
+    -------
+    Neighbors
 
     Examples
     --------

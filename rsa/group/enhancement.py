@@ -86,6 +86,11 @@ def tfce(values: ArrayLike, neighbors: Neighbors, *, extent: float = EXTENT, hei
     extent, height : float
         The powers E and H; .5 and 2 are usual for volumes.
 
+    Returns
+    -------
+    ndarray (n_places,)
+        NaN where values are missing.
+
     Raises
     ------
     InputError
@@ -119,6 +124,11 @@ def cluster_mass(values: ArrayLike, neighbors: Neighbors, *, threshold: float) -
     neighbors : Neighbors
     threshold : float
         The cluster-forming threshold, 0 or more, which values must exceed.
+
+    Returns
+    -------
+    ndarray (n_places,)
+        0 outside clusters, NaN where values are missing.
 
     Raises
     ------

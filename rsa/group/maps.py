@@ -114,6 +114,11 @@ def threshold_map(values: Any, p: Any, *, threshold: float = 0.05) -> Any:
         Two maps of the same places.
     threshold : float
 
+    Returns
+    -------
+    image, SurfaceData or array
+        Of the type of `values`.
+
     Raises
     ------
     InputError

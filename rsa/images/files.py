@@ -89,7 +89,12 @@ def _convert_to_loaded(image: nib.Nifti1Image) -> nib.Nifti1Image:
 
 
 def image_info(image: ImageLike) -> ImageInfo:
-    """Read what the header of an image says (labels, statistics, TR, space and more) without reading values."""
+    """Read what the header of an image says (labels, statistics, TR, space and more) without reading values.
+
+    Returns
+    -------
+    ImageInfo
+    """
     if isinstance(image, str | Path):
         stored, indices, _ = _find_stored(image)
         return _select_info(stored.info, indices)
@@ -97,7 +102,12 @@ def image_info(image: ImageLike) -> ImageInfo:
 
 
 def sub_brick_labels(image: ImageLike) -> list[str]:
-    """Return the label of each sub-brick; these are `#0`, `#1`, ... if the image has no labels."""
+    """Return the label of each sub-brick; these are `#0`, `#1`, ... if the image has no labels.
+
+    Returns
+    -------
+    list of str
+    """
     return list(image_info(image).labels)
 
 
@@ -185,6 +195,7 @@ def save_image(
     """Write an image as NIfTI (`.nii`, `.nii.gz`) or for AFNI (`x+tlrc`, `x+orig.HEAD`, `x+tlrc.BRIK.gz`).
 
     The file appears completely or not at all. uint8, int16 and float32 values are kept; other types become float32.
+    What is not given is taken from the image's own header.
 
     Parameters
     ----------
@@ -200,8 +211,6 @@ def save_image(
         The command that produced the image.
     overwrite : bool
         Replace existing files of this name.
-
-    Values that are not given are taken from the image's own header.
 
     Returns
     -------
@@ -290,6 +299,10 @@ def grid_tolerance(voxels: float | None) -> Iterator[None]:
     voxels : float or None [voxels]
         Tolerance as a share of the smallest voxel side. The default outside any block is 0.01. None changes nothing.
 
+    Yields
+    ------
+    None
+
     Raises
     ------
     InputError
@@ -328,15 +341,21 @@ def check_same_grid(
     wanted: str = "reference",
     tolerance: float | None = None,
 ) -> None:
-    """Raise an `InputError` unless both images have the same voxels in the same places.
+    """Check that both images have the same voxels in the same places.
 
     Parameters
     ----------
+    image, reference : Nifti1Image
     what, wanted : str
         The names of the two images in messages.
     tolerance : float, optional [voxels]
         How far the corners of the two grids may be apart, as a share of the smallest voxel side. By default the value
         set by `grid_tolerance`, else 0.01.
+
+    Raises
+    ------
+    InputError
+        If shapes differ, or corners lie further apart than the tolerance.
 
     Warns
     -----
@@ -375,6 +394,11 @@ def resample(image: nib.Nifti1Image, reference: nib.Nifti1Image, *, interpolatio
     interpolation : "continuous" or "label"
         "continuous": cubic splines, for maps. "label": the nearest voxel, for masks and ROI labels, whose values are
         kept.
+
+    Returns
+    -------
+    Nifti1Image
+        On the grid of the reference.
 
     Raises
     ------

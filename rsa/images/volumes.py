@@ -73,7 +73,13 @@ class Stat:
 
     @classmethod
     def parse(cls, text: str) -> Stat:
-        """Parse text such as `Ttest(24)`, as AFNI writes it."""
+        """Parse text such as `Ttest(24)`, as AFNI writes it.
+
+        Raises
+        ------
+        InputError
+            The text is no such statistic.
+        """
         match = re.fullmatch(r"\s*(\w+)\s*\(([^()]*)\)\s*", text)
         try:
             if match:

@@ -106,6 +106,10 @@ def bootstrap_rois(
         The correction is unknown, or `brainmap.rsa.bootstrap` (for families `brainmap.rsa.bootstrap_models`) refuses
         the data.
 
+    References
+    ----------
+    Schütt et al. 2023, doi:10.7554/eLife.82566
+
     Examples
     --------
     >>> from brainmap.rsa import compute_rdms, stack_rdms

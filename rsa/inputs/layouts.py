@@ -262,6 +262,11 @@ def read_repetition_time(one: RunInputs) -> float | None:
 def load_inputs(inputs: Sequence[RunInputs], **given: Any) -> Dataset:
     """Load the patterns of one participant's inputs; `given` is passed on to `load_patterns` (`rois`, `stimuli`, ...).
 
+    Returns
+    -------
+    rsatoolbox.data.Dataset
+        As `load_patterns` returns it.
+
     Raises
     ------
     InputError

@@ -81,15 +81,20 @@ def normalize_patterns(dataset: Dataset, method: Normalization) -> Dataset:
         are averaged over runs. Between-run products of them would be biased, so `compute_rdms` and the searchlights
         refuse these; use `noise_precision(method="diag")` there instead.
 
-    Notes
-    -----
-    Demeaning changes correlation distances (patterns are then centered on 0) and leaves Euclidean and crossnobis
-    distances unchanged.
+    Returns
+    -------
+    rsatoolbox.data.Dataset
+        A copy; the given data are not changed.
 
     Raises
     ------
     InputError
         If a run has fewer than two patterns, or a voxel has no variance.
+
+    Notes
+    -----
+    Demeaning changes correlation distances (patterns are then centered on 0) and leaves Euclidean and crossnobis
+    distances unchanged.
 
     References
     ----------

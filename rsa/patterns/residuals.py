@@ -63,6 +63,11 @@ def load_residuals(files: Sequence[str], *, mask: Nifti1Image, designs: Mapping[
     designs : mapping of file to design, optional
         AFNI's `X.xmat.1D` for a file; its columns are the regressors that the model removed.
 
+    Returns
+    -------
+    Residuals
+        One array a run, `(n_volumes, n_voxels)`, with its degrees of freedom.
+
     Raises
     ------
     InputError

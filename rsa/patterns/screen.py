@@ -26,6 +26,10 @@ def voxel_reliability(dataset: Dataset) -> Floats:
     Runs are numbered in the order in which they come. Responses are averaged over the runs of each half, and
     conditions that are missing (NaN) from a half are left out. The result is NaN if a voxel does not vary in a half.
 
+    Returns
+    -------
+    ndarray (n_voxels,)
+
     Raises
     ------
     InputError
@@ -78,6 +82,10 @@ def responsive_voxels(statistic: Image, *, p: float = 0.001) -> nib.Nifti1Image:
         with an intent. F and chi square have no sign, so both directions count.
     p : float
         Largest p value of a voxel that is kept, one-sided and uncorrected.
+
+    Returns
+    -------
+    Nifti1Image
 
     Raises
     ------
@@ -141,6 +149,11 @@ def screen_voxels(
         The statistic of sound > silence, as for `responsive_voxels`, with its `p`.
     mask : path, Nifti1Image or list of these
         The mask with which the patterns were read; `sound` requires it.
+
+    Returns
+    -------
+    rsatoolbox.data.Dataset
+        The patterns of the voxels that are kept.
 
     Raises
     ------

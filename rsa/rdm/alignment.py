@@ -30,6 +30,10 @@ def stack_rdms(rdms: Sequence[RDMs], *, descriptor: str | None = None) -> RDMs:
     Unlike `rsatoolbox.rdm.concat`, this function never guesses the descriptor to align by and never reorders its
     input. Items are matched by `descriptor` if it is given, else as in `align_vectors`.
 
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+
     Raises
     ------
     InputError

@@ -30,6 +30,11 @@ def save_rdms(rdms: RDMs, path: str | Path) -> Path:
     The file is written completely or not at all. Labels are stored as UTF-8. The file begins with a digest of all bytes
     that follow, by which `load_rdms` detects any change.
 
+    Returns
+    -------
+    Path
+        The file that was written.
+
     Raises
     ------
     InputError
@@ -56,6 +61,10 @@ def load_rdms(path: str | Path) -> RDMs:
     """Read RDMs that `save_rdms` or rsatoolbox wrote.
 
     Links to other files are not followed, and no more memory is used than the size of the file allows for.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
 
     Raises
     ------

@@ -294,6 +294,10 @@ class Groups:
 def select_roi(dataset: Dataset, name: str) -> Dataset:
     """Select the patterns of one region.
 
+    Returns
+    -------
+    rsatoolbox.data.Dataset
+
     Raises
     ------
     InputError

@@ -71,6 +71,10 @@ def sphere_rois(
     minimum_voxels : int
         Smallest number of voxels; a smaller sphere is refused.
 
+    Returns
+    -------
+    Rois
+
     Raises
     ------
     InputError

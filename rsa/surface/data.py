@@ -185,6 +185,11 @@ def save_surface(data: SurfaceData, path: str | Path, *, overwrite: bool = False
     history : str
         The command that produced the data, recorded in the files.
 
+    Returns
+    -------
+    list of Path
+        The files that were written.
+
     Raises
     ------
     InputError

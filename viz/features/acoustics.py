@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.viz.features.sounds import read_waves
-from brainmap.viz.style import INK, SOFT, add_headline, get_colormap, with_style
+from brainmap.viz.style import INK, SOFT, Picture, add_headline, get_colormap, with_style
 
 SHORTEST_S = 0.5
 
@@ -79,7 +79,7 @@ def plot_acoustics(wave: Any, *, rate: int, title: str = "") -> Figure:
     if sound.shape[1] < SHORTEST_S * rate:
         raise InputError(f"plot_acoustics: expected a sound of {SHORTEST_S:g} s or more, got {sound.shape[1]} samples")
     seconds = sound.shape[1] / rate
-    figure = Figure(figsize=(10, 5.2), layout="constrained")
+    figure = Picture(figsize=(10, 5.2), layout="constrained")
     (a, b, c), (d, e, f) = figure.subplots(2, 3)
     t = np.arange(sound.shape[1]) / rate
     peak = float(np.abs(sound).max()) or 1.0

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.viz.style import MUTED, SOFT, add_headline, get_colormap, strip_axes, with_style
+from brainmap.viz.style import MUTED, SOFT, Picture, add_headline, get_colormap, strip_axes, with_style
 
 
 def sort_by_condition(values: NDArray[np.floating], conditions: list[str]) -> tuple[NDArray[np.float64], list[str]]:
@@ -72,7 +72,7 @@ def plot_activations(acts: Any, *, columns: int = 3, most: int = 2000, title: st
     layers, columns = list(acts.layers), min(columns, len(acts.layers))
     rows = -(-len(layers) // columns)
     height = 0.36 + 0.085 * min(max(n, 6), 30)
-    figure = Figure(figsize=(0.9 + 2.9 * columns, 0.7 + rows * (height + 0.15)), layout="constrained")
+    figure = Picture(figsize=(0.9 + 2.9 * columns, 0.7 + rows * (height + 0.15)), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, layer in zip(grid.ravel(), layers, strict=False):
         values = np.asarray(acts[layer]).reshape(len(conditions), -1)

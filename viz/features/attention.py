@@ -11,7 +11,18 @@ from numpy.typing import NDArray
 
 from brainmap.features.attention.words import average_by_word, find_own_class
 from brainmap.viz.features.sounds import average_in_bins, map_scale
-from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, WARM, add_headline, get_colormap, strip_axes, with_style
+from brainmap.viz.style import (
+    ACCENT,
+    INK,
+    MUTED,
+    SOFT,
+    WARM,
+    Picture,
+    add_headline,
+    get_colormap,
+    strip_axes,
+    with_style,
+)
 
 
 def average_attention(sounds: Any, cams: Any, *, bins: int = 24) -> NDArray[np.float64]:
@@ -56,7 +67,7 @@ def plot_target_attention(sounds: Any, cams: Any, *, bins: int = 24, title: str 
     names = [str(c) for c in cams.class_names]
     n, _, steps = mean.shape
     limit = map_scale(np.nan_to_num(mean))
-    figure = Figure(figsize=(8.4, 0.9 + 0.32 * n), layout="constrained")
+    figure = Picture(figsize=(8.4, 0.9 + 0.32 * n), layout="constrained")
     axes = strip_axes(figure.subplots())
     image = axes.imshow(
         mean.reshape(n, n * steps),
@@ -120,7 +131,7 @@ def plot_cover(cover: Any, *, title: str = "") -> Figure:
     """
     table = cover.table.dropna(subset=["difference"]).sort_values("difference")
     names, n = [str(c) for c in cover.class_names], len(cover.class_names)
-    figure = Figure(figsize=(9.2, 1.5 + 0.24 * max(n, 6)), layout="constrained")
+    figure = Picture(figsize=(9.2, 1.5 + 0.24 * max(n, 6)), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.15])
     _draw_pairs(left, table)
     for value, color in ((cover.own, WARM), (cover.others, ACCENT)):

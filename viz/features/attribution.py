@@ -29,7 +29,7 @@ from brainmap.viz.features.spectrograms import (
     has_pictures,
     make_picture,
 )
-from brainmap.viz.style import INK, MUTED, SOFT, add_headline, get_colormap, strip_axes, with_style
+from brainmap.viz.style import INK, MUTED, SOFT, Picture, add_headline, get_colormap, strip_axes, with_style
 
 Span = tuple[NDArray[np.floating], NDArray[np.floating]]
 
@@ -124,7 +124,7 @@ def plot_attribution(
     chosen = _choose_items(sounds, items, 3, "plot_attribution")
     audio, seconds = read_waves(sounds.waveforms, "plot_attribution"), sounds.waveforms.shape[-1] / sounds.rate
     words = [str(sounds.conditions[i]) for i in chosen]
-    figure = Figure(figsize=(1.5 + 2.75 * len(chosen), 1.9 + 0.62 * len(results)), layout="constrained")
+    figure = Picture(figsize=(1.5 + 2.75 * len(chosen), 1.9 + 0.62 * len(results)), layout="constrained")
     heights = [0.55, 1.3, *[0.8] * len(results)]
     grid = figure.subplots(len(heights), len(chosen), squeeze=False, height_ratios=heights)
     for column, (item, word) in enumerate(zip(chosen, words, strict=True)):
@@ -154,7 +154,7 @@ def _plot_attributed_pictures(sounds: Any, results: Sequence[Any], items: Sequen
     chosen = _choose_items(sounds, items, 3, "plot_attribution")
     words = [str(sounds.conditions[i]) for i in chosen]
     drawn = [get_input(sounds, item) for item in chosen]
-    figure = Figure(figsize=(1.2 + 2.6 * len(chosen), 0.7 + 1.55 * (1 + len(results))), layout="constrained")
+    figure = Picture(figsize=(1.2 + 2.6 * len(chosen), 0.7 + 1.55 * (1 + len(results))), layout="constrained")
     grid = figure.subplots(1 + len(results), len(chosen), squeeze=False)
     first = _find_map_rows(sounds, results[0], chosen, "plot_attribution")
     for axes, (picture, about), row, word in zip(grid[0], drawn, first, words, strict=True):
@@ -225,7 +225,7 @@ def plot_occlusion(sounds: Any, found: Any, *, items: Sequence[int] | None = Non
     maps = [average_in_bins(_choose_map(found, row, word), _BINS) for row, word in zip(rows, words, strict=True)]
     limit = float(np.quantile(np.abs(maps), 0.995)) or 1.0
     seconds, edges = audio.shape[1] / rate, np.maximum(np.append(found.bands[:, 0], found.bands[-1, 1]), _LOWEST)
-    figure = Figure(figsize=(1.4 + 2.75 * len(chosen), 4.0), layout="constrained")
+    figure = Picture(figsize=(1.4 + 2.75 * len(chosen), 4.0), layout="constrained")
     grid = figure.subplots(2, len(chosen), squeeze=False)
     for column, (item, word) in enumerate(zip(chosen, words, strict=True)):
         above, below = grid[:, column]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from brainmap.errors import InputError
-from brainmap.viz.style import INK, MUTED, add_headline, strip_axes, with_style
+from brainmap.viz.style import INK, MUTED, Picture, add_headline, strip_axes, with_style
 
 # Eight colors that remain distinct for readers without red, green or blue cones (Okabe & Ito), darkened where they
 # would be hard to see on white. With eight markers, they distinguish 64 conditions.
@@ -86,7 +86,7 @@ def plot_embedding(embeddings: Any, *, columns: int = 4, label: bool | None = No
     named = (several and len(styles) <= 20) if label is None else label
     columns = min(columns, len(listed))
     rows = -(-len(listed) // columns)
-    figure = Figure(figsize=(0.3 + 2.75 * columns, 0.75 + 2.85 * rows), layout="constrained")
+    figure = Picture(figsize=(0.3 + 2.75 * columns, 0.75 + 2.85 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, one in zip(grid, listed, strict=False):
         _draw_points(axes, one, styles, named)

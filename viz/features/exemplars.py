@@ -13,7 +13,17 @@ from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.viz.features.sounds import add_hertz_ticks, draw_spectrogram, draw_wave
 from brainmap.viz.features.spectrograms import add_kilohertz_ticks, draw_input, get_input, make_picture
-from brainmap.viz.style import INK, MUTED, SOFT, WARM, add_headline, assign_layer_colors, strip_axes, with_style
+from brainmap.viz.style import (
+    INK,
+    MUTED,
+    SOFT,
+    WARM,
+    Picture,
+    add_headline,
+    assign_layer_colors,
+    strip_axes,
+    with_style,
+)
 
 _SPECTROGRAM = 400  # samples; a spectrogram of a shorter crop shows nothing
 
@@ -64,7 +74,7 @@ def plot_exemplars(
     flat = exemplars.crops.ndim == 3
     both = flat and (exemplars.crops.shape[-1] >= _SPECTROGRAM if spectrograms is None else spectrograms)
     high = 1.28 if both else 0.85 if flat else 1.2
-    figure = Figure(figsize=(0.75 + 1.3 * columns, 0.6 + high * len(chosen)), layout="constrained")
+    figure = Picture(figsize=(0.75 + 1.3 * columns, 0.6 + high * len(chosen)), layout="constrained")
     axes = getattr(exemplars, "axes", None)
     rows = figure.subplots(
         len(chosen) * (2 if both else 1), columns, squeeze=False, height_ratios=[1, 2] * len(chosen) if both else None
@@ -203,7 +213,7 @@ def plot_neighbors(
     for item in chosen:
         check_choice(item, list(neighbors.items), "plot_neighbors: item")
     k = min(neighbors.k, 5)
-    figure = Figure(figsize=(10, 0.9 + 0.85 * max(len(chosen), 3)), layout="constrained")
+    figure = Picture(figsize=(10, 0.9 + 0.85 * max(len(chosen), 3)), layout="constrained")
     halves: Any = figure.subfigures(1, 2, width_ratios=[1, 2.7])
     left, right = halves
     _draw_precision(left.subplots(), neighbors)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.viz.features.sounds import draw_wave, read_waves
-from brainmap.viz.style import INK, MUTED, SOFT, add_headline, with_style
+from brainmap.viz.style import INK, MUTED, SOFT, Picture, add_headline, with_style
 
 _LINES = ("#0f6578", "#c04a22", "#7a5195", "#c79a1e", "#3f7fb5", "#5b8c3a", "#82182b", "#7b8794")
 _BASE = {"whole": "#c9d0d6", "loudness": "#9aa5b1"}
@@ -73,7 +73,7 @@ def plot_deletion(results: Mapping[str, Any], *, title: str = "") -> Figure:
         )
     ((score, fill),) = kinds
     filled = {"zeros": "silence", "noise": "noise", "mean": "the local mean"}[fill]
-    figure = Figure(figsize=(0.6 + 4.1 * len(orders), 3.9), layout="constrained")
+    figure = Picture(figsize=(0.6 + 4.1 * len(orders), 3.9), layout="constrained")
     for axes, order in zip(figure.subplots(1, len(orders), squeeze=False, sharey=True)[0], orders, strict=True):
         mine = [(name, c) for name, c in listed if c.order == order]
         random = np.mean([c.random.mean(axis=1) for _, c in mine], axis=0)
@@ -131,7 +131,7 @@ def plot_randomization(results: Sequence[Any], *, title: str = "") -> Figure:
             "plot_randomization: expected networks with the same layers, got different ones; draw them one by one"
         )
     layers = ["trained", *results[0].layers]
-    figure = Figure(figsize=(max(5.0, 1.6 + 0.55 * len(layers)), 3.8), layout="constrained")
+    figure = Picture(figsize=(max(5.0, 1.6 + 0.55 * len(layers)), 3.8), layout="constrained")
     axes = figure.subplots()
     at = np.arange(len(layers))
     axes.axhline(0, color=SOFT, lw=0.6)
@@ -185,7 +185,7 @@ def plot_localization(
     names = [method if network == "none" else f"{network}  {method}" for network, method in pairs]
     audio, seconds = read_waves(sounds.waveforms, "plot_localization"), sounds.waveforms.shape[-1] / sounds.rate
     rows = 0.19 * len(pairs)
-    figure = Figure(figsize=(10, 1.9 + 2.1 * rows + 0.9), layout="constrained")
+    figure = Picture(figsize=(10, 1.9 + 2.1 * rows + 0.9), layout="constrained")
     grid = figure.add_gridspec(3, 12, height_ratios=[0.6, rows, 1.1 * rows + 0.4])
     span = 12 // max(len(chosen), 1)
     for column, item in enumerate(chosen):

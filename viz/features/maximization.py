@@ -20,6 +20,7 @@ from brainmap.viz.style import (
     MUTED,
     SOFT,
     WARM,
+    Picture,
     add_headline,
     get_colormap,
     strip_axes,
@@ -44,7 +45,7 @@ def plot_softmax_saturation(found: Any, *, title: str = "") -> Figure:
     matplotlib.figure.Figure
         Thin lines are classes, the thick line is their mean.
     """
-    figure = Figure(figsize=(8.4, 3.2), layout="constrained")
+    figure = Picture(figsize=(8.4, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     kinds = (("maximizing the softmax", WARM), ("maximizing the logit", ACCENT))
     for axes, values, name in ((left, found.probability, "probability of the class"), (right, found.logit, "logit")):
@@ -79,7 +80,7 @@ def plot_pattern_comparison(found: Any, *, title: str = "") -> Figure:
         same spectrum for the same class. Dots are classes, bars are their means.
     """
     n = len(found.class_names)
-    figure = Figure(figsize=(10.4, 5.6), layout="constrained")
+    figure = Picture(figsize=(10.4, 5.6), layout="constrained")
     grid = figure.add_gridspec(2, 4, width_ratios=[2.9, 1, 1, 1], height_ratios=[1.25, 1])
     _draw_similarity(figure, figure.add_subplot(grid[:, 0]), found, n)
     _draw_spectra(figure.add_subplot(grid[0, 1:]), found)
@@ -163,7 +164,7 @@ def plot_metamers(found: Any, *, columns: int = 6, title: str = "") -> Figure:
     if found.patterns.ndim != 3:
         raise InputError(f"plot_metamers: expected sounds (n, 1, t), got {found.patterns.shape}")
     shown = min(columns, len(found.items))
-    figure = Figure(figsize=(max(1.5 * shown, 4.5), 5.4), layout="constrained")
+    figure = Picture(figsize=(max(1.5 * shown, 4.5), 5.4), layout="constrained")
     grid = figure.add_gridspec(5, shown, height_ratios=[0.35, 1, 0.35, 1, 1.1])
     rows: tuple[tuple[NDArray[np.float32], str, str], ...] = (
         (read_waves(found.references, "plot_metamers"), INK, "sound"),
@@ -188,7 +189,7 @@ def plot_metamers(found: Any, *, columns: int = 6, title: str = "") -> Figure:
 def _plot_metamer_pictures(found: Any, *, columns: int, title: str) -> Figure:
     """Plot spectrograms over their metamers."""
     shown, about = min(columns, len(found.items)), getattr(found, "axes", None)
-    figure = Figure(figsize=(max(1.9 * shown, 4.8), 5.4), layout="constrained")
+    figure = Picture(figsize=(max(1.9 * shown, 4.8), 5.4), layout="constrained")
     grid = figure.add_gridspec(3, shown, height_ratios=[1, 1, 0.9])
     for at in range(shown):
         row = found.table.iloc[at]

@@ -29,6 +29,7 @@ from brainmap.viz.style import (
     INK,
     MUTED,
     SOFT,
+    Picture,
     add_headline,
     assign_layer_colors,
     get_colormap,
@@ -167,7 +168,7 @@ def plot_sound(wave: Any, *, rate: float, title: str = "") -> Figure:
         If the input is not one waveform.
     """
     sound = read_waves(wave, "plot_sound")[0]
-    figure = Figure(figsize=(5, 3), layout="constrained")
+    figure = Picture(figsize=(5, 3), layout="constrained")
     top, below = figure.subplots(2, 1, height_ratios=[1, 2])
     draw_wave(top, sound)
     top.set_title(title)
@@ -229,7 +230,7 @@ def plot_maximization(
     head = 0.35 if title else 0.05
     height = head + 1.45 * rows + 0.1
     width = max(10 * columns / 8, 2.6)
-    figure = Figure(figsize=(width, height))
+    figure = Picture(figsize=(width, height))
     cell, left = (1 - 0.045) / columns, 0.04
     for at, (wave, name) in enumerate(zip(sounds, names, strict=True)):
         x, y = left + cell * (at % columns), 1 - (head + 1.45 * (at // columns + 1)) / height
@@ -252,7 +253,7 @@ def _plot_maximizing_pictures(am: Any, names: Sequence[str], *, columns: int, ti
         raise InputError(f"plot_maximization: expected {len(patterns)} labels, one per pattern, got {len(names)}")
     columns = min(columns, len(patterns))
     rows = -(-len(patterns) // columns)
-    figure = Figure(figsize=(max(1.45 * columns, 3.0), 0.5 + 1.75 * rows), layout="constrained")
+    figure = Picture(figsize=(max(1.45 * columns, 3.0), 0.5 + 1.75 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for at, (axes, pattern, name) in enumerate(zip(grid.ravel(), patterns, names, strict=False)):
         picture = make_picture(pattern, about)
@@ -350,7 +351,7 @@ def plot_cam(
     maps = np.stack([_convert_values(cams.maps[i])[own[i]] for i in chosen])
     limit = map_scale(maps)
     rows = -(-len(chosen) // columns)
-    figure = Figure(figsize=(10, 0.65 + 0.95 * rows), layout="constrained")
+    figure = Picture(figsize=(10, 0.65 + 0.95 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, item, course in zip(grid, chosen, maps, strict=False):
         draw_cam(axes, audio[item], course, limit)
@@ -383,7 +384,7 @@ def _plot_cam_pictures(
         for item, (_, about) in zip(chosen, drawn, strict=True)
     ]
     limit = float(np.quantile(np.abs(maps), 0.98)) or 1.0
-    figure = Figure(figsize=(max(2.6 * columns, 4.5), 0.9 + 1.75 * rows), layout="constrained")
+    figure = Picture(figsize=(max(2.6 * columns, 4.5), 0.9 + 1.75 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for at, (axes, item, (picture, about), values) in enumerate(zip(grid.ravel(), chosen, drawn, maps, strict=False)):
         draw_map(axes, picture, values, about, limit)
@@ -407,7 +408,7 @@ def _plot_cam_frames(
     audio, seconds = read_waves(sounds.waveforms, "plot_cam"), sounds.waveforms.shape[-1] / sounds.rate
     maps = np.stack([_convert_values(cams.maps[i])[own[i]] for i in chosen])
     limit = float(np.quantile(np.abs(maps), 0.98)) or 1.0
-    figure = Figure(figsize=(max(2.6 * columns, 4.5), 0.9 + 2.3 * rows), layout="constrained")
+    figure = Picture(figsize=(max(2.6 * columns, 4.5), 0.9 + 2.3 * rows), layout="constrained")
     grid = figure.subplots(2 * rows, columns, squeeze=False)
     for at, (item, values) in enumerate(zip(chosen, maps, strict=True)):
         line, column = 2 * (at // columns), at % columns

@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
-from brainmap.viz.style import INK, MUTED, SOFT, WARM, add_headline, assign_layer_colors, get_colormap, with_style
+from brainmap.viz.style import (
+    INK,
+    MUTED,
+    SOFT,
+    WARM,
+    Picture,
+    add_headline,
+    assign_layer_colors,
+    get_colormap,
+    with_style,
+)
 
 RANGE_DB = 24.0
 _MARKS = (50, 100, 200, 500, 1000, 2000, 4000, 8000, 16000)
@@ -82,7 +92,7 @@ def plot_filters(filters: Any, *, shapes: int = 8, title: str = "") -> Figure:
     gains = filters.gain(hertz)[alive]
     level = 20 * np.log10(np.maximum(gains / gains.max(axis=1, keepdims=True), 1e-6))
     shapes = min(shapes, len(alive))
-    figure = Figure(figsize=(7.4, 4.6), layout="constrained")
+    figure = Picture(figsize=(7.4, 4.6), layout="constrained")
     halves: Any = figure.subfigures(2, 1, height_ratios=[2.6, 1])
     top, below = halves
     axes = top.subplots()
@@ -111,7 +121,7 @@ def _plot_picture_filters(filters: Any, units: NDArray[np.intp], title: str) -> 
     """Plot filters over frequency and time, each relative to its own largest weight."""
     columns = min(8, len(units))
     rows = -(-len(units) // columns)
-    figure = Figure(figsize=(1.2 * columns + 1.2, 1.35 * rows + 0.9), layout="constrained")
+    figure = Picture(figsize=(1.2 * columns + 1.2, 1.35 * rows + 0.9), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     bands, frames = filters.kernels.shape[1:]
     step = 1000 / filters.frame_rate if filters.frame_rate else 1.0
@@ -200,7 +210,7 @@ def plot_tuning(
     columns = min(columns, len(names))
     rows = -(-len(names) // columns)
     # The smallest width leaves room for the title.
-    figure = Figure(figsize=(max(1.0 + 2.05 * columns, 4.4), 0.5 + 2.1 * rows), layout="constrained")
+    figure = Picture(figsize=(max(1.0 + 2.05 * columns, 4.4), 0.5 + 2.1 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     image = None
     for at, (axes, name) in enumerate(zip(grid.ravel(), names, strict=False)):
@@ -271,7 +281,7 @@ def plot_tuning_curves(tuning: Any, layer: str, *, units: Sequence[int] | None =
     colors = assign_layer_colors([f"{level:g} dB" for level in levels[::-1]])
     columns = min(columns, len(units))
     rows = -(-len(units) // columns)
-    figure = Figure(figsize=(0.6 + 1.25 * columns, 0.75 + 1.25 * rows), layout="constrained")
+    figure = Picture(figsize=(0.6 + 1.25 * columns, 0.75 + 1.25 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
     for axes, unit in zip(grid.ravel(), units, strict=False):
         row = table.loc[unit]
@@ -315,7 +325,7 @@ def plot_spectra(spectra: Any, *, title: str = "", named: int = 40) -> Figure:
     """
     order = spectra.order
     width = min(max(4.0, 1.6 + 0.2 * len(order)), 10.0)
-    figure = Figure(figsize=(width, 3.6), layout="constrained")
+    figure = Picture(figsize=(width, 3.6), layout="constrained")
     axes = figure.subplots()
     level = np.where(np.isfinite(spectra.level_db), spectra.level_db, -RANGE_DB)[order]
     image = axes.imshow(level.T, origin="lower", aspect="auto", cmap=get_colormap("sound"), vmin=-RANGE_DB, vmax=0)

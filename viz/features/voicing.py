@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.viz.features.sounds import draw_spectrogram, draw_wave, read_waves
-from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, WARM, add_headline, strip_axes, with_style
+from brainmap.viz.style import ACCENT, INK, MUTED, SOFT, WARM, Picture, add_headline, strip_axes, with_style
 
 COLORS = {"voiced": "#7fb3bf", "unvoiced": "#efb27a", "silent": "#e9edf0"}
 _ALPHA = 0.05
@@ -129,7 +129,7 @@ def plot_voiced_attention(sounds: Any, found: Any, *, items: Sequence[int] | Non
             f"plot_voiced_attention: expected {len(found.mass)} sounds, one per map, got {len(sounds.waveforms)}"
         )
     chosen = list(items) if items is not None else _choose_examples(found)
-    figure = Figure(figsize=(10, 6.2 if title else 5.9), layout="constrained")
+    figure = Picture(figsize=(10, 6.2 if title else 5.9), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[1.15, 1], squeeze=False).ravel()
     widths = [1.25] + [1] * (len(chosen) - 1)  # the first panel has labels
     cells = above.subfigures(1, len(chosen), squeeze=False, width_ratios=widths).ravel()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import wave as wav
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.features.attention.words import find_own_class
+from brainmap.viz.features.players import encode_wav
 from brainmap.viz.features.sounds import (
     average_in_bins,
     choose_one_of_each,
@@ -43,25 +43,6 @@ class Card:
     spectrogram: str
     audio: str
     note: str = ""
-
-
-def encode_wav(wave: Array, rate: float, *, peak: float = 0.7) -> bytes:
-    """Encode a waveform as a 16-bit mono WAV file, its peak scaled to `peak` of full scale; silence stays silence.
-
-    Examples
-    --------
-    >>> encode_wav(np.zeros(4), 16_000)[:4]
-    b'RIFF'
-    """
-    loud = float(np.abs(wave).max()) if wave.size else 0.0
-    level = wave * (peak / loud) if loud > 0 else wave
-    out = io.BytesIO()
-    with wav.open(out, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(round(rate))
-        file.writeframes((level * 32767).astype("<i2").tobytes())
-    return out.getvalue()
 
 
 def _encode_spectrogram(wave: Array, rate: float) -> str:

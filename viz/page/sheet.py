@@ -16,7 +16,7 @@ from brainmap.viz.features.sounds import draw_cam, draw_spectrogram, draw_wave, 
 from brainmap.viz.features.spectrograms import draw_input
 from brainmap.viz.rsa.color_scale import choose_limits
 from brainmap.viz.rsa.volume import draw_glass, read_volume
-from brainmap.viz.style import INK, MUTED, SOFT, with_style
+from brainmap.viz.style import INK, MUTED, SOFT, Picture, with_style
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def plot_sheet(rows: Sequence[SheetRow], *, layers: Sequence[str] = (), vmax: fl
     if not rows:
         raise InputError("plot_sheet: expected at least one SheetRow, got none")
     names = list(layers) or [row.layer for row in rows]
-    figure = Figure(figsize=(10, 1.85 * len(rows)))
+    figure = Picture(figsize=(10, 1.85 * len(rows)))
     parts = np.atleast_1d(np.array(figure.subfigures(len(rows), 1), dtype=object))
     for part, row in zip(parts, rows, strict=True):
         _draw_row(part, row, get_accent(row.layer, names), vmax)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from brainmap.errors import InputError
 from brainmap.viz.labels import format_decimals, needs_columns, needs_one_network
-from brainmap.viz.style import INK, MUTED, assign_layer_colors, with_style
+from brainmap.viz.style import INK, MUTED, Picture, assign_layer_colors, with_style
 
 
 @with_style
@@ -61,7 +61,7 @@ def plot_score_agreement(
     rois, colors, (across, up) = list(dict.fromkeys(scores["roi"])), assign_layer_colors(order), names
     columns = min(columns, len(rois))
     rows = -(-len(rois) // columns)
-    figure = Figure(figsize=(10 if columns > 2 else 3.4 * columns, 2.75 * rows), layout="constrained")
+    figure = Picture(figsize=(10 if columns > 2 else 3.4 * columns, 2.75 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axes, roi in zip(grid.ravel(), rois, strict=False):
         here = scores[scores["roi"] == roi].set_index("layer").reindex(order)

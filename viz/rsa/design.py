@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
-from brainmap.viz.style import SOFT, get_colormap, strip_axes, with_style
+from brainmap.viz.style import SOFT, Picture, get_colormap, strip_axes, with_style
 
 if TYPE_CHECKING:
     from brainmap.rsa.glm.betas import Betas
@@ -49,7 +49,7 @@ def plot_design(betas: Betas, *, run: str | None = None) -> Figure:
     matrix = betas.design[runs.index(chosen)]
     enough = len(set(betas.labels)) >= 3
     width = min(3.2 + 0.16 * matrix.shape[1], 11.0)
-    figure = Figure(figsize=(width + (4.2 if enough else 0), 5.8), layout="constrained")
+    figure = Picture(figsize=(width + (4.2 if enough else 0), 5.8), layout="constrained")
     grid = figure.add_gridspec(2, 2 if enough else 1, width_ratios=[width, 3.9] if enough else None)
     axes = figure.add_subplot(grid[:, 0])
     scaled = matrix.to_numpy() / np.abs(matrix.to_numpy()).max(axis=0)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from brainmap.rsa.comparison.partition import Partition
 from brainmap.viz.labels import format_decimals, needs_columns
-from brainmap.viz.style import ACCENT, HAIRLINE, INK, MUTED, SOFT, WARM, with_style
+from brainmap.viz.style import ACCENT, HAIRLINE, INK, MUTED, SOFT, WARM, Picture, with_style
 
 ROW = 0.3
 """Height of a bar with its gap [inch]."""
@@ -73,7 +73,7 @@ def plot_partition(
     flags = partition.suppression()
     words = (0.3 if columns > 1 else 0.42) + (0.14 if flags else 0)  # height of the lines at the bottom
     height = rows * (n_bars * ROW + gap) + words
-    figure = Figure(figsize=(width, height))
+    figure = Picture(figsize=(width, height))
     bottom = (foot + words) / height
     figure.subplots_adjust(
         left=left / width,

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from brainmap.rsa.simulation.power import WANTED, PowerAnalysis
 from brainmap.viz.labels import format_decimals
-from brainmap.viz.style import INK, MUTED, add_headline, assign_layer_colors, with_style
+from brainmap.viz.style import INK, MUTED, Picture, add_headline, assign_layer_colors, with_style
 
 
 @with_style
@@ -47,7 +47,7 @@ def plot_power(found: PowerAnalysis) -> Figure:
     runs = sorted(set(table["runs"]))
     colors = assign_layer_colors([str(n) for n in runs])
     width = max(4.4, 2.7 * len(columns) + 0.9)
-    figure = Figure(figsize=(width, 2.25 * len(rows) + 0.8), layout="constrained")
+    figure = Picture(figsize=(width, 2.25 * len(rows) + 0.8), layout="constrained")
     grid = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
     for at, comparison in enumerate(rows):
         best = found.smallest(comparison)

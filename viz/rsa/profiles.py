@@ -22,6 +22,7 @@ from brainmap.viz.style import (
     MUTED,
     SOFT,
     WARM,
+    Picture,
     assign_layer_colors,
     choose_ink,
     get_colormap,
@@ -144,7 +145,7 @@ def plot_layer_profile(
     rows = -(-len(rois) // columns)
     width = 10 if columns > 2 else 3.4 * columns
     height = 2.75 * rows
-    figure = Figure(figsize=(width, height))
+    figure = Picture(figsize=(width, height))
     longest = max((len(str(layer)) for layer in order), default=4)
     # Margins are set in inches, because a layout engine takes seconds for so many ticks.
     foot = 0.18 + 0.06 * longest
@@ -285,7 +286,7 @@ def plot_layer_roi_table(
     p = None
     if "p_corrected" in statistics:
         p = statistics.pivot(index="layer", columns="roi", values="p_corrected").reindex(index=order, columns=rois)
-    figure = Figure(figsize=(1.4 + 1.25 * len(rois), 1.0 + 0.36 * len(order)), layout="constrained")
+    figure = Picture(figsize=(1.4 + 1.25 * len(rois), 1.0 + 0.36 * len(order)), layout="constrained")
     axes = strip_axes(figure.subplots())
     values = mean.to_numpy(dtype=float)
     top = max(float(np.nanmax(values)), 1e-9)

@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import squareform
 
 from brainmap.errors import InputError
-from brainmap.viz.style import INK, MUTED, SOFT, assign_layer_colors, choose_ink, get_colormap, strip_axes, with_style
+from brainmap.viz.style import (
+    INK,
+    MUTED,
+    SOFT,
+    Picture,
+    assign_layer_colors,
+    choose_ink,
+    get_colormap,
+    strip_axes,
+    with_style,
+)
 
 
 def _convert_to_squares(rdms: Any, labels: Sequence[str] | None) -> tuple[NDArray[np.float64], list[str], list[str]]:
@@ -152,7 +162,7 @@ def plot_rdm(
     squares, named, found = _convert_to_squares(rdms, labels)
     columns = min(columns, len(squares))
     rows = -(-len(squares) // columns)
-    figure = Figure(figsize=(1.0 + 3.1 * columns, 3.3 * rows), layout="constrained")
+    figure = Picture(figsize=(1.0 + 3.1 * columns, 3.3 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     heads = list(titles) if titles is not None else found
     for axes, square, head in zip(grid, squares, heads, strict=False):
@@ -211,7 +221,7 @@ def plot_rdm_pair(
         )
     left, right = a[0], b[0] if len(b) == 1 else np.mean(b, axis=0)
     heads = titles or (model_titles[0] or "network", brain_titles[0] if len(b) == 1 else "brain")
-    figure = Figure(figsize=(10, 3.75))
+    figure = Picture(figsize=(10, 3.75))
     grid = [figure.add_axes((x, 0.145, 0.2925, 0.78)) for x in (0.052, 0.36)]
     grid.append(figure.add_axes((0.775, 0.19, 0.22, 0.735)))
     image = _draw_square(grid[0], left, named, rank=rank)
@@ -293,7 +303,7 @@ def plot_correlation_matrix(correlations: pd.DataFrame, *, marked: Sequence[str]
         )
     names = [str(n) for n in correlations.columns]
     values = correlations.to_numpy(dtype=float)
-    figure = Figure(figsize=(1.6 + 0.42 * len(names), 1.2 + 0.42 * len(names)), layout="constrained")
+    figure = Picture(figsize=(1.6 + 0.42 * len(names), 1.2 + 0.42 * len(names)), layout="constrained")
     axes = strip_axes(figure.subplots())
     least = min(0.0, float(np.nanmin(values)))
     image = axes.imshow(values, cmap=get_colormap("sound"), vmin=least, vmax=1)

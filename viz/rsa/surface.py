@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.viz.rsa.color_scale import choose_limits, draw_color_bar, paint_scores
-from brainmap.viz.style import MUTED, assign_layer_colors, strip_axes, with_style
+from brainmap.viz.style import MUTED, Picture, assign_layer_colors, strip_axes, with_style
 
 Array = NDArray[np.floating]
 _VIEWS = (("left", "lateral"), ("left", "medial"), ("right", "medial"), ("right", "lateral"))
@@ -103,7 +103,7 @@ def plot_surface(
         raise InputError(f"plot_surface: the map {index} holds no finite value")
     paint, norm = _make_painter(finite, layers, threshold, vmax, signed)
     head, high = (0.32, 1.98) if title else (0.04, 1.7)  # inches
-    figure = Figure(figsize=(9.6, high))
+    figure = Picture(figsize=(9.6, high))
     for k, (side, view) in enumerate(_VIEWS):
         axes = strip_axes(figure.add_axes((0.005 + 0.222 * k, 0.2 / high, 0.215, (high - head - 0.2) / high)))
         if side in parts:
@@ -171,7 +171,7 @@ def plot_surface_maps(
         shown.append("best")
     head, foot, row_high = 0.4 if title else 0.08, 0.24, 1.42  # inches
     high = head + foot + row_high * len(rows)
-    figure = Figure(figsize=(9.6, high))
+    figure = Picture(figsize=(9.6, high))
     for r, (name, row, one) in enumerate(zip(shown, rows, paints, strict=True)):
         low = (foot + row_high * (len(rows) - 1 - r)) / high
         figure.text(0.012, low + 0.5 * row_high / high, name, rotation=90, fontsize=9, ha="center", va="center")

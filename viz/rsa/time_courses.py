@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from brainmap.errors import InputError
 from brainmap.viz.labels import format_decimals, needs_columns
-from brainmap.viz.style import INK, MUTED, assign_layer_colors, with_style
+from brainmap.viz.style import INK, MUTED, Picture, assign_layer_colors, with_style
 
 
 @with_style
@@ -65,7 +65,7 @@ def plot_time_course(
     layers = list(dict.fromkeys(scores["layer"]))
     columns = min(columns, len(rois))
     rows = -(-len(rois) // columns)
-    figure = Figure(figsize=(1.2 + (4.6 if columns == 1 else 3.3) * columns, 0.5 + 2.5 * rows), layout="constrained")
+    figure = Picture(figsize=(1.2 + (4.6 if columns == 1 else 3.3) * columns, 0.5 + 2.5 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, roi in zip(grid.ravel(), rois, strict=False):
         here = scores if roi is None else scores[scores["roi"] == roi]

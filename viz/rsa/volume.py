@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from brainmap.errors import InputError
 from brainmap.viz.rsa.color_scale import choose_limits, choose_score_colors, draw_color_bar, paint_scores
-from brainmap.viz.style import INK, MUTED, SOFT, assign_layer_colors, strip_axes, with_style
+from brainmap.viz.style import INK, MUTED, SOFT, Picture, assign_layer_colors, strip_axes, with_style
 
 Array = NDArray[np.floating]
 Volume = tuple[NDArray[np.float32], NDArray[np.float64]]
@@ -241,7 +241,7 @@ def plot_brain(
     circle = read_volume(outline, "plot_brain: outline") if outline is not None else None
     pairs = min(2, len(places))
     rows = -(-len(places) // pairs)
-    figure = Figure(figsize=(0.7 + 4.65 * pairs, 1))
+    figure = Picture(figsize=(0.7 + 4.65 * pairs, 1))
     grid = _make_panels(figure, "xyz" * pairs * rows, rows=rows, head=0.3 if title else 0.0, right=0.7)
     for at, axes in enumerate(grid):
         if at // 3 >= len(places):
@@ -312,7 +312,7 @@ def plot_glass_brain(
     """
     volume = read_volume(image, "plot_glass_brain")
     limits = choose_limits(volume[0], threshold, vmax, False)
-    figure = Figure(figsize=(10, 1))
+    figure = Picture(figsize=(10, 1))
     grid = _make_panels(figure, [view for view, _ in _VIEWS], head=0.3 if title else 0.0, right=0.7)
     draw_glass(grid, volume, limits)
     _draw_head(figure, title)
@@ -376,7 +376,7 @@ def plot_best_layer(
         float(np.median(where[where[:, 0] * s > 0, 0])) if (where[:, 0] * s > 0).any() else 50.0 * s for s in (-1, 1)
     ]
     views = [("x", sides[0]), *(("z", z) for z in heights), ("x", sides[1])]
-    figure = Figure(figsize=(10, 1))
+    figure = Picture(figsize=(10, 1))
     grid = _make_panels(figure, [view for view, _ in views], head=0.3 if title else 0.0, foot=0.5)
     names = list(layer_names)
     palette = np.array([(0, 0, 0, 0), *((*to_rgb(c), 1) for c in assign_layer_colors(names).values())])

@@ -384,7 +384,8 @@ def test_the_sound_on_the_page_is_the_pattern(page: Any) -> None:
 
 
 def test_sound_files_are_played_as_they_are(tmp_path: Any) -> None:
-    from brainmap.viz.page.cards import encode_wav, make_pattern_cards
+    from brainmap.viz.features.players import encode_wav
+    from brainmap.viz.page.cards import make_pattern_cards
 
     file = tmp_path / "zero.wav"
     file.write_bytes(encode_wav(np.ones(100), 8_000))
