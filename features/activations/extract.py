@@ -17,15 +17,19 @@ from torch import Tensor, nn
 from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError, RunError
 from brainmap.features.activations import store as stores
+from brainmap.features.activations.cost import say_cost
 from brainmap.features.activations.reduction import Reducer, Reduction, make_reducer
 from brainmap.features.activations.sealed import StoredArray, catch_bad_metadata, group_attributes, refuse
 from brainmap.features.activations.windowed import (
     cut_asked_windows,
     get_window_columns,
     make_item_table,
+    note_times,
+    number_batches,
     say_wide_layers,
+    skip_windows,
 )
-from brainmap.features.layers.axes import PLACES, TIME, TOKEN
+from brainmap.features.layers.axes import TIME, TOKEN
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import fit_sounds, keep_real
 from brainmap.features.layers.listing import (
@@ -272,10 +276,11 @@ def extract_activations(
         if todo:
             new = _Extraction(root, {name: keys[name] for name in todo}, about, reduction, found)
             count = min(count_workers(device, threads, "activations"), _MOST_BATCHES)
-            new.run(model, lambda: iterate_tensors(sounds, size, device=device), threads=count)
+            new.resume(sounds, size)
+            new.run(model, lambda: iterate_tensors(skip_windows(sounds, new.start), size, device=device), threads=count)
         if timed:
             shape = tuple(next(iterate_tensors(sounds, 1)).shape[1:])
-            _note_times(root, keys, found, rate=compute_input_rate(sounds, shape) or rate)
+            note_times(root, keys, found, rate=compute_input_rate(sounds, shape) or rate)
     stores.set_current(root, KIND, keys, network=network)
     return _read_store(root)
 
@@ -319,21 +324,6 @@ def _read_store(root: zarr.Group) -> Activations:
         )
 
 
-def _note_times(root: zarr.Group, keys: Mapping[str, str], layers: Mapping[str, Layer], *, rate: float | None) -> None:
-    """Store with each array the times of its frames, where these are known."""
-    if rate is None:
-        return
-    for name, layer in layers.items():
-        if layer.stride is None or layer.center is None or not {TIME, PLACES} & set(layer.positions):
-            continue
-        at = layer.positions.index(TIME) if TIME in layer.positions else -1
-        step = layer.stride if isinstance(layer.stride, int) else layer.stride[at]
-        first = layer.center if isinstance(layer.center, float | int) else layer.center[at]
-        if step and len(layer.shape) > 1:  # with a step of 0 each unit sees the whole sound
-            time = {"first": first / rate, "step": step / rate}
-            stores.note(root, KIND, name, keys[name], {"time": time})
-
-
 class _Extraction:
     """Run sounds through a model into the store: once, or twice where a reduction is fitted first."""
 
@@ -350,6 +340,14 @@ class _Extraction:
         self.writers: dict[str, stores.ArrayWriter] = {}
         self.reducers: dict[str, Reducer] = {}
         self.units: dict[str, int] = {}
+        self.start, self.most_rows = 0, 0
+
+    def resume(self, sounds: Sounds, size: int) -> None:
+        """Write windows in small chunks, and begin behind those of an earlier run, at the beginning of a batch."""
+        self.most_rows = stores.RESUMED_ROWS if isinstance(sounds, Windows) else 0
+        if self.most_rows and self.reduction is None:
+            where = [(KIND, layer, key) for layer, key in self.keys.items()]
+            self.start = stores.find_start(self.root, where, n_items=len(self.items), batch=size)
 
     def run(self, model: nn.Module, batches: Callable[[], Iterator[Tensor]], *, threads: int) -> None:
         if self.reduction is not None:
@@ -358,14 +356,23 @@ class _Extraction:
                 forward(model, first)
                 self._make_reducers(self.reduction, model, heard, first)
         fitted = {layer: reducer for layer, reducer in self.reducers.items() if reducer.passes}
-        with progress("activations", len(self.items) * (2 if fitted else 1)) as step:
+        if self.most_rows:
+            batch = next(batches())
+            say_cost(
+                lambda: next(self._hear_batches(model, iter([batch]), list(self.keys), None, 1)),
+                done=self.start,
+                n_items=len(self.items),
+                dtype=self.about["dtype"],
+                threads=threads,
+            )
+        with progress("activations", len(self.items) * (2 if fitted else 1), done=self.start) as step:
             if fitted:
                 for rows in self._hear_batches(model, batches(), list(fitted), step, threads):
                     for layer, reducer in fitted.items():
                         reducer.fit(rows[layer])
             for reducer in fitted.values():
                 reducer.finish()
-            done = 0
+            done = self.start
             for rows in self._hear_batches(model, batches(), list(self.keys), step, threads):
                 for layer in self.keys:
                     self._write_rows(layer, rows[layer], done)
@@ -374,9 +381,10 @@ class _Extraction:
             writer.finish()
 
     def _hear_batches(
-        self, model: nn.Module, batches: Iterator[Tensor], layers: list[str], step: Progress, threads: int
+        self, model: nn.Module, batches: Iterator[Tensor], layers: list[str], step: Progress | None, threads: int
     ) -> Iterator[dict[str, NDArray[Any]]]:
-        """Yield the pooled activations of the layers, batch by batch."""
+        """Yield the pooled activations, batch by batch."""
+        start, advance = self.start, step.advance if step else lambda *_: None
 
         def hear(own: nn.Module, item: tuple[int, Tensor], advance: Advance) -> dict[str, NDArray[Any]]:
             done, batch = item
@@ -387,7 +395,7 @@ class _Extraction:
             return rows
 
         return run_side_by_side(
-            hear, model, _number_batches(batches), modules=[model], threads=threads, advance=step.advance
+            hear, model, number_batches(batches, start), modules=[model], threads=threads, advance=advance
         )
 
     def _make_reducers(
@@ -455,6 +463,8 @@ class _Extraction:
                 dtype=self.about["dtype"],
                 attributes={**self.about, "layer": layer, "key": self.keys[layer], "reduced": reduced},
                 dimensions=self._dimensions(layer, kept.ndim, reduced=bool(reduced)),
+                most_rows=self.most_rows,
+                start=self.start,
             )
         wanted = self.writers[layer].array.shape[1:]
         if kept.shape[1:] != wanted:
@@ -473,11 +483,3 @@ class _Extraction:
         if len(positions) > n_axes - 2:  # those that hold sound came in one row
             positions = (TOKEN,)
         return ("unit", *positions)
-
-
-def _number_batches(batches: Iterator[Tensor]) -> Iterator[tuple[int, Tensor]]:
-    """Yield each batch with the number of items before it."""
-    done = 0
-    for batch in batches:
-        yield done, batch
-        done += len(batch)

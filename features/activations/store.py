@@ -8,6 +8,7 @@ last. Its key is a hash of the content, so that a changed input leads to another
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -39,6 +40,7 @@ from brainmap.progress import log
 from brainmap.record import PARTIAL, clear_unfinished, content_key
 
 _CHUNK_BYTES = 1 << 20
+RESUMED_ROWS = 256  # rows of a chunk of windows, so that a run that is killed loses little
 
 
 def hash_weights(model: nn.Module) -> str:
@@ -122,6 +124,46 @@ def is_kept(root: zarr.Group, kind: str, layer: str, key: str) -> bool:
         return False
 
 
+def find_start(root: zarr.Group, where: Sequence[tuple[str, str, str]], *, n_items: int, batch: int) -> int:
+    """Return the row from which unfinished arrays `(kind, layer, key)` are continued; 0 where one has to begin.
+
+    Rows before it lie in whole chunks, and it is the first one of a batch, so that the numbers are those of one run.
+    """
+    found, step = n_items - 1, batch
+    for one in where:
+        written, rows = _count_written(root, _join_path(*one), n_items)
+        found, step = min(found, written), math.lcm(step, rows)
+    return found // step * step
+
+
+def _count_written(root: zarr.Group, path: str, n_items: int) -> tuple[int, int]:
+    """Return the rows of an unfinished array that were written without a gap, and the rows of a chunk."""
+    folder = find_folder(root)
+    if folder is None or not (folder / path / "zarr.json").is_file():
+        return 0, 1
+    try:
+        array = root[path]
+    except (ValueError, KeyError, OSError):
+        return 0, 1
+    if not isinstance(array, zarr.Array) or array.shape[0] != n_items:
+        return 0, 1
+    rows, rest = array.chunks[0], "/0" * (array.ndim - 1)
+    whole = 0
+    while (whole + 1) * rows <= n_items and (folder / path / f"c/{whole}{rest}").is_file():
+        whole += 1
+    while whole and not _is_readable(array, (whole - 1) * rows, whole * rows):
+        whole -= 1  # the last one may be cut short, which its checksum tells
+    return whole * rows, rows
+
+
+def _is_readable(array: zarr.Array[Any], start: int, stop: int) -> bool:
+    try:
+        array[start:stop]
+    except (ValueError, RuntimeError, OSError):
+        return False
+    return True
+
+
 def note(root: zarr.Group, kind: str, layer: str, key: str, attributes: Mapping[str, Any]) -> None:
     """Add attributes to a complete array, unless it has them already."""
     array, folder = root.get(_join_path(kind, layer, key)), find_folder(root)
@@ -153,6 +195,10 @@ class ArrayWriter:
         JSON values: the ids of the items and the attributes that explain the numbers.
     dimensions : sequence of str, optional
         Names of the axes after the items, for programs that read zarr (xarray does).
+    most_rows : int
+        Largest number of rows of a chunk, a power of 2; 0 for as many as a chunk holds.
+    start : int
+        Rows that lie there from an unfinished run (`find_start`), after which this one continues.
     """
 
     def __init__(
@@ -164,25 +210,33 @@ class ArrayWriter:
         dtype: str,
         attributes: Mapping[str, Any],
         dimensions: Sequence[str] = (),
+        most_rows: int = 0,
+        start: int = 0,
     ) -> None:
         row_bytes = int(np.prod(shape[1:])) * np.dtype(dtype).itemsize
         self._rows = max(1, min(shape[0], _CHUNK_BYTES // max(row_bytes, 1)))
+        if most_rows:
+            self._rows = min(most_rows, 1 << (self._rows.bit_length() - 1))
         self._folder, self._path = find_folder(root), _join_path(*where)
-        with self._count_room():
-            self.array = root.create_array(
-                self._path,
-                shape=shape,
-                chunks=(self._rows, *shape[1:]),
-                dtype=dtype,
-                fill_value=np.nan,
-                dimension_names=("item", *_make_distinct(dimensions, len(shape) - 1)),
-                attributes=dict(attributes),
-                overwrite=True,
-                compressors=None if self._folder is None else COMPRESSORS,
-                config={"write_empty_chunks": True},  # so that a missing chunk always means that it was lost
-            )
         self._buffer: NDArray[Any] | None = None  # many small arrays would scatter the heap, which then grows
-        self._held = self._done = 0
+        self._held, self._done = 0, start
+        with self._count_room():
+            self.array = (
+                root[self._path]
+                if start
+                else root.create_array(  # type: ignore[assignment]
+                    self._path,
+                    shape=shape,
+                    chunks=(self._rows, *shape[1:]),
+                    dtype=dtype,
+                    fill_value=np.nan,
+                    dimension_names=("item", *_make_distinct(dimensions, len(shape) - 1)),
+                    attributes=dict(attributes),
+                    overwrite=True,
+                    compressors=None if self._folder is None else COMPRESSORS,
+                    config={"write_empty_chunks": True},  # so that a missing chunk always means that it was lost
+                )
+            )
 
     def write(self, rows: NDArray[Any]) -> None:
         """Take the next rows."""

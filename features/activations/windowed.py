@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import zarr
+from torch import Tensor
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
+from brainmap.features.activations import store as stores
+from brainmap.features.layers.axes import PLACES, TIME
 from brainmap.features.layers.listing import Layer
 from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.files import Sounds as LabelledSounds, sounds_from_array
@@ -81,3 +85,30 @@ def say_wide_layers(layers: Iterable[Layer], sounds: Sounds) -> None:
 
 def _take_last(value: int | tuple[int, ...] | None) -> int | None:
     return value[-1] if isinstance(value, tuple) else value
+
+
+def note_times(root: zarr.Group, keys: Mapping[str, str], layers: Mapping[str, Layer], *, rate: float | None) -> None:
+    """Store with each array the times of its frames, where these are known."""
+    if rate is None:
+        return
+    for name, layer in layers.items():
+        if layer.stride is None or layer.center is None or not {TIME, PLACES} & set(layer.positions):
+            continue
+        at = layer.positions.index(TIME) if TIME in layer.positions else -1
+        step = layer.stride if isinstance(layer.stride, int) else layer.stride[at]
+        first = layer.center if isinstance(layer.center, float | int) else layer.center[at]
+        if step and len(layer.shape) > 1:  # with a step of 0 each unit sees the whole sound
+            time = {"first": first / rate, "step": step / rate}
+            stores.note(root, "activations", name, keys[name], {"time": time})
+
+
+def number_batches(batches: Iterator[Tensor], done: int = 0) -> Iterator[tuple[int, Tensor]]:
+    """Yield each batch with the number of items before it; `done` are before the first."""
+    for batch in batches:
+        yield done, batch
+        done += len(batch)
+
+
+def skip_windows(sounds: Sounds, start: int) -> Sounds:
+    """Return the windows from one on; sounds that are no windows are returned as they are."""
+    return sounds.take(np.arange(start, len(sounds))) if start and isinstance(sounds, Windows) else sounds

@@ -33,11 +33,14 @@ class Folds:
         The group of each item; all items of a group are in one fold.
     by : str
         What the groups are, in words.
+    block : int
+        Neighboring items of a group that tests exchange together; 0 where items have no order.
     """
 
     fold: Places
     group: Places
     by: str
+    block: int = 0
 
     @property
     def n_folds(self) -> int:

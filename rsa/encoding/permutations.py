@@ -13,6 +13,7 @@ import pandas as pd
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
+from brainmap.rsa.encoding.block_orders import draw_block_orders
 from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.fits import EncodingSettings, build_designs
 from brainmap.rsa.encoding.folds import Folds, Places, yield_inner_splits
@@ -291,8 +292,8 @@ def draw_orders(
 ) -> tuple[Places, str]:
     """Return permutations of the items `(n, n_items)` with the true order first, and what is exchanged in words.
 
-    Whole conditions are exchanged, or whole groups of the user where no condition is divided by them; sounds that are
-    no tokens are exchanged within runs where folds are runs.
+    Scans of stories are exchanged in blocks. Whole conditions are exchanged, or whole groups of the user where no
+    condition is divided by them; sounds that are no tokens are exchanged within runs where folds are runs.
 
     Raises
     ------
@@ -301,6 +302,8 @@ def draw_orders(
     """
     if permutations < 1:
         raise InputError(f"encoding test: expected 1 permutation or more, got permutations={permutations}")
+    if folds.block:
+        return draw_block_orders(folds, permutations=permutations, rng=rng)
     n = len(items)
     tokens = len(set(conditions)) < n
     if folds.by == "run" and not tokens:
@@ -408,7 +411,8 @@ def tabulate_p(
     found["smallest_p"] = 1 / n_orders
     over = {"fdr": "false discovery rate", "max": "family-wise by the highest r", "none": "not corrected"}[correction]
     reach = describe_fdr_reach(p, 1 / n_orders) if correction == "fdr" else ""
-    found.attrs["note"] = f"permutation of sounds ({words}), refitted each time; {over} over {int(scored.sum())} tests"
+    what = "scans" if words.startswith("blocks") else "sounds"
+    found.attrs["note"] = f"permutation of {what} ({words}), refitted each time; {over} over {scored.sum()} tests"
     if reach:
         found.attrs["note"] += f"; {reach}"
         warnings.warn(f"encoding test: {reach}; take more permutations", BrainmapWarning, stacklevel=3)

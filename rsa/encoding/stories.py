@@ -8,7 +8,7 @@ another: features are resampled, z-scored and delayed, and responses are detrend
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -22,12 +22,14 @@ from brainmap.rsa.encoding.fits import EncodingSettings
 from brainmap.rsa.encoding.folds import Folds, Places
 from brainmap.rsa.encoding.responses import Features, FeatureSpace, Responses, name_networks
 from brainmap.rsa.encoding.ridge import check_alphas, find_device
+from brainmap.rsa.encoding.scans import delay_features, sample_scans, zscore
 from brainmap.types import Device, Floats, ScanSampling
 
 LONGEST_DELAY = 8.0  # [s]; delays reach at least this far, which spans the peak of the hemodynamic response
 CUTOFF = 120.0  # [s]
 _SLACK = 2  # scans by which responses may be longer or shorter than their sound
-_LOBES = 3
+_OTHER_TR = 0.05  # share by which lengths differ where another time between scans is likely
+BLOCK = 20.0  # [s]; shorter blocks of slow noise are exchanged too freely, so that tests reject too often
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,10 @@ class StorySettings:
         Slower changes of responses are removed inside each story.
     trim : tuple of int [scans]
         Scans that are left out at the beginning and at the end of each story.
+    silence : tuple of float [s]
+        What was scanned before the sound began and after it ended.
+    slice_time_ref : float [TR]
+        Moment within a scan that its values represent.
     """
 
     t_r: float
@@ -50,77 +56,28 @@ class StorySettings:
     sampling: ScanSampling = "lanczos"
     high_pass: float | None = CUTOFF
     trim: tuple[int, int] = (0, 0)
+    silence: tuple[float, float] = (0.0, 0.0)
+    slice_time_ref: float = 0.0
+
+    def find_times(self, n: int) -> Floats:
+        """Return the times of n scans from the onset of the sound [s]."""
+        return np.asarray((np.arange(n) + self.slice_time_ref) * self.t_r - self.silence[0])
 
 
-def lanczos_weights(times: NDArray[np.floating], scans: NDArray[np.floating], lobes: int = _LOBES) -> Floats:
-    """Compute the weights of samples in scans, `(n_scans, n_samples)`, of a low-pass filter below half a scan's rate.
+@dataclass(frozen=True, eq=False)
+class AlignedStories:
+    """Hold layers, responses and test folds of a participant, all with scans as items.
 
-    With x the time from sample to scan in scans, the weight is lobes sin(pi x) sin(pi x / lobes) / (pi x)^2 for
-    |x| <= lobes, 1 for x = 0, and 0 elsewhere.
-
-    Parameters
+    Attributes
     ----------
-    times : ndarray (n_samples,) [s]
-    scans : ndarray (n_scans,) [s]
-        Times of the scans, evenly spaced.
-    lobes : int
-        Width of the window.
-
-    References
-    ----------
-    Duchon 1979, doi:10.1175/1520-0450(1979)018<1016:LFIOAT>2.0.CO;2
-
-    Examples
-    --------
-    >>> lanczos_weights(np.array([0.0, 1.0, 2.0]), np.array([0.0, 2.0])).round(3).tolist()
-    [[1.0, 0.608, 0.0], [0.0, 0.608, 1.0]]
+    spaces : tuple of FeatureSpace
+    responses : Responses
+    folds : Folds
     """
-    x = (scans[:, None] - times[None, :]) / np.diff(scans).mean()
-    return np.asarray(np.where(np.abs(x) <= lobes, np.sinc(x) * np.sinc(x / lobes), 0.0))
 
-
-def sample_scans(
-    x: NDArray[np.floating],
-    times: NDArray[np.floating],
-    scans: NDArray[np.floating],
-    sampling: ScanSampling = "lanczos",
-) -> Floats:
-    """Sample features `(n_samples, n_units)` at scans, `(n_scans, n_units)`.
-
-    "lanczos" filters them, and divides by the sum of the weights, so that a constant remains a constant at the ends of
-    a story, too. "mean" averages the samples of each scan, those after the scan before it up to the scan.
-
-    Raises
-    ------
-    InputError
-        A scan has no sample.
-    """
-    if sampling == "lanczos":
-        weights = lanczos_weights(times, scans)
-    else:
-        step = float(np.diff(scans).mean())
-        apart = scans[:, None] - times[None, :]
-        weights = ((apart >= -1e-9) & (apart < step - 1e-9)).astype(np.float64)
-    total = weights.sum(axis=1)
-    empty = np.flatnonzero(np.abs(total) < 1e-6)
-    if len(empty):
-        raise InputError(
-            f"stories: expected samples of features around each of {len(scans)} scans, got none at "
-            f"{list_some([f'{scans[k]:g} s' for k in empty], 3)}; take windows with a shorter hop"
-        )
-    return np.asarray(weights @ np.asarray(x, dtype=np.float64) / total[:, None])
-
-
-def delay_features(x: Floats, delays: Sequence[int]) -> Floats:
-    """Return features of the scans before each scan, `(n_scans, n_units * n_delays)`; 0 before the story begins.
-
-    Examples
-    --------
-    >>> delay_features(np.array([[1.0], [2.0], [3.0]]), [1, 2]).tolist()
-    [[0.0, 0.0], [1.0, 0.0], [2.0, 1.0]]
-    """
-    found = [np.concatenate([np.zeros((min(d, len(x)), x.shape[1])), x[: max(len(x) - d, 0)]]) for d in delays]
-    return np.concatenate(found, axis=1)
+    spaces: tuple[FeatureSpace, ...]
+    responses: Responses
+    folds: Folds
 
 
 def encode_stories(
@@ -128,20 +85,12 @@ def encode_stories(
     responses: Mapping[str, NDArray[np.floating] | Sequence[NDArray[np.floating]]],
     *,
     t_r: float,
-    seconds: Mapping[str, float] | None = None,
-    delays: Sequence[float] | None = None,
-    sampling: ScanSampling = "lanczos",
-    high_pass: float | None = CUTOFF,
-    confounds: Mapping[str, NDArray[np.floating] | Sequence[NDArray[np.floating]]] | None = None,
-    trim: tuple[int, int] = (0, 0),
-    layers: Sequence[str] | str = "all",
-    targets: pd.DataFrame | None = None,
-    participant: str = "",
     alphas: Sequence[float] | NDArray[np.floating] | None = None,
-    folds: int | None = None,
     inner_folds: int = 5,
     components: int | None = None,
+    reliability_floor: float = 0.0,
     device: Device = "auto",
+    **settings: Any,
 ) -> Encoding:
     """Predict the time courses of voxels while stories are heard, from windows of the layers of networks.
 
@@ -156,28 +105,37 @@ def encode_stories(
         Activations of windows (`extract_activations(..., window=, hop=)`), with a `table` of `sound`, `onset` and
         `duration` [s]. A window counts at its end, so that no feature knows what is heard later.
     responses : mapping of sound to array (n_scans, n_targets), or to a list of these, one a repetition
-        The first scan is at the onset of the sound.
+        `brainmap.rsa.load_stories` reads them from images.
     t_r : float [s]
         Time from scan to scan.
-    seconds : mapping of sound to float [s], optional
-        Length of each sound; by default the end of its last window.
-    delays : sequence of float [s], optional
-        Multiples of `t_r`; by default all of them from one scan to at least 8 s.
-    sampling : {"lanczos", "mean"}
-        How features are brought to the scans.
-    high_pass : float or None [s]
-        Longest period that is kept in responses; None keeps all.
-    confounds : mapping like `responses`, optional
-        Regressors `(n_scans, n_confounds)` that are removed from responses.
-    trim : (int, int) [scans]
-        Scans left out at the beginning and at the end of each story, after everything else.
-    layers : names or "all"
-    targets : DataFrame, optional
-        `roi` and `voxel` of each target.
-    folds : int, optional
-        Number of test folds; by default each story is one.
-    alphas, inner_folds, components, device
+    alphas, inner_folds, components, reliability_floor, device
         As in `encode`.
+    **settings
+        seconds : mapping of sound to float [s], optional
+            Length of each sound; by default the end of its last window.
+        silence : (float, float) [s]
+            What was scanned before the sound began and after it ended; by default nothing, so that the first scan is at
+            the onset of the sound.
+        slice_time_ref : float from 0 to 1 [TR]
+            Moment within a scan that its values represent; by default its start.
+        delays : sequence of float [s], optional
+            Multiples of `t_r`; by default all of them from one scan to at least 8 s.
+        sampling : {"lanczos", "mean"}
+            How features are brought to the scans.
+        high_pass : float or None [s]
+            Longest period that is kept in responses, by default 120; None keeps all.
+        confounds : mapping like `responses`, optional
+            Regressors `(n_scans, n_confounds)` that are removed from responses.
+        trim : (int, int) [scans]
+            Scans left out at the beginning and at the end of each story, after everything else.
+        layers : names or "all"
+        targets : DataFrame, optional
+            `roi` and `voxel` of each target.
+        participant : str
+        folds : int, optional
+            Number of test folds; by default each story is one.
+        block : float [s]
+            Length of the blocks that a permutation test exchanges within stories (`encoding_test`), at least 20.
 
     Returns
     -------
@@ -194,9 +152,45 @@ def encode_stories(
     ----------
     Huth et al. 2016, doi:10.1038/nature17637
     """
+    found = align_stories(acts, responses, t_r=t_r, **settings)
+    ridge = EncodingSettings(
+        alphas=check_alphas(alphas), inner_folds=inner_folds, components=components, device=find_device(device)
+    )
+    return fit_encoding(found.spaces, found.responses, found.folds, ridge, floor=reliability_floor)
+
+
+def align_stories(
+    acts: Features,
+    responses: Mapping[str, NDArray[np.floating] | Sequence[NDArray[np.floating]]],
+    *,
+    t_r: float,
+    seconds: Mapping[str, float] | None = None,
+    silence: tuple[float, float] = (0.0, 0.0),
+    slice_time_ref: float = 0.0,
+    delays: Sequence[float] | None = None,
+    sampling: ScanSampling = "lanczos",
+    high_pass: float | None = CUTOFF,
+    confounds: Mapping[str, NDArray[np.floating] | Sequence[NDArray[np.floating]]] | None = None,
+    trim: tuple[int, int] = (0, 0),
+    layers: Sequence[str] | str = "all",
+    targets: pd.DataFrame | None = None,
+    participant: str = "",
+    folds: int | None = None,
+    block: float = BLOCK,
+) -> AlignedStories:
+    """Bring features and responses of stories to the same scans, and divide stories into test folds.
+
+    Parameters and errors are those of `encode_stories`.
+    """
     check_choice(sampling, get_args(ScanSampling), "sampling")
     settings = StorySettings(
-        t_r=t_r, delays=_count_delays(delays, t_r), sampling=sampling, high_pass=high_pass, trim=trim
+        t_r=t_r,
+        delays=count_delays(delays, t_r),
+        sampling=sampling,
+        high_pass=high_pass,
+        trim=trim,
+        silence=silence,
+        slice_time_ref=slice_time_ref,
     )
     networks = name_networks(acts, None)
     tables = {name: _read_windows(one, name) for name, one in networks.items()}
@@ -209,7 +203,9 @@ def encode_stories(
         raise InputError(f"seconds: expected lengths of the stories, got one of {list_some(unknown)}; name the stories")
     runs = {story: _list_repetitions(given, story) for story, given in responses.items()}
     removed = {story: _list_repetitions(given, story) for story, given in (confounds or {}).items()}
-    _check_lengths(runs, tables, seconds, settings)
+    ends = pd.concat(tables.values()).groupby("sound")["end"].max().to_dict()
+    for story, (first, *_) in runs.items():
+        check_length(len(first), {**ends, **(seconds or {})}[story], settings, story)
     cleaned = {story: _clean_repetitions(one, removed.get(story), story, settings) for story, one in runs.items()}
     spaces = []
     for network, one in networks.items():
@@ -222,14 +218,17 @@ def encode_stories(
     found = _join_responses(cleaned, targets, participant)
     group = np.repeat(np.arange(len(cleaned)), [one.shape[1] for one in cleaned.values()])
     divided = _leave_out_stories(group, len(cleaned) if folds is None else folds)
-    ridge = EncodingSettings(
-        alphas=check_alphas(alphas), inner_folds=inner_folds, components=components, device=find_device(device)
-    )
-    return fit_encoding(spaces, found, divided, ridge)
+    return AlignedStories(tuple(spaces), found, replace(divided, block=count_block(block, t_r)))
 
 
-def _count_delays(delays: Sequence[float] | None, t_r: float) -> tuple[int, ...]:
-    """Return delays in scans."""
+def count_delays(delays: Sequence[float] | None, t_r: float) -> tuple[int, ...]:
+    """Return delays in scans; by default all from one scan to at least 8 s.
+
+    Raises
+    ------
+    InputError
+        A delay is no multiple of the time between scans, or below 0.
+    """
     if not t_r > 0:
         raise InputError(f"stories: expected t_r above 0 s, got {t_r:g}")
     if delays is None:
@@ -241,6 +240,22 @@ def _count_delays(delays: Sequence[float] | None, t_r: float) -> tuple[int, ...]
             f"delays: expected multiples of the time between scans ({t_r:g} s), got {list_some(wrong) or 'none'}"
         )
     return tuple(sorted({round(k) for k in scans}))
+
+
+def count_block(block: float, t_r: float) -> int:
+    """Return the scans of a block that a test exchanges.
+
+    Raises
+    ------
+    InputError
+        The block is shorter than 20 s.
+    """
+    if not block >= BLOCK:
+        raise InputError(
+            f"block: expected {BLOCK:g} s or more, got {block:g} s; neighboring scans resemble each other, so that "
+            "tests of shorter blocks reject too often"
+        )
+    return int(np.ceil(block / t_r - 1e-9))
 
 
 def _read_windows(acts: Any, network: str) -> pd.DataFrame:
@@ -286,29 +301,35 @@ def _list_repetitions(given: NDArray[np.floating] | Sequence[NDArray[np.floating
     return found
 
 
-def _check_lengths(
-    runs: Mapping[str, list[Floats]],
-    tables: Mapping[str, pd.DataFrame],
-    seconds: Mapping[str, float] | None,
-    settings: StorySettings,
-) -> None:
-    """Refuse stories whose responses are longer or shorter than their sound, or shorter than the delays."""
-    ends = pd.concat(tables.values()).groupby("sound")["end"].max()
-    for story, (first, *_) in runs.items():
-        length = float((seconds or {}).get(story, ends[story]))
-        n, expected = len(first), length / settings.t_r
-        if abs(n - expected) > _SLACK:
-            silence = "; the scans of silence before and after the sound must be cut off" if n > expected else ""
-            raise InputError(
-                f"stories: expected {expected:.1f} scans of {settings.t_r:g} s for {story!r} ({length:g} s), got {n}"
-                f"{silence or '; was the scan stopped early, or the time between scans another?'}"
-            )
-        left = n - sum(settings.trim)
-        if left <= max(settings.delays) + 2:
-            raise InputError(
-                f"stories: expected {story!r} to be longer than the delays ({max(settings.delays)} scans), got {left} "
-                "scans after trimming; leave it out, or take shorter delays"
-            )
+def check_length(n: int, seconds: float, settings: StorySettings, story: str) -> None:
+    """Refuse n scans that are longer or shorter than their sound, or shorter than the delays.
+
+    Raises
+    ------
+    InputError
+    """
+    t_r, (before, after) = settings.t_r, settings.silence
+    whole = before + seconds + after
+    expected = whole / t_r
+    if abs(n - expected) > _SLACK:
+        around = f" and {before + after:g} s of silence" if before + after else ""
+        cause = (
+            "if silence before and after the sound was scanned, give its seconds as silence (before, after)"
+            if n > expected
+            else "was the scan stopped early, or were scans cut off?"
+        )
+        if abs(whole / n / t_r - 1) > _OTHER_TR:
+            cause += f"; or is the time between scans {whole / n:.3g} s, at which they would fit?"
+        raise InputError(
+            f"stories: expected {expected:.1f} scans of {t_r:g} s for {story!r} ({seconds:g} s of sound{around}), got "
+            f"{n} ({n * t_r:g} s); {cause}"
+        )
+    left, longest = n - sum(settings.trim), max(settings.delays)
+    if left <= longest + 2:
+        raise InputError(
+            f"stories: expected {story!r} to be longer than the delays ({longest} scans), got {left} scans after "
+            "trimming; leave it out, or take shorter delays"
+        )
 
 
 def _clean_repetitions(
@@ -336,14 +357,6 @@ def _clean_repetitions(
     return np.stack(cleaned)[:, first : n - last]
 
 
-def zscore(x: Floats) -> Floats:
-    """Subtract the mean of each column over scans and divide by its deviation; constant columns become 0."""
-    centered = x - x.mean(axis=0)
-    sd = np.sqrt(np.square(centered).mean(axis=0))
-    flat = sd <= 1e-12 * np.abs(x).max(axis=0, initial=0.0)
-    return np.asarray(np.where(flat, 0.0, centered / np.where(flat, 1.0, sd)))
-
-
 def _arrange_features(
     x: NDArray[np.floating], table: pd.DataFrame, cleaned: Mapping[str, Floats], settings: StorySettings
 ) -> Floats:
@@ -353,7 +366,7 @@ def _arrange_features(
     for story, responses in cleaned.items():
         rows = np.flatnonzero(table["sound"].to_numpy() == story)
         n = responses.shape[1] + first + last
-        scans = np.arange(n) * settings.t_r
+        scans = settings.find_times(n)
         times = table["end"].to_numpy(dtype=np.float64)[rows]
         _check_hop(times, story, settings)
         earliest = times.min() - (settings.t_r if settings.sampling == "lanczos" else 1e-9)

@@ -123,8 +123,8 @@ def build_patterns(
     run = np.array([row.run for row in plan])
     nan, constant = _find_unusable(measured, ~absent, run)
     keep = ~(nan | constant)
-    counts = _tabulate_counts(rois, inside, nan, constant)
-    _refuse_empty(counts)
+    counts = tabulate_counts(rois, inside, nan, constant)
+    refuse_empty(counts)
     names = np.array(["", *(rois.names if rois else ())])
     of_voxel = names[rois.labels[inside]] if rois else np.zeros(inside.sum(), "U1")
     descriptors = {
@@ -306,9 +306,11 @@ def _keep_voxels(measured: NDArray[Any], keep: Booleans) -> NDArray[Any]:
     return flat[: len(measured) * n].reshape(len(measured), n)
 
 
-def _tabulate_counts(
+def tabulate_counts(
     rois: Rois | None, inside: Booleans, nan: Booleans, constant: Booleans
 ) -> list[dict[str, str | int]]:
+    """Count the voxels of the mask and of each region, and those that are left out by reason."""
+
     def row(name: str, voxels: int, chosen: Booleans) -> dict[str, str | int]:
         n, n_nan, n_constant = int(chosen.sum()), int(nan[chosen].sum()), int(constant[chosen].sum())
         return {
@@ -328,7 +330,8 @@ def _tabulate_counts(
     return counts
 
 
-def _refuse_empty(counts: Sequence[Mapping[str, str | int]]) -> None:
+def refuse_empty(counts: Sequence[Mapping[str, str | int]]) -> None:
+    """Refuse a mask or region of which no voxel is left."""
     for row in counts:
         if row["kept"] == 0:
             raise InputError(

@@ -14,6 +14,7 @@ from torch import nn
 
 from brainmap.errors import InputError
 from brainmap.features.activations.extract import extract_activations, open_activations
+from brainmap.features.activations.store import ArrayWriter
 from brainmap.features.sounds.files import load_sounds, sounds_from_array
 from brainmap.rsa.rdm.compute import compute_rdms
 
@@ -128,3 +129,40 @@ def test_windows_of_windows_are_refused() -> None:
     windows = cut_windows(sounds_from_array(np.ones((1, 1, 400)), rate=100), window=1.0)
     with pytest.raises(InputError, match="got windows of sounds"):
         extract_activations(network(), windows, window=1.0)
+
+
+class Killed(Exception):
+    """End an extraction in its midst."""
+
+
+@pytest.mark.parametrize(("torn", "kept"), [(False, 512), (True, 256)])
+def test_the_cost_is_said_and_a_killed_run_goes_on_behind_whole_chunks_with_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, torn: bool, kept: int
+) -> None:
+    story(tmp_path / "story.wav", seconds=60)
+    given = {"window": 0.25, "hop": 0.1, "threads": 1}
+    sounds = load_sounds(tmp_path / "story.wav")
+    whole = extract_activations(network(), sounds, **given)
+    write = ArrayWriter.write
+    done: dict[int, int] = {}
+
+    def write_some(self: ArrayWriter, rows: NDArray[np.floating]) -> None:
+        done[id(self)] = done.get(id(self), 0) + len(rows)
+        if done[id(self)] > 560:
+            raise Killed
+        write(self, rows)
+
+    monkeypatch.setattr(ArrayWriter, "write", write_some)
+    with pytest.raises(Killed):
+        extract_activations(network(), sounds, store=tmp_path / "a.zarr", **given)
+    monkeypatch.setattr(ArrayWriter, "write", write)
+    if torn:
+        last = next(tmp_path.glob("a.zarr/activations/0/*/c/1/0"))
+        last.write_bytes(last.read_bytes()[:-9])
+    with caplog.at_level(logging.INFO, logger="brainmap"):
+        extract_activations(network(), sounds, store=tmp_path / "a.zarr", **given).close()
+    said = "\n".join(caplog.messages)
+    assert f"{kept} of 598 windows are there from an earlier run; now {598 - kept} windows in 3 layers, " in said
+    with open_activations(tmp_path / "a.zarr") as found:
+        for layer in whole.layers:
+            np.testing.assert_array_equal(found[layer][:], whole[layer][:])

@@ -14,8 +14,8 @@ from brainmap.errors import InputError
 from brainmap.rsa.encoding.fits import EncodingSettings, fit_folds
 from brainmap.rsa.encoding.folds import Folds
 from brainmap.rsa.encoding.responses import FeatureSpace
+from brainmap.rsa.encoding.scans import delay_features, lanczos_weights, sample_scans, zscore
 from brainmap.rsa.encoding.scores import score_fold
-from brainmap.rsa.encoding.stories import delay_features, lanczos_weights, sample_scans, zscore
 
 pytestmark = pytest.mark.filterwarnings("ignore:encoding. (there are no repetitions|the (largest|smallest) alpha)")
 Array = NDArray[Any]
@@ -167,8 +167,11 @@ def test_repetitions_give_the_reliability_of_their_mean() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"t_r": 1.5}, r"expected 106.7 scans of 1.5 s for 'story0' \(160 s\), got 80; was the scan stopped early"),
-        ({"t_r": 2.2}, r"expected 72.7 scans of 2.2 s .* got 80; the scans of silence before and after"),
+        (
+            {"t_r": 1.5},
+            r"expected 106.7 scans of 1.5 s for 'story0' \(160 s of sound\), got 80 .* was the scan .* 2 s, at which",
+        ),
+        ({"t_r": 2.2}, r"expected 72.7 scans of 2.2 s .* got 80 \(176 s\); if silence before and after the sound"),
         ({"delays": [3.0]}, r"delays: expected multiples of the time between scans \(2 s\), got '?3 s"),
         ({"delays": [2.0, 170.0]}, r"longer than the delays \(85 scans\), got 80"),
         ({"trim": (40, 37)}, r"longer than the delays \(4 scans\), got 3 scans after trimming"),
