@@ -13,7 +13,7 @@ from brainmap.progress import log
 
 
 def say_cost(
-    hear: Callable[[], Mapping[str, NDArray[Any]]], *, done: int, n_items: int, dtype: str, threads: int
+    hear: Callable[[], Mapping[str, NDArray[Any]]], about: Mapping[str, Any], *, done: int, threads: int
 ) -> None:
     """Log how many windows are left, and how long they take and how much they hold, as measured with one batch.
 
@@ -21,10 +21,10 @@ def say_cost(
     ----------
     hear : callable
         Runs one batch, and returns the activations `(n_batch, ...)` of each layer.
-    done, n_items : int
-        Windows that an earlier run has written, and all windows.
-    dtype : str
-        Type on disk.
+    about : mapping
+        `items`, all windows, and `dtype`, the type on disk.
+    done : int
+        Windows that an earlier run has written.
     threads : int
         Batches that run side by side.
     """
@@ -32,8 +32,9 @@ def say_cost(
     began = time.monotonic()
     rows = hear()
     each = (time.monotonic() - began) / len(next(iter(rows.values())))
+    n_items = len(about["items"])
     left = n_items - done
-    size = n_items * sum(int(np.prod(one.shape[1:])) for one in rows.values()) * np.dtype(dtype).itemsize
+    size = n_items * sum(int(np.prod(one.shape[1:])) for one in rows.values()) * np.dtype(about["dtype"]).itemsize
     log.info(
         "activations: %s%d windows in %d layers, %s at most on disk, about %s",
         f"{done} of {n_items} windows are there from an earlier run; now " if done else "",

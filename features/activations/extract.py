@@ -357,14 +357,9 @@ class _Extraction:
                 self._make_reducers(self.reduction, model, heard, first)
         fitted = {layer: reducer for layer, reducer in self.reducers.items() if reducer.passes}
         if self.most_rows:
-            batch = next(batches())
-            say_cost(
-                lambda: next(self._hear_batches(model, iter([batch]), list(self.keys), None, 1)),
-                done=self.start,
-                n_items=len(self.items),
-                dtype=self.about["dtype"],
-                threads=threads,
-            )
+            first = next(batches())
+            hear = lambda: next(self._hear_batches(model, iter([first]), list(self.keys), None, 1))  # noqa: E731
+            say_cost(hear, self.about, done=self.start, threads=threads)
         with progress("activations", len(self.items) * (2 if fitted else 1), done=self.start) as step:
             if fitted:
                 for rows in self._hear_batches(model, batches(), list(fitted), step, threads):

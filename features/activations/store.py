@@ -221,10 +221,11 @@ class ArrayWriter:
         self._buffer: NDArray[Any] | None = None  # many small arrays would scatter the heap, which then grows
         self._held, self._done = 0, start
         with self._count_room():
-            self.array = (
-                root[self._path]
-                if start
-                else root.create_array(  # type: ignore[assignment]
+            kept = root[self._path] if start else None
+            self.array: zarr.Array[Any] = (
+                kept
+                if isinstance(kept, zarr.Array)
+                else root.create_array(
                     self._path,
                     shape=shape,
                     chunks=(self._rows, *shape[1:]),

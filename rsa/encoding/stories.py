@@ -203,9 +203,9 @@ def align_stories(
         raise InputError(f"seconds: expected lengths of the stories, got one of {list_some(unknown)}; name the stories")
     runs = {story: _list_repetitions(given, story) for story, given in responses.items()}
     removed = {story: _list_repetitions(given, story) for story, given in (confounds or {}).items()}
-    ends = pd.concat(tables.values()).groupby("sound")["end"].max().to_dict()
+    ends = pd.concat(tables.values()).groupby("sound")["end"].max()
     for story, (first, *_) in runs.items():
-        check_length(len(first), {**ends, **(seconds or {})}[story], settings, story)
+        check_length(len(first), float((seconds or {}).get(story, ends[story])), settings, story)
     cleaned = {story: _clean_repetitions(one, removed.get(story), story, settings) for story, one in runs.items()}
     spaces = []
     for network, one in networks.items():

@@ -200,23 +200,34 @@ def load_stories(
     strategy : str or sequence of str, optional
         Columns of the confounds, as in `brainmap.rsa.read_confounds`.
 
+    Returns
+    -------
+    Stories
+        `.responses` for `brainmap.rsa.encode_stories`, and `.settings`, what it takes beside them.
+
     Raises
     ------
     InputError
         A file is missing or has other voxels, or no voxel of a region is left.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> for story in ("alice", "wolf"):
+    ...     np.save(f"{folder}/{story}.npy", np.random.default_rng(0).normal(size=(40, 3)))
+    >>> data = load_stories(f"{folder}/{{sound}}.npy", ["alice", "wolf"], t_r=2.0)
+    >>> data.responses["wolf"][0].shape, data.targets["voxel"].tolist()
+    ((40, 3), [0, 1, 2])
     """
     files = find_story_files(pattern, sounds, t_r=t_r, key=key, mask=mask)
     tables = is_response_table(files[0].file)
     if targets == "roi" and rois is None:
         raise InputError("stories: expected regions for targets 'roi', got none; give an image of regions")
-    inside = None if tables else np.asarray(load_mask(mask).dataobj) > 0  # type: ignore[arg-type]
-    if rois is not None and inside is not None:
-        check_same_grid(
-            build_grid(rois.labels.shape, rois.affine),
-            load_mask(mask),
-            what="ROI image",
-            wanted="mask",  # type: ignore[arg-type]
-        )
+    image = None if tables or mask is None else load_mask(mask)  # images without a mask were refused
+    inside = None if image is None else np.asarray(image.dataobj) > 0
+    if rois is not None and image is not None:
+        check_same_grid(build_grid(rois.labels.shape, rois.affine), image, what="ROI image", wanted="mask")
     columns = rois.columns if isinstance(rois, VoxelRois) else None
     values: dict[str, list[NDArray[Any]]] = {}
     bad: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
