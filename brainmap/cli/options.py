@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -97,6 +98,33 @@ def join_options(
     wrapper.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
     return wrapper
+
+
+def with_options(
+    group: Callable[..., Any], *, fills: str, first: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command a group of options in place of one parameter.
+
+    Parameters
+    ----------
+    group : callable
+        Its parameters are the options (the fields, of a dataclass); what it returns of them fills the parameter.
+    fills : str
+        Parameter of the command, which is annotated with what `group` returns.
+    first : bool
+        Whether the options of the group stand before the command's own in its help.
+    """
+    shared = inspect.signature(group, eval_str=True).parameters
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def wrapper(**given: Any) -> None:
+            filled = group(**{name: given.pop(name) for name in shared})
+            command(**{fills: filled}, **given)
+
+        return join_options(wrapper, command, shared, leaves_out=fills, first=first)
+
+    return decorate
 
 
 def make_group(name: str, words: str) -> Commands:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-import pickletools
 import re
 import warnings
 from collections.abc import Mapping
@@ -18,18 +17,19 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from brainmap.checks import check_file, list_some, suggest_word
+from brainmap.checks import check_file, list_some
 from brainmap.errors import InputError
 from brainmap.features.networks.exported import is_exported, list_archive, load_exported
-from brainmap.features.networks.huggingface import describe_folder, load_folder
+from brainmap.features.networks.huggingface import FolderNetwork, build_described, describe_folder, load_folder
 from brainmap.features.networks.keras_files import is_keras, load_keras
-from brainmap.features.networks.pickles import load_pickled
+from brainmap.features.networks.pickles import list_pickle_calls, load_pickled
+from brainmap.features.networks.readout import ReadoutNetwork, rebuild_readout
 from brainmap.features.networks.state_dicts import check_weights, find_state_dict, match_names
 from brainmap.features.networks.trust import compute_signature, is_signed
-from brainmap.features.networks.zoo import build_network, get_zoo_front_end, network_names
+from brainmap.features.networks.zoo import build_network, call_builder, get_zoo_front_end, network_names
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd, read_front_end
 from brainmap.record import atomic
-from brainmap.references import find_function, first_line, is_reference
+from brainmap.references import first_line, is_reference
 from brainmap.types import Align, AnyPart, Loudness
 
 if TYPE_CHECKING:
@@ -63,6 +63,11 @@ class Checkpoint:
         Settings, seed, best epoch and history of the training, as plain values.
     input : FrontEnd, optional
         What the network takes; by default that of its architecture in the zoo, or else the waveform.
+    readout : dict, optional
+        Of a `readout_network`: the layer that is read, and the classes of the network that it was cut from. `classes`
+        are then the names of its outputs.
+    folder : dict, optional
+        Configuration and feature extractor of a network of a Hugging Face folder, once it is saved as one file.
     own : bool
         Whether functions that it names may be called: the caller names them, or this user wrote the file. It is not
         stored.
@@ -81,6 +86,8 @@ class Checkpoint:
     own_lengths: bool = False
     training: Mapping[str, Any] | None = None
     input: FrontEnd | None = None
+    readout: Mapping[str, Any] | None = None
+    folder: Mapping[str, Any] | None = None
     own: bool = field(default=True, compare=False)
 
     @property
@@ -166,8 +173,19 @@ class Checkpoint:
             )
         return shape[1], shape[2]
 
+    @property
+    def whole(self) -> Checkpoint:
+        """Return the description of the network that a readout network was cut from; of another, the network's own."""
+        if self.readout is None:
+            return self
+        return replace(self, readout=None, classes=tuple(self.readout.get("classes", ())))
+
     def build(self) -> nn.Module:
         """Build the network with fresh weights."""
+        if self.readout is not None:
+            return rebuild_readout(self.whole.build(), self.readout, self.classes)
+        if self.folder is not None:
+            return build_described(self.folder)
         if self.architecture in network_names():
             return build_network(
                 self.architecture,
@@ -185,12 +203,25 @@ class Checkpoint:
 def save_checkpoint(model: nn.Module, path: str | Path, checkpoint: Checkpoint) -> Path:
     """Write weights and metadata to one safetensors file atomically.
 
+    Parameters
+    ----------
+    model : torch.nn.Module
+    path : path
+    checkpoint : Checkpoint
+        How the network is built and fed; for a `readout_network`, that of the network from which it was cut.
+
     Returns
     -------
     Path
         The file that was written.
+
+    Raises
+    ------
+    InputError
+        A readout network cannot be built again from this checkpoint.
     """
     path = Path(path)
+    checkpoint = _complete_description(model, checkpoint)
     weights = {k: v.detach().cpu().clone().contiguous() for k, v in model.state_dict().items()}
     about = json.dumps(_describe_checkpoint(checkpoint), sort_keys=True)
     metadata = {"brainmap": about, "sha256": _hash_weights(weights, about)}
@@ -201,13 +232,39 @@ def save_checkpoint(model: nn.Module, path: str | Path, checkpoint: Checkpoint) 
     return path
 
 
+def _complete_description(model: nn.Module, checkpoint: Checkpoint) -> Checkpoint:
+    """Add to a description what it takes to build a readout network, or one of a Hugging Face folder."""
+    found, network = checkpoint.whole, model.network if isinstance(model, ReadoutNetwork) else model
+    if isinstance(network, FolderNetwork):
+        found = replace(found, folder=network.describe(found.architecture.removeprefix(_TRANSFORMERS)))
+    if not isinstance(model, ReadoutNetwork):
+        return found
+    if not found.architecture or isinstance(network, ReadoutNetwork):
+        what = "a readout of a readout" if found.architecture else "the checkpoint of a program"
+        raise InputError(
+            f"save_checkpoint: expected a readout of a network that can be built again (of the zoo, module:function, or "
+            f"a Hugging Face folder), got {what}; read out such a network"
+        )
+    said = {**model.describe(), "classes": list(found.classes)}
+    found = replace(found, classes=model.classes, readout=said)
+    with torch.random.fork_rng(devices=[]):
+        fresh = {name: value.shape for name, value in found.build().state_dict().items()}
+    if fresh != {name: value.shape for name, value in model.state_dict().items()}:
+        raise InputError(
+            f"save_checkpoint: expected the checkpoint of the network that was read out, got that of "
+            f"{found.architecture!r} with other weights; give the one from which the network was loaded"
+        )
+    return found
+
+
 def _describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return a description as plain values; the input is left out where the architecture says it."""
     found = asdict(checkpoint)
     del found["own"]
-    if checkpoint.input is None:
-        del found["input"]
-    else:
+    for key in ("input", "readout", "folder"):
+        if found[key] is None:
+            del found[key]
+    if checkpoint.input is not None:
         found["input"] = checkpoint.input.settings()
     return found
 
@@ -350,29 +407,6 @@ def _check_folder_options(path: Path, given: Mapping[str, str | None], n_classes
         raise InputError(f"checkpoint: expected {n_classes} classes, got {len(named.classes)} in {path}")
 
 
-def call_builder(reference: str) -> nn.Module:
-    """Call `module:function`, which must return a `torch.nn.Module`; the current folder is searched too."""
-    if not is_reference(reference):
-        raise InputError(
-            f"architecture: expected one of {list_some(network_names())} or 'module:function', got {reference!r}"
-            f"{suggest_word(reference, network_names())}"
-        )
-    function = find_function(reference, "architecture")
-    try:
-        model = function()
-    except (Exception, SystemExit) as error:  # a user's function may raise anything
-        raise InputError(
-            f"architecture: {reference} failed ({type(error).__name__}: {first_line(error)}); "
-            "name a function that works without arguments"
-        ) from None
-    if not isinstance(model, nn.Module):
-        raise InputError(
-            f"architecture: expected {reference} to return a torch.nn.Module, got an object of type "
-            f"{type(model).__name__}"
-        )
-    return model
-
-
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
@@ -392,7 +426,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
             found = load_pickled(path)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
-        called = wanted[1] if wanted else _list_pickle_calls(path)
+        called = wanted[1] if wanted else list_pickle_calls(path)
         if not called:
             raise _report_damage(path, "file of torch.save", error) from None
         raise InputError(
@@ -429,23 +463,6 @@ def _hash_weights(weights: Mapping[str, torch.Tensor], about: str) -> str:
     return digest.hexdigest()
 
 
-def _list_pickle_calls(path: Path) -> str:
-    """List what a plain pickle would call, without loading it; the text is empty for a file that is not a pickle."""
-    names: list[str] = []
-    try:
-        with path.open("rb") as file:
-            for code, value, _ in pickletools.genops(file):
-                if code.name in ("GLOBAL", "INST"):
-                    return str(value).replace(" ", ".")
-                if code.name == "STACK_GLOBAL":
-                    return ".".join(names[-2:])
-                if isinstance(value, str):
-                    names.append(value)
-    except ValueError:
-        return ""
-    return ""
-
-
 def _report_damage(path: Path, what: str, error: Exception) -> InputError:
     return InputError(
         f"checkpoint: {path} ({path.stat().st_size} bytes) is no readable {what} ({first_line(error)}); copy it again"
@@ -462,7 +479,8 @@ def _build_for(path: Path, given: dict[str, str], n_classes: int | None) -> nn.M
                 "or 'module:function'"
             )
         stored = Checkpoint(architecture=given["architecture"], classes=tuple(str(i) for i in range(n_classes or 16)))
-    if "architecture" not in given and stored.architecture not in network_names() and not stored.own:
+    named = "architecture" in given or stored.architecture in network_names() or stored.folder is not None
+    if not named and not stored.own:
         raise InputError(
             f"checkpoint: {path} names the code {stored.architecture!r} as its architecture, and was written "
             f"elsewhere; give architecture={stored.architecture!r} (--architecture) if you want it to run"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -170,6 +171,17 @@ class FolderNetwork(nn.Module):
                 if name.endswith("codebook.embed"):
                     buffer.copy_(buffer.flatten()[torch.randperm(buffer.numel())].view_as(buffer))
 
+    def describe(self, architecture: str) -> dict[str, Any]:
+        """Return the configuration and the feature extractor, from which `build_described` builds the same network.
+
+        `architecture` is the class of transformers of which this network is the part that listens.
+        """
+        whole: Any = self._whole[0]
+        return {
+            "config": {**json.loads(whole.config.to_json_string()), "architectures": [architecture]},
+            "feature_extractor": json.loads(self.feeding.extractor.to_json_string()),
+        }
+
     def extra_repr(self) -> str:
         """Describe how sounds are fed, on which activations depend."""
         whole: Any = self._whole[0]
@@ -246,6 +258,23 @@ def load_folder(path: str | Path) -> FolderNetwork:
         feeding = _read_feeding(folder, kind, loaded)
         network = _load_weights(folder, kind)
         return FolderNetwork(network, feeding).eval()
+
+
+def build_described(stored: Mapping[str, Any]) -> FolderNetwork:
+    """Build the network that `FolderNetwork.describe` described, with fresh weights.
+
+    Raises
+    ------
+    InputError
+        As `load_folder` does.
+    """
+    with tempfile.TemporaryDirectory() as name, _silence_transformers(), torch.random.fork_rng(devices=[]):
+        folder = Path(name)
+        for file, key in ((CONFIG, "config"), (_PROCESSORS[0], "feature_extractor")):
+            (folder / file).write_text(json.dumps(stored.get(key, {})), encoding="utf-8")
+        kind, loaded = _class_of(folder, _read_config(folder))
+        feeding = _read_feeding(folder, kind, loaded)
+        return FolderNetwork(_find_listening_part(kind(loaded)), feeding).eval()
 
 
 def list_folder_files(path: str | Path) -> list[Path]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import pickletools
 import types
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,3 +56,20 @@ def load_pickled(file: Any) -> Any:
     """
     with torch.serialization.safe_globals(_list_harmless()):
         return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def list_pickle_calls(path: Path) -> str:
+    """List what a plain pickle would call, without loading it; the text is empty for a file that is not a pickle."""
+    names: list[str] = []
+    try:
+        with path.open("rb") as file:
+            for code, value, _ in pickletools.genops(file):
+                if code.name in ("GLOBAL", "INST"):
+                    return str(value).replace(" ", ".")
+                if code.name == "STACK_GLOBAL":
+                    return ".".join(names[-2:])
+                if isinstance(value, str):
+                    names.append(value)
+    except ValueError:
+        return ""
+    return ""

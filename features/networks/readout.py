@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, get_args
 
 import numpy as np
@@ -20,6 +21,7 @@ from brainmap.features.layers.pooling import pool
 from brainmap.features.layers.running import evaluating, forward, get_device
 from brainmap.features.layers.selection import find_layer, list_asked
 from brainmap.features.sounds.batches import Sounds, iterate_tensors
+from brainmap.references import first_line
 from brainmap.types import Pooling, Stage
 
 _FED = ("own_lengths", "rate", "frame_rate", "needs_spectrograms", "spectrograms", "sounding_frames")
@@ -54,6 +56,8 @@ class ReadoutNetwork(nn.Module):
         Names of the outputs, as the classes of other networks.
     pooling, stage, pool_frequency
         As in `features.extract_activations`.
+    removed : tuple of str
+        Modules of the network that no longer take part and are gone.
     """
 
     def __init__(
@@ -67,12 +71,13 @@ class ReadoutNetwork(nn.Module):
         pooling: Pooling = "mean",
         stage: Stage = "after",
         pool_frequency: bool = False,
+        removed: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.network, self.readout = network, readout
         self.center: Tensor
         self.register_buffer("center", center)
-        self.layer, self.classes = found, names
+        self.layer, self.classes, self.removed = found, names, removed
         self.pooling, self.stage, self.pool_frequency = pooling, stage, pool_frequency
 
     def __getattr__(self, name: str) -> Any:
@@ -96,6 +101,17 @@ class ReadoutNetwork(nn.Module):
         units = pool(arranged, self.pooling, positions=self.layer.positions, pool_frequency=self.pool_frequency)
         return units.flatten(1)
 
+    def describe(self) -> dict[str, Any]:
+        """Describe what is read in plain values, from which `rebuild_readout` builds the same network."""
+        return {
+            "layer": asdict(self.layer),
+            "pooling": self.pooling,
+            "stage": self.stage,
+            "pool_frequency": self.pool_frequency,
+            "n_units": self.readout.in_features,
+            "removed": list(self.removed),
+        }
+
     def forward(self, sounds: Tensor) -> Tensor:
         """Predict responses `(n, n_outputs)` to sounds `(n, c, t)`, or spectrograms `(n, c, h, w)`."""
         units: Tensor = self.readout(self.pooled(sounds) - self.center)
@@ -115,7 +131,7 @@ def readout_network(
     pooling: Pooling = "mean",
     stage: Stage = "after",
     pool_frequency: bool = False,
-) -> nn.Module:
+) -> ReadoutNetwork:
     """Turn an encoding model into a network: what a layer predicts of voxels becomes the output of a plain module.
 
     The network is copied and cut behind the layer; the layer is pooled and centered on `mean`, and one linear layer
@@ -144,9 +160,9 @@ def readout_network(
 
     Returns
     -------
-    torch.nn.Module
-        In eval mode on the device of the model, with the modules that ran behind the layer removed. `classes` holds
-        the names.
+    ReadoutNetwork
+        A torch.nn.Module in eval mode on the device of the model, with the modules that ran behind the layer removed. `classes` holds
+        the names. `save_checkpoint` with the checkpoint of the model writes it to one self-describing file.
 
     Raises
     ------
@@ -187,6 +203,46 @@ def readout_network(
     return cut
 
 
+def rebuild_readout(network: nn.Module, stored: Mapping[str, Any], names: tuple[str, ...]) -> ReadoutNetwork:
+    """Build a readout network with fresh weights from what `describe` of one said.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The whole network of which it was cut, freshly built; modules that were removed are taken out of it.
+    stored : mapping
+    names : tuple of str
+        Names of the outputs.
+
+    Raises
+    ------
+    InputError
+        The description does not fit the network.
+    """
+    try:
+        layer = {key: tuple(value) if isinstance(value, list) else value for key, value in stored["layer"].items()}
+        for path in stored["removed"]:
+            parent, _, name = path.rpartition(".")
+            del network.get_submodule(parent)._modules[name]
+        linear = nn.Linear(int(stored["n_units"]), len(names))
+        return ReadoutNetwork(
+            network,
+            Layer(**layer),
+            linear,
+            center=torch.zeros(linear.in_features),
+            names=names,
+            pooling=check_choice(stored["pooling"], get_args(Pooling), "pooling"),
+            stage=check_choice(stored["stage"], get_args(Stage), "stage"),
+            pool_frequency=bool(stored["pool_frequency"]),
+            removed=tuple(stored["removed"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"checkpoint: what it says of the layer that is read does not fit its network ({first_line(error)}); write "
+            "it again with save_checkpoint"
+        ) from None
+
+
 def _build_readout(
     weights: NDArray[np.floating],
     mean: NDArray[np.floating],
@@ -221,6 +277,7 @@ def _remove_modules_behind(cut: ReadoutNetwork, example: Tensor) -> None:
     """Remove modules that take no part any more; all stay where the network does not run without them."""
     used = _list_used(cut, example)
     removed: list[tuple[nn.Module, str, nn.Module]] = []
+    paths: list[str] = []
 
     def prune(module: nn.Module, prefix: str) -> None:
         for name, child in list(module.named_children()):
@@ -229,6 +286,7 @@ def _remove_modules_behind(cut: ReadoutNetwork, example: Tensor) -> None:
                 prune(child, path)
             elif not isinstance(module, nn.ModuleList):  # whose other modules would move up
                 removed.append((module, name, child))
+                paths.append(path.removeprefix("network."))
                 del module._modules[name]
 
     with torch.no_grad(), evaluating(cut):
@@ -239,7 +297,9 @@ def _remove_modules_behind(cut: ReadoutNetwork, example: Tensor) -> None:
             same = torch.equal(cut(example), before)
         except Exception:  # a network may reach for a module by name, whether it calls it or not
             same = False
-    if not same:
+    if same:
+        cut.removed = tuple(paths)
+    else:
         for module, name, child in removed:
             module._modules[name] = child
             module._modules = {key: module._modules[key] for key in order[id(module)] if key in module._modules}

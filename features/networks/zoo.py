@@ -21,10 +21,11 @@ from typing import get_args
 import torch
 from torch import nn
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd
 from brainmap.features.sounds.spectrogram import HOP, MELS, RATE, WINDOW
+from brainmap.references import find_function, first_line, is_reference
 from brainmap.types import Head, Nonlinearity, Variant
 
 WORDS = (
@@ -325,3 +326,26 @@ def initialize(model: nn.Module, rng: torch.Generator) -> None:
                 module.weight.uniform_(-bound, bound, generator=rng)
                 if module.bias is not None:
                     module.bias.uniform_(-bound, bound, generator=rng)
+
+
+def call_builder(reference: str) -> nn.Module:
+    """Call `module:function`, which must return a `torch.nn.Module`; the current folder is searched too."""
+    if not is_reference(reference):
+        raise InputError(
+            f"architecture: expected one of {list_some(network_names())} or 'module:function', got {reference!r}"
+            f"{suggest_word(reference, network_names())}"
+        )
+    function = find_function(reference, "architecture")
+    try:
+        model = function()
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
+        raise InputError(
+            f"architecture: {reference} failed ({type(error).__name__}: {first_line(error)}); "
+            "name a function that works without arguments"
+        ) from None
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"architecture: expected {reference} to return a torch.nn.Module, got an object of type "
+            f"{type(model).__name__}"
+        )
+    return model

@@ -32,7 +32,7 @@ def theirs(tmp_path, monkeypatch):
     """The weights of a log-mel network by somebody else, with its code in the current folder."""
     (tmp_path / "their_nets.py").write_text(BUILDER)
     monkeypatch.chdir(tmp_path)
-    from brainmap.features.networks.checkpoints import call_builder
+    from brainmap.features.networks.zoo import call_builder
 
     torch.manual_seed(0)
     torch.save(call_builder("their_nets:build").state_dict(), tmp_path / "theirs.pt")

@@ -37,7 +37,7 @@ def side_by_side(tiny_study, monkeypatch):
     folder = tiny_study.folder
     (folder / "square_nets.py").write_text(BUILDER)
     monkeypatch.chdir(folder)
-    from brainmap.features.networks.checkpoints import call_builder
+    from brainmap.features.networks.zoo import call_builder
 
     torch.manual_seed(0)
     torch.save(call_builder("square_nets:build").state_dict(), folder / "square.pt")

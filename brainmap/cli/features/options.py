@@ -84,7 +84,7 @@ class Listener:
         return self.checkpoint.classes or None
 
     def understanding(self, logits: NDArray[np.floating] | None = None) -> str | None:
-        """Count the sounds that the network calls by their condition; None where its class names are not known.
+        """Count the sounds that the network calls by their condition; None where its outputs are not known as classes.
 
         Raises
         ------
@@ -93,7 +93,7 @@ class Listener:
         """
         from brainmap.features.evaluation.understanding import check_understanding
 
-        if self.classes is None:
+        if self.classes is None or self.checkpoint.readout is not None:  # whose outputs are regions
             return None
         calls, _ = check_understanding(
             self.name, self.model, self.sounds, self.classes, logits=logits, device=self.device

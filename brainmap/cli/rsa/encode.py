@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,29 +12,33 @@ import typer
 from brainmap import types
 from brainmap.cli.images import refuse_existing_image, save_bricks
 from brainmap.cli.options import (
-    Axes,
-    Betas,
     Items,
     Json,
-    Key,
-    Labels,
-    Mask,
-    Missing,
-    More,
     Normalize,
     Overwrite,
-    Participant,
     Seed,
-    Stimuli,
     build_provenance,
     print_files,
     print_table,
     refuse_existing,
     split_names,
+    with_options,
 )
 from brainmap.cli.outputs import Table
-from brainmap.cli.rsa.options import commands, count_noun, list_steps, load_given_patterns, load_regions, refuse_tables
-from brainmap.cli.rsa.stores import Networks, list_inputs, open_networks
+from brainmap.cli.rsa.encoders import EncoderOutput
+from brainmap.cli.rsa.options import (
+    Brain,
+    FewItems,
+    Groups,
+    LayerNames,
+    NFolds,
+    Targets,
+    commands,
+    count_noun,
+    list_steps,
+    refuse_tables,
+)
+from brainmap.cli.rsa.stores import Networks, list_stores, open_networks
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,121 +46,154 @@ if TYPE_CHECKING:
 
     from brainmap.rsa.encoding.encode import Encoding
 
-_Component = Annotated[
-    int | None, typer.Option(min=1, help="Reduce each layer to this number of principal components of training items.")
-]
+
+@dataclass(frozen=True, kw_only=True)
+class _Outputs:
+    """Hold the options that say what is written of encoding models, and write it."""
+
+    maps: Annotated[
+        str | None, typer.Option(help="Image to write, one sub-brick a layer: .nii.gz, x+tlrc, .func.gii with {hemi}.")
+    ] = None
+    score: Annotated[types.EncodingScore, typer.Option(help="The score of --maps.")] = "r"
+    counts: Annotated[
+        Path | None, typer.Option(help="Also write a .tsv of targets without a score and of alphas at the ends.")
+    ] = None
+    tests: Annotated[
+        Path | None, typer.Option(help="Also write a .tsv of p for each row, by permuting the sounds.")
+    ] = None
+    permutations: Annotated[int, typer.Option(min=1, help="Permutations of the sounds for --tests.")] = 1000
+    correction: Annotated[
+        types.PermutationCorrection,
+        typer.Option(help="Correction of --tests over all rows; max is family-wise by the highest r."),
+    ] = "fdr"
+    best: Annotated[
+        Path | None, typer.Option(help="Also write a .tsv of best layers, chosen on one half and scored on the other.")
+    ] = None
+    best_maps: Annotated[
+        str | None, typer.Option(help="Also write an image of best layer (from 1), its position (0 to 1), and its r.")
+    ] = None
+    network: Annotated[str | None, typer.Option(help="The network of --best-maps, where there are several.")] = None
+    splits: Annotated[int, typer.Option(min=1, help="Halvings of the sounds for --best and --best-maps.")] = 10
+    space: Annotated[str | None, typer.Option(help="Space of images; default: that of the mask.")] = None
+    out: Table = None
+    overwrite: Overwrite = False
+    as_json: Json = False
+
+    def refuse_existing(self, brain: Brain, targets: str) -> None:
+        """Refuse files that exist, and maps that could not be made, before anything is read.
+
+        Raises
+        ------
+        InputError
+        """
+        tables = {"--out": self.out, "--counts": self.counts, "--tests": self.tests, "--best": self.best}
+        for option, path in tables.items():
+            refuse_existing(path, self.overwrite, option=option, kinds=(".tsv",))
+        _check_maps({"--maps": self.maps, "--best-maps": self.best_maps}, brain, targets, self.overwrite)
+
+    def write(self, fit: Encoding, mask: str | None, about: Mapping[str, Any], seed: int) -> Iterator[Path]:
+        """Write the tables and maps that are asked for, and yield their files."""
+        import numpy as np
+
+        from brainmap.record import write_table
+        from brainmap.rsa.encoding.best_layers import BEST_LAYER_COLUMNS, best_encoding_layers
+        from brainmap.rsa.encoding.counts import COUNT_COLUMNS
+        from brainmap.rsa.encoding.encode import ENCODING_COLUMNS
+        from brainmap.rsa.encoding.maps import map_encoding
+        from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, encoding_test
+
+        place = None if fit.responses.mesh else mask
+        if self.out is not None:
+            yield write_table(fit.scores, self.out, columns=ENCODING_COLUMNS, about=about)
+        if self.counts is not None:
+            yield write_table(fit.counts, self.counts, columns=COUNT_COLUMNS, about=about)
+        if self.tests is not None:
+            rng = np.random.default_rng([seed, 1])
+            found = encoding_test(fit, permutations=self.permutations, correction=self.correction, rng=rng)
+            said = {**about, "Test": found.attrs["note"]}
+            yield write_table(found, self.tests, columns=ENCODING_TEST_COLUMNS, about=said)
+        if self.maps is not None:
+            yield from self._save_maps(map_encoding(fit, place, score=self.score), self.maps, mask)
+        if self.best is not None or self.best_maps is not None:
+            best = best_encoding_layers(fit, splits=self.splits, rng=np.random.default_rng(seed))
+            if self.best is not None:
+                yield write_table(best.regions, self.best, columns=BEST_LAYER_COLUMNS, about=about)
+            if self.best_maps is not None:
+                yield from self._save_maps(best.maps(place, self.network), self.best_maps, mask)
+
+    def _save_maps(self, maps: Mapping[str, Any], path: str, mask: str | None) -> list[Path]:
+        """Save maps as sub-bricks of one image, or as arrays of one GIFTI file a hemisphere."""
+        import numpy as np
+
+        from brainmap.record import command_line
+        from brainmap.rsa.images.files import image_info
+        from brainmap.rsa.surface.data import SurfaceData, save_surface
+
+        listed = list(maps.values())
+        if isinstance(listed[0], SurfaceData):
+            left, right = (np.concatenate([getattr(one, side) for one in listed], axis=1) for side in ("left", "right"))
+            joined = SurfaceData(left, right, tuple(maps))
+            return save_surface(joined, path, overwrite=self.overwrite, history=command_line())
+        where = self.space or image_info(str(mask)).space
+        return [save_bricks(listed, path, labels=list(maps), space=where, overwrite=self.overwrite)]
 
 
 @commands.command()
+@with_options(Brain, fills="brain", first=True)
+@with_options(EncoderOutput, fills="encoder")
+@with_options(_Outputs, fills="outputs")
 def encode(
     activations: Networks,
-    more: More = None,
-    betas: Betas = None,
-    mask: Mask = None,
-    rois: Annotated[
-        str | None, typer.Option(help="Label image or voxel table (.tsv) of regions, which the table then names.")
-    ] = None,
-    roi_table: Annotated[Path | None, typer.Option(help="TSV with index and name of each label.")] = None,
-    labels: Labels = None,
-    stimuli: Stimuli = None,
-    participant: Participant = None,
-    key: Key = None,
-    axes: Axes = None,
-    missing: Missing = "error",
+    brain: Brain,
+    outputs: _Outputs,
+    encoder: EncoderOutput,
     normalize: Normalize = None,
-    layers: Annotated[str, typer.Option(help="all, or names such as conv1,conv4.")] = "all",
+    layers: LayerNames = "all",
     items: Items = "stimulus",
-    groups: Annotated[
-        types.FoldGroups, typer.Option(help="What folds never divide; stimulus separates the tokens of a word.")
-    ] = "condition",
-    targets: Annotated[
-        types.EncodingTarget, typer.Option(help="Predict each voxel, or the mean of each ROI.")
-    ] = "voxel",
+    groups: Groups = "condition",
+    targets: Targets = "voxel",
     alphas: Annotated[
         str | None, typer.Option(metavar="NUMBER,...", help="Penalties to choose from; default: 13 from 0.1 to 1e8.")
     ] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Test folds; scores are compared at equal numbers only.")] = 5,
+    folds: NFolds = 5,
     inner_folds: Annotated[
         int, typer.Option(min=2, help="Folds that choose alpha; a large number leaves out one group at a time.")
     ] = 5,
-    components: _Component = None,
+    components: Annotated[
+        int | None,
+        typer.Option(min=1, help="Reduce each layer to this number of principal components of training items."),
+    ] = None,
     reliability_floor: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="No corrected score at or below this reliability.")
     ] = 0.0,
     prediction_reliability: Annotated[
         bool, typer.Option("--prediction-reliability", help="Also correct for the reliability of predictions.")
     ] = False,
-    few_items: Annotated[bool, typer.Option("--few-items", help="Allow fewer than 40 items.")] = False,
-    maps: Annotated[
-        str | None, typer.Option(help="Image to write, one sub-brick a layer: .nii.gz, x+tlrc, .func.gii with {hemi}.")
-    ] = None,
-    score: Annotated[types.EncodingScore, typer.Option(help="The score of --maps.")] = "r",
-    counts: Annotated[
-        Path | None, typer.Option(help="Also write a .tsv of targets without a score and of alphas at the ends.")
-    ] = None,
-    tests: Annotated[
-        Path | None, typer.Option(help="Also write a .tsv of p for each row, by permuting the sounds.")
-    ] = None,
-    permutations: Annotated[int, typer.Option(min=1, help="Permutations of the sounds for --tests.")] = 1000,
-    correction: Annotated[
-        types.PermutationCorrection,
-        typer.Option(help="Correction of --tests over all rows; max is family-wise by the highest r."),
-    ] = "fdr",
-    best: Annotated[
-        Path | None, typer.Option(help="Also write a .tsv of best layers, chosen on one half and scored on the other.")
-    ] = None,
-    best_maps: Annotated[
-        str | None, typer.Option(help="Also write an image of best layer (from 1), its position (0 to 1), and its r.")
-    ] = None,
-    network: Annotated[str | None, typer.Option(help="The network of --best-maps, where there are several.")] = None,
-    splits: Annotated[int, typer.Option(min=1, help="Halvings of the sounds for --best and --best-maps.")] = 10,
-    space: Annotated[str | None, typer.Option(help="Space of images; default: that of the mask.")] = None,
+    few_items: FewItems = False,
     device: Annotated[
         types.Device, typer.Option(help="Device of the regression; auto takes cuda if there is one.")
     ] = "auto",
     seed: Seed = 0,
-    out: Table = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
 ) -> None:
     """Predict voxels or regions from every layer by ridge regression, with cross-validated scores.
 
     Sounds that are predicted are never in training. brainmap rsa encode --activations net.zarr --betas run-*.nii.gz
     --mask mask.nii.gz --stimuli stimuli.tsv --rois rois.nii.gz --out scores.tsv --maps r.nii.gz
     """
-    images = [*(betas or []), *(more or [])]
-    if not images:
-        raise InputError("rsa encode: expected --betas, got none; give the images of one participant")
-    for option, path in (("--out", out), ("--counts", counts), ("--tests", tests), ("--best", best)):
-        refuse_existing(path, overwrite, option=option, kinds=(".tsv",))
-    _check_maps({"--maps": maps, "--best-maps": best_maps}, images, targets, rois, overwrite)
+    brain.refuse_none("rsa encode")
+    outputs.refuse_existing(brain, targets)
     from brainmap.rsa.encoding.ridge import check_alphas, find_device
 
     penalties = check_alphas(None if alphas is None else _read_numbers(alphas))
     find_device(device)
     networks = open_networks(activations, layers)
+    encoder.refuse(networks, layers, outputs.overwrite)
     import numpy as np
 
-    from brainmap.record import write_table
-    from brainmap.rsa.encoding.best_layers import BEST_LAYER_COLUMNS, best_encoding_layers
-    from brainmap.rsa.encoding.counts import COUNT_COLUMNS
-    from brainmap.rsa.encoding.encode import ENCODING_COLUMNS, encode as fit_models
-    from brainmap.rsa.encoding.maps import map_encoding
-    from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, encoding_test
+    from brainmap.rsa.encoding.encode import encode as fit_models
     from brainmap.rsa.patterns.normalize import normalize_patterns
 
-    regions = load_regions(rois, roi_table, mask, participant=participant, minimum_voxels=1, hemispheres="separate")
-    data = load_given_patterns(
-        images,
-        mask,
-        conditions=labels,
-        rois=regions,
-        stimuli=stimuli,
-        participant=participant,
-        missing=missing,
-        key=key,
-        axes=axes,
-    )
+    data = brain.load_patterns(brain.load_regions())
     for method in list_steps(normalize):
         data = normalize_patterns(data, method)
     settings: dict[str, Any] = {
@@ -179,37 +217,22 @@ def encode(
         **settings,
     )
     made = {**settings, "layers": layers, "alphas": [float(a) for a in penalties], "normalize": normalize}
-    about = build_provenance(made, [*images, *list_inputs(activations, mask, rois, roi_table, stimuli)], seed=seed)
-    if out is not None:
-        write_table(fit.scores, out, columns=ENCODING_COLUMNS, about=about)
-    if counts is not None:
-        write_table(fit.counts, counts, columns=COUNT_COLUMNS, about=about)
-    if tests is not None:
-        asked: dict[str, Any] = {"permutations": permutations, "correction": correction}
-        tested = encoding_test(fit, rng=np.random.default_rng([seed, 1]), **asked)
-        write_table(tested, tests, columns=ENCODING_TEST_COLUMNS, about={**about, "Test": tested.attrs["note"]})
-    place = None if fit.responses.mesh else mask
-    drawn: dict[str, Mapping[str, Any]] = {} if maps is None else {maps: map_encoding(fit, place, score=score)}
-    if best is not None or best_maps is not None:
-        found = best_encoding_layers(fit, splits=splits, rng=np.random.default_rng(seed))
-        if best is not None:
-            write_table(found.regions, best, columns=BEST_LAYER_COLUMNS, about=about)
-        drawn |= {} if best_maps is None else {best_maps: found.maps(place, network)}
-    written = [file for path, own in drawn.items() for file in _save_maps(own, path, mask, space, overwrite)]
-    _report_encoding(fit, (out, counts, tests, best, *written), as_json=as_json)
+    about = build_provenance(made, [*brain.inputs, *list_stores(activations)], seed=seed)
+    written = list(outputs.write(fit, brain.mask, about, seed))
+    network = encoder.write(fit, next(iter(networks.values())))
+    written += [] if network is None else [network]
+    _report_encoding(fit, written, as_json=outputs.as_json)
 
 
-def _check_maps(
-    maps: Mapping[str, str | None], images: Sequence[str], targets: str, rois: str | None, overwrite: bool
-) -> None:
+def _check_maps(maps: Mapping[str, str | None], brain: Brain, targets: str, overwrite: bool) -> None:
     """Refuse maps and regions that could not be made before anything is read."""
     from brainmap.rsa.surface.data import check_surface_files, is_surface
 
-    if targets == "roi" and rois is None:
+    if targets == "roi" and brain.rois is None:
         raise InputError("--targets roi: expected --rois too, got none; give an image of regions")
-    vertices = any(is_surface(name) for name in images)
+    vertices = any(is_surface(name) for name in brain.images)
     if any(maps.values()):
-        refuse_tables(images, next(option for option, path in maps.items() if path is not None))
+        refuse_tables(brain.images, next(option for option, path in maps.items() if path is not None))
     for option, path in maps.items():
         if path is None:
             continue
@@ -221,23 +244,6 @@ def _check_maps(
             refuse_existing_image(path, overwrite, option)
 
 
-def _save_maps(maps: Mapping[str, Any], path: str, mask: str | None, space: str | None, overwrite: bool) -> list[Path]:
-    """Save maps as sub-bricks of one image, or as arrays of one GIFTI file a hemisphere."""
-    import numpy as np
-
-    from brainmap.record import command_line
-    from brainmap.rsa.images.files import image_info
-    from brainmap.rsa.surface.data import SurfaceData, save_surface
-
-    listed = list(maps.values())
-    if isinstance(listed[0], SurfaceData):
-        left, right = (np.concatenate([getattr(one, side) for one in listed], axis=1) for side in ("left", "right"))
-        joined = SurfaceData(left, right, tuple(maps))
-        return save_surface(joined, path, overwrite=overwrite, history=command_line())
-    where = space or image_info(str(mask)).space
-    return [save_bricks(listed, path, labels=list(maps), space=where, overwrite=overwrite)]
-
-
 def _read_numbers(text: str) -> list[float]:
     """Read numbers between commas."""
     try:
@@ -246,7 +252,7 @@ def _read_numbers(text: str) -> list[float]:
         raise InputError(f"--alphas: expected numbers parted by commas, as in 1,10,100, got {text!r}") from None
 
 
-def _report_encoding(fit: Encoding, written: Sequence[Path | None], *, as_json: bool) -> None:
+def _report_encoding(fit: Encoding, written: Sequence[Path], *, as_json: bool) -> None:
     """Print the mean score of each layer in each region, or the rows as JSON."""
     if as_json:
         print_table(fit.scores, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -10,7 +11,19 @@ import typer
 
 from brainmap import types
 from brainmap.cli import app
-from brainmap.cli.options import make_group, split_names
+from brainmap.cli.options import (
+    Axes,
+    Betas,
+    Key,
+    Labels,
+    Mask,
+    Missing,
+    More,
+    Participant,
+    Stimuli,
+    make_group,
+    split_names,
+)
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,6 +55,80 @@ NoisePer = Annotated[
 Shrinkage = Annotated[
     types.Shrinkage | None, typer.Option(help="Shrinkage target of the covariance of a sphere; default: diag.")
 ]
+
+
+LayerNames = Annotated[str, typer.Option(help="all, or names such as conv1,conv4.")]
+Groups = Annotated[
+    types.FoldGroups, typer.Option(help="What folds never divide; stimulus separates the tokens of a word.")
+]
+Targets = Annotated[types.EncodingTarget, typer.Option(help="Predict each voxel, or the mean of each ROI.")]
+NFolds = Annotated[int, typer.Option(min=2, help="Test folds; scores are compared at equal numbers only.")]
+FewItems = Annotated[bool, typer.Option("--few-items", help="Allow fewer than 40 items.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brain:
+    """Hold the options that name the brain data of one participant; patterns and regions are read when asked for."""
+
+    more: More = None
+    betas: Betas = None
+    mask: Mask = None
+    rois: Annotated[
+        str | None, typer.Option(help="Label image or voxel table (.tsv) of regions; default: the whole mask.")
+    ] = None
+    roi_table: Annotated[Path | None, typer.Option(help="TSV with index and name of each label.")] = None
+    labels: Labels = None
+    stimuli: Stimuli = None
+    participant: Participant = None
+    key: Key = None
+    axes: Axes = None
+    missing: Missing = "error"
+
+    @property
+    def images(self) -> list[str]:
+        """Return the images, or tables, of all runs."""
+        return [*(self.betas or []), *(self.more or [])]
+
+    @property
+    def inputs(self) -> list[str | Path]:
+        """Return every file that patterns and regions are read from."""
+        given = (self.mask, self.rois, self.roi_table, self.stimuli)
+        return [*self.images, *(name for name in given if name is not None)]
+
+    def refuse_none(self, command: str) -> None:
+        """Refuse a command that needs patterns and has none.
+
+        Raises
+        ------
+        InputError
+        """
+        if not self.images:
+            raise InputError(f"{command}: expected --betas, got none; give the images of one participant")
+
+    def load_regions(self, *, minimum_voxels: int = 1, hemispheres: types.Hemispheres = "separate") -> Rois | None:
+        """Load the regions; None where none are given."""
+        return load_regions(
+            self.rois,
+            self.roi_table,
+            self.mask,
+            participant=self.participant,
+            minimum_voxels=minimum_voxels,
+            hemispheres=hemispheres,
+        )
+
+    def load_patterns(self, regions: Rois | None) -> Dataset:
+        """Load the patterns of all runs, with the region of each voxel."""
+        return load_given_patterns(
+            self.images,
+            self.mask,
+            conditions=self.labels,
+            rois=regions,
+            stimuli=self.stimuli,
+            participant=self.participant,
+            missing=self.missing,
+            key=self.key,
+            axes=self.axes,
+        )
 
 
 def load_given_patterns(

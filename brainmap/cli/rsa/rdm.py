@@ -10,32 +10,17 @@ import typer
 
 from brainmap import types
 from brainmap.cli.options import (
-    Axes,
-    Betas,
     Items,
-    Key,
-    Labels,
     LeftOver,
-    Mask,
-    Missing,
-    More,
     Noise,
     Normalize,
     Overwrite,
-    Participant,
-    Stimuli,
     build_provenance,
     refuse_existing,
     split_names,
+    with_options,
 )
-from brainmap.cli.rsa.options import (
-    commands,
-    count_noun,
-    list_steps,
-    load_given_patterns,
-    load_left_over,
-    load_regions,
-)
+from brainmap.cli.rsa.options import Brain, commands, count_noun, list_steps, load_left_over
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,9 +35,10 @@ Cams = Annotated[Path | None, typer.Option(help="Class activation maps over time
 
 
 @commands.command()
+@with_options(Brain, fills="brain")
 def rdm(
     out: Annotated[Path, typer.Option("--out", help="RDMs as HDF5, .h5, in the layout of rsatoolbox.")],
-    more: More = None,
+    brain: Brain,
     activations: Annotated[
         Path | None, typer.Option(help="Activations, a .zarr of `brainmap features activations`: one RDM per layer.")
     ] = None,
@@ -69,25 +55,12 @@ def rdm(
     ] = None,
     space: Annotated[types.PatternSpace, typer.Option(help="How maximizing patterns are compared.")] = "spectrum",
     classes: Annotated[str, typer.Option(help="Class of the maps: true, predicted, all, or one name.")] = "true",
-    betas: Betas = None,
-    mask: Mask = None,
-    rois: Annotated[
-        str | None,
-        typer.Option(help="Label image or voxel table (.tsv), for one RDM per ROI; default: one RDM of the mask."),
-    ] = None,
-    roi_table: Annotated[Path | None, typer.Option(help="TSV with index and name of each label.")] = None,
     hemispheres: Annotated[
         types.Hemispheres, typer.Option(help="Whether regions of both hemispheres are kept apart or joined.")
     ] = "separate",
     minimum_voxels: Annotated[
         int, typer.Option(min=1, help="Smallest number of voxels; a smaller ROI is an error.")
     ] = 10,
-    labels: Labels = None,
-    stimuli: Stimuli = None,
-    participant: Participant = None,
-    key: Key = None,
-    axes: Axes = None,
-    missing: Missing = "error",
     normalize: Normalize = None,
     reliability: Annotated[
         float | None, typer.Option(help="Keep voxels with at least this split-half correlation.")
@@ -121,10 +94,9 @@ def rdm(
     from brainmap.record import write_json
     from brainmap.rsa.rdm.files import save_rdms
 
-    images = [*(betas or []), *(more or [])]
     given = {"activations": activations, "patterns": patterns, "cams": cams, "attributions": attributions}
     stores = {kind: path for kind, path in given.items() if path is not None}
-    if len(stores) + bool(images) != 1:
+    if len(stores) + bool(brain.images) != 1:
         raise InputError(f"rsa rdm: give one of {', '.join(f'--{kind}' for kind in given)} and --betas")
     steps = list_steps(normalize)
     refuse_existing(out, overwrite, kinds=(".h5", ".hdf5"))
@@ -136,29 +108,17 @@ def rdm(
     for kind, store in stores.items():
         found = load_features(store, kind, layers=layers, sounds=sounds, space=space, classes=classes)
         rdms = _compute_layer_rdms(found, layers, dissimilarity=dissimilarity or "correlation", **settings)
-    if images:
-        left = load_left_over(noise, residuals, mask)
-        regions = load_regions(
-            rois, roi_table, mask, participant=participant, minimum_voxels=minimum_voxels, hemispheres=hemispheres
-        )
-        data = load_given_patterns(
-            images,
-            mask,
-            conditions=labels,
-            rois=regions,
-            stimuli=stimuli,
-            participant=participant,
-            missing=missing,
-            key=key,
-            axes=axes,
-        )
-        data = _screen_and_normalize(data, steps, reliability=reliability, sound=sound, p=sound_p, mask=mask)
+    if brain.images:
+        left = load_left_over(noise, residuals, brain.mask)
+        regions = brain.load_regions(minimum_voxels=minimum_voxels, hemispheres=hemispheres)
+        data = brain.load_patterns(regions)
+        data = _screen_and_normalize(data, steps, reliability=reliability, sound=sound, p=sound_p, mask=brain.mask)
         rdms = _compute_brain_rdms(data, regions, noise, left, dissimilarity=dissimilarity or "crossnobis", **settings)
-        _write_voxel_table(data, voxels, images)
+        _write_voxel_table(data, voxels, brain.images)
     save_rdms(rdms, out)
-    inputs = [*images, *(name for name in (mask, rois, roi_table, stimuli) if images and name is not None)]
+    inputs = [*(brain.inputs if brain.images else []), *(residuals or [])]
     made = {**settings, "dissimilarity": rdms.dissimilarity_measure, **{k: str(path) for k, path in stores.items()}}
-    write_json(out.with_suffix(".json"), build_provenance(made, [*inputs, *(residuals or [])]))
+    write_json(out.with_suffix(".json"), build_provenance(made, inputs))
     _report_rdms(rdms, out)
 
 

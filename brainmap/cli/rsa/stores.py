@@ -120,6 +120,6 @@ def _split_network(one: str) -> tuple[str, Path]:
     return (name, Path(rest)) if sign and not Path(one).exists() else ("", Path(one))
 
 
-def list_inputs(activations: Sequence[str], *others: str | Path | None) -> list[str | Path]:
-    """List the files that a command read: stores, and others that were given."""
-    return [*(_split_network(one)[1] for one in activations), *(name for name in others if name is not None)]
+def list_stores(activations: Sequence[str]) -> list[Path]:
+    """List the stores that a command read."""
+    return [_split_network(one)[1] for one in activations]

@@ -22,14 +22,8 @@ from torch import nn
 
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.layers.running import evaluating
-from brainmap.features.networks.checkpoints import (
-    Checkpoint,
-    call_builder,
-    load_checkpoint,
-    load_network,
-    save_checkpoint,
-)
-from brainmap.features.networks.zoo import build_network
+from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, load_network, save_checkpoint
+from brainmap.features.networks.zoo import build_network, call_builder
 
 CH32 = Checkpoint(
     architecture="ch32", variant="bn", classes=("no", "yes", "maybe"), n_samples=4_000, training={"seed": 3}

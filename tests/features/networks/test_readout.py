@@ -154,3 +154,48 @@ def test_constant_units_have_no_weight_and_what_does_not_fit_is_refused():
         features.readout_network(model, sounds, layer="conv1", names=["a", "a"], **given)
     with pytest.raises(InputError, match="pooling: expected one of"):
         features.readout_network(model, sounds, layer="conv1", pooling="none", **given)
+
+
+@pytest.mark.parametrize("layer", ["conv2", "output"])
+def test_a_saved_readout_is_the_same_network_with_its_names(layer, tmp_path):
+    base = features.Checkpoint(architecture="ch32", variant="bn", classes=("a", "b", "c", "d"), n_samples=2400)
+    torch.manual_seed(0)
+    model, sounds = base.build().eval(), sounds_of(shape=(1, 2400))
+    found, _ = fit_weights(features.extract_activations(model, sounds, layers=[layer]), layer, n_voxels=2)
+    voxels = read_out(model, sounds, layer, found, names=["left-STG", "right-STG"])
+    features.save_checkpoint(voxels, tmp_path / "encoder.safetensors", base)
+    again, said = (read(tmp_path / "encoder.safetensors") for read in (features.load_network, features.load_checkpoint))
+    torch.testing.assert_close(again(torch.as_tensor(sounds)), voxels(torch.as_tensor(sounds)), rtol=0, atol=0)
+    assert said.classes == again.classes == ("left-STG", "right-STG")
+    assert said.whole == base
+    features.save_checkpoint(again, tmp_path / "copy.safetensors", said)
+    assert (tmp_path / "copy.safetensors").read_bytes() == (tmp_path / "encoder.safetensors").read_bytes()
+    drawn, other = said.build().state_dict(), voxels.state_dict()
+    assert {name: value.shape for name, value in drawn.items()} == {name: v.shape for name, v in other.items()}
+
+
+def test_a_saved_readout_of_a_hugging_face_folder_needs_no_folder(tmp_path):
+    from tests.features.networks.folders import make_folder
+
+    folder = make_folder(tmp_path, "wav2vec2")
+    model, base = features.load_network(folder), features.load_checkpoint(folder)
+    sounds = sounds_of(40, shape=(1, base.rate // 4))
+    found, _ = fit_weights(features.extract_activations(model, sounds, layers=["hidden.1"]), "hidden.1", n_voxels=2)
+    voxels = read_out(model, sounds, "hidden.1", found, names=["A1", "STG"])
+    features.save_checkpoint(voxels, tmp_path / "encoder.safetensors", base)
+    folder.rename(tmp_path / "elsewhere")
+    again = features.load_network(tmp_path / "encoder.safetensors")
+    torch.testing.assert_close(again(torch.as_tensor(sounds[:4])), voxels(torch.as_tensor(sounds[:4])), rtol=0, atol=0)
+    assert features.load_checkpoint(tmp_path / "encoder.safetensors").rate == base.rate
+
+
+def test_a_readout_is_saved_only_with_the_checkpoint_of_its_network(tmp_path):
+    base = features.Checkpoint(architecture="ch32", classes=("a", "b"), n_samples=2400)
+    given = {"weights": np.ones((32, 1)), "mean": np.zeros(32), "sd": np.ones(32)}
+    voxel = features.readout_network(base.build().eval(), sounds_of(1, shape=(1, 2400)), layer="conv1", **given)
+    wrong = features.Checkpoint(architecture="ch64", classes=("a", "b"), n_samples=2400)
+    with pytest.raises(InputError, match="expected the checkpoint of the network that was read out, got that of 'ch64'"):
+        features.save_checkpoint(voxel, tmp_path / "x.safetensors", wrong)
+    with pytest.raises(InputError, match="got the checkpoint of a program"):
+        features.save_checkpoint(voxel, tmp_path / "x.safetensors", features.Checkpoint(architecture=""))
+    assert not (tmp_path / "x.safetensors").exists()
