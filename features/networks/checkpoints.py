@@ -242,7 +242,7 @@ def _complete_description(model: nn.Module, checkpoint: Checkpoint) -> Checkpoin
     if not found.architecture or isinstance(network, ReadoutNetwork):
         what = "a readout of a readout" if found.architecture else "the checkpoint of a program"
         raise InputError(
-            f"save_checkpoint: expected a readout of a network that can be built again (of the zoo, module:function, or "
+            "save_checkpoint: expected a readout of a network that can be built again (of the zoo, module:function, or "
             f"a Hugging Face folder), got {what}; read out such a network"
         )
     said = {**model.describe(), "classes": list(found.classes)}

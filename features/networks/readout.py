@@ -161,8 +161,8 @@ def readout_network(
     Returns
     -------
     ReadoutNetwork
-        A torch.nn.Module in eval mode on the device of the model, with the modules that ran behind the layer removed. `classes` holds
-        the names. `save_checkpoint` with the checkpoint of the model writes it to one self-describing file.
+        A torch.nn.Module in eval mode on the device of the model, with the modules that ran behind the layer removed.
+        `classes` holds the names. `save_checkpoint` with the checkpoint of the model writes it to one file.
 
     Raises
     ------

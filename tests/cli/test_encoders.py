@@ -34,7 +34,7 @@ def study(tmp_path: Path, brainmap_command: Callable[..., Any]) -> Path:
     assert answer.code == 0, answer.err
     acts = features.open_activations(tmp_path / "net.zarr")
     x = np.asarray(acts["conv2"], np.float64)
-    z = (x - x.mean(0)) / x.std(0)
+    z = (x - x.mean(0)) / np.where(x.std(0) > 0, x.std(0), 1)
     signal = z @ rng.normal(size=(x.shape[1], 2)) @ np.kron(np.eye(2), np.ones((1, 3)))
     np.save(tmp_path / "betas.npy", np.stack([signal + rng.normal(size=signal.shape) for _ in range(2)], axis=2))
     pd.DataFrame({"stimulus_id": acts.items}).to_csv(tmp_path / "items.tsv", sep="\t", index=False)

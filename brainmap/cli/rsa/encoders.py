@@ -121,7 +121,9 @@ def _name_targets(targets: pd.DataFrame) -> list[str]:
     """Name the outputs: regions; voxels by their number among those of the mask."""
     if targets["voxel"].isna().all():
         return [str(name) for name in targets["roi"]]
-    return [f"{roi}:{voxel}" if roi else str(voxel) for roi, voxel in zip(targets["roi"], targets["voxel"], strict=True)]
+    return [
+        f"{roi}:{voxel}" if roi else str(voxel) for roi, voxel in zip(targets["roi"], targets["voxel"], strict=True)
+    ]
 
 
 def _describe_scores(fit: Encoding, names: tuple[str, ...]) -> dict[str, Any]:
