@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 import re
@@ -24,12 +23,19 @@ from brainmap.features.networks.huggingface import FolderNetwork, build_describe
 from brainmap.features.networks.keras_files import is_keras, load_keras
 from brainmap.features.networks.pickles import list_pickle_calls, load_pickled
 from brainmap.features.networks.readout import ReadoutNetwork, rebuild_readout
-from brainmap.features.networks.state_dicts import check_weights, find_state_dict, match_names
+from brainmap.features.networks.state_dicts import (
+    check_weights,
+    find_state_dict,
+    hash_weights,
+    match_names,
+    read_safetensors,
+    report_damage,
+)
 from brainmap.features.networks.trust import compute_signature, is_signed
 from brainmap.features.networks.zoo import build_network, call_builder, get_zoo_front_end, network_names
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd, read_front_end
 from brainmap.record import atomic
-from brainmap.references import first_line, is_reference
+from brainmap.references import is_reference
 from brainmap.types import Align, AnyPart, Loudness
 
 if TYPE_CHECKING:
@@ -224,7 +230,7 @@ def save_checkpoint(model: nn.Module, path: str | Path, checkpoint: Checkpoint) 
     checkpoint = _complete_description(model, checkpoint)
     weights = {k: v.detach().cpu().clone().contiguous() for k, v in model.state_dict().items()}
     about = json.dumps(_describe_checkpoint(checkpoint), sort_keys=True)
-    metadata = {"brainmap": about, "sha256": _hash_weights(weights, about)}
+    metadata = {"brainmap": about, "sha256": hash_weights(weights, about)}
     signature = compute_signature(_compose_signed_text(metadata)) if checkpoint.names_code else None
     metadata |= {"signature": signature} if signature else {}
     with atomic(path) as beside:  # bytes, because save_file would make the file readable by its owner only
@@ -322,7 +328,7 @@ def read_description(path: str | Path) -> Checkpoint | None:
         with safetensors.safe_open(path, framework="pt") as file:
             held = file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
-        raise _report_damage(path, "safetensors file", error) from None
+        raise report_damage(path, "safetensors file", error) from None
     text = held.get("brainmap")
     if text is None:
         return None
@@ -409,7 +415,7 @@ def _check_folder_options(path: Path, given: Mapping[str, str | None], n_classes
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        return read_safetensors(path)
     if path.suffix.lower() == ".onnx":
         raise InputError(
             f"checkpoint: {path} is an ONNX program, in which nothing can be listened to; take the PyTorch network "
@@ -428,45 +434,15 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         called = wanted[1] if wanted else list_pickle_calls(path)
         if not called:
-            raise _report_damage(path, "file of torch.save", error) from None
+            raise report_damage(path, "file of torch.save", error) from None
         raise InputError(
             f"checkpoint: {path} is a pickle that would run code ({called}: a whole model or other "
             "objects were saved, not weights alone), which is refused; save model.state_dict() and name the "
             "architecture, or export the model with torch.export"
         ) from None
     except Exception as error:  # for a damaged file torch raises whatever its zip, tar and pickle readers raise
-        raise _report_damage(path, "file of torch.save", error) from None
+        raise report_damage(path, "file of torch.save", error) from None
     return find_state_dict(path, found)
-
-
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read the weights of a safetensors file; those of a checkpoint of brainmap must match their digest."""
-    try:
-        weights = safetensors.torch.load_file(path)
-        with safetensors.safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-    except Exception as error:  # for a damaged file safetensors raises whatever torch and json raise
-        raise _report_damage(path, "safetensors file", error) from None
-    if "sha256" in about and about["sha256"] != _hash_weights(weights, about.get("brainmap", "")):
-        raise _report_damage(
-            path, "safetensors file", ValueError("its weights or metadata changed since it was written")
-        )
-    return weights
-
-
-def _hash_weights(weights: Mapping[str, torch.Tensor], about: str) -> str:
-    """Compute the SHA-256 of weights and their metadata."""
-    digest = hashlib.sha256(about.encode("utf-8", "surrogatepass"))
-    for name, tensor in sorted(weights.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode("utf-8", "surrogatepass"))
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _report_damage(path: Path, what: str, error: Exception) -> InputError:
-    return InputError(
-        f"checkpoint: {path} ({path.stat().st_size} bytes) is no readable {what} ({first_line(error)}); copy it again"
-    )
 
 
 def _build_for(path: Path, given: dict[str, str], n_classes: int | None) -> nn.Module:

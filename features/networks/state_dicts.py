@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
 from collections import Counter
@@ -10,11 +11,14 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
+import safetensors
+import safetensors.torch
 import torch
 from torch import nn
 
 from brainmap.checks import list_some
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.references import first_line
 
 COMPILED = "_orig_mod."  # what torch.compile puts before the names of the module it is given
 WRAPPERS = (COMPILED, "module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # each holds one module
@@ -248,3 +252,33 @@ def _explain_prefix(lacking: Sequence[str], extra: Sequence[str]) -> str:
 def _is_counter(name: str) -> bool:
     """Batch counters of normalization: older checkpoints lack them, and a trained network does not use them."""
     return name.endswith("num_batches_tracked")
+
+
+def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read the weights of a safetensors file; those of a checkpoint of brainmap must match their digest."""
+    try:
+        weights = safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+    except Exception as error:  # for a damaged file safetensors raises whatever torch and json raise
+        raise report_damage(path, "safetensors file", error) from None
+    if "sha256" in about and about["sha256"] != hash_weights(weights, about.get("brainmap", "")):
+        raise report_damage(
+            path, "safetensors file", ValueError("its weights or metadata changed since it was written")
+        )
+    return weights
+
+
+def hash_weights(weights: Mapping[str, torch.Tensor], about: str) -> str:
+    """Compute the SHA-256 of weights and their metadata."""
+    digest = hashlib.sha256(about.encode("utf-8", "surrogatepass"))
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode("utf-8", "surrogatepass"))
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def report_damage(path: Path, what: str, error: Exception) -> InputError:
+    return InputError(
+        f"checkpoint: {path} ({path.stat().st_size} bytes) is no readable {what} ({first_line(error)}); copy it again"
+    )
