@@ -55,13 +55,14 @@ def demo(
     if participants is not None:
         settings = replace(settings, participants=participants)
     study = write_demo(out, settings)
-    page = run_study(_open_context(study, "cpu", jobs))
-    _print_recovery(study)
+    page = run_study(_open_context(study, "cpu", jobs), announce=lambda: _print_recovery(study, start))
     typer.echo(f"\nSimulated data, {time.monotonic() - start:.0f} s. The study file: {study}\nThe page: {page}")
 
 
-def _print_recovery(study: Path) -> None:
-    """Print planted and recovered layers with the noise ceilings as a table."""
+def _print_recovery(study: Path, start: float) -> None:
+    """Print planted and recovered layers with the noise ceilings as a table, and the seconds since the start."""
+    import time
+
     import pandas as pd
 
     from brainmap.study.settings.study import load_study
@@ -69,11 +70,12 @@ def _print_recovery(study: Path) -> None:
     table = pd.read_csv(load_study(study).out / "group" / "recovery.tsv", sep="\t", na_values="n/a")
     typer.echo(f"\n{'region':<16} {'planted':<8} {'recovered':<9} {'score':>6}  noise ceiling   p corrected")
     for row in table.itertuples():
-        planted = row.planted if isinstance(row.planted, str) else "-"
+        planted, found = (name if isinstance(name, str) else "-" for name in (row.planted, row.recovered))
         typer.echo(
-            f"{row.region:<16} {planted:<8} {row.recovered:<9} {row.score:>6.3f}  "
+            f"{row.region:<16} {planted:<8} {found:<9} {row.score:>6.3f}  "
             f"{row.ceiling_lower:.3f} - {row.ceiling_upper:.3f}   {row.p_corrected:.4f}"
         )
+    typer.echo(f"after {time.monotonic() - start:.0f} s; what layers respond to and the page follow\n")
 
 
 @app.command()

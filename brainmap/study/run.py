@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +19,11 @@ from brainmap.study.results.folder import check_output
 from brainmap.study.results.pieces import clear_pieces
 from brainmap.study.stages.betas import run_betas
 from brainmap.study.stages.encoding import run_encoding
-from brainmap.study.stages.explain import run_explain
+from brainmap.study.stages.explain import plan_explain, run_explain
 from brainmap.study.stages.group import run_group
 from brainmap.study.stages.group_encoding import run_group_encoding
 from brainmap.study.stages.networks import run_networks
-from brainmap.study.stages.page import run_page
+from brainmap.study.stages.page import run_first_page, run_page
 from brainmap.study.stages.participants import build_chunk_folder, run_participants, yield_people
 from brainmap.study.stages.versions import Loaded
 
@@ -32,7 +32,9 @@ __all__ = ["Context", "check_study", "make_report", "merge_study", "run_chunk", 
 
 @apply_grid_tolerance
 @restrict_threads()
-def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | None:
+def run_study(
+    context: Context, *, participants: Sequence[str] = (), announce: Callable[[], None] | None = None
+) -> Path | None:
     """Run every stage whose inputs have changed, and return the path of the page.
 
     Parameters
@@ -40,6 +42,8 @@ def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | N
     context : Context
     participants : sequence of str
         Run only these; the group and the page then wait for a run with all participants.
+    announce : callable, optional
+        Called as soon as the group's tables and maps exist, before layers are explained, which takes longest.
 
     Returns
     -------
@@ -69,7 +73,7 @@ def run_study(context: Context, *, participants: Sequence[str] = ()) -> Path | N
         )
         page = None
     else:
-        page = _run_last_stages(context, loaded)
+        page = _run_last_stages(context, loaded, announce)
     if context.idle:
         log.info("%d stages need nothing, because they were computed before from the same inputs", len(context.idle))
     return page
@@ -149,11 +153,17 @@ def _run_first_stages(context: Context, participants: Sequence[str] = ()) -> dic
     return loaded
 
 
-def _run_last_stages(context: Context, loaded: dict[str, Loaded]) -> Path:
-    """Run everything after the participants' scores."""
+def _run_last_stages(context: Context, loaded: dict[str, Loaded], announce: Callable[[], None] | None = None) -> Path:
+    """Run everything after the participants' scores; a page without explanations is there before these are made."""
     run_group(context)
     run_group_encoding(context)
-    run_explain(context, loaded)
+    if announce is not None:
+        announce()
+    plan = plan_explain(context, loaded)
+    if not all(context.is_done(one.name, one.key) for one in plan):
+        page = run_first_page(context)
+        log.info("a first page: %s; it is written again when layers are explained", page)
+    run_explain(context, plan)
     return run_page(context)
 
 

@@ -12,6 +12,8 @@ from scipy.special import bdtrc
 from brainmap.checks import list_some
 
 _LIMIT = 0.05
+NEAR_CHANCE = "that is near chance"
+"""What the line of a network near chance says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ class Calls:
             likely = "; ".join(self.causes) or (
                 "check the rate and level of the sounds and the order of its class names"
             )
-            said += f"; that is near chance (binomial test, p = {self.p:.2f}): {likely}"
+            said += f"; {NEAR_CHANCE} (binomial test, p = {self.p:.2f}): {likely}"
         elif self.causes:
             said += f"; {'; '.join(self.causes)}"
         return said

@@ -118,6 +118,7 @@ def best_layer_differences(
     *,
     correction: Correction = "fdr",
     labels: Mapping[str, Sequence[str]] | None = None,
+    pairs: Sequence[tuple[str, str]] | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
     """Test the difference between the best layers of each pair of networks over participants (two-sided).
@@ -130,6 +131,8 @@ def best_layer_differences(
         Correction over all rows; "max-t" becomes "bonferroni", which controls the same error rate.
     labels : mapping
         Names along the axes of `scores`, as in `brainmap.rsa.score_differences`; those of the models are not used.
+    pairs : sequence of (str, str), optional
+        Names of the networks to compare; by default every pair. The correction is over these pairs only.
     **settings
         test, measure, permutations and rng of `brainmap.rsa.score_statistics`.
 
@@ -143,7 +146,8 @@ def best_layer_differences(
     Raises
     ------
     InputError
-        There are fewer than two networks, a network has no layer, or `score_statistics` refuses the scores.
+        There are fewer than two networks, a network has no layer, a pair names an unknown network, or
+        `score_statistics` refuses the scores.
 
     Notes
     -----
@@ -172,10 +176,15 @@ def best_layer_differences(
             f"best_layer_differences: expected at least 2 networks with at least 1 layer each, got {len(networks)}, "
             f"of which {list_some(empty) or 'none'} have no layer"
         )
+    unknown = sorted({name for pair in pairs or () for name in pair} - set(networks))
+    if unknown:
+        raise InputError(
+            f"best_layer_differences: pairs: expected names of {list_some(networks)}, got {list_some(unknown)}"
+        )
     x = np.asarray(scores, dtype=np.float64)
     rois = list(labels.values())[1] if labels and x.ndim == 3 else [str(k) for k in range(x.shape[1])]
     rows = []
-    for one, other in combinations(networks, 2):
+    for one, other in combinations(networks, 2) if pairs is None else pairs:
         pair = _test_pair(x, list(networks[one]), list(networks[other]), settings)
         for k, found in enumerate(pair):
             roi = {"roi": rois[k]} if x.ndim == 3 else {}

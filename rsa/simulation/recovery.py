@@ -22,9 +22,10 @@ Mask = NDArray[np.bool_]
 RECOVERY_COLUMNS = {
     "region": "region of interest",
     "planted": "layer whose geometry was planted; empty for a control",
-    "recovered": "layer with the highest mean score over participants",
-    "distance": "layers between recovered and planted; empty for a control",
-    "score": "mean score of the recovered layer over participants [units of the measure]",
+    "best_layer": "layer with the highest mean score over participants",
+    "recovered": "the same where the region is significant; empty where nothing is",
+    "distance": "layers between the best layer and the planted one; empty for a control",
+    "score": "mean score of the best layer over participants [units of the measure]",
     "ceiling_lower": "lower noise ceiling [units of the measure]",
     "ceiling_upper": "upper noise ceiling [units of the measure]",
     "p_corrected": "p of the region's largest t, sign flips with max-t over layers x regions",
@@ -92,8 +93,8 @@ def recovery_table(
     >>> scores = np.array([[[0.1], [0.3]], [[0.1], [0.4]], [[0.2], [0.3]]])
     >>> layers, ceilings = ["conv1", "conv2"], {"A1": (0.3, 0.5)}
     >>> table = recovery_table(scores, layers=layers, planted={"A1": "conv2"}, ceilings=ceilings)
-    >>> table.loc[0, "recovered"], float(table.loc[0, "p_corrected"])
-    ('conv2', 0.125)
+    >>> table.loc[0, ["best_layer", "recovered"]].tolist(), float(table.loc[0, "p_corrected"])
+    (['conv2', None], 0.125)
     """
     x = np.asarray(scores, dtype=np.float64)
     names = list(planted)
@@ -112,7 +113,8 @@ def recovery_table(
             {
                 "region": region,
                 "planted": layer,
-                "recovered": layers[best[k]],
+                "best_layer": layers[best[k]],
+                "recovered": layers[best[k]] if clear else None,
                 "distance": away,
                 "score": means[best[k], k],
                 "ceiling_lower": lower,
@@ -196,7 +198,7 @@ def _describe_maps(
                 "peak_region": _find_region_near(np.array(peak), with_signal),
             }
         )
-    return pd.DataFrame(rows, columns=list(RECOVERY_COLUMNS)[9:])
+    return pd.DataFrame(rows, columns=list(RECOVERY_COLUMNS)[list(RECOVERY_COLUMNS).index("voxels") :])
 
 
 def _find_region_near(voxel: NDArray[np.intp], masks: Mapping[str, Mask]) -> str | None:

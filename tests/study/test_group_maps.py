@@ -94,7 +94,7 @@ def test_a_group_test_that_cannot_be_is_refused_by_check(
 def test_the_page_draws_differences_that_are_significant_and_names_the_others(tmp_path: Any) -> None:
     from nibabel import Nifti1Image
 
-    from brainmap.viz.page.content import ReportContent
+    from brainmap.viz.page.content import NetworkMaps, ReportContent
     from brainmap.viz.page.write import write_report
 
     affine = np.array([[6.0, 0, 0, -60], [0, 6, 0, -80], [0, 0, 6, -40], [0, 0, 0, 1]])
@@ -102,12 +102,15 @@ def test_the_page_draws_differences_that_are_significant_and_names_the_others(tm
     values[3:5, 9:12, 7:9], values[15:17, 9:12, 7:9] = 0.2, -0.3
     p = np.where(values != 0, 0.01, 1).astype(np.float32)
     image = Nifti1Image(values, affine)
+    maps = NetworkMaps(
+        means={"conv2": Nifti1Image(np.abs(values), affine)},
+        differences={"conv4 - conv2": image, "conv4 - conv3": image},
+        p_differences={"conv4 - conv2": Nifti1Image(p, affine), "conv4 - conv3": Nifti1Image(p * 0 + 1, affine)},
+    )
     content = ReportContent(
         title="two layers",
         map_measure="spearman",
-        maps={"conv2": Nifti1Image(np.abs(values), affine)},
-        difference_maps={"conv4 - conv2": image, "conv4 - conv3": image},
-        difference_p_maps={"conv4 - conv2": Nifti1Image(p, affine), "conv4 - conv3": Nifti1Image(p * 0 + 1, affine)},
+        maps={"net": maps},
         difference_clusters=pd.DataFrame({"layer": ["conv4 - conv2"], "x": [-42.0], "peak_roi": ["A1"], "p": [0.01]}),
     )
     page = write_report(content, tmp_path / "page.html").read_text()

@@ -1,4 +1,4 @@
-"""The page answers for every network of the study, and shows what controls reach."""
+"""The page answers for every network of the study, and shows what controls and acoustic models reach."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pytest
 
+from brainmap.rsa.inference.best_layers import BEST
+from brainmap.study.stages.content.answers import list_rivals, tabulate_answers
+from brainmap.study.stages.content.cautions import describe_reach
+from brainmap.study.stages.content.key_results import collect_key_results
+from brainmap.viz.page.answers import show_answers
+from brainmap.viz.page.content import NetworkMaps, ReportContent
 from tests.conftest import TinyStudy
 
 TWO = """
@@ -17,47 +25,150 @@ checkpoint = "net.safetensors"
 layers = ["conv2", "conv4"]
 controls = ["untrained"]
 
+[baselines]
+models = ["mfcc", "waveform-envelope"]
+
 [[brain]]
 participants = ["01", "02"]"""
 
 
 def test_the_page_answers_for_all_networks_and_shows_controls(tiny_study: TinyStudy) -> None:
-    tiny_study.edit(('\n[[brain]]\nparticipants = ["01", "02"]', TWO), ("[searchlight]\nradius_mm = 6.0\n", ""))
+    tiny_study.edit(('\n[[brain]]\nparticipants = ["01", "02"]', TWO))
     tiny_study.run(page=True)
     page = (tiny_study.out / "report.html").read_text(encoding="utf-8")
-    table = pd.read_csv(tiny_study.out / "group" / "statistics.tsv", sep="\t")
-    best = table.loc[table.groupby("network")["mean"].idxmax()].set_index("network")
+    found = pd.read_csv(tiny_study.out / "group" / "differences.tsv", sep="\t")
+    best = found[found["layer"] == BEST]
+    compared = {("net", "other"), ("other", "other-untrained"), ("net", "acoustics"), ("other", "acoustics")}
+    assert set(zip(best["network"], best["other_network"], strict=True)) == compared
+    assert len(best) == 4 * 3
+    assert "each network was compared with each of its controls, with the acoustic models" in page
     facts = re.search(r'<dl class="facts">.*?</dl>', page, re.S)
     assert facts is not None
     for network in ("net", "other"):
         assert f"regions that some layer of {network} explains" in facts[0]
-        top = best.loc[network].to_dict()
-        assert f"of {network}: {top['layer']} in {top['roi']}" in facts[0]
-    assert "its untrained control reaches" in facts[0]
-    labels = re.findall(r'<label for="network-\d">(\w+)</label>', page)
-    assert labels == ["net", "other"]
+        assert f"voxels where some layer of {network} is significant" in facts[0]
+    labels = re.findall(r'<label for="(?:network|brain)-\d">(\w+)</label>', page)
+    assert labels == ["net", "other", "net", "other"]
     assert all((tiny_study.out / "figures" / f"layer-profile{end}.svg").exists() for end in ("", "-other"))
     assert "Gray dashed lines are controls, the same network without what it learned (other-untrained)" in page
-    assert "The RDMs are those of layers of net, the network that this study explains" in page
+    assert "of 2 layers, the maps of" not in page.lower(), "both layers, where no region needs more, or a note"
     cells = set(re.findall(r"<td>([\w-]+)</td>", page))
-    assert {"net", "other", "other-untrained"} <= cells
+    assert {"net", "other", "other-untrained", "acoustics"} <= cells
+    assert "<dt>Participants</dt><dd>3: 01, 02 and 03</dd>" in page
+    assert "<dt>Sounds</dt><dd>8 of 4 conditions; compared as single sounds</dd>" in page
+    cautions = re.search(r'<aside class="cautions".*?</aside>', page, re.S)
+    assert cautions is not None
+    for said in (
+        "few participants (3): a test over participants cannot reach a p under 0.125",
+        "Differences: no p is under",
+        "Searchlight maps: with 3 participants no p can be under 0.125",
+        "that is near chance",
+        "net has no control network",
+    ):
+        assert said in cautions[0], cautions[0]
 
 
-def test_the_headline_counts_regions_of_its_own_network_only() -> None:
-    from types import SimpleNamespace
+ROWS = [
+    ("a", "x", "R", 0.30, 0.001),
+    ("a", "y", "R", 0.28, 0.001),
+    ("a", "x", "S", 0.02, 0.600),
+    ("a-untrained", "x", "R", 0.40, 0.001),
+    ("b", "z", "R", 0.35, 0.010),
+    ("b", "z", "S", 0.01, 0.700),
+]
+STATISTICS = pd.DataFrame(ROWS, columns=["network", "layer", "roi", "mean", "p_corrected"])
+PAIRS = pd.DataFrame(
+    [
+        ("a", BEST, "a-untrained", BEST, "R", -0.1, 0.02),
+        ("a", BEST, "b", BEST, "R", -0.04, 0.30),
+        ("a", "x", "a", "y", "R", 0.02, 0.40),
+        ("a", "x", "a", "y", "S", 0.02, 0.01),
+    ],
+    columns=["network", "layer", "other_network", "other_layer", "roi", "difference", "p_corrected"],
+)
+HALVES = pd.DataFrame({"network": ["a"], "roi": ["R"], "layer": ["y"], "score": [0.25]})
+CEILINGS = pd.DataFrame({"roi": ["R", "S"], "lower": [0.5, -0.1], "upper": [0.6, 0.2]})
+TABLES = {"statistics": STATISTICS, "differences": PAIRS, "best_layers": HALVES, "ceilings": CEILINGS}
+FAMILIES = {"a": ["a-untrained"], "b": []}
 
-    from brainmap.study.stages.page import _collect_key_results
 
-    rows: list[dict[str, Any]] = [
-        {"network": "a", "layer": "x", "roi": "R", "mean": 0.1, "p_corrected": 0.5},
-        {"network": "a-untrained", "layer": "x", "roi": "R", "mean": 0.4, "p_corrected": 0.001},
-        {"network": "b", "layer": "y", "roi": "R", "mean": 0.3, "p_corrected": 0.01},
-    ]
-    context: Any = SimpleNamespace(study=SimpleNamespace(settings=SimpleNamespace(rsa=SimpleNamespace(score="rho-a"))))
-    tables = {"statistics": pd.DataFrame(rows), "recovery": None, "clusters": None}
-    found = _collect_key_results(context, tables, {"a": ["a-untrained"], "b": []})
-    assert [figure for figure, _ in found] == ["0 of 1", ".10", "1 of 1", ".30"]
-    assert found[1][1] == "highest mean rho-a of a: x in R; its untrained control reaches .40 there"
+def test_the_answer_of_a_region_is_the_best_of_all_networks_on_sounds_that_did_not_choose_the_layer() -> None:
+    table = tabulate_answers({**TABLES, "recovery": None}, FAMILIES)
+    assert table is not None
+    rows = table.set_index(["roi", "network"])
+    assert rows.loc[("R", "a"), ["layer", "score", "held_out"]].tolist() == ["y", 0.25, True]
+    assert rows.loc[("R", "b"), ["layer", "score", "held_out"]].tolist() == ["z", 0.35, False]
+    assert rows["best"].tolist() == [False, True, False, False], "nothing explains S"
+    assert rows.loc[("R", "a"), "of_ceiling"] == 0.5
+    assert np.isnan(rows.loc[("S", "a"), "of_ceiling"])
+    assert rows.loc[("R", "a"), ["over_untrained", "p_untrained", "over_best"]].tolist() == [-0.1, 0.02, -0.04]
+    assert np.isnan(rows.loc[("R", "b"), "over_untrained"]), "b has no control"
+
+
+def test_a_network_that_its_control_beats_is_never_shown_as_ahead() -> None:
+    content = ReportContent(title="t", answers=tabulate_answers(TABLES, FAMILIES), statistics=STATISTICS)
+    view = show_answers(content)
+    assert view is not None
+    best, silent = view.rows
+    assert (best.network, best.layer, best.against[0].kind) == ("b", "z", "untested")
+    assert best.others == "not told apart: a y (.25)"
+    assert (silent.roi, silent.network) == ("S", "")
+    alone = tabulate_answers(TABLES, {"a": ["a-untrained"]})
+    view = show_answers(ReportContent(title="t", answers=alone, statistics=STATISTICS))
+    assert view is not None
+    assert (view.rows[0].against[0].text, view.rows[0].against[0].kind) == ("−.10", "behind")
+
+
+def test_layers_are_rivals_of_the_best_unless_another_layer_is_ahead_and_only_where_some_is_significant() -> None:
+    assert list_rivals(PAIRS, STATISTICS, "a") == {"R": ["x", "y"]}
+    assert list_rivals(None, STATISTICS, "a") == {"R": ["x"]}, "not tested is not called a rival"
+    told = PAIRS.assign(p_corrected=0.01)
+    assert list_rivals(told, STATISTICS, "a") == {"R": ["x"]}
+
+
+def test_the_key_results_count_regions_and_voxels_of_each_network() -> None:
+    from nibabel import Nifti1Image
+
+    best = Nifti1Image(np.array([1, 2, 2, 2, np.nan, 0], np.float32).reshape(6, 1, 1), np.eye(4))
+    maps = {"a": NetworkMaps(best_layer=best, layers=["x", "y"])}
+    tables = {**TABLES, "recovery": None}
+    found = collect_key_results(tables, tabulate_answers(TABLES, FAMILIES), FAMILIES, maps, measure="rho-a")
+    assert [figure for figure, _ in found] == ["1 of 2", "1 of 2", "1 of 1", ".35", "4"]
+    assert found[0][1].startswith("regions that some layer of a explains")
+    assert found[3][1] == "highest rho-a: z of b in R (noise ceiling .50 to .60)"
+    assert found[4][1].endswith("by their best layer: y 3, x 1")
+
+
+def test_nothing_is_recovered_where_nothing_is_significant() -> None:
+    recovery = pd.DataFrame(
+        {
+            "region": ["R", "S", "T"],
+            "planted": ["x", "x", None],
+            "recovered": ["y", None, None],
+            "distance": pd.array([1, 0, None], dtype="Int64"),
+        }
+    )
+    tables = {"statistics": None, "recovery": recovery}
+    found = collect_key_results(tables, None, FAMILIES, {}, measure="rho-a")
+    assert [figure for figure, _ in found] == ["1 of 2", "0 of 2"]
+
+
+@pytest.mark.parametrize(
+    ("correction", "test", "smallest", "said"),
+    [
+        ("fdr", "these sounds only", 0.125, "no p is under 0.125, so that fdr can find nothing"),
+        ("fdr", "these sounds only", 0.001, ""),
+        ("bonferroni", "these sounds only", 0.02, "Bonferroni over 3 tests lets no p be under 0.06"),
+        ("max-t", "these sounds only", 0.06, "no p can be under 0.06, so that nothing can be significant"),
+        ("bonferroni", "sounds relabeled", 0.02, ""),
+        ("fdr", "bootstrap", 0.0, ""),
+    ],
+)
+def test_a_correction_out_of_reach_is_said(correction: Any, test: str, smallest: float, said: str) -> None:
+    table = pd.DataFrame({"p": [smallest, 0.3, 0.9], "smallest_p": smallest, "test": test})
+    found = describe_reach(table, correction)
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
 
 
 def test_conditions_that_are_no_classes_are_left_out_of_the_maps_and_said(tiny_study: TinyStudy) -> None:

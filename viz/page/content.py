@@ -22,6 +22,41 @@ class RdmPair:
     model: Any
     brain: Any
     note: str = ""
+    network: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkMaps:
+    """Hold the searchlight maps of a network: images, or data on a surface where `mesh` is given.
+
+    Attributes
+    ----------
+    means, p : mapping layer -> Nifti1Image or SurfaceData
+        Mean scores, and corrected p values; voxels with p < .05 are outlined.
+    best_layer : Nifti1Image or SurfaceData, optional
+        Value k where the k-th of `layers` is best, 0 or NaN where no layer is significant.
+    layers : sequence of str
+        All layers by depth, of which `means` may hold some; by default those of `means`.
+    differences, p_differences : mapping "conv4 - conv2" -> Nifti1Image
+        Mean differences of two layers' scores; corrected p.
+    mesh : Mesh, optional
+        The surface.
+    note : str
+        Which layers are drawn, where these are not all.
+    """
+
+    means: Mapping[str, Any] = field(default_factory=dict)
+    p: Mapping[str, Any] = field(default_factory=dict)
+    best_layer: Any = None
+    layers: Sequence[str] = ()
+    differences: Mapping[str, Any] = field(default_factory=dict)
+    p_differences: Mapping[str, Any] = field(default_factory=dict)
+    mesh: Any = None
+    note: str = ""
+
+    def list_layers(self) -> list[str]:
+        """Return all layers by depth."""
+        return [str(name) for name in self.layers or self.means]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +138,25 @@ class ReportContent:
         Name of the study and the question it asks.
     simulated : bool
         Whether the brain data are simulated; if so, every section says this.
+    unfinished : str
+        What the page does not show yet, where it is written again later.
+    about : sequence of (name, text)
+        What stands at the top: date, participants, runs, sounds.
+    cautions : sequence of str
+        What a reader must know before the results: few participants, corrections that can find nothing, networks at
+        chance.
     key_results : sequence of (figure, sentence)
         Headline facts, such as `("6 of 6", "planted layers found again")`.
+    answers : DataFrame
+        A row for each region and network: `roi`, `network`, `layer`, `score`, `held_out`, `ceiling_lower`,
+        `ceiling_upper`, `of_ceiling`, `explains`, `best`, and `over_<what>` and `p_<what>` for each control, for
+        "acoustic" models, and for the "best" network of the region.
+    answers_note : str
+        The tests behind `answers`, and the family of their correction.
+    rivals : mapping network -> roi -> layers
+        The best layer of a region where some layer is significant, then the layers not told apart from it.
     network : str
-        The network to which maps, patterns, RDMs and class activation maps belong; by default the first network.
+        The network to which patterns and class activation maps belong; by default the first network.
     networks : mapping network -> names of its controls
         Every network of the study; by default each network of `scores`, without controls. Each has its own profiles
         and its own table of layers by regions.
@@ -128,6 +178,8 @@ class ReportContent:
         Tables of `brainmap.rsa.bootstrap_rois` and `brainmap.rsa.score_differences`, with `network` and `layer`.
     network_differences : DataFrame
         The rows of such a table that compare the best layers of two networks.
+    baselines : sequence of str
+        Names in `scores` of acoustic models, which profiles show as a band.
     ceilings : DataFrame
         `roi`, `lower`, `upper`.
     residual_structure : DataFrame
@@ -137,23 +189,15 @@ class ReportContent:
     best_layers : DataFrame
         `roi`, `layer` and scores on held-out items.
     recovery : DataFrame
-        `roi`, `planted`, `recovered`, and further columns.
+        `roi`, `planted`, `recovered` (empty where nothing is significant), and further columns.
     planted_from : str
         The network whose layers were planted; by default `network`.
-    layer_correlations : DataFrame `(n_layers, n_layers)`
+    layer_correlations : mapping network -> DataFrame `(n_layers, n_layers)`
         Correlations of the layers' RDMs.
     encoding : EncodingContent
-    maps, p_maps : mapping layer -> Nifti1Image
-        Mean scores, and corrected p values; voxels with p < .05 are outlined.
-    surface_maps, surface_best, surface_mesh : mapping layer -> SurfaceData, SurfaceData, Mesh
-        The same for studies on the cortical surface: mean maps, the best layer at each significant vertex, and the
-        mesh.
-    best_layer_image : Nifti1Image
-        Value k where the k-th layer is best, 0 where no layer is.
+    maps : mapping network -> NetworkMaps
     clusters : DataFrame
         Peaks of the maps.
-    difference_maps, difference_p_maps : mapping "conv4 - conv2" -> Nifti1Image
-        Mean differences of two layers' scores; corrected p.
     difference_clusters : DataFrame
         Peaks of the difference maps.
     sheet : sequence of SheetRow
@@ -175,7 +219,13 @@ class ReportContent:
     title: str
     question: str = ""
     simulated: bool = False
+    unfinished: str = ""
+    about: Sequence[tuple[str, str]] = ()
+    cautions: Sequence[str] = ()
     key_results: Sequence[tuple[str, str]] = ()
+    answers: pd.DataFrame | None = None
+    answers_note: str = ""
+    rivals: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     network: str = ""
     networks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     layers: Sequence[str] = ()
@@ -188,23 +238,17 @@ class ReportContent:
     bootstrap: pd.DataFrame | None = None
     differences: pd.DataFrame | None = None
     network_differences: pd.DataFrame | None = None
+    baselines: Sequence[str] = ()
     ceilings: pd.DataFrame | None = None
     residual_structure: pd.DataFrame | None = None
     reliability: pd.DataFrame | None = None
     best_layers: pd.DataFrame | None = None
     recovery: pd.DataFrame | None = None
     planted_from: str = ""
-    layer_correlations: pd.DataFrame | None = None
+    layer_correlations: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     encoding: EncodingContent | None = None
-    maps: Mapping[str, Any] = field(default_factory=dict)
-    p_maps: Mapping[str, Any] = field(default_factory=dict)
-    best_layer_image: Any = None
-    surface_maps: Mapping[str, Any] = field(default_factory=dict)
-    surface_best: Any = None
-    surface_mesh: Any = None
+    maps: Mapping[str, NetworkMaps] = field(default_factory=dict)
     clusters: pd.DataFrame | None = None
-    difference_maps: Mapping[str, Any] = field(default_factory=dict)
-    difference_p_maps: Mapping[str, Any] = field(default_factory=dict)
     difference_clusters: pd.DataFrame | None = None
     sheet: Sequence[SheetRow] = ()
     rdm_pairs: Sequence[RdmPair] = ()
@@ -221,7 +265,8 @@ class ReportContent:
         found = {name: tuple(controls) for name, controls in self.networks.items()}
         for table in (self.scores, self.statistics):
             if not found and table is not None and "network" in table:
-                found = {str(name): () for name in dict.fromkeys(table["network"])}
+                found = {str(name): () for name in dict.fromkeys(table["network"]) if name not in self.baselines}
+        found = found or dict.fromkeys(self.maps, ())
         return dict(sorted(found.items(), key=lambda item: item[0] != self.network)) or {self.network: ()}
 
     def order_layers(self, network: str | None = None) -> list[str]:
@@ -233,7 +278,7 @@ class ReportContent:
         for table in (self.scores, self.statistics):
             if table is not None:
                 return [str(name) for name in dict.fromkeys(select_network_rows(table, network)["layer"])]
-        return [str(name) for name in self.maps]
+        return self.maps[network].list_layers() if network in self.maps else []
 
     def find_planted(self, network: str | None = None) -> dict[str, str]:
         """Return the planted layer of each region that has one, for the network whose layers were planted."""

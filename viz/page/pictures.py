@@ -7,9 +7,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from brainmap.names import file_name
@@ -17,11 +16,7 @@ from brainmap.record import atomic
 from brainmap.viz.features.attention import plot_target_attention
 from brainmap.viz.features.sounds import plot_cam, plot_maximization
 from brainmap.viz.page.sheet import plot_sheet
-from brainmap.viz.page.tables import select_network_rows
-from brainmap.viz.rsa.profiles import plot_layer_profile, plot_layer_roi_table
-from brainmap.viz.rsa.rdms import plot_correlation_matrix, plot_rdm_pair
-from brainmap.viz.rsa.surface import plot_surface_maps
-from brainmap.viz.rsa.volume import find_peaks, plot_best_layer, plot_brain, plot_glass_brain
+from brainmap.viz.rsa.rdms import plot_rdm_pair
 from brainmap.viz.style import assign_layer_colors, encode_data_uri, render_png, render_svg, settle
 
 if TYPE_CHECKING:
@@ -72,30 +67,13 @@ class Pictures:
                 beside.write_bytes(content)
 
     def draw_overview(self, content: ReportContent, layers: Sequence[str]) -> dict[str, Picture]:
-        """Draw the figures that occur once on the page, by name."""
+        """Draw the figures of the explained network that occur once on the page, by name."""
         made: dict[str, Picture] = {}
-        planted = content.find_planted()
         if content.sheet:
             figure = plot_sheet(content.sheet, layers=layers)
             made["sheet"] = self.add(
                 "sheet", figure, "What layers hear beside where the brain hears alike", painted=True
             )
-        if content.layer_correlations is not None:
-            figure = plot_correlation_matrix(content.layer_correlations, marked=sorted(set(planted.values())))
-            made["correlations"] = self.add("layer-correlations", figure, "Correlations of the layers' RDMs")
-        if content.best_layer_image is not None:
-            figure = plot_best_layer(content.best_layer_image, layers)
-            made["best_layer"] = self.add("best-layer", figure, "Best layer of every voxel", painted=True)
-        if content.surface_maps:
-            names = [name for name in layers if name in content.surface_maps]
-            figure = plot_surface_maps(
-                content.surface_maps,
-                models=names,
-                best=content.surface_best,
-                mesh=content.surface_mesh,
-                label=content.map_measure,
-            )
-            made["surface"] = self.add("surface-maps", figure, "Searchlight maps on the cortex", painted=True, dpi=144)
         if content.sounds is not None and content.cams is not None:
             self.add("cam", plot_cam(content.sounds, content.cams), "Class activation maps", painted=True)
             figure = plot_target_attention(content.sounds, content.cams)
@@ -107,80 +85,14 @@ class Pictures:
             self.add(f"maximization-{panel.title}", plot_maximization(panel, color=color), panel.title, painted=True)
         return made
 
-    def draw_profile(self, content: ReportContent, network: str, controls: Sequence[str]) -> Picture | None:
-        """Draw the profile of a network beside its controls and baselines, and store its table as a separate file."""
-        layers, planted = content.order_layers(network), content.find_planted(network)
-        families = content.list_families()
-        ending = "" if network == next(iter(families)) else f"-{network}"
-        statistics = None if content.statistics is None else select_network_rows(content.statistics, network)
-        if statistics is not None and len(statistics):
-            figure = plot_layer_roi_table(statistics, layers=layers, planted=planted)
-            self.add(f"layer-roi-table{ending}", figure, f"Layers of {network} by regions")
-        if content.scores is None or not len(content.scores):
-            return None
-        networks = {name for main, its in families.items() for name in (main, *its)}
-        baselines = (
-            []
-            if "network" not in content.scores
-            else [str(name) for name in dict.fromkeys(content.scores["network"]) if name not in networks]
-        )
-        figure = plot_layer_profile(
-            select_network_rows(content.scores, network, (*controls, *baselines)),
-            content.ceilings,
-            statistics=statistics,
-            planted=planted,
-            layers=layers,
-            measure=content.measure,
-            controls=controls,
-        )
-        return self.add(f"layer-profile{ending}", figure, f"Score against the depth of {network}, a panel a region")
-
-    def draw_maps(self, content: ReportContent, layers: Sequence[str]) -> dict[str, list[Picture]]:
-        """Draw a glass brain and slices for each layer, on one color scale so that layers can be compared."""
-        names = [name for name in layers if name in content.maps]
-        tops = [float(np.nanmax(np.asarray(content.maps[name].dataobj))) for name in names]
-        top = max((t for t in tops if t > 0), default=None)
-        made = {}
-        for name in names:
-            image, p = content.maps[name], content.p_maps.get(name)
-            glass = plot_glass_brain(image, vmax=top, label=content.map_measure or content.measure)
-            slices = plot_brain(
-                image, outline=_mark_significant(p), vmax=top, label=content.map_measure or content.measure
-            )
-            made[name] = [
-                self.add(f"glass-{name}", glass, f"Glass brain of {name}", painted=True, dpi=144),
-                self.add(f"slices-{name}", slices, f"Slices through the peaks of {name}", painted=True, dpi=144),
-            ]
-        return made
-
-    def draw_differences(self, content: ReportContent) -> dict[str, list[Picture]]:
-        """Draw slices through the peaks of all differences that some voxel shows, on one color scale."""
-        outlines = {name: _mark_significant(p) for name, p in content.difference_p_maps.items()}
-        shown = [name for name, outline in outlines.items() if np.any(outline.dataobj)]
-        values = {name: np.asarray(content.difference_maps[name].dataobj, dtype=np.float32) for name in shown}
-        top = max((float(np.nanmax(np.abs(found))) for found in values.values()), default=None)
-        label, made = f"Δ {content.map_measure or content.measure}", {}
-        for name in shown:
-            image = content.difference_maps[name]
-            cuts = sorted(find_peaks(type(image)(np.abs(values[name]), image.affine), n=2))
-            figure = plot_brain(image, cuts=cuts, outline=outlines[name], vmax=top, signed=True, label=label)
-            words = f"Slices through the largest differences {name}"
-            made[name] = [self.add(f"difference-{name}", figure, words, painted=True, dpi=144)]
-        return made
-
-    def draw_pairs(self, pairs: Sequence[RdmPair]) -> list[tuple[str, Picture]]:
-        """Draw one RDM pair per region."""
-        made = []
+    def draw_pairs(self, pairs: Sequence[RdmPair]) -> dict[str, list[tuple[str, Picture]]]:
+        """Draw the RDM pairs of each region, one for each network that is shown there."""
+        made: dict[str, list[tuple[str, Picture]]] = {}
         for pair in pairs:
+            first = pair.roi not in made
+            named = f"{pair.layer} of {pair.network}" if pair.network else pair.layer
             figure = plot_rdm_pair(pair.model, pair.brain, titles=(pair.layer, pair.roi), note=pair.note)
-            words = f"Dissimilarities of {pair.layer} beside those of {pair.roi}"
-            made.append((pair.roi, self.add(f"rdms-{pair.roi}", figure, words, painted=True)))
+            words = f"Dissimilarities of {named} beside those of {pair.roi}"
+            name = f"rdms-{pair.roi}" if first else f"rdms-{pair.roi}-{pair.network}"
+            made.setdefault(pair.roi, []).append((named, self.add(name, figure, words, painted=True)))
         return made
-
-
-def _mark_significant(p: Any) -> Any:
-    """Return voxels with corrected p of at most .05 as an image of ones and zeros; None without p values."""
-    if p is None:
-        return None
-    values = np.asarray(p.dataobj, dtype=np.float32)
-    return type(p)(((values > 0) & (values <= np.float32(0.05))).astype(np.float32), p.affine)

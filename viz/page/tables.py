@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ class HeatCell:
     starred: bool
     best: bool
     planted: bool
+    rival: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,8 @@ class HeatRow:
     cells: list[HeatCell]
 
 
-def _format_value(value: Any, column: str) -> str:
+def format_value(value: Any, column: str) -> str:
+    """Format a cell for reading; columns named p or p_... hold p values, with three digits."""
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if value is None or value is pd.NA or (isinstance(value, float | np.floating) and bool(np.isnan(value))):
@@ -110,7 +112,7 @@ def make_table(
         shown = shown[[c for c in columns if c in table]]
     names = [str(c) for c in shown.columns]
     rows = [
-        [(_format_value(value, column), known.get(str(value), "")) for column, value in zip(names, row, strict=True)]
+        [(format_value(value, column), known.get(str(value), "")) for column, value in zip(names, row, strict=True)]
         for row in shown.itertuples(index=False, name=None)
     ]
     return Table(
@@ -124,7 +126,12 @@ def make_table(
 
 
 def arrange_heat_rows(
-    statistics: pd.DataFrame, layers: Sequence[str], planted: Mapping[str, str], *, alpha: float = 0.05
+    statistics: pd.DataFrame,
+    layers: Sequence[str],
+    planted: Mapping[str, str],
+    *,
+    rivals: Mapping[str, Sequence[str]] | None = None,
+    alpha: float = 0.05,
 ) -> list[HeatRow]:
     """Arrange layers by regions as rows of colored cells.
 
@@ -136,6 +143,8 @@ def arrange_heat_rows(
         Layers by depth.
     planted : mapping roi -> layer
         The layer that a simulation planted in each region.
+    rivals : mapping roi -> layers, optional
+        The best layer of a region, then the layers that are not told apart from it.
     alpha : float
         Significance level of the stars.
 
@@ -162,7 +171,14 @@ def arrange_heat_rows(
         HeatRow(
             layer=layer,
             cells=[
-                _make_cell(found.get((layer, roi)), top, alpha, best.get(roi) == layer, planted.get(roi) == layer)
+                _make_cell(
+                    found.get((layer, roi)),
+                    top,
+                    alpha,
+                    best=best.get(roi) == layer,
+                    planted=planted.get(roi) == layer,
+                    rival=layer in list((rivals or {}).get(roi, ()))[1:],
+                )
                 for roi in rois
             ],
         )
@@ -171,7 +187,48 @@ def arrange_heat_rows(
     ]
 
 
-def _make_cell(row: Mapping[Any, Any] | None, top: float, alpha: float, best: bool, planted: bool) -> HeatCell:
+def arrange_reference_rows(
+    statistics: pd.DataFrame, rows: Mapping[str, str], rois: Sequence[str], *, alpha: float = 0.05
+) -> list[HeatRow]:
+    """Arrange the highest mean of each control and of the acoustic models in each region as rows of uncolored cells.
+
+    Parameters
+    ----------
+    statistics : DataFrame
+        `network`, `layer`, `roi`, `mean`, and if known `p_corrected`.
+    rows : mapping of network to the name of its row
+    rois : sequence of str
+    alpha : float
+
+    Returns
+    -------
+    list of HeatRow
+    """
+    made = []
+    for network, name in rows.items():
+        mine = select_network_rows(statistics, network)
+        mine = mine[mine["mean"].notna()]
+        if not len(mine):
+            continue
+        highest = {str(row["roi"]): row for row in mine.loc[mine.groupby("roi")["mean"].idxmax()].to_dict("records")}
+        cells = [
+            replace(
+                _make_cell(highest.get(roi), 1.0, alpha, best=False, planted=False, rival=False),
+                background="",
+                ink="",
+                hint=f"{highest[roi]['layer']}: {format_decimals(float(highest[roi]['mean']), 3)}"
+                if roi in highest
+                else "–",
+            )
+            for roi in rois
+        ]
+        made.append(HeatRow(layer=name, cells=cells))
+    return made
+
+
+def _make_cell(
+    row: Mapping[Any, Any] | None, top: float, alpha: float, *, best: bool, planted: bool, rival: bool
+) -> HeatCell:
     mean = float(row["mean"]) if row is not None else float("nan")
     color = to_hex(get_colormap("score")(np.clip(np.nan_to_num(mean) / top, 0, 1))) if np.isfinite(mean) else "#ffffff"
     parts = [f"mean {format_decimals(mean, 3)}"]
@@ -188,4 +245,5 @@ def _make_cell(row: Mapping[Any, Any] | None, top: float, alpha: float, best: bo
         starred=bool(p < alpha),
         best=best,
         planted=planted,
+        rival=rival,
     )

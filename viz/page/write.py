@@ -5,25 +5,27 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 from markupsafe import Markup, escape
 
 from brainmap.errors import RunError
 from brainmap.places import room_for
 from brainmap.record import name_unfinished
+from brainmap.viz.page.answers import AnswersView, show_answers
+from brainmap.viz.page.brain import BrainView, draw_brains
 from brainmap.viz.page.cards import Card, make_cam_cards, make_pattern_cards
+from brainmap.viz.page.citations import write_bibliography, write_latex, write_markdown, write_references
 from brainmap.viz.page.content import PatternPanel, ReportContent
 from brainmap.viz.page.encoding import EncodingView, draw_encoding
+from brainmap.viz.page.layers import Family, draw_families
 from brainmap.viz.page.methods import methods_paragraph
 from brainmap.viz.page.pictures import Picture, Pictures
-from brainmap.viz.page.tables import HeatRow, Table, arrange_heat_rows, make_table, select_network_rows
-from brainmap.viz.style import assign_layer_colors
+from brainmap.viz.page.tables import Table, make_table
+from brainmap.viz.style import assign_layer_colors, encode_data_uri
 
 __all__ = ["ReportContent", "methods_paragraph", "write_report"]
 
@@ -102,17 +104,13 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Family:
-    """Hold a network with its controls in the section of layers and regions."""
+class Copy:
+    """Hold the methods section in one format, to copy or to download as a file."""
 
+    format: str
     name: str
-    controls: tuple[str, ...]
-    layers: list[str]
-    colors: dict[str, str]
-    planted: bool
-    profile: Picture | None
-    heat: list[HeatRow]
-    rois: list[str]
+    text: str
+    download: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,19 +120,25 @@ class _View:
     content: ReportContent
     layers: list[str]
     colors: dict[str, str]
+    answers: AnswersView | None
     pictures: dict[str, Picture]
-    maps: dict[str, list[Picture]]
-    differing: dict[str, list[Picture]]
-    highest: int
-    pairs: list[tuple[str, Picture]]
-    families: list[_Family]
+    pairs: dict[str, list[tuple[str, Picture]]]
+    families: list[Family]
+    brains: list[BrainView]
     encoding: EncodingView | None
     tables: dict[str, Table]
     panels: list[tuple[PatternPanel, list[Card], Table | None]]
     cams: list[Card]
     sounds_notes: list[str]
     methods: list[Markup]
+    copies: list[Copy]
     provenance: list[tuple[str, Any]]
+
+    @property
+    def most_tabs(self) -> int:
+        """Return the largest number of tabs that lie side by side."""
+        inner = [len(tabs) for brain in self.brains for tabs in (brain.maps, brain.differences)]
+        return max(len(self.families), len(self.pairs), len(self.brains), len(self.copies), *inner)
 
 
 def write_report(content: ReportContent, path: str | Path, *, figures: str | Path | None = None) -> Path:
@@ -236,12 +240,11 @@ def _make_view(content: ReportContent, drawn: Pictures) -> _View:
         content=content,
         layers=layers,
         colors=assign_layer_colors(layers),
+        answers=show_answers(content),
         pictures=drawn.draw_overview(content, layers),
-        maps=drawn.draw_maps(content, layers),
-        differing=drawn.draw_differences(content),
-        highest=_find_highest(content, layers),
         pairs=drawn.draw_pairs(content.rdm_pairs),
-        families=[_draw_family(content, drawn, name, controls) for name, controls in content.list_families().items()],
+        families=draw_families(content, drawn),
+        brains=draw_brains(content, drawn),
         encoding=draw_encoding(content, drawn),
         tables=tables,
         panels=[
@@ -251,31 +254,26 @@ def _make_view(content: ReportContent, drawn: Pictures) -> _View:
         cams=cards,
         sounds_notes=list(content.sounds_notes),
         methods=[_link_dois(part) for part in content.methods.split("\n\n") if part.strip()],
+        copies=_copy_methods(content.methods),
         provenance=list(content.provenance.items()),
     )
 
 
-def _draw_family(content: ReportContent, drawn: Pictures, network: str, controls: tuple[str, ...]) -> _Family:
-    """Draw the profile of a network beside its controls and baselines, and its table of layers by regions."""
-    layers, planted = content.order_layers(network), content.find_planted(network)
-    statistics = None if content.statistics is None else select_network_rows(content.statistics, network)
-    rows = arrange_heat_rows(statistics, layers, planted) if statistics is not None else []
-    return _Family(
-        name=network,
-        controls=controls,
-        layers=layers,
-        colors=assign_layer_colors(layers),
-        planted=bool(planted),
-        profile=drawn.draw_profile(content, network, controls),
-        heat=rows,
-        rois=list(dict.fromkeys(statistics["roi"])) if statistics is not None else [],
-    )
-
-
-def _find_highest(content: ReportContent, layers: Sequence[str]) -> int:
-    """Return the index, in order of depth, of the map with the highest value, which the page shows first."""
-    tops = [float(np.nanmax(np.asarray(content.maps[name].dataobj))) for name in layers if name in content.maps]
-    return int(np.argmax(tops)) if tops else 0
+def _copy_methods(methods: str) -> list[Copy]:
+    """Write the methods section in every format, and the works that it cites as BibTeX."""
+    if not methods.strip():
+        return []
+    texts = [
+        ("Plain text", "methods.txt", write_references(methods)),
+        ("Markdown", "methods.md", write_markdown(methods)),
+        ("LaTeX", "methods.tex", write_latex(methods)),
+        ("BibTeX", "methods.bib", write_bibliography(methods)),
+    ]
+    return [
+        Copy(format=kind, name=name, text=text, download=encode_data_uri(text.encode(), "text/plain;charset=utf-8"))
+        for kind, name, text in texts
+        if text.strip()
+    ]
 
 
 def _summarize_quality(panel: PatternPanel) -> Table | None:

@@ -78,6 +78,8 @@ def plot_layer_profile(
     layers: Sequence[str] | None = None,
     measure: str = "RDM correlation",
     controls: Sequence[str] = (),
+    baselines: Sequence[str] = (),
+    rivals: Mapping[str, Sequence[str]] | None = None,
     columns: int = 4,
     alpha: float = 0.05,
 ) -> Figure:
@@ -92,7 +94,8 @@ def plot_layer_profile(
     ceilings : DataFrame, optional
         Columns `roi`, `lower`, `upper`; each region gets a band.
     statistics : DataFrame, optional
-        Columns `layer`, `roi`, `p_corrected`: points with `p_corrected < alpha` are filled and starred.
+        Columns `layer`, `roi`, `p_corrected`: points with `p_corrected < alpha` are filled, and starred unless `rivals`
+        are given.
     planted : mapping roi -> layer, optional
         The layer that a simulation planted in each region, marked by a dotted line.
     layers : sequence of str, optional
@@ -101,6 +104,11 @@ def plot_layer_profile(
         Name of the vertical axis.
     controls : sequence of str
         Networks of `scores` that are controls of the first network; their lines are gray.
+    baselines : sequence of str
+        Networks of `scores` whose layers are acoustic models. They are a band from the lowest to the highest of their
+        means; a single model is a band of one standard error around its mean.
+    rivals : mapping roi -> layers, optional
+        The best layer of a region, then the layers that are not told apart from it; these are marked above the points.
     columns : int
         Largest number of panels per row.
     alpha : float
@@ -136,7 +144,7 @@ def plot_layer_profile(
         needs_columns(ceilings, ["roi", "lower", "upper"], "plot_layer_profile: ceilings")
     if statistics is not None:
         needs_columns(statistics, ["layer", "roi", "p_corrected"], "plot_layer_profile: statistics")
-    networks = list(dict.fromkeys(scores["network"])) if "network" in scores else []
+    networks = [n for n in dict.fromkeys(scores["network"]) if n not in baselines] if "network" in scores else []
     main = scores[scores["network"] == networks[0]] if networks else scores
     order = list(layers) if layers is not None else list(dict.fromkeys(main["layer"]))
     order = [layer for layer in order if layer in set(main["layer"])]
@@ -171,6 +179,8 @@ def plot_layer_profile(
         axes.axhline(0, color="#9aa5b1", lw=0.8, zorder=1)
         if ceilings is not None and (ceilings["roi"] == roi).any():
             _draw_ceiling_band(axes, ceilings[ceilings["roi"] == roi], named=at == 0)
+        if baselines:
+            _draw_baselines(axes, scores[scores["network"].isin(baselines) & (scores["roi"] == roi)], named=at == 0)
         if planted and planted.get(roi) in order:
             _mark_planted(axes, order.index(planted[roi]), named=at == 0)
         for other in networks[1:]:
@@ -184,7 +194,9 @@ def plot_layer_profile(
             )
         _draw_participants(axes, wide, colors)
         _draw_curve(axes, wide, colors, starred)
-        for layer in starred & set(order):
+        if rivals is not None:
+            _mark_rivals(axes, [order.index(x) for x in rivals.get(roi, ()) if x in order], highest * 1.08)
+        for layer in starred & set(order) if rivals is None else ():
             axes.text(order.index(layer), highest * 1.06, "*", ha="center", va="center", color=INK, fontsize=11)
         axes.set_title(roi)
         axes.set_xticks(range(len(order)), order, rotation=90)
@@ -195,6 +207,34 @@ def plot_layer_profile(
     for axes in grid.ravel()[len(rois) :]:
         axes.set_visible(False)
     return figure
+
+
+def _draw_baselines(axes: Axes, here: pd.DataFrame, *, named: bool) -> None:
+    """Draw a band over the means of acoustic models, or of one standard error around a single one."""
+    by_model = here.groupby("layer", observed=True)["score"]
+    low, high = float(by_model.mean().min()), float(by_model.mean().max())
+    if len(by_model) == 1:
+        error = float(np.nan_to_num(by_model.sem().iloc[0]))
+        low, high = low - error, high + error
+    if not np.isfinite(low):
+        return
+    axes.axhspan(low, high, color=ACCENT, alpha=0.16, lw=0, zorder=0.5)
+    axes.axhline(high, color=ACCENT, alpha=0.6, lw=0.8, zorder=0.6)
+    if named:
+        name = "acoustic models" if len(by_model) > 1 else str(here["layer"].iloc[0])
+        said = axes.annotate(
+            name, (-0.5, high), xytext=(0, 2), textcoords="offset points", color=ACCENT, fontsize=7.5, zorder=5
+        )
+        said.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+
+
+def _mark_rivals(axes: Axes, places: Sequence[int], height: float) -> None:
+    """Mark the best layer by a triangle that points at it, and layers not told apart from it by a bar."""
+    if not places:
+        return
+    axes.plot(places[0], height, "v", color=INK, ms=5.5, mew=0, zorder=4)
+    for at in places[1:]:
+        axes.plot([at - 0.32, at + 0.32], [height, height], color=INK, lw=1.8, solid_capstyle="butt", zorder=4)
 
 
 def _find_starred(statistics: pd.DataFrame | None, roi: str, network: Sequence[str], alpha: float) -> set[str]:

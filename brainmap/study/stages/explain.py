@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,20 +35,35 @@ log = logging.getLogger("brainmap")
 VERSION = 1
 
 
-def run_explain(context: Context, loaded: dict[str, Loaded]) -> None:
-    """Run activation maximization and class activation maps for the network that the study explains."""
+class Explaining(NamedTuple):
+    """Hold a stage that explains layers: its name, its key, and what it computes."""
+
+    name: str
+    key: str
+    compute: Callable[[], Iterable[Path]]
+
+
+def plan_explain(context: Context, loaded: dict[str, Loaded]) -> list[Explaining]:
+    """Plan class activation maps and activation maximization for the network that the study explains."""
     settings = context.study.settings.explain
     if settings is None:
-        return
+        return []
     version = choose_explained(context)
     one = loaded[version.network.name]
     names = class_names(one)
     base = content_key(VERSION, version.name, compute_heard_key(context, one, version), names)
     key = content_key(base, settings.cam.model_dump(), one.sounds.items, one.sounds.conditions)
-    context.run_stage("explain_cam", key, lambda: _compute_cams(context, one, version, names))
+    maps = Explaining("explain_cam", key, lambda: _compute_cams(context, one, version, names))
     wanted = _list_wanted(context, one, version)
     key = content_key(base, settings.maximization.steps, wanted, context.study.settings.study.seed)
-    context.run_stage("explain_maximization", key, lambda: _maximize_network(context, one, version, wanted, names))
+    patterns = Explaining("explain_maximization", key, lambda: _maximize_network(context, one, version, wanted, names))
+    return [maps, patterns]
+
+
+def run_explain(context: Context, plan: Sequence[Explaining]) -> None:
+    """Run the stages that explain layers."""
+    for one in plan:
+        context.run_stage(one.name, one.key, one.compute)
 
 
 def choose_explained(context: Context) -> Version:

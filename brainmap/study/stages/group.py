@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
 log = logging.getLogger("brainmap")
-VERSION = 6  # 6: best layers of networks are compared, and splines of two controls take more knots
+VERSION = 7  # 7: of the pairs of best layers, those that a study compares; a layer is recovered where it is significant
 
 
 def run_group(context: Context) -> None:

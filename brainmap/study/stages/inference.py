@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, score_statistics
 from brainmap.rsa.inference.shared_structure import RESIDUAL_COLUMNS, residual_structure
 from brainmap.rsa.rdm.alignment import list_rdm_names
 from brainmap.study.results.context import Context
+from brainmap.study.stages.comparisons import FAMILY, keep_comparisons, list_comparisons
 from brainmap.study.stages.generality import (
     TEST_COLUMNS,
     THESE_SOUNDS,
@@ -192,7 +194,9 @@ def _test_differences(
     """Test every pair of layers, and the best layers of every pair of networks, in every region."""
     table = score_differences(cube, **given, rng=make_rng(context, "differences"))
     note, networks = table.attrs["note"], group_layers_by_name(models)
-    best = best_layer_differences(cube, networks, **given, rng=make_rng(context, "networks")) if networks else table[:0]
+    pairs = list_comparisons(context.study.settings, networks)
+    rng = make_rng(context, "networks")
+    best = best_layer_differences(cube, networks, pairs=pairs, **given, rng=rng) if pairs else table[:0]
     table = join_best_layers(table, best)
     selected = context.study.settings.stimuli.selected
     about = describe_participant_test(note, between, of="differences", selected=selected) | _note_best_layers(best)
@@ -217,7 +221,7 @@ def _read_names(models: RDMs) -> dict[str, tuple[str, str]]:
 
 
 def _note_best_layers(best: pd.DataFrame) -> dict[str, str]:
-    return {"BestLayers": BEST_NOTE} if len(best) else {}
+    return {"BestLayers": f"{BEST_NOTE}; {FAMILY.format(len(best))}"} if len(best) else {}
 
 
 def _note_left_out(found: RoiBootstrap) -> dict[str, str]:
@@ -262,7 +266,7 @@ def _bootstrap_regions(context: Context, models: RDMs, brains: RDMs) -> RoiBoots
     """Bootstrap every region; a bootstrap that the study file does not ask for is left out where it fails."""
     settings = context.study.settings.rsa
     try:
-        return bootstrap_rois(
+        found = bootstrap_rois(
             models,
             brains,
             over=settings.inference.over,
@@ -271,6 +275,8 @@ def _bootstrap_regions(context: Context, models: RDMs, brains: RDMs) -> RoiBoots
             correction=_choose_correction(context),
             rng=make_rng(context, "bootstrap"),
         )
+        kept = keep_comparisons(found.best_layers, context.study.settings, _choose_correction(context))
+        return replace(found, best_layers=kept)
     except InputError as error:
         if settings.inference.asks_for_bootstrap:
             raise

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from brainmap.study.results.context import Context
 
 TABLES = {"statistics": "scores", "differences": "differences"}
+
+
+def join_names(names: Sequence[str], most: int = 8) -> str:
+    """Join names for a sentence, cut to a readable length.
+
+    Examples
+    --------
+    >>> join_names(["a", "b"]), join_names(["a", "b", "c"], most=2)
+    ('a and b', 'a, b and 1 more')
+    """
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _read_sidecar(context: Context, name: str) -> dict[str, Any]:
@@ -19,6 +33,15 @@ def _read_sidecar(context: Context, name: str) -> dict[str, Any]:
 def describe_test(context: Context) -> str:
     """Describe the test behind the statistics, as their sidecar states it."""
     return str(_read_sidecar(context, "statistics").get("Test", ""))
+
+
+def describe_best_layers(context: Context) -> str:
+    """Describe how networks were compared by their best layers, and the family of these tests; empty where not."""
+    about = _read_sidecar(context, "differences")
+    if "BestLayers" not in about:
+        return ""
+    parts = [about.get(key, "") for key in ("Test", "BestLayers", "Generalizes")]
+    return " ".join(f"{part[0].upper()}{part[1:]}." for part in parts if part)
 
 
 def describe_tests(context: Context) -> dict[str, str]:

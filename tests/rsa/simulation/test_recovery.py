@@ -53,6 +53,9 @@ def test_each_region_says_what_was_found_how_far_off_and_whether_that_agrees():
         scores(["conv3", "conv1", None]), layers=LAYERS, planted=PLANTED, ceilings=CEILINGS
     ).set_index("region")
     assert list(table["recovered"])[:2] == ["conv3", "conv1"]
+    assert pd.isna(table.loc["visual", "recovered"]), "nothing is recovered where nothing is significant"
+    assert list(table["best_layer"])[:2] == ["conv3", "conv1"]
+    assert table.loc["visual", "best_layer"] in LAYERS
     assert list(table["distance"])[:2] == [1, 3]
     assert pd.isna(table.loc["visual", "distance"])
     assert list(table["agrees"]) == [True, False, True]

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from brainmap.study.settings.brain import Glm
 from brainmap.study.settings.study import Rsa
+from brainmap.viz.page import methods
+from brainmap.viz.page.citations import (
+    WORKS,
+    list_works,
+    write_bibliography,
+    write_latex,
+    write_markdown,
+    write_references,
+)
 from brainmap.viz.page.methods import methods_paragraph
 
 CROSSNOBIS = {"rsa": {"dissimilarity": "crossnobis"}}
@@ -81,3 +92,32 @@ def test_where_the_test_over_participants_stands_alone_no_claim_is_made_about_ne
 def test_sounds_that_were_chosen_to_differ_are_no_sample() -> None:
     assert "no sample of sounds" in methods_paragraph({"stimuli": {"table": "s.tsv", "selected": True}})
     assert "no sample" not in methods_paragraph({"stimuli": {"table": "s.tsv", "selected": False}})
+
+
+def test_methods_are_copied_in_three_formats_with_the_works_that_they_cite() -> None:
+    text = (
+        "Compared by rho-a at 5 % (a toolbox; Nili et al. 2014, doi:10.1371/journal.pcbi.1003553), by relabeling "
+        "(Kriegeskorte et al. 2008), in spheres of x_1 (Kriegeskorte et al. 2006, doi:10.1073/pnas.0600244103)."
+    )
+    assert [work.key for work in list_works(text)] == ["kriegeskorte2006", "kriegeskorte2008", "nili2014"]
+    assert "(a toolbox; @nili2014), by relabeling (@kriegeskorte2008), in spheres of x\\_1" in write_markdown(text)
+    latex = write_latex(text)
+    assert "at 5 \\% (a toolbox; \\citealp{nili2014})" in latex
+    assert "x\\_1 (\\citealp{kriegeskorte2006})" in latex
+    entries = write_bibliography(text)
+    assert entries.count("@article{") == 3
+    assert "  author = {Nili, Hamed and Wingfield, Cai and" in entries
+    assert "  pages = {3863--3868}," in entries
+    assert write_references(text).endswith("doi:10.1371/journal.pcbi.1003553")
+
+
+def test_every_work_with_a_doi_in_a_methods_section_is_known() -> None:
+    """A citation that is added to the template must be added to the list of works, too."""
+    folder = Path(str(methods.__file__)).parent
+    for file in (folder / "templates" / "methods.txt.j2", folder / "methods.py"):
+        source = re.sub(r'"\s*\n\s*f?"', "", file.read_text(encoding="utf-8"))
+        found = re.findall(r'doi:(10\.[^\s;,}]+?)[.):"]*(?=[\s;,{}]|$)', source)
+        assert found
+        known = {work.doi for work in WORKS}
+        assert {doi for doi in found if doi not in known and not doi.startswith("10.1016/S0047")} == set()
+    assert len({work.key for work in WORKS}) == len(WORKS)

@@ -21,7 +21,7 @@ from scipy.signal import butter, sosfilt
 from scipy.spatial.distance import pdist
 
 from brainmap.errors import InputError, RunError
-from brainmap.viz.page.content import PatternPanel, RdmPair, ReportContent
+from brainmap.viz.page.content import NetworkMaps, PatternPanel, RdmPair, ReportContent
 from brainmap.viz.page.sheet import SheetRow
 from brainmap.viz.page.write import methods_paragraph, write_report
 
@@ -138,7 +138,8 @@ def _maps(rng: np.random.Generator) -> dict[str, Any]:
         p_maps[layer] = nibabel.Nifti1Image(p, mask.affine)
     volume = np.nan_to_num(np.stack(stack))
     best = np.where(volume.max(axis=0) > 0.12, volume.argmax(axis=0) + 1, 0).astype(np.float32)
-    return {"maps": maps, "p_maps": p_maps, "best_layer_image": nibabel.Nifti1Image(best, mask.affine)}
+    best_layer = nibabel.Nifti1Image(best, mask.affine)
+    return {"maps": {"ch32": NetworkMaps(means=maps, p=p_maps, best_layer=best_layer)}}
 
 
 def _voice(rng: np.random.Generator, *, pitch: float, formants: tuple[float, ...]) -> np.ndarray:
@@ -263,7 +264,12 @@ def fake_content(seed: int = 0) -> ReportContent:
     )
     sheet = [
         SheetRow(
-            layer=layer, image=images["maps"][layer], pattern=patterns[layer][2], rate=RATE, unit="channel 9", where=w
+            layer=layer,
+            image=images["maps"]["ch32"].means[layer],
+            pattern=patterns[layer][2],
+            rate=RATE,
+            unit="channel 9",
+            where=w,
         )
         for layer, w in (
             ("conv2", "best in Heschl"),
@@ -286,7 +292,7 @@ def fake_content(seed: int = 0) -> ReportContent:
         layers=LAYERS,
         measure="rho-a",
         **tables,
-        layer_correlations=alike,
+        layer_correlations={"ch32": alike},
         **images,
         clusters=clusters,
         sheet=sheet,

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from brainmap.errors import InputError
 from brainmap.viz import plot_layer_profile, plot_layer_roi_table
-from brainmap.viz.page.tables import arrange_heat_rows, make_table
+from brainmap.viz.page.tables import arrange_heat_rows, arrange_reference_rows, make_table
 
 LAYERS = ["conv1", "conv2", "conv10"]
 SCORES = pd.DataFrame(
@@ -58,6 +58,52 @@ def test_points_are_the_means_of_the_first_network_in_order_of_depth() -> None:
 def test_stars_stand_where_corrected_p_is_below_the_level() -> None:
     figure = plot_layer_profile(SCORES, statistics=STATISTICS)
     assert [words(axes).count("*") for axes in figure.axes] == [2, 0]
+
+
+def test_the_best_layer_and_those_not_told_apart_are_marked_in_place_of_stars() -> None:
+    rivals = {"A1": ["conv10", "conv2"]}
+    figure = plot_layer_profile(SCORES, statistics=STATISTICS, rivals=rivals)
+    first, second = figure.axes
+    marks = [line for line in first.lines if line.get_marker() == "v"]
+    assert [np.asarray(line.get_xdata()).tolist() for line in marks] == [[2]]
+    bars = [np.mean(np.asarray(line.get_xdata(), dtype=float)) for line in first.lines if line.get_linewidth() == 1.8]
+    assert bars == [1.0]
+    assert not [line for line in second.lines if line.get_marker() == "v"], "nothing is significant there"
+    assert "*" not in words(first)
+    trained = STATISTICS[STATISTICS["network"] == "trained"]
+    cells = {row.layer: row.cells[0] for row in arrange_heat_rows(trained, LAYERS, {}, rivals=rivals)}
+    assert [(cells[layer].best, cells[layer].rival) for layer in LAYERS] == [
+        (False, False),
+        (False, True),
+        (True, False),
+    ]
+
+
+def test_acoustic_models_are_a_band_from_the_lowest_to_the_highest_mean() -> None:
+    models = pd.DataFrame(
+        [
+            {"network": "sounds", "layer": layer, "roi": "A1", "participant": p, "score": base + 0.01 * p}
+            for layer, base in (("mfcc", 0.05), ("envelope", 0.15))
+            for p in range(4)
+        ]
+    )
+    both = pd.concat([SCORES, models])
+    axes = plot_layer_profile(both, baselines=["sounds"]).axes[0]
+    spans = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert [(round(p.get_y(), 6), round(p.get_height(), 6)) for p in spans] == [(0.065, 0.1)]
+    assert "acoustic models" in words(axes)
+    one = plot_layer_profile(both[both["layer"] != "envelope"], baselines=["sounds"]).axes[0]
+    (band,) = (patch for patch in one.patches if isinstance(patch, Rectangle))
+    error = np.std([0.0, 0.01, 0.02, 0.03], ddof=1) / 2
+    assert (band.get_y(), band.get_height()) == pytest.approx((0.065 - error, 2 * error))
+    assert "mfcc" in words(one)
+
+
+def test_controls_and_acoustic_models_have_rows_of_their_highest_means() -> None:
+    rows = arrange_reference_rows(STATISTICS, {"untrained": "untrained"}, ["A1", "control", "belt"])
+    assert [row.layer for row in rows] == ["untrained"]
+    assert [cell.text for cell in rows[0].cells] == [".20", ".20", "–"]
+    assert rows[0].cells[0].hint == "conv10: .200"
 
 
 def test_band_and_planted_layer_are_drawn_and_named_once() -> None:

@@ -37,6 +37,18 @@
     audio.addEventListener("pause", rest);
     audio.addEventListener("ended", rest);
   });
+  document.querySelectorAll(".copy").forEach((panel) => {
+    const text = panel.querySelector("pre"), button = document.createElement("button");
+    const name = button.textContent = "Copy";
+    button.addEventListener("click", async () => {
+      getSelection().selectAllChildren(text);
+      let done = true;
+      try { await navigator.clipboard.writeText(text.textContent); } catch { done = document.execCommand("copy"); }
+      button.textContent = done ? "Copied" : "Press Ctrl+C";
+      setTimeout(() => { button.textContent = name; }, 1500);
+    });
+    panel.querySelector(".more").append(button);
+  });
   const links = new Map([...document.querySelectorAll("nav a")].map((a) => [a.hash.slice(1), a]));
   const heads = [...links.keys()].map((id) => document.getElementById(id)).filter(Boolean);
   const mark = () => {

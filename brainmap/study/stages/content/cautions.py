@@ -1,0 +1,134 @@
+"""Say at the top of the page what limits the results: few participants, corrections out of reach, chance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from brainmap.features.networks.calls import NEAR_CHANCE
+from brainmap.rsa.inference.reach import describe_fdr_reach
+from brainmap.study.results.bids_names import build_sidecar_path
+from brainmap.study.results.context import Context
+from brainmap.study.stages.calls import read_calls_line
+from brainmap.study.stages.content.answers import Tables
+from brainmap.study.stages.group_maps import SIGNIFICANT, group_map, list_tested_layers
+from brainmap.study.stages.spaces import find_common_space
+from brainmap.study.stages.wording import join_names
+from brainmap.types import Correction
+
+FEW = 6
+"""Participants from which on a signed-rank test, and one of what they share, can be significant after a correction."""
+
+
+def list_cautions(
+    context: Context, tables: Tables, families: Mapping[str, Sequence[str]], *, participants: int
+) -> list[str]:
+    """List what a reader must know before the results, in whole sentences."""
+    settings = context.study.settings
+    return [
+        *_describe_participants(participants),
+        *_describe_reach(tables, settings.rsa.inference.correction),
+        *_describe_maps(context),
+        *_describe_chance(context),
+        *_describe_lacking(families, acoustic=settings.baselines is not None),
+        *_describe_unreliable(tables.get("ceilings")),
+    ]
+
+
+def _describe_participants(n: int) -> Iterator[str]:
+    if n == 1:
+        yield "There is one participant: nothing here speaks of other people, and there is no noise ceiling."
+    elif n < FEW:
+        yield (
+            f"There are few participants ({n}): a test over participants cannot reach a p under {2.0**-n:.3g}, and "
+            "noise ceilings are rough."
+        )
+
+
+def _describe_reach(tables: Tables, correction: Correction) -> Iterator[str]:
+    """Say where a correction can find nothing, or nothing but many results at once."""
+    for name, what in (("statistics", "Scores against 0"), ("differences", "Differences")):
+        table = tables.get(name)
+        if table is None or not {"p", "smallest_p"} <= set(table):
+            continue
+        said = describe_reach(table, "fdr" if correction == "max-t" and name == "differences" else correction)
+        if said:
+            yield f"{what}: {said}."
+
+
+def describe_reach(table: pd.DataFrame, correction: Correction) -> str:
+    """Explain in words why no p of a table can be significant after its correction; empty where some can be.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"p": [0.01, 0.2], "smallest_p": 0.03, "test": "these sounds only"})
+    >>> describe_reach(table, "bonferroni")
+    'Bonferroni over 2 tests lets no p be under 0.06, so that it can find nothing'
+    """
+    relabeled = "test" in table and (table["test"] == "sounds relabeled").all()
+    p, smallest = table["p"].to_numpy(dtype=float), table["smallest_p"].to_numpy(dtype=float)
+    if not np.isfinite(p).any():
+        return ""
+    least = float(np.nanmin(smallest))
+    if relabeled or correction in ("max-t", "none"):  # relabelings are corrected by their own maximum
+        return f"no p can be under {least:.3g}, so that nothing can be significant" if least > SIGNIFICANT else ""
+    if correction == "fdr":
+        return describe_fdr_reach(p, smallest)
+    tests = int(np.isfinite(p).sum())
+    if least * tests <= SIGNIFICANT:
+        return ""
+    return (
+        f"Bonferroni over {tests} tests lets no p be under {min(1.0, least * tests):.3g}, so that it can find nothing"
+    )
+
+
+def _describe_maps(context: Context) -> Iterator[str]:
+    """Say where the test of the maps can find nothing, as its sidecar tells."""
+    space = find_common_space(context, list(context.study.participants()))
+    if context.study.settings.searchlight is None or space is None:
+        return
+    version, layer = list_tested_layers(context)[0]
+    path = build_sidecar_path(group_map(context, version, layer, "mean", space))
+    about = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    least = float(about.get("SmallestP", 0.0))
+    if least > SIGNIFICANT:
+        yield (
+            f"Searchlight maps: with {about['Participants']} participants no p can be under {least:.3g}, so that "
+            "nothing can be significant."
+        )
+
+
+def _describe_chance(context: Context) -> Iterator[str]:
+    """Name the networks that call the sounds by their conditions no better than chance."""
+    for network in context.study.settings.network:
+        line = read_calls_line(context, network) or ""
+        if NEAR_CHANCE in line:
+            yield f"{line[0].upper()}{line[1:]}."
+
+
+def _describe_lacking(families: Mapping[str, Sequence[str]], *, acoustic: bool) -> Iterator[str]:
+    """Say which networks have no controls, and that there are no acoustic models: then a match may not be learned."""
+    alone = [name for name, controls in families.items() if not controls]
+    if alone:
+        yield (
+            f"{join_names(alone)} {'has' if len(alone) == 1 else 'have'} no control network: what "
+            "the same network reaches untrained or with permuted weights is not known "
+            '(controls = ["untrained", "permuted"]).'
+        )
+    if not acoustic:
+        yield "There is no acoustic model to be ahead of: what sounds alone explain is not known ([baselines])."
+
+
+def _describe_unreliable(ceilings: pd.DataFrame | None) -> Iterator[str]:
+    """Name the regions whose lower noise ceiling is not above 0."""
+    if ceilings is None:
+        return
+    silent = ceilings.loc[~(ceilings["lower"] > 0), "roi"].astype(str).tolist()
+    if silent:
+        yield (
+            f"Participants share no geometry in {join_names(silent)} (lower noise ceiling not above 0): no model can "
+            "be told to match there."
+        )

@@ -1,0 +1,133 @@
+"""Collect the facts of a study for its page: what stands at the top, in the methods, and under provenance."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainmap.features.networks.checkpoints import Checkpoint
+from brainmap.rsa.images.files import load_image
+from brainmap.rsa.rdm.files import load_rdms
+from brainmap.study.results.context import Context
+from brainmap.study.settings.study import Network, Participant
+from brainmap.study.stages.betas import read_noise
+from brainmap.study.stages.ceilings import MEANINGS, build_ceiling_path, explain_no_ceilings
+from brainmap.study.stages.group import join_brain_rdms
+from brainmap.study.stages.networks import build_rdm_path, complete_checkpoint, list_inputs, yield_versions
+from brainmap.study.stages.wording import collect_test_facts, join_names
+
+
+def list_about(context: Context, scores: pd.DataFrame) -> list[tuple[str, str]]:
+    """List what stands at the top of the page: date, participants, runs, sounds, networks, regions."""
+    settings, people = context.study.settings, list(context.study.participants())
+    rsa, today = settings.rsa, date.today()
+    words, sounds = len(set(context.stimuli.values())), len(context.stimuli)
+    items = "single sounds" if rsa.items == "stimulus" else "their means over the sounds of a condition"
+    of = f" of {words} conditions" if words < sounds else ""
+    networks = [n.name + (f" ({' and '.join(n.controls)} control)" if n.controls else "") for n in settings.network]
+    found = [
+        ("Date", f"{today.day} {today:%B %Y}"),
+        ("Participants", join_names([str(p) for p in dict.fromkeys(scores["participant"])], 6)),
+        ("Runs", _describe_runs(people)),
+        ("Sounds", f"{sounds}{of}; compared as {items}"),
+        ("Networks", join_names(networks, 6)),
+        ("Regions", join_names([str(r) for r in dict.fromkeys(scores["roi"])], 6)),
+    ]
+    if settings.baselines is not None:
+        found.insert(5, ("Acoustic models", join_names(list(settings.baselines.models), 6)))
+    n = scores["participant"].nunique()
+    return [(name, f"{n}: {text}" if name == "Participants" else text) for name, text in found if text]
+
+
+def _describe_runs(people: list[Participant]) -> str:
+    """Describe the runs of the participants; empty where files do not tell."""
+    found = sorted({len(person.runs) for person in people if person.runs != ("",)})
+    if not found or any(person.runs == ("",) for person in people):
+        return ""
+    return f"{found[0]} each" if len(found) == 1 else f"{found[0]} to {found[-1]} a participant"
+
+
+def collect_facts(context: Context, scores: pd.DataFrame) -> dict[str, Any]:
+    """Collect what the methods section says that the settings do not tell."""
+    people = list(context.study.participants())
+    checkpoints = {
+        v.network.name: _read_checkpoint(context, v.network)
+        for v in yield_versions(context)
+        if isinstance(v.network, Network)
+    }
+    brains = join_brain_rdms(context, people)
+    networks = {}
+    for name, checkpoint in checkpoints.items():
+        mine = next(v for v in yield_versions(context) if v.network.name == name)
+        model = checkpoint.build() if checkpoint.architecture and ":" not in checkpoint.architecture else None
+        layers = load_rdms(build_rdm_path(context, mine)).n_rdm
+        facts: dict[str, Any] = {"layers": layers}
+        if model is not None:
+            facts["parameters"] = sum(p.numel() for p in model.parameters())
+        if checkpoint.training and "test_accuracy" in checkpoint.training:
+            facts["accuracy"] = checkpoint.training["test_accuracy"]
+        networks[name] = facts
+    facts = {
+        "stimuli": len(context.stimuli),
+        "conditions": len(set(context.stimuli.values())),
+        "participants": scores["participant"].nunique(),
+        "runs": _count_runs(people),
+        "between_runs": brains.descriptors.get("products") == "between runs",
+        "halved": context.build_table_path("best_layers").exists(),
+        **collect_test_facts(context),
+        "networks": networks,
+        "simulated": context.study.settings.study.simulated,
+        "surface": people[0].brain.on_surface,
+        "ceiling_maps": _find_highest_ceilings(context),
+        "version": context.ledger.provenance(parameters={}, inputs={})["Versions"]["brainmap"],
+    }
+    if found := read_noise(context, people):
+        facts["noise"] = found
+    truth = context.study.settings.truth
+    if truth is not None:
+        table = pd.read_csv(context.study.resolve(truth.table), sep="\t", keep_default_na=False)
+        facts["planted"] = {
+            str(r): str(layer) for r, layer in zip(table["region"], table["layer"], strict=True) if layer
+        }
+    return facts
+
+
+def _read_checkpoint(context: Context, network: Network) -> Checkpoint:
+    return complete_checkpoint(network, context.study.resolve(network.checkpoint))
+
+
+def _find_highest_ceilings(context: Context) -> dict[str, str] | None:
+    """Return the highest value of each ceiling's map, where there are maps."""
+    if context.study.settings.searchlight is None or explain_no_ceilings(context):
+        return None
+    paths = {stat: build_ceiling_path(context, stat) for stat in MEANINGS}
+    if not all(path.exists() for path in paths.values()):
+        return None
+    most = {stat: float(np.nanmax(np.asarray(load_image(path).dataobj))) for stat, path in paths.items()}
+    return {stat: f"{value:.2f}" for stat, value in most.items()}
+
+
+def _count_runs(people: list[Participant]) -> int | None:
+    """Return the number of runs of each participant, where files tell and all have the same number."""
+    found = {len(person.runs) for person in people if person.runs != ("",)}
+    return found.pop() if len(found) == 1 and all(person.runs != ("",) for person in people) else None
+
+
+def read_provenance(context: Context) -> dict[str, Any]:
+    """Read the command, seed, versions and checksums of the inputs."""
+    about = context.build_provenance(
+        {},
+        [
+            str(context.study.path),
+            *dict.fromkeys(f for version in yield_versions(context) for f in list_inputs(context, version)),
+        ],
+    )
+    return {
+        "Command": about["GeneratedBy"]["CommandLine"],
+        "Seed": about["Seed"],
+        "Versions": about["Versions"],
+        "SHA-256 of inputs": about["InputsSHA256"],
+    }

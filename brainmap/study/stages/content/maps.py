@@ -1,0 +1,119 @@
+"""Read the group's searchlight maps of every network for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainmap.rsa.images.files import load_image
+from brainmap.rsa.rdm.files import read_rdm_descriptors
+from brainmap.rsa.surface.data import SurfaceData
+from brainmap.study.results.context import Context
+from brainmap.study.settings.study import Network
+from brainmap.study.stages.explain import choose_explained
+from brainmap.study.stages.group_maps import group_map, list_contrasts
+from brainmap.study.stages.networks import build_rdm_path, yield_versions
+from brainmap.study.stages.spaces import find_common_space
+from brainmap.study.stages.surfaces import group_mesh, is_written, load_map
+from brainmap.study.stages.versions import Version
+from brainmap.study.stages.wording import join_names
+from brainmap.viz.page.content import NetworkMaps
+
+MOST = 3  # layers of a network whose maps are drawn, where the study explains another network
+
+
+class _Lazy(Mapping[str, Any]):
+    """Load each map when it is drawn, since a study of many networks has more maps than fit in memory."""
+
+    def __init__(self, paths: Mapping[str, Path], load: Callable[[Path], Any]) -> None:
+        self.paths, self.load = dict(paths), load
+
+    def __getitem__(self, name: str) -> Any:
+        return self.load(self.paths[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def list_layers(context: Context, version: Version) -> list[str]:
+    """List the layers of a network, or of one of its controls, by depth."""
+    return [str(layer) for layer in read_rdm_descriptors(build_rdm_path(context, version))["layer"]]
+
+
+def read_maps(context: Context, answers: pd.DataFrame | None) -> dict[str, NetworkMaps]:
+    """Read the group's maps of each network, where there are any; the explained network has those of all layers."""
+    people, settings = list(context.study.participants()), context.study.settings.searchlight
+    space = find_common_space(context, people)
+    if settings is None or space is None:
+        return {}
+    on_surface, explained = people[0].brain.on_surface, choose_explained(context).name
+    found = {}
+    for version in yield_versions(context):
+        best = group_map(context, version, "", "bestlayer", space)
+        if version.control or not isinstance(version.network, Network) or not is_written(best):
+            continue
+        layers = list_layers(context, version)
+        drawn = layers if version.name == explained else choose_layers(answers, version.name, layers)
+
+        def collect(stat: str, names: Sequence[str], version: Version = version) -> _Lazy:
+            return _Lazy({name: group_map(context, version, name, stat, space) for name in names}, load_map)
+
+        image = load_map(best)
+        contrasts = [] if on_surface else [" - ".join(pair) for pair in list_contrasts(context, layers)]
+        contrasts = contrasts if all(group_map(context, version, n, "mean", space).exists() for n in contrasts) else []
+        found[version.name] = NetworkMaps(
+            means=collect("mean", drawn),
+            p=_Lazy({}, load_image) if on_surface else collect("pfwe", drawn),
+            best_layer=image if on_surface or np.isfinite(get_values(image)).any() else None,
+            layers=layers,
+            differences=collect("mean", contrasts),
+            p_differences=collect("pfwe", contrasts),
+            mesh=group_mesh(people, settings) if on_surface else None,
+            note=_describe_choice(drawn, layers),
+        )
+    return found
+
+
+def choose_layers(answers: pd.DataFrame | None, network: str, layers: Sequence[str]) -> list[str]:
+    """Choose the layers of a network that are best in most regions, at most three, by depth; else the last one.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"network": "n", "layer": ["c", "a", "a"], "explains": True})
+    >>> choose_layers(table, "n", ["a", "b", "c"])
+    ['a', 'c']
+    """
+    if answers is None:
+        return list(layers[-1:])
+    mine = answers[(answers["network"] == network) & answers["layer"].isin(layers)]
+    ranked = (mine[mine["explains"]] if mine["explains"].any() else mine)["layer"].value_counts().index[:MOST]
+    return sorted(map(str, ranked), key=list(layers).index) or list(layers[-1:])
+
+
+def _describe_choice(drawn: Sequence[str], layers: Sequence[str]) -> str:
+    if len(drawn) == len(layers):
+        return ""
+    return (
+        f"Of {len(layers)} layers, the maps of {join_names(drawn)} are drawn, which are best in most regions; those of "
+        "the others lie in the folder group/ (maps.tsv tells their names). The network of [explain] has all its maps "
+        "drawn."
+    )
+
+
+def get_values(image: Any) -> Any:
+    """Return the values of an image, or of data on the surface, as an array."""
+    return image.values if isinstance(image, SurfaceData) else np.asarray(image.dataobj)
+
+
+def count_best(maps: NetworkMaps) -> pd.Series:
+    """Count the significant voxels (vertices) by the layer that is best in each, from most to fewest."""
+    values = np.nan_to_num(get_values(maps.best_layer)).astype(int) if maps.best_layer is not None else np.zeros(0, int)
+    counts = np.bincount(values.ravel(), minlength=len(maps.layers) + 1)[1 : len(maps.layers) + 1]
+    return pd.Series(counts, index=list(maps.layers)).sort_values(ascending=False, kind="stable")

@@ -1,0 +1,134 @@
+"""Show the answer of a study: for each region the best layer of the best network, and what it is ahead of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainmap.viz.labels import format_decimals
+from brainmap.viz.page.content import ReportContent
+from brainmap.viz.page.tables import Table, format_value, make_table
+from brainmap.viz.style import assign_layer_colors
+
+ALPHA = 0.05
+_NAMES = {"acoustic": "acoustic models"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Hold a difference in words: `kind` is "ahead", "behind", "level" (not told apart) or "untested"."""
+
+    text: str
+    note: str
+    kind: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Hold a region's row; without a network where none explains the region."""
+
+    roi: str
+    network: str
+    layer: str
+    color: str
+    score: str
+    ceiling: str
+    share: str
+    against: Sequence[Comparison]
+    others: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswersView:
+    """Hold the table at the top of the page: what is compared, a row a region, and every network to download."""
+
+    opponents: Sequence[str]
+    rows: Sequence[Answer]
+    several: bool
+    held_out: bool
+    table: Table
+
+
+def show_answers(content: ReportContent) -> AnswersView | None:
+    """Arrange the answers of a study; None where nothing was tested."""
+    table = content.answers
+    if table is None or not len(table):
+        return None
+    kinds = [str(c).removeprefix("over_") for c in table if str(c).startswith("over_") and c != "over_best"]
+    colors = {name: assign_layer_colors(content.order_layers(name)) for name in content.list_families()}
+    rows = [_arrange_row(str(roi), here, kinds, colors) for roi, here in table.groupby("roi", sort=False)]
+    return AnswersView(
+        opponents=[_NAMES.get(kind, kind) for kind in kinds],
+        rows=rows,
+        several=table["network"].nunique() > 1,
+        held_out=bool(table.loc[table["best"], "held_out"].all()),
+        table=make_table(table, "answers.tsv"),
+    )
+
+
+def _arrange_row(roi: str, here: pd.DataFrame, kinds: Sequence[str], colors: Mapping[str, Mapping[str, str]]) -> Answer:
+    best = here[here["best"]]
+    row = (best if len(best) else here).iloc[0].to_dict()
+    low, high, share = row["ceiling_lower"], row["ceiling_upper"], row["of_ceiling"]
+    ceiling = f"{format_decimals(low)} to {format_decimals(high)}" if np.isfinite(low) else "–"
+    if not len(best):
+        nothing = [Comparison(text="", note="", kind="untested")] * len(kinds)
+        blank = {"network": "", "layer": "", "color": "", "score": "", "share": "", "others": ""}
+        return Answer(roi=roi, ceiling=ceiling, against=nothing, **blank)
+    return Answer(
+        roi=roi,
+        network=str(row["network"]),
+        layer=str(row["layer"]),
+        color=colors.get(str(row["network"]), {}).get(str(row["layer"]), "#7b8794"),
+        score=format_decimals(row["score"]),
+        ceiling=ceiling,
+        share=f"{100 * share:.0f} %" if np.isfinite(share) else "–",
+        against=[compare(row[f"over_{kind}"], row[f"p_{kind}"]) for kind in kinds],
+        others=_describe_others(here[~here["best"]]),
+    )
+
+
+def compare(difference: float, p: float) -> Comparison:
+    """Describe a difference and its corrected p; a difference that is not significant is never called equal.
+
+    Examples
+    --------
+    >>> compare(0.12, 0.004)
+    Comparison(text='+.12', note='p = .004', kind='ahead')
+    >>> compare(-0.02, 0.4).note
+    'not told apart, p = .400'
+    """
+    if not np.isfinite(difference):
+        return Comparison(text="–", note="", kind="untested")
+    text = ("+" if difference >= 0 else "") + format_decimals(difference)
+    if not np.isfinite(p):
+        return Comparison(text=text, note="not tested", kind="untested")
+    said = format_value(float(p), "p")
+    said = f"p {said}" if said.startswith("<") else f"p = {said}"
+    if p > ALPHA:
+        return Comparison(text=text, note=f"not told apart, {said}", kind="level")
+    return Comparison(text=text, note=said, kind="ahead" if difference > 0 else "behind")
+
+
+def _describe_others(others: pd.DataFrame) -> str:
+    """Say which other networks explain the region and are not told apart from the best, and which are behind it."""
+    found: dict[str, list[str]] = {"level": [], "ahead": [], "behind": [], "untested": [], "silent": []}
+    for row in others.to_dict("records"):
+        one: dict[Any, Any] = row
+        if not one["explains"]:
+            found["silent"].append(str(one["network"]))
+            continue
+        kind = compare(float(one.get("over_best", np.nan)), float(one.get("p_best", np.nan))).kind
+        found[kind].append(f"{one['network']} {one['layer']} ({format_decimals(float(one['score']))})")
+    words = {
+        "ahead": "ahead by the test of all sounds: ",
+        "level": "not told apart: ",
+        "behind": "behind: ",
+        "untested": "not compared: ",
+        "silent": "not significant: ",
+    }
+    return "; ".join(f"{words[kind]}{', '.join(found[kind])}" for kind in words if found[kind])

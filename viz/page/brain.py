@@ -1,0 +1,109 @@
+"""Draw the searchlight maps of each network for the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from brainmap.viz.page.content import NetworkMaps, ReportContent
+from brainmap.viz.page.pictures import Picture, Pictures
+from brainmap.viz.rsa.surface import plot_surface_maps
+from brainmap.viz.rsa.volume import find_peaks, plot_best_layer, plot_brain, plot_glass_brain
+from brainmap.viz.style import assign_layer_colors
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrainView:
+    """Hold the pictures of a network's maps; `highest` is the place of the map with the highest value."""
+
+    name: str
+    colors: dict[str, str]
+    best_layer: Picture | None
+    surface: Picture | None
+    maps: dict[str, list[Picture]]
+    highest: int
+    differences: dict[str, list[Picture]]
+    silent: list[str]
+    note: str
+
+
+def draw_brains(content: ReportContent, drawn: Pictures) -> list[BrainView]:
+    """Draw the maps of every network that has some."""
+    main = next(iter(content.list_families()))
+    label = content.map_measure or content.measure
+    ordered = sorted(content.maps.items(), key=lambda item: item[0] != main)
+    return [_draw_network(name, its, drawn, label, "" if name == main else f"-{name}") for name, its in ordered]
+
+
+def _draw_network(name: str, its: NetworkMaps, drawn: Pictures, label: str, ending: str) -> BrainView:
+    layers = its.list_layers()
+    best, surface = None, None
+    maps: dict[str, list[Picture]] = {}
+    highest = 0
+    if its.mesh is not None:
+        shown = {layer: its.means[layer] for layer in layers if layer in its.means}
+        figure = plot_surface_maps(shown, models=list(shown), best=its.best_layer, mesh=its.mesh, label=label)
+        surface = drawn.add(f"surface-maps{ending}", figure, "Searchlight maps on the cortex", painted=True, dpi=144)
+    else:
+        if its.best_layer is not None:
+            figure = plot_best_layer(its.best_layer, layers)
+            best = drawn.add(f"best-layer{ending}", figure, f"Best layer of {name} at every voxel", painted=True)
+        maps, highest = _draw_layers(its, drawn, label, ending)
+    differences, silent = _draw_differences(its, drawn, label, ending)
+    return BrainView(
+        name=name,
+        colors=assign_layer_colors(layers),
+        best_layer=best,
+        surface=surface,
+        maps=maps,
+        highest=highest,
+        differences=differences,
+        silent=silent,
+        note=its.note,
+    )
+
+
+def _draw_layers(its: NetworkMaps, drawn: Pictures, label: str, ending: str) -> tuple[dict[str, list[Picture]], int]:
+    """Draw a glass brain and slices for each layer, on one color scale so that layers can be compared."""
+    shown = {layer: its.means[layer] for layer in its.list_layers() if layer in its.means}
+    if not shown:
+        return {}, 0
+    tops = [float(np.nanmax(np.asarray(image.dataobj))) for image in shown.values()]
+    top = max((t for t in tops if t > 0), default=None)
+    made = {}
+    for layer, image in shown.items():
+        glass = plot_glass_brain(image, vmax=top, label=label)
+        slices = plot_brain(image, outline=_mark_significant(its.p.get(layer)), vmax=top, label=label)
+        made[layer] = [
+            drawn.add(f"glass-{layer}{ending}", glass, f"Glass brain of {layer}", painted=True, dpi=144),
+            drawn.add(f"slices-{layer}{ending}", slices, f"Slices through the peaks of {layer}", painted=True, dpi=144),
+        ]
+    return made, int(np.argmax(tops))
+
+
+def _draw_differences(
+    its: NetworkMaps, drawn: Pictures, label: str, ending: str
+) -> tuple[dict[str, list[Picture]], list[str]]:
+    """Draw slices through the peaks of all differences that some voxel shows, on one color scale; name the others."""
+    outlines = {name: _mark_significant(its.p_differences[name]) for name in its.differences}
+    shown = [name for name, outline in outlines.items() if np.any(outline.dataobj)]
+    images = {name: its.differences[name] for name in shown}
+    values = {name: np.asarray(image.dataobj, dtype=np.float32) for name, image in images.items()}
+    top = max((float(np.nanmax(np.abs(found))) for found in values.values()), default=None)
+    made = {}
+    for name, image in images.items():
+        cuts = sorted(find_peaks(type(image)(np.abs(values[name]), image.affine), n=2))
+        figure = plot_brain(image, cuts=cuts, outline=outlines[name], vmax=top, signed=True, label=f"Δ {label}")
+        words = f"Slices through the largest differences {name}"
+        made[name] = [drawn.add(f"difference-{name}{ending}", figure, words, painted=True, dpi=144)]
+    return made, [name for name in outlines if name not in shown]
+
+
+def _mark_significant(p: Any) -> Any:
+    """Return voxels with corrected p of at most .05 as an image of ones and zeros; None without p values."""
+    if p is None:
+        return None
+    values = np.asarray(p.dataobj, dtype=np.float32)
+    return type(p)(((values > 0) & (values <= np.float32(0.05))).astype(np.float32), p.affine)

@@ -1,0 +1,103 @@
+"""Draw how well the layers of each network match each region: profiles, tables, and how alike the layers are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from brainmap.viz.page.content import ReportContent
+from brainmap.viz.page.pictures import Picture, Pictures
+from brainmap.viz.page.tables import HeatRow, arrange_heat_rows, arrange_reference_rows, select_network_rows
+from brainmap.viz.rsa.profiles import plot_layer_profile, plot_layer_roi_table
+from brainmap.viz.rsa.rdms import plot_correlation_matrix
+from brainmap.viz.style import assign_layer_colors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Hold a network with its controls in the section of layers and regions."""
+
+    name: str
+    controls: tuple[str, ...]
+    layers: list[str]
+    colors: dict[str, str]
+    planted: bool
+    profile: Picture | None
+    heat: list[HeatRow]
+    references: list[HeatRow]
+    rois: list[str]
+    correlations: Picture | None
+
+
+def draw_families(content: ReportContent, drawn: Pictures) -> list[Family]:
+    """Draw every network of the page, the explained one first."""
+    families = content.list_families()
+    main = next(iter(families))
+    return [
+        _draw_family(content, drawn, name, controls, "" if name == main else f"-{name}")
+        for name, controls in families.items()
+    ]
+
+
+def _draw_family(
+    content: ReportContent, drawn: Pictures, network: str, controls: tuple[str, ...], ending: str
+) -> Family:
+    """Draw the profile of a network beside its controls and baselines, and its table of layers by regions."""
+    layers, planted = content.order_layers(network), content.find_planted(network)
+    rivals = content.rivals.get(network)
+    heat: list[HeatRow] = []
+    references: list[HeatRow] = []
+    rois: list[str] = []
+    if content.statistics is not None:
+        mine = select_network_rows(content.statistics, network)
+        rois = [str(roi) for roi in dict.fromkeys(mine["roi"])]
+        heat = arrange_heat_rows(mine, layers, planted, rivals=rivals)
+        if "network" in content.statistics:
+            names = {control: control.removeprefix(f"{network}-") for control in controls}
+            names |= dict.fromkeys(content.baselines, "acoustic")
+            references = arrange_reference_rows(content.statistics, names, rois)
+        if len(mine):
+            figure = plot_layer_roi_table(mine, layers=layers, planted=planted)
+            drawn.add(f"layer-roi-table{ending}", figure, f"Layers of {network} by regions")
+    correlations = None
+    if network in content.layer_correlations:
+        figure = plot_correlation_matrix(content.layer_correlations[network], marked=sorted(set(planted.values())))
+        correlations = drawn.add(
+            f"layer-correlations{ending}", figure, f"Correlations of the RDMs of layers of {network}"
+        )
+    return Family(
+        name=network,
+        controls=controls,
+        layers=layers,
+        colors=assign_layer_colors(layers),
+        planted=bool(planted),
+        profile=_draw_profile(content, drawn, network, controls, ending),
+        heat=heat,
+        references=references,
+        rois=rois,
+        correlations=correlations,
+    )
+
+
+def _draw_profile(
+    content: ReportContent, drawn: Pictures, network: str, controls: tuple[str, ...], ending: str
+) -> Picture | None:
+    """Draw the profile of a network; networks that are neither its controls nor baselines are drawn on their own."""
+    scores = content.scores
+    if scores is None or not len(scores):
+        return None
+    several = "network" in scores
+    families = content.list_families()
+    known = {name for main, its in families.items() for name in (main, *its)} | set(content.baselines)
+    others = [str(name) for name in dict.fromkeys(scores["network"]) if name not in known] if several else []
+    figure = plot_layer_profile(
+        select_network_rows(scores, network, (*controls, *others, *content.baselines)),
+        content.ceilings,
+        statistics=None if content.statistics is None else select_network_rows(content.statistics, network),
+        planted=content.find_planted(network),
+        layers=content.order_layers(network),
+        measure=content.measure,
+        controls=controls,
+        baselines=content.baselines if several else (),
+        rivals=content.rivals.get(network),
+    )
+    return drawn.add(f"layer-profile{ending}", figure, f"Score against the depth of {network}, a panel a region")
