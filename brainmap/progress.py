@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
@@ -88,6 +88,41 @@ class _Bar:
         self.display.remove_task(self.task)
 
 
+class _Told:
+    """Tell a program that follows the work."""
+
+    def __init__(self, told: Callable[[str, int, int], None], description: str, total: int, done: int) -> None:
+        self.told, self.description, self.total, self.done = told, description, total, done
+        told(description, done, total)
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.done += steps
+        self.told(self.description, self.done, self.total)
+
+
+_follower: ContextVar[Callable[[str, int, int], None] | None] = ContextVar("follower", default=None)
+
+
+@contextmanager
+def follow_progress(told: Callable[[str, int, int], None]) -> Iterator[None]:
+    """Call `told(description, done, total)` at the beginning and after each step of long work inside the block.
+
+    Bars and lines are then not shown. An exception that `told` raises ends the work.
+
+    Examples
+    --------
+    >>> with follow_progress(lambda *said: print(said)), progress("counting", total=2) as step:
+    ...     step.advance()
+    ('counting', 0, 2)
+    ('counting', 1, 2)
+    """
+    token = _follower.set(told)
+    try:
+        yield
+    finally:
+        _follower.reset(token)
+
+
 # A terminal has one live display, so work inside other work adds a row to it.
 _shown: ContextVar[Any] = ContextVar("shown", default=None)
 
@@ -140,6 +175,10 @@ def progress(description: str, total: int, every: float = 3.0, *, done: int = 0)
     ...     for _ in range(3):
     ...         step.advance()
     """
+    told = _follower.get()
+    if told is not None:
+        yield _Told(told, description, total, done)
+        return
     if not sys.stderr.isatty():
         yield _Lines(description, total, every, done)
         return

@@ -65,7 +65,7 @@ def load_commands(group: str | None = None) -> None:
 
     A command is the module of its name. Help is quicker without the modules of the groups.
     """
-    for name in ("features.options", "networks", "rsa.options", "study", "viz"):
+    for name in ("features.options", "networks", "rsa.options", "study", "viz", "explore"):
         importlib.import_module(f"brainmap.cli.{name}")
     for folder in [name for name in ("features", "rsa") if group in (None, name)]:
         for module in pkgutil.iter_modules([str(Path(__file__).parent / folder)]):

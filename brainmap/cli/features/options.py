@@ -127,7 +127,7 @@ Hear: TypeAlias = Callable[..., Listener]
 Describe: TypeAlias = Callable[[], "tuple[nn.Module, Checkpoint]"]
 
 
-def _declare_options(
+def declare_options(
     checkpoint: CheckpointFile,
     sounds: SoundsAt,
     name: Annotated[str | None, typer.Option(help="Name of the network; default: that of its file.")] = None,
@@ -164,7 +164,7 @@ def add_listener_options(command: Callable[..., None]) -> Callable[..., None]:
     `hear()` loads both and gives a `Listener`; with `hear(report=False)` the command reports on the sounds itself. A
     command checks that its outputs are free before it calls it. Only the device is looked at at once.
     """
-    return _add_options(command, inspect.signature(_declare_options, eval_str=True).parameters, load_listener)
+    return _add_options(command, inspect.signature(declare_options, eval_str=True).parameters, load_listener)
 
 
 def add_network_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -172,7 +172,7 @@ def add_network_options(command: Callable[..., None]) -> Callable[..., None]:
 
     `describe()` loads it and gives the network and its `Checkpoint`.
     """
-    common = inspect.signature(_declare_options, eval_str=True).parameters
+    common = inspect.signature(declare_options, eval_str=True).parameters
     left_out = ("sounds", "name", "device")
     return _add_options(command, {k: v for k, v in common.items() if k not in left_out}, open_checkpoint)
 

@@ -1,0 +1,355 @@
+// Drawings on canvases: sounds with maps over them, strips of activations, bars, profiles, RDMs.
+
+import { fileName, h, save, saveTable, write } from "./dom.js";
+
+export const LEFT = 46; // px for the labels of the vertical axis
+export const RIGHT = 10;
+const MARKS = [0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32]; // kHz
+let colors = {};
+const drawn = new Set();
+
+export function setColors(found) {
+  colors = Object.fromEntries(Object.entries(found).map(([name, map]) => [name, map.data]));
+}
+
+export function listColors() {
+  return Object.keys(colors).filter((name) => !["sound", "score", "activation"].includes(name));
+}
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+dark.addEventListener("change", () => drawn.forEach((figure) => figure.draw()));
+
+export function tone(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+}
+
+/** The color map of a quantity in 0..1; shades of sound run the other way where the page is dark. */
+function shade(name) {
+  const turned = name === "sound" && dark.matches;
+  const map = colors[name === "score" && dark.matches ? "activation" : name];
+  return (value) => {
+    const at = Math.max(0, Math.min(255, Math.round((turned ? 1 - value : value) * 255))) * 3;
+    return [map[at], map[at + 1], map[at + 2]];
+  };
+}
+
+export function colorOf(name, value) { return `rgb(${shade(name)(value).join(",")})`; }
+
+/** A canvas that is drawn again when its width, its content or the theme changes, and that can be saved. */
+export class Figure {
+  constructor({ name, height, label = "" }) {
+    this.canvas = h("canvas", { role: "img", "aria-label": label });
+    this.frame = h("div", { class: "frame" }, this.canvas);
+    this.name = name;
+    this.height = height;
+    this.paint = null;
+    this.table = null;
+    this.width = 0;
+    this.observer = new ResizeObserver(([entry]) => {
+      const width = Math.floor(entry.contentRect.width);
+      if (width !== this.width) { this.width = width; this.draw(); }
+    });
+    this.observer.observe(this.frame);
+    drawn.add(this);
+  }
+
+  remove() {
+    this.observer.disconnect();
+    drawn.delete(this);
+  }
+
+  /** Show a drawing: `paint(context, width, height)`, and the rows behind it for a table. */
+  show(paint, { label, table = null, height = this.height } = {}) {
+    this.paint = paint;
+    this.table = table;
+    this.height = height;
+    if (label) this.canvas.setAttribute("aria-label", label);
+    this.draw();
+  }
+
+  draw(scale = window.devicePixelRatio || 1) {
+    if (!this.paint || !this.width) return;
+    const { canvas, width, height } = this;
+    canvas.width = Math.round(width * scale);
+    canvas.height = Math.round(height * scale);
+    canvas.style.height = `${height}px`;
+    const context = canvas.getContext("2d");
+    context.scale(scale, scale);
+    context.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+    this.paint(context, width, height);
+  }
+
+  /** Buttons that save the drawing (at twice its size) and its numbers. */
+  downloads() {
+    const png = h("button", { type: "button", class: "quiet", title: "Save the picture", onclick: () => this.savePicture() }, "PNG");
+    const tsv = h("button", { type: "button", class: "quiet", title: "Save the numbers", onclick: () => this.table && saveTable(...this.table(), this.fileName()) }, "TSV");
+    return h("span", { class: "downloads" }, png, tsv);
+  }
+
+  fileName() { return fileName(typeof this.name === "function" ? this.name() : this.name); }
+
+  savePicture() {
+    this.draw(2);
+    const copy = h("canvas", { width: this.canvas.width, height: this.canvas.height });
+    const context = copy.getContext("2d");
+    context.fillStyle = tone("card");
+    context.fillRect(0, 0, copy.width, copy.height);
+    context.drawImage(this.canvas, 0, 0);
+    copy.toBlob((blob) => save(blob, `${this.fileName()}.png`));
+    this.draw();
+  }
+}
+
+/** A picture `(rows, columns)` of 0..1 as a canvas, the first row at the bottom. */
+function makePicture(values, shape, color) {
+  const [rows, columns] = shape;
+  const picture = h("canvas", { width: columns, height: rows });
+  const context = picture.getContext("2d");
+  const pixels = context.createImageData(columns, rows);
+  for (let row = 0; row < rows; row += 1) {
+    for (let column = 0; column < columns; column += 1) {
+      const [r, g, b, a] = color(values[row * columns + column]);
+      pixels.data.set([r, g, b, a ?? 255], ((rows - 1 - row) * columns + column) * 4);
+    }
+  }
+  context.putImageData(pixels, 0, 0);
+  return picture;
+}
+
+/** Color and opacity of a signed map: both grow with the size of a value. */
+function overlay(name, limit) {
+  const color = shade(name);
+  return (value) => {
+    const part = Math.max(-1, Math.min(1, value / limit));
+    return [...color((part + 1) / 2), Math.round(255 * 0.85 * Math.abs(part) ** 0.6)];
+  };
+}
+
+export function drawTimeAxis(context, left, right, y, seconds) {
+  context.fillStyle = tone("muted");
+  context.strokeStyle = tone("line");
+  context.textAlign = "center";
+  context.textBaseline = "top";
+  const step = [0.05, 0.1, 0.2, 0.25, 0.5, 1, 2, 5, 10, 20].find((one) => seconds / one <= Math.max(2, (right - left) / 70)) ?? 60;
+  for (let time = 0; time <= seconds + 1e-9; time += step) {
+    const x = left + (time / seconds) * (right - left);
+    context.beginPath();
+    context.moveTo(x, y);
+    context.lineTo(x, y + 4);
+    context.stroke();
+    const last = time + step > seconds + 1e-9;
+    context.fillText(last ? `${write(time)} s` : write(time), Math.min(x, right - (last ? 8 : 0)), y + 6);
+  }
+}
+
+function drawHertz(context, hertz, top, height, x) {
+  context.fillStyle = tone("muted");
+  context.textAlign = "right";
+  context.textBaseline = "middle";
+  if (!hertz) {
+    context.fillText("bands", x, top + height / 2);
+    return;
+  }
+  let before = Infinity;
+  for (const mark of MARKS) {
+    const at = hertz.data.findIndex((one) => one >= mark * 1000);
+    if (at <= 0) continue;
+    const [low, high] = [hertz.data[at - 1], hertz.data[at]];
+    const place = at - 1 + (mark * 1000 - low) / (high - low);
+    const y = top + height * (1 - (place + 0.5) / hertz.data.length);
+    if (before - y < 16 || y < top + 5) continue;
+    before = y;
+    context.fillText(`${mark} k`, x, y);
+  }
+}
+
+function drawEnvelope(context, low, high, box, most, fillOf) {
+  const { left, top, width, height } = box;
+  const middle = top + height / 2;
+  const n = low.length;
+  for (let k = 0; k < n; k += 1) {
+    const [x, next] = [left + (k / n) * width, left + ((k + 1) / n) * width];
+    const [up, down] = [middle - (high[k] / most) * height * 0.48, middle - (low[k] / most) * height * 0.48];
+    context.fillStyle = fillOf(k);
+    context.fillRect(x, up, Math.max(next - x, 0.6), Math.max(down - up, 1));
+  }
+}
+
+export const SOUND = { wave: 52, gap: 8, picture: 176, course: 62, axis: 24 };
+
+export function heightOfSound(map) {
+  return SOUND.wave + SOUND.gap + SOUND.picture + (map?.values && map.kind !== "picture" ? SOUND.gap + SOUND.course : 0) + SOUND.axis;
+}
+
+/** A waveform, its spectrogram with a map over it, and the course of the map. */
+export function paintSound(sound, map, colorName) {
+  const gray = shade("sound");
+  let base, cover;
+  return (context, width) => {
+    const [left, right] = [LEFT, width - RIGHT];
+    const box = { left, top: 0, width: right - left, height: SOUND.wave };
+    drawEnvelope(context, sound.low.data, sound.high.data, box, sound.peak || 1, () => tone("soft"));
+    const top = SOUND.wave + SOUND.gap;
+    base ??= makePicture(sound.picture.data, sound.picture.shape, (value) => gray((value / 255) * (map?.values ? 0.55 : 1)));
+    context.imageSmoothingEnabled = false;
+    context.drawImage(base, left, top, right - left, SOUND.picture);
+    if (map?.values && map.kind !== "positions") {
+      const shape = map.values.shape.length === 1 ? [1, map.values.shape[0]] : map.values.shape;
+      cover ??= makePicture(map.values.data, shape, overlay(colorName, map.limit));
+      context.drawImage(cover, left, top, right - left, SOUND.picture);
+    }
+    drawHertz(context, sound.hertz, top, SOUND.picture, left - 6);
+    let bottom = top + SOUND.picture;
+    if (map?.values && map.kind !== "picture") {
+      const course = { left, top: bottom + SOUND.gap, width: right - left, height: SOUND.course };
+      paintCourse(context, map, course, colorName);
+      bottom += SOUND.gap + SOUND.course;
+    }
+    drawTimeAxis(context, left, right, bottom, sound.seconds);
+  };
+}
+
+function paintCourse(context, map, box, colorName) {
+  const color = shade(colorName);
+  const middle = box.top + box.height / 2;
+  context.fillStyle = tone("line");
+  context.fillRect(box.left, middle, box.width, 1);
+  context.fillStyle = tone("muted");
+  context.textAlign = "right";
+  context.textBaseline = "middle";
+  context.fillText(write(map.limit, 2), box.left - 6, box.top + 7);
+  context.fillText("0", box.left - 6, middle);
+  context.fillText(write(-map.limit, 2), box.left - 6, box.top + box.height - 7);
+  if (map.values.shape.length > 1) return;
+  const [low, high] = [(map.low ?? map.values).data, (map.high ?? map.values).data];
+  const above = `rgb(${color(0.88).join(",")})`;
+  const below = `rgb(${color(0.12).join(",")})`;
+  const n = low.length;
+  for (let k = 0; k < n; k += 1) {
+    const x = box.left + (k / n) * box.width;
+    const size = box.width / n + 0.5;
+    for (const [value, fill] of [[Math.max(high[k], 0), above], [Math.min(low[k], 0), below]]) {
+      const tall = (Math.abs(value) / map.limit) * box.height * 0.5;
+      context.fillStyle = fill;
+      context.fillRect(x, value > 0 ? middle - tall : middle, size, tall);
+    }
+  }
+}
+
+/** A small waveform whose color is the map. */
+export function paintColoredWave(sound, map, colorName) {
+  const color = shade(colorName);
+  return (context, width, height) => {
+    if (map.kind === "picture") {
+      const gray = shade("sound");
+      context.imageSmoothingEnabled = false;
+      context.drawImage(makePicture(sound.picture.data, sound.picture.shape, (value) => gray((value / 255) * 0.5)), 0, 0, width, height);
+      context.drawImage(makePicture(map.values.data, map.values.shape, overlay(colorName, map.limit)), 0, 0, width, height);
+      return;
+    }
+    if (map.values.shape.length > 1) return;
+    const values = map.values.data;
+    const n = sound.low.data.length;
+    drawEnvelope(context, sound.low.data, sound.high.data, { left: 0, top: 0, width, height }, sound.peak || 1, () => tone("line"));
+    drawEnvelope(context, sound.low.data, sound.high.data, { left: 0, top: 0, width, height }, sound.peak || 1, (k) => {
+      const part = values[Math.min(values.length - 1, Math.floor((k / n) * values.length))] / map.limit;
+      const size = Math.min(1, Math.abs(part));
+      return `rgba(${color((Math.max(-1, Math.min(1, part)) + 1) / 2).join(",")},${size ** 0.5})`;
+    });
+  };
+}
+
+/** A strip of activations `(rows, columns)`: frames where they lie in time, or else spread over the width. */
+export function paintStrip(strip, seconds, chosenRow) {
+  const color = shade("score");
+  let picture;
+  return (context, width, height) => {
+    const [rows, columns] = strip.picture.shape;
+    const [left, right] = [LEFT, width - RIGHT];
+    picture ??= makePicture(strip.picture.data, strip.picture.shape, (value) => color(value / 255));
+    context.imageSmoothingEnabled = false;
+    context.fillStyle = tone("paper");
+    context.fillRect(left, 0, right - left, height);
+    const each = (strip.step ?? 0) * strip.columns_of;
+    const perSecond = (right - left) / seconds;
+    if (strip.step !== null) {
+      const from = left + (strip.start - strip.step / 2) * perSecond;
+      context.save();
+      context.beginPath();
+      context.rect(left, 0, right - left, height);
+      context.clip();
+      context.drawImage(picture, from, 0, columns * each * perSecond, height);
+      context.restore();
+    } else {
+      context.drawImage(picture, left, 0, right - left, height);
+    }
+    if (chosenRow !== null && chosenRow < rows) {
+      const tall = height / rows;
+      context.strokeStyle = tone("accent");
+      context.lineWidth = 1.5;
+      context.strokeRect(left, height - (chosenRow + 1) * tall, right - left, tall);
+    }
+  };
+}
+
+/** A line over time. */
+export function paintLine(values, { start, step, seconds, least, most }) {
+  return (context, width, height) => {
+    const [left, right, bottom] = [LEFT, width - RIGHT, height - SOUND.axis];
+    const y = (value) => 4 + (bottom - 8) * (1 - (value - least) / (most - least || 1));
+    context.fillStyle = tone("muted");
+    context.textAlign = "right";
+    context.textBaseline = "middle";
+    context.fillText(write(most, 2), left - 6, y(most) + 4);
+    context.fillText(write(least, 2), left - 6, y(least) - 2);
+    context.fillStyle = tone("line");
+    context.fillRect(left, y(Math.max(0, least)), right - left, 1);
+    context.strokeStyle = tone("accent");
+    context.lineWidth = 1.5;
+    context.beginPath();
+    values.forEach((value, k) => {
+      const x = step === null ? left + ((k + 0.5) / values.length) * (right - left) : left + ((start + k * step) / seconds) * (right - left);
+      if (k) context.lineTo(x, y(value)); else context.moveTo(x, y(value));
+    });
+    context.stroke();
+    drawTimeAxis(context, left, right, bottom, seconds);
+  };
+}
+
+/** The color scale of signed maps. */
+export function paintScale(colorName, limit) {
+  const color = shade(colorName);
+  return (context, width) => {
+    for (let x = 0; x < width; x += 1) {
+      context.fillStyle = `rgb(${color(x / Math.max(1, width - 1)).join(",")})`;
+      context.fillRect(x, 0, 1.2, 10);
+    }
+    context.fillStyle = tone("muted");
+    context.textBaseline = "top";
+    context.textAlign = "left";
+    context.fillText(`${write(-limit, 2)} against`, 0, 14);
+    context.textAlign = "center";
+    context.fillText("0", width / 2, 14);
+    context.textAlign = "right";
+    context.fillText(`for ${write(limit, 2)}`, width, 14);
+  };
+}
+
+/** Bars of class scores, for the picture that is saved. */
+export function paintBars(rows, chosen) {
+  return (context, width) => {
+    const [least, most] = [Math.min(0, ...rows.map((row) => row.value)), Math.max(0, ...rows.map((row) => row.value))];
+    const x = (value) => 110 + (width - 180) * ((value - least) / (most - least || 1));
+    context.textBaseline = "middle";
+    rows.forEach((row, k) => {
+      const y = 12 + k * 22;
+      context.fillStyle = row.name === chosen ? tone("accent") : tone("bar");
+      context.fillRect(Math.min(x(0), x(row.value)), y - 7, Math.abs(x(row.value) - x(0)), 14);
+      context.fillStyle = tone("ink");
+      context.textAlign = "right";
+      context.fillText(row.name, 102, y);
+      context.textAlign = "left";
+      context.fillText(write(row.value), width - 62, y);
+    });
+  };
+}

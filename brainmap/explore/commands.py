@@ -1,0 +1,201 @@
+"""Answer the questions of a page by name; every argument comes as text from an address, and is checked here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from brainmap import __version__
+from brainmap.errors import InputError
+from brainmap.explore.looking import (
+    CAMS,
+    compute_class_scores,
+    compute_maps,
+    compute_strips,
+    describe_sound,
+    describe_unit,
+)
+from brainmap.explore.relations import find_favorites, find_neighbors, read_crop, read_pattern
+from brainmap.explore.sources import Heard, Source
+from brainmap.features.attribution.lrp import COMPOSITES
+from brainmap.features.attribution.methods import METHODS
+from brainmap.viz.page.cards import encode_wav
+
+Arguments: TypeAlias = Mapping[str, str]
+Answer: TypeAlias = dict[str, Any] | tuple[bytes, str]
+COLORS = ("brainmap", "RdBu_r", "PuOr_r", "PiYG", "coolwarm", "seismic")
+"""Diverging color maps for signed maps: zero is their middle."""
+_STEPS = 256
+
+
+def run_command(source: Source, command: str, arguments: Arguments) -> Answer:
+    """Answer one question.
+
+    Parameters
+    ----------
+    source : Source
+    command : str
+        A key of `ANSWERS`.
+    arguments : mapping of str to str
+
+    Returns
+    -------
+    dict, or tuple of bytes and str
+        Plain values and arrays, or a file with its media type.
+
+    Raises
+    ------
+    InputError
+        An argument is missing, or names nothing.
+    """
+    return ANSWERS[command](source, arguments)
+
+
+def _need(arguments: Arguments, name: str) -> str:
+    if not arguments.get(name):
+        raise InputError(f"{name}: expected one, got none; choose it")
+    return arguments[name]
+
+
+def _need_number(arguments: Arguments, name: str) -> int:
+    text = _need(arguments, name)
+    if not text.isdecimal():
+        raise InputError(f"{name}: expected a whole number, got {text!r}")
+    return int(text)
+
+
+def _get_both(source: Source, arguments: Arguments) -> tuple[Heard, str]:
+    return source.network(_need(arguments, "network")), _need(arguments, "sound")
+
+
+def _describe(source: Source, _: Arguments) -> Answer:
+    return {
+        "version": __version__,
+        "title": source.title,
+        "question": source.question,
+        "simulated": source.simulated,
+        "networks": list(source.loaders),
+        "sounds": [{"id": i, "condition": c} for i, c in zip(source.items, source.conditions, strict=True)],
+        "cams": list(CAMS),
+        "attributions": list(METHODS),
+        "rules": list(COMPOSITES),
+        "colors": _read_colors(),
+    }
+
+
+def _read_colors() -> dict[str, Any]:
+    """Read the color maps of the menu, `(256, 3)` each, and those of spectrograms and activations."""
+    import matplotlib as mpl
+
+    from brainmap.viz.style import get_colormap
+
+    along = np.linspace(0, 1, _STEPS)
+    maps = {"brainmap": get_colormap("signed")} | {name: mpl.colormaps[name] for name in COLORS[1:]}
+    maps |= {"sound": get_colormap("sound"), "score": get_colormap("score"), "activation": mpl.colormaps["magma"]}
+    return {name: (one(along)[:, :3] * 255).round().astype(np.uint8) for name, one in maps.items()}
+
+
+def _describe_network(source: Source, arguments: Arguments) -> Answer:
+    heard = source.network(_need(arguments, "network"))
+    fed = heard.checkpoint
+    return {
+        "name": heard.name,
+        "classes": list(heard.classes),
+        "classes_are_named": heard.given_names is not None,
+        "rate": fed.rate,
+        "seconds": fed.n_samples / fed.rate or None,
+        "own_lengths": fed.own_lengths,
+        "input": fed.front_end.describe(),
+        "without": heard.output.without,
+        "layers": [
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "units": int(layer.shape[0]),
+                "shape": list(layer.shape),
+                "mappable": len(layer.shape) > 1 and layer.is_convolution,
+                "known": bool(layer.order),
+            }
+            for layer in heard.layers
+        ],
+    }
+
+
+def _describe_sound(source: Source, arguments: Arguments) -> Answer:
+    return describe_sound(source, *_get_both(source, arguments))
+
+
+def _play(source: Source, arguments: Arguments) -> Answer:
+    heard, key = _get_both(source, arguments)
+    sounds = source.sound(heard, key)
+    return encode_wav(sounds.waveforms[0, 0], sounds.rate), "audio/wav"
+
+
+def _score(source: Source, arguments: Arguments) -> Answer:
+    heard, key = _get_both(source, arguments)
+    return {"classes": list(heard.classes), "logits": compute_class_scores(source, heard, key)}
+
+
+def _map(source: Source, arguments: Arguments) -> Answer:
+    heard, key = _get_both(source, arguments)
+    method = _need(arguments, "method")
+    layer = arguments.get("layer") or "last-conv"
+    classes = [name for name in _need(arguments, "classes").split("\n") if name]
+    return compute_maps(
+        source, heard, key, method=method, layer=layer, classes=classes, rules=arguments.get("rules", "")
+    )
+
+
+def _strips(source: Source, arguments: Arguments) -> Answer:
+    return compute_strips(source, *_get_both(source, arguments))
+
+
+def _unit(source: Source, arguments: Arguments) -> Answer:
+    heard, key = _get_both(source, arguments)
+    return describe_unit(source, heard, key, **_get_unit(arguments))
+
+
+def _get_unit(arguments: Arguments) -> dict[str, Any]:
+    return {"layer": _need(arguments, "layer"), "unit": _need_number(arguments, "unit")}
+
+
+def _neighbors(source: Source, arguments: Arguments) -> Answer:
+    return find_neighbors(source, *_get_both(source, arguments), layer=_need(arguments, "layer"))
+
+
+def _favorites(source: Source, arguments: Arguments) -> Answer:
+    return find_favorites(source, source.network(_need(arguments, "network")), **_get_unit(arguments))
+
+
+def _play_crop(source: Source, arguments: Arguments) -> Answer:
+    heard, rank = source.network(_need(arguments, "network")), _need_number(arguments, "rank")
+    return encode_wav(*read_crop(source, heard, **_get_unit(arguments), rank=rank)), "audio/wav"
+
+
+def _play_pattern(source: Source, arguments: Arguments) -> Answer:
+    heard = source.network(_need(arguments, "network"))
+    return encode_wav(*read_pattern(source, heard, **_get_unit(arguments))), "audio/wav"
+
+
+def _receive(source: Source, arguments: Arguments) -> Answer:
+    return source.receive(Path(arguments["path"]), arguments["name"], float(arguments["seconds"]))
+
+
+ANSWERS: dict[str, Callable[[Source, Arguments], Answer]] = {
+    "describe": _describe,
+    "network": _describe_network,
+    "sound": _describe_sound,
+    "audio": _play,
+    "scores": _score,
+    "map": _map,
+    "strips": _strips,
+    "unit": _unit,
+    "neighbors": _neighbors,
+    "favorites": _favorites,
+    "crop": _play_crop,
+    "pattern": _play_pattern,
+    "receive": _receive,
+}

@@ -1,0 +1,147 @@
+"""Run the computing process of the explorer: read questions from stdin, and answer them one after another.
+
+It ends when stdin does, so that nothing is left where the server was killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, BinaryIO
+
+from brainmap.errors import BrainmapError, BrainmapWarning, InputError, is_scarce_memory
+from brainmap.explore.messages import JSON, encode_json, pack_message, read_message
+from brainmap.progress import follow_progress
+
+log = logging.getLogger("brainmap")
+
+
+class StoppedError(Exception):
+    """Report that the page no longer wants what is computed."""
+
+
+class Line:
+    """Hold both ends of the line to the server.
+
+    What a library prints goes to the terminal, since it would be no message.
+    """
+
+    def __init__(self) -> None:
+        self.questions: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        self.unwanted: set[int] = set()
+        self._in: BinaryIO = os.fdopen(os.dup(0), "rb")
+        self._out: BinaryIO = os.fdopen(os.dup(1), "wb")
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(2, 1)
+        self._lock = threading.Lock()
+
+    def listen(self) -> None:
+        """Read messages until the server ends, and then end this process whatever it does."""
+        while (message := read_message(self._in)) is not None:
+            header, _ = message
+            if "stop" in header:
+                self.unwanted.add(int(header["stop"]))
+            else:
+                self.questions.put(header)
+        os._exit(0)
+
+    def say(self, header: dict[str, Any], body: bytes = b"") -> None:
+        """Send a message to the server."""
+        with self._lock:
+            self._out.write(pack_message(header, body))
+            self._out.flush()
+
+
+def main() -> None:
+    """Answer questions until the server ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    line = Line()
+    threading.Thread(target=line.listen, daemon=True).start()
+    log.addHandler(logging.StreamHandler(sys.stderr))
+    log.setLevel(logging.WARNING)
+    opening = line.questions.get()["opening"]
+    try:
+        from brainmap.explore.commands import run_command
+        from brainmap.explore.sources import open_source
+
+        source = open_source(**opening)
+    except BrainmapError as error:
+        line.say({"failed": str(error)})
+        return
+    line.say({"ready": True})
+    while True:
+        question = line.questions.get()
+        line.say(*_answer(line, question, partial(run_command, source, question["command"], question["arguments"])))
+
+
+def _answer(line: Line, question: dict[str, Any], compute: Callable[[], Any]) -> tuple[dict[str, Any], bytes]:
+    """Compute an answer; a mistake of the user's has status 422, a failed computation 500."""
+    number = int(question["id"])
+
+    def told(label: str, done: int, total: int) -> None:
+        if number in line.unwanted:
+            raise StoppedError
+        line.say({"id": number, "label": label, "done": done, "total": total})
+
+    try:
+        with follow_progress(told), _collect_notes() as notes:
+            found = compute()
+        if isinstance(found, tuple):
+            return {"id": number, "media": found[1]}, found[0]
+        noted = list(dict.fromkeys([*found.get("notes", ()), *notes]))
+        return {"id": number, "media": JSON}, encode_json({**found, "notes": noted})
+    except StoppedError:
+        return {"id": number, "error": "Stopped.", "status": 410}, b""
+    except InputError as error:
+        return {"id": number, "error": str(error), "status": 422}, b""
+    except BrainmapError as error:
+        return {"id": number, "error": str(error), "status": 500}, b""
+    except Exception as error:
+        if is_scarce_memory(error):
+            said = "There is not enough memory for this; close other programs, or take a smaller network."
+        else:
+            traceback.print_exc()
+            said = f"{type(error).__name__}: {error} (the terminal has the details)"
+        return {"id": number, "error": said, "status": 500}, b""
+    finally:
+        line.unwanted.discard(number)
+
+
+class _Kept(logging.Handler):
+    def __init__(self, notes: list[str]) -> None:
+        super().__init__(logging.INFO)
+        self.notes = notes
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.notes.append(record.getMessage().removeprefix("note: "))
+
+
+@contextmanager
+def _collect_notes() -> Iterator[list[str]]:
+    """Collect what the library says while it computes, which the page shows beside the result."""
+    notes: list[str] = []
+    handler, level = _Kept(notes), log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", BrainmapWarning)
+            yield notes
+        notes += [str(one.message) for one in caught]
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""Compute what a sound and a unit are near to: neighbors of a sound, and favorite sounds and filter of a unit."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.explore.sources import UPLOAD, Heard, Source
+from brainmap.features.activations.extract import Activations, extract_activations, open_activations
+from brainmap.features.layers.ear import OUTPUT
+from brainmap.features.representations.files import StoredPatterns, list_stored_layers, open_maximizations
+from brainmap.features.units.exemplars import Exemplars, find_exemplars
+from brainmap.features.units.filters import layer_filters
+from brainmap.features.units.nearest_sounds import nearest_neighbors
+from brainmap.record import content_key
+
+NEIGHBORS = 6
+EXEMPLARS = 6
+_MOST_SAMPLES = 60_000_000
+"""Samples of all sounds together, above which waveforms are not compared."""
+_HERTZ = 160
+
+
+def find_neighbors(source: Source, heard: Heard, key: str, *, layer: str) -> dict[str, Any]:
+    """Find the sounds nearest to one in a layer, and those nearest as waveforms, by correlation."""
+    heard.layer(layer)
+    features = _gather_features(source, heard)
+    if layer not in features.layers:
+        raise InputError(f"neighbors: the results hold no activations of {layer!r}; choose one of {features.layers}")
+    k = min(NEIGHBORS, len(source.items) - 1 + key.startswith(UPLOAD))
+    if k < 1:
+        raise InputError("neighbors: expected several sounds, got one; explore a table or folder of sounds")
+    values = np.asarray(features[layer][:], dtype=np.float32).reshape(len(source.items), -1)
+    own = None
+    if key.startswith(UPLOAD):
+        mine = extract_activations(
+            heard.model,
+            source.sound(heard, key),
+            layers=[layer],
+            pooling=features.pooling,  # type: ignore[arg-type]
+            device=source.device,
+            units_axis=getattr(getattr(heard.version, "network", None), "units_axis", None),
+            pool_frequency=bool(getattr(getattr(heard.version, "network", None), "pool_frequency", False)),
+        )
+        own = np.asarray(mine[layer][:], dtype=np.float32).reshape(1, -1)
+    found: dict[str, Any] = {"pooling": features.pooling, "layer": _rank_neighbors(source, key, values, own, k)}
+    n_samples = len(heard.sounds) * heard.sounds.n_samples
+    if heard.sounds.own_lengths or n_samples > _MOST_SAMPLES:
+        why = "sounds have several lengths" if heard.sounds.own_lengths else "there are too many of them"
+        return {**found, "waveform": [], "notes": [f"waveforms are not compared, because {why}"]}
+    waves = heard.sounds.waveforms[:, 0]
+    own = source.sound(heard, key).waveforms[:, 0] if key.startswith(UPLOAD) else None
+    return {**found, "waveform": _rank_neighbors(source, key, waves, own, k)}
+
+
+def _gather_features(source: Source, heard: Heard) -> Activations:
+    """Return the activations of all sounds: those of the study where it has them, or else means over time."""
+
+    def compute() -> Activations:
+        if source.context is not None and heard.version is not None:
+            from brainmap.study.stages.networks import store_path
+
+            path = store_path(source.context, heard.version)
+            if list_stored_layers(path, "activations"):
+                kept = open_activations(path)
+                if list(kept.items) == list(source.items):
+                    return kept
+        return extract_activations(heard.model, heard.sounds, pooling="mean", device=source.device)
+
+    return source.memory.remember(content_key("features", heard.digest, heard.sounds.digest), compute)
+
+
+def _rank_neighbors(
+    source: Source, key: str, values: NDArray[np.float32], own: NDArray[np.float32] | None, k: int
+) -> list[dict[str, Any]]:
+    """Rank the sounds by their distance to one of them, or to another one whose values are `own` `(1, n_units)`."""
+    ids, words = list(source.items), list(source.conditions)
+    if own is not None:
+        values, ids, words = np.concatenate([values, own]), [*ids, key], [*words, key]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BrainmapWarning)  # of conditions with one sound; only distances are shown
+        table = nearest_neighbors(values, k=k, conditions=words).table
+    mine = table[table["item"] == str(ids.index(key))]
+    places = [int(one) for one in mine["neighbor"]]
+    return [
+        {"id": ids[at], "condition": words[at], "distance": float(far), "same": words[at] == words[ids.index(key)]}
+        for at, far in zip(places, mine["distance"], strict=True)
+    ]
+
+
+def find_favorites(source: Source, heard: Heard, *, layer: str, unit: int) -> dict[str, Any]:
+    """Find the stretches of sounds that activate a unit most, its filter, and whether the study maximized it."""
+    found = _find_exemplars(source, heard, layer, unit)
+    rows = [
+        {
+            "id": str(row.item),
+            "condition": str(row.condition),
+            "value": float(row.value),
+            "start": float(row.start_s),
+            "end": float(row.end_s),
+            "outside": float(row.outside),
+        }
+        for row in found.table.itertuples()
+    ]
+    pattern = _find_pattern(source, heard, layer, unit)
+    return {
+        "exemplars": rows,
+        "plays": found.crops.ndim == 3 and found.crops.shape[1] == 1 and found.rate is not None,
+        "filter": _describe_filter(source, heard, layer, unit),
+        "pattern": None if pattern is None else pattern[0].labels[pattern[1]],
+    }
+
+
+def _find_exemplars(source: Source, heard: Heard, layer: str, unit: int) -> Exemplars:
+    def compute() -> Exemplars:
+        return find_exemplars(
+            heard.model,
+            heard.sounds,
+            layer=layer,
+            units=[unit],
+            k=EXEMPLARS,
+            class_names=heard.classes if layer == OUTPUT else None,
+            device=source.device,
+        )
+
+    return source.memory.remember(content_key("exemplars", heard.digest, heard.sounds.digest, layer, unit), compute)
+
+
+def _describe_filter(source: Source, heard: Heard, layer: str, unit: int) -> dict[str, Any] | None:
+    """Describe the filter of a unit of the first layer of a network on waveforms; None for other units."""
+    if layer != heard.layers[0].name or not heard.sounds.front_end.is_waveform:
+        return None
+    try:
+        filters = layer_filters(heard.model, heard.sounds.take([0]), layer=layer, device=source.device)
+    except InputError:  # a first layer that is not linear has no filter
+        return None
+    hertz = np.geomspace(60.0, filters.rate / 2, _HERTZ)
+    row = filters.table.iloc[unit]
+    return {
+        "kernel": filters.kernels[unit].astype(np.float32),
+        "rate": filters.rate,
+        "hertz": hertz.astype(np.float32),
+        "gain": filters.gain(hertz)[unit].astype(np.float32),
+        "best": float(row["best_hz"]),
+        "shape": str(row["shape"]),
+    }
+
+
+def _find_pattern(source: Source, heard: Heard, layer: str, unit: int) -> tuple[StoredPatterns, int] | None:
+    """Find the sound that the study made to maximize a unit; None where there is none, or where it is a picture."""
+    if source.context is None or heard.version is None:
+        return None
+    from brainmap.study.stages.networks import store_path
+
+    path = store_path(source.context, heard.version)
+    if not list_stored_layers(path, "am"):
+        return None
+    found = open_maximizations(path).get(layer)
+    if found is None or unit not in found.units or found.patterns.ndim != 3:
+        return None
+    return found, found.units.index(unit)
+
+
+def read_crop(source: Source, heard: Heard, *, layer: str, unit: int, rank: int) -> tuple[NDArray[np.float32], int]:
+    """Return an exemplar as a sound, and its rate [Hz]; a short one is repeated for half a second.
+
+    Raises
+    ------
+    InputError
+        There is no such exemplar, or it is a picture.
+    """
+    found = _find_exemplars(source, heard, layer, unit)
+    if not 0 <= rank < len(found.crops) or found.crops.ndim != 3 or found.rate is None:
+        raise InputError(f"exemplars: expected one of {len(found.crops)} that are sounds, got {rank}")
+    wave = found.crops[rank, 0]
+    return np.tile(wave, -(-found.rate // (2 * max(1, wave.size)))), found.rate
+
+
+def read_pattern(source: Source, heard: Heard, *, layer: str, unit: int) -> tuple[NDArray[np.float32], int]:
+    """Return the sound that the study made to maximize a unit, and its rate [Hz].
+
+    Raises
+    ------
+    InputError
+        The study made none.
+    """
+    found = _find_pattern(source, heard, layer, unit)
+    if found is None:
+        raise InputError(f"patterns: the study holds no sound that maximizes unit {unit} of {layer!r}")
+    wave = found[0].patterns[found[1], 0]
+    return np.tile(wave, -(-found[0].rate // (2 * max(1, wave.size)))), found[0].rate

@@ -1,0 +1,259 @@
+"""The explorer in a real browser, driven from end to end; skipped where there is no Chromium."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+pytest.importorskip("uvicorn")
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+from tests.conftest import write_checkpoint, write_sounds  # noqa: E402
+from tests.explore.running import Running, flac, wait_until  # noqa: E402
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+HOSTILE = "<img src=x onerror=alert(1)>"
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")]
+
+
+class Tab:
+    """A tab, with what it said in the console and asked for elsewhere."""
+
+    def __init__(self, context: Any, address: str) -> None:
+        self.page = context.new_page()
+        self.said: list[str] = []
+        self.elsewhere: list[str] = []
+        base = address.split("/?")[0]
+        self.page.on("console", lambda one: one.type in ("error", "warning") and self.said.append(one.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.said.append(dialog.message), dialog.dismiss()))
+        self.page.on("request", lambda one: one.url.startswith((base, "blob:")) or self.elsewhere.append(one.url))
+        self.page.set_default_timeout(60_000)
+        self.page.goto(address)
+
+    def settle(self) -> None:
+        """Wait until everything that was asked for is there."""
+        self.page.wait_for_selector(".bar")
+        self.page.wait_for_selector(".sounds li")
+        self.until("!document.querySelector('.mapping')")
+
+    def until(self, true: str, given: Any = None) -> None:
+        """Wait until JavaScript says so; the page's policy forbids that the browser does the waiting."""
+        code = true if true.startswith(("name =>", "before =>")) else f"() => {true}"
+        wait_until(lambda: bool(self.page.evaluate(code, given)), seconds=60)
+
+    def choose(self, label: str, value: str) -> None:
+        self.page.get_by_label(label, exact=True).select_option(value)
+
+    @property
+    def caption(self) -> str:
+        return str(self.page.locator(".card.wide .caption").first.inner_text())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sounds of the tiny study, of which one has a name that is HTML, and its network."""
+    made = tmp_path_factory.mktemp("explorer")
+    write_sounds(made)
+    write_checkpoint(made / "net.safetensors")
+    table = pd.read_csv(made / "stimuli.tsv", sep="\t")
+    table.loc[1, ["stimulus_id", "condition"]] = HOSTILE
+    table.to_csv(made / "stimuli.tsv", sep="\t", index=False)
+    return made
+
+
+@pytest.fixture(scope="module")
+def running(folder: Path, start_explorer: Callable[..., Running]) -> Running:
+    return start_explorer("--checkpoint", folder / "net.safetensors", "--sounds", folder / "stimuli.tsv")
+
+
+@pytest.fixture
+def tab(browser: Any, running: Running) -> Iterator[Tab]:
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        made = Tab(context, running.address)
+        made.settle()
+        yield made
+        assert made.said == []
+        assert made.elsewhere == []
+
+
+def test_a_sound_is_chosen_played_and_explained(tab: Tab) -> None:
+    page = tab.page
+    tab.choose("Sound", "tree_ben")
+    tab.until("document.querySelector('.card h3')?.textContent.startsWith('tree_ben')")
+    page.get_by_role("button", name="Play the sound").click()
+    tab.until("!document.querySelector('.head').hidden && parseFloat(document.querySelector('.head').style.left) > 47")
+    name = page.locator(".bar .name").nth(2).inner_text()
+    page.locator(".bar").nth(2).click()
+    tab.until(f"document.querySelector('.card .caption')?.textContent.includes('class {name},')")
+    assert f"class={name}" in page.url
+    assert page.locator(".bar[aria-pressed=true] .name").inner_text() == name
+    tab.choose("Method", "lrp")
+    tab.choose("LRP rules", "epsilon")
+    tab.until("document.querySelector('.card .caption')?.textContent.includes('Map: lrp,')")
+    assert "method=lrp&rules=epsilon" in page.url
+    before = page.evaluate("document.querySelector('.card canvas').toDataURL()")
+    tab.choose("Colors", "PiYG")
+    tab.until("before => document.querySelector('.card canvas').toDataURL() !== before", before)
+    tab.choose("Layer", "conv1")
+    tab.until("document.querySelector('.pair h4')?.textContent === 'In conv1'")
+    address = page.url
+    page.reload()
+    tab.settle()
+    assert page.url == address
+    assert page.get_by_label("Colors", exact=True).input_value() == "PiYG"
+
+
+def test_names_are_text_everywhere(tab: Tab) -> None:
+    page = tab.page
+    tab.choose("Sound", HOSTILE)
+    tab.until("name => document.querySelector('.card h3')?.textContent.startsWith(name)", HOSTILE)
+    tab.settle()
+    assert page.locator("img").count() == 0
+    page.locator("input[type=file]").set_input_files({"name": HOSTILE, "mimeType": "audio/flac", "buffer": flac()})
+    tab.until("document.querySelector('select.sound optgroup').label === 'Dropped or recorded'")
+    assert page.locator("img").count() == 0
+
+
+def test_a_unit_shows_its_answer_and_its_favorite_sounds(tab: Tab) -> None:
+    page = tab.page
+    page.locator(".strip canvas").nth(1).click(position={"x": 300, "y": 20})
+    page.wait_for_selector("article:has-text('Unit') figure canvas")
+    assert "unit=" in page.url
+    assert "layer=conv2" in page.url
+    page.get_by_text("Favorite sounds").or_(page.get_by_text("No sound drives")).first.wait_for()
+
+
+def test_a_sound_is_dropped_and_recorded(tab: Tab) -> None:
+    page = tab.page
+    page.evaluate(
+        """bytes => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([new Uint8Array(bytes)], "dropped.flac", { type: "audio/flac" }));
+            document.querySelector(".view").dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
+        }""",
+        list(flac()),
+    )
+    tab.until("document.querySelector('.card h3')?.textContent.startsWith('dropped.flac')")
+    assert "sound=upload%3A" in page.url
+    page.get_by_role("button", name="Record").click()
+    tab.until("document.body.textContent.includes('Stop (0.')")
+    page.get_by_role("button", name="Stop (").click()
+    tab.until("document.querySelector('.card h3')?.textContent.startsWith('recording.wav')")
+
+
+def test_uploads_that_are_no_sounds_or_too_large_are_refused_in_words(tab: Tab) -> None:
+    page, picker = tab.page, tab.page.locator("input[type=file]")
+    before = page.locator(".card h3").first.inner_text()
+    picker.set_input_files({"name": "broken.flac", "mimeType": "audio/flac", "buffer": flac()[:300]})
+    page.get_by_role("alert").get_by_text("broken.flac").wait_for()
+    page.evaluate(
+        """() => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([new Uint8Array(100e6)], "large.wav"));
+            document.querySelector(".view").dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
+        }"""
+    )
+    page.get_by_role("alert").get_by_text("large.wav has 100.0 MB").wait_for()
+    assert page.locator(".card h3").first.inner_text() == before
+    tab.said[:] = [line for line in tab.said if "422" not in line]
+
+
+def test_a_long_job_shows_that_it_runs_and_is_stopped(tab: Tab) -> None:
+    page = tab.page
+    page.evaluate(
+        """() => { window.answers = Array.from({ length: 12 }, (_, k) =>
+            fetch(`/api/map?network=net&sound=${["cat_anna", "dog_anna", "yes_anna"][k % 3]}&method=lime&` +
+                `classes=${["cat", "dog", "tree", "yes"][k % 4]}`).then(found => found.status)); }"""
+    )
+    page.locator(".job button", has_text="Stop").first.wait_for()
+    page.locator(".job button", has_text="Stop").first.click()
+    tab.until("Promise.any(window.answers.map(a => a.then(s => s === 410 ? s : Promise.reject())))")
+    tab.said[:] = [line for line in tab.said if "410" not in line]
+
+
+def test_two_views_stand_side_by_side_in_one_address(tab: Tab, running: Running) -> None:
+    page = tab.page
+    page.get_by_role("button", name="Compare").click()
+    tab.until("document.querySelectorAll('.view').length === 2")
+    page.locator(".view").nth(1).get_by_label("Sound", exact=True).select_option("yes_anna")
+    tab.until("document.querySelectorAll('.view')[1].querySelector('.card h3').textContent.startsWith('yes_anna')")
+    assert "b.sound=yes_anna" in page.url
+    other = Tab(page.context, f"{running.base}/?{page.url.split('?')[1]}")
+    other.until("document.querySelectorAll('.view .bar').length === 8")
+    assert other.page.locator(".view").nth(1).locator(".card h3").first.inner_text().startswith("yes_anna")
+    assert other.said == []
+
+
+def test_figures_and_tables_are_saved(tab: Tab) -> None:
+    page = tab.page
+    for words, ending, begins in (("PNG", ".png", b"\x89PNG"), ("TSV", ".tsv", b"second\t")):
+        with page.expect_download() as saved:
+            page.locator(".card").first.get_by_role("button", name=words).click()
+        assert saved.value.suggested_filename.endswith(ending)
+        assert Path(saved.value.path()).read_bytes().startswith(begins)
+
+
+def test_a_telephone_scrolls_down_only(browser: Any, running: Running) -> None:
+    with browser.new_context(viewport={"width": 390, "height": 844}) as context:
+        small = Tab(context, running.address)
+        small.settle()
+        assert small.page.evaluate("document.documentElement.scrollWidth") == 390
+        assert small.said == []
+
+
+def test_without_the_token_the_page_says_what_to_open(browser: Any, running: Running) -> None:
+    with browser.new_context() as context:
+        page = context.new_page()
+        answer = page.goto(f"{running.base}/?token=wrong")
+        assert answer is not None
+        assert answer.status == 403
+        assert "Open the address that the terminal shows" in page.inner_text("body")
+
+
+def test_another_origin_gets_nothing(browser: Any, running: Running) -> None:
+    with browser.new_context() as context:
+        Tab(context, running.address).settle()  # the cookie is there
+        page = context.new_page()
+        page.route("http://evil.example/**", lambda route: route.fulfill(body="<p>evil", content_type="text/html"))
+        page.goto("http://evil.example/")
+        for options in ("{}", "{mode: 'no-cors'}", "{method: 'POST', credentials: 'include'}"):
+            found = page.evaluate(
+                f"address => fetch(address, {options}).then(a => a.type === 'opaque' ? 0 : a.status, () => -1)",
+                f"{running.base}/api/describe",
+            )
+            assert found in (0, -1), options
+
+
+def test_a_server_that_ends_is_said_in_the_tab(
+    browser: Any, folder: Path, run_explorer: Callable[..., Running]
+) -> None:
+    own = run_explorer("--checkpoint", folder / "net.safetensors", "--sounds", folder / "stimuli.tsv")
+    with browser.new_context() as context:
+        tab = Tab(context, own.address)
+        tab.page.wait_for_selector(".bar")
+        own.process.send_signal(signal.SIGKILL)
+        own.process.wait()
+        wait_until(lambda: tab.page.locator("#gone").is_visible())
+        assert "Start it in the terminal" in tab.page.locator("#gone").inner_text()

@@ -1,0 +1,119 @@
+"""`brainmap explore` as people start and end it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytest.importorskip("uvicorn")
+from tests.explore.running import Running, is_listening, open_page, wait_until
+
+
+def words_of(opening: dict[str, Any]) -> list[str]:
+    return ["--checkpoint", opening["checkpoints"][0], "--sounds", opening["sounds"]]
+
+
+def test_it_listens_on_this_machine_only_and_ctrl_c_ends_it_cleanly(
+    opening: dict[str, Any], run_explorer: Callable[..., Running]
+) -> None:
+    running = run_explorer(*words_of(opening))
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32}", running.address)
+    assert b"<title>net " in open_page(running.address)
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(running.base)
+    outside = [a[4][0] for a in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)]
+    port = int(running.base.rpartition(":")[2])
+    for address in {a for a in outside if not a.startswith("127.")}:
+        with socket.socket() as one:
+            assert one.connect_ex((address, port)) != 0
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(timeout=10) == 0
+    assert not is_listening(running.address)
+
+
+def test_a_server_that_is_killed_leaves_no_process(
+    opening: dict[str, Any], run_explorer: Callable[..., Running]
+) -> None:
+    running = run_explorer(*words_of(opening))
+    open_page(running.address)
+
+    def children() -> list[str]:
+        path = f"/proc/{running.process.pid}/task/{running.process.pid}/children"
+        with open(path, encoding="ascii") as file:  # noqa: PTH123
+            return file.read().split()
+
+    wait_until(lambda: bool(children()))
+    (child,) = children()
+    running.process.kill()
+    running.process.wait()
+    wait_until(lambda: not is_alive(child))
+
+
+def is_alive(process: str) -> bool:
+    try:
+        with open(f"/proc/{process}/stat", encoding="ascii") as file:  # noqa: PTH123
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_port_in_use_is_refused_in_one_line(
+    opening: dict[str, Any], lines_of: Callable[..., tuple[int, list[str], list[str]]]
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        code, _, said = lines_of("explore", *words_of(opening), "--no-browser", "--port", taken.getsockname()[1])
+    assert code == 2
+    assert len(said) == 1
+    assert "name another, or 0 for a free one" in said[0]
+
+
+@pytest.mark.slow
+def test_100_megabytes_are_refused_while_they_are_sent(
+    opening: dict[str, Any], run_explorer: Callable[..., Running]
+) -> None:
+    running = run_explorer(*words_of(opening))
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    opener.open(running.address)
+    before = memory_of(running.process.pid)
+    for headers in ({}, {"Transfer-Encoding": "chunked"}):
+        body = (bytes(1_000_000) for _ in range(100)) if headers else bytes(100_000_000)
+        with pytest.raises(urllib.error.HTTPError, match="413") as refused:
+            opener.open(urllib.request.Request(f"{running.base}/api/upload?name=x", data=body, headers=headers))
+        assert b"larger than 50 MB" in refused.value.read()
+        refused.value.close()
+    assert memory_of(running.process.pid) - before < 50_000
+
+
+def memory_of(process: int) -> int:
+    """Memory of a process, in kB."""
+    with open(f"/proc/{process}/status", encoding="ascii") as file:  # noqa: PTH123
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "got neither"),
+        (["out", "--checkpoint", "a.pt"], "got both"),
+        (["--checkpoint", "a.pt"], "--sounds"),
+        (["--checkpoint", "no-such.pt", "--sounds", "."], "no-such.pt"),
+        (["no-such-folder"], "no-such-folder"),
+        (["out", "--rate", "16000"], "--rate"),
+    ],
+)
+def test_mistakes_are_said_before_anything_is_served(
+    lines_of: Callable[..., tuple[int, list[str], list[str]]], words: list[str], said: str
+) -> None:
+    code, _, lines = lines_of("explore", *words, "--no-browser")
+    assert code == 2
+    assert len(lines) == 1
+    assert said in lines[0]
