@@ -24,7 +24,7 @@ from brainmap.cli.options import (
 )
 from brainmap.cli.outputs import Table
 from brainmap.cli.rsa.options import commands, count_noun, load_regions
-from brainmap.cli.rsa.stores import Networks, list_inputs, open_networks
+from brainmap.cli.rsa.stores import Networks, list_stores, open_networks
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -175,7 +175,8 @@ def encode_stories(
         device=device,
     )
     made = {**settings, "layers": layers, "targets": targets, "alphas": [float(a) for a in penalties], "t_r": data.t_r}
-    about = build_provenance(made, [*data.files, *list_inputs(activations, mask, rois, roi_table)], seed=seed)
+    others = [name for name in (mask, rois, roi_table) if name is not None]
+    about = build_provenance(made, [*data.files, *list_stores(activations), *others], seed=seed)
     if out is not None:
         write_table(fit.scores, out, columns=ENCODING_COLUMNS, about=about)
     if counts is not None:
