@@ -147,6 +147,7 @@ EmbeddingMethod = Literal["pca", "tsne"]
 EmbeddingUnits = Literal["zscore", "raw"]
 SoundMetric = Literal["correlation", "euclidean"]
 Parameterization = Literal["spectrum", "pixels", "1/f", "decoder"]
+PatternPrior = Literal["audio", "decoder", "none"]  # what holds maximizing patterns to sounds
 Objective = Literal["auto", "channel", "neuron", "layer", "logit", "direction"]
 Optimizer = Literal["gradient-rms", "adam"]
 Extent = Literal["auto", "receptive-field", "full"]
@@ -183,7 +184,9 @@ CoverMeasure = Literal["entropy", "area"]
 CoverScale = Literal["map", "sound"]
 Empty = Literal["zero", "leave-out"]
 MapClass = Literal["predicted", "true"]
-CamView = Literal["sounds", "attention"]
+CamView = Literal["sounds", "attention", "top", "all"]
+ScoreKind = Literal["probability", "value"]  # of the outputs of a network
+RelevanceView = Literal["waveform", "spectrogram"]  # what relevance is painted over
 BrainView = Literal["slices", "glass", "surface", "best"]
 
 

@@ -14,6 +14,7 @@ from .attention.words import (
     attention_cover as attention_cover,
     target_attention as target_attention,
 )
+from .attribution.audible import hear_relevance as hear_relevance
 from .attribution.cam import ClassActivationMaps as ClassActivationMaps, class_activation_maps as class_activation_maps
 from .attribution.lrp import Composite as Composite, Relevance as Relevance, Rule as Rule, relevance as relevance
 from .attribution.methods import Attributions as Attributions, attribute as attribute
@@ -23,8 +24,16 @@ from .evaluation.faithfulness import (
     deletion_curves as deletion_curves,
     map_agreement as map_agreement,
 )
+from .evaluation.judges import (
+    Judge as Judge,
+    judge_maximization as judge_maximization,
+    judge_patterns as judge_patterns,
+    load_judges as load_judges,
+)
 from .evaluation.localization import localize as localize
+from .evaluation.priors import PriorComparison as PriorComparison, compare_priors as compare_priors
 from .evaluation.randomization import Randomization as Randomization, cascading_randomization as cascading_randomization
+from .evaluation.regions import Encoder as Encoder, RegionSounds as RegionSounds, maximize_regions as maximize_regions
 from .layers.listing import Layer as Layer, list_layers as list_layers
 from .layers.tap import tap as tap
 from .maximization.comparison import (
@@ -48,7 +57,9 @@ from .networks.checkpoints import (
     save_checkpoint as save_checkpoint,
 )
 from .networks.controls import control_network as control_network
+from .networks.ensemble import Ensemble as Ensemble
 from .networks.readout import readout_network as readout_network
+from .networks.targets import find_targets as find_targets
 from .networks.training import (
     TrainingSettings as TrainingSettings,
     evaluate_network as evaluate_network,

@@ -65,7 +65,7 @@ inference = { splits = 4 }
 radius_mm = 6.0
 
 [explain]
-maximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }
+maximization = { steps = 2, classes = 2, channels = 1, best_layers = 1, judges = 'none' }
 """
 
 

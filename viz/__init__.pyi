@@ -2,6 +2,7 @@ from .features.acoustics import plot_acoustics as plot_acoustics
 from .features.activations import plot_activations as plot_activations
 from .features.attention import plot_cover as plot_cover, plot_target_attention as plot_target_attention
 from .features.attribution import plot_attribution as plot_attribution, plot_occlusion as plot_occlusion
+from .features.class_maps import plot_class_maps as plot_class_maps
 from .features.embedding import plot_embedding as plot_embedding
 from .features.exemplars import plot_exemplars as plot_exemplars, plot_neighbors as plot_neighbors
 from .features.faithfulness import (
@@ -14,8 +15,11 @@ from .features.maximization import (
     plot_pattern_comparison as plot_pattern_comparison,
     plot_softmax_saturation as plot_softmax_saturation,
 )
+from .features.patterns import plot_maximization as plot_maximization
 from .features.players import Players as Players, play_sounds as play_sounds
-from .features.sounds import plot_cam as plot_cam, plot_maximization as plot_maximization, plot_sound as plot_sound
+from .features.priors import plot_prior_comparison as plot_prior_comparison
+from .features.relevance import plot_relevance as plot_relevance
+from .features.sounds import plot_cam as plot_cam, plot_sound as plot_sound
 from .features.units import (
     plot_filters as plot_filters,
     plot_spectra as plot_spectra,

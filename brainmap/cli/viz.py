@@ -288,7 +288,7 @@ def maximization(
     def make() -> Figure:
         from brainmap.checks import check_choice
         from brainmap.features.representations.files import open_maximizations
-        from brainmap.viz.features.sounds import plot_maximization
+        from brainmap.viz.features.patterns import plot_maximization
 
         found = open_maximizations(store)
         am = found[check_choice(layer, list(found), "--layer")]
@@ -307,7 +307,10 @@ def cam(
     ] = None,
     view: Annotated[
         types.CamView,
-        typer.Option(help="What is drawn: maps of sounds, or the mean attention of every class to every word."),
+        typer.Option(
+            help="What is drawn: maps of the sounds' own classes, the mean attention of every class to every word, or "
+            "the top five or all classes of each sound."
+        ),
     ] = "sounds",
     items: Annotated[
         str | None, typer.Option(help="stimulus_ids of the sounds, parted by commas; default: the first of each word.")
@@ -326,6 +329,7 @@ def cam(
         from brainmap.features.sounds.files import load_sounds
         from brainmap.features.sounds.front_ends import WAVEFORM
         from brainmap.viz.features.attention import plot_target_attention
+        from brainmap.viz.features.class_maps import plot_class_maps
         from brainmap.viz.features.sounds import plot_cam
 
         kept = open_cams(store, layer=layer)
@@ -338,6 +342,9 @@ def cam(
             )
         heard = load_sounds(sounds, rate=kept.rate, seconds=length, level="none", align=kept.align, front_end=taken)
         heard = heard.take(_find_rows(kept.cams.items, heard.items, "--sounds"))
+        if view in ("top", "all"):
+            rows = None if items is None else _find_rows(split_names(items), kept.cams.items, "--items")
+            return plot_class_maps(heard, kept.cams, items=rows, most=5 if view == "top" else None, title=title)
         heard, cams, strange = keep_known_words(heard, kept.cams)
         if heard is None:
             raise InputError(

@@ -43,7 +43,7 @@ from brainmap.study.stages.brains import (
 from brainmap.study.stages.calls import describe_calls
 from brainmap.study.stages.controls import check_controls, check_pairs
 from brainmap.study.stages.encoding import check_encoding
-from brainmap.study.stages.explain import choose_explained
+from brainmap.study.stages.explain import choose_class_priors, choose_explained, load_class_judges
 from brainmap.study.stages.generality import announce_tests
 from brainmap.study.stages.group_maps import check_differences
 from brainmap.study.stages.networks import (
@@ -247,6 +247,11 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
             )
         except InputError as error:
             raise InputError(f"[explain.cam] {error}") from None
+        try:
+            choose_class_priors(context, loaded)
+            load_class_judges(context, loaded)
+        except InputError as error:
+            raise InputError(f"[explain.maximization] {error}") from None
 
 
 def _describe_feeding(checkpoint: Checkpoint) -> str:

@@ -281,7 +281,10 @@ def _compute_cam(model: nn.Module, activation: Tensor, logits: Tensor, chosen: C
 def _find_head_weights(model: nn.Module, activation: Tensor, logits: Tensor) -> Tensor:
     """Find the weights (n_classes, n_channels) of the linear layer after the global pooling by comparing values."""
     flat = activation.flatten(2)
-    pooled = flat.mean(2), flat.amax(2)
+    center = getattr(model, "center", None)  # a readout network subtracts the mean of the units first
+    pooled = [flat.mean(2), flat.amax(2)]
+    if isinstance(center, Tensor) and center.shape == pooled[0].shape[1:]:
+        pooled += [one - center for one in pooled]
     for module in model.modules():
         weight = getattr(module, "weight", None)
         if not isinstance(weight, Tensor) or weight.numel() != logits.shape[1] * flat.shape[1]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -61,6 +61,8 @@ class InputXGradient:
     Shrikumar et al. 2016, doi:10.48550/arXiv.1605.01713
     """
 
+    products: ClassVar[bool] = True
+
     def begin(self, task: Task) -> Explainer:
         """Prepare the method for one call."""
 
@@ -95,6 +97,11 @@ class IntegratedGradients:
     baseline: float | ArrayLike | Literal["silence"] = SILENCE
     steps: int = 50
     rule: IntegrationRule = "gauss-legendre"
+
+    @property
+    def products(self) -> bool:
+        """Tell whether a map is a product of samples and gradients, as it is from silence on."""
+        return isinstance(self.baseline, str)
 
     def __post_init__(self) -> None:
         check_choice(self.rule, get_args(IntegrationRule), "rule")

@@ -63,6 +63,11 @@ class Lrp:
 
     rules: Any = None
 
+    @property
+    def products(self) -> bool:
+        """Tell whether a map is a product of samples and gradients, as it is by the rules epsilon and z."""
+        return self.rules in ("epsilon", "z")
+
     def begin(self, task: Task) -> Explainer:
         """Prepare the method for one call."""
         from brainmap.features.attribution.lrp import relevance
@@ -124,6 +129,8 @@ class Attributions:
     windows : ndarray int (n_windows, n_axes, 2) or None [samples]
         Start and end (the first sample after it) along every axis of the sound.
     bands : ndarray (n_bands, 2) or None [Hz]
+    products : bool
+        Whether maps are products of the samples and a gradient, which have an exact share of each moment and frequency.
     """
 
     maps: NDArray[np.float32] = field(repr=False)
@@ -140,6 +147,7 @@ class Attributions:
     effects: NDArray[np.float32] | None = field(default=None, repr=False)
     windows: NDArray[np.intp] | None = field(default=None, repr=False)
     bands: NDArray[np.float64] | None = field(default=None, repr=False)
+    products: bool = False
 
     @property
     def courses(self) -> NDArray[np.float32]:
@@ -288,6 +296,7 @@ def attribute(
         rate=task.rate,
         windows=ready.windows,
         bands=ready.bands,
+        products=bool(getattr(chosen, "products", False)),
     )
     _warn_of_zero_maps(result)
     return result

@@ -193,6 +193,23 @@ def save_decoder(decoder: SpeechDecoder, path: str | Path) -> Path:
     return path
 
 
+def list_decoder_words(decoder: SpeechDecoder) -> frozenset[str]:
+    """List the words that a decoder was trained to say; those of the included words where its file does not tell.
+
+    Examples
+    --------
+    >>> "zero" in list_decoder_words(load_decoder())
+    True
+    """
+    said = (decoder.about.training or {}).get("words")
+    if isinstance(said, list | tuple):
+        return frozenset(str(word).lower() for word in said)
+    from brainmap.data import folder
+    from brainmap.tables import read_table
+
+    return frozenset(str(word).lower() for word in read_table(folder() / "words" / "stimuli.tsv", "words")["condition"])
+
+
 def load_decoder(path: str | Path | None = None) -> SpeechDecoder:
     """Load a decoder in eval mode; by default the one included in brainmap, trained on its spoken words.
 

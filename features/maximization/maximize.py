@@ -19,8 +19,9 @@ from brainmap.errors import InputError, RunError
 from brainmap.features.layers.inputs import make_differentiable
 from brainmap.features.layers.running import count_workers, run_side_by_side, use_one_thread
 from brainmap.features.maximization.ascent import Job, ascend, draw_starts, explain_not_finite
+from brainmap.features.maximization.draws import find_best_draws
 from brainmap.features.maximization.plan import Directions, describe_wish, find_input, plan
-from brainmap.features.maximization.priors import compute_penalty, roll_patterns
+from brainmap.features.maximization.priors import LatentPrior, compute_penalty, roll_patterns
 from brainmap.features.maximization.quality import compute_scores, measure_quality, save_waveforms
 from brainmap.features.maximization.settings import MaximizationSettings as MaximizationSettings
 from brainmap.features.maximization.site import freeze
@@ -28,7 +29,7 @@ from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task, iter
 from brainmap.features.sounds.inputs import InputAxes, describe_input
 from brainmap.features.sounds.inversion import check_invertible, invert_pictures
 from brainmap.progress import progress
-from brainmap.types import Stage
+from brainmap.types import PatternPrior, Stage
 
 if TYPE_CHECKING:
     from brainmap.features.sounds.batches import Sounds
@@ -42,7 +43,8 @@ class Maximization:
     `by_seed` (n_seeds, n_units, c, t) all starts, `quality` one row per unit. `class_names` are the names of classes or
     of directions. `dead` units were never positive on sounds and on noise and were maximized before the nonlinearity;
     `notes` lists what else the caller should know. `rate` is that of the last axis, rounded, and 0 where the input is
-    2-D and no rate was given; `axes` say what the axes of the input mean, where sounds do.
+    2-D and no rate was given; `axes` say what the axes of the input mean, where sounds do. `random` (n_units, c, t) is
+    the best of `settings.draws` random patterns of the prior for each unit; None where none were drawn.
     """
 
     layer: str
@@ -57,11 +59,18 @@ class Maximization:
     dead: tuple[int, ...]
     notes: tuple[str, ...]
     axes: InputAxes | None = None
+    random: NDArray[np.float32] | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Name every pattern: by its class, or by layer and unit."""
         return self.class_names or tuple(f"{self.layer}-{unit}" for unit in self.units)
+
+    @property
+    def prior(self) -> PatternPrior:
+        """Name what held the patterns to sounds: a decoder, a spectrum (audio), or nothing."""
+        kinds: dict[str, PatternPrior] = {"decoder": "decoder", "pixels": "none"}
+        return kinds.get(self.settings.parameterization, "audio")
 
     @property
     def can_be_heard(self) -> bool:
@@ -74,7 +83,7 @@ class Maximization:
             return False
         return True
 
-    def save_wav(self, folder: str | Path, *, seconds: float | None = None) -> list[Path]:
+    def save_wav(self, folder: str | Path, *, seconds: float | None = None, name: str | None = None) -> list[Path]:
         """Write every pattern as a 16-bit WAV within full scale.
 
         A whole log-mel spectrogram becomes a sound as `brainmap.features.sounds.inversion` describes, whose phases are
@@ -85,6 +94,8 @@ class Maximization:
         folder : path
         seconds : float, optional [s]
             Repeat shorter patterns until they last that long (the pattern of an early layer alone is only a click).
+        name : str, optional
+            In place of the layer's name, for patterns of the same units by another prior.
 
         Returns
         -------
@@ -96,7 +107,7 @@ class Maximization:
         InputError
             The network's input is not one channel of samples.
         """
-        names = [(self.layer, str(name)) for name in self.class_names or self.units]
+        names = [(name or self.layer, str(unit)) for unit in self.class_names or self.units]
         if self.patterns.ndim == 4 and self.axes is not None:
             waves = invert_pictures(self.patterns, self.axes)
             return save_waveforms(waves, folder, names, rate=self.axes.rate, seconds=None)
@@ -219,12 +230,14 @@ def _run_task(
     settings = task.settings
     entropy = int(rng.integers(2**63))
     dead = _find_dead_units(task, waveforms, entropy)
+    draws = find_best_draws(task, dead, entropy) if settings.draws else None
+    starts = draws.starts if draws is not None and isinstance(task.prior, LatentPrior) else None
     found: dict[tuple[int, int], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
     still: set[int] = set()
     with progress(f"maximizing {task.site.layer}", total=len(task.units) * settings.seeds * settings.steps) as step:
         micro_batches = list(_group_starts(task, dead))
         grown = run_side_by_side(
-            lambda own, batch, advance: _ascend_batch(own, batch, entropy, advance),
+            lambda own, batch, advance: _ascend_batch(own, batch, entropy, advance, starts),
             task,
             micro_batches,
             modules=task.modules,
@@ -238,7 +251,8 @@ def _run_task(
     by_seed = np.array([[found[u, s][0] for u in task.units] for s in range(settings.seeds)])
     best = np.array([compute_scores(task, patterns, dead) for patterns in by_seed]).argmax(axis=0)
     trace = np.stack([found[u, int(s)][1] for u, s in zip(task.units, best, strict=True)], axis=1)
-    quality = measure_quality(task, by_seed, best, waveforms, dead)
+    random = None if draws is None else draws.patterns
+    quality = measure_quality(task, by_seed, best, waveforms, dead, random=random)
     if names:
         quality.insert(1, "class_name", list(names))
     notes = (f"no gradient ever reached a pattern of {list_some(sorted(still))}: it is the noise it started from",)
@@ -254,6 +268,7 @@ def _run_task(
         settings=settings,
         dead=tuple(sorted(dead)),
         notes=task.notes + (notes if still else ()),
+        random=random,
     )
 
 
@@ -284,12 +299,22 @@ def _check_class_names(task: Task, class_names: Sequence[str] | None) -> tuple[s
 
 
 def _ascend_batch(
-    task: Task, batch: Sequence[Job], entropy: int, advance: Callable[[int], None]
+    task: Task,
+    batch: Sequence[Job],
+    entropy: int,
+    advance: Callable[[int], None],
+    starts: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[int]]:
-    """Optimize the patterns (b, c, t) of one micro-batch; return also the trace (n_steps, b) and unmoved rows."""
+    """Optimize the patterns (b, c, t) of one micro-batch; return also the trace (n_steps, b) and unmoved rows.
+
+    Starts of the first seeds are `starts` (n_seeds, n_units, ...), where they are given.
+    """
     settings, stage = task.settings, batch[0].stage
     units = torch.tensor([job.unit for job in batch], device=task.device)
     start, shifts = draw_starts(task, batch, entropy)
+    for row, job in enumerate(batch):
+        if starts is not None and job.seed < len(starts):
+            start[row] = torch.as_tensor(starts[job.seed, task.units.index(job.unit)])
     trace = torch.empty(settings.steps, len(batch), device=task.device)
     last: list[Tensor] = []
 

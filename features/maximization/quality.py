@@ -197,8 +197,10 @@ def measure_quality(
     chosen: NDArray[np.integer],
     waveforms: NDArray[np.float32] | None,
     dead: set[int],
+    *,
+    random: NDArray[np.float32] | None = None,
 ) -> pd.DataFrame:
-    """Measure quality in one row per unit; see `Maximization`."""
+    """Measure quality in one row per unit, also of the best `random` patterns; see `Maximization`."""
     patterns = by_seed[chosen, np.arange(len(task.units))]
     level = task.level
     if level is None and waveforms is not None:
@@ -221,6 +223,10 @@ def measure_quality(
         best = _score_best_clips(task, waveforms, dead, frames)
         table["best_clip"] = best
         table["gain"] = np.where(best > 0, objective / np.where(best > 0, best, 1.0), np.nan)
+    if random is not None:
+        table["best_random"] = compute_scores(
+            task, simulate_playback(random, level) if random.ndim == 3 else random, dead
+        )
     if patterns.ndim == 3:
         table |= compute_spectral_moments(heard, task.rate)
         real = compute_spectral_moments(waveforms, task.rate) if waveforms is not None else {}

@@ -62,6 +62,10 @@ class MaximizationSettings:
         takes the former for convolutional layers when it is shorter.
     seeds : int
         Number of starts from different noise; the best one is kept, and all are in `by_seed`.
+    draws : int
+        Number of random patterns of the prior of which the best one of each unit is kept beside the result, for layers
+        of one number for each unit: what the prior reaches without ascent. With a decoder the ascent begins at the best
+        ones, because many latents lie where a class has no gradient.
     micro_batch : int
         Number of patterns that go through the network together (8 on a CPU is about twice as fast as 64).
 
@@ -101,6 +105,7 @@ class MaximizationSettings:
     peak: float | Literal["auto"] | None = "auto"
     extent: Extent = "auto"
     seeds: int = 1
+    draws: int = 0
     micro_batch: int = 8
 
     def __post_init__(self) -> None:
@@ -116,6 +121,8 @@ class MaximizationSettings:
         for name in ("steps", "seeds", "micro_batch"):
             if not getattr(self, name) >= 1:
                 raise InputError(f"maximization: expected {name} of 1 or more, got {getattr(self, name)}")
+        if self.draws < 0:
+            raise InputError(f"maximization: expected draws of 0 or more, got {self.draws}")
         for name in (
             "jitter_ms",
             "l1",

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import soxr
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainmap.errors import InputError
 from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.networks.checkpoints import Checkpoint, read_description
 from brainmap.features.networks.keras_files import find_keras_length, is_keras
+from brainmap.features.sounds.files import Sounds, fit_length, set_level, sounds_from_array, trim_sound
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd, read_front_end
 
 
@@ -104,6 +108,57 @@ def make_example(checkpoint: Checkpoint) -> Tensor:
     if checkpoint.own_lengths:
         checkpoint = replace(checkpoint, n_samples=min(checkpoint.n_samples or checkpoint.rate, checkpoint.rate))
     return 0.05 * torch.randn(1, *checkpoint.input_shape(), generator=torch.Generator().manual_seed(0))
+
+
+def feed_waveforms(
+    waveforms: NDArray[np.floating],
+    checkpoint: Checkpoint,
+    *,
+    rate: int,
+    items: Sequence[str] | None = None,
+    conditions: Sequence[str] | None = None,
+) -> Sounds:
+    """Bring waveforms in memory to the rate, length, level and input of a network, as files of them would be.
+
+    Parameters
+    ----------
+    waveforms : ndarray (n, 1, t)
+    checkpoint : Checkpoint
+        How the network is fed.
+    rate : int [Hz]
+        Rate of the waveforms.
+    items, conditions : sequence of str, optional
+
+    Raises
+    ------
+    InputError
+        The waveforms have another shape or are not finite, or the front end is code of another.
+
+    Examples
+    --------
+    >>> fed = feed_waveforms(np.ones((1, 1, 100)), Checkpoint(architecture="ch32", n_samples=150), rate=8_000)
+    >>> fed.rate, fed.waveforms.shape
+    (16000, (1, 1, 150))
+    """
+    checkpoint.check_own()
+    given = sounds_from_array(waveforms, rate=rate, items=items, conditions=conditions)
+    fed = []
+    for sound in given.waveforms[:, 0]:
+        mono = sound
+        if rate != checkpoint.rate:
+            mono = soxr.resample(sound, rate, checkpoint.rate, quality="HQ").astype(np.float32)
+        n_samples = checkpoint.n_samples or len(mono)
+        kept = set_level(trim_sound(mono, n_samples, align=checkpoint.align), checkpoint.level)
+        fed.append(kept if checkpoint.own_lengths else fit_length(kept, n_samples, align=checkpoint.align))
+    data = np.stack(fed)[:, None]
+    return replace(
+        given,
+        rate=checkpoint.rate,
+        n_samples=data.shape[2],
+        front_end=checkpoint.front_end,
+        own_lengths=checkpoint.own_lengths,
+        _given=data,
+    )
 
 
 def count_outputs(model: nn.Module, checkpoint: Checkpoint) -> int | None:

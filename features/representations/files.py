@@ -20,7 +20,7 @@ from brainmap.features.attribution.cam import ClassActivationMaps
 from brainmap.features.attribution.methods import Attributions
 from brainmap.features.maximization.maximize import Maximization
 from brainmap.features.sounds.inputs import InputAxes
-from brainmap.types import Align
+from brainmap.types import Align, PatternPrior
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,8 @@ class StoredPatterns:
         Names of their WAV files, where they were written.
     axes : InputAxes, optional
         What the axes of the input mean.
+    prior : {"audio", "decoder", "none"}
+        What held the patterns to sounds.
     """
 
     layer: str
@@ -51,6 +53,7 @@ class StoredPatterns:
     quality: pd.DataFrame = field(repr=False)
     wavs: tuple[str, ...] = field(default=(), repr=False)
     axes: InputAxes | None = None
+    prior: PatternPrior = "audio"
 
 
 def list_stored_layers(path: str | Path, kind: str) -> tuple[str, ...]:
@@ -85,9 +88,14 @@ def get_stored_network(path: str | Path, kind: str) -> str | None:
 
 
 def save_maximization(
-    am: Maximization, path: str | Path, *, network: str = "network", wavs: Sequence[str] = ()
-) -> None:
-    """Store maximizing patterns, with the names of their WAV files; patterns of other layers stay."""
+    am: Maximization, path: str | Path, *, network: str = "network", wavs: Sequence[str] = (), beside: bool = False
+) -> str:
+    """Store maximizing patterns, with the names of their WAV files; patterns of other layers stay.
+
+    Patterns `beside` those of the same layer by another prior are stored as `<layer> (<prior> prior)`. Return the name
+    under which they are stored.
+    """
+    name = name_beside(am.layer, am.prior) if beside else am.layer
     attributes = {
         "labels": list(am.labels),
         "units": list(am.units),
@@ -97,15 +105,27 @@ def save_maximization(
         "quality": json.loads(am.quality.to_json(orient="split")),
         "wavs": list(wavs),
         "axes": None if am.axes is None else am.axes.as_dict(),
+        "layer": am.layer,
+        "prior": am.prior,
     }
     axes = _name_axes(am.patterns, "channel")
-    stores.keep_array(
-        stores.open_store(path), ("am", am.layer), am.patterns, attributes, network=network, dimensions=axes
-    )
+    stores.keep_array(stores.open_store(path), ("am", name), am.patterns, attributes, network=network, dimensions=axes)
+    return name
+
+
+def name_beside(layer: str, prior: PatternPrior) -> str:
+    """Name patterns of a layer that are stored beside those by its main prior.
+
+    Examples
+    --------
+    >>> name_beside("output", "audio")
+    'output (audio prior)'
+    """
+    return f"{layer} ({prior} prior)"
 
 
 def open_maximizations(path: str | Path) -> dict[str, StoredPatterns]:
-    """Open the maximizing patterns of each layer in a store.
+    """Open the maximizing patterns of each layer in a store; a layer's patterns by a second prior have their own name.
 
     Raises
     ------
@@ -113,12 +133,12 @@ def open_maximizations(path: str | Path) -> dict[str, StoredPatterns]:
         The store does not exist, or holds no patterns.
     """
     found = {}
-    for layer, array in stores.get_current_arrays(stores.open_store(path, create=False), "am").items():
+    for name, array in stores.get_current_arrays(stores.open_store(path, create=False), "am").items():
         about: Mapping[str, Any] = array.attrs
         patterns = np.asarray(array[:], dtype=np.float32)
         with catch_bad_metadata(path):
-            found[layer] = StoredPatterns(
-                layer=layer,
+            found[name] = StoredPatterns(
+                layer=str(about.get("layer", name)),
                 labels=tuple(about["labels"]),
                 units=tuple(about["units"]),
                 patterns=patterns,
@@ -126,6 +146,7 @@ def open_maximizations(path: str | Path) -> dict[str, StoredPatterns]:
                 quality=pd.DataFrame(about["quality"]["data"], columns=about["quality"]["columns"]),
                 wavs=tuple(about.get("wavs", ())),
                 axes=InputAxes.of_dict(about.get("axes")),
+                prior=cast(PatternPrior, about.get("prior", "audio")),
             )
     return found
 
@@ -232,6 +253,7 @@ def save_attributions(found: Attributions, path: str | Path, *, align: str = "st
         "align": align,
         "windows": None if found.windows is None else found.windows.tolist(),
         "bands": None if found.bands is None else found.bands.tolist(),
+        "products": found.products,
         "parts": keys,  # the arrays that belong to these maps, whatever is written later
     }
     about, axes = ("attribution", found.method), _name_axes(found.maps, "class", "channel")
@@ -280,5 +302,6 @@ def open_attributions(path: str | Path, *, method: str | None = None) -> StoredA
             rate=about["rate"],
             windows=None if about["windows"] is None else np.asarray(about["windows"], dtype=np.intp),
             bands=None if about["bands"] is None else np.asarray(about["bands"], dtype=float),
+            products=bool(about.get("products", False)),
         )
     return StoredAttributions(attributions=found, align=cast(Align, about.get("align", "start")))

@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
 from brainmap import features
 from brainmap.features.attention.words import CoverSettings
-from brainmap.features.representations.files import list_stored_layers
+from brainmap.features.representations.files import list_stored_layers, open_cams
 
 
 @pytest.fixture
@@ -138,3 +139,23 @@ def test_a_mistake_of_attention_is_one_line(words, said, given, brainmap_command
     answer = brainmap_command("features", "attention", *given, *words)
     assert answer.code == 2
     assert said in answer.err
+
+
+def test_a_recording_without_a_label_has_its_top_classes(given, tiny_inputs, tmp_path, brainmap_command):
+    sound = tmp_path / "some.wav"
+    rng = np.random.default_rng(0)
+    soundfile.write(sound, 0.1 * rng.standard_normal(3_000), 16_000)
+    words = ("features", "cam", given[0], given[1], "--sounds", sound, "--out", tmp_path / "a.zarr")
+    for view in ((), ("--view", "all")):
+        answer = brainmap_command(*words, *view, "--figure", tmp_path / "a.png", "--overwrite")
+        assert answer.code == 0, answer.err
+        assert (tmp_path / "a.png").stat().st_size > 10_000
+    wrong = brainmap_command(*words, "--view", "sounds", "--figure", tmp_path / "b.png", "--overwrite")
+    assert wrong.code == 2
+    assert "say --view top" in wrong.err
+    assert "class activation maps" not in wrong.err  # nothing was computed
+    unit = brainmap_command(
+        *words, "--target", "conv2:1", "--layer", "conv2", "--figure", tmp_path / "u.png", "--overwrite"
+    )
+    assert unit.code == 0, unit.err
+    assert open_cams(tmp_path / "a.zarr").cams.class_names == ("conv2:1",)

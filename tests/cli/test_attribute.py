@@ -113,3 +113,40 @@ def test_a_mistake_gets_one_line_and_writes_nothing(given, words, message, tmp_p
     assert answer.err.count("\n") == 1
     assert message in answer.err
     assert list_stored_layers(tmp_path / "a.zarr", "attribution") == ()
+
+
+def test_channels_and_classes_are_targets(given, tmp_path, brainmap_command):
+    words = ("features", "attribute", *given, "--method", "saliency,deconvolution", "--out", tmp_path / "a.zarr")
+    answer = brainmap_command(*words, "--target", "conv2:3,conv2:1", "--figure", tmp_path / "a.png")
+    assert answer.code == 0, answer.err
+    found = open_attributions(tmp_path / "a.zarr", method="deconvolution").attributions
+    assert found.class_names == ("conv2:3", "conv2:1")
+    assert "the figure shows 3 of 8 sounds" in answer.err or "the figure shows" in answer.err
+    for given_too, said in (
+        (("--target", "conv2:3", "--classes", "true"), "leave one of them out"),
+        (("--target", "conv2:999"), "no unit 999"),
+        (("--target", "roi:A1"), "without an encoding model"),
+        (("--view", "waveform"), "name it with --figure"),
+        (("--view", "waveform", "--figure", tmp_path / "b.png"), "shows one method"),
+    ):
+        wrong = brainmap_command(*words, *given_too, "--overwrite")
+        assert wrong.code == 2
+        assert said in wrong.err
+
+
+@pytest.mark.parametrize("view", ["waveform", "spectrogram"])
+def test_relevance_is_seen_and_heard(view, given, tmp_path, brainmap_command):
+    wav, figure = tmp_path / "wav", tmp_path / "r.png"
+    words = ("features", "attribute", *given, "--method", "lrp", "--rules", "epsilon", "--out", tmp_path / "a.zarr")
+    answer = brainmap_command(
+        *words, "--view", view, "--colormap", "seismic", "--items", "all", "--figure", figure, "--wav", wav
+    )
+    assert answer.code == 0, answer.err
+    assert figure.stat().st_size > 20_000
+    found = open_attributions(tmp_path / "a.zarr").attributions
+    assert found.products
+    assert len(list(wav.glob("lrp_*.wav"))) == len(found.items)
+    again = brainmap_command(*words, "--wav", wav, "--overwrite")
+    assert again.code == 0
+    wrong = brainmap_command(*words, "--overwrite", "--view", view, "--figure", figure, "--colormap", "seismik")
+    assert "did you mean 'seismic'" in wrong.err

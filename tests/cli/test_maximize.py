@@ -8,8 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 
+from brainmap.features import Checkpoint, build_network, save_checkpoint
 from brainmap.features.representations.files import open_maximizations
+
+WORDS = ("cat", "dog", "tree", "yes")
 
 
 @pytest.fixture
@@ -31,6 +35,8 @@ def test_presets_and_what_is_said_beside_them(given, tmp_path, brainmap_command)
         0.5,
         "--units",
         "dog",
+        "--judges",
+        "none",
         "--out",
         tmp_path / "a.zarr",
         "--wav",
@@ -92,8 +98,9 @@ def test_saturation_is_a_picture_and_numbers(given, tmp_path, brainmap_command):
 
 def test_patterns_of_two_stores_are_compared(given, tmp_path, brainmap_command):
     stores = [tmp_path / "a.zarr", tmp_path / "b.zarr"]
+    words = ("features", "maximize", *given, "--steps", 1, "--judges", "none")
     for seed, store in enumerate(stores):
-        assert brainmap_command("features", "maximize", *given, "--steps", 1, "--seed", seed, "--out", store).code == 0
+        assert brainmap_command(*words, "--seed", seed, "--out", store).code == 0
     figure, table = tmp_path / "c.png", tmp_path / "c.tsv"
     answer = brainmap_command("features", "compare-patterns", *stores, "--figure", figure, "--table", table, "--json")
     assert answer.code == 0, answer.err
@@ -102,12 +109,54 @@ def test_patterns_of_two_stores_are_compared(given, tmp_path, brainmap_command):
     assert len(found["patterns"]) == len(pd.read_csv(table, sep="\t"))
     assert np.isfinite(found["pairs"][0]["same_class"])
     assert figure.stat().st_size > 5000
-    named = brainmap_command(
-        "features", "maximize", *given, "--steps", 1, "--name", "other", "--out", stores[1], "--overwrite"
-    )
+    named = brainmap_command(*words, "--name", "other", "--out", stores[1], "--overwrite")
     assert named.code == 0, named.err
     pairs = json.loads(brainmap_command("features", "compare-patterns", *stores, "--json").out)["pairs"]
     assert (pairs[0]["one"], pairs[0]["other"]) == ("net", "other")  # two networks go by their names
     alone = brainmap_command("features", "compare-patterns", stores[0])
     assert alone.code == 2
     assert "at least two networks" in alone.err
+
+
+def test_patterns_are_judged_by_named_networks(given, tiny_inputs, tmp_path, brainmap_command):
+    other = tmp_path / "other.safetensors"
+    torch.manual_seed(5)
+    net = build_network("ch32", n_classes=len(WORDS), n_samples=2_400)
+    save_checkpoint(net, other, Checkpoint(architecture="ch32", classes=WORDS, n_samples=2_400))
+    words = ("features", "maximize", *given, "--steps", 1, "--units", "dog,cat", "--out", tmp_path / "a.zarr")
+    mine = tiny_inputs.folder / "net.safetensors"
+    answer = brainmap_command(*words, "--judges", f"{mine},{other}", "--wav", tmp_path / "wav")
+    assert answer.code == 0, answer.err
+    assert "'net' is the network of the ascent and does not judge" in answer.out
+    table = pd.read_csv(tmp_path / "wav" / "output_quality.tsv", sep="\t", keep_default_na=False)
+    assert set(table["transfer"]) <= {0, 1}
+    assert table[["random_transfer", "noise_transfer", "best_random"]].notna().all(axis=None)
+    sidecar = json.loads((tmp_path / "wav" / "output_quality.json").read_text())
+    assert "took no part in the ascent" in sidecar["Columns"]["transfer"] if "Columns" in sidecar else True
+    for given_too, said in (
+        (("--layer", "conv1", "--judges", str(other)), "patterns of classes"),
+        (("--judges", str(mine)), "no network is left"),
+        (("--preset", "source", "--prior", "audio"), "leave one of them out"),
+        (("--prior", "audio", "--decoder", "words"), "takes no decoder"),
+    ):
+        wrong = brainmap_command(*words, *given_too, "--overwrite")
+        assert wrong.code == 2
+        assert said in wrong.err
+
+
+def test_priors_are_compared_by_one_command(given, tiny_inputs, tmp_path, brainmap_command):
+    other = tmp_path / "other.safetensors"
+    torch.manual_seed(5)
+    net = build_network("ch32", n_classes=len(WORDS), n_samples=2_400)
+    save_checkpoint(net, other, Checkpoint(architecture="ch32", classes=WORDS, n_samples=2_400))
+    words = ("features", "compare-priors", *given, "--judges", other, "--steps", 1, "--classes", "dog,cat")
+    answer = brainmap_command(
+        *words, "--decoder", "none", "--out", tmp_path / "p.tsv", "--figure", tmp_path / "p.png", "--json"
+    )
+    assert answer.code == 0, answer.err
+    table = pd.read_csv(tmp_path / "p.tsv", sep="\t")
+    assert list(table["pattern"]) == [row["pattern"] for row in json.loads(answer.out)]
+    assert {"other", "transfer", "voiced"} <= set(table.columns)
+    assert (tmp_path / "p.png").stat().st_size > 5000
+    wrong = brainmap_command(*words, "--out", tmp_path / "q.tsv")
+    assert "give a decoder of that rate and length" in wrong.err

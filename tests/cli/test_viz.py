@@ -166,7 +166,7 @@ def test_maximization_cam_and_sheet_draw_what_a_store_holds(explained, bucket, t
         (("maximization", "STORE", "--layer", "outptu"), "did you mean 'output'"),
         (("maximization", "no.zarr"), "no.zarr"),
         (("cam", "STORE", "--sounds", "SOUNDS", "--items", "dog_bne"), "did you mean 'dog_ben'"),
-        (("cam", "STORE", "--sounds", "SOUNDS", "--view", "all"), "'attention'"),
+        (("cam", "STORE", "--sounds", "SOUNDS", "--view", "each"), "'attention'"),
         (("brain", "no.nii.gz"), "no.nii.gz"),
         (("brain", "no.nii.gz", "--view", "best"), "--layers"),
         (("profile", "no.tsv"), "no.tsv"),

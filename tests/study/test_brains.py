@@ -28,7 +28,7 @@ from brainmap.study.stages.brains import (
 
 CROSSNOBIS = SearchlightSettings(dissimilarity="crossnobis")
 ROIS = 'rois = { image = "rois.nii.gz", table = "rois.tsv" }'
-SILENT = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", "")
+SILENT = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1, judges = 'none' }\n", "")
 ROIS_ONLY = ("[searchlight]\nradius_mm = 6.0\n", "")
 
 

@@ -23,7 +23,10 @@ PEARSON = ('measure = "rho-a"', 'measure = "pearson"')
 
 def test_scores_and_ceilings_are_partial_and_a_control_is_no_longer_compared(tiny_study: Any) -> None:
     controlled = BASELINES + 'control_for = ["mfcc"]\n'
-    silent = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", "")
+    silent = (
+        "[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1, judges = 'none' }\n",
+        "",
+    )
     tiny_study.edit(("\n[rsa]\n", controlled), PEARSON, ("[searchlight]\nradius_mm = 6.0\n", ""), silent)
     tiny_study.run(page=True)
     out = tiny_study.out
@@ -67,7 +70,10 @@ def test_controls_that_are_no_baselines_are_said(tiny_study: Any, section: str, 
 def test_the_order_of_events_is_controlled_for_where_betas_know_it(tiny_study: Any, known: bool) -> None:
     """`noise-only` has the form of the brain's dissimilarity, here correlation."""
     light = ("[searchlight]\nradius_mm = 6.0\n", "")
-    silent = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", "")
+    silent = (
+        "[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1, judges = 'none' }\n",
+        "",
+    )
     tiny_study.edit(
         light,
         silent,

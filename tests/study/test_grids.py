@@ -18,7 +18,7 @@ from brainmap.study.settings.template import TEMPLATE
 WIDER = ("[study]\n", "[study]\ngrid_tolerance = 0.05\n")
 SHORT = (
     ("[searchlight]\nradius_mm = 6.0\n", ""),
-    ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", ""),
+    ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1, judges = 'none' }\n", ""),
 )
 
 

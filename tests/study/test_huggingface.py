@@ -12,7 +12,7 @@ from brainmap.features.activations.extract import open_activations
 from brainmap.rsa.rdm.files import load_rdms
 from tests.features.networks.folders import make_folder
 
-EXPLAIN = "[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n"
+EXPLAIN = "[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1, judges = 'none' }\n"
 
 
 @pytest.mark.slow

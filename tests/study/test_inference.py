@@ -17,7 +17,7 @@ from brainmap.types import Over
 
 QUICK = (
     ("[searchlight]\nradius_mm = 6.0\n", ""),
-    ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", ""),
+    ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1, judges = 'none' }\n", ""),
 )
 
 CONTROLLED = ("\n[rsa]\n", '\n[baselines]\nmodels = ["mfcc"]\n\n[rsa]\ncontrol_for = ["mfcc"]\n')

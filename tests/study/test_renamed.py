@@ -22,7 +22,7 @@ NEW = (
     ('space = "MNI152Lin"\n', 'space = "MNI152Lin"\ncovariance = "diag"\n'),
     ("splits = 4", 'splits = 4, test = "t"'),
     ("radius_mm = 6.0", 'radius_mm = 6.0\ndissimilarity = "crossnobis"\nnoise_per = "sphere"'),
-    ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", ""),
+    ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1, judges = 'none' }\n", ""),
 )
 OLD = (
     ('covariance = "diag"', 'precision = "diag"'),

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 ROIS_ONLY = ("[searchlight]\nradius_mm = 6.0\n", "")
-SILENT = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", "")
+SILENT = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1, judges = 'none' }\n", "")
 
 
 def scores(study: Any, participant: str) -> pd.DataFrame:

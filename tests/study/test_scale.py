@@ -26,7 +26,7 @@ from brainmap.study.parallel.dask import connect_dask, warn_of_strangers
 from brainmap.study.parallel.shares import Share
 from brainmap.study.results.claims import hold_file
 
-SILENT = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", "")
+SILENT = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1, judges = 'none' }\n", "")
 Lines = Callable[..., tuple[int, list[str], list[str]]]
 
 

@@ -37,7 +37,7 @@ _BINS = 320
 _LOWEST = 60.0  # Hz, as in the spectrogram
 
 
-def _find_map_rows(sounds: Any, found: Any, chosen: Sequence[int], what: str) -> list[int]:
+def find_map_rows(sounds: Any, found: Any, chosen: Sequence[int], what: str) -> list[int]:
     """Return the rows of an attribution that belong to the chosen sounds, by their ids."""
     ids = list(found.items)
     wanted = [str(sounds.items[i]) for i in chosen]
@@ -47,7 +47,7 @@ def _find_map_rows(sounds: Any, found: Any, chosen: Sequence[int], what: str) ->
     return [ids.index(name) for name in wanted]
 
 
-def _place_map(found: Any, row: int, condition: str) -> int:
+def place_map(found: Any, row: int, condition: str) -> int:
     """Choose which map of an item to show: that of its own class, else that of the class with the largest logit."""
     names = found.names(row)
     if condition in names:
@@ -57,15 +57,16 @@ def _place_map(found: Any, row: int, condition: str) -> int:
 
 def _choose_map(found: Any, row: int, condition: str) -> NDArray[np.float32]:
     """Return the map (c, t) or (c, h, w) of an item to show."""
-    return np.asarray(found.maps[row, _place_map(found, row, condition)], dtype=np.float32)
+    return np.asarray(found.maps[row, place_map(found, row, condition)], dtype=np.float32)
 
 
 def _compose_heading(found: Any, row: int, condition: str) -> str:
-    name = found.names(row)[_place_map(found, row, condition)]
+    name = found.names(row)[place_map(found, row, condition)]
     return condition if name == condition else f"{condition}, map of “{name}”"
 
 
-def _choose_items(sounds: Any, items: Sequence[int] | None, most: int, what: str) -> list[int]:
+def choose_items(sounds: Any, items: Sequence[int] | None, most: int, what: str) -> list[int]:
+    """Return the rows of sounds to show, by default the first ones; refuse rows that do not exist."""
     chosen = list(range(min(most, len(sounds.items)))) if items is None else list(items)
     if not chosen or not all(0 <= i < len(sounds.items) for i in chosen):
         raise InputError(f"{what}: expected items from 0 to {len(sounds.items) - 1}, got {chosen}")
@@ -121,7 +122,7 @@ def plot_attribution(
         return _plot_attributed_pictures(sounds, results, items, title)
     if not results or any(np.ndim(found.maps) != 4 for found in results):
         raise InputError("plot_attribution: expected attributions of waveforms, with maps (n_items, n_classes, c, t)")
-    chosen = _choose_items(sounds, items, 3, "plot_attribution")
+    chosen = choose_items(sounds, items, 3, "plot_attribution")
     audio, seconds = read_waves(sounds.waveforms, "plot_attribution"), sounds.waveforms.shape[-1] / sounds.rate
     words = [str(sounds.conditions[i]) for i in chosen]
     figure = Picture(figsize=(1.5 + 2.75 * len(chosen), 1.9 + 0.62 * len(results)), layout="constrained")
@@ -130,14 +131,14 @@ def plot_attribution(
     for column, (item, word) in enumerate(zip(chosen, words, strict=True)):
         draw_wave(grid[0, column], audio[item])
         hertz = draw_spectrogram(grid[1, column], audio[item], float(sounds.rate))
-        row = _find_map_rows(sounds, results[0], [item], "plot_attribution")[0]
+        row = find_map_rows(sounds, results[0], [item], "plot_attribution")[0]
         grid[0, column].set_title(_compose_heading(results[0], row, word), fontsize=9)
         if column == 0:
             add_hertz_ticks(grid[1, 0], hertz)
             _name_row(grid[0, 0], "waveform")
             _name_row(grid[1, 0], "spectrogram [Hz]")
     for line, found in enumerate(results, start=2):
-        rows = _find_map_rows(sounds, found, chosen, "plot_attribution")
+        rows = find_map_rows(sounds, found, chosen, "plot_attribution")
         courses = [_choose_map(found, row, word).sum(0) for row, word in zip(rows, words, strict=True)]
         spans = [find_envelope(course, _BINS) for course in courses]
         limit = max(float(np.quantile(np.abs(spans), 0.99)), 1e-30)
@@ -145,24 +146,24 @@ def plot_attribution(
             _fill_by_sign(axes, span, limit, signed=any(low.min() < 0 for low, _ in spans))
         _name_row(grid[line, 0], found.method)
     for axes in grid[-1]:
-        _add_time_ticks(axes, seconds)
+        add_time_ticks(axes, seconds)
     return add_headline(figure, title)
 
 
 def _plot_attributed_pictures(sounds: Any, results: Sequence[Any], items: Sequence[int] | None, title: str) -> Figure:
     """Plot spectrograms, and below them the map of each method over them."""
-    chosen = _choose_items(sounds, items, 3, "plot_attribution")
+    chosen = choose_items(sounds, items, 3, "plot_attribution")
     words = [str(sounds.conditions[i]) for i in chosen]
     drawn = [get_input(sounds, item) for item in chosen]
     figure = Picture(figsize=(1.2 + 2.6 * len(chosen), 0.7 + 1.55 * (1 + len(results))), layout="constrained")
     grid = figure.subplots(1 + len(results), len(chosen), squeeze=False)
-    first = _find_map_rows(sounds, results[0], chosen, "plot_attribution")
+    first = find_map_rows(sounds, results[0], chosen, "plot_attribution")
     for axes, (picture, about), row, word in zip(grid[0], drawn, first, words, strict=True):
         draw_input(axes, picture, about)
         axes.set_title(_compose_heading(results[0], row, word), fontsize=9)
     _name_row(grid[0, 0], "input")
     for line, found in enumerate(results, start=1):
-        rows = _find_map_rows(sounds, found, chosen, "plot_attribution")
+        rows = find_map_rows(sounds, found, chosen, "plot_attribution")
         maps = [
             make_picture(_choose_map(found, row, word), about)
             for row, word, (_, about) in zip(rows, words, drawn, strict=True)
@@ -180,7 +181,8 @@ def _plot_attributed_pictures(sounds: Any, results: Sequence[Any], items: Sequen
     return add_headline(figure, title)
 
 
-def _add_time_ticks(axes: Axes, seconds: float, *, width: float = 1.0) -> None:
+def add_time_ticks(axes: Axes, seconds: float, *, width: float = 1.0) -> None:
+    """Mark the beginning, the middle and the end of a sound below axes of so much width."""
     axes.set_xticks(np.linspace(0, width, 3), [f"{s:g}" for s in np.round(np.linspace(0, seconds, 3), 3)], fontsize=7)
     first, _, last = axes.get_xticklabels()
     first.set_horizontalalignment("left")  # keeps the labels of neighboring panels apart
@@ -218,8 +220,8 @@ def plot_occlusion(sounds: Any, found: Any, *, items: Sequence[int] | None = Non
         raise InputError(
             "plot_occlusion: expected attributions with bands, got none; use method='occlusion', bands='mel'"
         )
-    chosen = _choose_items(sounds, items, 3, "plot_occlusion")
-    rows = _find_map_rows(sounds, found, chosen, "plot_occlusion")
+    chosen = choose_items(sounds, items, 3, "plot_occlusion")
+    rows = find_map_rows(sounds, found, chosen, "plot_occlusion")
     audio, rate = read_waves(sounds.waveforms, "plot_occlusion"), float(sounds.rate)
     words = [str(sounds.conditions[i]) for i in chosen]
     maps = [average_in_bins(_choose_map(found, row, word), _BINS) for row, word in zip(rows, words, strict=True)]
@@ -242,7 +244,7 @@ def plot_occlusion(sounds: Any, found: Any, *, items: Sequence[int] | None = Non
             rasterized=True,
         )
         strip_axes(below).set(xlim=(0, seconds), ylim=(0, 1))
-        _add_time_ticks(below, seconds, width=seconds)
+        add_time_ticks(below, seconds, width=seconds)
     for axes in grid[:, 0]:
         add_hertz_ticks(axes, hertz)
         axes.set_ylabel("frequency [Hz]", fontsize=8)

@@ -1,4 +1,4 @@
-"""Plot sounds: waveforms and spectrograms, patterns that maximize units, and class activation maps over sounds."""
+"""Plot sounds: waveforms and spectrograms, and class activation maps over sounds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from brainmap.features.attention.words import find_own_class
 from brainmap.viz.features.spectrograms import (
     add_kilohertz_ticks,
     add_second_ticks,
-    draw_input,
     draw_map,
     get_input,
     has_pictures,
@@ -183,89 +182,6 @@ def plot_sound(wave: Any, *, rate: float, title: str = "") -> Figure:
 def get_unit_names(am: Any) -> list[str]:
     """Return the names of the units of a maximization result: its `names` if it has them, else its `units`."""
     return [str(u) for u in (getattr(am, "names", None) or am.units)]
-
-
-@with_style
-def plot_maximization(
-    am: Any, *, labels: Sequence[str] | None = None, columns: int = 8, title: str = "", color: str = INK
-) -> Figure:
-    """Plot the waveform and log-frequency spectrogram of the pattern that maximizes each unit.
-
-    Patterns of networks on spectrograms are drawn as the network takes them.
-
-    Parameters
-    ----------
-    am : object with `patterns` (n_units, 1, t) or (n_units, c, h, w), `rate` [Hz] and `units`
-        Result of `features.maximize_activation`, or any object with these attributes.
-    labels : sequence of str, optional
-        One name per unit; by default its `units`.
-    columns : int
-        Patterns per row.
-    title : str
-        Title of the figure.
-    color : str
-        Color of the waveforms.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    InputError
-        If patterns have another shape, or the numbers of labels and units differ.
-
-    References
-    ----------
-    Olah C, Mordvintsev A, Schubert L (2017): doi:10.23915/distill.00007
-    """
-    names = list(labels) if labels is not None else get_unit_names(am)
-    if np.ndim(am.patterns) == 4:
-        return _plot_maximizing_pictures(am, names, columns=columns, title=title)
-    sounds = read_waves(am.patterns, "plot_maximization")
-    if len(names) != len(sounds):
-        raise InputError(f"plot_maximization: expected {len(sounds)} labels, one per pattern, got {len(names)}")
-    columns = min(columns, len(sounds))
-    rows = -(-len(sounds) // columns)
-    head = 0.35 if title else 0.05
-    height = head + 1.45 * rows + 0.1
-    width = max(10 * columns / 8, 2.6)
-    figure = Picture(figsize=(width, height))
-    cell, left = (1 - 0.045) / columns, 0.04
-    for at, (wave, name) in enumerate(zip(sounds, names, strict=True)):
-        x, y = left + cell * (at % columns), 1 - (head + 1.45 * (at // columns + 1)) / height
-        upper = figure.add_axes((x, y + 0.95 / height, cell * 0.92, 0.26 / height))
-        lower = figure.add_axes((x, y + 0.06 / height, cell * 0.92, 0.86 / height))
-        draw_wave(upper, wave, color=color, bins=120)
-        upper.set_title(name, fontsize=8.5, pad=1)
-        hertz = draw_spectrogram(lower, wave, float(am.rate))
-        if at % columns == 0:
-            add_hertz_ticks(lower, hertz)
-    if title:
-        figure.text(left, 1 - 0.05 / height, title, fontsize=10, fontweight="bold", va="top")
-    return figure
-
-
-def _plot_maximizing_pictures(am: Any, names: Sequence[str], *, columns: int, title: str) -> Figure:
-    """Plot patterns (n_units, c, h, w) as pictures of frequency and time."""
-    patterns, about = _convert_values(am.patterns), getattr(am, "axes", None)
-    if len(names) != len(patterns):
-        raise InputError(f"plot_maximization: expected {len(patterns)} labels, one per pattern, got {len(names)}")
-    columns = min(columns, len(patterns))
-    rows = -(-len(patterns) // columns)
-    figure = Picture(figsize=(max(1.45 * columns, 3.0), 0.5 + 1.75 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for at, (axes, pattern, name) in enumerate(zip(grid.ravel(), patterns, names, strict=False)):
-        picture = make_picture(pattern, about)
-        draw_input(axes, picture, about)
-        axes.set_title(name, fontsize=8.5, pad=1)
-        if at % columns == 0:
-            add_kilohertz_ticks(axes, picture.shape[0], about)
-        if at + columns >= len(patterns):
-            add_second_ticks(axes, picture.shape[1], about)
-    for axes in grid.ravel()[len(patterns) :]:
-        axes.set_visible(False)
-    return add_headline(figure, title)
 
 
 def average_in_bins(course: Array, bins: int) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.features.attention.words import find_own_class
+from brainmap.viz.features.patterns import describe_patterns
 from brainmap.viz.features.players import encode_wav
 from brainmap.viz.features.sounds import (
     average_in_bins,
@@ -35,7 +36,7 @@ Array = NDArray[np.floating]
 class Card:
     """Hold a sound of the page: its name, a drawing of its waveform (SVG paths), its spectrogram and its audio.
 
-    Drawing, spectrogram and audio are empty where there is none.
+    Drawing, spectrogram and audio are empty where there is none. `words` say more below the name, where there is more.
     """
 
     label: str
@@ -43,6 +44,7 @@ class Card:
     spectrogram: str
     audio: str
     note: str = ""
+    words: str = ""
 
 
 def _encode_spectrogram(wave: Array, rate: float) -> str:
@@ -91,12 +93,13 @@ def make_pattern_cards(panel: Any, colors: Mapping[str, str]) -> list[Card]:
     if absent := [f for f in files if not f.is_file()]:
         raise InputError(f"report: there is no sound file {absent[0]}")
     color = colors.get(getattr(panel, "layer", ""), ACCENT)
+    words = describe_patterns(getattr(panel, "quality", None), len(sounds))
     if pictures:
         heard = [encode_data_uri(file.read_bytes(), "audio/wav") for file in files] or [""] * len(sounds)
         shown = [_picture(make_picture(one, getattr(panel, "axes", None))) for one in sounds]
         return [
-            Card(label=name, paths=[], spectrogram=picture, audio=audio)
-            for name, picture, audio in zip(names, shown, heard, strict=True)
+            Card(label=name, paths=[], spectrogram=picture, audio=audio, words=said)
+            for name, picture, audio, said in zip(names, shown, heard, words, strict=True)
         ]
     return [
         Card(
@@ -104,6 +107,7 @@ def make_pattern_cards(panel: Any, colors: Mapping[str, str]) -> list[Card]:
             paths=[(_trace_outline(sound), color)],
             spectrogram=_encode_spectrogram(sound, float(panel.rate)),
             audio=encode_data_uri(files[i].read_bytes() if files else encode_wav(sound, panel.rate), "audio/wav"),
+            words=words[i],
         )
         for i, (sound, name) in enumerate(zip(sounds, names, strict=True))
     ]

@@ -79,6 +79,8 @@ class PatternPanel:
         Sound files to play in place of the patterns.
     axes : InputAxes, optional
         What the axes of spectrograms mean.
+    prior : {"audio", "decoder", "none"}
+        What held the patterns to sounds.
     """
 
     title: str
@@ -89,6 +91,7 @@ class PatternPanel:
     quality: pd.DataFrame | None = None
     wavs: Sequence[Path] = ()
     axes: Any = None
+    prior: str = "audio"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from brainmap.names import file_name
 from brainmap.record import atomic
 from brainmap.viz.features.attention import plot_target_attention
-from brainmap.viz.features.sounds import plot_cam, plot_maximization
+from brainmap.viz.features.patterns import plot_maximization
+from brainmap.viz.features.sounds import plot_cam
 from brainmap.viz.page.sheet import plot_sheet
 from brainmap.viz.rsa.rdms import plot_rdm_pair
 from brainmap.viz.style import assign_layer_colors, encode_data_uri, render_png, render_svg, settle

@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from brainmap import types
-from brainmap.cli.features.options import Figure, Hear, Store, add_listener_options, commands, note_origin, store_free
+from brainmap.cli.features.options import (
+    Figure,
+    Hear,
+    ItemsOption,
+    Store,
+    TargetsOption,
+    add_listener_options,
+    choose_items,
+    commands,
+    find_listener_targets,
+    note_origin,
+    store_free,
+)
 from brainmap.cli.options import (
     FORMATS,
     Json,
@@ -45,6 +57,7 @@ def attribute(
     classes: Annotated[
         str, typer.Option(help="Classes that are explained: predicted, true, all, or names parted by commas.")
     ] = "predicted",
+    target: TargetsOption = None,
     layer: Annotated[
         str | None,
         typer.Option(help="guided-grad-cam: layer of the map; default: last-conv.", rich_help_panel=OF_METHODS),
@@ -94,13 +107,29 @@ def attribute(
     seed: Seed = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Number of sounds in a batch.")] = 8,
     figure: Figure = None,
+    view: Annotated[
+        types.RelevanceView | None,
+        typer.Option(
+            help="Figure of one method: its map painted over the waveform or the spectrogram, and the scores of the "
+            "classes; default: one row for each method."
+        ),
+    ] = None,
+    colormap: Annotated[
+        str | None, typer.Option(help="Colormap of --view: a diverging one of matplotlib, such as seismic.")
+    ] = None,
+    items: ItemsOption = None,
+    wav: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the sounds in which all that is no evidence for the class is attenuated."),
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Attribute the logits of classes to each moment of each sound, by one or several methods, as .zarr."""
+    """Attribute classes, units or regions to each moment of each sound, by one or several methods, as .zarr."""
     import numpy as np
 
     from brainmap.features.attribution.methods import attribute as attribute_sounds
+    from brainmap.features.networks.targets import is_readout
     from brainmap.features.representations.files import save_attributions
 
     given = {
@@ -116,19 +145,33 @@ def attribute(
     chosen = _sort_settings(split_names(method), {key: value for key, value in given.items() if value is not None})
     if layer is not None and "guided-grad-cam" not in chosen:
         raise InputError("--layer: only guided-grad-cam takes a layer; leave it out")
+    if target is not None and classes != "predicted":
+        raise InputError("--target: is explained in place of --classes; leave one of them out")
+    if (view or colormap or items) and figure is None:
+        raise InputError("--view, --colormap, --items: describe a figure; name it with --figure")
+    if view is not None and len(chosen) > 1:
+        raise InputError(f"--view: shows one method, got {', '.join(chosen)}; name one, or leave --view out")
+    if colormap is not None and view is None:
+        raise InputError("--colormap: is that of --view; say waveform or spectrogram")
     for one in chosen:
         store_free(out, "attribution", one, overwrite)
     refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     heard = hear()
+    shown = choose_items(heard.sounds, items, 12 if view else 3) if figure is not None else []
     wanted: Any = classes if classes in ("predicted", "true", "all") else split_names(classes)
+    model, names = heard.model, heard.classes
+    if target is not None:
+        found_targets = find_listener_targets(heard, target)
+        model, names, wanted = found_targets.model, found_targets.class_names, list(found_targets.chosen)
+        layer = None if layer is None else found_targets.name_layer(layer)
     results = []
     for one, settings in chosen.items():
         found = attribute_sounds(
-            heard.model,
+            model,
             heard.sounds,
             method=one,
             classes=wanted,
-            class_names=heard.classes,
+            class_names=names,
             layer=layer if one == "guided-grad-cam" else None,
             batch_size=batch_size,
             device=heard.device,
@@ -138,9 +181,16 @@ def attribute(
         save_attributions(found, out, align=heard.checkpoint.align, network=heard.name)
         note_origin(out, "attribution", heard, found.method)
         results.append(found)
-    heard.say_understanding()
+    if model is heard.model:
+        heard.say_understanding()
     if figure is not None:
-        _draw_attributions(heard.sounds, results, figure)
+        title = f"{heard.name}: what each moment does to {target or 'the class'}"
+        scores: types.ScoreKind = "probability" if model is heard.model and not is_readout(model) else "value"
+        _draw_attributions(
+            heard.sounds, results, figure, shown=shown, view=view, colormap=colormap, scores=scores, title=title
+        )
+    if wav is not None:
+        _save_heard(heard.sounds, results, wav, overwrite)
     _print_methods([_summarize_attributions(found) for found in results], out, figure, as_json)
 
 
@@ -167,16 +217,46 @@ def _sort_settings(methods: list[str], given: dict[str, Any]) -> dict[str, dict[
     return {m: {key: value for key, value in given.items() if key in settings} for m, settings in taken.items()}
 
 
-def _draw_attributions(sounds: Sounds, results: list[Attributions], out: Path) -> None:
+def _draw_attributions(
+    sounds: Sounds,
+    results: list[Attributions],
+    out: Path,
+    *,
+    shown: list[int],
+    view: types.RelevanceView | None,
+    colormap: str | None,
+    scores: types.ScoreKind,
+    title: str,
+) -> None:
     from brainmap.viz.features.attribution import plot_attribution, plot_occlusion
-    from brainmap.viz.features.sounds import choose_one_of_each
+    from brainmap.viz.features.relevance import plot_relevance
 
-    shown = choose_one_of_each(sounds, 3)
-    if len(results) == 1 and results[0].bands is not None:
+    if view is not None:
+        title = f"{title}, {results[0].method}"
+        figure = plot_relevance(
+            sounds, results[0], items=shown, view=view, colormap=colormap, scores=scores, title=title
+        )
+    elif len(results) == 1 and results[0].bands is not None:
         figure = plot_occlusion(sounds, results[0], items=shown, title="Logit lost without a moment of a band")
     else:
-        figure = plot_attribution(sounds, results, items=shown, title="What each moment does to the word")
+        figure = plot_attribution(sounds, results, items=shown, title=title)
     save_figure(figure, out)
+
+
+def _save_heard(sounds: Sounds, results: list[Attributions], folder: Path, overwrite: bool) -> None:
+    """Write each sound without what does not count, a file for each method, sound and class."""
+    from brainmap.features.attribution.audible import hear_relevance
+    from brainmap.features.maximization.quality import save_waveforms
+    from brainmap.names import file_name
+
+    for found in results:
+        waves, names = hear_relevance(sounds, found)
+        full = [(found.method, *name) for name in names]
+        taken = [folder / f"{file_name(*name)}.wav" for name in full]
+        if not overwrite and (there := [path for path in taken if path.exists()]):
+            raise InputError(f"--wav: {there[0]} exists; say --overwrite or name another folder")
+        save_waveforms(waves, folder, full, rate=sounds.rate)
+    typer.echo(f"{folder}: {sum(len(one.items) * one.targets.shape[1] for one in results)} sounds", err=True)
 
 
 def _summarize_attributions(found: Attributions) -> dict[str, Any]:

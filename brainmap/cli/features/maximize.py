@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from brainmap import types
+from brainmap.checks import list_some
 from brainmap.cli.features.options import (
     Figure,
     Hear,
@@ -36,15 +37,23 @@ from brainmap.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
 
-    from brainmap.features.maximization.maximize import MaximizationSettings
+    from brainmap.features.evaluation.judges import Judge
+    from brainmap.features.maximization.choice import ChosenPrior
+    from brainmap.features.maximization.maximize import Maximization, MaximizationSettings
 
 HOW = "How patterns are grown (defaults: of the audio preset)"
 BOUNDS = "What holds patterns back (default: nothing but full scale)"
 DIRECTION = "A direction in place of units"
+DRAWS = 192
+_GROWN = ("parameterization", "optimizer", "step_size", "stage", "objective", "diversity", "peak", "l1", "l2", "lp")
 SHOWN = ("objective", "best_clip", "gain", "centroid_hz", "above_4khz", "confidence", "kept_after_25ms")
+JUDGED = ("transfer", "random_transfer", "noise_transfer", "real_correlation", "voiced")
 QUALITY = {
     "label": "class, direction, or layer and unit",
+    "prior": "what held the pattern to sounds: a decoder, a spectrum (audio), or nothing",
+    "best_random": "what the best of 192 random patterns of the prior reaches",
     "unit": "unit of the layer",
     "class_name": "class or direction",
     "stage": "side of the nonlinearity that was maximized",
@@ -68,7 +77,10 @@ Words = Annotated[
     Path | None, typer.Option(help="Folder in which sounds are saved as WAV, with a table of their quality.")
 ]
 Preset = Annotated[
-    types.Preset, typer.Option(help="Set of defaults: source is that of the source study; generative needs --decoder.")
+    types.Preset | None,
+    typer.Option(
+        help="Set of defaults, in place of --prior: source is that of the source study; generative needs --decoder."
+    ),
 ]
 Steps = Annotated[
     int | None, typer.Option(min=1, help="Number of steps of gradient ascent; default: 200.", rich_help_panel=HOW)
@@ -90,7 +102,21 @@ def maximize(
     units: Annotated[str, typer.Option(help="Units: all, numbers from 0, or class names, parted by commas.")] = "all",
     wav: Words = None,
     figure: Figure = None,
-    preset: Preset = "audio",
+    prior: Annotated[
+        types.PatternPrior | None,
+        make_option(
+            "What holds patterns to sounds: the sounds' spectrum, a decoder of speech, or nothing; default: for words "
+            "the decoder, and audio beside it, otherwise audio.",
+            HOW,
+        ),
+    ] = None,
+    judges: Annotated[
+        str | None,
+        typer.Option(
+            help="Networks that judge patterns of classes: none, package (default), or checkpoints parted by commas."
+        ),
+    ] = None,
+    preset: Preset = None,
     toward: Annotated[str | None, make_option("Conditions whose mean the direction leads to.", DIRECTION)] = None,
     away: Annotated[str | None, make_option("Conditions it leads away from; default: all others.", DIRECTION)] = None,
     cosine_power: Annotated[
@@ -142,37 +168,108 @@ def maximize(
     as_json: Json = False,
 ) -> None:
     """Synthesize sounds that drive units of a layer most (activation maximization), as .zarr, WAV and a figure."""
-    settings = make_settings("generative" if decoder and preset == "audio" else preset, locals())
+    from brainmap.features.maximization.choice import describe_priors
+
+    given = {name: value for name, value in locals().items() if name != "preset"}
+    if preset is not None and prior is not None:
+        raise InputError("--preset: says how patterns are grown, as --prior does; leave one of them out")
+    settings = [make_settings(preset, given)] if preset else []
     store_free(out, "am", layer, overwrite)
     refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     table = refuse_table(wav, f"{layer}_quality.tsv", overwrite)
     one = hear()
-    am = _maximize_layer(
-        one, settings, layer=layer, units=units, toward=toward, away=away, decoder=decoder, seed=seed, jobs=jobs
-    )
-    _save_patterns(am, out, one.name, table, figure, about=(settings, seed, one))
-    note_origin(out, "am", one, am.layer)
-    quality = am.quality.assign(label=list(am.labels))
+    of_classes = layer == "output" and toward is None and objective in (None, "auto", "logit")
+    own_recipe = bool(preset) or any(given[name] is not None for name in _GROWN)
+    chosen = _choose_priors(one, prior, decoder, automatic=of_classes and not own_recipe)
+    if not settings:
+        recipes = (chosen_one.settings(**_list_given(given)) for chosen_one in chosen)
+        settings = [replace(recipe) for recipe in recipes]
+    patterns = []
+    judging, notes = _load_judges(one, judges, of_classes)
+    for recipe, by in zip(settings, chosen, strict=True):
+        am = _maximize_layer(
+            one,
+            replace(recipe, draws=DRAWS) if judging else recipe,
+            layer=layer,
+            units=units,
+            toward=toward,
+            away=away,
+            decoder=by.decoder,
+            seed=seed,
+            jobs=jobs,
+        )
+        patterns.append(_judge(am, judging, one, seed))
+    quality = _save_patterns(patterns, out, one.name, table, figure, about=(settings[0], seed, one))
+    note_origin(out, "am", one, layer)
     if as_json:
-        print_table(quality[["label", *am.quality.columns]], True)
+        print_table(quality, True)
         return
-    print_table(quality[["label", *(c for c in SHOWN if c in quality)]], False)
-    for note in am.notes:
+    print_table(quality[["label", *(c for c in ("prior", *SHOWN, *JUDGED) if c in quality)]], False)
+    for note in dict.fromkeys([*notes, *(note for am in patterns for note in am.notes)]):
         typer.echo(f"note: {note}")
-    if am.dead:
-        typer.echo(f"note: units {', '.join(map(str, am.dead))} never speak; maximized before the nonlinearity")
-    typer.echo(f"{out}: {len(am.units)} patterns of {layer}" + (f"; as WAV in {wav}" if wav else ""))
+    if patterns[0].dead:
+        typer.echo(f"note: units {list_some(patterns[0].dead)} never speak; maximized before the nonlinearity")
+    told = f" ({describe_priors(chosen)})" if len(chosen) > 1 else ""
+    where = f"; as WAV in {wav}" if wav else ""
+    typer.echo(f"{out}: {len(patterns[0].units)} patterns of {layer}{told}{where}")
     print_files(figure)
 
 
 def make_settings(preset: types.Preset, given: dict[str, Any]) -> MaximizationSettings:
     """Combine a preset with the options that are given."""
-    from dataclasses import fields
-
     from brainmap.features.maximization.maximize import MaximizationSettings
 
-    said = {f.name: given[f.name] for f in fields(MaximizationSettings) if given.get(f.name) is not None}
-    return MaximizationSettings.of(preset, **said)
+    return MaximizationSettings.of(preset, **_list_given(given))
+
+
+def _list_given(given: dict[str, Any]) -> dict[str, Any]:
+    from brainmap.features.maximization.maximize import MaximizationSettings
+
+    return {f.name: given[f.name] for f in fields(MaximizationSettings) if given.get(f.name) is not None}
+
+
+def _choose_priors(
+    one: Listener, prior: types.PatternPrior | None, decoder: str | None, *, automatic: bool
+) -> tuple[ChosenPrior, ...]:
+    from brainmap.features.maximization.choice import ChosenPrior, choose_priors
+
+    if prior is None and decoder is None and not automatic:
+        return (ChosenPrior(prior="audio"),)
+    fed = one.checkpoint
+    return choose_priors(
+        prior,
+        decoder=decoder,
+        class_names=one.classes or (),
+        rate=fed.rate,
+        n_samples=one.sounds.n_samples,
+        on_waveforms=fed.front_end.is_waveform,
+    )
+
+
+def _load_judges(one: Listener, judges: str | None, of_classes: bool) -> tuple[tuple[Judge, ...], tuple[str, ...]]:
+    """Load the networks that judge patterns of classes; by default those of brainmap, where they know a class."""
+    from brainmap.features.evaluation.judges import load_judges
+
+    if judges == "none" or (judges is None and not (of_classes and one.classes)):
+        return (), ()
+    if not of_classes or not one.classes:
+        raise InputError("--judges: expected patterns of classes with names, got other units; leave it out")
+    named = None if judges in (None, "package") else [Path(name) for name in split_names(judges)]
+    found, notes = load_judges(named, climbed=one.model)
+    if judges is None and not any(set(judge.checkpoint.classes) & set(one.classes) for judge in found):
+        return (), ("not judged: the networks of brainmap know none of the classes; name others with --judges",)
+    return found, notes
+
+
+def _judge(am: Maximization, judging: tuple[Judge, ...], one: Listener, seed: int) -> Maximization:
+    """Let other networks judge patterns that can be heard."""
+    import numpy as np
+
+    from brainmap.features.evaluation.judges import judge_maximization
+
+    if not judging or not am.can_be_heard:
+        return am
+    return judge_maximization(am, judging, sounds=one.sounds, rng=np.random.default_rng(seed), device=one.device)
 
 
 def refuse_table(wav: Path | None, name: str, overwrite: bool) -> Path | None:
@@ -191,13 +288,12 @@ def _maximize_layer(
     units: str,
     toward: str | None,
     away: str | None,
-    decoder: str | None,
+    decoder: nn.Module | None,
     seed: int,
     jobs: int | None,
-) -> Any:
+) -> Maximization:
     import numpy as np
 
-    from brainmap.features.maximization.decoder import load_decoder
     from brainmap.features.maximization.directions import condition_direction
     from brainmap.features.maximization.maximize import maximize_activation
 
@@ -214,7 +310,6 @@ def _maximize_layer(
             device=one.device,
         )
         directions = {f"{toward}-{away}" if away else toward: found}
-    prior = None if decoder is None else load_decoder(None if decoder == "words" else decoder)
     return maximize_activation(
         one.model,
         layer=layer,
@@ -223,7 +318,7 @@ def _maximize_layer(
         sounds=one.sounds,
         class_names=one.classes if layer == "output" and toward is None and settings.objective != "layer" else None,
         directions=directions,
-        decoder=prior,
+        decoder=decoder,
         rng=np.random.default_rng(seed),
         device=one.device,
         threads=jobs,
@@ -231,32 +326,46 @@ def _maximize_layer(
 
 
 def _save_patterns(
-    am: Any,
+    patterns: list[Maximization],
     out: Path,
     network: str,
     table: Path | None,
     figure: Path | None,
     *,
     about: tuple[MaximizationSettings, int, Listener],
-) -> None:
-    from brainmap.features.representations.files import save_maximization
-    from brainmap.viz.features.sounds import plot_maximization
+) -> pd.DataFrame:
+    """Store the patterns of one layer by one prior or several; return the table of their quality."""
+    import pandas as pd
 
-    wavs = am.save_wav(table.parent, seconds=0.5) if table is not None else []
-    save_maximization(am, out, network=network, wavs=[file.name for file in wavs])
+    from brainmap.features.representations.files import name_beside, save_maximization
+
+    parts = []
+    for at, am in enumerate(patterns):
+        name = name_beside(am.layer, am.prior) if at else am.layer
+        wavs = am.save_wav(table.parent, seconds=0.5, name=name) if table is not None else []
+        save_maximization(am, out, network=network, wavs=[file.name for file in wavs], beside=at > 0)
+        part = am.quality.copy()
+        part.insert(0, "label", list(am.labels))
+        part.insert(1, "prior", am.prior)
+        parts.append(part)
+    quality = pd.concat(parts, ignore_index=True)
     if table is not None:
-        quality = am.quality.assign(label=list(am.labels))[["label", *am.quality.columns]]
         write_quality(quality, table, about)
     if figure is not None:
-        save_figure(plot_maximization(am, labels=am.labels, title=f"{network}: what drives {am.layer}"), figure)
+        from brainmap.viz.features.patterns import plot_maximization
+
+        title = f"{network}: what drives {patterns[0].layer}"
+        save_figure(plot_maximization(patterns, labels=patterns[0].labels, title=title), figure)
+    return quality
 
 
 def write_quality(table: pd.DataFrame, path: Path, about: tuple[MaximizationSettings, int, Listener]) -> None:
     """Write the table of the quality of patterns, with its sidecar."""
+    from brainmap.features.evaluation.judges import JUDGED_COLUMNS
     from brainmap.record import write_table
 
     settings, seed, one = about
     columns = {str(c): str(c).replace("_", " ") for c in table.columns} | {
-        c: words for c, words in QUALITY.items() if c in table
+        c: words for c, words in {**QUALITY, **JUDGED_COLUMNS}.items() if c in table
     }
     write_table(table, path, columns=columns, about=build_provenance(asdict(settings), one.inputs, seed=seed))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from brainmap import types
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, list_some
 from brainmap.cli import app
 from brainmap.cli.options import Device, Several, build_provenance, choose_device, join_options, make_group, split_names
 from brainmap.errors import InputError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from brainmap.features.networks.checkpoints import Checkpoint
+    from brainmap.features.networks.targets import Targets
     from brainmap.features.sounds.files import Sounds
 
 commands = make_group("features", "Study a network on sounds: activations, maximizing sounds, class activation maps.")
@@ -57,6 +58,19 @@ InputOption = Annotated[
     ),
 ]
 Figure = Annotated[Path | None, typer.Option("--figure", help="Figure to write: .png, .svg or .pdf.")]
+TargetsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        help="What is explained, in place of a class: conv3:12 (a channel), conv3:12:max, fc1:7 (a unit), "
+        "output:zero (a class), conv3:dog-cat (a direction between conditions), roi:NAME (a region); several "
+        "of one layer by commas.",
+    ),
+]
+ItemsOption = Annotated[
+    str | None,
+    typer.Option("--items", help="Sounds of the figure: ids parted by commas, or all; default: the first ones."),
+]
 
 
 @dataclass(frozen=True)
@@ -121,6 +135,50 @@ class Listener:
         if bad:
             raise InputError(f"--units: expected all, or numbers from 0 parted by commas, as in 0,1,2, got {bad[0]!r}")
         return [int(u) if u.isdigit() else known.index(check_choice(u, known, "--units")) for u in asked]
+
+
+def find_listener_targets(one: Listener, text: str) -> Targets:
+    """Find the targets of an option among the units, classes, directions and regions of a network.
+
+    Raises
+    ------
+    InputError
+        A target that does not exist, by nearest name.
+    """
+    from brainmap.features.maximization.directions import condition_direction
+    from brainmap.features.networks.targets import find_targets
+
+    def direct(layer: str, toward: str, away: str) -> NDArray[np.floating]:
+        return condition_direction(one.model, one.sounds, layer=layer, toward=[toward], away=[away], device=one.device)
+
+    return find_targets(one.model, one.sounds, split_names(text), class_names=one.classes, direct=direct)
+
+
+def choose_items(sounds: Sounds, text: str | None, most: int) -> list[int]:
+    """Choose the sounds of a figure, and say which are left out.
+
+    Raises
+    ------
+    InputError
+        An id that no sound has, by nearest name.
+    """
+    ids = list(sounds.items)
+    if text == "all":
+        return list(range(len(ids)))
+    if text is not None:
+        return [ids.index(check_choice(name, ids, "--items")) for name in split_names(text)]
+    first: dict[str, int] = {}
+    for at, condition in enumerate(sounds.conditions):
+        first.setdefault(condition, at)
+    chosen = list(first.values())[:most]
+    if len(chosen) < len(ids):
+        log.warning(
+            "note: the figure shows %d of %d sounds (%s); name others with --items, or say --items all",
+            len(chosen),
+            len(ids),
+            list_some([ids[k] for k in chosen], 6),
+        )
+    return chosen
 
 
 Hear: TypeAlias = Callable[..., Listener]

@@ -30,6 +30,7 @@ from brainmap.types import (
     Loudness,
     Metric,
     NoisePlace,
+    PatternPrior,
     Pooling,
     RegionDissimilarity,
     Scaling,
@@ -219,6 +220,15 @@ class Maximizing(Section):
     classes: Annotated[int, Field(ge=0)] | Literal["all"] = "all"
     channels: int = Field(default=8, ge=0)  # channels of each best layer
     best_layers: int = Field(default=2, ge=0)
+    prior: PatternPrior | None = None  # of classes; default: the decoder for networks of words, and audio beside it
+    decoder: str | None = None  # file of a decoder; default: the included one
+    judges: Literal["package", "none"] | tuple[str, ...] = "package"  # checkpoints that judge patterns of classes
+
+    @model_validator(mode="after")
+    def _a_decoder_for_its_prior(self) -> Maximizing:
+        if self.decoder is not None and self.prior not in (None, "decoder"):
+            raise ValueError(f"prior = {self.prior!r} takes no decoder; leave decoder out, or say prior = 'decoder'")
+        return self
 
 
 class Cam(Section):

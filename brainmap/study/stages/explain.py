@@ -10,16 +10,25 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from brainmap.checks import check_file
 from brainmap.features.activations import store as stores
 from brainmap.features.activations.extract import open_activations
 from brainmap.features.attribution.cam import ClassActivationMaps, class_activation_maps
+from brainmap.features.evaluation.judges import JUDGED_COLUMNS, Judge, judge_maximization, load_judges
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.listing import list_layers
-from brainmap.features.maximization.maximize import Maximization, MaximizationSettings, maximize_activation
-from brainmap.features.representations.files import list_stored_layers, open_cams, save_cams, save_maximization
+from brainmap.features.maximization.choice import ChosenPrior, choose_priors
+from brainmap.features.maximization.maximize import Maximization, maximize_activation
+from brainmap.features.representations.files import (
+    list_stored_layers,
+    name_beside,
+    open_cams,
+    save_cams,
+    save_maximization,
+)
 from brainmap.features.sounds.inputs import describe_input
 from brainmap.names import slug
-from brainmap.record import content_key
+from brainmap.record import content_key, file_digest
 from brainmap.study.results.context import Context
 from brainmap.study.stages.networks import (
     class_names,
@@ -32,7 +41,8 @@ from brainmap.study.stages.networks import (
 from brainmap.study.stages.versions import Loaded, Version
 
 log = logging.getLogger("brainmap")
-VERSION = 1
+VERSION = 2
+DRAWS = 192  # random patterns of the prior beside those of classes
 
 
 class Explaining(NamedTuple):
@@ -55,7 +65,18 @@ def plan_explain(context: Context, loaded: dict[str, Loaded]) -> list[Explaining
     key = content_key(base, settings.cam.model_dump(), one.sounds.items, one.sounds.conditions)
     maps = Explaining("explain_cam", key, lambda: _compute_cams(context, one, version, names))
     wanted = _list_wanted(context, one, version)
-    key = content_key(base, settings.maximization.steps, wanted, context.study.settings.study.seed)
+    maximization = settings.maximization
+    files = [context.study.resolve(path) for path in _list_judges(maximization.judges)]
+    files += [] if maximization.decoder is None else [context.study.resolve(maximization.decoder)]
+    key = content_key(
+        base,
+        maximization.steps,
+        wanted,
+        context.study.settings.study.seed,
+        maximization.prior,
+        maximization.judges,
+        [file_digest(check_file(path, "[explain] maximization")) for path in files],
+    )
     patterns = Explaining("explain_maximization", key, lambda: _maximize_network(context, one, version, wanted, names))
     return [maps, patterns]
 
@@ -64,6 +85,54 @@ def run_explain(context: Context, plan: Sequence[Explaining]) -> None:
     """Run the stages that explain layers."""
     for one in plan:
         context.run_stage(one.name, one.key, one.compute)
+
+
+def _list_judges(judges: str | Sequence[str]) -> list[str]:
+    return [] if isinstance(judges, str) else list(judges)
+
+
+def choose_class_priors(context: Context, one: Loaded) -> tuple[ChosenPrior, ...]:
+    """Choose the priors of the patterns of a network's classes.
+
+    Raises
+    ------
+    InputError
+        A decoder that cannot be read, or whose sounds the network does not take.
+    """
+    settings = context.study.settings.explain
+    assert settings is not None
+    asked = settings.maximization
+    return choose_priors(
+        asked.prior,
+        decoder=None if asked.decoder is None else context.study.resolve(asked.decoder),
+        class_names=class_names(one) or (),
+        rate=one.sounds.rate,
+        n_samples=one.sounds.n_samples,
+        on_waveforms=one.checkpoint.front_end.is_waveform,
+    )
+
+
+def load_class_judges(context: Context, one: Loaded) -> tuple[Judge, ...]:
+    """Load the networks that judge patterns of classes; none where the classes are not named.
+
+    Raises
+    ------
+    InputError
+        A checkpoint that cannot be read, or that does not say how it is fed or what its classes are.
+    """
+    settings = context.study.settings.explain
+    assert settings is not None
+    names, asked = class_names(one), settings.maximization.judges
+    if asked == "none" or names is None:
+        return ()
+    paths = None if asked == "package" else [context.study.resolve(path) for path in asked]
+    judges, notes = load_judges(paths, climbed=one.model)
+    if asked == "package" and not any(set(judge.checkpoint.classes) & set(names) for judge in judges):
+        log.info("patterns of classes are not judged: the networks of brainmap know none of the classes")
+        return ()
+    for line in notes:
+        log.info("note: %s", line)
+    return judges
 
 
 def choose_explained(context: Context) -> Version:
@@ -143,27 +212,38 @@ def _maximize_network(
 ) -> Iterator[Path]:
     settings = context.study.settings.explain
     assert settings is not None
-    recipe = MaximizationSettings(steps=settings.maximization.steps)
-    seed = context.study.settings.study.seed
+    steps, seed = settings.maximization.steps, context.study.settings.study.seed
+    judges = load_class_judges(context, one) if OUTPUT in wanted else ()
     stores.set_current(stores.open_store(store_path(context, version)), "am", {}, network=version.name)
     quality = []
     for layer, units in wanted.items():
-        log.info("maximizing %d units of %s", len(units), layer)
-        am = maximize_activation(
-            one.model,
-            layer=layer,
-            units=units,
-            settings=recipe,
-            sounds=one.sounds,
-            class_names=names if layer == "output" else None,
-            rng=np.random.default_rng(np.random.SeedSequence([seed, *layer.encode()])),
-            device=context.device,
-            threads=context.threads,
-        )
-        wavs = am.save_wav(build_wav_path(context, version), seconds=0.5) if am.can_be_heard else []
-        save_maximization(am, store_path(context, version), network=version.name, wavs=[file.name for file in wavs])
-        yield from wavs
-        quality.append(_tabulate_quality(am))
+        priors = choose_class_priors(context, one) if layer == OUTPUT else (ChosenPrior(prior="audio"),)
+        for at, by in enumerate(priors):
+            log.info("maximizing %d units of %s by the %s prior", len(units), layer, by.prior)
+            judging = judges if layer == OUTPUT else ()
+            am = maximize_activation(
+                one.model,
+                layer=layer,
+                units=units,
+                settings=by.settings(steps=steps, draws=DRAWS if judging else 0),
+                sounds=one.sounds,
+                class_names=names if layer == OUTPUT else None,
+                decoder=by.decoder,
+                rng=np.random.default_rng(np.random.SeedSequence([seed, *layer.encode()])),
+                device=context.device,
+                threads=context.threads,
+            )
+            if judging and am.can_be_heard:
+                am = judge_maximization(
+                    am, judging, sounds=one.sounds, rng=np.random.default_rng(seed), device=context.device
+                )
+            name = name_beside(layer, am.prior) if at else layer
+            folder = build_wav_path(context, version)
+            wavs = am.save_wav(folder, seconds=0.5, name=name) if am.can_be_heard else []
+            files = [file.name for file in wavs]
+            save_maximization(am, store_path(context, version), network=version.name, wavs=files, beside=at > 0)
+            yield from wavs
+            quality.append(_tabulate_quality(am))
     yield from list_array_paths(context, version, "am")
     if quality:
         table = pd.concat(quality, ignore_index=True)
@@ -175,12 +255,20 @@ def _maximize_network(
         yield from context.save_table(table, path, columns=columns, about=about)
 
 
-QUALITY_COLUMNS = {"layer": "layer", "unit": "unit of the layer", "label": "class, or layer and unit"}
+QUALITY_COLUMNS = {
+    "layer": "layer",
+    "prior": "what held the pattern to sounds: a decoder, a spectrum (audio), or nothing",
+    "unit": "unit of the layer",
+    "label": "class, or layer and unit",
+    "best_random": f"what the best of {DRAWS} random patterns of the prior reaches",
+    **JUDGED_COLUMNS,
+}
 
 
 def _tabulate_quality(am: Maximization) -> pd.DataFrame:
     table = am.quality.reset_index(drop=True).copy()
-    for name, values in (("label", list(am.labels)), ("layer", [am.layer] * len(am.units))):
+    n = len(am.units)
+    for name, values in (("label", list(am.labels)), ("prior", [am.prior] * n), ("layer", [am.layer] * n)):
         if name not in table:
             table.insert(0, name, values)
     return table

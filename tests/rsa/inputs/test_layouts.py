@@ -426,7 +426,7 @@ def bids_study(tiny_study: Any) -> Any:
             'files = "sub-{participant}/betas_run-{run}+tlrc.HEAD"\nmask = "sub-{participant}/mask+tlrc.HEAD"',
             'layout = "bids"\nfolder = "glm"',
         ),
-        ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1 }\n", ""),
+        ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1, judges = 'none' }\n", ""),
     )
 
 

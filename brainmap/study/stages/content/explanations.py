@@ -70,14 +70,24 @@ def pair_rdms(context: Context, answers: pd.DataFrame | None, *, explained: str,
     return pairs
 
 
+_BY_PRIOR = {
+    "decoder": "as a decoder of speech can say it",
+    "audio": "free but for the spectrum of the sounds",
+    "none": "without any prior",
+}
+
+
 def build_panels(context: Context, version: Version) -> list[PatternPanel]:
     """Build a panel of maximizing patterns for each layer that has some."""
     if context.study.settings.explain is None:
         return []
     panels = []
-    for layer, kept in open_maximizations(store_path(context, version)).items():
+    for kept in open_maximizations(store_path(context, version)).values():
+        layer = kept.layer
         said = (
-            "What each word sounds like to the network" if layer == "output" else f"What channels of {layer} respond to"
+            f"What each class sounds like to the network, {_BY_PRIOR[kept.prior]}"
+            if layer == "output"
+            else f"What channels of {layer} respond to"
         )
         panels.append(
             PatternPanel(
@@ -89,6 +99,7 @@ def build_panels(context: Context, version: Version) -> list[PatternPanel]:
                 quality=kept.quality,
                 wavs=[resolve_inside(build_wav_path(context, version), name) for name in kept.wavs],
                 axes=kept.axes,
+                prior=kept.prior,
             )
         )
     return panels

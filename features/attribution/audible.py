@@ -1,0 +1,72 @@
+"""Make what a class is heard by audible: recordings in which all that does not count is attenuated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.errors import InputError
+from brainmap.features.attribution.methods import Attributions
+from brainmap.features.attribution.time_frequency import attenuate, make_mask
+from brainmap.features.sounds.inputs import describe_input, get_waveforms
+
+
+def hear_relevance(
+    sounds: Any, found: Attributions, *, floor_db: float = -30.0
+) -> tuple[NDArray[np.float32], tuple[tuple[str, str], ...]]:
+    """Attenuate in each sound the moments and frequencies that are no evidence for a class.
+
+    Gains follow the relevance: over time and frequency for networks on spectrograms, for occlusion with bands, and for
+    maps that are products of samples and gradients; over time alone for other maps of waveforms.
+
+    Parameters
+    ----------
+    sounds : Sounds
+        The sounds of the attributions, as `features.load_sounds` returns them.
+    found : Attributions
+    floor_db : float [dB]
+        Gain where nothing speaks for the class.
+
+    Returns
+    -------
+    waveforms : ndarray float32 (n, 1, t)
+        One for each map, in the order of items and classes, at the level of the sounds.
+    names : tuple of (str, str)
+        Item and class of each.
+
+    Raises
+    ------
+    InputError
+        The sounds are not those of the maps; a map is nowhere positive, or its bands have no frequencies.
+    """
+    if not -120 < floor_db <= 0:
+        raise InputError(f"floor_db: expected decibels from -120 to 0, got {floor_db}")
+    axes = describe_input(sounds)
+    if axes is None or list(sounds.items) != list(found.items):
+        raise InputError("relevance: expected the sounds of the maps, as features.load_sounds returns them, got others")
+    waves, rate = get_waveforms(sounds).waveforms[:, 0], axes.rate
+    made, names = [], []
+    for row, item in enumerate(found.items):
+        for at, name in enumerate(found.names(row)):
+            values, hertz = _arrange_map(found, axes, row, at)
+            try:
+                mask = make_mask(waves[row], values, rate=rate, hertz=hertz, by_grain=found.products, floor_db=floor_db)
+            except InputError as error:
+                raise InputError(f"{error} (item {item!r}, class {name!r})") from None
+            made.append(attenuate(waves[row], mask, rate=rate))
+            names.append((str(item), str(name)))
+    return np.stack(made)[:, None], tuple(names)
+
+
+def _arrange_map(
+    found: Attributions, axes: Any, row: int, at: int
+) -> tuple[NDArray[np.floating], NDArray[np.floating] | None]:
+    """Return a map (t,) or (n_bands, n_frames), and the frequency of each band."""
+    values = found.maps[row, at]
+    if not axes.is_waveform:
+        return axes.picture(values), axes.hertz()
+    if found.bands is not None and len(found.bands) == len(values) > 1:
+        return values, found.bands.mean(axis=1)
+    return values.sum(axis=0), None

@@ -1,0 +1,389 @@
+"""Judge maximizing patterns by networks that took no part in the ascent, and by real examples of their class.
+
+Gradient ascent finds sounds that one network takes for a class. Whether they hold what makes the class is seen in other
+networks: a texture that only the climbed network recognizes is a property of that network. Two baselines tell what the
+ascent adds: the best random pattern of the same prior, and noise with the spectrum of the class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soxr
+from numpy.typing import NDArray
+from torch import nn
+
+from brainmap.checks import list_some
+from brainmap.errors import InputError
+from brainmap.features.activations.store import hash_weights
+from brainmap.features.evaluation.explain import compute_all_logits
+from brainmap.features.maximization.maximize import Maximization
+from brainmap.features.maximization.priors import compute_mean_spectrum
+from brainmap.features.maximization.quality import simulate_playback
+from brainmap.features.networks.checkpoints import Checkpoint, load_network, read_description
+from brainmap.features.networks.feeding import describe_feeding, feed_waveforms
+from brainmap.features.sounds.batches import get_labels
+from brainmap.features.sounds.files import RMS_LEVEL, Sounds
+from brainmap.features.sounds.inputs import get_waveforms
+from brainmap.features.sounds.inversion import invert_pictures
+from brainmap.features.sounds.spectrogram import log_mel
+from brainmap.features.sounds.voicing import find_voicing
+
+EAR_RATE = 16_000  # Hz, at which log-mel spectrograms and voicing of all patterns are compared
+EAR_MELS = 40
+SHORTEST = 0.05  # s; shorter sounds have neither a spectrogram nor a pitch
+NOISES = 8  # noises of each class whose mean is the baseline
+BASELINES = ("random", "noise")
+
+JUDGED_COLUMNS = {
+    "recognized_by": "networks that took no part in the ascent and call the pattern by its class",
+    "transfer": "share of the networks that took no part in the ascent and call the pattern by its class",
+    "real_correlation": "correlation of its log-mel spectrogram with the mean one of the class's sounds",
+    "voiced": "share of its sounding frames that are voiced",
+    "random_transfer": "transfer of the best random pattern of the prior",
+    "random_real_correlation": "real_correlation of the best random pattern of the prior",
+    "random_voiced": "voiced of the best random pattern of the prior",
+    "noise_transfer": f"transfer of noise with the class's mean spectrum, mean of {NOISES} noises",
+    "noise_real_correlation": f"real_correlation of that noise, mean of {NOISES} noises",
+    "noise_voiced": f"voiced of that noise, mean of {NOISES} noises",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Hold a network that judges patterns, and how it is fed.
+
+    Attributes
+    ----------
+    name : str
+    model : torch.nn.Module
+    checkpoint : Checkpoint
+        Its classes are the names that patterns are compared with.
+    """
+
+    name: str
+    model: nn.Module
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """Hold what judges make of sounds.
+
+    Attributes
+    ----------
+    judges : tuple of str
+    recognized : ndarray (n, n_judges)
+        1 where a judge calls the sound by its class, 0 where not, NaN where it does not know the class.
+    real_correlation : ndarray (n,)
+        Correlation of the log-mel spectrogram with the mean one of the class; NaN without sounds of the class.
+    voiced : ndarray (n,)
+        Share of the sounding frames that are voiced.
+    """
+
+    judges: tuple[str, ...]
+    recognized: NDArray[np.float64]
+    real_correlation: NDArray[np.float64]
+    voiced: NDArray[np.float64]
+
+    @property
+    def transfer(self) -> NDArray[np.float64]:
+        """Return the share of the judges that recognize each sound, NaN where none knows the class."""
+        knows = np.isfinite(self.recognized)
+        n = knows.sum(axis=1)
+        return np.where(n > 0, np.where(knows, self.recognized, 0).sum(axis=1) / np.maximum(n, 1), np.nan)
+
+
+def load_judges(
+    paths: Sequence[str | Path] | None = None, *, climbed: nn.Module | None = None
+) -> tuple[tuple[Judge, ...], tuple[str, ...]]:
+    """Load networks that judge patterns; those that come with brainmap by default.
+
+    Parameters
+    ----------
+    paths : sequence of path, optional
+        Checkpoints that say how they are fed.
+    climbed : torch.nn.Module, optional
+        The network of the ascent; a judge with the same weights is left out.
+
+    Returns
+    -------
+    judges : tuple of Judge
+        Named by their files.
+    notes : tuple of str
+        What was left out.
+
+    Raises
+    ------
+    InputError
+        A checkpoint that does not say how it is fed or has no class names, two of one name, or no judge is left.
+
+    Examples
+    --------
+    >>> [judge.name for judge in load_judges()[0]]
+    ['ch32', 'ch32-gap', 'ch32-gmp', 'ch64', 'vgg']
+    """
+    given = _list_package_networks() if paths is None else [Path(path) for path in paths]
+    own = None if climbed is None else hash_weights(climbed)
+    judges, left_out = [], []
+    for path in given:
+        model = load_network(path)
+        if own is not None and hash_weights(model) == own:
+            left_out.append(path.stem)
+            continue
+        about = describe_feeding(path, place="in the file", ask="a checkpoint that says rate and length")
+        if not about.classes:
+            raise InputError(
+                f"judges: {path} has no class names, with which patterns are compared; name another network"
+            )
+        judges.append(Judge(name=path.stem, model=model, checkpoint=about))
+    names = [judge.name for judge in judges]
+    if len(set(names)) < len(names):
+        raise InputError(f"judges: expected files of different names, got {list_some(names)}; rename one")
+    if not judges:
+        raise InputError("judges: no network is left that took no part in the ascent; name another checkpoint")
+    notes = (f"judges: {list_some(left_out)} is the network of the ascent and does not judge",) if left_out else ()
+    return tuple(judges), notes
+
+
+def _list_package_networks() -> list[Path]:
+    from brainmap.data import folder
+
+    files = sorted((folder() / "networks").glob("*.safetensors"))
+    return [file for file in files if read_description(file) is not None]
+
+
+def judge_patterns(
+    waveforms: NDArray[np.floating],
+    labels: Sequence[str],
+    *,
+    rate: int,
+    judges: Sequence[Judge],
+    sounds: Sounds | None = None,
+    rows: NDArray[np.intp] | None = None,
+    device: str = "cpu",
+) -> Judgement:
+    """Judge sounds by networks, by the mean log-mel spectrogram of their class, and by their voicing.
+
+    Every judge gets the sounds as played back in 16 bits, at its own rate, length and level.
+
+    Parameters
+    ----------
+    waveforms : ndarray (n, 1, t)
+    labels : sequence of str
+        The class of each.
+    rate : int [Hz]
+    judges : sequence of Judge
+    sounds : Sounds, optional
+        Real sounds whose conditions are the classes.
+    rows : ndarray (n,), optional
+        The rows of `sounds` that the waveforms are: each is compared with the others of its class.
+
+    Raises
+    ------
+    InputError
+        The numbers of sounds and labels differ, or no judge knows any of the classes.
+    """
+    if np.ndim(waveforms) != 3 or len(waveforms) != len(labels):
+        raise InputError(
+            f"judge_patterns: expected a label for each of the sounds (n, 1, t), got {np.shape(waveforms)}"
+        )
+    check_classes(judges, labels)
+    return _judge_sounds(waveforms, labels, rate=rate, judges=judges, sounds=sounds, rows=rows, device=device)
+
+
+def check_classes(judges: Sequence[Judge], labels: Sequence[str]) -> None:
+    """Refuse judges none of which knows any of the classes.
+
+    Raises
+    ------
+    InputError
+    """
+    known = {str(name) for judge in judges for name in judge.checkpoint.classes}
+    if judges and not known & set(labels):
+        raise InputError(
+            f"judges: {list_some(judge.name for judge in judges)} know none of the classes {list_some(labels, 4)}; "
+            "give networks with these classes as judges, or none"
+        )
+
+
+def _judge_sounds(
+    waveforms: NDArray[np.floating],
+    labels: Sequence[str],
+    *,
+    rate: int,
+    judges: Sequence[Judge],
+    sounds: Sounds | None,
+    rows: NDArray[np.intp] | None = None,
+    device: str,
+) -> Judgement:
+    heard = simulate_playback(np.asarray(waveforms), None)
+    recognized = np.full((len(labels), len(judges)), np.nan)
+    for column, judge in enumerate(judges):
+        known = [str(name) for name in judge.checkpoint.classes]
+        mine = np.array([row for row, label in enumerate(labels) if label in known], dtype=np.intp)
+        if not len(mine):
+            continue
+        fed = feed_waveforms(heard[mine], judge.checkpoint, rate=rate)
+        called = compute_all_logits(judge.model, fed, device=device).argmax(axis=1)
+        recognized[mine, column] = [known[k] == labels[row] for k, row in zip(called, mine, strict=True)]
+    alike, voiced = np.full((2, len(labels)), np.nan)
+    if heard.shape[-1] / rate >= SHORTEST:
+        alike = _correlate_with_real(_hear(heard, rate), labels, sounds, rows)
+        voiced = measure_voiced(heard, rate)
+    return Judgement(
+        judges=tuple(judge.name for judge in judges), recognized=recognized, real_correlation=alike, voiced=voiced
+    )
+
+
+def measure_voiced(waveforms: NDArray[np.floating], rate: int) -> NDArray[np.float64]:
+    """Measure the share of the sounding frames of sounds (n, 1, t) that are voiced; NaN for silence.
+
+    Examples
+    --------
+    >>> tone = np.sin(2 * np.pi * 125 * np.arange(8000) / 16_000)[None, None]
+    >>> round(float(measure_voiced(tone, 16_000)[0]), 1)
+    1.0
+    """
+    found = find_voicing(np.asarray(waveforms, dtype=np.float32), rate=rate)
+    sounding = (~found.of("silent")).sum(axis=1)
+    voiced = found.of("voiced").sum(axis=1)
+    return np.where(sounding > 0, voiced / np.maximum(sounding, 1), np.nan)
+
+
+def _hear(waveforms: NDArray[np.floating], rate: int) -> NDArray[np.float64]:
+    """Compute log-mel spectrograms (n, bands * frames) at one rate and one level."""
+    heard = np.asarray(waveforms, dtype=np.float32)[:, 0]
+    if rate != EAR_RATE:
+        heard = np.stack([soxr.resample(one, rate, EAR_RATE, quality="HQ") for one in heard]).astype(np.float32)
+    size = np.sqrt(np.mean(np.square(heard, dtype=np.float64), axis=1, keepdims=True))
+    leveled = heard * (RMS_LEVEL / np.maximum(size, 1e-12))
+    found = log_mel(leveled[:, None].astype(np.float32), rate=EAR_RATE, n_mels=EAR_MELS)
+    return found.reshape(len(found), -1).astype(np.float64)
+
+
+def _correlate_with_real(
+    ears: NDArray[np.float64], labels: Sequence[str], sounds: Sounds | None, rows: NDArray[np.intp] | None
+) -> NDArray[np.float64]:
+    """Correlate log-mel spectrograms with the mean one of the sounds of the class; NaN where lengths differ."""
+    found = np.full(len(labels), np.nan)
+    if sounds is None:
+        return found
+    real, conditions = get_waveforms(sounds), np.array(get_labels(sounds)[1])
+    for label in dict.fromkeys(labels):
+        mine = np.flatnonzero(conditions == label)
+        if not len(mine):
+            continue
+        examples = _hear(real.take(mine).waveforms, real.rate)
+        if examples.shape[1] != ears.shape[1]:
+            continue
+        for at in np.flatnonzero(np.array(labels) == label):
+            others = examples if rows is None else examples[mine != rows[at]]
+            if len(others):
+                found[at] = np.corrcoef(others.mean(axis=0), ears[at])[0, 1]
+    return found
+
+
+def make_class_noise(
+    sounds: Sounds, label: str, shape: tuple[int, int], *, n: int = NOISES, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Make noises (n, 1, t) with the mean spectrum of the sounds of a class.
+
+    Raises
+    ------
+    InputError
+        No sound is of the class.
+    """
+    real = get_waveforms(sounds)
+    mine = np.flatnonzero(np.array(get_labels(sounds)[1]) == label)
+    if not len(mine):
+        raise InputError(f"make_class_noise: no sound is of the condition {label!r}; give sounds of it")
+    amplitude = compute_mean_spectrum(real.take(mine).waveforms, shape[1:])
+    noise = np.fft.rfft(rng.standard_normal((n, 1, shape[-1])), norm="ortho") * amplitude
+    made = np.fft.irfft(noise, n=shape[-1], norm="ortho")
+    return (made * (RMS_LEVEL / np.sqrt(np.mean(made**2, axis=-1, keepdims=True)))).astype(np.float32)
+
+
+def judge_maximization(
+    am: Maximization,
+    judges: Sequence[Judge],
+    *,
+    sounds: Sounds | None = None,
+    rng: np.random.Generator | None = None,
+    device: str = "cpu",
+) -> Maximization:
+    """Add to the quality of class patterns what other networks, real examples and two baselines say.
+
+    Parameters
+    ----------
+    am : Maximization
+        Patterns of classes that can be heard. The baseline of random patterns needs `settings.draws`.
+    judges : sequence of Judge
+        Networks that took no part in the ascent.
+    sounds : Sounds, optional
+        Real sounds; without them there is no correlation and no noise.
+    rng : numpy.random.Generator, optional
+
+    Returns
+    -------
+    Maximization
+        Its `quality` has the columns of `JUDGED_COLUMNS` too; its `notes` say who judged.
+
+    Raises
+    ------
+    InputError
+        The patterns have no class names or cannot be heard, or no judge knows a class.
+    """
+    if not am.class_names or not am.can_be_heard:
+        raise InputError("judges: expected patterns of classes that can be heard, such as those of output, got others")
+    rng = rng or np.random.default_rng(0)
+    names = list(am.class_names)
+    waves, rate = _get_heard(am, am.patterns)
+    check_classes(judges, names)
+    found = _judge_sounds(waves, names, rate=rate, judges=judges, sounds=sounds, device=device)
+    table = am.quality.copy()
+    said = [
+        ", ".join(judge for judge, right in zip(found.judges, row, strict=True) if right == 1)
+        for row in found.recognized
+    ]
+    table["recognized_by"] = said
+    _add_judgement(table, "", found.transfer, found.real_correlation, found.voiced)
+    if am.random is not None:
+        drawn, _ = _get_heard(am, am.random)
+        one = _judge_sounds(drawn, names, rate=rate, judges=judges, sounds=sounds, device=device)
+        _add_judgement(table, "random_", one.transfer, one.real_correlation, one.voiced)
+    there = set() if sounds is None else set(get_labels(sounds)[1])
+    if any(name in there for name in names) and sounds is not None:
+        parts = np.full((3, len(names)), np.nan)
+        for at, name in enumerate(names):
+            if name in there:
+                own_rate = get_waveforms(sounds).rate
+                length = round(waves.shape[-1] * own_rate / rate)
+                noise = make_class_noise(sounds, name, (1, length), rng=rng)
+                one = _judge_sounds(
+                    noise, [name] * len(noise), rate=own_rate, judges=judges, sounds=sounds, device=device
+                )
+                parts[:, at] = [np.mean(part) for part in (one.transfer, one.real_correlation, one.voiced)]
+        _add_judgement(table, "noise_", *parts)
+    alone = [name for name, share in zip(names, found.transfer, strict=True) if share == 0]
+    note = f"judged by {list_some(found.judges, 8)}"
+    more = [f"{list_some(alone, 8)}: recognized by no other network"] if alone else []
+    unknown = [name for name, share in zip(names, found.transfer, strict=True) if np.isnan(share)]
+    more += [f"{list_some(unknown, 8)}: known to no judge, and not judged"] if unknown else []
+    return replace(am, quality=table, notes=(*am.notes, note, *more))
+
+
+def _add_judgement(table: pd.DataFrame, prefix: str, *parts: NDArray[np.float64]) -> None:
+    for name, values in zip(("transfer", "real_correlation", "voiced"), parts, strict=True):
+        table[prefix + name] = values
+
+
+def _get_heard(am: Maximization, patterns: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+    """Return patterns as waveforms (n, 1, t) and their rate [Hz]."""
+    if patterns.ndim == 4 and am.axes is not None:
+        return invert_pictures(patterns, am.axes), am.axes.rate
+    return patterns, am.rate

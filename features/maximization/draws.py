@@ -1,0 +1,75 @@
+"""Draw random patterns of the prior, and keep the best one of each unit: what is reached without any ascent."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from brainmap.errors import InputError
+from brainmap.features.maximization.task import Task, iterate_batches
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Hold the best random patterns of the prior, and the free parameters of the best ones.
+
+    `patterns` (n_units, c, t) is the best one of each unit; `starts` (n_seeds, n_units, ...) the parameters of the
+    best ones in order.
+    """
+
+    patterns: NDArray[np.float32]
+    starts: NDArray[np.float32]
+
+
+def find_best_draws(task: Task, dead: set[int], entropy: int) -> Draws:
+    """Find the best of `settings.draws` random patterns of the prior for each unit.
+
+    All units choose among the same patterns: decoded standard normal latents where the prior is a decoder, else noise
+    with the spectrum of the prior.
+
+    Raises
+    ------
+    InputError
+        The units are not numbers of their own: maps of a convolution, directions or a whole layer.
+    """
+    if task.settings.objective != "logit":
+        raise InputError(
+            f"draws: expected a layer of one number for each unit, such as output, got {task.site.layer!r} with the "
+            f"objective {task.settings.objective!r}; leave draws at 0"
+        )
+    rng = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(zlib.crc32(b"draws"),)))
+    units = list(task.units)
+    silent = [at for at, unit in enumerate(units) if unit in dead]
+    most = min(task.settings.seeds, task.settings.draws)
+    best = np.full((most, len(units)), -np.inf)
+    starts = np.zeros((most, len(units), *task.prior.start(np.random.default_rng(0)).shape), np.float32)
+    left = task.settings.draws
+    with torch.no_grad():
+        while left:
+            n = min(left, task.settings.micro_batch)
+            left -= n
+            free = torch.tensor(np.stack([task.prior.start(rng) for _ in range(n)]), device=task.device)
+            patterns = task.prior.decode(free)
+            values = _compute_units(task, patterns, units)
+            if silent:
+                values[:, silent] = _compute_units(task, patterns, units, before=True)[:, silent]
+            every = np.concatenate([best, values])
+            order = np.argsort(-every, axis=0, kind="stable")[:most]
+            best = np.take_along_axis(every, order, axis=0)
+            drawn = np.broadcast_to(free.cpu().numpy()[:, None], (n, *starts.shape[1:]))
+            pool = np.concatenate([starts, drawn])
+            starts = pool[order, np.arange(len(units))]
+        patterns = [task.prior.decode(batch).cpu() for batch in iterate_batches(task, starts[0])]
+    return Draws(torch.cat(patterns).numpy(), starts)
+
+
+def _compute_units(task: Task, patterns: Tensor, units: list[int], *, before: bool = False) -> NDArray[np.float64]:
+    stage = "before" if before else task.settings.stage
+    found = [task.compute_values(batch, stage)[:, units] for batch in iterate_batches(task, patterns)]
+    values: NDArray[np.float64] = torch.cat(found).double().cpu().numpy()
+    return values
