@@ -129,7 +129,7 @@ def test_map_of_an_encoder_has_the_prediction_as_its_mean(encoders: list[Encoder
     with torch.no_grad():
         predicted = model(torch.as_tensor(noises.waveforms)).numpy()
     bias = (model.readout.bias - model.readout.weight @ model.center).detach().numpy()
-    terms = float((model.readout.weight.abs().sum(1) * model.center.abs().max()).max())  # what float32 rounds
+    terms = float((model.readout.weight.detach().abs().sum(1) * model.center.abs().max()).max())  # what float32 rounds
     np.testing.assert_allclose(cams.maps.mean(axis=2) + bias, predicted, atol=1e-6 * max(1.0, terms))
     assert cams.class_names == ("A1", "STG", "empty")
 
