@@ -86,6 +86,11 @@ class ReadoutNetwork(nn.Module):
             return getattr(self._modules["network"], name)
         return super().__getattr__(name)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names of the outputs, as maps and attributions take them where none are given."""
+        return self.classes
+
     def pooled(self, sounds: Tensor) -> Tensor:
         """Compute the pooled units of the layer `(n, n_units)`."""
         ear = _CuttingEar([self.layer.name], stage=self.stage, gradient=False, cut=False)
