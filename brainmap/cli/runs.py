@@ -121,8 +121,10 @@ def refuse_repeated(maps: Sequence[str], command: str) -> None:
             first[who] = name
 
 
-def load_data_rdms(files: Sequence[Path]) -> RDMs:
+def load_data_rdms(files: Sequence[Path], *, plain: bool = False) -> RDMs:
     """Load the RDMs of participants into one object; refuse a file or an RDM that occurs twice.
+
+    `plain` ones are for comparisons only, and need no import of rsatoolbox.
 
     Raises
     ------
@@ -130,7 +132,7 @@ def load_data_rdms(files: Sequence[Path]) -> RDMs:
         A file is given twice, or two RDMs have the same descriptors; their participant would count twice.
     """
     from brainmap.rsa.rdm.alignment import stack_rdms
-    from brainmap.rsa.rdm.files import load_rdms
+    from brainmap.rsa.rdm.files import load_plain_rdms, load_rdms
 
     seen: dict[Path, Path] = {}
     for file in files:
@@ -139,7 +141,7 @@ def load_data_rdms(files: Sequence[Path]) -> RDMs:
                 f"RDMs: expected each file once, got {file} twice, whose participant would count twice; give it once"
             )
         seen[file.resolve()] = file
-    found = stack_rdms([load_rdms(file) for file in files])
+    found = stack_rdms([(load_plain_rdms if plain else load_rdms)(file) for file in files])
     about = {key: [str(v) for v in values] for key, values in found.rdm_descriptors.items() if key != "index"}
     if "participant" in about:
         each = list(zip(*about.values(), strict=True))

@@ -30,6 +30,7 @@ from brainmap.features.activations.windowed import (
     skip_windows,
 )
 from brainmap.features.layers.axes import TIME, TOKEN
+from brainmap.features.layers.batching import MOST_ITEMS, choose_batch_size
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import fit_sounds, keep_real
 from brainmap.features.layers.listing import (
@@ -187,7 +188,7 @@ def extract_activations(
         A zarr folder that is created or extended. Layers that it holds complete are not computed again, and memory does
         not grow with the number of sounds. Without it the arrays are kept in memory.
     batch_size : int, optional
-        By default 32, and 8 for windows of recordings, so that batches side by side take less than 1 GB.
+        By default at most 32, and 8 for windows of recordings; fewer where an activation would take 32 MiB or more.
     device : str
     dtype : {"float16", "float32", "float64"}
         Type on disk. float16 halves the size, keeps three digits and is refused above 65504.
@@ -242,11 +243,12 @@ def extract_activations(
     if last == "pad" and getattr(model, "own_lengths", False):
         raise InputError("last: expected 'drop', as the network takes no padding, got 'pad'; leave out last")
     sounds = cut_asked_windows(fit_sounds(model, sounds), window=window, hop=hop, last=last, rate=rate)
-    size = (8 if isinstance(sounds, Windows) else 32) if batch_size is None else batch_size
     items, conditions = get_labels(sounds)
     root = stores.open_store(store)
     with evaluating(model, device), torch.no_grad():
         listed = list_asked(model, sounds, layers)
+        most = 8 if isinstance(sounds, Windows) else MOST_ITEMS
+        size = choose_batch_size(model, listed, most=most) if batch_size is None else batch_size
         names = choose(layers, listed, dict(model.named_modules()))
         if layers == "all" and units_axis is None:
             names = leave_out_unknown_axes(names, listed)
@@ -426,7 +428,9 @@ class _Extraction:
         return self._check_rows(rows, layer, done)
 
     def _check_rows(self, rows: NDArray[Any], layer: str, done: int) -> NDArray[Any]:
-        if not np.isfinite(rows).all():
+        with np.errstate(all="ignore"):
+            sound = np.isfinite(rows.sum())  # a sum is quicker than a look at every number, and may overflow
+        if not sound and not np.isfinite(rows).all():
             item = self.items[done + int(np.argmin(np.isfinite(rows).reshape(len(rows), -1).all(axis=1)))]
             raise RunError(
                 f"activations: layer {layer!r} is not finite for item {item!r}; look at the sound and weights"

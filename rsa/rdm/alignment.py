@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +49,6 @@ def stack_rdms(rdms: Sequence[RDMs], *, descriptor: str | None = None) -> RDMs:
     >>> both.rdm_descriptors["participant"], bool(np.allclose(*both.dissimilarities))
     (['01', '02'], True)
     """
-    from rsatoolbox.rdm.rdms import RDMs
-
     if not rdms:
         raise InputError("stack_rdms: expected at least one RDMs object, got none")
     first = rdms[0]
@@ -65,13 +63,15 @@ def stack_rdms(rdms: Sequence[RDMs], *, descriptor: str | None = None) -> RDMs:
     found = [_reorder_vectors(one, first, ("these RDMs", "the first"), descriptor) for one in rdms[1:]]
     if any(by_position for _, by_position in found):
         _warn_of_position()
-    return RDMs(
+    kind: Any = type(first)
+    stacked: RDMs = kind(
         np.concatenate([np.asarray(first.dissimilarities, dtype=np.float64), *(vectors for vectors, _ in found)]),
         dissimilarity_measure=first.dissimilarity_measure,
         descriptors=dict(first.descriptors),
         rdm_descriptors={key: [v for one in rdms for v in one.rdm_descriptors[key]] for key in names},
         pattern_descriptors={k: v for k, v in first.pattern_descriptors.items() if k != "index"},
     )
+    return stacked
 
 
 def find_level(rdms: RDMs) -> str:

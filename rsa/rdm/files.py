@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from brainmap.checks import check_file, list_some
 from brainmap.errors import InputError
 from brainmap.record import atomic
 from brainmap.rsa.rdm.hdf5 import ABSENT, FAILURES, Refused, check_heaps, read_group
+from brainmap.rsa.rdm.plain import make_plain_rdms
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
@@ -73,7 +74,27 @@ def load_rdms(path: str | Path) -> RDMs:
         data outside of it.
     """
     path = check_file(path, "RDMs")
+    return _make_rdms(path, _read_content(path))
+
+
+def load_plain_rdms(path: str | Path) -> RDMs:
+    """Read RDMs as `load_rdms` does, for functions that only compare them, without the import of rsatoolbox.
+
+    The result has the attributes of `RDMs` but none of its methods, except where the file holds square matrices or
+    descriptors that only rsatoolbox arranges.
+
+    Raises
+    ------
+    InputError
+        As in `load_rdms`.
+    """
+    path = check_file(path, "RDMs")
     content = _read_content(path)
+    plain = make_plain_rdms(content)
+    return _make_rdms(path, content) if plain is None else cast("RDMs", plain)
+
+
+def _make_rdms(path: Path, content: dict[str, Any]) -> RDMs:
     from rsatoolbox.rdm.rdms import rdms_from_dict  # slow to import
 
     try:

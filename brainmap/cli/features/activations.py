@@ -72,7 +72,7 @@ def activations(
     seed: Seed = 0,
     dtype: Annotated[types.DType, typer.Option(help="Type of the numbers on disk.")] = "float32",
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Number of sounds in a batch; default: 32, and 8 for windows.")
+        int | None, typer.Option(min=1, help="Number of sounds in a batch; default: at most 32, and 8 for windows.")
     ] = None,
     figure: Figure = None,
     overwrite: Overwrite = False,

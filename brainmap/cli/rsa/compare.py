@@ -67,18 +67,18 @@ def compare(
     )
     from brainmap.rsa.comparison.splines import name_partial
     from brainmap.rsa.inference.scores import STATISTICS_COLUMNS
-    from brainmap.rsa.rdm.files import load_rdms
+    from brainmap.rsa.rdm.files import load_plain_rdms
 
     for option, path in (("--out", out), ("--ceilings", ceilings), ("--statistics", statistics)):
         refuse_existing(path, overwrite, option=option, kinds=(".tsv",))
     refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
-    one, other = load_rdms(models), load_data_rdms(data)
+    one, other = load_plain_rdms(models), load_data_rdms(data, plain=True)
     inputs = [models, *data]
     if control_for is None:
         scores = compare_rdms(one, other, measure=measure)
         measured: str = measure
     else:
-        controls = load_rdms(control_for)
+        controls = load_plain_rdms(control_for)
         scores = compare_rdms_partial(one, other, controls, measure=measure)
         measured = name_partial(get_partial_measure(measure), align_controls(controls, other).shape[-2])
         inputs.append(control_for)
