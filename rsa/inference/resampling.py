@@ -168,7 +168,7 @@ class _Weighted:
         weights = np.where(self.within, often[self.i], often[self.i] * often[self.j])
         use = np.flatnonzero(weights)
         if self.order is not None:
-            from brainmap.rsa.comparison.ranks import rank_untied_with_weights, rank_with_weights
+            from brainmap.rsa.comparison.rank_kernels import rank_untied_with_weights, rank_with_weights
 
             ranks = (
                 rank_with_weights(self.vectors, self.order, weights)
@@ -221,7 +221,7 @@ def _compute_ceiling_of_products(gram: Floats, counts: Draw) -> tuple[float, flo
 
 def _compute_ceiling_of_ranks(ranks: Floats, weights: Floats, rho_a: bool, counts: Draw) -> tuple[float, float]:
     """Compute the lower and upper ceiling from centered ranks; pooled ranks are ranked again."""
-    from brainmap.rsa.comparison.ranks import rank_with_weights
+    from brainmap.rsa.comparison.rank_kernels import rank_with_weights
 
     drawn = np.flatnonzero(counts)
     often, ranks = counts[drawn, None] * 1.0, ranks[drawn]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from brainmap.compiled import njit
-from brainmap.rsa.comparison.ranks import _REACH, _rank_rows
+from brainmap.rsa.comparison.rank_kernels import _REACH, _rank_rows
 from brainmap.rsa.searchlights.kernels import CENTERED, PLAIN, WHITE, _scale_values
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from brainmap.compiled import njit
-from brainmap.rsa.comparison.ranks import _FAST, _REACH, _rank_rows
+from brainmap.rsa.comparison.rank_kernels import _FAST, _REACH, _rank_rows
 from brainmap.rsa.searchlights.sliding_kernels import slide, write_angles, write_squared_distances
 
 CORRELATION, COSINE, EUCLIDEAN = 0, 1, 2

@@ -18,7 +18,7 @@ from numba import types
 from numba.extending import get_cython_function_address
 
 from brainmap.compiled import njit
-from brainmap.rsa.comparison.ranks import _FAST
+from brainmap.rsa.comparison.rank_kernels import _FAST
 
 _FALL = 1e-3  # below this share of the largest sum of squares, the products are summed anew
 _CANCELED = 1e-9  # a variance below this share of the mean square is computed from centered patterns instead

@@ -185,8 +185,11 @@ def test_spearman_favors_a_tied_category_model_and_rho_a_does_not() -> None:
     assert one == pytest.approx(np.mean(random_order), abs=0.01), "rho-a is Spearman's mean over broken ties"
 
 
-@given(st.lists(st.lists(st.integers(-3, 3), min_size=5, max_size=5), min_size=1, max_size=4))
-def test_ranks_equal_scipy_with_any_ties(rows: Any) -> None:
+_VALUES = st.one_of(st.integers(-3, 3), st.sampled_from([np.nan, np.inf, -np.inf, -0.0]))
+
+
+@given(st.lists(st.lists(_VALUES, min_size=5, max_size=5), min_size=1, max_size=4))
+def test_ranks_equal_scipy_with_any_ties_and_what_is_not_finite(rows: Any) -> None:
     np.testing.assert_array_equal(rank_rows(np.array(rows, float)), scipy.stats.rankdata(rows, axis=1))
 
 
