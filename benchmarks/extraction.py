@@ -136,9 +136,8 @@ def main() -> None:
     n = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     net = network()
     race(net, Noises(n), pooling="mean", batch=BATCH)
-    race(
-        net, Noises(max(n // 10, 1)), pooling="none", batch=choose_batch_size(net, features.list_layers(net, Noises(1)))
-    )
+    few = Noises(max(n // 10, 1))
+    race(net, few, pooling="none", batch=choose_batch_size(net, features.list_layers(net, few), few))
     small, large = peak_megabytes(n), peak_megabytes(5 * n)
     print(
         f"  peak memory                  {small:.0f} MB for {n:,} clips, {large:.0f} MB for {5 * n:,}: "

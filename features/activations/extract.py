@@ -30,7 +30,7 @@ from brainmap.features.activations.windowed import (
     skip_windows,
 )
 from brainmap.features.layers.axes import TIME, TOKEN
-from brainmap.features.layers.batching import MOST_ITEMS, choose_batch_size
+from brainmap.features.layers.batching import choose_batch_size
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import fit_sounds, keep_real
 from brainmap.features.layers.listing import (
@@ -247,8 +247,7 @@ def extract_activations(
     root = stores.open_store(store)
     with evaluating(model, device), torch.no_grad():
         listed = list_asked(model, sounds, layers)
-        most = 8 if isinstance(sounds, Windows) else MOST_ITEMS
-        size = choose_batch_size(model, listed, most=most) if batch_size is None else batch_size
+        size = choose_batch_size(model, listed, sounds) if batch_size is None else batch_size
         names = choose(layers, listed, dict(model.named_modules()))
         if layers == "all" and units_axis is None:
             names = leave_out_unknown_axes(names, listed)
@@ -416,8 +415,7 @@ class _Extraction:
             return activation if pooling == "none" else activation.flatten(1)  # the axes stay, whatever their roles are
         found = self.layers[layer]
         arranged = keep_real(model, found.arranged(activation, len(batch)), batch.shape[2:])
-        frequency = bool(self.about.get("pool_frequency"))
-        return pool(arranged, pooling, positions=found.positions, pool_frequency=frequency)
+        return pool(arranged, pooling, positions=found.positions, pool_frequency="pool_frequency" in self.about)
 
     def _make_rows(self, model: nn.Module, layer: str, activation: Tensor, done: int, batch: Tensor) -> NDArray[Any]:
         pooled = self._pool_layer(model, layer, activation, batch)
@@ -428,9 +426,7 @@ class _Extraction:
         return self._check_rows(rows, layer, done)
 
     def _check_rows(self, rows: NDArray[Any], layer: str, done: int) -> NDArray[Any]:
-        with np.errstate(all="ignore"):
-            sound = np.isfinite(rows.sum())  # a sum is quicker than a look at every number, and may overflow
-        if not sound and not np.isfinite(rows).all():
+        if not stores.is_finite(rows):
             item = self.items[done + int(np.argmin(np.isfinite(rows).reshape(len(rows), -1).all(axis=1)))]
             raise RunError(
                 f"activations: layer {layer!r} is not finite for item {item!r}; look at the sound and weights"

@@ -181,6 +181,18 @@ def _join_path(kind: str, layer: str, key: str) -> str:
     return f"{kind}/{file_name(layer)}/{key}"
 
 
+def is_finite(values: NDArray[Any]) -> bool:
+    """Tell whether all numbers are finite; a sum is quicker than a look at each of them, and may overflow.
+
+    Examples
+    --------
+    >>> is_finite(np.array([3e38, 3e38], np.float32)), is_finite(np.array([1.0, np.inf, -np.inf]))
+    (True, False)
+    """
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(values.sum())) or bool(np.isfinite(values).all())
+
+
 class ArrayWriter:
     """Write one array row by row, a whole chunk at a time, and mark it complete at the end.
 

@@ -32,7 +32,7 @@ class Largest(torch.overrides.TorchFunctionMode):
 def test_no_activation_takes_32_mib_and_one_more_sound_would_take_it(name: Any) -> None:
     net = features.build_network(name).eval()
     sounds = np.zeros((MOST_ITEMS, 1, 16_000), np.float32)
-    size = choose_batch_size(net, features.list_layers(net, sounds))
+    size = choose_batch_size(net, features.list_layers(net, sounds), sounds)
     assert 1 < size < MOST_ITEMS
     largest = []
     for n in (size, size + 1):
@@ -45,9 +45,10 @@ def test_no_activation_takes_32_mib_and_one_more_sound_would_take_it(name: Any) 
 def test_numbers_of_double_precision_count_double_and_a_huge_activation_leaves_one_sound() -> None:
     net = nn.Conv1d(1, 32, 1)
     sounds = torch.zeros(1, 1, 16_000)
-    size = choose_batch_size(net, features.list_layers(net, sounds))
-    assert choose_batch_size(net.double(), features.list_layers(net, sounds)) == size // 2
-    assert choose_batch_size(nn.Conv1d(1, 2000, 1), features.list_layers(nn.Conv1d(1, 2000, 1), sounds)) == 1
+    size = choose_batch_size(net, features.list_layers(net, sounds), sounds)
+    assert choose_batch_size(net.double(), features.list_layers(net, sounds), sounds) == size // 2
+    wide = nn.Conv1d(1, 2000, 1)
+    assert choose_batch_size(wide, features.list_layers(wide, sounds), sounds) == 1
 
 
 class Counted:
