@@ -55,7 +55,7 @@ OverTime = Literal["time"]
 FoldGroups = Literal["condition", "stimulus", "run"]  # what a fold never divides
 ScanSampling = Literal["lanczos", "mean"]
 EncodingTarget = Literal["voxel", "roi"]  # what is predicted: each voxel, or the mean of each region
-StudyPreset = Literal["tuckute2023"]  # study files of published designs
+StudyPreset = Literal["words", "roi-rsa", "searchlight", "tuckute2023", "stories"]  # study files of common designs
 EncodingScore = Literal["r", "r2", "r_corrected", "r2_corrected"]
 PermutationCorrection = Literal["fdr", "max", "none"]
 
@@ -91,7 +91,7 @@ NoiseFrom = Literal["runs", "residuals", "none"]
 # Images, regions, surfaces, inputs
 Layout = Literal["files", "bids", "afni_proc"]
 InputKind = Literal["betas", "bold"]
-BrainKind = Literal["betas", "bold", "table"]
+BrainKind = Literal["betas", "bold", "table", "stories"]
 TableAxis = Literal["items", "voxels", "repetitions"]
 ImageFormat = Literal["nifti", "afni"]
 Interpolation = Literal["continuous", "label"]

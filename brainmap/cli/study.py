@@ -83,7 +83,7 @@ def init(
     study: StudyFile = Path("study.toml"),
     preset: Annotated[
         types.StudyPreset | None,
-        typer.Option(help="Write the file of a published design; default: every key with its meaning."),
+        typer.Option(help="Write the file of a common design; default: every key with its meaning."),
     ] = None,
 ) -> None:
     """Write a study file with comments, which you fill in."""

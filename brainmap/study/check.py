@@ -54,6 +54,7 @@ from brainmap.study.stages.networks import (
     load_heard_network,
 )
 from brainmap.study.stages.participants import WHITENED
+from brainmap.study.stages.stories_check import check_stories
 from brainmap.study.stages.surfaces import check_same_meshes, describe_surface, list_surface_problems
 from brainmap.study.stages.tables import describe_table, list_lost_repetitions, list_table_problems
 from brainmap.study.stages.versions import Version
@@ -103,6 +104,8 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
     -------
     Findings
     """
+    if context.study.settings.stories is not None:
+        return Findings(**check_stories(context, participants))
     problems: list[str] = []
     rows = []
     with warnings.catch_warnings(record=True) as caught:

@@ -22,9 +22,12 @@ from brainmap.study.stages.encoding import run_encoding
 from brainmap.study.stages.explain import plan_explain, run_explain
 from brainmap.study.stages.group import run_group
 from brainmap.study.stages.group_encoding import run_group_encoding
+from brainmap.study.stages.group_stories import run_group_stories
 from brainmap.study.stages.networks import run_networks
 from brainmap.study.stages.page import run_first_page, run_page
 from brainmap.study.stages.participants import build_chunk_folder, run_participants, yield_people
+from brainmap.study.stages.stories import run_stories, run_story_networks
+from brainmap.study.stages.stories_page import run_story_page
 from brainmap.study.stages.versions import Loaded
 
 __all__ = ["Context", "check_study", "make_report", "merge_study", "run_chunk", "run_study"]
@@ -63,10 +66,14 @@ def run_study(
             f"{list_some(unknown)}{suggest_word(unknown[0], known)}"
         )
     loaded = _run_first_stages(context, participants)
-    if context.backend == "dask":
-        compute_on_dask(context, [(one, one.pieces) for one in yield_people(context, participants) if not one.mapped])
-    run_participants(context, participants)
-    run_encoding(context, participants)
+    if _is_of_stories(context):
+        run_stories(context, participants)
+    else:
+        if context.backend == "dask":
+            people = yield_people(context, participants)
+            compute_on_dask(context, [(one, one.pieces) for one in people if not one.mapped])
+        run_participants(context, participants)
+        run_encoding(context, participants)
     if participants and set(participants) != set(known):
         log.info(
             "participants %s are done; run without --participant for the group and the page", list_some(participants)
@@ -98,6 +105,8 @@ def run_chunk(context: Context, share: str) -> None:
         A check finds a problem with this share's participants.
     """
     mine = Share.parse(share)
+    if _is_of_stories(context):
+        raise InputError("--chunk: expected a study with regions or searchlights, got one of stories; leave it out")
     if context.overwrite:
         raise InputError(
             "--chunk computes what is missing, and --overwrite would delete the chunks of others; leave --overwrite "
@@ -122,6 +131,10 @@ def merge_study(context: Context) -> Path:
     InputError
         Shares are missing, or belong to another study.
     """
+    if _is_of_stories(context):
+        raise InputError(
+            "merge: expected a study whose chunks were computed, got one of stories; run it without --chunk"
+        )
     if not any(stage.startswith("network-") for stage in context.ledger.stages()):
         raise InputError(
             f"merge: expected chunks in {context.study.out}, got none; compute them: brainmap run "
@@ -147,6 +160,9 @@ def _run_first_stages(context: Context, participants: Sequence[str] = ()) -> dic
     if context.overwrite:
         clear_pieces(build_chunk_folder(context))
     run_description(context)
+    if _is_of_stories(context):
+        run_story_networks(context)
+        return {}
     loaded = run_networks(context)
     run_maps_table(context)
     run_betas(context, participants)
@@ -155,6 +171,9 @@ def _run_first_stages(context: Context, participants: Sequence[str] = ()) -> dic
 
 def _run_last_stages(context: Context, loaded: dict[str, Loaded], announce: Callable[[], None] | None = None) -> Path:
     """Run everything after the participants' scores; a page without explanations is there before these are made."""
+    if _is_of_stories(context):
+        run_group_stories(context)
+        return run_story_page(context)
     run_group(context)
     run_group_encoding(context)
     if announce is not None:
@@ -178,10 +197,15 @@ def make_report(context: Context) -> Path:
         The results do not exist, or belong to another study.
     """
     check_output(context)
-    if context.ledger.read("group_rois")["key"] is None:
+    if context.ledger.read("group_stories" if _is_of_stories(context) else "group_rois")["key"] is None:
         raise InputError(f"report: expected results of the group in {context.study.out}, got none; run the study first")
     missing = [p for stage in context.ledger.stages() for p in context.ledger.damaged(stage)]
     missing = [p for p in missing if p not in context.ledger.files("report")]
     if missing:
         raise InputError(f"report: {missing[0]} is gone or changed; run the study, which makes it again")
-    return run_page(replace(context, overwrite=True))
+    again = replace(context, overwrite=True)
+    return run_story_page(again) if _is_of_stories(context) else run_page(again)
+
+
+def _is_of_stories(context: Context) -> bool:
+    return context.study.settings.stories is not None

@@ -105,3 +105,36 @@ def correct_r2_for_noise(r2: Floats, reliability: Floats, floor: float = 0.0) ->
     """
     usable = reliability > floor
     return np.where(usable, r2 / np.where(usable, reliability, 1.0), np.nan)
+
+
+def measure_explainable_variance(values: Floats) -> Floats:
+    """Estimate the share of the variance of one repetition that repeats, `(n_targets,)`, without bias.
+
+    It is the mean covariance of two runs over the items that both have, divided by the mean of their variances. For n
+    complete repetitions of unit variance this is ev - (1 - ev) / (n - 1), where ev is the variance of their mean. It is
+    NaN where no two runs share 3 items.
+
+    Parameters
+    ----------
+    values : ndarray (n_runs, n_items, n_targets)
+        NaN where an item was not presented in a run.
+
+    References
+    ----------
+    Hsu et al. 2004, doi:10.1088/0954-898X_15_2_002; Schoppe et al. 2016, doi:10.3389/fncom.2016.00010
+
+    Examples
+    --------
+    >>> once = np.arange(6.0)[:, None]
+    >>> measure_explainable_variance(np.stack([once, once + 1])).tolist()
+    [1.0]
+    """
+    present = ~np.isnan(values[:, :, 0])
+    shared, whole = np.zeros(values.shape[2]), np.zeros(values.shape[2])
+    for one, other in combinations(range(len(values)), 2):
+        both = present[one] & present[other]
+        if both.sum() >= _LEAST:
+            x, y = (values[run, both] - values[run, both].mean(axis=0) for run in (one, other))
+            shared += (x * y).sum(axis=0)
+            whole += (np.square(x).sum(axis=0) + np.square(y).sum(axis=0)) / 2
+    return np.asarray(np.where(whole > 0, shared / np.where(whole > 0, whole, 1.0), np.nan))

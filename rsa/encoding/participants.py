@@ -66,7 +66,9 @@ def encoding_statistics(
 
 
 def average_over_regions(
-    fits: Sequence[Encoding], regions: Sequence[str], score: EncodingScore | Literal["reliability"] = "r"
+    fits: Sequence[Encoding],
+    regions: Sequence[str],
+    score: EncodingScore | Literal["reliability", "explainable_variance"] = "r",
 ) -> Floats:
     """Return the mean score over the voxels of each region `(n_layers, n_regions, n_participants)`, NaN left out."""
     found = np.full((len(fits[0].spaces), len(regions), len(fits)), np.nan)

@@ -27,6 +27,7 @@ from brainmap.types import Device, Floats, ScanSampling
 
 LONGEST_DELAY = 8.0  # [s]; delays reach at least this far, which spans the peak of the hemodynamic response
 CUTOFF = 120.0  # [s]
+LEAST_STORIES = 3  # one to test, two to choose alpha among
 _SLACK = 2  # scans by which responses may be longer or shorter than their sound
 _OTHER_TR = 0.05  # share by which lengths differ where another time between scans is likely
 BLOCK = 20.0  # [s]; shorter blocks of slow noise are exchanged too freely, so that tests reject too often
@@ -279,10 +280,10 @@ def _check_stories(tables: Mapping[str, pd.DataFrame], responses: Mapping[str, A
                 f"stories: expected the same sounds in features{f' of {network}' if network else ''} and responses, "
                 f"got {'; '.join(told)}; leave out what one side lacks"
             )
-    if len(responses) < 3:
+    if len(responses) < LEAST_STORIES:
         raise InputError(
-            f"stories: expected 3 stories or more (one to test, two to choose alpha among), got {len(responses)}; cut "
-            "no story into several, since its parts resemble each other"
+            f"stories: expected {LEAST_STORIES} stories or more (one to test, two to choose alpha among), got "
+            f"{len(responses)}; cut no story into several, since its parts resemble each other"
         )
 
 

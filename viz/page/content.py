@@ -95,6 +95,31 @@ class PatternPanel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoryFacts:
+    """Hold what the page says of stories and their scans.
+
+    Attributes
+    ----------
+    stories, scans : int
+        Number of stories, and of scans of all stories, heard once.
+    seconds : float [s]
+        Length of all stories.
+    t_r, block : float [s]
+        Time between scans, and length of the blocks that the test exchanges.
+    repeats, confounds : bool
+        Whether some participant heard a story several times, and whether confounds were removed.
+    """
+
+    stories: int
+    scans: int
+    seconds: float
+    t_r: float
+    block: float
+    repeats: bool
+    confounds: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class EncodingContent:
     """Hold what the page shows of encoding models.
 
@@ -113,6 +138,12 @@ class EncodingContent:
         The test behind `statistics` in words.
     notes : mapping of table to str
         Sentences below the tables.
+    ceilings : DataFrame
+        `roi`, `lower`, `upper`: how well the other participants predict a participant's time courses.
+    delays : DataFrame
+        `network`, `layer`, `roi`, `delay`, `weight`: weights of the models of stories by delay.
+    stories : StoryFacts
+        None where items are sounds.
     targets, groups, folds, measure
         Settings that the text names.
     """
@@ -123,6 +154,9 @@ class EncodingContent:
     best_layers: pd.DataFrame | None = None
     differences: pd.DataFrame | None = None
     agreement: pd.DataFrame | None = None
+    ceilings: pd.DataFrame | None = None
+    delays: pd.DataFrame | None = None
+    stories: StoryFacts | None = None
     tested: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
     targets: str = "roi"

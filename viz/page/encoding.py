@@ -10,6 +10,7 @@ from brainmap.viz.page.content import EncodingContent, ReportContent
 from brainmap.viz.page.pictures import Picture, Pictures
 from brainmap.viz.page.tables import HeatRow, Table, arrange_heat_rows, make_table, select_network_rows
 from brainmap.viz.rsa.agreement import plot_score_agreement
+from brainmap.viz.rsa.delays import plot_delays
 from brainmap.viz.rsa.profiles import plot_layer_profile
 from brainmap.viz.style import assign_layer_colors
 
@@ -23,6 +24,7 @@ _COLUMNS = {  # columns on the page; the file has all columns
         "r_corrected",
         "n_corrected",
         "reliability",
+        "explainable_variance",
         "p_corrected",
         "p_these_sounds_corrected",
         "n",
@@ -49,6 +51,8 @@ _COLUMNS = {  # columns on the page; the file has all columns
         "p_corrected",
         "n",
     ),
+    "ceilings": ("roi", "lower", "upper", "n"),
+    "delays": ("network", "layer", "roi", "delay", "weight", "standard_error"),
     "agreement": ("network", "roi", "layers", "rho", "standard_error", "p_corrected", "n"),
 }
 
@@ -65,6 +69,7 @@ class EncodedFamily:
     heat: list[HeatRow]
     rois: list[str]
     agreement: Picture | None
+    delays: Picture | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +106,13 @@ def _draw_family(
     statistics, planted = select_network_rows(own.statistics, network), content.find_planted(network)
     figure = plot_layer_profile(
         select_network_rows(own.scores, network, (*controls, *baselines)),
+        own.ceilings if own.targets == "roi" else None,
         statistics=statistics,
         planted=planted,
         layers=layers,
         measure="r",
         controls=controls,
+        ceiling="ceiling between participants",
     )
     profile = drawn.add(f"encoding-{network}", figure, f"r of encoding models against the depth of {network}")
     return EncodedFamily(
@@ -117,7 +124,16 @@ def _draw_family(
         heat=arrange_heat_rows(statistics, layers, planted),
         rois=[str(roi) for roi in dict.fromkeys(statistics["roi"])],
         agreement=_draw_agreement(own, drawn, network, layers),
+        delays=_draw_delays(own, drawn, network, layers),
     )
+
+
+def _draw_delays(own: EncodingContent, drawn: Pictures, network: str, layers: list[str]) -> Picture | None:
+    """Draw the weights of a network by delay; None where items are sounds."""
+    if own.delays is None:
+        return None
+    figure = plot_delays(select_network_rows(own.delays, network), layers=layers)
+    return drawn.add(f"delays-{network}", figure, f"Weights of {network} by delay")
 
 
 def _draw_agreement(own: EncodingContent, drawn: Pictures, network: str, layers: list[str]) -> Picture | None:

@@ -31,20 +31,11 @@ from brainmap.viz.style import (
 )
 
 
-def _draw_ceiling_band(axes: Axes, ceiling: pd.DataFrame, *, named: bool) -> None:
+def _draw_ceiling_band(axes: Axes, ceiling: pd.DataFrame, *, name: str) -> None:
     lower, upper = float(ceiling["lower"].iloc[0]), float(ceiling["upper"].iloc[0])
     axes.axhspan(lower, upper, color="#dfe5ea", lw=0, zorder=0)
-    if named:
-        axes.text(
-            1,
-            upper,
-            "noise ceiling ",
-            color=MUTED,
-            fontsize=7.5,
-            va="bottom",
-            ha="right",
-            transform=axes.get_yaxis_transform(),
-        )
+    place = axes.get_yaxis_transform()
+    axes.text(1, upper, f"{name} ", color=MUTED, fontsize=7.5, va="bottom", ha="right", transform=place)
 
 
 def _draw_participants(axes: Axes, wide: pd.DataFrame, colors: Mapping[str, str]) -> None:
@@ -82,6 +73,7 @@ def plot_layer_profile(
     rivals: Mapping[str, Sequence[str]] | None = None,
     columns: int = 4,
     alpha: float = 0.05,
+    ceiling: str = "noise ceiling",
 ) -> Figure:
     """Plot score against layer depth, one small panel per region.
 
@@ -113,6 +105,8 @@ def plot_layer_profile(
         Largest number of panels per row.
     alpha : float
         Significance level of the stars.
+    ceiling : str
+        Name of the band.
 
     Returns
     -------
@@ -178,7 +172,7 @@ def plot_layer_profile(
         starred = _find_starred(statistics, roi, networks[:1], alpha)
         axes.axhline(0, color="#9aa5b1", lw=0.8, zorder=1)
         if ceilings is not None and (ceilings["roi"] == roi).any():
-            _draw_ceiling_band(axes, ceilings[ceilings["roi"] == roi], named=at == 0)
+            _draw_ceiling_band(axes, ceilings[ceilings["roi"] == roi], name=ceiling if at == 0 else "")
         if baselines:
             _draw_baselines(axes, scores[scores["network"].isin(baselines) & (scores["roi"] == roi)], named=at == 0)
         if planted and planted.get(roi) in order:

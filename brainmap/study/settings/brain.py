@@ -178,6 +178,11 @@ class Brain(Section):
     screen: Screen = Screen()
 
     @property
+    def of_stories(self) -> bool:
+        """Tell whether the data are time courses of BOLD, a file for each story."""
+        return self.kind == "stories"
+
+    @property
     def on_surface(self) -> bool:
         """Tell whether the data lie on the cortical surface: GIFTI files, one per hemisphere, or CIFTI files."""
         return self.files is not None and self.files.endswith(SURFACE_ENDINGS)
@@ -186,6 +191,23 @@ class Brain(Section):
     def on_table(self) -> bool:
         """Tell whether the data are response tables, whose voxels have regions and no place."""
         return self.kind == "table"
+
+    @model_validator(mode="after")
+    def _stories(self) -> Brain:
+        if not self.of_stories:
+            return self
+        used = {"participants", "kind", "files", "mask", "rois", "confounds", "space"}
+        idle = sorted(self.model_fields_set - used)
+        if idle:
+            raise ValueError(
+                f"{idle[0]} does not go with kind = 'stories', which takes {', '.join(sorted(used))}; leave it out"
+            )
+        if "{sound}" not in str(self.files) or self.on_surface:
+            raise ValueError(
+                f"files: expected names of volumes with {{sound}}, which stands for the stimulus_id of a story, got "
+                f"{self.files!r}; write {{sound}} where it stands"
+            )
+        return self
 
     @model_validator(mode="after")
     def _table(self) -> Brain:
@@ -254,12 +276,18 @@ class Brain(Section):
             raise ValueError(
                 "lacks the key 'events', which kind = 'bold' needs; add the events.tsv, or stim_times by condition"
             )
+        if self.of_stories:
+            return self._check_placeholders()
         of_bold = [key for key in ("events", "confounds", "raw", "glm") if key in self.model_fields_set]
         of_betas = [key for key in ("labels", "residuals") if key in self.model_fields_set]
         wrong = of_betas if self.kind == "bold" else of_bold
         if wrong:
             other = "betas" if self.kind == "bold" else "bold"
             raise ValueError(f"{wrong[0]}: expected kind = {other!r} beside it, got {self.kind!r}; change one of them")
+        return self._check_placeholders()
+
+    def _check_placeholders(self) -> Brain:
+        """Refuse one file for several participants."""
         several = len(self.participants) > 1 and not self.on_table  # a table of voxels tells whose they are
         if self.files is not None and several and "{participant}" not in self.files:
             raise ValueError(

@@ -78,6 +78,12 @@ class Participant:
         events = self.brain.events
         return {name: self.fill(file) for name, file in events.items()} if isinstance(events, dict) else {}
 
+    @property
+    def story_confounds(self) -> str | None:
+        """Return the name of the confounds of stories, with `{sound}` and what else tells repetitions."""
+        given = self.brain.confounds
+        return None if given is None else self.resolve(_name(given, self.label))
+
     def fill(self, pattern: str, one: RunInputs | None = None) -> str:
         """Replace the placeholders in a path of the study file by labels of this participant (and of a run)."""
         places = {"participant": self.label}
@@ -99,6 +105,10 @@ def find_participant(brain: Brain, label: str, resolve: Callable[[str], str]) ->
     InputError
         A pattern or layout matches no file, or more than one image for a run; or there is no brain mask.
     """
+    if brain.of_stories:  # files are found by the stories
+        mask = resolve(fill_pattern(str(brain.mask), {"participant": label}))
+        one = RunInputs(participant=label, kind="bold", image=resolve(_name(brain.files, label)), masks=(mask,))
+        return Participant(label=label, brain=brain, found=(one,), resolve=resolve)
     from brainmap.rsa.inputs.layouts import find_inputs  # needs numpy, and a misspelt study file is refused without
 
     where = brain.files if brain.layout == "files" else brain.folder
@@ -140,3 +150,8 @@ def find_participant(brain: Brain, label: str, resolve: Callable[[str], str]) ->
             "[brain] mask"
         )
     return person
+
+
+def _name(pattern: str | None, label: str) -> str:
+    """Write the label of a participant into a name that keeps its other placeholders."""
+    return str(pattern).replace("{participant}", label)

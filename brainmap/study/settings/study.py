@@ -20,6 +20,7 @@ from brainmap.study.settings.encoding import EncodingModels
 from brainmap.study.settings.participant import Participant as Participant, find_participant
 from brainmap.study.settings.problems import describe_problems
 from brainmap.study.settings.renamed import replace_old_keys
+from brainmap.study.settings.stories import StoryModels
 from brainmap.types import (
     AcousticModel,
     Align,
@@ -263,9 +264,35 @@ class StudySettings(Section):
     baselines: Baselines | None = None
     rsa: Rsa = Rsa()
     encoding: EncodingModels | None = None
+    stories: StoryModels | None = None
     searchlight: Searchlight | None = None
     explain: Explain | None = None
     truth: Truth | None = None
+
+    @model_validator(mode="after")
+    def _stories_alone(self) -> StudySettings:
+        of_stories = [brain.of_stories for brain in self.brain]
+        if self.stories is None:
+            if any(of_stories):
+                raise ValueError("lacks the section [stories], which [[brain]] kind = 'stories' needs; add it")
+            return self
+        if not all(of_stories):
+            kinds = sorted({brain.kind for brain in self.brain} - {"stories"})
+            raise ValueError(
+                f"[stories] expected kind = 'stories' in each [[brain]], got {list_some(kinds)}; change it"
+            )
+        beside = [
+            name for name in ("rsa", "encoding", "searchlight", "explain", "truth") if name in self.model_fields_set
+        ]
+        if beside:
+            raise ValueError(
+                f"[{beside[0]}] does not go with [stories], whose items are scans and not sounds; leave it out"
+            )
+        models = [*self.network, *([self.baselines] if self.baselines else [])]
+        of_rdms = sorted({key for one in models for key in ("dissimilarity", "units") if key in one.model_fields_set})
+        if of_rdms:
+            raise ValueError(f"[network] {of_rdms[0]} is of RDMs, which a study of stories does not make; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _names_once(self) -> StudySettings:

@@ -31,7 +31,9 @@ BEST_COLUMNS = {
 }
 
 
-def choose_best_layers(context: Context, fits: Sequence[Encoding], networks: Sequence[str]) -> pd.DataFrame | None:
+def choose_best_layers(
+    context: Context, fits: Sequence[Encoding], networks: Sequence[str], *, splits: int
+) -> pd.DataFrame | None:
     """Choose the best layers of networks within each participant, and average; None where sounds are too few to halve.
 
     Networks of one layer are left out.
@@ -40,7 +42,7 @@ def choose_best_layers(context: Context, fits: Sequence[Encoding], networks: Seq
     wanted = [name for name in networks if counts.get(name, 0) > 1]
     if not wanted:
         return None
-    splits, found = context.study.settings.rsa.inference.splits, []
+    found = []
     for fit in fits:
         mine = replace(fit, spaces=tuple(space for space in fit.spaces if space.network in wanted))
         try:

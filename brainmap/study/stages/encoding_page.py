@@ -32,7 +32,7 @@ def read_encoding_content(context: Context) -> EncodingContent | None:
     mean = each.groupby([*_ROW, "participant"], sort=False, as_index=False)[["r"]].mean().rename(columns={"r": "score"})
     mean = mean[mean["roi"].isin(statistics["roi"])]
     tables = {key: read_results_table(path) for key, path in paths.items() if path.exists()}
-    notes = {key: _read_test(path.with_suffix(".json")) for key, path in paths.items() if path.exists()}
+    notes = {key: read_test(path.with_suffix(".json")) for key, path in paths.items() if path.exists()}
     scores = read_results_table(context.build_table_path("scores"))
     differences = tables.get("differences")
     return EncodingContent(
@@ -51,7 +51,7 @@ def read_encoding_content(context: Context) -> EncodingContent | None:
     )
 
 
-def _read_test(path: Path) -> str:
+def read_test(path: Path) -> str:
     """Read from a sidecar how a table was tested."""
     return str(json.loads(path.read_text(encoding="utf-8")).get("Test", ""))
 

@@ -100,7 +100,8 @@ def _write_tables(context: Context, people: Sequence[EncodedPerson]) -> Iterator
     about = context.build_provenance({"encoding": people[0].asked.model_dump()}, inputs)
     r = average_over_regions(fits, regions)
     yield from _write(context, "encoding", *_test_scores(context, fits, regions, r), SCORE_COLUMNS, about)
-    best = choose_best_layers(context, fits, list_trained_and_controls(context))
+    splits = context.study.settings.rsa.inference.splits
+    best = choose_best_layers(context, fits, list_trained_and_controls(context), splits=splits)
     if best is not None:
         test = (
             f"chosen on one half of the sounds and scored on the other, in {best['splits'].iloc[0]} splits; not tested"

@@ -1,0 +1,48 @@
+"""Define the part of a study file on stories: windows of long sounds, and ridge regression to time courses."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from brainmap.study.settings.brain import Section
+from brainmap.types import Correction, EncodingTarget, ScanSampling, Test
+
+Seconds = Annotated[float, Field(ge=0)]
+Scans = Annotated[int, Field(ge=0)]
+
+
+class StoryModels(Section):
+    """Describe encoding models of stories: windows of each layer, delayed, predict the BOLD of stories left out."""
+
+    window: float | None = Field(
+        default=None, gt=0, le=600
+    )  # s; what a network hears at once; None: what it was trained on
+    hop: float = Field(default=0.5, gt=0)  # s; from one window to the next
+    t_r: float | None = Field(default=None, gt=0)  # s; None: as the images say
+    silence: tuple[Seconds, Seconds] = (0.0, 0.0)  # s scanned before the sound began and after it ended
+    delays: tuple[Seconds, ...] | None = Field(default=None, min_length=1)  # s; None: all scans up to 8 s or more
+    sampling: ScanSampling = "lanczos"
+    high_pass: Annotated[float, Field(gt=0)] | Literal["none"] = 120.0  # s; slower changes are removed in each story
+    strategy: str | tuple[str, ...] | None = None  # columns of the confounds
+    trim: tuple[Scans, Scans] = (0, 0)  # scans left out at both ends of each story
+    targets: EncodingTarget = "roi"  # the mean of each region, or each of its voxels, whose scores are averaged then
+    folds: int | None = Field(default=None, ge=2)  # of whole stories; None: each story is one
+    inner_folds: int = Field(default=5, ge=2)
+    alphas: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(default=None, min_length=1)  # None: 0.1 to 1e8
+    components: int | None = Field(default=None, ge=1)
+    reliability_floor: float = Field(default=0.0, ge=0, lt=1)  # at or below it there is no corrected score
+    permutations: int = Field(default=1000, ge=1)  # of blocks within stories, shared by all participants
+    block: float = Field(default=20.0, ge=20)  # s
+    test: Test = "signed-rank"  # over participants, of these stories only
+    correction: Correction = "fdr"  # of that test
+    splits: int = Field(default=20, ge=1)  # random halves of the stories, to choose the best layer and to score it
+
+    @model_validator(mode="after")
+    def _flips_for_the_maximum(self) -> StoryModels:
+        if self.correction == "max-t" and self.test != "sign-flip":
+            raise ValueError(
+                f"correction = 'max-t' flips signs: expected test = 'sign-flip', got {self.test!r}; change one of them"
+            )
+        return self

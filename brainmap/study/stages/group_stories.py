@@ -1,0 +1,158 @@
+"""Test encoding models of stories over the group: scores, best layers, controls, delays, and ceilings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainmap.record import content_key, file_digest
+from brainmap.rsa.encoding.encode import Encoding
+from brainmap.rsa.encoding.participants import average_over_regions
+from brainmap.rsa.encoding.permutations import average_present, encoding_group_test
+from brainmap.rsa.encoding.story_ceilings import STORY_CEILING_COLUMNS, story_ceilings
+from brainmap.rsa.inference.differences import score_differences
+from brainmap.rsa.inference.scores import score_statistics
+from brainmap.study.results.context import Context
+from brainmap.study.results.tables import read_results_table
+from brainmap.study.settings.stories import StoryModels
+from brainmap.study.stages.encoding_best import BEST_COLUMNS, choose_best_layers
+from brainmap.study.stages.group_encoding import (
+    DIFFERENCE_COLUMNS,
+    SCORE_COLUMNS,
+    keep_shared_regions,
+    list_pairs,
+    list_trained_and_controls,
+)
+from brainmap.study.stages.inference import make_rng
+from brainmap.study.stages.stories import DELAY_COLUMNS, StoryPerson, get_story_models, yield_story_people
+from brainmap.types import Floats
+
+log = logging.getLogger("brainmap")
+VERSION = 1
+_OF_STORIES = {
+    "p_these_sounds": "p over participants, uncorrected: of these stories only, which are taken as fixed",
+    "p_these_sounds_corrected": "the same, corrected over all rows of the table",
+    "smallest_p_these_sounds": "smallest p that so many participants can reach",
+}
+STORY_COLUMNS = {
+    **SCORE_COLUMNS,
+    "mean": "r: correlation of predicted and measured time courses within test folds of whole stories, mean over "
+    "folds, the targets of the region, and participants",
+    "p": "(k + 1) / (N + 1), where k of N permutations of blocks of scans within stories, shared by all participants "
+    "and refitted, have a mean as high",
+    "permutations": "permutations of blocks, beside the true order",
+    **_OF_STORIES,
+    "explainable_variance": "share of the variance of one repetition that repeats, bias-corrected, mean over targets "
+    "and participants; n/a without repeats",
+}
+GROUP_DELAY_COLUMNS = {
+    **{name: text for name, text in DELAY_COLUMNS.items() if name != "participant"},
+    "weight": f"{DELAY_COLUMNS['weight']} and participants",
+    "standard_error": "of that mean, over participants",
+}
+
+
+def run_group_stories(context: Context) -> None:
+    """Test the encoding models of a study of stories whose participants are complete."""
+    people = list(yield_story_people(context))
+    asked = get_story_models(context)
+    key = content_key(
+        VERSION,
+        [[one.label, one.key, file_digest(one.path)] for one in people],
+        [asked.permutations, asked.block, asked.test, asked.correction, asked.splits],
+        context.study.settings.study.seed,
+    )
+    context.run_stage("group_stories", key, lambda: _write_tables(context, people, asked))
+
+
+def _write_tables(context: Context, people: Sequence[StoryPerson], asked: StoryModels) -> Iterator[Path]:
+    fits = keep_shared_regions([one.restore() for one in people])
+    regions = list(dict.fromkeys(fits[0].responses.targets["roi"]))
+    about = context.build_provenance({"stories": asked.model_dump()}, [str(one.path) for one in people])
+
+    def write(name: str, table: pd.DataFrame, test: str, columns: Mapping[str, str]) -> Iterator[Path]:
+        path = context.build_table_path(name)
+        yield from context.save_table(table[list(columns)], path, columns=columns, about={"Test": test, **about})
+
+    r = average_over_regions(fits, regions)
+    yield from write("stories", *_test_scores(context, fits, regions, r, asked), STORY_COLUMNS)
+    yield from write("stories_delays", _average_delays(people), "", GROUP_DELAY_COLUMNS)
+    networks = list_trained_and_controls(context)
+    best = choose_best_layers(context, fits, networks, splits=asked.splits)
+    if best is not None:
+        splits = best["splits"].iloc[0]
+        test = f"chosen on one half of the stories and scored on the other, in {splits} splits; not tested"
+        yield from write("stories_best_layers", best, test, BEST_COLUMNS)
+    if len(people) < 2:
+        log.warning("group: no ceiling between participants and no differences, because there is one participant")
+        return
+    yield from write("stories_ceilings", story_ceilings(fits), "", STORY_CEILING_COLUMNS)
+    pairs = list_pairs(context, fits[0])
+    if pairs:
+        found = _test_pairs(context, fits[0], regions, r, pairs, asked)
+        yield from write("stories_differences", *found, DIFFERENCE_COLUMNS)
+
+
+def _test_scores(
+    context: Context, fits: Sequence[Encoding], regions: Sequence[str], r: Floats, asked: StoryModels
+) -> tuple[pd.DataFrame, str]:
+    """Test each layer and region by shared permutations of blocks within stories; beside it, over participants."""
+    table = encoding_group_test(fits, permutations=asked.permutations, rng=make_rng(context, "story test"))
+    test = table.attrs["note"]
+    more: dict[str, Any] = {
+        name: average_over_regions(fits, regions, name).reshape(len(table), -1)  # type: ignore[arg-type]
+        for name in ("r_corrected", "reliability", "explainable_variance")
+    }
+    table = table.rename(columns={"r": "mean"}).assign(
+        standard_error=np.nan,
+        n_corrected=np.isfinite(more["r_corrected"]).sum(axis=1),
+        **{name: average_present(values) for name, values in more.items()},
+        **dict.fromkeys(_OF_STORIES, np.nan),
+    )
+    if len(fits) > 1:
+        beside = score_statistics(
+            r.reshape(len(table), -1),
+            test=asked.test,
+            correction=asked.correction,
+            rng=make_rng(context, "story participants"),
+        )
+        table["standard_error"] = beside["standard_error"].to_numpy()
+        for column, name in zip(_OF_STORIES, ("p", "p_corrected", "smallest_p"), strict=True):
+            table[column] = beside[name].to_numpy()
+        test += f"; beside it, {beside.attrs['note']}"
+    return table, test
+
+
+def _test_pairs(
+    context: Context,
+    fit: Encoding,
+    regions: Sequence[str],
+    r: Floats,
+    pairs: Sequence[tuple[int, int]],
+    asked: StoryModels,
+) -> tuple[pd.DataFrame, str]:
+    """Test layers against their controls and the acoustic models, paired over participants."""
+    table = score_differences(
+        r,
+        test=asked.test,
+        correction=asked.correction,
+        labels={"model": [str(k) for k in range(len(fit.spaces))], "roi": list(regions)},
+        pairs=pairs,
+        rng=make_rng(context, "story differences"),
+    )
+    for key, side in (("", "model"), ("other_", "other")):
+        named = [fit.spaces[int(k)] for k in table[side]]
+        table[f"{key}network"], table[f"{key}layer"] = [s.network for s in named], [s.layer for s in named]
+    return table, f"{table.attrs['note']}; of these stories only, with no claim about networks"
+
+
+def _average_delays(people: Sequence[StoryPerson]) -> pd.DataFrame:
+    """Average the weights of delays over participants."""
+    each = pd.concat([read_results_table(one.delay_path) for one in people], ignore_index=True)
+    grouped = each.groupby(["network", "layer", "roi", "delay"], sort=False)["weight"]
+    return grouped.agg(["mean", "sem"]).reset_index().rename(columns={"mean": "weight", "sem": "standard_error"})

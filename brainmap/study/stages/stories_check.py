@@ -1,0 +1,162 @@
+"""Check every input of a study of stories before anything is computed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import torch
+
+from brainmap.checks import list_some
+from brainmap.errors import InputError
+from brainmap.features.layers.running import evaluating, explain_refusal
+from brainmap.features.layers.selection import select_layers
+from brainmap.features.sounds.batches import iterate_tensors
+from brainmap.references import first_line
+from brainmap.rsa.encoding.stories import LEAST_STORIES, check_length, count_block
+from brainmap.study.results.context import Context
+from brainmap.study.results.folder import check_output
+from brainmap.study.settings.study import Network
+from brainmap.study.stages.brains import load_brain_mask, load_regions
+from brainmap.study.stages.networks import load_baselines, load_heard_network
+from brainmap.study.stages.stories import (
+    StoryPerson,
+    build_story_settings,
+    choose_window,
+    get_story_models,
+    measure_lengths,
+    yield_story_people,
+)
+from brainmap.study.stages.versions import Loaded
+
+
+def check_stories(context: Context, only: Sequence[str] = ()) -> dict[str, Any]:
+    """Check sounds, networks, images, masks, ROIs and lengths, without writing anything.
+
+    Returns
+    -------
+    dict
+        `table` (a row per participant), `problems` and `notes`, as `brainmap.study.check.Findings` has them.
+    """
+    problems: list[str] = []
+    notes: list[str] = []
+
+    def attempt(check: Callable[[], object]) -> None:
+        try:
+            check()
+        except InputError as error:
+            problems.extend(str(error).splitlines())
+
+    attempt(lambda: check_output(context))
+    lengths: dict[str, float] = {}
+    attempt(lambda: lengths.update(measure_lengths(context)))
+    asked = get_story_models(context)
+    if lengths and len(lengths) < LEAST_STORIES:
+        problems.append(f"[stories] expected {LEAST_STORIES} stories or more, got {len(lengths)}; add some")
+    if asked.folds is not None and asked.folds > len(lengths) >= LEAST_STORIES:
+        problems.append(f"[stories] folds: expected at most one for each of {len(lengths)} stories, got {asked.folds}")
+    for network in context.study.settings.network:
+        attempt(partial(_check_network, context, network, lengths, notes))
+    attempt(partial(_check_baselines, context))
+    rows = []
+    for one in yield_story_people(context, only):
+        found = len(problems)
+        attempt(partial(_check_person, one, lengths))
+        attempt(partial(load_regions, one.person))
+        rows.append(_describe(one, len(problems) - found))
+    sizes = {tuple(row["scans"]) for row in rows if row["problems"] == "none"}
+    if len(sizes) > 1:
+        problems.append(
+            "[stories] expected stories of as many scans in all participants, whose scans are exchanged together, got "
+            f"{list_some([', '.join(map(str, one)) for one in sorted(sizes)], 3)}; cut the ends off that differ"
+        )
+    table = pd.DataFrame([{**row, "scans": sum(row["scans"]) or "-"} for row in rows])
+    return {"table": table, "problems": tuple(dict.fromkeys(problems)), "notes": tuple(dict.fromkeys(notes))}
+
+
+def _check_network(context: Context, network: Network, lengths: dict[str, float], notes: list[str]) -> None:
+    """Run one window through a network, find its layers, and note how many windows there are."""
+    loaded, where = load_heard_network(context, network), f"[network] {network.name}"
+    window = choose_window(context, loaded)
+    short = [f"{item} ({seconds:.3g} s)" for item, seconds in lengths.items() if seconds < window]
+    if short:
+        raise InputError(f"{where}: expected stories longer than a window of {window:g} s, got {list_some(short, 4)}")
+    first = _take_window(loaded, window)
+    given = next(iterate_tensors(first, 1))
+    with evaluating(loaded.model), torch.no_grad():
+        try:
+            loaded.model(given.clone())
+        except Exception as error:  # a user's network may raise anything
+            said = explain_refusal(loaded.model, given) or first_line(error)
+            raise InputError(
+                f"{where}: the network refuses a window of {window:g} s: {said}; give [stories] window the length that "
+                "it was trained on"
+            ) from None
+    layers = network.layers
+    try:
+        select_layers(loaded.model, first, layers if isinstance(layers, str) else list(layers))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    hop = get_story_models(context).hop
+    n = sum(int((seconds - window) / hop + 1e-9) + 1 for seconds in lengths.values())
+    versions = f" and {len(network.controls)} controls" if network.controls else ""
+    notes.append(
+        f"{network.name}{versions}: {n} windows of {window:g} s, one every {hop:g} s, of {len(lengths)} stories"
+    )
+
+
+def _take_window(loaded: Loaded, window: float) -> Any:
+    """Return the first window of the first story."""
+    return replace(loaded.sounds.take([0]), n_samples=round(window * loaded.sounds.rate))
+
+
+def _check_baselines(context: Context) -> None:
+    """Check that the acoustic models accept a window."""
+    baselines = context.study.settings.baselines
+    if baselines is None:
+        return
+    try:
+        loaded = load_baselines(context, baselines)
+    except InputError:
+        return  # it comes from the first network or the sounds, and is listed there
+    try:
+        loaded.model(torch.from_numpy(_take_window(loaded, choose_window(context, loaded)).waveforms.copy()))
+    except InputError as error:
+        raise InputError(f"[baselines] {error}") from None
+
+
+def _check_person(one: StoryPerson, lengths: dict[str, float]) -> None:
+    """Refuse stories whose files are missing, or longer or shorter than their sound."""
+    wrong: list[str] = []
+    for file in one.files:
+        settings = build_story_settings(one.asked, file)
+        count_block(one.asked.block, file.t_r)
+        try:
+            if file.sound in lengths:
+                check_length(file.n_scans, lengths[file.sound], settings, file.sound)
+        except InputError as error:
+            wrong.append(f"participant {one.label}: {error}")
+    if wrong:
+        raise InputError("\n".join(wrong))
+
+
+def _describe(one: StoryPerson, problems: int) -> dict[str, Any]:
+    """Describe the findings of a participant; values that cannot be read stay empty and are among the problems."""
+    row: dict[str, Any] = {"participant": one.label, "scans": []}
+    with contextlib.suppress(InputError):
+        files = one.files
+        first = {file.sound: file.n_scans for file in reversed(files)}
+        row |= {
+            "files": len(files),
+            "stories": len(first),
+            "repeated": sum(sum(f.sound == sound for f in files) > 1 for sound in first),
+            "scans": list(reversed(first.values())),
+            "TR [s]": files[0].t_r,
+        }
+        row["voxels"] = f"{int((load_brain_mask(one.person).dataobj > 0).sum()):,}"
+        row["ROIs"] = len(load_regions(one.person))
+    return {**row, "problems": problems or "none"}

@@ -1,0 +1,167 @@
+"""Write the page of a study of stories from the results on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from brainmap.record import content_key
+from brainmap.study.results.context import Context
+from brainmap.study.results.tables import read_results_table
+from brainmap.study.stages.encoding_page import read_test, select_best_baselines
+from brainmap.study.stages.networks import list_inputs, yield_versions
+from brainmap.study.stages.page import build_page_path
+from brainmap.study.stages.stories import StoryPerson, get_story_models, measure_lengths, yield_story_people
+from brainmap.viz.labels import format_decimals
+from brainmap.viz.page.content import EncodingContent, ReportContent, StoryFacts
+from brainmap.viz.page.write import methods_paragraph, write_report
+
+VERSION = 1
+SIGNIFICANT = 0.05
+_TABLES = {
+    "statistics": "stories",
+    "best_layers": "stories_best_layers",
+    "differences": "stories_differences",
+    "ceilings": "stories_ceilings",
+    "delays": "stories_delays",
+}
+
+
+def run_story_page(context: Context) -> Path:
+    """Write the page, unless nothing on it has changed, and return its path."""
+    keys = [context.ledger.read(stage)["key"] for stage in context.ledger.stages() if stage != "report"]
+    key = content_key(VERSION, keys, context.study.settings.model_dump(by_alias=True))
+    context.run_stage("report", key, lambda: _write_page(context))
+    return build_page_path(context)
+
+
+def _write_page(context: Context) -> list[Path]:
+    """Write the page and its figures."""
+    figures = build_page_path(context).parent / "figures"
+    before = {p: p.stat().st_mtime_ns for p in figures.glob("*")}
+    page = write_report(read_story_content(context), build_page_path(context), figures=figures)
+    return [page, *(p for p in sorted(figures.glob("*")) if p.stat().st_mtime_ns != before.get(p))]
+
+
+def read_story_content(context: Context) -> ReportContent:
+    """Read everything that the page of a study of stories shows from the results."""
+    about, networks = context.study.settings.study, context.study.settings.network
+    families = {n.name: [f"{n.name}-{control}" for control in n.controls] for n in networks}
+    people = list(yield_story_people(context))
+    tables = {
+        name: read_results_table(context.build_table_path(file))
+        for name, file in _TABLES.items()
+        if context.build_table_path(file).exists()
+    }
+    statistics, main = tables["statistics"], networks[0].name
+    layers = [str(layer) for layer in dict.fromkeys(statistics[statistics["network"] == main]["layer"])]
+    facts = _collect_facts(context, people)
+    question = (
+        f"Which layer of {' or '.join(families)} predicts the time courses of each region while stories are heard?"
+    )
+    return ReportContent(
+        title=about.name,
+        question=about.question or question,
+        simulated=about.simulated,
+        key_results=_collect_key_results(statistics, families),
+        network=main,
+        networks=families,
+        layers=layers,
+        encoding=_read_encoding(context, people, tables, facts),
+        counts=_join(one.context.build_subject_path(one.person, "counts.tsv", desc="voxels") for one in people),
+        methods=methods_paragraph(_collect_methods(context, people, facts)),
+        provenance=_read_provenance(context),
+    )
+
+
+def _join(paths: Any) -> pd.DataFrame:
+    return pd.concat([read_results_table(path) for path in paths], ignore_index=True)
+
+
+def _collect_facts(context: Context, people: list[StoryPerson]) -> StoryFacts:
+    """Collect what the page says of the stories and their scans."""
+    asked, files, lengths = get_story_models(context), people[0].files, measure_lengths(context)
+    return StoryFacts(
+        stories=len(lengths),
+        seconds=sum(lengths.values()),
+        scans=sum({file.sound: file.n_scans for file in files}.values()),
+        t_r=files[0].t_r,
+        block=asked.block,
+        repeats=any(len(one.files) > len(lengths) for one in people),
+        confounds=any(one.person.story_confounds is not None for one in people),
+    )
+
+
+def _read_encoding(
+    context: Context, people: list[StoryPerson], tables: Mapping[str, pd.DataFrame], facts: StoryFacts
+) -> EncodingContent:
+    """Read the tables of the section of encoding models."""
+    asked, statistics = get_story_models(context), tables["statistics"]
+    each = _join(one.path for one in people)
+    row = ["network", "layer", "roi", "participant"]
+    mean = each.groupby(row, sort=False, as_index=False)[["r"]].mean().rename(columns={"r": "score"})
+    notes = {name: read_test(context.build_table_path(file).with_suffix(".json")) for name, file in _TABLES.items()}
+    differences = tables.get("differences")
+    return EncodingContent(
+        scores=select_best_baselines(context, mean[mean["roi"].isin(statistics["roi"])]),
+        statistics=statistics,
+        similarity=pd.DataFrame(columns=["network", "layer", "roi", "score"]),
+        best_layers=tables.get("best_layers"),
+        differences=None if differences is None else differences.sort_values("p", kind="stable"),
+        ceilings=tables.get("ceilings"),
+        delays=tables["delays"],
+        tested=notes["statistics"].split("; beside it")[0],
+        notes={key: f"{said[0].upper()}{said[1:]}." for key, said in notes.items() if said},
+        targets=asked.targets,
+        folds=asked.folds or facts.stories,
+        stories=facts,
+    )
+
+
+def _collect_key_results(statistics: pd.DataFrame, families: Mapping[str, list[str]]) -> list[tuple[str, str]]:
+    """Count the regions that each network predicts; add its highest r and that of its controls there."""
+    results: list[tuple[str, str]] = []
+    for network, controls in families.items():
+        mine = statistics[statistics["network"] == network]
+        if not mine["mean"].notna().any():
+            continue
+        hits = mine[mine["p_corrected"] <= SIGNIFICANT]
+        top = mine.sort_values("mean", ascending=False, kind="stable").iloc[0]
+        said = f"highest mean r of {network}: {top['layer']} in {top['roi']}"
+        for control in controls:
+            best = statistics[(statistics["network"] == control) & (statistics["roi"] == top["roi"])]["mean"].max()
+            said += f"; its {control.removeprefix(network + '-')} control reaches {format_decimals(best)} there"
+        predicted = (
+            f"regions that some layer of {network} predicts in stories left out, corrected over layers and regions"
+        )
+        results += [
+            (f"{hits['roi'].nunique()} of {mine['roi'].nunique()}", predicted),
+            (format_decimals(top["mean"]), said),
+        ]
+    return results
+
+
+def _collect_methods(context: Context, people: list[StoryPerson], facts: StoryFacts) -> dict[str, Any]:
+    """Collect the settings that the methods name; those of RDMs are none of a study of stories."""
+    settings = context.study.settings.model_dump(by_alias=True, exclude={"rsa"})
+    settings["network"] = [{**one, "units": None, "dissimilarity": None} for one in settings["network"]]
+    version = context.ledger.provenance(parameters={}, inputs={})["Versions"]["brainmap"]
+    simulated = context.study.settings.study.simulated
+    return {
+        **settings,
+        "facts": {"participants": len(people), "simulated": simulated, "version": version, "told": facts},
+    }
+
+
+def _read_provenance(context: Context) -> dict[str, Any]:
+    every = dict.fromkeys(f for version in yield_versions(context) for f in list_inputs(context, version))
+    about = context.build_provenance({}, [str(context.study.path), *every])
+    return {
+        "Command": about["GeneratedBy"]["CommandLine"],
+        "Seed": about["Seed"],
+        "Versions": about["Versions"],
+        "SHA-256 of inputs": about["InputsSHA256"],
+    }

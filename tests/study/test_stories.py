@@ -1,0 +1,311 @@
+"""A study of stories: planted layers and delays are found, nothing else is, and mistakes are told early."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+import warnings
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from brainmap.errors import BrainmapWarning, InputError
+
+RATE, N_SAMPLES, T_R = 4_000, 2_400, 2.0
+SHAPE = (6, 4, 3)
+PLANTED: dict[str, tuple[str, float] | None] = {"early": ("conv2", 4.0), "late": ("conv6", 6.0), "deaf": None}
+
+
+def write_stories(folder: Path, n: int, seconds: float) -> list[str]:
+    """Write noises whose bands have envelopes of their own."""
+    import soundfile
+    from scipy.signal import butter, sosfilt
+
+    (folder / "sounds").mkdir(parents=True)
+    rng, names = np.random.default_rng(3), [f"story_{k}" for k in range(n)]
+    edges = np.geomspace(100, 1_900, 9)
+    for name in names:
+        size = round(seconds * RATE)
+        wave, times = np.zeros(size), np.arange(size) / RATE
+        for low, high in pairwise(edges.tolist()):
+            band = sosfilt(butter(2, (low, high), "bandpass", fs=RATE, output="sos"), rng.normal(size=size))
+            knots = np.arange(0, seconds + 2, 1.5)
+            wave += band / band.std() * np.interp(times, knots, rng.uniform(size=len(knots)) ** 2)
+        soundfile.write(folder / "sounds" / f"{name}.wav", 0.1 * wave / np.abs(wave).max(), RATE)
+    table = pd.DataFrame({"stimulus_id": names, "condition": names, "path": [f"sounds/{k}.wav" for k in names]})
+    table.to_csv(folder / "stories.tsv", sep="\t", index=False)
+    return names
+
+
+def write_network(folder: Path) -> dict[str, Any]:
+    """Write an untrained network, and return the planted layers' activations of windows."""
+    import torch
+
+    from brainmap.features.activations.extract import extract_activations
+    from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, load_network, save_checkpoint
+    from brainmap.features.networks.zoo import build_network
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = build_network("ch32", n_classes=16, n_samples=N_SAMPLES)
+    about = Checkpoint(architecture="ch32", classes=tuple("abcdefghijklmnop"), rate=RATE, n_samples=N_SAMPLES)
+    save_checkpoint(model, folder / "first.safetensors", about)
+    sounds = load_checkpoint(folder / "first.safetensors").load_sounds(str(folder / "stories.tsv"))
+    layers = [one[0] for one in PLANTED.values() if one]
+    found = extract_activations(
+        load_network(str(folder / "first.safetensors")), sounds, layers=layers, window=N_SAMPLES / RATE, hop=0.5
+    )
+    return {"table": found.table, **{layer: np.asarray(found[layer][:], np.float64) for layer in layers}}
+
+
+def write_bold(
+    folder: Path, names: list[str], acts: dict[str, Any], people: list[str], *, scans: int, runs: int
+) -> None:
+    """Write BOLD whose regions follow their layer after their delay, with slow noise; the last region hears nothing."""
+    from scipy.ndimage import gaussian_filter1d
+
+    labels = np.zeros(SHAPE, np.int16)
+    for k in range(3):
+        labels[2 * k : 2 * k + 2] = k + 1
+    affine = np.diag([3.0, 3.0, 3.0, 1.0])
+    pd.DataFrame({"index": [1, 2, 3], "name": list(PLANTED)}).to_csv(folder / "rois.tsv", sep="\t", index=False)
+    table, times = acts["table"], np.arange(scans) * T_R
+    for who in people:
+        rng, own = np.random.default_rng([7, int(who)]), folder / f"sub-{who}"
+        own.mkdir()
+        for name in names:
+            signal = np.zeros((*SHAPE, scans))
+            for k, planted in enumerate(PLANTED.values()):
+                if planted is None:
+                    continue
+                layer, delay = planted
+                rows = (table["sound"] == name).to_numpy()
+                ends = (table["onset"] + table["duration"]).to_numpy()[rows]
+                x = (acts[layer] - acts[layer].mean(axis=0)) / np.maximum(acts[layer].std(axis=0), 1e-9)
+                weights = np.random.default_rng(k).normal(size=(x.shape[1], 1)) + 0.4 * np.random.default_rng(
+                    [k, int(who)]
+                ).normal(size=(x.shape[1], 24))
+                smooth = gaussian_filter1d(x[rows] @ weights, 2, axis=0)  # what the scans can resolve
+                late = np.stack([np.interp(times - delay, ends, one, left=0) for one in smooth.T], axis=1)
+                signal[labels == k + 1] = (late / late.std(axis=0)).T
+            for run in range(runs):
+                noise = rng.normal(size=signal.shape)
+                noise[..., 1:] += 0.4 * noise[..., :-1]
+                drift = 2 * np.cos(np.pi * (np.arange(scans) + 0.5) / scans) * rng.normal(size=(*SHAPE, 1))
+                image = nib.Nifti1Image((500 + 5 * (signal + 2 * noise + drift)).astype("f4"), affine)
+                image.header.set_zooms((3, 3, 3, T_R))
+                image.header.set_xyzt_units("mm", "sec")
+                nib.save(image, own / f"{name}_run-{run + 1}_bold.nii.gz")
+        for called, values in (("mask", np.ones(SHAPE, np.uint8)), ("rois", labels)):
+            nib.save(nib.Nifti1Image(values, affine), own / f"{called}.nii.gz")
+
+
+def write_study(
+    folder: Path, *, stories: int, scans: int, people: int, runs: int = 1, changes: tuple[tuple[str, str], ...] = ()
+) -> Path:
+    """Write the inputs that the preset names, and the preset."""
+    from brainmap.study.settings.presets import PRESETS
+
+    listed = [f"{k + 1:02d}" for k in range(people)]
+    names = write_stories(folder, stories, scans * T_R)
+    write_bold(folder, names, write_network(folder), listed, scans=scans, runs=runs)
+    text = PRESETS["stories"].replace("seed = 0", "seed = 0\nsimulated = true")
+    text = text.replace('["01", "02", "03"]', str(listed).replace("'", '"'))
+    text = text.replace('layers = "all"', 'layers = ["conv2", "conv6"]')
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    (folder / "study.toml").write_text(text)
+    return folder / "study.toml"
+
+
+def run(path: Path, *, page: bool = False) -> set[str]:
+    """Run a study, and return the stages that were computed."""
+    from brainmap.study.run import Context, run_study
+    from brainmap.study.settings.study import load_study
+
+    def closed() -> dict[str, int]:
+        found = (path.parent / "derivatives" / "brainmap" / ".brainmap").glob("*.json")
+        return {p.stem: p.stat().st_mtime_ns for p in found}
+
+    before = closed()
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("ignore", BrainmapWarning)
+        if not page:
+            patch.setattr("brainmap.study.stages.stories_page._write_page", lambda _context: [])
+        run_study(Context(load_study(path), threads=1))
+    return {stage for stage, then in closed().items() if before.get(stage) != then}
+
+
+def read(path: Path, name: str) -> pd.DataFrame:
+    """Read a table of the results."""
+    found = next((path.parent / "derivatives" / "brainmap").glob(name))
+    return pd.read_csv(found, sep="\t", na_values="n/a", keep_default_na=False, dtype={"participant": str})
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four stories of 2 minutes, heard twice by two participants; to be read only."""
+    changes = (
+        ("permutations = 1000 ", "permutations = 39 "),
+        ('controls = ["untrained"]', ""),
+        ("hop = 0.5 ", "hop = 1 "),
+    )
+    path = write_study(tmp_path_factory.mktemp("stories"), stories=4, scans=60, people=2, runs=2, changes=changes)
+    assert {"network-first", "sub-02_stories", "group_stories"} <= run(path)
+    return path
+
+
+def test_planted_layers_and_delays_are_found_and_the_deaf_region_is_not_predicted(small: Path) -> None:
+    table, delays = read(small, "group/stories.tsv"), read(small, "group/stories_delays.tsv")
+    mine = table[table["network"] == "first"].set_index(["roi", "layer"])
+    for roi, planted in PLANTED.items():
+        if planted is None:
+            assert (mine.loc[roi, "p_corrected"] > 0.05).all()
+            continue
+        layer, delay = planted
+        assert mine.loc[roi, "mean"].idxmax() == layer
+        assert mine.loc[(roi, layer), "mean"] > 0.4
+        assert mine.loc[(roi, layer), "p"] == pytest.approx(1 / 40)
+        own = delays[(delays["network"] == "first") & (delays["roi"] == roi) & (delays["layer"] == layer)]
+        assert own.set_index("delay")["weight"].idxmax() == delay
+        assert own["weight"].sum() == pytest.approx(1)
+
+
+def test_repeats_give_explainable_variance_and_participants_a_ceiling(small: Path) -> None:
+    table, ceilings = read(small, "group/stories.tsv"), read(small, "group/stories_ceilings.tsv").set_index("roi")
+    first = table[table["layer"] == "conv2"].drop_duplicates("roi").set_index("roi")
+    assert first.loc["early", "explainable_variance"] > 0.5 > abs(first.loc["deaf", "explainable_variance"])
+    assert first.loc["early", "n_corrected"] == 2
+    assert ceilings.loc["early", "lower"] > 0.4 > ceilings.loc["deaf", "lower"]
+    assert (ceilings["upper"] > ceilings["lower"]).all()
+
+
+def test_scores_are_those_of_encode_stories_on_the_same_files(small: Path) -> None:
+    from brainmap import rsa
+    from brainmap.features.activations.extract import open_activations
+
+    own, names = small.parent / "sub-02", [f"story_{k}" for k in range(4)]
+    acts = open_activations(small.parent / "derivatives" / "brainmap" / "features" / "network-first_features.zarr")
+    rois = rsa.load_rois(str(own / "rois.nii.gz"), table=str(small.parent / "rois.tsv"))
+    data = rsa.load_stories(
+        f"{own}/{{sound}}_run-{{run}}_bold.nii.gz", names, mask=str(own / "mask.nii.gz"), rois=rois, targets="roi"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BrainmapWarning)
+        fit = rsa.encode_stories(acts, data.responses, **data.settings, seconds=dict.fromkeys(names, 120.0))
+    table = read(small, "sub-02/func/*desc-rois_stories.tsv")
+    mine = table[table["network"] == "first"].reset_index(drop=True)
+    for column in ("r", "r_corrected", "reliability", "alpha"):
+        np.testing.assert_allclose(mine[column], fit.scores[column], rtol=1e-8, err_msg=column)
+    labels = np.asarray(nib.load(own / "rois.nii.gz").dataobj)
+    course = np.asarray(nib.load(own / "story_1_run-2_bold.nii.gz").dataobj)[labels == 1].mean(axis=0)
+    np.testing.assert_allclose(data.responses["story_1"][1][:, 0], course, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_only_what_a_setting_touches_is_computed_again(small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(small.parent, folder, copy_function=shutil.copy2)
+    path = folder / "study.toml"
+    assert run(path) == set()
+    path.write_text(path.read_text().replace("permutations = 39", "permutations = 19"))
+    assert run(path) == {"group_stories", "report"}
+    path.write_text(path.read_text().replace("trim = [0, 0]", "trim = [2, 0]"))
+    assert run(path) == {"sub-01_stories", "sub-02_stories", "group_stories", "report"}
+
+
+def test_the_page_shows_stories_with_delays_and_names_no_sounds(small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(small.parent, folder, copy_function=shutil.copy2)
+    (folder / "derivatives" / "brainmap" / ".brainmap" / "report.json").unlink()
+    assert run(folder / "study.toml", page=True) == {"report"}
+    page = (folder / "derivatives" / "brainmap" / "report.html").read_text()
+    words = re.sub(r"<[^>]+>|data:[^\"]+", " ", page)
+    assert "while 4 stories (8 min, 240 scans of 2 s) are heard" in " ".join(words.split())
+    assert "blocks of at least 20 s within stories" in " ".join(words.split())
+    assert 'alt="Weights of first by delay"' in page
+    assert "dissimilarity" not in words
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[stories]\n", "", r"lacks the section \[stories\]"),
+        (
+            'kind = "stories"',
+            'kind = "betas"',
+            r"\[stories\] expected kind = 'stories' in each \[\[brain\]\], got 'betas'",
+        ),
+        ("{sound}_run", "bold_run", r"files: expected names of volumes with \{sound\}"),
+        ("[stories]", "[rsa]\n[stories]", r"\[rsa\] does not go with \[stories\]"),
+        ('pooling = "mean"', 'pooling = "mean"\nunits = "zscore"', r"units is of RDMs"),
+        ('space = "native"', 'labels = "sub-brick"', "labels does not go with kind = 'stories'"),
+        ("block = 20 ", "block = 10 ", "block: expected a number of 20.0 or more, got 10"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(
+    small: Path, tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    from brainmap.study.settings.study import load_study
+
+    text = small.read_text()
+    assert old in text
+    path = tmp_path / "study.toml"
+    if old == "[stories]\n":
+        text = text[: text.index(old)]
+    path.write_text(text.replace(old, new))
+    with pytest.raises(InputError, match=message):
+        load_study(path)
+
+
+def test_check_names_what_is_wrong_with_stories_before_anything_runs(small: Path, tmp_path: Path) -> None:
+    from brainmap.study.check import check_study
+    from brainmap.study.results.context import Context
+    from brainmap.study.settings.study import load_study
+
+    good = check_study(Context(load_study(small)))
+    assert good.problems == ()
+    assert "first: 480 windows of 0.6 s, one every 1 s, of 4 stories" in good.notes
+    assert good.table["scans"].tolist() == [240, 240]
+    folder = tmp_path / "copy"
+    shutil.copytree(small.parent, folder, ignore=shutil.ignore_patterns("derivatives"))
+    image = nib.load(folder / "sub-01" / "story_2_run-1_bold.nii.gz")
+    nib.save(image.slicer[..., :40], folder / "sub-01" / "story_2_run-1_bold.nii.gz")
+    for file in folder.glob("sub-02/story_3_*"):
+        file.unlink()
+    path = folder / "study.toml"
+    path.write_text(path.read_text().replace("hop = 1 ", "window = 0.1\nhop = 1 "))
+    problems = "\n".join(check_study(Context(load_study(path))).problems)
+    assert (
+        "participant 01: stories: expected 60.0 scans of 2 s for 'story_2' (120 s of sound), got 40 (80 s)" in problems
+    )
+    assert re.search(r"participant 02: expected a file .*story_3_run-\{run\}_bold.nii.gz", problems)
+    assert "[network] first: the network refuses a window of 0.1 s" in problems
+
+
+@pytest.mark.slow
+def test_the_preset_runs_ten_stories_of_300_scans_in_five_minutes(tmp_path: Path) -> None:
+    path = write_study(
+        tmp_path,
+        stories=10,
+        scans=300,
+        people=3,
+        changes=(('layers = ["conv2", "conv6"]', 'layers = ["conv2", "conv4"]'),),
+    )
+    begun = time.monotonic()
+    run(path, page=True)
+    assert time.monotonic() - begun < 300
+    table = read(path, "group/stories.tsv")
+    mine = table[table["network"] == "first"].set_index(["roi", "layer"])
+    assert mine.loc["early", "mean"].idxmax() == "conv2"
+    assert mine.loc[("early", "conv2"), "p_corrected"] <= 0.002
+    assert (mine.loc["deaf", "p_corrected"] > 0.05).all()
+    assert table["explainable_variance"].isna().all()  # heard once: the ceiling between participants stands for it
+    assert read(path, "group/stories_ceilings.tsv").set_index("roi").loc["early", "lower"] > 0.2
