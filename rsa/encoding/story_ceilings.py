@@ -42,6 +42,10 @@ def story_ceilings(fits: Sequence[Encoding]) -> pd.DataFrame:
     ------
     InputError
         There are fewer than two participants, or they differ in stories, folds, layers or regions.
+
+    References
+    ----------
+    Nili et al. 2014, doi:10.1371/journal.pcbi.1003553, for RDMs; Hasson et al. 2004, doi:10.1126/science.1089506
     """
     if len(fits) < 2:
         raise InputError(f"story ceilings: expected 2 participants or more, got {len(fits)}; use repetitions")

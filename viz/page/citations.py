@@ -102,6 +102,30 @@ WORKS = (
     ),
     Work(
         (
+            "Huth, Alexander G.",
+            "de Heer, Wendy A.",
+            "Griffiths, Thomas L.",
+            "Theunissen, Frédéric E.",
+            "Gallant, Jack L.",
+        ),
+        2016,
+        "Natural speech reveals the semantic maps that tile human cerebral cortex",
+        "Nature",
+        "532",
+        "453–458",
+        "10.1038/nature17637",
+    ),
+    Work(
+        ("Schoppe, Oliver", "Harper, Nicol S.", "Willmore, Ben D. B.", "King, Andrew J.", "Schnupp, Jan W. H."),
+        2016,
+        "Measuring the performance of neural models",
+        "Frontiers in Computational Neuroscience",
+        "10",
+        "10",
+        "10.3389/fncom.2016.00010",
+    ),
+    Work(
+        (
             "Diedrichsen, Jörn",
             "Berlot, Eva",
             "Mur, Marieke",
@@ -115,6 +139,15 @@ WORKS = (
         "5",
         "",
         "10.51628/001c.27664",
+    ),
+    Work(
+        ("Duchon, Claude E.",),
+        1979,
+        "Lanczos filtering in one and two dimensions",
+        "Journal of Applied Meteorology",
+        "18",
+        "1016–1022",
+        "10.1175/1520-0450(1979)018<1016:LFIOAT>2.0.CO;2",
     ),
     Work(
         ("Erhan, Dumitru", "Bengio, Yoshua", "Courville, Aaron", "Vincent, Pascal"),

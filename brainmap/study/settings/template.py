@@ -110,6 +110,22 @@ inference = { test = "signed-rank", correction = "fdr", splits = 20 }
 # few_items = false              # true: fewer than 40 sounds, of which predictions are mostly noise
 # permutations = 1000            # of the sounds, the same for all participants, each refitted
 
+# [stories]                      # BOLD while long sounds are heard: [[brain]] kind = "stories", files with {sound}, and
+#                                  none of [rsa], [encoding], [searchlight], [explain] (brainmap init --preset stories)
+# window = 1.0                   # s that a network hears at once; without it, what the network was trained on
+# hop = 0.5                      # s from one window to the next; sampling = "lanczos" (or "mean") makes scans of them
+# t_r = 2.0                      # s between scans, where the images do not tell
+# silence = [0, 0]               # s scanned before the sound began and after it ended
+# delays = [2, 4, 6, 8]          # s; without it, all multiples of the time between scans up to 8 s or more
+# high_pass = 120                # s; slower changes of the BOLD are removed in each story; or "none"
+# strategy = "motion6"           # columns of [[brain]] confounds
+# trim = [0, 0]                  # scans left out at both ends of each story
+# folds = 5                      # of whole stories; without it, each is left out alone; inner_folds = 5 choose alphas
+# components = 50                # principal components of training that stand for a layer; without it, all units
+# block = 20                     # s of scans that permutations exchange together, within stories
+# test = "signed-rank"           # over participants, of these stories only; with correction and splits as in inference;
+#                                  targets, alphas, reliability_floor, permutations as in [encoding]
+
 [searchlight]                    # leave the block out for ROIs only
 radius_mm = 9.0
 # mesh = "fsaverage5"            # of GIFTI files ({hemi} in [brain] files): discs on it; or {hemi}.mid.surf.gii

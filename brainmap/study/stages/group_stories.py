@@ -105,7 +105,7 @@ def _test_scores(
     table = encoding_group_test(fits, permutations=asked.permutations, rng=make_rng(context, "story test"))
     test = table.attrs["note"]
     more: dict[str, Any] = {
-        name: average_over_regions(fits, regions, name).reshape(len(table), -1)  # type: ignore[arg-type]
+        name: average_over_regions(fits, regions, name).reshape(len(table), -1)
         for name in ("r_corrected", "reliability", "explainable_variance")
     }
     table = table.rename(columns={"r": "mean"}).assign(

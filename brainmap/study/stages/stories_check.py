@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -157,6 +158,6 @@ def _describe(one: StoryPerson, problems: int) -> dict[str, Any]:
             "scans": list(reversed(first.values())),
             "TR [s]": files[0].t_r,
         }
-        row["voxels"] = f"{int((load_brain_mask(one.person).dataobj > 0).sum()):,}"
+        row["voxels"] = f"{int(np.count_nonzero(load_brain_mask(one.person).dataobj)):,}"
         row["ROIs"] = len(load_regions(one.person))
     return {**row, "problems": problems or "none"}

@@ -103,7 +103,7 @@ def _read_encoding(
     each = _join(one.path for one in people)
     row = ["network", "layer", "roi", "participant"]
     mean = each.groupby(row, sort=False, as_index=False)[["r"]].mean().rename(columns={"r": "score"})
-    notes = {name: read_test(context.build_table_path(file).with_suffix(".json")) for name, file in _TABLES.items()}
+    notes = {name: read_test(context.build_table_path(_TABLES[name]).with_suffix(".json")) for name in tables}
     differences = tables.get("differences")
     return EncodingContent(
         scores=select_best_baselines(context, mean[mean["roi"].isin(statistics["roi"])]),

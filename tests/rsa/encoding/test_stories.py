@@ -13,6 +13,7 @@ from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.fits import EncodingSettings, fit_folds
 from brainmap.rsa.encoding.folds import Folds
+from brainmap.rsa.encoding.noise import measure_explainable_variance
 from brainmap.rsa.encoding.responses import FeatureSpace
 from brainmap.rsa.encoding.scans import delay_features, lanczos_weights, sample_scans, zscore
 from brainmap.rsa.encoding.scores import score_fold
@@ -212,3 +213,62 @@ def test_stories_that_one_side_lacks_whole_sounds_and_gaps_are_refused() -> None
     responses["story3"][4, 0] = np.nan
     with pytest.raises(InputError, match="got NaN or infinity"):
         rsa.encode_stories(Windows(stories), responses, t_r=T_R)
+
+
+def test_explainable_variance_is_the_bias_corrected_one_of_complete_repeats() -> None:
+    rng = np.random.default_rng(8)
+    y = np.stack([zscore(x) for x in rng.normal(size=(300, 5)) + rng.normal(size=(4, 300, 5)) * [0.2, 0.5, 1, 2, 9]])
+    ev = y.mean(axis=0).var(axis=0)  # of unit variances
+    np.testing.assert_allclose(measure_explainable_variance(y), ev - (1 - ev) / 3, rtol=1e-10)
+    noise = rng.normal(size=(2, 40, 4000))
+    assert measure_explainable_variance(noise).mean() == pytest.approx(0, abs=0.01)  # where ev is a half
+    once = np.concatenate([y[:2], np.full((1, 300, 5), np.nan)])
+    np.testing.assert_array_equal(measure_explainable_variance(once), measure_explainable_variance(y[:2]))
+    assert np.isnan(measure_explainable_variance(y[:1])).all()
+
+
+def test_ceilings_between_participants_are_correlations_with_the_others_within_stories() -> None:
+    rng = np.random.default_rng(9)
+    stories = make_stories(rng, n=3)
+    signal = respond(stories, rng, delay=2, noise=0.0, voxels=4)
+    targets = pd.DataFrame({"roi": ["a", "a", "b", "b"], "voxel": pd.array(range(4), dtype="Int64")})
+    fits = []
+    for who in ("01", "02", "03"):
+        bold = {name: y + rng.normal(size=y.shape) * [1, 1, 30, 30] for name, y in signal.items()}
+        fits.append(
+            rsa.encode_stories(Windows(stories), bold, t_r=T_R, high_pass=None, targets=targets, participant=who)
+        )
+    found = rsa.story_ceilings(fits).set_index("roi")
+    y = np.stack([fit.responses.mean.reshape(3, SCANS, 2, 2).mean(axis=3) for fit in fits])  # who, story, scan, roi
+    lower = [
+        np.corrcoef(y[who, story, :, 0], np.delete(y, who, 0)[:, story, :, 0].mean(axis=0))[0, 1]
+        for who in range(3)
+        for story in range(3)
+    ]
+    assert found.loc["a", "lower"] == pytest.approx(np.mean(lower), abs=1e-12)
+    assert found.loc["a", "upper"] > found.loc["a", "lower"] > 0.3
+    assert abs(found.loc["b", "lower"]) < 0.2
+    with pytest.raises(InputError, match="expected 2 participants or more, got 1"):
+        rsa.story_ceilings(fits[:1])
+
+
+def test_silence_before_the_sound_moves_the_scans() -> None:
+    rng = np.random.default_rng(10)
+    stories = make_stories(rng)
+    responses = respond(stories, rng, delay=2, noise=0.5)
+    around = {
+        name: np.concatenate([rng.normal(size=(3, 6)), y, rng.normal(size=(2, 6))]) for name, y in responses.items()
+    }
+    with pytest.raises(
+        InputError, match=r"expected 80.0 scans of 2 s .* got 85 \(170 s\); if silence before and after"
+    ):
+        rsa.encode_stories(Windows(stories), around, t_r=T_R)
+    plain, moved, wrong = (
+        rsa.encode_stories(Windows(stories), given, t_r=T_R, high_pass=None, delays=[4.0], silence=silence, trim=trim)
+        for given, silence, trim in ((responses, (0, 0), (0, 0)), (around, (6, 4), (3, 2)), (around, (0, 10), (3, 2)))
+    )
+    # one scan more has sound around it, and so other z-scores
+    np.testing.assert_allclose(moved.spaces[0].array, plain.spaces[0].array, atol=0.1)
+    assert moved.scores["r"].mean() > 0.6 > wrong.scores["r"].mean()
+    half = rsa.encode_stories(Windows(stories), responses, t_r=T_R, slice_time_ref=0.5)
+    assert not np.allclose(half.spaces[0].array[:, :4], plain.spaces[0].array)
