@@ -33,7 +33,12 @@ from .evaluation.judges import (
 from .evaluation.localization import localize as localize
 from .evaluation.priors import PriorComparison as PriorComparison, compare_priors as compare_priors
 from .evaluation.randomization import Randomization as Randomization, cascading_randomization as cascading_randomization
-from .evaluation.regions import Encoder as Encoder, RegionSounds as RegionSounds, maximize_regions as maximize_regions
+from .evaluation.regions import (
+    Encoder as Encoder,
+    RegionSounds as RegionSounds,
+    load_encoder as load_encoder,
+    maximize_regions as maximize_regions,
+)
 from .layers.listing import Layer as Layer, list_layers as list_layers
 from .layers.tap import tap as tap
 from .maximization.comparison import (

@@ -18,6 +18,7 @@ from .features.maximization import (
 from .features.patterns import plot_maximization as plot_maximization
 from .features.players import Players as Players, play_sounds as play_sounds
 from .features.priors import plot_prior_comparison as plot_prior_comparison
+from .features.regions import plot_predicted_sounds as plot_predicted_sounds
 from .features.relevance import plot_relevance as plot_relevance
 from .features.sounds import plot_cam as plot_cam, plot_sound as plot_sound
 from .features.units import (

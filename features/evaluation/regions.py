@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,10 +23,14 @@ from brainmap.errors import InputError
 from brainmap.features.evaluation.explain import compute_all_logits
 from brainmap.features.layers.running import evaluating
 from brainmap.features.maximization.maximize import Maximization, MaximizationSettings, maximize_activation
+from brainmap.features.networks.checkpoints import Checkpoint, load_network, read_description
 from brainmap.features.networks.ensemble import Ensemble
+from brainmap.features.networks.feeding import feed_waveforms
 from brainmap.features.networks.readout import ReadoutNetwork
 from brainmap.features.sounds.batches import Sounds, iterate_tensors
+from brainmap.features.sounds.files import Sounds as LabelledSounds
 
+CHANCE = 0.05  # p above which a region is not said to be predicted
 OTHER, SAME = "other data", "same data"
 
 REGION_COLUMNS = {
@@ -52,18 +57,54 @@ class Encoder:
         Its outputs are regions, named by its `classes`.
     scores : mapping of str to float
         Encoding score (correlation with held-out responses) of each region.
-    threshold : float or None
-        Value that the scores must exceed: a quantile of the maximum null over regions and layers.
-    data : str
-        Name of the data on which it was fitted, such as participant and runs; judges with the name of the climbed
-        model's data were fitted on the same.
+    p : mapping of str to float, optional
+        p of each score by the maximum null over regions (and over layers, where several were tried).
+    data : frozenset of str
+        Names or digests of the data on which it was fitted, such as its runs; empty where they are not known.
+    checkpoint : Checkpoint, optional
+        How its network is fed, where that differs from the climbed one.
     """
 
     name: str
     model: nn.Module
     scores: Mapping[str, float]
-    threshold: float | None
-    data: str = ""
+    p: Mapping[str, float] | None = None
+    data: frozenset[str] = frozenset()
+    checkpoint: Checkpoint | None = None
+
+
+def load_encoder(path: str | Path) -> Encoder:
+    """Load an encoding model that is a network, with its scores and the data on which it was fitted.
+
+    Parameters
+    ----------
+    path : path
+        As `brainmap rsa encode --encoder` writes it.
+
+    Returns
+    -------
+    Encoder
+
+    Raises
+    ------
+    InputError
+        The file holds no encoding model.
+    """
+    model, about = load_network(path), read_description(path)
+    said = dict((about.training or {}).get("encoding") or {}) if about is not None else {}
+    if about is None or not isinstance(model, ReadoutNetwork):
+        raise InputError(
+            f"encoder: {path} holds no encoding model; write one with brainmap rsa encode --encoder, or with "
+            "features.readout_network and features.save_checkpoint"
+        )
+    return Encoder(
+        name=Path(path).stem,
+        model=model,
+        scores={name: float("nan") if value is None else float(value) for name, value in said.get("r", {}).items()},
+        p=None if "p" not in said else {name: 1.0 if p is None else float(p) for name, p in said["p"].items()},
+        data=frozenset(said.get("data", ())),
+        checkpoint=about,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,16 +194,16 @@ def maximize_regions(
         device=device,
         threads=threads,
     )
-    table = _judge_regions(am, model, climbed, [_pick(one, regions) for one in judges], sounds, regions, device)
-    fitted_on = {one.data for one in encoders}
-    shared = [one.name for one in judges if not one.data or one.data in fitted_on]
+    table = _judge_regions(am, model, climbed, [_pick(one, regions) for one in judges], judges, sounds, regions, device)
+    fitted_on = frozenset().union(*(one.data for one in encoders))
+    shared = [one.name for one in judges if not (one.data and fitted_on) or one.data & fitted_on]
     table.insert(3, "judges", ", ".join(one.name for one in judges))
     table.insert(4, "judged_on", SAME if shared else OTHER)
     notes = [f"sounds that regions are predicted to want; judged by {list_some(one.name for one in judges)}"]
     if shared:
         notes.append(
-            f"{list_some(shared)}: fitted on the same data as the climbed model, with which it shares noise, so that "
-            "its judgement is too high; fit judges on other runs"
+            f"{list_some(shared)}: fitted on the same data as the climbed model (or on data that are not known), with "
+            "which it shares noise, so that its judgement is too high; fit judges on other runs"
         )
     return RegionSounds(am=replace(am, notes=(*am.notes, *notes)), table=table, notes=tuple(notes))
 
@@ -181,17 +222,18 @@ def _check_regions(
     if not gate:
         return
     for one in encoders:
-        if one.threshold is None:
+        if one.p is None:
             raise InputError(
-                f"maximize_regions: the encoding model {one.name!r} does not say which scores chance gives; test it "
-                "(rsa.encoding_test with correction 'max'), or say gate=False and expect sounds of no meaning"
+                f"maximize_regions: the encoding model {one.name!r} does not say which scores chance gives; write it "
+                "with permutations (rsa encode --encoder --permutations), or say gate=False and expect nonsense"
             )
         for name in regions:
-            score = one.scores.get(name, float("nan"))
-            if not score > one.threshold:
+            p = one.p.get(name, 1.0)
+            if not p <= CHANCE:
+                score = one.scores.get(name, float("nan"))
                 raise InputError(
-                    f"maximize_regions: the encoding model {one.name!r} predicts {name!r} no better than chance (score "
-                    f"{score:.3f}, maximum null {one.threshold:.3f}), so that no sound can be said to drive it; choose "
+                    f"maximize_regions: the encoding model {one.name!r} predicts {name!r} no better than chance (r = "
+                    f"{score:.3f}, p = {p:.3g} by the maximum null), so that no sound can be said to drive it; choose "
                     "another region or layer"
                 )
 
@@ -214,13 +256,14 @@ def _judge_regions(
     model: nn.Module,
     climbed: Sequence[nn.Module],
     judges: Sequence[nn.Module],
+    named: Sequence[Encoder],
     sounds: Sounds,
     regions: Sequence[str],
     device: str,
 ) -> pd.DataFrame:
     """Build one row per region: predictions for its pattern, the best real sound and the best random pattern."""
     own = _Scale.of(model, sounds, device)
-    others = [_Scale.of(judge, sounds, device) for judge in judges]
+    others = [_Scale.of(judge, sounds, device, fed=one.checkpoint) for judge, one in zip(judges, named, strict=True)]
     assert am.random is not None
     rows = np.arange(len(regions))
     predicted = own.predict(am.patterns)[rows, rows]
@@ -242,6 +285,20 @@ def _judge_regions(
     )
 
 
+def _takes(fed: Checkpoint, sounds: LabelledSounds) -> bool:
+    """Tell whether a network takes sounds as they are."""
+    length = fed.n_samples in (0, sounds.n_samples) if fed.own_lengths else fed.n_samples == sounds.n_samples
+    return length and (fed.rate, fed.front_end, fed.level) == (sounds.rate, sounds.front_end, sounds.level)
+
+
+def _feed_again(sounds: LabelledSounds, fed: Checkpoint) -> LabelledSounds:
+    """Read the sounds as another network takes them."""
+    if sounds.in_memory is not None:
+        return feed_waveforms(sounds.in_memory, fed, rate=sounds.rate, items=sounds.items, conditions=sounds.conditions)
+    other = sounds.fed(rate=fed.rate, n_samples=fed.n_samples or None, level=fed.level)
+    return replace(other, align=fed.align, front_end=fed.front_end, own_lengths=fed.own_lengths)
+
+
 @dataclass(frozen=True)
 class _Scale:
     """Hold a model with the mean and the spread of its predictions over real sounds."""
@@ -251,19 +308,27 @@ class _Scale:
     mean: NDArray[np.float64]
     spread: NDArray[np.float64]
     device: str
+    fed: Checkpoint | None
+    rate: int
 
     @classmethod
-    def of(cls, model: nn.Module, sounds: Sounds, device: str) -> _Scale:
-        raw = compute_all_logits(model, sounds, device=device).astype(np.float64)
+    def of(cls, model: nn.Module, sounds: Sounds, device: str, *, fed: Checkpoint | None = None) -> _Scale:
+        rate = int(getattr(sounds, "rate", 0))
+        given = sounds
+        if isinstance(sounds, LabelledSounds):
+            fed = None if fed is None or _takes(fed, sounds) else fed
+            given = sounds if fed is None else _feed_again(sounds, fed)
+        raw = compute_all_logits(model, given, device=device).astype(np.float64)
         mean, spread = raw.mean(axis=0), raw.std(axis=0, ddof=1)
         if not (spread > 0).all():
             raise InputError(
                 "maximize_regions: an encoding model predicts the same response to all sounds; leave it out"
             )
-        return cls(model, (raw - mean) / spread, mean, spread, device)
+        return cls(model, (raw - mean) / spread, mean, spread, device, fed, rate)
 
     def predict(self, patterns: NDArray[np.float32]) -> NDArray[np.float64]:
-        raw = compute_all_logits(self.model, patterns, device=self.device).astype(np.float64)
+        given: Sounds = patterns if self.fed is None else feed_waveforms(patterns, self.fed, rate=self.rate)
+        raw = compute_all_logits(self.model, given, device=self.device).astype(np.float64)
         return (raw - self.mean) / self.spread
 
 

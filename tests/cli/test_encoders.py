@@ -99,3 +99,39 @@ def test_another_network_than_that_of_the_activations_is_refused(
     assert answer.code == 2
     assert "expected the network of --activations, got one with other activations of 'conv2'" in answer.err
     assert not (study / "e.safetensors").exists()
+
+
+def test_sounds_that_regions_are_predicted_to_want(study: Path, brainmap_command: Callable[..., Any]) -> None:
+    betas = np.load(study / "betas.npy")
+    for run, (name, layer) in enumerate((("e", "conv2"), ("judge", "conv3"))):
+        np.save(study / f"run{run}.npy", betas[..., run : run + 1])
+        answer = brainmap_command(
+            *("rsa", "encode", "--activations", study / "net.zarr", "--betas", study / f"run{run}.npy"),
+            *("--labels", study / "items.tsv", "--rois", study / "voxels.tsv", "--targets", "roi", "--layers", layer),
+            *("--encoder", study / f"{name}.safetensors", "--checkpoint", study / "net.safetensors"),
+            *("--sounds", study / "stimuli.tsv", "--permutations", 99),
+        )
+        assert answer.code == 0, answer.err
+    said = features.load_checkpoint(study / "e.safetensors").training
+    assert said is not None
+    assert said["encoding"]["p"] == {"A": 0.01, "B": 0.01}
+    words = ("features", "maximize", "--checkpoint", study / "e.safetensors", "--sounds", study / "stimuli.tsv")
+    words = (*words, "--target", "roi:B,roi:A", "--steps", 3, "--out", study / "m.zarr")
+    answer = brainmap_command(
+        *words, "--judges", study / "judge.safetensors", "--wav", study / "wav", "--figure", study / "m.png"
+    )
+    assert answer.code == 0, answer.err
+    table = pd.read_csv(study / "wav" / "output_quality.tsv", sep="\t")
+    assert list(table["region"]) == ["B", "A"]
+    assert set(table["judged_on"]) == {"other data"}
+    assert (study / "wav" / "predicted_B.wav").is_file()
+    assert (study / "m.png").stat().st_size > 10_000
+    for more, told in (
+        (("--judges", study / "net.safetensors"), "holds no encoding model"),
+        ((), "--judges: expected encoding models of other networks"),
+        (("--judges", study / "judge.safetensors", "--decoder", "words"), "give a decoder of that rate and length"),
+        (("--judges", study / "judge.safetensors", "--units", "1"), "in place of --layer and --units"),
+    ):
+        wrong = brainmap_command(*words, *more, "--overwrite")
+        assert wrong.code == 2
+        assert told in wrong.err

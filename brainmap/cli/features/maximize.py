@@ -20,6 +20,7 @@ from brainmap.cli.features.options import (
     note_origin,
     store_free,
 )
+from brainmap.cli.features.regions import RegionRequest, maximize_named_regions, write_regions
 from brainmap.cli.options import (
     FORMATS,
     Jobs,
@@ -117,6 +118,17 @@ def maximize(
         ),
     ] = None,
     preset: Preset = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="What is driven, in place of --layer and --units: conv3:12, output:zero, or roi:NAME, regions of an "
+            "encoding model (--checkpoint); several by commas."
+        ),
+    ] = None,
+    also: Annotated[
+        str | None,
+        typer.Option(help="Encoding models whose mean with that of --checkpoint is climbed (roi:), by commas."),
+    ] = None,
     toward: Annotated[str | None, make_option("Conditions whose mean the direction leads to.", DIRECTION)] = None,
     away: Annotated[str | None, make_option("Conditions it leads away from; default: all others.", DIRECTION)] = None,
     cosine_power: Annotated[
@@ -173,11 +185,23 @@ def maximize(
     given = {name: value for name, value in locals().items() if name != "preset"}
     if preset is not None and prior is not None:
         raise InputError("--preset: says how patterns are grown, as --prior does; leave one of them out")
+    regions: tuple[str, ...] = ()
+    if target is not None:
+        if (layer, units) != ("output", "all"):
+            raise InputError("--target: is driven in place of --layer and --units; leave them out")
+        layer, units, regions = _read_targets(target)
+    if also is not None and not regions:
+        raise InputError("--also: climbs encoding models of a region; say --target roi:NAME")
     settings = [make_settings(preset, given)] if preset else []
     store_free(out, "am", layer, overwrite)
     refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     table = refuse_table(wav, f"{layer}_quality.tsv", overwrite)
     one = hear()
+    if regions:
+        asked = RegionRequest(regions=regions, also=also, judges=judges, prior=prior, decoder=decoder)
+        found = maximize_named_regions(one, asked, _list_given(given), seed=seed, jobs=jobs)
+        write_regions(found, one, out, table, figure, seed=seed, as_json=as_json)
+        return
     of_classes = layer == "output" and toward is None and objective in (None, "auto", "logit")
     own_recipe = bool(preset) or any(given[name] is not None for name in _GROWN)
     chosen = _choose_priors(one, prior, decoder, automatic=of_classes and not own_recipe)
@@ -213,6 +237,21 @@ def maximize(
     where = f"; as WAV in {wav}" if wav else ""
     typer.echo(f"{out}: {len(patterns[0].units)} patterns of {layer}{told}{where}")
     print_files(figure)
+
+
+def _read_targets(text: str) -> tuple[str, str, tuple[str, ...]]:
+    """Return the layer and units that targets name, or the regions."""
+    from brainmap.features.networks.targets import ROI, read_target
+
+    asked = [read_target(part) for part in split_names(text)]
+    if len({one.layer for one in asked}) > 1:
+        raise InputError("--target: expected targets of one layer; drive the others by another command")
+    names = tuple(one.unit for one in asked)
+    if asked[0].layer == ROI:
+        return "output", "all", names
+    if any(one.pooling == "max" for one in asked):
+        raise InputError("--target: :max is driven by --objective neuron; leave :max out")
+    return asked[0].layer, ",".join(names), ()
 
 
 def make_settings(preset: types.Preset, given: dict[str, Any]) -> MaximizationSettings:

@@ -61,7 +61,9 @@ class _Outputs:
     tests: Annotated[
         Path | None, typer.Option(help="Also write a .tsv of p for each row, by permuting the sounds.")
     ] = None
-    permutations: Annotated[int, typer.Option(min=1, help="Permutations of the sounds for --tests.")] = 1000
+    permutations: Annotated[int, typer.Option(min=1, help="Permutations of the sounds for --tests and --encoder.")] = (
+        1000
+    )
     correction: Annotated[
         types.PermutationCorrection,
         typer.Option(help="Correction of --tests over all rows; max is family-wise by the highest r."),
@@ -219,7 +221,10 @@ def encode(
     made = {**settings, "layers": layers, "alphas": [float(a) for a in penalties], "normalize": normalize}
     about = build_provenance(made, [*brain.inputs, *list_stores(activations)], seed=seed)
     written = list(outputs.write(fit, brain.mask, about, seed))
-    network = encoder.write(fit, next(iter(networks.values())))
+    images = build_provenance({}, brain.images)["InputsSHA256"].values()
+    network = encoder.write(
+        fit, next(iter(networks.values())), data=sorted(map(str, images)), permutations=outputs.permutations, seed=seed
+    )
     written += [] if network is None else [network]
     _report_encoding(fit, written, as_json=outputs.as_json)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +12,7 @@ import typer
 from brainmap.checks import list_some
 from brainmap.cli.options import refuse_existing
 from brainmap.errors import InputError
+from brainmap.progress import log
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from brainmap.rsa.encoding.encode import Encoding
 
 _COMPARED = 3  # sounds whose activations are computed again
+_TESTED = 2000  # outputs; testing more takes too long
 _CLOSE = 0.01  # of the deviation of a layer's activations, by which they may differ from those that are stored
 
 
@@ -62,8 +64,12 @@ class EncoderOutput:
                 "with --pooling mean, max, rms or flatten"
             )
 
-    def write(self, fit: Encoding, acts: Any) -> Path | None:
-        """Fit the layer to all sounds, cut the network behind it, and write what predicts the responses."""
+    def write(self, fit: Encoding, acts: Any, *, data: Sequence[str], permutations: int, seed: int) -> Path | None:
+        """Fit the layer to all sounds, cut the network behind it, and write what predicts the responses.
+
+        The file also says how well each output is predicted, with the p of the maximum null, and on which `data`
+        (digests) it was fitted.
+        """
         if self.encoder is None or self.checkpoint is None or self.sounds is None:
             return None
         from brainmap.features.networks.checkpoints import load_network, read_description, save_checkpoint
@@ -91,7 +97,14 @@ class EncoderOutput:
             pool_frequency=bool(array.attrs.get("pool_frequency")),
         )
         self._compare(model, sounds, acts, space.layer)
-        said = {"encoding": {"participant": fit.participant, **_describe_scores(fit, model.classes)}}
+        said = {
+            "encoding": {
+                "participant": fit.participant,
+                **_describe_scores(fit, model.classes),
+                **_test_outputs(fit, model.classes, permutations, seed),
+                "data": list(data),
+            }
+        }
         return save_checkpoint(model, self.encoder, replace(stored, training=said))
 
     def _compare(self, model: ReadoutNetwork, sounds: Any, acts: Any, layer: str) -> None:
@@ -132,3 +145,22 @@ def _describe_scores(fit: Encoding, names: tuple[str, ...]) -> dict[str, Any]:
     scores = scores.where(scores.notna(), None)
     found = {column: dict(zip(names, values, strict=True)) for column, values in scores.to_dict("list").items()}
     return {"layer": fit.spaces[0].layer, "items": len(fit.items), "folds": fit.folds.n_folds, **found}
+
+
+def _test_outputs(fit: Encoding, names: tuple[str, ...], permutations: int, seed: int) -> dict[str, Any]:
+    """Return the p of each output by the highest r of each permutation; None where there is no r."""
+    if len(names) > _TESTED:
+        log.warning(
+            "note: --encoder: its %d outputs are not tested, so that features maximize --target roi:NAME refuses them; "
+            "take regions (--targets roi), or fewer voxels",
+            len(names),
+        )
+        return {}
+    import numpy as np
+
+    from brainmap.rsa.encoding.permutations import encoding_test
+
+    rng = np.random.default_rng(seed)
+    table = encoding_test(fit, permutations=permutations, correction="max", rng=rng)
+    values = [None if np.isnan(p) else float(p) for p in table["p_corrected"]]
+    return {"p": dict(zip(names, values, strict=True)), "permutations": int(table["permutations"].iloc[0])}

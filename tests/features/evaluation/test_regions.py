@@ -58,8 +58,8 @@ def encoders(noises: Sounds) -> list[Encoder]:
             name=f"net{seed}",
             model=read_out(small_net(seed), "0", noises, responses, names, 3.0),
             scores={"A1": 0.5, "STG": 0.4, "empty": 0.1},
-            threshold=0.3,
-            data=f"run {seed}",
+            p={"A1": 0.001, "STG": 0.02, "empty": 0.3},
+            data=frozenset({f"run {seed}"}),
         )
         for seed in range(3)
     ]
@@ -114,7 +114,7 @@ def test_what_cannot_be_meant_is_refused(encoders: list[Encoder], noises: Sounds
     for given, words in (
         ({"regions": ["STGG"]}, "did you mean 'STG'"),
         ({"regions": ["empty"]}, "no better than chance"),
-        ({"climbed": replace(climbed, threshold=None)}, "does not say which scores chance gives"),
+        ({"climbed": replace(climbed, p=None)}, "does not say which scores chance gives"),
         ({"judges": encoders}, "a judge is climbed too"),
         ({"judges": []}, "one to judge"),
         ({"settings": MaximizationSettings(level=None)}, "expected a level"),
@@ -180,9 +180,9 @@ def test_judges_are_nearer_to_the_truth_than_the_climbed_model() -> None:
         return Encoder(
             name=network,
             model=model,
-            scores=dict.fromkeys(names, 0.5) | {"empty": 0.0},
-            threshold=0.2,
-            data=f"run {run}",
+            scores={},
+            p=dict.fromkeys(names, 0.01) | {"empty": 0.5},
+            data=frozenset({f"run {run}"}),
         )
 
     climbed = encoder("ch32-gap", "conv4", 0)

@@ -1,0 +1,112 @@
+"""Do what `features maximize --target roi:NAME` does: sounds that regions are predicted to want."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from brainmap import types
+from brainmap.cli.features.options import Listener, note_origin
+from brainmap.cli.options import build_provenance, print_files, print_table, save_figure, split_names
+from brainmap.errors import InputError
+
+if TYPE_CHECKING:
+    from brainmap.features.evaluation.regions import RegionSounds
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionRequest:
+    """What is asked for beside the settings of the ascent."""
+
+    regions: tuple[str, ...]
+    also: str | None
+    judges: str | None
+    prior: types.PatternPrior | None
+    decoder: str | None
+
+
+def maximize_named_regions(
+    one: Listener, asked: RegionRequest, given: dict[str, Any], *, seed: int, jobs: int | None
+) -> RegionSounds:
+    """Find the sounds that regions of an encoding model are predicted to want.
+
+    Raises
+    ------
+    InputError
+        No judges, files that hold no encoding models, or what `maximize_regions` refuses.
+    """
+    import numpy as np
+
+    from brainmap.features.evaluation.regions import load_encoder, maximize_regions
+    from brainmap.features.maximization.choice import choose_priors
+    from brainmap.features.maximization.decoder import load_decoder
+
+    if asked.judges in (None, "none", "package"):
+        raise InputError(
+            "--judges: expected encoding models of other networks, fitted on other runs, that judge what is climbed; "
+            "write them with brainmap rsa encode --encoder"
+        )
+    fed, prior = one.checkpoint, asked.prior
+    if prior is None and asked.decoder is None:
+        about = load_decoder().about
+        fits = fed.front_end.is_waveform and (about.rate, about.n_samples) == (fed.rate, one.sounds.n_samples)
+        prior = "decoder" if fits else "audio"
+    (chosen,) = choose_priors(
+        prior,
+        decoder=asked.decoder,
+        rate=fed.rate,
+        n_samples=one.sounds.n_samples,
+        on_waveforms=fed.front_end.is_waveform,
+    )
+    climbed = [one.path, *(Path(name) for name in split_names(asked.also))] if asked.also else [one.path]
+    return maximize_regions(
+        [load_encoder(path) for path in climbed],
+        one.sounds,
+        regions=asked.regions,
+        judges=[load_encoder(name) for name in split_names(str(asked.judges))],
+        decoder=chosen.decoder,
+        settings=chosen.settings(**given),
+        rng=np.random.default_rng(seed),
+        device=one.device,
+        threads=jobs,
+    )
+
+
+def write_regions(
+    found: RegionSounds,
+    one: Listener,
+    out: Path,
+    table: Path | None,
+    figure: Path | None,
+    *,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Store the sounds, write their table and figure, and print what was found."""
+    from dataclasses import asdict
+
+    from brainmap.features.evaluation.regions import REGION_COLUMNS
+    from brainmap.features.representations.files import save_maximization
+    from brainmap.record import write_table
+
+    wavs = found.am.save_wav(table.parent, name="predicted") if table is not None else []
+    save_maximization(found.am, out, network=one.name, wavs=[file.name for file in wavs])
+    note_origin(out, "am", one, found.am.layer)
+    if table is not None:
+        about = build_provenance(asdict(found.am.settings), one.inputs, seed=seed)
+        write_table(found.table, table, columns=REGION_COLUMNS, about=about)
+    if figure is not None:
+        from brainmap.viz.features.regions import plot_predicted_sounds
+
+        save_figure(plot_predicted_sounds(found, one.sounds, title=f"{one.name}: sounds predicted to drive"), figure)
+    print_table(found.table, as_json)
+    if as_json:
+        return
+    for note in found.notes:
+        typer.echo(f"note: {note}")
+    said = f"; as WAV in {table.parent}" if table is not None else ""
+    typer.echo(f"{out}: predicted sounds of {len(found.table)} regions{said}")
+    print_files(table, figure)
