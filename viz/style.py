@@ -11,6 +11,7 @@ import functools
 import html
 import io
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -33,6 +34,7 @@ _ANCHORS = {
     "sound": ["#fcfcf9", "#c9dfe2", "#6ba3b4", "#1f5673", "#0f2338"],
     "signed": ["#123f73", "#3f7fb5", "#a9cbe2", "#f6f5f1", "#f2b98a", "#cf6a2c", "#842f0f"],
 }
+_STYLED: ContextVar[bool] = ContextVar("styled", default=False)
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -132,14 +134,29 @@ def assign_layer_colors(layers: Sequence[str]) -> dict[str, str]:
 
 
 def with_style(make: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Run a figure function under the brainmap style sheet and restore matplotlib's settings afterwards."""
+    """Run a figure function under the brainmap style sheet and restore matplotlib's settings afterwards.
+
+    A function that another one calls finds the style in force, since setting and restoring it takes as long as a small
+    figure.
+    """
 
     @functools.wraps(make)
     def within(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        with mpl.rc_context(fname=STYLE):
+        if _STYLED.get():
             return make(*args, **kwargs)
+        token = _STYLED.set(True)
+        try:
+            with mpl.rc_context(_read_style()):
+                return make(*args, **kwargs)
+        finally:
+            _STYLED.reset(token)
 
     return within
+
+
+@functools.cache
+def _read_style() -> mpl.RcParams:
+    return mpl.rc_params_from_file(STYLE, use_default_template=False)
 
 
 class Picture(Figure):
@@ -169,8 +186,15 @@ def settle(figure: Figure) -> Figure:
 @with_style
 def render_png(figure: Figure, *, dpi: int = 192) -> bytes:
     """Render a figure as PNG bytes; 192 dots per inch give two image pixels per CSS pixel."""
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs={"compress_level": 5})
+    from PIL import Image
+
+    raw, out = io.BytesIO(), io.BytesIO()
+    figure.savefig(raw, format="rgba", dpi=dpi)
+    size = int(figure.get_figwidth() * dpi), int(figure.get_figheight() * dpi)
+    image = Image.frombytes("RGBA", size, raw.getvalue())
+    if image.getextrema()[3] == (255, 255):  # as small as with transparency at a higher level, in half of the time
+        image = image.convert("RGB")
+    image.save(out, format="png", compress_level=3, dpi=(dpi, dpi))
     return out.getvalue()
 
 

@@ -78,9 +78,8 @@ def plot_target_attention(sounds: Any, cams: Any, *, bins: int = 24, title: str 
         extent=(0, n, n, 0),
         interpolation="nearest",
     )
-    for edge in range(1, n):
-        axes.axhline(edge, color="white", lw=2)
-        axes.axvline(edge, color="white", lw=2)
+    axes.hlines(range(1, n), 0, n, color="white", lw=2)
+    axes.vlines(range(1, n), 0, n, color="white", lw=2)
     for at in range(n):
         if np.isfinite(mean[at]).any():
             axes.plot([at, at + 1, at + 1, at, at], [at, at, at + 1, at + 1, at], color=INK, lw=1.1, clip_on=False)

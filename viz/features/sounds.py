@@ -267,21 +267,43 @@ def plot_cam(
     maps = np.stack([_convert_values(cams.maps[i])[own[i]] for i in chosen])
     limit = map_scale(maps)
     rows = -(-len(chosen) // columns)
-    figure = Picture(figsize=(10, 0.65 + 0.95 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, item, course in zip(grid, chosen, maps, strict=False):
+    foot, head = 0.3, 0.32 if title else 0.06  # inches; a layout engine takes as long as the drawing
+    height = head + foot + 0.95 * rows
+    figure = Picture(figsize=(10, height))
+    wide, row = 0.905 / columns, 0.95 / height
+    grid = [
+        figure.add_axes(
+            (0.005 + wide * (at % columns), 1 - head / height - row * (at // columns + 1), 0.96 * wide, 0.74 * row)
+        )
+        for at in range(len(chosen))
+    ]
+    for axes, item, course in zip(grid, chosen, maps, strict=True):
         draw_cam(axes, audio[item], course, limit)
         axes.set_title(str(sounds.conditions[item]), fontsize=8.5, pad=1)
-    for axes in grid[len(chosen) :]:
-        axes.set_visible(False)
-    _draw_evidence_bar(figure, grid, limit)
-    figure.supxlabel(f"time, 0 to {audio.shape[-1] / sounds.rate:g} s in every panel", fontsize=8, color=SOFT)
+    _draw_evidence_bar(figure, grid, limit, at=(0.925, 0.22, 0.01, 0.56))
+    seconds = audio.shape[-1] / sounds.rate
+    figure.text(
+        0.46,
+        0.05 / height,
+        f"time, 0 to {seconds:g} s in every panel",
+        fontsize=8,
+        color=SOFT,
+        ha="center",
+        va="bottom",
+    )
     return add_headline(figure, title)
 
 
-def _draw_evidence_bar(figure: Figure, grid: Any, limit: float) -> None:
+def _draw_evidence_bar(
+    figure: Figure, grid: Any, limit: float, *, at: tuple[float, float, float, float] | None = None
+) -> None:
+    """Draw the color bar of maps beside a grid of axes, or in a rectangle of the figure."""
     shades = ScalarMappable(Normalize(-limit, limit), get_colormap("signed"))
-    bar = figure.colorbar(shades, ax=list(grid), shrink=0.6, aspect=18, pad=0.01)
+    bar = (
+        figure.colorbar(shades, ax=list(grid), shrink=0.6, aspect=18, pad=0.01)
+        if at is None
+        else figure.colorbar(shades, cax=figure.add_axes(at))
+    )
     bar.outline.set_visible(False)
     bar.set_ticks([-limit, 0, limit], labels=["against", "0", "for"])
     bar.set_label("evidence for the word said", color=SOFT)

@@ -95,5 +95,5 @@ class Pictures:
             figure = plot_rdm_pair(pair.model, pair.brain, titles=(pair.layer, pair.roi), note=pair.note)
             words = f"Dissimilarities of {named} beside those of {pair.roi}"
             name = f"rdms-{pair.roi}" if first else f"rdms-{pair.roi}-{pair.network}"
-            made.setdefault(pair.roi, []).append((named, self.add(name, figure, words, painted=True)))
+            made.setdefault(pair.roi, []).append((named, self.add(name, figure, words, painted=True, dpi=144)))
         return made

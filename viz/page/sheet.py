@@ -105,5 +105,4 @@ def _draw_row(part: SubFigure, row: SheetRow, color: str, vmax: float | None) ->
         )
         axes.text(1, 0.98, f"“{row.word}”", fontsize=8, color=MUTED, ha="right", va="top", transform=axes.transAxes)
     volume = read_volume(row.image, "plot_sheet")
-    grid = [part.add_axes((x, 0.02, w, 0.96)) for x, w in ((0.4, 0.165), (0.565, 0.135), (0.7, 0.135), (0.835, 0.165))]
-    draw_glass(grid, volume, choose_limits(volume[0], None, vmax, False))
+    draw_glass(part.add_axes((0.4, 0.02, 0.6, 0.96)), volume, choose_limits(volume[0], None, vmax, False))

@@ -25,7 +25,7 @@ from brainmap.viz.page.layers import Family, draw_families
 from brainmap.viz.page.methods import methods_paragraph
 from brainmap.viz.page.pictures import Picture, Pictures
 from brainmap.viz.page.tables import Table, make_table
-from brainmap.viz.style import assign_layer_colors, encode_data_uri
+from brainmap.viz.style import assign_layer_colors, encode_data_uri, with_style
 
 __all__ = ["ReportContent", "methods_paragraph", "write_report"]
 
@@ -206,6 +206,7 @@ def _compose_policy(script: str) -> str:
     )
 
 
+@with_style
 def _make_view(content: ReportContent, drawn: Pictures) -> _View:
     layers = content.order_layers()
     tables = {

@@ -41,8 +41,9 @@ def _draw_ceiling_band(axes: Axes, ceiling: pd.DataFrame, *, name: str) -> None:
 def _draw_participants(axes: Axes, wide: pd.DataFrame, colors: Mapping[str, str]) -> None:
     """Draw a faint point per participant and layer, with jitter so that equal scores stay visible."""
     spread = np.linspace(-0.16, 0.16, len(wide)) if len(wide) > 1 else np.zeros(1)
-    for at, layer in enumerate(wide.columns):
-        axes.scatter(at + spread, wide[layer], s=7, color=colors[layer], alpha=0.35, lw=0, zorder=2)
+    places = np.arange(wide.shape[1])[None, :] + spread[:, None]
+    shades = [colors[layer] for _ in range(len(wide)) for layer in wide.columns]
+    axes.scatter(places.ravel(), wide.to_numpy(dtype=float).ravel(), s=7, c=shades, alpha=0.35, lw=0, zorder=2)
 
 
 def _draw_curve(axes: Axes, wide: pd.DataFrame, colors: Mapping[str, str], starred: set[str]) -> NDArray[np.float64]:
@@ -50,12 +51,11 @@ def _draw_curve(axes: Axes, wide: pd.DataFrame, colors: Mapping[str, str], starr
     error = (wide.std(axis=0, ddof=1) / np.sqrt(wide.notna().sum(axis=0))).to_numpy(dtype=float)
     depth = np.arange(len(mean))
     axes.plot(depth, mean, color="#b8c2cc", lw=1.4, zorder=2.5)
-    for at, layer in enumerate(wide.columns):
-        filled = layer in starred
-        axes.errorbar(at, mean[at], yerr=error[at], color=colors[layer], lw=1.5, zorder=3)
-        axes.plot(
-            at, mean[at], "o", ms=6.5, mec=colors[layer], mew=1.6, zorder=4, mfc=colors[layer] if filled else "white"
-        )
+    shades = [colors[layer] for layer in wide.columns]
+    known = np.nan_to_num(error)  # one participant has no standard error
+    axes.vlines(depth, mean - known, mean + known, colors=shades, lw=1.5, zorder=3)
+    faces = [shade if layer in starred else "white" for layer, shade in zip(wide.columns, shades, strict=True)]
+    axes.scatter(depth, mean, s=6.5**2, facecolors=faces, edgecolors=shades, linewidths=1.6, zorder=4)
     return mean
 
 
@@ -320,8 +320,12 @@ def plot_layer_roi_table(
     p = None
     if "p_corrected" in statistics:
         p = statistics.pivot(index="layer", columns="roi", values="p_corrected").reindex(index=order, columns=rois)
-    figure = Picture(figsize=(1.4 + 1.25 * len(rois), 1.0 + 0.36 * len(order)), layout="constrained")
-    axes = strip_axes(figure.subplots())
+    # Margins in inches: a layout engine takes longer than the drawing.
+    left, right, head = 0.15 + 0.075 * max(map(len, order), default=4), 0.75, 0.5
+    width, height = left + 1.15 * len(rois) + right, head + 0.34 * len(order) + 0.08
+    figure = Picture(figsize=(width, height))
+    inner = (left / width, 0.08 / height, 1 - (left + right) / width, 1 - (head + 0.08) / height)
+    axes = strip_axes(figure.add_axes(inner))
     values = mean.to_numpy(dtype=float)
     top = max(float(np.nanmax(values)), 1e-9)
     image = axes.imshow(np.clip(values, 0, None), cmap=get_colormap("score"), vmin=0, vmax=top * 1.15, aspect="auto")
@@ -352,7 +356,8 @@ def plot_layer_roi_table(
     axes.xaxis.tick_top()
     axes.set_xticks(range(len(rois)), [r.replace(" ", "\n", 1) for r in rois], color=SOFT)
     axes.set_yticks(range(len(order)), order, color=SOFT)
-    bar = figure.colorbar(image, ax=axes, shrink=0.55, aspect=16, pad=0.02)
+    scale = figure.add_axes((1 - (right - 0.12) / width, inner[1] + 0.2 * inner[3], 0.1 / width, 0.6 * inner[3]))
+    bar = figure.colorbar(image, cax=scale)
     bar.outline.set(visible=False, edgecolor=HAIRLINE)
     bar.set_label(measure, color=MUTED, fontsize=8)
     bar.ax.tick_params(length=0)

@@ -86,9 +86,11 @@ def _draw_square(
     image = axes.imshow(shown[np.ix_(order, order)], cmap=get_colormap("dissimilarity"), vmin=low, vmax=high)
     sizes = np.array([list(labels).count(name) for name in names])
     ends = np.cumsum(sizes)
-    for edge in ends[:-1] - 0.5 if sizes.max() > 1 else []:
-        axes.axhline(edge, color="white", lw=0.6)
-        axes.axvline(edge, color="white", lw=0.6)
+    if sizes.max() > 1:
+        span = axes.axis()
+        axes.hlines(ends[:-1] - 0.5, *span[:2], color="white", lw=0.6)
+        axes.vlines(ends[:-1] - 0.5, *span[2:], color="white", lw=0.6)
+        axes.axis(span)
     strip_axes(axes)
     axes.tick_params(length=0, pad=2)
     size = 7.5 if len(names) <= 20 else max(3.5, 150 / len(names))
@@ -303,8 +305,11 @@ def plot_correlation_matrix(correlations: pd.DataFrame, *, marked: Sequence[str]
         )
     names = [str(n) for n in correlations.columns]
     values = correlations.to_numpy(dtype=float)
-    figure = Picture(figsize=(1.6 + 0.42 * len(names), 1.2 + 0.42 * len(names)), layout="constrained")
-    axes = strip_axes(figure.subplots())
+    # Margins in inches: a layout engine takes longer than the drawing.
+    side, head, square = 0.2 + 0.075 * max(map(len, names), default=4), 0.35 if title else 0.06, 0.42 * len(names)
+    width, height = side + square + 0.06, side + square + head
+    figure = Picture(figsize=(width, height))
+    axes = strip_axes(figure.add_axes((side / width, side / height, square / width, square / height)))
     least = min(0.0, float(np.nanmin(values)))
     image = axes.imshow(values, cmap=get_colormap("sound"), vmin=least, vmax=1)
     for (i, j), value in np.ndenumerate(values):

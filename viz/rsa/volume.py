@@ -6,7 +6,6 @@ millimeter grid costs only a few hundredths of a second. The template is nilearn
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,29 +14,24 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, map_coordinates
 
 from brainmap.errors import InputError
 from brainmap.viz.rsa.color_scale import choose_limits, choose_score_colors, draw_color_bar, paint_scores
-from brainmap.viz.style import INK, MUTED, SOFT, Picture, assign_layer_colors, strip_axes, with_style
+from brainmap.viz.rsa.panels import (
+    Array,
+    Panels,
+    Volume,
+    compute_plane,
+    make_panels,
+    project,
+    render_xray,
+    resample_to_box,
+    sample,
+    shade_slice,
+)
+from brainmap.viz.style import SOFT, Picture, assign_layer_colors, strip_axes, with_style
 
-Array = NDArray[np.floating]
-Volume = tuple[NDArray[np.float32], NDArray[np.float64]]
-_BOX = ((-77, 77), (-110, 78), (-72, 84))  # the part of MNI space that a panel shows [mm]
-_PLANES = {"x": (1, 2), "y": (0, 2), "z": (0, 1)}  # the axes of world space that run right and up in a view
-_TALL = 200  # every panel of a row spans this many millimeters upward, so that all have one scale
 _VIEWS = (("x", "left"), ("y", ""), ("z", ""), ("x", "right"))
-
-
-@functools.cache
-def _load_template() -> NDArray[np.float32]:
-    """Load the MNI152 template at 1 mm, cut to the box; it is axis-aligned, so that a slice is an index."""
-    from nilearn.datasets import load_mni152_template
-
-    image = load_mni152_template(resolution=1)
-    start = [round(low - at) for (low, _), at in zip(_BOX, image.affine[:3, 3], strict=True)]
-    parts = tuple(slice(s, s + high - low) for s, (low, high) in zip(start, _BOX, strict=True))
-    return np.asarray(image.dataobj, dtype=np.float32)[parts]
 
 
 def read_volume(image: Any, what: str) -> Volume:
@@ -49,91 +43,6 @@ def read_volume(image: Any, what: str) -> Volume:
     if not np.isfinite(data).any():
         raise InputError(f"{what}: the image holds no finite value")
     return data, np.linalg.inv(image.affine)
-
-
-def _compute_plane(view: str, at: float) -> Array:
-    """Return world coordinates `(3, height, width)` of a slice, a millimeter apart, top row first."""
-    right, up = _PLANES[view]
-    world = np.full((3, _BOX[up][1] - _BOX[up][0], _BOX[right][1] - _BOX[right][0]), float(at))
-    world[right] = np.arange(*_BOX[right])[None, :]
-    world[up] = np.arange(*_BOX[up])[::-1, None]
-    return world
-
-
-def _sample(volume: Volume, world: Array, *, order: int = 1) -> NDArray[np.float32]:
-    """Sample a volume at world coordinates; NaN where there is no data, which does not spread to neighbors."""
-    data, inverse = volume
-    voxel = np.tensordot(inverse[:3, :3], world, axes=1) + inverse[:3, 3].reshape(-1, *[1] * (world.ndim - 1))
-    if order == 0:
-        return np.asarray(map_coordinates(data, voxel, order=0, cval=np.nan), dtype=np.float32)
-    valid = np.isfinite(data)
-    weight = map_coordinates(valid.astype(np.float32), voxel, order=1, cval=0.0)
-    value = map_coordinates(np.where(valid, data, 0), voxel, order=1, cval=0.0)
-    return np.where(weight > 0.5, value / np.maximum(weight, 1e-6), np.nan).astype(np.float32)
-
-
-def _draw_paper(view: str, at: float) -> NDArray[np.float32]:
-    """Return the template in light grays on a transparent ground, `(height, width, 4)`, so that colors stand out."""
-    axis = "xyz".index(view)
-    index = int(np.clip(round(at) - _BOX[axis][0], 0, _load_template().shape[axis] - 1))
-    gray = np.take(_load_template(), index, axis=axis).T[::-1]
-    shade = 0.58 + 0.40 * np.clip((gray - 0.2) / 0.7, 0, 1)
-    return _shade_gray(shade, np.clip((gray - 0.1) / 0.12, 0, 1))
-
-
-def _shade_gray(shade: Array, alpha: Array) -> NDArray[np.float32]:
-    return np.stack([shade, shade, shade, alpha], axis=-1).clip(0, 1).astype(np.float32)
-
-
-def _select_hemisphere(box: Array, side: str, step: int) -> Array:
-    middle = -_BOX[0][0] // step
-    return box[:middle] if side == "left" else box[middle:] if side == "right" else box
-
-
-@functools.cache
-def _render_xray(view: str, side: str) -> NDArray[np.float32]:
-    """Render the template as a soft silhouette, darker where the cortex folds away from the viewer."""
-    box = _select_hemisphere(_load_template(), side, 1)
-    depth = gaussian_filter(np.where(box > 0.2, box, 0).mean(axis="xyz".index(view)).T[::-1], 0.8)
-    depth = depth / depth.max()
-    edge = np.hypot(*np.gradient(depth))
-    return _shade_gray(0.955 - 2.4 * edge.clip(0, 0.085), np.clip(depth / 0.04, 0, 1))
-
-
-def _resample_to_box(volume: Volume) -> NDArray[np.float32]:
-    """Resample a volume to the box's own grid in 2 mm steps, 0 where there is no data, for a glass brain."""
-    world = np.stack(np.meshgrid(*[np.arange(low, high, 2.0) for low, high in _BOX], indexing="ij"))
-    data, inverse = volume
-    voxel = np.tensordot(inverse[:3, :3], world, axes=1) + inverse[:3, 3].reshape(-1, 1, 1, 1)
-    return np.asarray(map_coordinates(np.nan_to_num(data), voxel, order=1, cval=0.0), dtype=np.float32)
-
-
-def _make_panels(
-    figure: Figure, views: Sequence[str], *, rows: int = 1, head: float = 0.0, foot: float = 0.0, right: float = 0.0
-) -> list[Axes]:
-    """Create rows of axes with one scale in millimeters; this sets the figure's height. Margins are in inches."""
-    columns = len(views) // rows
-    widths = [_BOX[_PLANES[v][0]][1] - _BOX[_PLANES[v][0]][0] for v in views[:columns]]
-    inch = (figure.get_figwidth() - right) / sum(widths)
-    high = head + foot + rows * _TALL * inch
-    figure.set_figheight(high)
-    grid = []
-    for at, view in enumerate(views):
-        left, wide = sum(widths[: at % columns]) * inch, widths[at % columns] * inch
-        bottom = high - head - (at // columns + 1) * _TALL * inch
-        size = figure.get_figwidth()
-        axes = figure.add_axes((left / size, bottom / high, wide / size, _TALL * inch / high))
-        grid.append(_set_limits(axes, view))
-    return grid
-
-
-def _set_limits(axes: Axes, view: str) -> Axes:
-    """Set the limits of a panel [mm]: the view's own width, and the common height around its middle."""
-    right, up = _PLANES[view]
-    middle = (_BOX[up][0] + _BOX[up][1]) / 2
-    strip_axes(axes).set(xlim=_BOX[right], ylim=(middle - _TALL / 2, middle + _TALL / 2), aspect="equal")
-    axes.patch.set_visible(False)
-    return axes
 
 
 def find_peaks(image: Any, *, n: int = 2, apart_mm: float = 30.0) -> list[tuple[float, float, float]]:
@@ -163,20 +72,12 @@ def find_peaks(image: Any, *, n: int = 2, apart_mm: float = 30.0) -> list[tuple[
     flat = np.where(np.isfinite(data), data, -np.inf).ravel()
     best = np.argsort(flat)[::-1][: min(flat.size, 20_000)]
     world = np.column_stack(np.unravel_index(best, data.shape)) @ image.affine[:3, :3].T + image.affine[:3, 3]
+    able = flat[best] > 0
     found: list[NDArray[np.float64]] = []
-    for place, value in zip(world, flat[best], strict=True):
-        if len(found) == n or not value > 0:
-            break
-        if all(np.linalg.norm(place - other) >= apart_mm for other in found):
-            found.append(place)
+    while len(found) < n and able.any():
+        found.append(world[able.argmax()])
+        able &= np.linalg.norm(world - found[-1], axis=1) >= apart_mm
     return [(float(x), float(y), float(z)) for x, y, z in found]
-
-
-def _show(axes: Axes, view: str, picture: NDArray[np.float32]) -> None:
-    right, up = _PLANES[view]
-    limits = axes.axis()
-    axes.imshow(picture, extent=(*_BOX[right], *_BOX[up]), interpolation="bilinear", aspect="equal")
-    axes.axis(limits)
 
 
 def _draw_color_bar(figure: Figure, norm: Normalize, label: str, *, signed: bool) -> None:
@@ -238,49 +139,30 @@ def plot_brain(
     volume = read_volume(image, "plot_brain")
     places = list(cuts) if cuts is not None else sorted(find_peaks(image, n=peaks)) or [(0.0, -20.0, 8.0)]
     least, norm = choose_limits(volume[0], threshold, vmax, signed)
-    circle = read_volume(outline, "plot_brain: outline") if outline is not None else None
+    circle = None
+    if outline is not None:
+        marked, inverse = read_volume(outline, "plot_brain: outline")
+        circle = (np.nan_to_num(marked) > 0).astype(np.float32), inverse
     pairs = min(2, len(places))
     rows = -(-len(places) // pairs)
     figure = Picture(figsize=(0.7 + 4.65 * pairs, 1))
-    grid = _make_panels(figure, "xyz" * pairs * rows, rows=rows, head=0.3 if title else 0.0, right=0.7)
-    for at, axes in enumerate(grid):
-        if at // 3 >= len(places):
-            axes.set_visible(False)
-            continue
-        place, view = places[at // 3], "xyz"[at % 3]
+    panels = make_panels(figure, "xyz" * pairs * rows, rows=rows, head=0.3 if title else 0.0, right=0.7)
+    inside = np.zeros(panels.canvas.shape[:2], dtype=np.float32)
+    for at, view in enumerate(panels.views[: 3 * len(places)]):
+        place = places[at // 3]
         cut = place["xyz".index(view)]
-        _draw_slice(axes, view, cut, volume, (least, norm), signed=signed)
+        world = compute_plane(view, cut)
+        panels.paint(at, shade_slice(view, cut))
+        panels.paint(at, paint_scores(sample(volume, world), (least, norm), signed))
         if circle is not None:
-            _encircle(axes, view, cut, circle)
-        right, up = _PLANES[view]
-        axes.plot(place[right], place[up], "+", color=INK, ms=7, mew=0.7, alpha=0.6)
-        _draw_caption(axes, view, f"{view} = {round(cut)}".replace("-", "−"))
+            panels.select(at, inside)[:] = np.nan_to_num(sample(circle, world))
+        panels.mark(at, place)
+        panels.caption(at, f"{view} = {round(cut)}".replace("-", "−"), sides=view != "x")
+    panels.show()
+    panels.encircle(inside)
     _draw_head(figure, title)
     _draw_color_bar(figure, norm, label, signed=signed)
     return figure
-
-
-def _draw_caption(axes: Axes, view: str, words: str, *, sides: bool = True) -> None:
-    axes.text(0.03, 0.015, words, transform=axes.transAxes, fontsize=7.5, color=MUTED)
-    if view != "x" and sides:
-        axes.text(0.03, 0.86, "L", transform=axes.transAxes, fontsize=7.5, color=SOFT)
-        axes.text(0.97, 0.86, "R", transform=axes.transAxes, fontsize=7.5, color=SOFT, ha="right")
-
-
-def _draw_slice(
-    axes: Axes, view: str, cut: float, volume: Volume, limits: tuple[float, Normalize], *, signed: bool
-) -> None:
-    _show(axes, view, _draw_paper(view, cut))
-    value = _sample(volume, _compute_plane(view, cut))
-    _show(axes, view, paint_scores(value, limits, signed).astype(np.float32))
-
-
-def _encircle(axes: Axes, view: str, cut: float, circle: Volume) -> None:
-    world = _compute_plane(view, cut)
-    inside = np.nan_to_num(_sample(((np.nan_to_num(circle[0]) > 0).astype(np.float32), circle[1]), world))
-    if inside.max() > 0.5 > inside.min():
-        right, up = _PLANES[view]
-        axes.contour(world[right], world[up], inside, levels=[0.5], colors=[INK], linewidths=0.8)
 
 
 @with_style
@@ -313,25 +195,29 @@ def plot_glass_brain(
     volume = read_volume(image, "plot_glass_brain")
     limits = choose_limits(volume[0], threshold, vmax, False)
     figure = Picture(figsize=(10, 1))
-    grid = _make_panels(figure, [view for view, _ in _VIEWS], head=0.3 if title else 0.0, right=0.7)
-    draw_glass(grid, volume, limits)
+    panels = make_panels(figure, [view for view, _ in _VIEWS], head=0.3 if title else 0.0, right=0.7)
+    _paint_glass(panels, volume, limits)
     _draw_head(figure, title)
     _draw_color_bar(figure, limits[1], label, signed=False)
     return figure
 
 
-def draw_glass(grid: Sequence[Axes], volume: Volume, limits: tuple[float, Normalize]) -> None:
+def draw_glass(axes: Axes, volume: Volume, limits: tuple[float, Normalize]) -> None:
     """Draw the four glass-brain views of a volume into given axes, with one scale."""
+    _paint_glass(Panels(axes, [view for view, _ in _VIEWS], len(_VIEWS)), volume, limits)
+
+
+def _paint_glass(panels: Panels, volume: Volume, limits: tuple[float, Normalize]) -> None:
     least, norm = limits
-    box = _resample_to_box(volume)
-    for axes, (view, side) in zip(grid, _VIEWS, strict=True):
-        _set_limits(axes, view)
-        _show(axes, view, _render_xray(view, side))
-        value = _select_hemisphere(box, side, 2).max(axis="xyz".index(view)).T[::-1]
+    box = resample_to_box(volume)
+    for at, (view, side) in enumerate(_VIEWS):
+        value = project(box, view, side)
         colored = choose_score_colors(False)(norm(value))
         colored[..., 3] = np.clip((value - max(least, 1e-9)) / (0.06 * float(norm.vmax or 1)) + 0.5, 0, 1)
-        _show(axes, view, colored.astype(np.float32))
-        _draw_caption(axes, view, side or {"y": "from behind", "z": "from above"}[view], sides=False)
+        panels.paint(at, render_xray(view, side))
+        panels.paint(at, colored)
+        panels.caption(at, side or {"y": "from behind", "z": "from above"}[view])
+    panels.show()
 
 
 @with_style
@@ -377,16 +263,15 @@ def plot_best_layer(
     ]
     views = [("x", sides[0]), *(("z", z) for z in heights), ("x", sides[1])]
     figure = Picture(figsize=(10, 1))
-    grid = _make_panels(figure, [view for view, _ in views], head=0.3 if title else 0.0, foot=0.5)
+    panels = make_panels(figure, [view for view, _ in views], head=0.3 if title else 0.0, foot=0.5)
     names = list(layer_names)
     palette = np.array([(0, 0, 0, 0), *((*to_rgb(c), 1) for c in assign_layer_colors(names).values())])
-    for axes, (view, cut) in zip(grid, views, strict=True):
-        _show(axes, view, _draw_paper(view, cut))
-        index = np.nan_to_num(_sample((data, inverse), _compute_plane(view, cut), order=0)).astype(int)
-        right, up = _PLANES[view]
-        axes.imshow(palette[index], extent=(*_BOX[right], *_BOX[up]), interpolation="nearest", aspect="equal")
-        _set_limits(axes, view)
-        _draw_caption(axes, view, f"{view} = {round(cut)}".replace("-", "−"))
+    for at, (view, cut) in enumerate(views):
+        index = np.nan_to_num(sample((data, inverse), compute_plane(view, cut), order=0)).astype(int)
+        panels.paint(at, shade_slice(view, cut))
+        panels.paint(at, palette[index])
+        panels.caption(at, f"{view} = {round(cut)}".replace("-", "−"), sides=view != "x")
+    panels.show()
     _draw_layer_key(figure, names)
     _draw_head(figure, title)
     return figure

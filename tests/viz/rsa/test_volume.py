@@ -11,17 +11,17 @@ import pytest
 from brainmap.errors import InputError
 from brainmap.viz import plot_brain, plot_glass_brain, plot_sheet
 from brainmap.viz.page.sheet import SheetRow
-from brainmap.viz.rsa.volume import (
-    _BOX,
-    _PLANES,
-    _compute_plane,
-    _load_template,
-    _resample_to_box,
-    _sample,
-    find_peaks,
-    plot_best_layer,
-    read_volume,
+from brainmap.viz.rsa.panels import (
+    BOX,
+    PLANES,
+    TALL,
+    compute_plane,
+    load_template,
+    measure_width,
+    resample_to_box,
+    sample,
 )
+from brainmap.viz.rsa.volume import find_peaks, plot_best_layer, read_volume
 
 PEAK = (-44.0, -20.0, 8.0)
 
@@ -39,39 +39,81 @@ def ball(center: Any = PEAK, *, flip: Any = False, step: Any = 4.0, value: Any =
     return nibabel.Nifti1Image(data.astype(np.float32), affine)
 
 
-def colored_place(axes: Any, view: Any) -> Any:
-    """Center of the color of a panel in world millimeters; the template below it is gray."""
-    picture = np.asarray(axes.images[-1].get_array())
-    rows, columns = np.nonzero(picture[..., 3] > 0.5)
-    right, up = _PLANES[view]
-    step = (_BOX[right][1] - _BOX[right][0]) / picture.shape[1]
-    return _BOX[right][0] + (columns.mean() + 0.5) * step, _BOX[up][1] - (rows.mean() + 0.5) * step
+def saturation(axes: Any) -> np.ndarray:
+    """How far each pixel of the picture of an axes is from gray; the template below the colors is gray."""
+    picture = np.asarray(axes.images[0].get_array())
+    return np.asarray(np.ptp(picture[..., :3], axis=-1) * picture[..., 3])
+
+
+def colored_place(axes: Any, views: str, at: int) -> Any:
+    """Center of the color of a view in world millimeters."""
+    right, up = PLANES[views[at]]
+    left = sum(measure_width(view) for view in views[:at])
+    rows, columns = np.nonzero(saturation(axes)[:, left : left + measure_width(views[at])] > 0.2)
+    middle = (BOX[up][0] + BOX[up][1]) / 2
+    return BOX[right][0] + columns.mean() + 0.5, middle + TALL / 2 - rows.mean() - 0.5
 
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_color_lies_where_the_map_is_high_whatever_way_the_grid_runs(flip: Any) -> None:
     figure = plot_brain(ball(flip=flip), cuts=[PEAK])
-    for axes, view in zip(figure.axes, "xyz", strict=False):
-        right, up = _PLANES[view]
-        assert colored_place(axes, view) == pytest.approx((PEAK[right], PEAK[up]), abs=1.5)
+    for at, view in enumerate("xyz"):
+        right, up = PLANES[view]
+        assert colored_place(figure.axes[0], "xyz", at) == pytest.approx((PEAK[right], PEAK[up]), abs=1.5)
+
+
+def test_crosses_and_outlines_lie_in_their_own_view() -> None:
+    figure = plot_brain(ball(), cuts=[PEAK, (44.0, 20.0, 40.0)], outline=ball())
+    axes = figure.axes[0]
+    views = "xyzxyz"
+    crosses = [line.get_xydata()[0] for line in axes.lines if line.get_markersize() == 8]
+    assert len(crosses) == 6
+    for at, (x, y) in enumerate(crosses):
+        right, up = PLANES[views[at]]
+        place = (PEAK, (44.0, 20.0, 40.0))[at // 3]
+        left = sum(measure_width(view) for view in views[:at])
+        middle = (BOX[up][0] + BOX[up][1]) / 2
+        assert (x, y) == (left + place[right] - BOX[right][0], place[up] - middle - TALL / 2)
+    (outline,) = axes.collections
+    around = np.concatenate([path.vertices for path in outline.get_paths()])
+    assert around[:, 0].max() < sum(measure_width(view) for view in "xyz"), "the ball is in the first three views"
+    near = np.abs(around[:, 0] - crosses[2][0]) < 20
+    assert np.linalg.norm(around[near].mean(axis=0) - crosses[2]) < 2
 
 
 def test_the_glass_brain_keeps_hemispheres_apart() -> None:
-    figure = plot_glass_brain(ball())
-    left, behind, above, right = figure.axes[:4]
-    assert colored_place(left, "x") == pytest.approx(PEAK[1:], abs=2.5)
-    assert colored_place(behind, "y") == pytest.approx((PEAK[0], PEAK[2]), abs=2.5)
-    assert colored_place(above, "z") == pytest.approx(PEAK[:2], abs=2.5)
-    assert (np.asarray(right.images[-1].get_array())[..., 3] < 0.5).all()
+    axes = plot_glass_brain(ball()).axes[0]
+    assert colored_place(axes, "xyzx", 0) == pytest.approx(PEAK[1:], abs=2.5)
+    assert colored_place(axes, "xyzx", 1) == pytest.approx((PEAK[0], PEAK[2]), abs=2.5)
+    assert colored_place(axes, "xyzx", 2) == pytest.approx(PEAK[:2], abs=2.5)
+    assert (saturation(axes)[:, -measure_width("x") :] < 0.2).all()
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_box_is_interpolated_as_scipy_does_it_whether_axes_are_along_it_or_not(flip: bool) -> None:
+    from scipy.ndimage import map_coordinates
+
+    image = ball(flip=flip, step=3.7)
+    values = np.random.default_rng(0).random(image.shape).astype(np.float32)
+    world = np.stack(np.meshgrid(*[np.arange(low, high, 2.0) for low, high in BOX], indexing="ij"))
+    turned = image.affine @ np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    tilted = image.affine.copy()
+    tilted[0, 1] = 0.4
+    for data, affine in ((values, image.affine), (np.swapaxes(values, 0, 1), turned), (values, tilted)):
+        inverse = np.linalg.inv(affine)
+        voxel = np.tensordot(inverse[:3, :3], world, axes=1) + inverse[:3, 3].reshape(-1, 1, 1, 1)
+        wanted = map_coordinates(data, voxel, order=1, cval=0.0)
+        found = resample_to_box(read_volume(nibabel.Nifti1Image(data, affine), "x"))
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_the_template_is_cut_where_the_box_says() -> None:
     from nilearn.datasets import load_mni152_template
 
     image = load_mni152_template(resolution=1)
-    at = np.linalg.inv(image.affine) @ [_BOX[0][0] + 30, _BOX[1][0] + 90, _BOX[2][0] + 80, 1]
+    at = np.linalg.inv(image.affine) @ [BOX[0][0] + 30, BOX[1][0] + 90, BOX[2][0] + 80, 1]
     i, j, k = at[:3].round().astype(int)
-    assert _load_template()[30, 90, 80] == np.float32(image.dataobj[i, j, k])
+    assert load_template()[30, 90, 80] == np.float32(image.dataobj[i, j, k])
 
 
 def test_missing_data_never_bleed_into_their_neighbors() -> None:
@@ -79,11 +121,11 @@ def test_missing_data_never_bleed_into_their_neighbors() -> None:
     data = np.asarray(image.dataobj).copy()
     data[:] = 1.0
     data[10:20] = np.nan
-    values = _sample(read_volume(nibabel.Nifti1Image(data, image.affine), "x"), _compute_plane("z", 8.0))
+    values = sample(read_volume(nibabel.Nifti1Image(data, image.affine), "x"), compute_plane("z", 8.0))
     inside = values[np.isfinite(values)]
     assert inside.min() == pytest.approx(1.0, abs=1e-5)
     assert np.isnan(values).any()
-    assert np.isfinite(_resample_to_box(read_volume(image, "x"))).all()
+    assert np.isfinite(resample_to_box(read_volume(image, "x"))).all()
 
 
 def test_peaks_are_the_highest_places_and_far_from_each_other() -> None:
@@ -102,8 +144,8 @@ def test_best_layers_keep_the_colors_of_their_depth() -> None:
     from brainmap.viz.style import assign_layer_colors
 
     figure = plot_best_layer(ball(value=2.0), ["conv1", "conv2", "conv3"], cuts=[8.0])
-    picture = np.asarray(figure.axes[1].images[-1].get_array())
-    seen = np.unique(picture[picture[..., 3] > 0][:, :3], axis=0)
+    colored = np.asarray(figure.axes[0].images[0].get_array())[saturation(figure.axes[0]) > 0.02]
+    seen = np.unique(colored[:, :3], axis=0)
     np.testing.assert_allclose(seen, [to_rgb(assign_layer_colors(["conv1", "conv2", "conv3"])["conv2"])], atol=1e-6)
 
 
