@@ -45,7 +45,7 @@ def _draw_network(name: str, its: NetworkMaps, drawn: Pictures, label: str, endi
     if its.mesh is not None:
         shown = {layer: its.means[layer] for layer in layers if layer in its.means}
         figure = plot_surface_maps(shown, models=list(shown), best=its.best_layer, mesh=its.mesh, label=label)
-        surface = drawn.add(f"surface-maps{ending}", figure, "Searchlight maps on the cortex", painted=True, dpi=144)
+        surface = drawn.add(f"surface-maps{ending}", figure, "Searchlight maps on the cortex", painted=True)
     else:
         if its.best_layer is not None:
             figure = plot_best_layer(its.best_layer, layers)
@@ -77,8 +77,8 @@ def _draw_layers(its: NetworkMaps, drawn: Pictures, label: str, ending: str) -> 
         glass = plot_glass_brain(image, vmax=top, label=label)
         slices = plot_brain(image, outline=_mark_significant(its.p.get(layer)), vmax=top, label=label)
         made[layer] = [
-            drawn.add(f"glass-{layer}{ending}", glass, f"Glass brain of {layer}", painted=True, dpi=144),
-            drawn.add(f"slices-{layer}{ending}", slices, f"Slices through the peaks of {layer}", painted=True, dpi=144),
+            drawn.add(f"glass-{layer}{ending}", glass, f"Glass brain of {layer}", painted=True),
+            drawn.add(f"slices-{layer}{ending}", slices, f"Slices through the peaks of {layer}", painted=True),
         ]
     return made, int(np.argmax(tops))
 
@@ -97,7 +97,7 @@ def _draw_differences(
         cuts = sorted(find_peaks(type(image)(np.abs(values[name]), image.affine), n=2))
         figure = plot_brain(image, cuts=cuts, outline=outlines[name], vmax=top, signed=True, label=f"Δ {label}")
         words = f"Slices through the largest differences {name}"
-        made[name] = [drawn.add(f"difference-{name}{ending}", figure, words, painted=True, dpi=144)]
+        made[name] = [drawn.add(f"difference-{name}{ending}", figure, words, painted=True)]
     return made, [name for name in outlines if name not in shown]
 
 

@@ -42,10 +42,11 @@ class Pictures:
         self.folder = folder
         self._files: dict[str, bytes] = {}
 
-    def add(self, name: str, figure: Figure, words: str, *, painted: bool = False, dpi: int = 192) -> Picture:
+    def add(self, name: str, figure: Figure, words: str, *, painted: bool = False) -> Picture:
         """Store a figure's PNG and SVG, and return what the page embeds.
 
-        The page embeds the SVG. For a figure that is mostly pixels (`painted`), it embeds the PNG and no SVG is made.
+        The page embeds the SVG. For a figure that is mostly pixels (`painted`), it embeds the PNG, with fewer pixels,
+        and no SVG is made.
         Two figures with the same name get two files.
         """
         started = time.process_time()
@@ -53,7 +54,7 @@ class Pictures:
         stem, again = file_name(name.lower()), 1
         while f"{stem}.png" in self._files:
             stem, again = file_name(name.lower(), str(again + 1)), again + 1
-        self._files[f"{stem}.png"] = content = render_png(figure, dpi=dpi)
+        self._files[f"{stem}.png"] = content = render_png(figure, dpi=144 if painted else 192)
         kind = "image/png"
         if not painted:
             self._files[f"{stem}.svg"] = content = render_svg(figure, dpi=150)
@@ -95,5 +96,5 @@ class Pictures:
             figure = plot_rdm_pair(pair.model, pair.brain, titles=(pair.layer, pair.roi), note=pair.note)
             words = f"Dissimilarities of {named} beside those of {pair.roi}"
             name = f"rdms-{pair.roi}" if first else f"rdms-{pair.roi}-{pair.network}"
-            made.setdefault(pair.roi, []).append((named, self.add(name, figure, words, painted=True, dpi=144)))
+            made.setdefault(pair.roi, []).append((named, self.add(name, figure, words, painted=True)))
         return made

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brainmap.viz.labels import format_decimals
-from brainmap.viz.style import MUTED, get_colormap
+from brainmap.viz.style import MUTED, SOFT, get_colormap, strip_axes
 
 
 def choose_score_colors(signed: bool) -> Colormap:
@@ -43,10 +42,9 @@ def draw_color_bar(
 
     `at` is the rectangle of the bar in the figure, `below` the distance of the name in heights of the bar.
     """
-    axes = figure.add_axes(at)
-    bar = figure.colorbar(ScalarMappable(norm, choose_score_colors(signed)), cax=axes)
-    bar.outline.set_visible(False)
-    low, top = float(norm.vmin or 0), float(norm.vmax or 1)
-    bar.set_ticks([low, top], labels=[format_decimals(low), format_decimals(top)])
-    axes.tick_params(length=0, pad=2)
+    axes = strip_axes(figure.add_axes(at))
+    shades = choose_score_colors(signed)(np.linspace(0, 1, 256))[:, None]
+    axes.imshow(shades, origin="lower", aspect="auto", extent=(0, 1, 0, 1))
+    for height, value in ((0, float(norm.vmin or 0)), (1, float(norm.vmax or 1))):
+        axes.text(1.3, height, format_decimals(value), color=SOFT, fontsize=8, va="center")
     axes.text(0.5, -below, label, transform=axes.transAxes, color=MUTED, fontsize=8, ha="center", va="top")

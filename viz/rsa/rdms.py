@@ -71,9 +71,9 @@ def _rank_pairs(square: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _draw_square(
-    axes: Axes, square: NDArray[np.float64], labels: Sequence[str], *, rank: bool, side: bool = True
+    axes: Axes, square: NDArray[np.float64], labels: Sequence[str], *, rank: bool, named: str = "xy"
 ) -> AxesImage:
-    """Draw one matrix with items grouped by label; groups are named once and separated by a thin line."""
+    """Draw one matrix with items grouped by label; a thin line separates groups, whose names are along `named` axes."""
     if len(labels) != len(square):
         raise InputError(f"plot_rdm: expected {len(square)} labels, one per item, got {len(labels)}")
     names = list(dict.fromkeys(labels))
@@ -94,8 +94,9 @@ def _draw_square(
     strip_axes(axes)
     axes.tick_params(length=0, pad=2)
     size = 7.5 if len(names) <= 20 else max(3.5, 150 / len(names))
-    axes.set_xticks(ends - sizes / 2 - 0.5, names, rotation=90, fontsize=size)
-    if side:
+    if "x" in named:
+        axes.set_xticks(ends - sizes / 2 - 0.5, names, rotation=90, fontsize=size)
+    if "y" in named:
         axes.set_yticks(ends - sizes / 2 - 0.5, names, fontsize=size)
     return image
 
@@ -224,17 +225,17 @@ def plot_rdm_pair(
     left, right = a[0], b[0] if len(b) == 1 else np.mean(b, axis=0)
     heads = titles or (model_titles[0] or "network", brain_titles[0] if len(b) == 1 else "brain")
     figure = Picture(figsize=(10, 3.75))
-    grid = [figure.add_axes((x, 0.145, 0.2925, 0.78)) for x in (0.052, 0.36)]
-    grid.append(figure.add_axes((0.775, 0.19, 0.22, 0.735)))
-    image = _draw_square(grid[0], left, named, rank=rank)
-    _draw_square(grid[1], right, named, rank=rank, side=False)
+    grid = [figure.add_axes((x, 0.03, 0.3225, 0.86)) for x in (0.052, 0.385)]
+    grid.append(figure.add_axes((0.79, 0.19, 0.205, 0.7)))
+    image = _draw_square(grid[0], left, named, rank=rank, named="y")  # rows are items in both, and columns too
+    _draw_square(grid[1], right, named, rank=rank, named="")
     for axes, head in zip(grid, (*heads, "Pair by pair"), strict=True):
         axes.set_title(head)
-    bar = figure.colorbar(image, cax=figure.add_axes((0.665, 0.145, 0.009, 0.3)))
+    bar = figure.colorbar(image, cax=figure.add_axes((0.715, 0.03, 0.009, 0.3)))
     _label_ends(bar, image, rank=rank)
     _draw_agreement(grid[2], _rank_pairs(left) if rank else left, _rank_pairs(right) if rank else right, rank=rank)
     if note:
-        figure.text(0.775, 0.02, note, color=SOFT, fontsize=8.5)
+        figure.text(0.79, 0.02, note, color=SOFT, fontsize=8.5)
     return figure
 
 

@@ -185,7 +185,7 @@ def plot_glass_brain(
     Returns
     -------
     matplotlib.figure.Figure
-        The views are left hemisphere, back, top, right hemisphere.
+        The views are left hemisphere (its front is on the left), back, top, right hemisphere.
 
     Raises
     ------
@@ -214,8 +214,9 @@ def _paint_glass(panels: Panels, volume: Volume, limits: tuple[float, Normalize]
         value = project(box, view, side)
         colored = choose_score_colors(False)(norm(value))
         colored[..., 3] = np.clip((value - max(least, 1e-9)) / (0.06 * float(norm.vmax or 1)) + 0.5, 0, 1)
-        panels.paint(at, render_xray(view, side))
-        panels.paint(at, colored)
+        turn = slice(None, None, -1 if side == "left" else 1)  # seen from the left, the front is on the left
+        panels.paint(at, render_xray(view, side)[:, turn])
+        panels.paint(at, colored[:, turn])
         panels.caption(at, side or {"y": "from behind", "z": "from above"}[view])
     panels.show()
 
