@@ -99,7 +99,7 @@ class Judgement:
 
 
 def load_judges(
-    paths: Sequence[str | Path] | None = None, *, climbed: nn.Module | None = None
+    paths: Sequence[str | Path] | None = None, *, climbed: nn.Module | Sequence[nn.Module] = ()
 ) -> tuple[tuple[Judge, ...], tuple[str, ...]]:
     """Load networks that judge patterns; those that come with brainmap by default.
 
@@ -107,8 +107,8 @@ def load_judges(
     ----------
     paths : sequence of path, optional
         Checkpoints that say how they are fed.
-    climbed : torch.nn.Module, optional
-        The network of the ascent; a judge with the same weights is left out.
+    climbed : torch.nn.Module or sequence of Module
+        The networks of the ascent; a judge with the same weights is left out.
 
     Returns
     -------
@@ -128,11 +128,11 @@ def load_judges(
     ['ch32', 'ch32-gap', 'ch32-gmp', 'ch64', 'vgg']
     """
     given = _list_package_networks() if paths is None else [Path(path) for path in paths]
-    own = None if climbed is None else hash_weights(climbed)
+    own = {hash_weights(model) for model in ([climbed] if isinstance(climbed, nn.Module) else climbed)}
     judges, left_out = [], []
     for path in given:
         model = load_network(path)
-        if own is not None and hash_weights(model) == own:
+        if hash_weights(model) in own:
             left_out.append(path.stem)
             continue
         about = describe_feeding(path, place="in the file", ask="a checkpoint that says rate and length")
@@ -146,7 +146,7 @@ def load_judges(
         raise InputError(f"judges: expected files of different names, got {list_some(names)}; rename one")
     if not judges:
         raise InputError("judges: no network is left that took no part in the ascent; name another checkpoint")
-    notes = (f"judges: {list_some(left_out)} is the network of the ascent and does not judge",) if left_out else ()
+    notes = (f"judges: {list_some(left_out)} took part in the ascent and cannot judge",) if left_out else ()
     return tuple(judges), notes
 
 

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from brainmap.errors import InputError
 from brainmap.features.maximization.task import Task, iterate_batches
 
 
@@ -31,17 +30,7 @@ def find_best_draws(task: Task, dead: set[int], entropy: int) -> Draws:
 
     All units choose among the same patterns: decoded standard normal latents where the prior is a decoder, else noise
     with the spectrum of the prior.
-
-    Raises
-    ------
-    InputError
-        The units are not numbers of their own: maps of a convolution, directions or a whole layer.
     """
-    if task.settings.objective != "logit":
-        raise InputError(
-            f"draws: expected a layer of one number for each unit, such as output, got {task.site.layer!r} with the "
-            f"objective {task.settings.objective!r}; leave draws at 0"
-        )
     rng = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(zlib.crc32(b"draws"),)))
     units = list(task.units)
     silent = [at for at, unit in enumerate(units) if unit in dead]

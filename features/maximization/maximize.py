@@ -230,7 +230,7 @@ def _run_task(
     settings = task.settings
     entropy = int(rng.integers(2**63))
     dead = _find_dead_units(task, waveforms, entropy)
-    draws = find_best_draws(task, dead, entropy) if settings.draws else None
+    draws = find_best_draws(task, dead, entropy) if settings.draws and settings.objective == "logit" else None
     starts = draws.starts if draws is not None and isinstance(task.prior, LatentPrior) else None
     found: dict[tuple[int, int], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
     still: set[int] = set()
@@ -252,6 +252,9 @@ def _run_task(
     best = np.array([compute_scores(task, patterns, dead) for patterns in by_seed]).argmax(axis=0)
     trace = np.stack([found[u, int(s)][1] for u, s in zip(task.units, best, strict=True)], axis=1)
     random = None if draws is None else draws.patterns
+    if settings.draws and draws is None:
+        left_out = f"no random patterns were drawn: the units of {task.site.layer!r} are no single numbers"
+        task = replace(task, notes=(*task.notes, left_out))
     quality = measure_quality(task, by_seed, best, waveforms, dead, random=random)
     if names:
         quality.insert(1, "class_name", list(names))

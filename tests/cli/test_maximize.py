@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from brainmap.features import Checkpoint, build_network, save_checkpoint
-from brainmap.features.representations.files import open_maximizations
+from brainmap.features.representations.files import get_stored_network, open_maximizations
 
 WORDS = ("cat", "dog", "tree", "yes")
 
@@ -127,7 +127,7 @@ def test_patterns_are_judged_by_named_networks(given, tiny_inputs, tmp_path, bra
     mine = tiny_inputs.folder / "net.safetensors"
     answer = brainmap_command(*words, "--judges", f"{mine},{other}", "--wav", tmp_path / "wav")
     assert answer.code == 0, answer.err
-    assert "'net' is the network of the ascent and does not judge" in answer.out
+    assert "'net' took part in the ascent and cannot judge" in answer.out
     table = pd.read_csv(tmp_path / "wav" / "output_quality.tsv", sep="\t", keep_default_na=False)
     assert set(table["transfer"]) <= {0, 1}
     assert table[["random_transfer", "noise_transfer", "best_random"]].notna().all(axis=None)
@@ -160,3 +160,20 @@ def test_priors_are_compared_by_one_command(given, tiny_inputs, tmp_path, brainm
     assert (tmp_path / "p.png").stat().st_size > 5000
     wrong = brainmap_command(*words, "--out", tmp_path / "q.tsv")
     assert "give a decoder of that rate and length" in wrong.err
+
+
+def test_the_mean_of_two_networks_is_climbed_and_a_third_judges(given, tmp_path, brainmap_command):
+    for seed, name in ((5, "also"), (6, "judge"), (7, "other")):
+        torch.manual_seed(seed)
+        classes = (*WORDS[1:], WORDS[0]) if name == "also" else WORDS if name == "judge" else ("a", "b", "c", "d")
+        net = build_network("ch32", n_classes=len(WORDS), n_samples=2_400)
+        about = Checkpoint(architecture="ch32", classes=classes, n_samples=2_400)
+        save_checkpoint(net, tmp_path / f"{name}.safetensors", about)
+    words = ("features", "maximize", *given, "--steps", 1, "--units", "dog", "--out", tmp_path / "a.zarr")
+    judges = f"{tmp_path / 'judge.safetensors'},{tmp_path / 'also.safetensors'}"
+    answer = brainmap_command(*words, "--also", tmp_path / "also.safetensors", "--judges", judges)
+    assert answer.code == 0, answer.err
+    assert "'also' took part in the ascent" in answer.out
+    assert get_stored_network(tmp_path / "a.zarr", "am") == "net+also"
+    wrong = brainmap_command(*words, "--also", tmp_path / "other.safetensors", "--overwrite")
+    assert "networks of the same classes" in wrong.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +21,7 @@ from brainmap.cli.features.options import (
     note_origin,
     store_free,
 )
-from brainmap.cli.features.regions import RegionRequest, maximize_named_regions, write_regions
+from brainmap.cli.features.regions import RegionRequest, join_networks, maximize_named_regions, write_regions
 from brainmap.cli.options import (
     FORMATS,
     Jobs,
@@ -127,7 +128,10 @@ def maximize(
     ] = None,
     also: Annotated[
         str | None,
-        typer.Option(help="Encoding models whose mean with that of --checkpoint is climbed (roi:), by commas."),
+        typer.Option(
+            help="Further networks of the same classes and input, or encoding models of the same regions, by commas: "
+            "the mean of their outputs with that of --checkpoint is climbed."
+        ),
     ] = None,
     toward: Annotated[str | None, make_option("Conditions whose mean the direction leads to.", DIRECTION)] = None,
     away: Annotated[str | None, make_option("Conditions it leads away from; default: all others.", DIRECTION)] = None,
@@ -190,8 +194,6 @@ def maximize(
         if (layer, units) != ("output", "all"):
             raise InputError("--target: is driven in place of --layer and --units; leave them out")
         layer, units, regions = _read_targets(target)
-    if also is not None and not regions:
-        raise InputError("--also: climbs encoding models of a region; say --target roi:NAME")
     settings = [make_settings(preset, given)] if preset else []
     store_free(out, "am", layer, overwrite)
     refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
@@ -202,18 +204,19 @@ def maximize(
         found = maximize_named_regions(one, asked, _list_given(given), seed=seed, jobs=jobs)
         write_regions(found, one, out, table, figure, seed=seed, as_json=as_json)
         return
+    climbed = [one.model]
+    if also is not None:
+        one, climbed = join_networks(one, split_names(also))
     of_classes = layer == "output" and toward is None and objective in (None, "auto", "logit")
     own_recipe = bool(preset) or any(given[name] is not None for name in _GROWN)
     chosen = _choose_priors(one, prior, decoder, automatic=of_classes and not own_recipe)
-    if not settings:
-        recipes = (chosen_one.settings(**_list_given(given)) for chosen_one in chosen)
-        settings = [replace(recipe) for recipe in recipes]
+    settings = settings or [by.settings(**_list_given(given)) for by in chosen]
     patterns = []
-    judging, notes = _load_judges(one, judges, of_classes)
+    judging, notes = _load_judges(one, climbed, judges, of_classes)
     for recipe, by in zip(settings, chosen, strict=True):
         am = _maximize_layer(
             one,
-            replace(recipe, draws=DRAWS) if judging else recipe,
+            replace(recipe, draws=DRAWS) if of_classes else recipe,
             layer=layer,
             units=units,
             toward=toward,
@@ -285,7 +288,9 @@ def _choose_priors(
     )
 
 
-def _load_judges(one: Listener, judges: str | None, of_classes: bool) -> tuple[tuple[Judge, ...], tuple[str, ...]]:
+def _load_judges(
+    one: Listener, climbed: Sequence[nn.Module], judges: str | None, of_classes: bool
+) -> tuple[tuple[Judge, ...], tuple[str, ...]]:
     """Load the networks that judge patterns of classes; by default those of brainmap, where they know a class."""
     from brainmap.features.evaluation.judges import load_judges
 
@@ -294,7 +299,7 @@ def _load_judges(one: Listener, judges: str | None, of_classes: bool) -> tuple[t
     if not of_classes or not one.classes:
         raise InputError("--judges: expected patterns of classes with names, got other units; leave it out")
     named = None if judges in (None, "package") else [Path(name) for name in split_names(judges)]
-    found, notes = load_judges(named, climbed=one.model)
+    found, notes = load_judges(named, climbed=climbed)
     if judges is None and not any(set(judge.checkpoint.classes) & set(one.classes) for judge in found):
         return (), ("not judged: the networks of brainmap know none of the classes; name others with --judges",)
     return found, notes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from brainmap.cli.options import build_provenance, print_files, print_table, sav
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from brainmap.features.evaluation.regions import RegionSounds
 
 
@@ -73,6 +75,36 @@ def maximize_named_regions(
         device=one.device,
         threads=jobs,
     )
+
+
+def join_networks(one: Listener, paths: list[str]) -> tuple[Listener, list[nn.Module]]:
+    """Join the network with others, so that the mean of their outputs is climbed; return all of its members too.
+
+    Raises
+    ------
+    InputError
+        A network that takes other input, or whose classes are others.
+    """
+    from brainmap.cli.features.options import open_checkpoint
+    from brainmap.features.networks.ensemble import Ensemble
+
+    members, names, own = [one.model], [one.classes or ()], one.checkpoint
+    for path in paths:
+        model, fed = open_checkpoint(
+            Path(path), architecture=None, variant=None, rate=None, seconds=None, level=None, align=None, input=None
+        )
+        mine, other = (
+            (about.front_end.describe(), about.rate, about.n_samples, about.level, about.align) for about in (own, fed)
+        )
+        if mine != other:
+            raise InputError(
+                f"--also: expected networks that take the same input, {mine}, got {other} of {path}; leave it out, or "
+                "name it as a judge"
+            )
+        members.append(model)
+        names.append(fed.classes)
+    joined = Ensemble(members, names if all(names) else None)
+    return replace(one, model=joined, name="+".join([one.name, *(Path(path).stem for path in paths)])), members
 
 
 def write_regions(

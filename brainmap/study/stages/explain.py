@@ -225,7 +225,7 @@ def _maximize_network(
                 one.model,
                 layer=layer,
                 units=units,
-                settings=by.settings(steps=steps, draws=DRAWS if judging else 0),
+                settings=by.settings(steps=steps, draws=DRAWS if layer == OUTPUT else 0),
                 sounds=one.sounds,
                 class_names=names if layer == OUTPUT else None,
                 decoder=by.decoder,
