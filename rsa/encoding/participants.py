@@ -10,7 +10,8 @@ import pandas as pd
 
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.encode import Encoding
-from brainmap.rsa.encoding.permutations import average_present, check_same_models
+from brainmap.rsa.encoding.group import check_same_models
+from brainmap.rsa.encoding.permutations import average_present
 from brainmap.rsa.inference.differences import score_differences
 from brainmap.rsa.inference.scores import score_statistics
 from brainmap.types import Correction, EncodingScore, Floats, Test
