@@ -28,7 +28,7 @@ from brainmap.rsa.encoding.ridge import (
     move_to_numpy,
     predict,
 )
-from brainmap.rsa.encoding.scores import score_fold
+from brainmap.rsa.encoding.scores import measure_influence, score_fold
 from brainmap.rsa.inference.exchange import Exchange
 from brainmap.rsa.inference.reach import describe_fdr_reach
 from brainmap.rsa.inference.scores import correct_p
@@ -102,6 +102,17 @@ class Refit:
             variance = y[train].var(axis=0)
             share[k] = 1 - move_to_numpy(losses).min(axis=0) / np.where(variance > 0, variance, np.nan)
         return r, share
+
+    def measure_influence(self, y: Floats) -> Floats:
+        """Return how much each item moves the mean r over folds `(n_items, n_targets)`; see `scores`."""
+        there = move_to_device(y, self.device)
+        alphas, found = move_like(self.alphas, there), np.empty(y.shape)
+        for k, (operators, factors) in enumerate(self.parts):
+            train, test = self.folds.split(k)
+            chosen = alphas[choose_alphas(measure_losses(operators, there[train]))]
+            predicted = move_to_numpy(predict(factors, there[train], chosen))
+            found[test] = measure_influence(predicted, y[test]) / len(self.parts)
+        return found
 
     def yield_orders(self, y: Floats, orders: Places) -> Iterator[tuple[Floats, Floats]]:
         """Yield scores in the folds, with responses in some of the orders of the items; the first is the true one.
@@ -256,18 +267,13 @@ def draw_orders(
     if folds.block:
         return draw_block_orders(folds, permutations=permutations, rng=rng)
     n = len(items)
-    tokens = len(set(conditions)) < n
-    if folds.by == "run" and not tokens:
+    if folds.by == "run" and len(set(conditions)) == n:
         orders = np.tile(np.arange(n), (permutations + 1, 1))
         for run in range(int(folds.group.max()) + 1):
             inside = np.flatnonzero(folds.group == run)
             orders[1:, inside] = rng.permuted(np.tile(inside, (permutations, 1)), axis=1)
         return orders, "stimuli exchanged within runs"
-    of_condition: dict[str, set[int]] = {}
-    for condition, group in zip(conditions, folds.group.tolist(), strict=True):
-        of_condition.setdefault(condition, set()).add(group)
-    coarser = folds.by == "groups of the user" and all(len(groups) == 1 for groups in of_condition.values())
-    units: Sequence[Any] = folds.group.tolist() if coarser else conditions
+    units = find_units(conditions, folds)
     members: dict[Any, list[int]] = {}
     for place in np.argsort(items).tolist():
         members.setdefault(units[place], []).append(place)
@@ -281,6 +287,21 @@ def draw_orders(
             stacklevel=4,
         )
     return orders, exchange.words
+
+
+def find_units(conditions: Sequence[str], folds: Folds) -> list[Any]:
+    """Return what each item is exchanged with: its condition, group of the user, or block of scans of a story.
+
+    Groups of the user are taken where no condition is divided by them.
+    """
+    if folds.block:
+        ranks = [int((folds.group[:k] == one).sum()) // folds.block for k, one in enumerate(folds.group)]
+        return list(zip(folds.group.tolist(), ranks, strict=True))
+    of_condition: dict[str, set[int]] = {}
+    for condition, group in zip(conditions, folds.group.tolist(), strict=True):
+        of_condition.setdefault(condition, set()).add(group)
+    coarser = folds.by == "groups of the user" and all(len(groups) == 1 for groups in of_condition.values())
+    return list(folds.group.tolist() if coarser else conditions)
 
 
 def average_present(values: Floats) -> Floats:

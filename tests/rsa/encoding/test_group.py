@@ -10,7 +10,9 @@ import pytest
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.encoding.folds import yield_inner_splits
-from brainmap.rsa.encoding.group import permute_group, permute_network
+from brainmap.rsa.encoding.group import compare_with_zero, permute_group
+from brainmap.rsa.encoding.permuted import permute_network
+from brainmap.rsa.encoding.scores import correlate, measure_influence
 
 ALPHAS = np.logspace(0, 4, 5)
 
@@ -97,10 +99,12 @@ def test_the_network_that_is_planted_is_ahead_and_pairs_are_those_asked_for(worl
         data.descriptors["participant"] = str(k)
         fits.append(encode(acts, data))
     table = rsa.encoding_network_test(fits, permutations=99, rng=np.random.default_rng(2)).set_index("roi")
-    assert table.loc["A", "p_corrected"] == 1 / 100
+    assert table.loc["A", "p_unrelated"] == 1 / 100
+    assert table.loc["A", "p_corrected"] < 0.05
     assert table.loc["A", "difference"] > 0.3
     assert table.loc["B", "p"] > 0.05
-    assert "family-wise by the largest difference over 2 tests" in table.attrs["note"]
+    assert (table["p"] == table[["p_unrelated", "p_equal"]].max(axis=1)).all()
+    assert "family-wise by the largest difference over 2 tests; and a t test over 60 units" in table.attrs["note"]
     turned = rsa.encoding_network_test(
         fits, pairs=[("other", "one")], permutations=99, rng=np.random.default_rng(2)
     ).set_index("roi")
@@ -110,6 +114,20 @@ def test_the_network_that_is_planted_is_ahead_and_pairs_are_those_asked_for(worl
     np.testing.assert_allclose(null.own.mean(axis=2)[0], table["r"])
     with pytest.raises(InputError, match="did you mean 'one'"):
         rsa.encoding_network_test(fits, pairs=[("on", "other")])
+
+
+def test_the_variance_of_a_difference_is_that_over_draws_of_sounds():
+    """Of two models that are not fitted: without overlapping training, the p of a t test over sounds."""
+    p = []
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        y, n = rng.normal(size=(40, 1)), 40
+        one, other = (y + rng.normal(size=y.shape) for _ in range(2))
+        moved = measure_influence(one, y) - measure_influence(other, y)
+        difference = correlate(one, y) - correlate(other, y)
+        p += compare_with_zero(difference, moved[None] / np.sqrt(1 + n / (n - 1)), n_folds=n).tolist()
+    assert 0.03 < np.mean(np.array(p) <= 0.05) < 0.08
+    assert compare_with_zero(np.zeros(1), np.zeros((1, 9, 1)), n_folds=5).tolist() == [1.0]
 
 
 @pytest.mark.slow
