@@ -29,8 +29,8 @@ def encoding_statistics(
     """Test the mean r of each layer and region over participants, or differences of layers, for these sounds only.
 
     Participants are drawn, sounds are not: on responses that participants share, unrelated features are significant far
-    more often than alpha says. Use `encoding_group_test` for a relation to the features, and `encoding_network_test` for
-    differences between networks; report what this function finds as about these sounds only.
+    more often than alpha says. Use `encoding_group_test` for a relation to the features, and `encoding_network_test`
+    for differences between networks; report what this function finds as about these sounds only.
 
     Parameters
     ----------
