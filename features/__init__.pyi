@@ -47,6 +47,7 @@ from .maximization.comparison import (
     gradient_share as gradient_share,
 )
 from .maximization.decoder import SpeechDecoder as SpeechDecoder, load_decoder as load_decoder
+from .maximization.decoder_training import DecoderTraining as DecoderTraining, train_decoder as train_decoder
 from .maximization.directions import condition_direction as condition_direction
 from .maximization.maximize import (
     Maximization as Maximization,

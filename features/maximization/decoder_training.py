@@ -1,8 +1,4 @@
-"""Train the decoder that activation maximization uses as its generative prior: a variational autoencoder of the words.
-
-    python -m brainmap.features.maximization.decoder_training corpus data/networks/decoder.safetensors
-
-This takes about 20 minutes on one core.
+"""Train a decoder that activation maximization uses as its generative prior: a variational autoencoder of sounds.
 
 The encoder receives a log-mel spectrogram and the pitch; the decoder is
 `brainmap.features.maximization.decoder.SpeechDecoder`. The loss compares log-mel spectrograms and fine magnitudes at
@@ -12,11 +8,9 @@ the decoder is kept. The same seed gives the same weights on one machine.
 
 from __future__ import annotations
 
-import argparse
 import copy
-import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from brainmap.errors import InputError
 from brainmap.features.maximization.decoder import (
     HIGHEST_PITCH,
     LOWEST_PITCH,
@@ -35,23 +30,37 @@ from brainmap.features.maximization.decoder import (
     generate_pulses,
     save_decoder,
 )
-from brainmap.features.sounds.files import Sounds, load_sounds
+from brainmap.features.sounds.files import Sounds, load_sounds, read_lists
 from brainmap.progress import progress
+from brainmap.record import atomic, content_key
 
-RESOLUTIONS = ((256, 24), (512, 40), (1024, 64))  # window [samples], mel bands
+RESOLUTIONS = ((256, 24), (512, 40), (1024, 64))  # window [samples at 16 kHz], mel bands
+_SAVED_EVERY = 100  # steps
 QUIET = 1e-3  # amplitude added before the logarithm
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Describe how the decoder is trained."""
+class DecoderTraining:
+    """Describe how a decoder is trained.
+
+    Attributes
+    ----------
+    steps, batch_size : int
+    learning_rate : float
+        Highest learning rate of a one-cycle schedule.
+    divergence : float
+        Weight of the divergence from the standard normal, for each dimension of the latent.
+    pitch, magnitude : float
+        Weights of the error of the pitch [octaves] and of the fine magnitudes.
+    seed : int
+    """
 
     steps: int = 3000
     batch_size: int = 16
     learning_rate: float = 2e-3
-    divergence: float = 0.004  # weight of the divergence, per latent dimension
-    pitch: float = 1.0  # weight of the error of the pitch [octaves]
-    magnitude: float = 0.5  # weight of the fine magnitudes
+    divergence: float = 0.004
+    pitch: float = 1.0
+    magnitude: float = 0.5
     seed: int = 0
 
 
@@ -138,15 +147,17 @@ def _smooth_by_median(values: NDArray[np.float64], size: int = 5) -> NDArray[np.
 class Autoencoder:
     """Combine encoder, decoder and the losses between input and output."""
 
-    def __init__(self, about: DecoderDescription, settings: Settings) -> None:
-        torch.manual_seed(settings.seed)
+    def __init__(self, about: DecoderDescription, settings: DecoderTraining) -> None:
         self.settings, self.about = settings, about
-        self.decoder = SpeechDecoder(about)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.decoder = SpeechDecoder(about)
+            self.encoder = Encoder(about.bands, about.n_latent, about.n_samples // (about.window // 4) + 1)
         with torch.no_grad():
             self.decoder.last.bias.fill_(-2.0)  # type: ignore[union-attr]  # it begins soft
-        self.ears = [Ear(window, bands, about.rate) for window, bands in RESOLUTIONS]
+        finer = about.window / 512  # windows of the resolutions are those at 16 kHz
+        self.ears = [Ear(round(window * finer), bands, about.rate) for window, bands in RESOLUTIONS]
         self.front = Ear(about.window, about.bands, about.rate)
-        self.encoder = Encoder(about.bands, about.n_latent, about.n_samples // (about.window // 4) + 1)
         self.parameters = [*self.encoder.parameters(), *self.decoder.parameters()]
 
     def build_input(self, waves: Tensor, pitch: Tensor, voiced: Tensor) -> Tensor:
@@ -188,7 +199,7 @@ class Autoencoder:
         )
 
 
-def iterate_rows(n: int, settings: Settings) -> Iterator[NDArray[np.intp]]:
+def iterate_rows(n: int, settings: DecoderTraining) -> Iterator[NDArray[np.intp]]:
     """Yield the rows of every step's batch; each epoch has a new order."""
     rng, done = np.random.default_rng(settings.seed), 0
     while done < settings.steps:
@@ -199,58 +210,179 @@ def iterate_rows(n: int, settings: Settings) -> Iterator[NDArray[np.intp]]:
             done += 1
 
 
-def train(sounds: Sounds, held_out: Sounds, settings: Settings) -> SpeechDecoder:
-    """Train on `sounds`; the loss on the `held_out` voices becomes part of the description."""
-    about = DecoderDescription(rate=sounds.rate, n_samples=sounds.n_samples)
-    both = Autoencoder(about, settings)
-    waves = torch.from_numpy(sounds.waveforms[:, 0])
-    pitch, voiced = find_pitch(sounds.waveforms[:, 0], about)
-    optimizer = torch.optim.Adam(both.parameters, lr=settings.learning_rate, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.steps + 1, pct_start=0.05
-    )
-    rng = torch.Generator().manual_seed(settings.seed)
-    with progress("training the decoder", settings.steps, every=30) as bar:
-        for rows in iterate_rows(len(sounds), settings):
-            parts = both.compute_losses(waves[rows], pitch[rows], voiced[rows], rng)
-            loss = both.sum_losses(parts)
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(both.parameters, 5.0)
-            optimizer.step()
-            schedule.step()
-            bar.advance(note=", ".join(f"{name} {float(v.detach()):.3f}" for name, v in parts.items()))
+def split_sounds(source: str | Path, *, rate: int, seconds: float, seed: int = 0) -> tuple[Sounds, Sounds]:
+    """Split a folder or table of sounds into those for training and those that are held out.
+
+    The lists of a data set decide (`testing_list.txt`, as in Speech Commands); without them every tenth sound is held
+    out at random.
+
+    Raises
+    ------
+    InputError
+        Fewer than 20 sounds.
+    """
+    folder = Path(source)
+    if folder.is_dir() and read_lists(folder):
+        parts = [load_sounds(folder, rate=rate, seconds=seconds, part=part) for part in ("training", "testing")]
+        return parts[0], parts[1]
+    every = load_sounds(source, rate=rate, seconds=seconds)
+    if len(every) < 20:
+        raise InputError(f"decoder: expected 20 sounds or more to train on, got {len(every)}; give more sounds")
+    order = np.random.default_rng(seed).permutation(len(every))
+    held = np.sort(order[: len(every) // 10])
+    return every.take(np.setdiff1d(order, held)), every.take(held)
+
+
+def describe_decoder(rate: int, n_samples: int) -> DecoderDescription:
+    """Describe a decoder of sounds of a rate and a length; its windows last 32 ms, its frames 10 ms.
+
+    Raises
+    ------
+    InputError
+        A rate below 8 kHz or above 48 kHz, or less than a tenth of a second.
+    """
+    if not 8_000 <= rate <= 48_000 or n_samples < rate / 10:
+        raise InputError(
+            f"decoder: expected 8,000 to 48,000 Hz and 0.1 s or more, got {rate:,} Hz and {n_samples / rate:g} s"
+        )
+    window = 2 ** round(np.log2(0.032 * rate))
+    return DecoderDescription(rate=rate, n_samples=n_samples, window=int(window), hop=round(0.01 * rate))
+
+
+def train_decoder(
+    sounds: Sounds,
+    held_out: Sounds,
+    out: str | Path,
+    *,
+    settings: DecoderTraining | None = None,
+    note: str = "",
+    overwrite: bool = False,
+) -> SpeechDecoder:
+    """Train a decoder on sounds, and write it; the same call continues a training that was stopped.
+
+    The same seed gives the same weights on one machine, whether or not the training was stopped.
+
+    Parameters
+    ----------
+    sounds : Sounds
+        Waveforms of one rate and length; their conditions are the words that the decoder can say.
+    held_out : Sounds
+        Others, on which the loss is measured at the end.
+    out : path
+        A .safetensors file, with a description of what the decoder was trained on.
+    settings : DecoderTraining, optional
+    note : str
+        Words about the sounds that stand in the file: their origin and licence.
+    overwrite : bool
+
+    Returns
+    -------
+    SpeechDecoder
+        In eval mode.
+
+    Raises
+    ------
+    InputError
+        The file exists; sounds of two rates or lengths; fewer sounds than a batch; a stopped training with other
+        settings or sounds.
+    """
+    settings, out = settings or DecoderTraining(), Path(out)
+    if out.exists() and not overwrite:
+        raise InputError(f"decoder: {out} exists; say overwrite (--overwrite), or name another file")
+    if (sounds.rate, sounds.n_samples) != (held_out.rate, held_out.n_samples):
+        raise InputError("decoder: expected sounds of one rate and length, got two; load both alike")
+    if len(sounds) < settings.batch_size:
+        raise InputError(
+            f"decoder: expected at least {settings.batch_size} sounds, a batch, got {len(sounds)}; give more sounds"
+        )
+    about = describe_decoder(sounds.rate, sounds.n_samples)
+    key = content_key(asdict(settings), sounds.digest, asdict(about), torch.__version__)
+    run = _Run(Autoencoder(about, settings), settings, out.with_suffix(".resume.pt"), key)
+    run.train(sounds)
+    both = run.both
     with torch.no_grad():
         tested = held_out.waveforms[:, 0]
         parts = both.compute_losses(torch.from_numpy(tested), *find_pitch(tested, about), None)
+    decoder = copy.deepcopy(both.decoder)
     history = {
-        **vars(settings),
+        **asdict(settings),
+        "words": sorted(set(sounds.conditions)),
+        "note": note,
+        "sounds": sounds.digest,
         "n_training": len(sounds),
         "n_held_out": len(held_out),
         "held_out": {name: round(float(v), 4) for name, v in parts.items()},
         "torch": torch.__version__,
     }
-    decoder = copy.deepcopy(both.decoder)
     decoder.about = replace(about, training=history)
+    save_decoder(decoder, out)
+    run.state_path.unlink(missing_ok=True)
     return decoder.eval()
 
 
-def main() -> None:
-    """Train on the training part of a corpus of spoken words, and write the decoder."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=Settings.steps)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(arguments.threads)
-    settings = Settings(steps=arguments.steps, seed=arguments.seed)
-    training = load_sounds(arguments.corpus, part="training")
-    testing = load_sounds(arguments.corpus, part="testing")
-    save_decoder(train(training, testing, settings), arguments.out)
+class _Run:
+    """Run one training, whose state is saved every hundred steps, so that an interruption costs little."""
 
+    def __init__(self, both: Autoencoder, settings: DecoderTraining, state_path: Path, key: str) -> None:
+        self.both, self.settings, self.state_path, self.key = both, settings, state_path, key
+        self.optimizer = torch.optim.Adam(both.parameters, lr=settings.learning_rate, betas=(0.9, 0.98))
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, settings.learning_rate, total_steps=settings.steps + 1, pct_start=0.05
+        )
+        self.rng, self.step = torch.Generator().manual_seed(settings.seed), 0
 
-if __name__ == "__main__":
-    main()
+    def train(self, sounds: Sounds) -> None:
+        """Train from the state that was saved on, or from the beginning."""
+        self._load()
+        waves = torch.from_numpy(sounds.waveforms[:, 0])
+        pitch, voiced = find_pitch(sounds.waveforms[:, 0], self.both.about)
+        with progress("training the decoder", self.settings.steps, every=30) as bar:
+            bar.advance(self.step)
+            for step, rows in enumerate(iterate_rows(len(sounds), self.settings)):
+                if step < self.step:
+                    continue
+                parts = self.both.compute_losses(waves[rows], pitch[rows], voiced[rows], self.rng)
+                self.optimizer.zero_grad(set_to_none=True)
+                torch.autograd.backward(self.both.sum_losses(parts))
+                torch.nn.utils.clip_grad_norm_(self.both.parameters, 5.0)
+                self.optimizer.step()
+                self.schedule.step()
+                self.step = step + 1
+                if not self.step % _SAVED_EVERY:
+                    self._save()
+                bar.advance(note=", ".join(f"{name} {float(v.detach()):.3f}" for name, v in parts.items()))
+
+    def _save(self) -> None:
+        state = {
+            "key": self.key,
+            "step": self.step,
+            "decoder": self.both.decoder.state_dict(),
+            "encoder": self.both.encoder.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "rng": self.rng.get_state(),
+        }
+        with atomic(self.state_path) as beside:
+            torch.save(state, beside)
+
+    def _load(self) -> None:
+        if not self.state_path.exists():
+            return
+        try:
+            state = torch.load(self.state_path, weights_only=True)
+            key = state["key"]
+        except Exception as error:
+            raise InputError(
+                f"decoder: {self.state_path} cannot be read ({type(error).__name__}); remove it to begin anew"
+            ) from None
+        if key != self.key:
+            raise InputError(
+                f"decoder: {self.state_path} belongs to a training with other settings or sounds; remove it to begin "
+                "anew"
+            )
+        self.both.decoder.load_state_dict(state["decoder"])
+        self.both.encoder.load_state_dict(state["encoder"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.rng.set_state(state["rng"])
+        self.step = int(state["step"])

@@ -177,3 +177,21 @@ def test_the_mean_of_two_networks_is_climbed_and_a_third_judges(given, tmp_path,
     assert get_stored_network(tmp_path / "a.zarr", "am") == "net+also"
     wrong = brainmap_command(*words, "--also", tmp_path / "other.safetensors", "--overwrite")
     assert "networks of the same classes" in wrong.err
+
+
+def test_a_decoder_is_trained_on_a_folder(given, tmp_path, brainmap_command):
+    rng = np.random.default_rng(0)
+    for k in range(20):
+        folder = tmp_path / "sounds" / ("low", "high")[k % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / f"{k}.wav", 0.1 * rng.standard_normal(2_400), 16_000)
+    words = ("features", "train-decoder", tmp_path / "sounds", "--seconds", 0.15, "--steps", 2, "--out")
+    answer = brainmap_command(*words, tmp_path / "d.safetensors", "--note", "noises")
+    assert answer.code == 0, answer.err
+    assert "trained on 18 sounds; on 2 others" in answer.out
+    words = ("features", "maximize", *given, "--decoder", tmp_path / "d.safetensors", "--steps", 1, "--judges", "none")
+    answer = brainmap_command(*words, "--units", "dog", "--out", tmp_path / "a.zarr")
+    assert answer.code == 0, answer.err
+    assert open_maximizations(tmp_path / "a.zarr")["output"].prior == "decoder"
+    few = brainmap_command("features", "train-decoder", given[3], "--out", tmp_path / "e.safetensors")
+    assert "20 sounds or more" in few.err
