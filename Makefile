@@ -1,6 +1,6 @@
 # Begin with `make help`. Everything lives in .venv; nothing outside this folder is touched.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-processors campaign lint bench build clean
+.PHONY: help demo test test-slow test-processors campaign lint docs bench build clean
 .DELETE_ON_ERROR:
 
 # The first Python that is new enough; `make demo PYTHON=/path/to/python` takes another.
@@ -45,6 +45,9 @@ lint: $(VENV)/dev.stamp ## ruff, its formatter, mypy --strict, and the direction
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/docs.stamp ## the site, with every example of the gallery run, in docs/_build/html
+	OMP_NUM_THREADS=2 $(BIN)/python docs/build.py
+
 bench: $(VENV)/test.stamp ## the races against the peers (use an idle machine)
 	@for race in $(filter-out benchmarks/clock.py,$(wildcard benchmarks/*.py)); do echo "== $$race"; $(BIN)/python $$race || exit 1; done
 
@@ -53,13 +56,14 @@ build: $(VENV)/dev.stamp ## wheel and sdist, in dist/
 	$(BIN)/python -m build
 
 clean: ## remove what was built or cached; .venv and studies stay
-	rm -rf build dist *.egg-info campaign.txt .coverage htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf build dist *.egg-info docs/_build docs/examples docs/reference docs/commands campaign.txt .coverage htmlcov .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # A stamp is younger than what it was installed from, so that a second call does nothing.
 $(VENV)/core.stamp: EXTRA :=
 $(VENV)/test.stamp: EXTRA := [test]
 $(VENV)/dev.stamp: EXTRA := [dev]
+$(VENV)/docs.stamp: EXTRA := [docs,transformers]
 $(VENV)/%.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".$(EXTRA)"
 	@touch $@

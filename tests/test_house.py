@@ -16,6 +16,7 @@ import brainmap
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("brainmap", "features", "rsa", "viz", "data")
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -107,15 +108,25 @@ def test_the_study_file_of_the_readme_is_one_that_brainmap_takes(tmp_path: Path)
     assert len(settings.brain[0].participants) == 8
 
 
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
+def test_whole_study_files_of_the_guides_are_ones_that_brainmap_takes(page: Path, tmp_path: Path) -> None:
+    from brainmap.study.settings.study import load_study
+
+    for text in re.findall(r"```toml\n(schema.*?)```", page.read_text(encoding="utf-8"), re.S):
+        (tmp_path / "study.toml").write_text(text)
+        assert load_study(tmp_path / "study.toml").settings.brain
+
+
 @pytest.mark.slow
-def test_the_example_of_the_readme_runs_on_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_in_python_runs_on_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from brainmap.study.demo import DemoSettings, write_demo
 
-    (text,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    page = ROOT / "docs" / "guides" / "python.md"
+    (text,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
     monkeypatch.chdir(tmp_path)
     write_demo("demo-study", DemoSettings(participants=2, bold=False))
     names: dict[str, Any] = {}
-    exec(compile(text, "README.md", "exec"), names)
+    exec(compile(text, page.name, "exec"), names)
     layers, rois = (names["layers"].rdm_descriptors["layer"], names["regions"].rdm_descriptors["roi"])
     assert names["scores"].shape == (len(layers), len(rois))
     found = {roi: layers[k] for roi, k in zip(rois, names["scores"].argmax(axis=0), strict=True)}

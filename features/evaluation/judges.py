@@ -183,6 +183,10 @@ def judge_patterns(
     rows : ndarray (n,), optional
         The rows of `sounds` that the waveforms are: each is compared with the others of its class.
 
+    Returns
+    -------
+    Judgement
+
     Raises
     ------
     InputError

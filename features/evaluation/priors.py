@@ -91,6 +91,10 @@ def compare_priors(
         Random latents of which the best one is taken for each class and seed, and noises of each class.
     rng : numpy.random.Generator, optional
 
+    Returns
+    -------
+    PriorComparison
+
     Raises
     ------
     InputError

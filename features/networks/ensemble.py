@@ -55,7 +55,13 @@ class Ensemble(nn.Module):
         self.classes: tuple[str, ...] = names[0] if names else ()
 
     def forward(self, sounds: Tensor) -> Tensor:
-        """Compute the mean output (n, n_outputs)."""
+        """Compute the mean output (n, n_outputs).
+
+        Raises
+        ------
+        InputError
+            The outputs differ in shape.
+        """
         found = [member(sounds) for member in self.members]
         if self.orders:
             found = [out[:, order] for out, order in zip(found, self.orders, strict=True)]

@@ -279,6 +279,7 @@ def hash_weights(weights: Mapping[str, torch.Tensor], about: str) -> str:
 
 
 def report_damage(path: Path, what: str, error: Exception) -> InputError:
+    """Return the error that a file of weights cannot be read."""
     return InputError(
         f"checkpoint: {path} ({path.stat().st_size} bytes) is no readable {what} ({first_line(error)}); copy it again"
     )

@@ -130,9 +130,11 @@ def encode_stories(
         trim : (int, int) [scans]
             Scans left out at the beginning and at the end of each story, after everything else.
         layers : names or "all"
+            As in `encode`.
         targets : DataFrame, optional
             `roi` and `voxel` of each target.
         participant : str
+            Label of the participant.
         folds : int, optional
             Number of test folds; by default each story is one.
         block : float [s]

@@ -1,0 +1,55 @@
+"""
+What a class wants to hear, with and without a speech prior
+===========================================================
+
+Activation maximization climbs the output of a network by changing the sound. What it finds depends on what sounds it
+may choose from: any waveform with the spectrum of the words, or what a small decoder of speech can say.
+"""
+
+import pandas as pd
+
+from brainmap import data, features, viz
+
+checkpoint = features.load_checkpoint(data.folder() / "networks" / "ch32.safetensors")
+network = features.load_network(data.folder() / "networks" / "ch32.safetensors")
+sounds = checkpoint.load_sounds(data.folder() / "words" / "stimuli.tsv")
+classes = checkpoint.classes
+units = [classes.index(word) for word in ("six", "zero", "house")]
+real = [list(sounds.items).index(f"{word}_v01") for word in ("six", "zero", "house")]
+viz.play_sounds(sounds, items=real, title="Recordings (synthesized voices)")
+
+# %%
+# Without a prior of speech: the mean spectrum of the words, and a jitter of 25 ms that keeps the pattern from relying
+# on the exact time of its samples.
+free = features.maximize_activation(
+    network,
+    units=units,
+    sounds=sounds,
+    class_names=classes,
+    settings=features.MaximizationSettings(steps=150),
+)
+viz.plot_maximization(free, columns=3, title="Any waveform with the spectrum of the words")
+
+# %%
+viz.play_sounds(free, labels=free.class_names, title="Any waveform")
+
+# %%
+# With it: the latent of a decoder is climbed, a source and filter model of a voice that travels with brainmap.
+spoken = features.maximize_activation(
+    network,
+    units=units,
+    sounds=sounds,
+    class_names=classes,
+    decoder=features.load_decoder(),
+)
+viz.plot_maximization(spoken, columns=3, title="What the decoder can say")
+
+# %%
+viz.play_sounds(spoken, labels=spoken.class_names, title="The decoder of speech")
+
+# %%
+# Which is better depends on the question. ``gain`` is the activation over that of the best recording: the free pattern
+# drives the class several times as well as any word does, and the decoder's about as well as the best one, but sounds
+# like it.
+columns = [c for c in ("class_name", "activation", "best_real", "gain", "centroid_hz") if c in free.quality]
+pd.concat({"free": free.quality[columns], "decoder": spoken.quality[columns]}).round(2)
