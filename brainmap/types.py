@@ -136,6 +136,7 @@ ReductionKind = Literal["sparse-projection", "pca"]
 Reduce = Literal["none", "sparse-projection", "pca"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Backend = Literal["threads", "dask"]
+SpeechFeature = Literal["sound-energy", "word-rate", "speech-onset"]  # of continuous speech
 AcousticModel = Literal["waveform-envelope", "mel-spectrogram", "mfcc", "cochleagram", "modulation"]
 AcousticPooling = Literal["flatten", "mean", "none"]
 

@@ -5,6 +5,7 @@ from .activations.extract import (
     open_activations as open_activations,
 )
 from .activations.reduction import Reduction as Reduction
+from .activations.speech import speech_features as speech_features
 from .attention.voiced import attention_to_voicing as attention_to_voicing
 from .attention.voiced_shares import VoicedAttention as VoicedAttention, voiced_attention as voiced_attention
 from .attention.words import (
@@ -86,6 +87,7 @@ from .sounds.files import Sounds as Sounds, load_sounds as load_sounds
 from .sounds.front_ends import FrontEnd as FrontEnd, read_front_end as read_front_end
 from .sounds.voicing import Voicing as Voicing, find_voicing as find_voicing
 from .sounds.windows import Windows as Windows, cut_windows as cut_windows
+from .sounds.word_times import read_word_times as read_word_times
 from .units.embedding import Embedding as Embedding, embed as embed
 from .units.exemplars import Exemplars as Exemplars, find_exemplars as find_exemplars
 from .units.filters import (

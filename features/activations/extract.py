@@ -283,7 +283,7 @@ def extract_activations(
             shape = tuple(next(iterate_tensors(sounds, 1)).shape[1:])
             note_times(root, keys, found, rate=compute_input_rate(sounds, shape) or rate)
     stores.set_current(root, KIND, keys, network=network)
-    return _read_store(root)
+    return read_store(root)
 
 
 def open_activations(path: str | Path) -> Activations:
@@ -299,10 +299,11 @@ def open_activations(path: str | Path) -> Activations:
     InputError
         No store there, or an unfinished one.
     """
-    return _read_store(stores.open_store(path, create=False))
+    return read_store(stores.open_store(path, create=False))
 
 
-def _read_store(root: zarr.Group) -> Activations:
+def read_store(root: zarr.Group) -> Activations:
+    """Return the current activations of a store."""
     arrays = stores.get_current_arrays(root, KIND)
     if not arrays:
         refuse(root.store_path, "it lists no layer")
@@ -316,9 +317,7 @@ def _read_store(root: zarr.Group) -> Activations:
             pooling=str(about["pooling"]),
             stage=str(about["stage"]),
             reductions={
-                layer: cast(dict[str, Any], array.attrs["reduced"])
-                for layer, array in arrays.items()
-                if array.attrs.get("reduced")
+                k: cast(dict[str, Any], x.attrs["reduced"]) for k, x in arrays.items() if x.attrs.get("reduced")
             },
             table=make_item_table(about),
             _arrays=arrays,

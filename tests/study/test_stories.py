@@ -18,8 +18,14 @@ import pytest
 from brainmap.errors import BrainmapWarning, InputError
 
 RATE, N_SAMPLES, T_R = 4_000, 2_400, 2.0
-SHAPE = (6, 4, 3)
-PLANTED: dict[str, tuple[str, float] | None] = {"early": ("conv2", 4.0), "late": ("conv6", 6.0), "deaf": None}
+SHAPE = (8, 4, 3)
+SPEECH = ["sound-energy", "word-rate", "speech-onset"]
+PLANTED: dict[str, tuple[str, float] | None] = {
+    "early": ("conv2", 4.0),
+    "late": ("conv6", 6.0),
+    "lexical": ("word-rate", 4.0),
+    "deaf": None,
+}
 
 
 def write_stories(folder: Path, n: int, seconds: float) -> list[str]:
@@ -28,6 +34,7 @@ def write_stories(folder: Path, n: int, seconds: float) -> list[str]:
     from scipy.signal import butter, sosfilt
 
     (folder / "sounds").mkdir(parents=True)
+    (folder / "words").mkdir()
     rng, names = np.random.default_rng(3), [f"story_{k}" for k in range(n)]
     edges = np.geomspace(100, 1_900, 9)
     for name in names:
@@ -38,6 +45,12 @@ def write_stories(folder: Path, n: int, seconds: float) -> list[str]:
             knots = np.arange(0, seconds + 2, 1.5)
             wave += band / band.std() * np.interp(times, knots, rng.uniform(size=len(knots)) ** 2)
         soundfile.write(folder / "sounds" / f"{name}.wav", 0.1 * wave / np.abs(wave).max(), RATE)
+        gaps = rng.gamma(1.0, 0.3, size=size) * np.interp(
+            np.arange(size), np.arange(0, size, 20), rng.choice([1, 4], -(-size // 20))
+        )
+        onset = gaps.cumsum()[gaps.cumsum() < seconds - 1]
+        words = pd.DataFrame({"onset": onset, "duration": 0.1, "word": "x"})
+        words.to_csv(folder / "words" / f"{name}.tsv", sep="\t", index=False)
     table = pd.DataFrame({"stimulus_id": names, "condition": names, "path": [f"sounds/{k}.wav" for k in names]})
     table.to_csv(folder / "stories.tsv", sep="\t", index=False)
     return names
@@ -57,11 +70,17 @@ def write_network(folder: Path) -> dict[str, Any]:
     about = Checkpoint(architecture="ch32", classes=tuple("abcdefghijklmnop"), rate=RATE, n_samples=N_SAMPLES)
     save_checkpoint(model, folder / "first.safetensors", about)
     sounds = load_checkpoint(folder / "first.safetensors").load_sounds(str(folder / "stories.tsv"))
-    layers = [one[0] for one in PLANTED.values() if one]
+    layers = [one[0] for one in PLANTED.values() if one and one[0].startswith("conv")]
     found = extract_activations(
         load_network(str(folder / "first.safetensors")), sounds, layers=layers, window=N_SAMPLES / RATE, hop=0.5
     )
-    return {"table": found.table, **{layer: np.asarray(found[layer][:], np.float64) for layer in layers}}
+    table, count = found.table, np.zeros((len(found.items), 1))
+    for name in dict.fromkeys(table["sound"]):
+        rows = np.flatnonzero(table["sound"] == name)
+        onset = pd.read_csv(folder / "words" / f"{name}.tsv", sep="\t")["onset"].to_numpy()
+        ends = (table["onset"] + table["duration"]).to_numpy()[rows]
+        count[rows, 0] = [((onset > end - 0.5) & (onset <= end)).sum() for end in ends]
+    return {"table": table, "word-rate": count, **{x: np.asarray(found[x][:], np.float64) for x in layers}}
 
 
 def write_bold(
@@ -71,10 +90,10 @@ def write_bold(
     from scipy.ndimage import gaussian_filter1d
 
     labels = np.zeros(SHAPE, np.int16)
-    for k in range(3):
+    for k in range(4):
         labels[2 * k : 2 * k + 2] = k + 1
     affine = np.diag([3.0, 3.0, 3.0, 1.0])
-    pd.DataFrame({"index": [1, 2, 3], "name": list(PLANTED)}).to_csv(folder / "rois.tsv", sep="\t", index=False)
+    pd.DataFrame({"index": [1, 2, 3, 4], "name": list(PLANTED)}).to_csv(folder / "rois.tsv", sep="\t", index=False)
     table, times = acts["table"], np.arange(scans) * T_R
     for who in people:
         rng, own = np.random.default_rng([7, int(who)]), folder / f"sub-{who}"
@@ -156,15 +175,16 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("permutations = 1000 ", "permutations = 39 "),
         ('controls = ["untrained"]', ""),
         ("hop = 0.5 ", "hop = 1 "),
+        ('speech = ["sound-energy"]', f"speech = {SPEECH}\nwords = 'words/{{sound}}.tsv'"),
     )
     path = write_study(tmp_path_factory.mktemp("stories"), stories=4, scans=60, people=2, runs=2, changes=changes)
-    assert {"network-first", "sub-02_stories", "group_stories"} <= run(path)
+    assert {"network-first", "network-speech", "sub-02_stories", "group_stories"} <= run(path)
     return path
 
 
 def test_planted_layers_and_delays_are_found_and_the_deaf_region_is_not_predicted(small: Path) -> None:
     table, delays = read(small, "group/stories.tsv"), read(small, "group/stories_delays.tsv")
-    mine = table[table["network"] == "first"].set_index(["roi", "layer"])
+    mine = table.set_index(["roi", "layer"])
     for roi, planted in PLANTED.items():
         if planted is None:
             assert (mine.loc[roi, "p_corrected"] > 0.05).all()
@@ -173,7 +193,7 @@ def test_planted_layers_and_delays_are_found_and_the_deaf_region_is_not_predicte
         assert mine.loc[roi, "mean"].idxmax() == layer
         assert mine.loc[(roi, layer), "mean"] > 0.4
         assert mine.loc[(roi, layer), "p"] == pytest.approx(1 / 40)
-        own = delays[(delays["network"] == "first") & (delays["roi"] == roi) & (delays["layer"] == layer)]
+        own = delays[(delays["roi"] == roi) & (delays["layer"] == layer)]
         assert own.set_index("delay")["weight"].idxmax() == delay
         assert own["weight"].sum() == pytest.approx(1)
 
@@ -232,6 +252,9 @@ def test_the_page_shows_stories_with_delays_and_names_no_sounds(small: Path, tmp
     assert "blocks of at least 20 s within stories" in " ".join(words.split())
     assert 'alt="Weights of first by delay"' in page
     assert "dissimilarity" not in words
+    differences = read(small, "group/stories_differences.tsv")
+    assert set(differences["other_layer"]) == set(SPEECH)
+    assert set(differences["network"]) == {"first"}
 
 
 @pytest.mark.parametrize(
@@ -280,6 +303,7 @@ def test_check_names_what_is_wrong_with_stories_before_anything_runs(small: Path
     nib.save(image.slicer[..., :40], folder / "sub-01" / "story_2_run-1_bold.nii.gz")
     for file in folder.glob("sub-02/story_3_*"):
         file.unlink()
+    (folder / "words" / "story_1.tsv").write_text("onset\tduration\n121\t0.1\n")
     path = folder / "study.toml"
     path.write_text(path.read_text().replace("hop = 1 ", "window = 0.1\nhop = 1 "))
     problems = "\n".join(check_study(Context(load_study(path))).problems)
@@ -288,6 +312,7 @@ def test_check_names_what_is_wrong_with_stories_before_anything_runs(small: Path
     )
     assert re.search(r"participant 02: expected a file .*story_3_run-\{run\}_bold.nii.gz", problems)
     assert "[network] first: the network refuses a window of 0.1 s" in problems
+    assert "story_1.tsv: expected words within the 120 s of the sound, got 'word' at 121 s" in problems
 
 
 @pytest.mark.slow

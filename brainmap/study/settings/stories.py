@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from brainmap.study.settings.brain import Section
-from brainmap.types import Correction, EncodingTarget, ScanSampling, Test
+from brainmap.types import Correction, EncodingTarget, ScanSampling, SpeechFeature, Test
 
 Seconds = Annotated[float, Field(ge=0)]
 Scans = Annotated[int, Field(ge=0)]
@@ -32,12 +32,26 @@ class StoryModels(Section):
     inner_folds: int = Field(default=5, ge=2)
     alphas: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(default=None, min_length=1)  # None: 0.1 to 1e8
     components: int | None = Field(default=None, ge=1)
+    speech: tuple[SpeechFeature, ...] = ()  # simple features of speech, compared like acoustic models
+    words: str | None = None  # word times of each story, which features of words need: a name with {sound}
     reliability_floor: float = Field(default=0.0, ge=0, lt=1)  # at or below it there is no corrected score
     permutations: int = Field(default=1000, ge=1)  # of blocks within stories, shared by all participants
     block: float = Field(default=20.0, ge=20)  # s
     test: Test = "signed-rank"  # over participants, of these stories only
     correction: Correction = "fdr"  # of that test
     splits: int = Field(default=20, ge=1)  # random halves of the stories, to choose the best layer and to score it
+
+    @model_validator(mode="after")
+    def _words_for_features_of_words(self) -> StoryModels:
+        needy = [name for name in self.speech if name != "sound-energy"]
+        if needy and self.words is None:
+            raise ValueError(f"lacks the key 'words', which speech = ['{needy[0]}'] needs; add the names of word times")
+        if self.words is not None and ("{sound}" not in self.words or not needy):
+            raise ValueError(
+                f"words: expected a name with {{sound}} and a feature of words in speech, got {self.words!r} and "
+                f"{list(self.speech)}; add what lacks"
+            )
+        return self
 
     @model_validator(mode="after")
     def _flips_for_the_maximum(self) -> StoryModels:

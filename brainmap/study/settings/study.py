@@ -299,6 +299,7 @@ class StudySettings(Section):
         networks = [n.name for n in self.network]
         versions = [f"{n.name}{c}" for n in self.network for c in ("", *n.controls)]
         versions += [self.baselines.name] if self.baselines else []
+        versions += ["speech"] if self.stories is not None and self.stories.speech else []
         people = [p for b in self.brain for p in b.participants]
         for what, names in (("network", networks), ("participant", people), ("network", versions)):
             in_files = [slug(n) for n in names]  # file names hold letters and digits only

@@ -121,6 +121,8 @@ inference = { test = "signed-rank", correction = "fdr", splits = 20 }
 # strategy = "motion6"           # columns of [[brain]] confounds
 # trim = [0, 0]                  # scans left out at both ends of each story
 # folds = 5                      # of whole stories; without it, each is left out alone; inner_folds = 5 choose alphas
+# speech = ["sound-energy"]      # simple features, compared like acoustic models; "word-rate" and "speech-onset" need
+#                                  words = "words/{sound}.TextGrid" (or a TSV of onset and duration of each word)
 # components = 50                # principal components of training that stand for a layer; without it, all units
 # block = 20                     # s of scans that permutations exchange together, within stories
 # test = "signed-rank"           # over participants, of these stories only; with correction and splits as in inference;

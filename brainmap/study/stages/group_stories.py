@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainmap.features.activations.speech import NAME as SPEECH
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.participants import average_over_regions
@@ -49,6 +50,11 @@ STORY_COLUMNS = {
     **_OF_STORIES,
     "explainable_variance": "share of the variance of one repetition that repeats, bias-corrected, mean over targets "
     "and participants; n/a without repeats",
+}
+STORY_DIFFERENCE_COLUMNS = {
+    **DIFFERENCE_COLUMNS,
+    "other_network": "a control of the network, the acoustic baselines, or speech",
+    "other_layer": "the same layer of the control, an acoustic model, or a feature of speech",
 }
 GROUP_DELAY_COLUMNS = {
     **{name: text for name, text in DELAY_COLUMNS.items() if name != "participant"},
@@ -92,10 +98,10 @@ def _write_tables(context: Context, people: Sequence[StoryPerson], asked: StoryM
         log.warning("group: no ceiling between participants and no differences, because there is one participant")
         return
     yield from write("stories_ceilings", story_ceilings(fits), "", STORY_CEILING_COLUMNS)
-    pairs = list_pairs(context, fits[0])
+    pairs = [*list_pairs(context, fits[0]), *_list_speech_pairs(context, fits[0])]
     if pairs:
         found = _test_pairs(context, fits[0], regions, r, pairs, asked)
-        yield from write("stories_differences", *found, DIFFERENCE_COLUMNS)
+        yield from write("stories_differences", *found, STORY_DIFFERENCE_COLUMNS)
 
 
 def _test_scores(
@@ -128,6 +134,13 @@ def _test_scores(
     return table, test
 
 
+def _list_speech_pairs(context: Context, fit: Encoding) -> list[tuple[int, int]]:
+    """List the layers of networks with each feature of speech."""
+    trained = {network.name for network in context.study.settings.network}
+    speech = [k for k, space in enumerate(fit.spaces) if space.network == SPEECH]
+    return [(k, other) for k, space in enumerate(fit.spaces) if space.network in trained for other in speech]
+
+
 def _test_pairs(
     context: Context,
     fit: Encoding,
@@ -136,7 +149,7 @@ def _test_pairs(
     pairs: Sequence[tuple[int, int]],
     asked: StoryModels,
 ) -> tuple[pd.DataFrame, str]:
-    """Test layers against their controls and the acoustic models, paired over participants."""
+    """Test layers against their controls, acoustic models and features of speech, paired over participants."""
     table = score_differences(
         r,
         test=asked.test,

@@ -13,7 +13,10 @@ import pandas as pd
 
 from brainmap.errors import InputError
 from brainmap.features.activations.extract import extract_activations, open_activations
+from brainmap.features.activations.speech import NAME as SPEECH, speech_features
+from brainmap.features.activations.store import get_current_arrays, open_store
 from brainmap.features.networks.controls import control_network
+from brainmap.features.sounds.files import load_sounds
 from brainmap.features.sounds.reading import check_sound
 from brainmap.features.sounds.windows import Windows, cut_windows
 from brainmap.record import content_key
@@ -120,6 +123,39 @@ def run_story_networks(context: Context) -> None:
         one = loaded[version.network.name]
         key = _compute_key(context, one, version)
         context.run_stage(f"network-{version.name}", key, partial(_extract, context, one, version, key))
+    if get_story_models(context).speech:
+        _run_speech(context)
+
+
+def build_speech_path(context: Context) -> Path:
+    """Return the path of the features of speech."""
+    return context.study.out / "features" / "network-speech_features.zarr"
+
+
+def list_word_files(context: Context) -> dict[str, str]:
+    """Return the file of word times of each story; none where the study has no features of words."""
+    named = get_story_models(context).words
+    return (
+        {}
+        if named is None
+        else {i: context.study.resolve(named.replace("{sound}", i)) for i in list_sound_files(context)}
+    )
+
+
+def _run_speech(context: Context) -> None:
+    """Compute the features of speech that the study asks for."""
+    asked, words = get_story_models(context), list_word_files(context)
+
+    def compute() -> list[Path]:
+        sounds = load_sounds(context.study.resolve(context.study.settings.stimuli.table), level="none")
+        store = build_speech_path(context)
+        speech_features(sounds, words=words or None, features=asked.speech, store=store).close()
+        arrays = get_current_arrays(open_store(store, create=False), "activations").values()
+        return [*(store / array.path for array in arrays), store / "activations" / "zarr.json"]
+
+    files = [*map(str, list_sound_files(context).values()), *words.values()]
+    key = content_key(VERSION, asked.speech, list(list_sound_files(context)), [context.digest(name) for name in files])
+    context.run_stage("network-speech", key, compute)
 
 
 def _compute_key(context: Context, loaded: Loaded, version: Version) -> str:
@@ -233,7 +269,9 @@ class StoryPerson:
     def aligned(self) -> AlignedStories:
         """Bring the layers of all networks and the time courses of the regions to the same scans."""
         context, asked = self.context, self.asked
-        networks = {version.name: open_activations(store_path(context, version)) for version in yield_versions(context)}
+        stores = {version.name: store_path(context, version) for version in yield_versions(context)}
+        stores |= {SPEECH: build_speech_path(context)} if asked.speech else {}
+        networks = {name: open_activations(path) for name, path in stores.items()}
         found = align_stories(
             networks,
             self.data.responses,
@@ -270,6 +308,7 @@ class StoryPerson:
         return content_key(
             VERSION,
             [[v.name, context.ledger.read(f"network-{v.name}")["key"]] for v in yield_versions(context)],
+            context.ledger.read("network-speech")["key"] if self.asked.speech else "",
             [context.digest(name) for name in self.inputs],
             [[one.sound, dict(one.places), one.t_r, one.slice_time_ref] for one in self.files],
             measure_lengths(context),

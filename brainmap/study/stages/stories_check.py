@@ -17,6 +17,7 @@ from brainmap.errors import InputError
 from brainmap.features.layers.running import evaluating, explain_refusal
 from brainmap.features.layers.selection import select_layers
 from brainmap.features.sounds.batches import iterate_tensors
+from brainmap.features.sounds.word_times import check_word_times
 from brainmap.references import first_line
 from brainmap.rsa.encoding.stories import LEAST_STORIES, check_length, count_block
 from brainmap.study.results.context import Context
@@ -29,6 +30,7 @@ from brainmap.study.stages.stories import (
     build_story_settings,
     choose_window,
     get_story_models,
+    list_word_files,
     measure_lengths,
     yield_story_people,
 )
@@ -63,6 +65,8 @@ def check_stories(context: Context, only: Sequence[str] = ()) -> dict[str, Any]:
     for network in context.study.settings.network:
         attempt(partial(_check_network, context, network, lengths, notes))
     attempt(partial(_check_baselines, context))
+    for sound, file in list_word_files(context).items() if lengths else ():
+        attempt(partial(check_word_times, file, lengths.get(sound, 0.0)))
     rows = []
     for one in yield_story_people(context, only):
         found = len(problems)

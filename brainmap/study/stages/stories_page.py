@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from brainmap.features.activations.speech import NAME as SPEECH
 from brainmap.record import content_key
 from brainmap.study.results.context import Context
 from brainmap.study.results.tables import read_results_table
@@ -106,7 +107,7 @@ def _read_encoding(
     notes = {name: read_test(context.build_table_path(_TABLES[name]).with_suffix(".json")) for name in tables}
     differences = tables.get("differences")
     return EncodingContent(
-        scores=select_best_baselines(context, mean[mean["roi"].isin(statistics["roi"])]),
+        scores=_name_speech(select_best_baselines(context, mean[mean["roi"].isin(statistics["roi"])])),
         statistics=statistics,
         similarity=pd.DataFrame(columns=["network", "layer", "roi", "score"]),
         best_layers=tables.get("best_layers"),
@@ -119,6 +120,12 @@ def _read_encoding(
         folds=asked.folds or facts.stories,
         stories=facts,
     )
+
+
+def _name_speech(scores: pd.DataFrame) -> pd.DataFrame:
+    """Make each feature of speech a network of its own, which the figure shows as a line across."""
+    named = scores["layer"].where(scores["network"] == SPEECH, scores["network"])
+    return scores.assign(network=named)
 
 
 def _collect_key_results(statistics: pd.DataFrame, families: Mapping[str, list[str]]) -> list[tuple[str, str]]:
