@@ -86,6 +86,7 @@ PAIRS = pd.DataFrame(
     ],
     columns=["network", "layer", "other_network", "other_layer", "roi", "difference", "p_corrected"],
 )
+PAIRS["p"] = PAIRS["p_corrected"]
 HALVES = pd.DataFrame({"network": ["a"], "roi": ["R"], "layer": ["y"], "score": [0.25]})
 CEILINGS = pd.DataFrame({"roi": ["R", "S"], "lower": [0.5, -0.1], "upper": [0.6, 0.2]})
 TABLES = {"statistics": STATISTICS, "differences": PAIRS, "best_layers": HALVES, "ceilings": CEILINGS}
@@ -122,8 +123,10 @@ def test_a_network_that_its_control_beats_is_never_shown_as_ahead() -> None:
 def test_layers_are_rivals_of_the_best_unless_another_layer_is_ahead_and_only_where_some_is_significant() -> None:
     assert list_rivals(PAIRS, STATISTICS, "a") == {"R": ["x", "y"]}
     assert list_rivals(None, STATISTICS, "a") == {"R": ["x"]}, "not tested is not called a rival"
-    told = PAIRS.assign(p_corrected=0.01)
-    assert list_rivals(told, STATISTICS, "a") == {"R": ["x"]}
+    told = PAIRS.assign(p=[0.9, 0.9, 0.03, 0.9])  # other pairs are no part of the family: two pairs of layers are
+    assert list_rivals(told, STATISTICS, "a", "none") == {"R": ["x"]}
+    assert list_rivals(told, STATISTICS, "a", "bonferroni") == {"R": ["x", "y"]}
+    assert list_rivals(told.assign(p=[0.9, 0.9, 0.02, 0.9]), STATISTICS, "a", "max-t") == {"R": ["x"]}
 
 
 def test_the_key_results_count_regions_and_voxels_of_each_network() -> None:

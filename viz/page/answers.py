@@ -86,10 +86,21 @@ def _arrange_row(roi: str, here: pd.DataFrame, kinds: Sequence[str], colors: Map
         color=colors.get(str(row["network"]), {}).get(str(row["layer"]), "#7b8794"),
         score=format_decimals(row["score"]),
         ceiling=ceiling,
-        share=f"{100 * share:.0f} %" if np.isfinite(share) else "–",
+        share=_place_score(row["score"], low, high, share),
         against=[compare(row[f"over_{kind}"], row[f"p_{kind}"]) for kind in kinds],
         others=_describe_others(here[~here["best"]]),
     )
+
+
+def _place_score(score: float, low: float, high: float, share: float) -> str:
+    """Say whether a score lies within the noise ceiling, above it, or how far below."""
+    if not np.isfinite(low):
+        return ""
+    if not np.isfinite(share):
+        return "not above 0"
+    if score > high:
+        return "score above"
+    return "score within" if score >= low else f"score {100 * share:.0f} % of lower"
 
 
 def compare(difference: float, p: float) -> Comparison:

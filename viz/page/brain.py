@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import NetworkMaps, ReportContent
 from brainmap.viz.page.pictures import Picture, Pictures
 from brainmap.viz.rsa.surface import plot_surface_maps
@@ -49,7 +50,7 @@ def _draw_network(name: str, its: NetworkMaps, drawn: Pictures, label: str, endi
     else:
         if its.best_layer is not None:
             figure = plot_best_layer(its.best_layer, layers)
-            best = drawn.add(f"best-layer{ending}", figure, f"Best layer of {name} at every voxel", painted=True)
+            best = drawn.add(f"best-layer{ending}", figure, _describe_best(name, its), painted=True)
         maps, highest = _draw_layers(its, drawn, label, ending)
     differences, silent = _draw_differences(its, drawn, label, ending)
     return BrainView(
@@ -74,11 +75,12 @@ def _draw_layers(its: NetworkMaps, drawn: Pictures, label: str, ending: str) -> 
     top = max((t for t in tops if t > 0), default=None)
     made = {}
     for layer, image in shown.items():
+        peak = _describe_peak(image)
         glass = plot_glass_brain(image, vmax=top, label=label)
         slices = plot_brain(image, outline=_mark_significant(its.p.get(layer)), vmax=top, label=label)
         made[layer] = [
-            drawn.add(f"glass-{layer}{ending}", glass, f"Glass brain of {layer}", painted=True),
-            drawn.add(f"slices-{layer}{ending}", slices, f"Slices through the peaks of {layer}", painted=True),
+            drawn.add(f"glass-{layer}{ending}", glass, f"Glass brain of {layer}: {label} {peak}", painted=True),
+            drawn.add(f"slices-{layer}{ending}", slices, f"Slices of {layer}: {label} {peak}", painted=True),
         ]
     return made, int(np.argmax(tops))
 
@@ -99,6 +101,23 @@ def _draw_differences(
         words = f"Slices through the largest differences {name}"
         made[name] = [drawn.add(f"difference-{name}{ending}", figure, words, painted=True)]
     return made, [name for name in outlines if name not in shown]
+
+
+def _describe_peak(image: Any) -> str:
+    """Say where a map is highest."""
+    values = np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32), nan=-np.inf)
+    voxel = np.unravel_index(int(values.argmax()), values.shape)
+    x, y, z = (round(float(at)) for at in image.affine[:3, :3] @ voxel[:3] + image.affine[:3, 3])
+    return f"is highest at ({x}, {y}, {z}) mm, {format_decimals(float(values[voxel]))}".replace("-", "−")
+
+
+def _describe_best(name: str, its: NetworkMaps) -> str:
+    """Say in how many voxels each layer is best."""
+    layers = its.list_layers()
+    numbers = np.nan_to_num(np.asarray(its.best_layer.dataobj)).astype(int).ravel()
+    counts = np.bincount(numbers, minlength=len(layers) + 1)
+    shown = [f"{layer} in {n:,}" for layer, n in zip(layers, counts[1:], strict=False) if n]
+    return f"Best layer of {name} at every significant voxel: {', '.join(shown) or 'none'}"
 
 
 def _mark_significant(p: Any) -> Any:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import ReportContent
 from brainmap.viz.page.pictures import Picture, Pictures
 from brainmap.viz.page.tables import HeatRow, arrange_heat_rows, arrange_reference_rows, select_network_rows
@@ -61,9 +65,9 @@ def _draw_family(
     correlations = None
     if network in content.layer_correlations:
         figure = plot_correlation_matrix(content.layer_correlations[network], marked=sorted(set(planted.values())))
-        correlations = drawn.add(
-            f"layer-correlations{ending}", figure, f"Correlations of the RDMs of layers of {network}"
-        )
+        words = _describe_likeness(content.layer_correlations[network].to_numpy(dtype=float))
+        words = f"Correlations of the RDMs of layers of {network}, {words}"
+        correlations = drawn.add(f"layer-correlations{ending}", figure, words)
     return Family(
         name=network,
         controls=controls,
@@ -100,4 +104,23 @@ def _draw_profile(
         baselines=content.baselines if several else (),
         rivals=content.rivals.get(network),
     )
-    return drawn.add(f"layer-profile{ending}", figure, f"Score against the depth of {network}, a panel a region")
+    return drawn.add(f"layer-profile{ending}", figure, _describe_profile(content, network))
+
+
+def _describe_profile(content: ReportContent, network: str) -> str:
+    """Say in which layer each region's profile peaks."""
+    scores = content.scores
+    assert scores is not None
+    mean = select_network_rows(scores, network).groupby(["roi", "layer"], sort=False, observed=True)["score"].mean()
+    peaks = [
+        f"{layer} in {roi} ({format_decimals(float(mean[(roi, layer)]))})"
+        for roi, layer in mean.dropna().groupby(level="roi", sort=False).idxmax()
+    ]
+    of = f" of {network}" if network else ""
+    return f"{content.measure} of the layers{of}, a panel a region. The mean is highest for {', '.join(peaks)}"
+
+
+def _describe_likeness(alike: NDArray[np.float64]) -> str:
+    """Say between which values the correlations of different layers lie."""
+    others = alike[~np.eye(len(alike), dtype=bool)]
+    return f"{format_decimals(float(np.nanmin(others)))} to {format_decimals(float(np.nanmax(others)))}"

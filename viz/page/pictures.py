@@ -28,11 +28,12 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """Hold a figure of the page: its address, its description in words, and its width [CSS pixels]."""
+    """Hold a figure of the page: its address, description in words, width [CSS pixels], and the stem of its file."""
 
     source: str
     words: str
     width: int
+    name: str = ""
 
 
 class Pictures:
@@ -60,7 +61,9 @@ class Pictures:
             self._files[f"{stem}.svg"] = content = render_svg(figure, dpi=150)
             kind = "image/svg+xml"
         _LOG.debug("figure %s: %.2f s of CPU to save", name, time.process_time() - started)
-        return Picture(source=encode_data_uri(content, kind), words=words, width=round(figure.get_figwidth() * 96))
+        return Picture(
+            source=encode_data_uri(content, kind), words=words, width=round(figure.get_figwidth() * 96), name=stem
+        )
 
     def save(self) -> None:
         """Write the files; each file appears completely or not at all."""
@@ -73,9 +76,8 @@ class Pictures:
         made: dict[str, Picture] = {}
         if content.sheet:
             figure = plot_sheet(content.sheet, layers=layers)
-            made["sheet"] = self.add(
-                "sheet", figure, "What layers hear beside where the brain hears alike", painted=True
-            )
+            words = "; ".join(f"{row.layer}: {row.where or row.unit}" for row in content.sheet)
+            made["sheet"] = self.add("sheet", figure, words, painted=True)
         if content.sounds is not None and content.cams is not None:
             self.add("cam", plot_cam(content.sounds, content.cams), "Class activation maps", painted=True)
             figure = plot_target_attention(content.sounds, content.cams)
@@ -94,7 +96,8 @@ class Pictures:
             first = pair.roi not in made
             named = f"{pair.layer} of {pair.network}" if pair.network else pair.layer
             figure = plot_rdm_pair(pair.model, pair.brain, titles=(pair.layer, pair.roi), note=pair.note)
-            words = f"Dissimilarities of {named} beside those of {pair.roi}"
+            words = f"Dissimilarities of {named} beside those of {pair.roi}, and pair by pair"
+            words += f": {pair.note}" if pair.note else ""
             name = f"rdms-{pair.roi}" if first else f"rdms-{pair.roi}-{pair.network}"
             made.setdefault(pair.roi, []).append((named, self.add(name, figure, words, painted=True)))
         return made

@@ -62,6 +62,8 @@ def format_value(value: Any, column: str) -> str:
             return "< .001" if value < 0.001 else format_decimals(value, 3)
         if value.is_integer() and abs(value) >= 1:
             return f"{int(value)}".replace("-", "−")
+        if value == 0 or 0.0005 <= abs(value) < 1:
+            return format_decimals(value, 3)
         return f"{value:.3g}".replace("-", "−")
     return str(value)
 

@@ -188,21 +188,49 @@ def _make_environment() -> jinja2.Environment:
     made.undefined = jinja2.StrictUndefined
     made.globals["source"] = lambda name: Markup((TEMPLATES / name).read_text(encoding="utf-8"))
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
-    made.globals["script"], made.globals["policy"] = Markup(script), _compose_policy(script)
+    made.globals["script"], made.globals["paints"] = Markup(script), _Paints()
+    made.globals["policy"] = lambda style: _compose_policy(script, style)
     made.filters["minus"] = lambda name: name.replace(" - ", " \N{MINUS SIGN} ")
     made.filters["number"] = lambda value: f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     return made
 
 
-def _compose_policy(script: str) -> str:
-    """Return the page's content security policy: run only this script, show only embedded content, load nothing.
+class _Paints:
+    """Name a class of the page's one style sheet for each color, so that no element needs a style of its own.
 
-    Colors are in `style` attributes, which cannot be hashed; a style cannot load anything here.
+    Examples
+    --------
+    >>> paints = _Paints()
+    >>> paints.chip("#440154"), paints.rules()
+    ('c440154', Markup('.c440154 { --c:#440154; }'))
     """
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+    def __init__(self) -> None:
+        self._rules: dict[str, str] = {}
+
+    def chip(self, color: str) -> str:
+        """Return the class of a swatch."""
+        name = "c" + color.removeprefix("#")
+        self._rules[name] = f".{name} {{ --c:{color}; }}"
+        return name
+
+    def cell(self, background: str, ink: str) -> str:
+        """Return the class of a cell with a color behind its text."""
+        name = f"b{background.removeprefix('#')}{ink.removeprefix('#')}"
+        self._rules[name] = f".{name} {{ background:{background}; color:{ink}; }}"
+        return name
+
+    def rules(self) -> Markup:
+        """Return the rules of all classes so far."""
+        return Markup("\n").join(Markup(rule) for rule in self._rules.values())
+
+
+def _compose_policy(script: str, style: str) -> str:
+    """Return the page's content security policy: its own script and style, only embedded content, load nothing."""
+    own, look = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, str(style)))
     return (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
-        "media-src data:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src 'sha256-{own}'; style-src 'sha256-{look}'; img-src data:; media-src data:; "
+        "base-uri 'none'; form-action 'none'"
     )
 
 

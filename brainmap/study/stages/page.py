@@ -111,7 +111,10 @@ def read_page_content(context: Context, *, explained: bool = True) -> ReportCont
         answers_note=describe_best_layers(context),
         rivals={}
         if statistics is None
-        else {name: list_rivals(tables["differences"], statistics, name) for name in families},
+        else {
+            name: list_rivals(tables["differences"], statistics, name, settings.rsa.inference.correction)
+            for name in families
+        },
         network=version.name,
         networks=families,
         layers=list_layers(context, version),

@@ -483,8 +483,11 @@ def test_a_browser_is_told_to_run_the_page_s_own_script_and_to_load_nothing(page
     assert policy is not None
     said = policy[1].replace("&#39;", "'")
     assert said.startswith("default-src 'none'")
-    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
-    hashes = {base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts}
+    scripts, styles = (re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL) for tag in ("script", "style"))
+    assert len(styles) == 1
+    hashes = {base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in [*scripts, *styles]}
+    assert "unsafe" not in said
+    assert not re.search(r"<[^>]*\sstyle=", html), "no element has a style of its own, which the policy would refuse"
     assert set(re.findall(r"'sha256-([^']+)'", said)) == hashes
     assert len(scripts) == html.count("<script")
     assert "http" not in said

@@ -37,6 +37,44 @@
     audio.addEventListener("pause", rest);
     audio.addEventListener("ended", rest);
   });
+  const save = (address, name) => {
+    const link = document.createElement("a");
+    link.href = address;
+    link.download = name;
+    link.click();
+  };
+  document.querySelectorAll(".picture").forEach((picture) => {
+    const image = picture.querySelector("img"), line = document.createElement("p");
+    const drawn = image.src.startsWith("data:image/svg");
+    line.className = "save";
+    const add = (kind, work) => {
+      const button = document.createElement("button");
+      button.textContent = kind;
+      button.setAttribute("aria-label", "Save as " + kind + ": " + image.alt);
+      button.addEventListener("click", work);
+      line.append(button);
+    };
+    if (drawn) add("SVG", () => save(image.src, image.dataset.name + ".svg"));
+    add("PNG", () => {
+      if (!drawn) { save(image.src, image.dataset.name + ".png"); return; }
+      const canvas = document.createElement("canvas"), scale = 2;
+      canvas.width = scale * image.naturalWidth;
+      canvas.height = scale * image.naturalHeight;
+      const paper = canvas.getContext("2d");
+      paper.fillStyle = "#fff";
+      paper.fillRect(0, 0, canvas.width, canvas.height);
+      paper.drawImage(image, 0, 0, canvas.width, canvas.height);
+      save(canvas.toDataURL("image/png"), image.dataset.name + ".png");
+    });
+    picture.after(line);
+  });
+  addEventListener("beforeprint", () => document.querySelectorAll("details:not(.copies)").forEach((one) => {
+    if (!one.open) { one.open = true; one.dataset.closed = "yes"; }
+  }));
+  addEventListener("afterprint", () => document.querySelectorAll("details[data-closed]").forEach((one) => {
+    one.open = false;
+    delete one.dataset.closed;
+  }));
   document.querySelectorAll(".copy").forEach((panel) => {
     const text = panel.querySelector("pre"), button = document.createElement("button");
     const name = button.textContent = "Copy";

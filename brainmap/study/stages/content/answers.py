@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 
 from brainmap.rsa.inference.best_layers import BEST
+from brainmap.rsa.inference.scores import correct_p
 from brainmap.study.stages.group_maps import SIGNIFICANT
+from brainmap.types import Correction
 
 Tables = Mapping[str, pd.DataFrame | None]
 ACOUSTIC = "acoustic"
@@ -135,27 +137,31 @@ def is_ahead(row: Mapping[Any, Any], what: str) -> bool:
     return bool(row[f"over_{what}"] > 0 and row[f"p_{what}"] <= SIGNIFICANT)
 
 
-def list_rivals(table: pd.DataFrame | None, statistics: pd.DataFrame, network: str) -> dict[str, list[str]]:
+def list_rivals(
+    table: pd.DataFrame | None, statistics: pd.DataFrame, network: str, correction: Correction = "fdr"
+) -> dict[str, list[str]]:
     """List for each region where some layer is significant the best layer, then the layers not told apart from it.
 
     A layer is told apart where some other layer of the network is significantly ahead of it, corrected over all pairs
-    of layers, so that no layer is chosen as the best and tested on the same data. Without tests of pairs, a region has
-    its best layer alone.
+    of layers of the network in all regions, so that no layer is chosen as the best and tested on the same data. Without
+    tests of pairs, a region has its best layer alone.
 
     Parameters
     ----------
     table : DataFrame, optional
-        Tests of all pairs of layers: network, layer, other_network, other_layer, roi, difference, p_corrected.
+        Tests of all pairs of layers: network, layer, other_network, other_layer, roi, difference, p.
     statistics : DataFrame
         network, layer, roi, mean, p_corrected.
     network : str
+    correction : {"fdr", "bonferroni", "max-t", "none"}
+        "max-t" becomes "bonferroni", which controls the same error rate.
 
     Examples
     --------
     >>> pair = {"network": "n", "layer": "a", "other_network": "n", "other_layer": "b", "roi": "A1", "difference": 0.1}
     >>> scores = pd.DataFrame({"network": "n", "layer": ["a", "b"], "roi": "A1", "mean": [0.3, 0.2]})
     >>> scores["p_corrected"] = 0.01
-    >>> [list_rivals(pd.DataFrame([{**pair, "p_corrected": p}]), scores, "n") for p in (0.01, 0.6)]
+    >>> [list_rivals(pd.DataFrame([{**pair, "p": p}]), scores, "n") for p in (0.01, 0.6)]
     [{'A1': ['a']}, {'A1': ['a', 'b']}]
     """
     mine = statistics[statistics["network"] == network]
@@ -164,7 +170,7 @@ def list_rivals(table: pd.DataFrame | None, statistics: pd.DataFrame, network: s
     if table is not None and len(table):
         own = table[(table["network"] == network) & (table["other_network"] == network) & (table["layer"] != BEST)]
         tested = len(own) > 0
-        told = own[own["p_corrected"] <= SIGNIFICANT]
+        told = own[correct_p(own["p"], "bonferroni" if correction == "max-t" else correction) <= SIGNIFICANT]
         loser = told["other_layer"].where(told["difference"] > 0, told["layer"])
         behind = set(zip(told["roi"].astype(str), loser.astype(str), strict=True))
     found = {}
