@@ -31,6 +31,7 @@ def test_classes_are_judged_by_named_networks_and_the_page_says_so(tiny_study: A
     page = (tiny_study.out / "report.html").read_text()
     assert "without any prior" in page
     assert "no other network" in page or "1 of 1 networks" in page
+    assert "took no part in the ascent judged the patterns" in page
     assert "explain_maximization" not in tiny_study.run()
 
 

@@ -19,6 +19,7 @@ from brainmap.study.stages.content.cautions import list_cautions
 from brainmap.study.stages.content.explanations import (
     build_panels,
     build_sheet,
+    describe_panels,
     find_cams,
     load_network_sounds,
     pair_rdms,
@@ -99,6 +100,7 @@ def read_page_content(context: Context, *, explained: bool = True) -> ReportCont
     sounds, cams, cam_notes = find_cams(context, version) if explained else (None, None, [])
     statistics, recovery = tables["statistics"], tables["recovery"]
     people = scores["participant"].nunique()
+    facts = collect_facts(context, scores) | describe_panels(panels)
     return ReportContent(
         title=settings.study.name,
         question=settings.study.question or _write_question(context),
@@ -145,7 +147,7 @@ def read_page_content(context: Context, *, explained: bool = True) -> ReportCont
         sounds=sounds,
         cams=cams,
         counts=_join_tables(context, "counts.tsv", "voxels"),
-        methods=methods_paragraph({**settings.model_dump(by_alias=True), "facts": collect_facts(context, scores)}),
+        methods=methods_paragraph({**settings.model_dump(by_alias=True), "facts": facts}),
         sounds_notes=[*_list_sound_notes(context), *cam_notes],
         provenance=read_provenance(context),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,6 +103,13 @@ def build_panels(context: Context, version: Version) -> list[PatternPanel]:
             )
         )
     return panels
+
+
+def describe_panels(panels: Sequence[PatternPanel]) -> dict[str, Any]:
+    """Tell by which priors classes were maximized, and whether other networks judged them."""
+    of_classes = [panel for panel in panels if panel.layer == "output"]
+    judged = [panel for panel in of_classes if panel.quality is not None and "transfer" in panel.quality]
+    return {"pattern_priors": [panel.prior for panel in of_classes], "patterns_judged": bool(judged)}
 
 
 def build_sheet(
