@@ -1,0 +1,75 @@
+"""The guide on betas, followed to the letter by somebody who has patterns in NIfTI and in a matrix."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.io
+
+from brainmap import data
+from tests.docs.blocks import ROOT, join_lines, list_blocks
+from tests.docs.test_examples import run_lines
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:conditions. .* has no column 'run'")]
+GUIDE = ROOT / "docs" / "guides" / "betas.md"
+STUDY = """schema = 1
+[study]
+name = "words"
+out = "derivatives/brainmap"
+[stimuli]
+table = "stimuli.tsv"
+[[network]]
+name = "ch32"
+checkpoint = "ch32.safetensors"
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """What the guide's user has: 24 sounds, three participants of four runs, two regions, tables, and a matrix."""
+    rng, affine = np.random.default_rng(0), np.diag([4.0, 4, 4, 1])
+    words = pd.read_csv(data.folder() / "words" / "stimuli.tsv", sep="\t").iloc[::8].reset_index(drop=True)
+    words["path"] = [str(data.folder() / "words" / name) for name in words["path"]]
+    words[["stimulus_id", "condition", "path"]].to_csv(tmp_path / "stimuli.tsv", sep="\t", index=False)
+    shutil.copy(data.folder() / "networks" / "ch32.safetensors", tmp_path)
+    labels = np.zeros((8, 8, 8), np.int16)
+    labels[1:4, 1:4, 1:4], labels[4:7, 4:7, 4:7] = 1, 2
+    nib.save(nib.Nifti1Image(labels, affine), tmp_path / "rois.nii.gz")
+    pd.DataFrame({"index": [1, 2], "name": ["A1", "belt"]}).to_csv(tmp_path / "rois.tsv", sep="\t", index=False)
+    names = pd.DataFrame({"volume": range(len(words)), "stimulus_id": words["stimulus_id"]})
+    names.to_csv(tmp_path / "labels.tsv", sep="\t", index=False)
+    for person in ("01", "02", "03"):
+        folder = tmp_path / f"sub-{person}"
+        folder.mkdir()
+        nib.save(nib.Nifti1Image(np.ones((8, 8, 8), np.uint8), affine), folder / "mask.nii.gz")
+        truth = rng.normal(size=(8, 8, 8, len(words)))
+        for run in (1, 2, 3, 4):
+            image = nib.Nifti1Image((truth + rng.normal(size=truth.shape)).astype(np.float32), affine)
+            nib.save(image, folder / f"betas_run-{run}.nii.gz")
+    scipy.io.savemat(tmp_path / "responses.mat", {"betas": rng.normal(size=(len(words), 60, 4))})
+    words[["stimulus_id"]].to_csv(tmp_path / "items.tsv", sep="\t", index=False)
+    pd.DataFrame({"roi": ["A1"] * 30 + ["belt"] * 30}).to_csv(tmp_path / "voxels.tsv", sep="\t", index=False)
+    return tmp_path
+
+
+def test_betas_of_ones_own_go_through_the_guide_s_study_file_code_and_commands(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (brain,) = list_blocks(GUIDE, "toml")
+    (files / "study.toml").write_text(STUDY + brain + '[rsa]\ndissimilarity = "crossnobis"\n')
+    lines = [line for block in list_blocks(GUIDE, "console") for line in join_lines(block)]
+    assert len(lines) == 2
+    assert run_lines(["brainmap check study.toml", *lines], files) == []
+    (code,) = list_blocks(GUIDE, "python")
+    monkeypatch.chdir(files)
+    names: dict[str, Any] = {}
+    exec(compile(code, GUIDE.name, "exec"), names)
+    assert list(names["rdms"].rdm_descriptors["roi"]) == ["A1", "belt"]
+    reliable = names["rdms"].dissimilarities
+    assert (reliable > 0).mean() > 0.99  # patterns that repeat over runs are apart
