@@ -10,7 +10,6 @@ from typing import Any, cast, get_args
 import numpy as np
 import pandas as pd
 import torch
-import zarr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -302,7 +301,7 @@ def open_activations(path: str | Path) -> Activations:
     return read_store(stores.open_store(path, create=False))
 
 
-def read_store(root: zarr.Group) -> Activations:
+def read_store(root: stores.Group) -> Activations:
     """Return the current activations of a store."""
     arrays = stores.get_current_arrays(root, KIND)
     if not arrays:
@@ -329,7 +328,7 @@ class _Extraction:
 
     def __init__(
         self,
-        root: zarr.Group,
+        root: stores.Group,
         keys: Mapping[str, str],
         about: Mapping[str, Any],
         reduction: Reduction | None,

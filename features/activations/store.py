@@ -13,22 +13,22 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 from torch import nn
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError, RunError
 from brainmap.features.activations.sealed import (
-    COMPRESSORS,
     StoredArray,
     check_array,
     check_group,
     find_folder,
     group_attributes,
+    is_array,
+    make_compressors,
     refuse,
     seal,
     seal_group,
@@ -38,6 +38,10 @@ from brainmap.names import file_name
 from brainmap.places import room_for
 from brainmap.progress import log
 from brainmap.record import PARTIAL, clear_unfinished, content_key
+
+if TYPE_CHECKING:
+    import zarr
+    from zarr import Group as Group
 
 _CHUNK_BYTES = 1 << 20
 RESUMED_ROWS = 256  # rows of a chunk of windows, so that a run that is killed loses little
@@ -80,6 +84,8 @@ def open_store(path: str | Path | None, *, create: bool = True) -> zarr.Group:
     InputError
         The path is a file, holds something else or is damaged, or does not exist and must not be created.
     """
+    import zarr
+
     if path is None:
         return zarr.create_group(store=zarr.storage.MemoryStore(), zarr_format=3)
     path = Path(path)
@@ -110,7 +116,7 @@ def find_array(root: zarr.Group, kind: str, layer: str, key: str) -> StoredArray
     if folder is not None and not check_array(folder, path):
         return None
     array = root.get(path)
-    if not isinstance(array, zarr.Array) or array.attrs.get("complete") is not True:
+    if not is_array(array) or array.attrs.get("complete") is not True:
         return None
     return StoredArray(array, path if folder is None else str(folder / path))
 
@@ -145,7 +151,7 @@ def _count_written(root: zarr.Group, path: str, n_items: int) -> tuple[int, int]
         array = root[path]
     except (ValueError, KeyError, OSError):
         return 0, 1
-    if not isinstance(array, zarr.Array) or array.shape[0] != n_items:
+    if not is_array(array) or array.shape[0] != n_items:
         return 0, 1
     rows, rest = array.chunks[0], "/0" * (array.ndim - 1)
     whole = 0
@@ -167,7 +173,7 @@ def _is_readable(array: zarr.Array[Any], start: int, stop: int) -> bool:
 def note(root: zarr.Group, kind: str, layer: str, key: str, attributes: Mapping[str, Any]) -> None:
     """Add attributes to a complete array, unless it has them already."""
     array, folder = root.get(_join_path(kind, layer, key)), find_folder(root)
-    if not isinstance(array, zarr.Array) or all(array.attrs.get(k) == v for k, v in attributes.items()):
+    if not is_array(array) or all(array.attrs.get(k) == v for k, v in attributes.items()):
         return
     if folder is None:
         array.update_attributes(dict(attributes))
@@ -236,7 +242,7 @@ class ArrayWriter:
             kept = root[self._path] if start else None
             self.array: zarr.Array[Any] = (
                 kept
-                if isinstance(kept, zarr.Array)
+                if is_array(kept)
                 else root.create_array(
                     self._path,
                     shape=shape,
@@ -246,7 +252,7 @@ class ArrayWriter:
                     dimension_names=("item", *_make_distinct(dimensions, len(shape) - 1)),
                     attributes=dict(attributes),
                     overwrite=True,
-                    compressors=None if self._folder is None else COMPRESSORS,
+                    compressors=None if self._folder is None else make_compressors(),
                     config={"write_empty_chunks": True},  # so that a missing chunk always means that it was lost
                 )
             )

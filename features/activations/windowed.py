@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import zarr
 from torch import Tensor
 
 from brainmap.checks import list_some
@@ -87,7 +86,7 @@ def _take_last(value: int | tuple[int, ...] | None) -> int | None:
     return value[-1] if isinstance(value, tuple) else value
 
 
-def note_times(root: zarr.Group, keys: Mapping[str, str], layers: Mapping[str, Layer], *, rate: float | None) -> None:
+def note_times(root: stores.Group, keys: Mapping[str, str], layers: Mapping[str, Layer], *, rate: float | None) -> None:
     """Store with each array the times of its frames, where these are known."""
     if rate is None:
         return

@@ -13,7 +13,6 @@ from torch import nn
 from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.attribution.cam import class_activation_maps
-from brainmap.features.attribution.methods import METHODS, attribute
 from brainmap.features.attribution.task import compute_logits
 from brainmap.features.layers.running import evaluating
 from brainmap.features.sounds.batches import Sounds, SoundSource, get_labels, iterate_tensors
@@ -108,6 +107,8 @@ def explain(
     for target in np.unique(targets):
         rows = np.flatnonzero(targets == target)
         some_of = select_sounds(sounds, rows)
+        from brainmap.features.attribution.methods import METHODS, attribute
+
         if method in METHODS:
             found = attribute(
                 model,

@@ -15,9 +15,9 @@ from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, uniform_filter1d
 from torch import Tensor, nn
 
 from brainmap.checks import check_choice
@@ -313,7 +313,7 @@ class _Removal:
             keep = np.stack([(rank >= step) == (order == "deletion") for rank, step in rows[begin : begin + size]])
             kept = keep[:, self.window_of].reshape(-1, 1, *self.shape).astype(np.float32)
             if self.ramp > 1:
-                kept = uniform_filter1d(kept, self.ramp, axis=-1, mode="nearest")
+                kept = scipy.ndimage.uniform_filter1d(kept, self.ramp, axis=-1, mode="nearest")
             mask = torch.as_tensor(kept, device=sound.device)
             yield sound * mask + other * (1 - mask)
 
@@ -321,7 +321,7 @@ class _Removal:
         if self.fill == "zeros":
             return self.silence.expand_as(sound)
         if self.fill == "mean":
-            averaged = uniform_filter1d(sound.cpu().numpy(), self.width, axis=-1, mode="nearest")
+            averaged = scipy.ndimage.uniform_filter1d(sound.cpu().numpy(), self.width, axis=-1, mode="nearest")
             return torch.as_tensor(averaged, device=sound.device)
         noise = rng.standard_normal(tuple(sound.shape), np.float32)
         return torch.as_tensor(noise, device=sound.device) * sound.square().mean().sqrt()
@@ -406,7 +406,7 @@ def map_agreement(
             f"{threshold}, {smooth} and {tolerance}"
         )
     courses = smooth_maps(courses, smooth)
-    near = binary_dilation(truth, np.ones((1, 2 * tolerance + 1), bool)) if tolerance else truth
+    near = scipy.ndimage.binary_dilation(truth, np.ones((1, 2 * tolerance + 1), bool)) if tolerance else truth
     peak = courses.argmax(axis=2)
     pointing = np.take_along_axis(near, peak, axis=1) & (courses.max(axis=2) > 0)
     high, positive = mark_above(courses, threshold), courses.clip(min=0).astype(float)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,9 +22,6 @@ from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.features.activations.store import hash_weights
 from brainmap.features.evaluation.explain import compute_all_logits
-from brainmap.features.maximization.maximize import Maximization
-from brainmap.features.maximization.priors import compute_mean_spectrum
-from brainmap.features.maximization.quality import simulate_playback
 from brainmap.features.networks.checkpoints import Checkpoint, load_network, read_description
 from brainmap.features.networks.feeding import describe_feeding, feed_waveforms
 from brainmap.features.sounds.batches import get_labels
@@ -32,6 +30,9 @@ from brainmap.features.sounds.inputs import get_waveforms
 from brainmap.features.sounds.inversion import invert_pictures
 from brainmap.features.sounds.spectrogram import log_mel
 from brainmap.features.sounds.voicing import find_voicing
+
+if TYPE_CHECKING:
+    from brainmap.features.maximization.maximize import Maximization
 
 EAR_RATE = 16_000  # Hz, at which log-mel spectrograms and voicing of all patterns are compared
 EAR_MELS = 40
@@ -225,6 +226,8 @@ def _judge_sounds(
     rows: NDArray[np.intp] | None = None,
     device: str,
 ) -> Judgement:
+    from brainmap.features.maximization.quality import simulate_playback
+
     heard = simulate_playback(np.asarray(waveforms), None)
     recognized = np.full((len(labels), len(judges)), np.nan)
     for column, judge in enumerate(judges):
@@ -302,6 +305,8 @@ def make_class_noise(
     InputError
         No sound is of the class.
     """
+    from brainmap.features.maximization.priors import compute_mean_spectrum
+
     real = get_waveforms(sounds)
     mine = np.flatnonzero(np.array(get_labels(sounds)[1]) == label)
     if not len(mine):

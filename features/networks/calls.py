@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import bdtrc
 
 from brainmap.checks import list_some
 
@@ -106,7 +106,7 @@ def count_calls(
 
 def _compute_p(right: int, n: int, chance: float) -> float:
     """Compute the probability of `right` or more of n by chance, without the slow import of `scipy.stats`."""
-    return float(bdtrc(right - 1, n, chance)) if right else 1.0
+    return float(scipy.special.bdtrc(right - 1, n, chance)) if right else 1.0
 
 
 def is_better(before: NDArray[np.bool_], after: NDArray[np.bool_], *, trials: int = 1) -> bool:

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import torch
 from torch import Tensor
 
@@ -88,6 +87,8 @@ def _read_config(path: Path) -> Any:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 return json.loads(archive.read("config.json"))
+        import h5py
+
         with h5py.File(path, "r") as file:
             text = file.attrs.get("model_config")
         if text is not None:

@@ -6,8 +6,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import fft
 
 from brainmap.errors import InputError
 
@@ -100,7 +100,7 @@ def compute_subband_envelopes(
 
     n_samples = waves.shape[1]
     gains = _cache_gains(n_filters, n_samples, rate)
-    spectra = fft.rfft(np.asarray(waves, dtype=np.float32), axis=1)
+    spectra = scipy.fft.rfft(np.asarray(waves, dtype=np.float32), axis=1)
     spectra[:, 1:] *= 2  # an analytic signal has no negative frequencies
     if n_samples % 2 == 0:
         spectra[:, -1] /= 2
@@ -108,7 +108,7 @@ def compute_subband_envelopes(
     for spectrum in spectra:
         analytic = np.zeros((len(gains), n_samples), np.complex64)
         analytic[:, : gains.shape[1]] = gains * spectrum
-        out.append(_resample_envelope(np.abs(fft.ifft(analytic, axis=1)) ** COMPRESSION, rate))
+        out.append(_resample_envelope(np.abs(scipy.fft.ifft(analytic, axis=1)) ** COMPRESSION, rate))
     return np.stack(out)
 
 
@@ -207,7 +207,7 @@ def compute_modulation_spectrum(waves: NDArray[np.floating], *, rate: int) -> ND
     envelopes = compute_subband_envelopes(waves, rate=rate, n_filters=None)
     envelopes -= envelopes.mean(axis=2, keepdims=True)
     shape = envelopes.shape[1:]
-    power = np.abs(fft.fft2(envelopes)).reshape(len(waves), -1) ** 2 / np.prod(shape) ** 2
+    power = np.abs(scipy.fft.fft2(envelopes)).reshape(len(waves), -1) ** 2 / np.prod(shape) ** 2
     gains = _cache_modulation_gains(*shape)
     rms = np.sqrt(power @ np.square(gains).T)
     return np.asarray(rms.reshape(len(waves), 2, len(RATES), len(SCALES)))

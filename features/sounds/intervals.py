@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter1d
 
 from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
@@ -145,7 +145,7 @@ def smooth_maps(maps: NDArray[np.floating[Any]], width: int) -> NDArray[np.float
     [0.0, 1.0, 1.0, 1.0, 0.0]
     """
     values = np.asarray(maps, dtype=np.float32)
-    return values if width <= 1 else np.asarray(uniform_filter1d(values, width, axis=-1, mode="constant"))
+    return values if width <= 1 else np.asarray(scipy.ndimage.uniform_filter1d(values, width, axis=-1, mode="constant"))
 
 
 def mark_above(maps: NDArray[np.floating[Any]], threshold: float) -> NDArray[np.bool_]:

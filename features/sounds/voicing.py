@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy import fft
-from scipy.ndimage import median_filter
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
@@ -139,7 +138,7 @@ def find_voicing(
     items, conditions = get_labels(sounds)
     parts = [window.analyze(clips, silence_db) for clips in _iterate_clips(sounds, items, window)]
     energy, strength, f0 = (np.concatenate(part) for part in zip(*parts, strict=True))
-    voiced = median_filter((strength > threshold).astype(np.int8), size=(1, 3), mode="nearest")
+    voiced = scipy.ndimage.median_filter((strength > threshold).astype(np.int8), size=(1, 3), mode="nearest")
     kinds = np.where(energy < silence_db, 0, 1 + voiced).astype(np.int8)
     return Voicing(
         kinds=kinds,
@@ -239,9 +238,9 @@ class _Window:
         """Compute the autocorrelation of frames `(n, size)` at lags from 0, corrected for the window."""
         frames -= frames.mean(axis=1, keepdims=True)
         frames *= self.weights
-        long_enough = fft.next_fast_len(self.size + self.longest + 2, real=True)  # avoids wrapping
-        spectrum = fft.rfft(frames, long_enough, axis=1)
-        likeness = fft.irfft(spectrum.real**2 + spectrum.imag**2, long_enough, axis=1)[:, : self.longest + 2]
+        long_enough = scipy.fft.next_fast_len(self.size + self.longest + 2, real=True)  # avoids wrapping
+        spectrum = scipy.fft.rfft(frames, long_enough, axis=1)
+        likeness = scipy.fft.irfft(spectrum.real**2 + spectrum.imag**2, long_enough, axis=1)[:, : self.longest + 2]
         return np.asarray(likeness * self.correction / np.maximum(likeness[:, :1], 1e-30), dtype=np.float32)
 
     def _find_peak(self, likeness: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -290,10 +290,12 @@ def _explain_doubt(name: str, names: Iterable[str], *, plain: bool = False) -> s
 
 def _is_difference(name: str, names: Iterable[str]) -> bool:
     """Return whether a name subtracts what another one adds, as A-B does beside V-A."""
+    own = _DIFFERENCE.fullmatch(name)
+    if own is None:
+        return False
     parts = [found.groups() for other in names if (found := _DIFFERENCE.fullmatch(other))]
     both = {left for left, _ in parts} & {right for _, right in parts}
-    found = _DIFFERENCE.fullmatch(name)
-    return found is not None and bool(both & set(found.groups()))
+    return bool(both & set(own.groups()))
 
 
 def _refuse_doubtful(why: Mapping[str, str], kept: Sequence[Coefficient], what: str, *, told: str) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 
 from brainmap.errors import InputError
 from brainmap.rsa.glm.arma import WHITE, Arma, build_afni_grid
@@ -90,7 +90,7 @@ def build_estimator(design: RunDesign, settings: GlmSettings, noise: Arma = WHIT
         return Estimator(_weigh_separate_models(design, settings, noise), basis, noise, starts)
     lengths = np.linalg.norm(x, axis=0)
     basis, r = np.linalg.qr(x / lengths)
-    inverse = solve_triangular(r, np.eye(len(r)))[design.interest] / lengths[design.interest, None]
+    inverse = scipy.linalg.solve_triangular(r, np.eye(len(r)))[design.interest] / lengths[design.interest, None]
     return Estimator(basis @ inverse.T, basis, noise, starts)
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 
 from brainmap.rsa.glm.arma import LARGEST, WHITE, Arma, Starts
 from brainmap.types import ArmaKind, Floats
@@ -54,7 +54,7 @@ class Likelihood:
         both = noise.whiten(np.hstack([self.basis, x]), self.starts)
         design, left = both[:, :rank], both[:, rank:]
         triangle = np.linalg.cholesky(design.T @ design)
-        explained = solve_triangular(triangle, design.T @ left, lower=True, check_finite=False)
+        explained = scipy.linalg.solve_triangular(triangle, design.T @ left, lower=True, check_finite=False)
         total = np.einsum("nv,nv->v", left, left) - np.einsum("nv,nv->v", explained, explained)
         determinants = 2 * float(np.log(np.diag(triangle)).sum()) + noise.log_determinant(self.starts)
         return np.maximum(total, np.finfo(float).tiny), determinants

@@ -19,10 +19,8 @@ from brainmap.rsa.comparison.ceilings import APPROXIMATE, compute_vector_ceiling
 from brainmap.rsa.comparison.measures import RANKED
 from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.regions.rois import load_mask
-from brainmap.rsa.searchlights.ceiling_kernels import compute_ceilings
 from brainmap.rsa.searchlights.maps import build_volume
 from brainmap.rsa.searchlights.scoring import (
-    NORM,
     SHARE,
     Scoring,
     list_neighbors,
@@ -226,6 +224,9 @@ class _Shared:
         lower, upper = np.full((2, rdms.shape[1]), np.nan)
         first = self.people[0]
         if self.compiled:
+            from brainmap.rsa.searchlights.ceiling_kernels import compute_ceilings  # numba is slow to import
+            from brainmap.rsa.searchlights.kernels import NORM
+
             compute_ceilings(rdms, first.models.items, first.measure in RANKED, NORM[first.measure], lower, upper)
             return lower, upper
         there = _find_present(rdms)

@@ -14,6 +14,20 @@ from brainmap.rsa.searchlights.sliding_kernels import slide, write_angles, write
 
 CORRELATION, COSINE, EUCLIDEAN = 0, 1, 2
 PLAIN, CENTERED, RAW, WHITE, WHITE_CENTERED = range(5)
+GEOMETRY: dict[str, int] = {
+    "correlation": CORRELATION,
+    "cosine": COSINE,
+    "euclidean": EUCLIDEAN,
+    "crossnobis": EUCLIDEAN,
+}
+NORM: dict[str, int] = {
+    "spearman": CENTERED,
+    "rho-a": PLAIN,
+    "pearson": CENTERED,
+    "cosine": RAW,
+    "corr_cov": WHITE_CENTERED,
+    "cosine_cov": WHITE,
+}
 
 # A pattern is constant up to rounding if its variance is below this share of its mean square.
 _CONSTANT = 1e-26

@@ -23,19 +23,7 @@ from brainmap.progress import progress
 from brainmap.rsa.comparison.measures import RANKED, _compare_rows
 from brainmap.rsa.rdm.run_noise import RunNoise, run_names
 from brainmap.rsa.rdm.sources import refuse_own_noise
-from brainmap.rsa.searchlights.kernels import (
-    CENTERED,
-    CORRELATION,
-    COSINE,
-    EUCLIDEAN,
-    PLAIN,
-    RAW,
-    WHITE,
-    WHITE_CENTERED,
-    compute_patch_rdms,
-    score_patches,
-)
-from brainmap.rsa.searchlights.preparation import Given, Models, Prepared, prepare_models, prepare_patterns
+from brainmap.rsa.searchlights.preparation import SQUARED, Given, Models, Prepared, prepare_models, prepare_patterns
 from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.threads import limit_blas
 from brainmap.types import Floats, Measure
@@ -48,20 +36,6 @@ if TYPE_CHECKING:
 
 Ints = NDArray[np.int32]
 
-GEOMETRY: dict[str, int] = {
-    "correlation": CORRELATION,
-    "cosine": COSINE,
-    "euclidean": EUCLIDEAN,
-    "crossnobis": EUCLIDEAN,
-}
-NORM = {
-    "spearman": CENTERED,
-    "rho-a": PLAIN,
-    "pearson": CENTERED,
-    "cosine": RAW,
-    "corr_cov": WHITE_CENTERED,
-    "cosine_cov": WHITE,
-}
 # Number of centers per task: enough to make copying their voxels cheap, few enough to share among threads.
 CHUNK = 1024
 SHARE = 256  # number of centers per task if there are few, independent of the number of threads
@@ -136,7 +110,7 @@ def prepare_inputs(
         return prepared.with_weights(noise, run_names(data), dissimilarity), models, None
     if isinstance(noise, np.ndarray) and noise.ndim < 2:
         return prepared.with_noise(noise, dissimilarity), models, None
-    if GEOMETRY[dissimilarity] != EUCLIDEAN and not settings.pooled:
+    if dissimilarity not in SQUARED and not settings.pooled:
         raise InputError(
             f"searchlight: one noise precision per run is for crossnobis, not for {dissimilarity}; pool the runs"
         )
@@ -189,6 +163,8 @@ class Scoring:
 
     def _fill(self, given: Given, table: Ints, scores: Floats) -> None:
         """Write the scores of some neighborhoods, `(n_patches, n_models)`, in place."""
+        from brainmap.rsa.searchlights.kernels import GEOMETRY, NORM, score_patches  # numba is slow to import
+
         models, how = self.models, self.prepared
         geometry, minimum = GEOMETRY[self.dissimilarity], max(self.minimum, 2)
         if models.has_kernel(self.measure):
@@ -226,6 +202,8 @@ class Scoring:
         return np.concatenate([rdms for rdms, _ in found]), sum(bad for _, bad in found)
 
     def _compute_rdms(self, given: Given, table: Ints) -> Floats:
+        from brainmap.rsa.searchlights.kernels import GEOMETRY, compute_patch_rdms
+
         how = self.prepared
         rdms = np.full((len(table), len(how.pairs)), np.nan)
         geometry, minimum = GEOMETRY[self.dissimilarity], max(self.minimum, 2)
@@ -250,7 +228,7 @@ class Scoring:
 
     def _iterate_patterns(self, centers: NDArray[np.intp]) -> Iterator[tuple[Given, Ints, int]]:
         """Yield the inputs of the kernels, the rows of each neighborhood, and the number of singular covariances."""
-        table, geometry = list_neighbors(self.hoods, centers), GEOMETRY[self.dissimilarity]
+        table = list_neighbors(self.hoods, centers)
         if self.noise is None:
             yield *gather_patterns(self.prepared, table, self.dissimilarity), 0
             return
@@ -258,8 +236,8 @@ class Scoring:
             self.prepared,
             table,
             minimum=max(self.minimum, 2),
-            centered=geometry == EUCLIDEAN,
-            symmetric=geometry == CORRELATION,
+            centered=self.dissimilarity in SQUARED,
+            symmetric=self.dissimilarity == "correlation",
         )
 
 

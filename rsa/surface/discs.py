@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from brainmap.checks import check_choice, count_threads
 from brainmap.errors import InputError
 from brainmap.progress import progress
-from brainmap.rsa.surface.disc_kernels import find_nearest_vertices, trace_lines_of_sight
 from brainmap.rsa.surface.meshes import Mesh, measure_edges, mesh_edges
 from brainmap.types import Floats, Metric
 
@@ -121,6 +120,8 @@ def discs_on(
     >>> discs_on(square, radius_mm=5.0, metric="geodesic").patches(1, 2).tolist()
     [[1, 0, 2, 3]]
     """
+    from brainmap.rsa.surface.disc_kernels import find_nearest_vertices  # numba is slow to import
+
     check_choice(metric, METRICS, "discs: metric")
     n, n_threads = len(mesh.points), count_threads(threads, "discs")
     centers = np.arange(n, dtype=np.int32) if vertices is None else np.asarray(vertices, np.int32)
@@ -205,6 +206,8 @@ def _build_sight_graph(mesh: Mesh, reach: float, threads: int) -> _Graph:
     starts = np.searchsorted(corners.ravel()[order], np.arange(n + 1)).astype(np.int64)
     around = starts, order.astype(np.int32)
     every = np.arange(n, dtype=np.int32)
+    from brainmap.rsa.surface.disc_kernels import trace_lines_of_sight
+
     rows, met, lengths = _run_chunks(
         lambda run: trace_lines_of_sight(faces, around, run, reach), every, threads, "straight lines"
     )

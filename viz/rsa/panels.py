@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, map_coordinates
 
 from brainmap.viz.style import INK, MUTED, SOFT, strip_axes
 
@@ -51,10 +51,10 @@ def sample(volume: Volume, world: Array, *, order: int = 1) -> NDArray[np.float3
     data, inverse = volume
     voxel = _find_voxels(inverse, world)
     if order == 0:
-        return np.asarray(map_coordinates(data, voxel, order=0, cval=np.nan), dtype=np.float32)
+        return np.asarray(scipy.ndimage.map_coordinates(data, voxel, order=0, cval=np.nan), dtype=np.float32)
     valid = np.isfinite(data)
-    weight = map_coordinates(valid.astype(np.float32), voxel, order=1, cval=0.0)
-    value = map_coordinates(np.where(valid, data, 0), voxel, order=1, cval=0.0)
+    weight = scipy.ndimage.map_coordinates(valid.astype(np.float32), voxel, order=1, cval=0.0)
+    value = scipy.ndimage.map_coordinates(np.where(valid, data, 0), voxel, order=1, cval=0.0)
     return np.where(weight > 0.5, value / np.maximum(weight, 1e-6), np.nan).astype(np.float32)
 
 
@@ -72,7 +72,9 @@ def resample_to_box(volume: Volume) -> NDArray[np.float32]:
     if np.count_nonzero(np.abs(turn) > 1e-9) == 3:  # axes run along those of the box: few points are far from data
         return _resample_along_axes(np.nan_to_num(data), inverse, grid)
     world = np.stack(np.meshgrid(*grid, indexing="ij"))
-    return np.asarray(map_coordinates(np.nan_to_num(data), _find_voxels(inverse, world), order=1, cval=0.0), np.float32)
+    return np.asarray(
+        scipy.ndimage.map_coordinates(np.nan_to_num(data), _find_voxels(inverse, world), order=1, cval=0.0), np.float32
+    )
 
 
 def _resample_along_axes(data: Array, inverse: Array, grid: Sequence[Array]) -> NDArray[np.float32]:
@@ -116,7 +118,7 @@ def select_hemisphere(box: Array, side: str, step: int = 1) -> Array:
 def render_xray(view: str, side: str) -> NDArray[np.float32]:
     """Render the template as a soft silhouette, darker where the cortex folds away from the viewer."""
     box = select_hemisphere(load_template(), side)
-    depth = gaussian_filter(np.where(box > 0.2, box, 0).mean(axis="xyz".index(view)).T[::-1], 0.8)
+    depth = scipy.ndimage.gaussian_filter(np.where(box > 0.2, box, 0).mean(axis="xyz".index(view)).T[::-1], 0.8)
     depth = depth / depth.max()
     edge = np.hypot(*np.gradient(depth))
     return _shade_gray(0.955 - 2.4 * edge.clip(0, 0.085), np.clip(depth / 0.04, 0, 1))
@@ -133,7 +135,7 @@ def project(box: Array, view: str, side: str) -> NDArray[np.float32]:
         (np.arange(columns) + 0.5) * coarse.shape[1] / columns - 0.5,
         indexing="ij",
     )
-    return np.asarray(map_coordinates(coarse, places, order=1, mode="nearest"), dtype=np.float32)
+    return np.asarray(scipy.ndimage.map_coordinates(coarse, places, order=1, mode="nearest"), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)

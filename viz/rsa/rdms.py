@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
-from scipy.spatial.distance import squareform
 
 from brainmap.errors import InputError
 from brainmap.viz.style import (
@@ -46,7 +46,7 @@ def _convert_to_squares(rdms: Any, labels: Sequence[str] | None) -> tuple[NDArra
         squares = array[None] if array.ndim == 2 else array
     else:
         try:
-            squares = np.stack([squareform(row, checks=False) for row in np.atleast_2d(array)])
+            squares = np.stack([scipy.spatial.distance.squareform(row, checks=False) for row in np.atleast_2d(array)])
         except ValueError as error:
             raise InputError(
                 f"plot_rdm: expected RDMs of shape (n, n), (k, n, n) or condensed (k, pairs), got {array.shape}"

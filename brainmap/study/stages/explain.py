@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,14 +18,6 @@ from brainmap.features.evaluation.judges import JUDGED_COLUMNS, Judge, judge_max
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.listing import list_layers
 from brainmap.features.maximization.choice import ChosenPrior, choose_priors
-from brainmap.features.maximization.maximize import Maximization, maximize_activation
-from brainmap.features.representations.files import (
-    list_stored_layers,
-    name_beside,
-    open_cams,
-    save_cams,
-    save_maximization,
-)
 from brainmap.features.sounds.inputs import describe_input
 from brainmap.names import slug
 from brainmap.record import content_key, file_digest
@@ -39,6 +31,9 @@ from brainmap.study.stages.networks import (
     yield_versions,
 )
 from brainmap.study.stages.versions import Loaded, Version
+
+if TYPE_CHECKING:
+    from brainmap.features.maximization.maximize import Maximization
 
 log = logging.getLogger("brainmap")
 VERSION = 2
@@ -176,6 +171,8 @@ def _list_wanted(context: Context, one: Loaded, version: Version) -> dict[str, l
 
 
 def _compute_cams(context: Context, one: Loaded, version: Version, names: tuple[str, ...] | None) -> Iterator[Path]:
+    from brainmap.features.representations.files import save_cams
+
     settings = context.study.settings.explain
     assert settings is not None
     cams = class_activation_maps(
@@ -210,6 +207,9 @@ def _get_table_path(context: Context, version: Version, what: str) -> Path:
 def _maximize_network(
     context: Context, one: Loaded, version: Version, wanted: dict[str, list[int]], names: tuple[str, ...] | None
 ) -> Iterator[Path]:
+    from brainmap.features.maximization.maximize import maximize_activation
+    from brainmap.features.representations.files import name_beside, save_maximization
+
     settings = context.study.settings.explain
     assert settings is not None
     steps, seed = settings.maximization.steps, context.study.settings.study.seed
@@ -281,5 +281,7 @@ def build_wav_path(context: Context, version: Version) -> Path:
 
 def read_cams(context: Context, version: Version) -> ClassActivationMaps | None:
     """Read the class activation maps, or return None where there are none."""
+    from brainmap.features.representations.files import list_stored_layers, open_cams
+
     path = store_path(context, version)
     return open_cams(path).cams if list_stored_layers(path, "cam") else None
