@@ -91,7 +91,7 @@ def _choose_opening(
         return {"study": str(study.path), "device": device}, study.settings.study.name
     if sounds is None:
         raise InputError("explore: expected --sounds beside --checkpoint, got none; name a table, folder or file")
-    missing = [str(path) for path in (*checkpoints, sounds) if not Path(path).exists()]
+    missing = [path for path in (*checkpoints, str(sounds)) if not Path(path).exists()]
     if missing:
         raise InputError(f"explore: no file or folder {missing[0]}; check its name")
     fed = {name: feeding[name] for name in _OF_FILES if name != "class_names"}

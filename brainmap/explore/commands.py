@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -22,12 +22,16 @@ from brainmap.explore.relations import find_favorites, find_neighbors, read_crop
 from brainmap.explore.sources import Heard, Source
 from brainmap.features.attribution.lrp import COMPOSITES
 from brainmap.features.attribution.methods import METHODS
-from brainmap.viz.page.cards import encode_wav
+from brainmap.viz.features.players import encode_wav
+
+if TYPE_CHECKING:
+    from brainmap.explore.brains import Brains
 
 Arguments: TypeAlias = Mapping[str, str]
 Answer: TypeAlias = dict[str, Any] | tuple[bytes, str]
 COLORS = ("brainmap", "RdBu_r", "PuOr_r", "PiYG", "coolwarm", "seismic")
 """Diverging color maps for signed maps: zero is their middle."""
+NIFTI = "application/gzip"
 _STEPS = 256
 
 
@@ -77,6 +81,7 @@ def _describe(source: Source, _: Arguments) -> Answer:
         "title": source.title,
         "question": source.question,
         "simulated": source.simulated,
+        "brain": source.context is not None,
         "networks": list(source.loaders),
         "sounds": [{"id": i, "condition": c} for i, c in zip(source.items, source.conditions, strict=True)],
         "cams": list(CAMS),
@@ -184,6 +189,57 @@ def _receive(source: Source, arguments: Arguments) -> Answer:
     return source.receive(Path(arguments["path"]), arguments["name"], float(arguments["seconds"]))
 
 
+def _get_brains(source: Source) -> Brains:
+    """Return the results of the study in the brain; they stay open while the explorer runs.
+
+    Raises
+    ------
+    InputError
+        No study is explored.
+    """
+    from brainmap.explore.brains import Brains
+
+    if source.context is None:
+        raise InputError("brain: a network and sounds have none; explore the results of a study")
+    if source.brains is None:
+        source.brains = Brains(source.context)
+    found: Brains = source.brains
+    return found
+
+
+def _brain(source: Source, _: Arguments) -> Answer:
+    return _get_brains(source).describe()
+
+
+def _brain_map(source: Source, arguments: Arguments) -> Answer:
+    network, layer, stat = (_need(arguments, name) for name in ("network", "layer", "stat"))
+    return _get_brains(source).read_map(network, layer, stat), NIFTI
+
+
+def _background(source: Source, _: Arguments) -> Answer:
+    return _get_brains(source).read_background(), NIFTI
+
+
+def _voxel(source: Source, arguments: Arguments) -> Answer:
+    text = _need(arguments, "mm")
+    try:
+        place = [float(part) for part in text.split(",")]
+    except ValueError:
+        place = []
+    if len(place) != 3 or not np.isfinite(place).all():
+        raise InputError(f"mm: expected x,y,z in mm, got {text!r}")
+    return _get_brains(source).read_voxel(place)
+
+
+def _region(source: Source, arguments: Arguments) -> Answer:
+    return _get_brains(source).read_region(_need(arguments, "region"))
+
+
+def _rdms(source: Source, arguments: Arguments) -> Answer:
+    region, network, layer = (_need(arguments, name) for name in ("region", "network", "layer"))
+    return _get_brains(source).read_rdms(region, network, layer)
+
+
 ANSWERS: dict[str, Callable[[Source, Arguments], Answer]] = {
     "describe": _describe,
     "network": _describe_network,
@@ -198,4 +254,10 @@ ANSWERS: dict[str, Callable[[Source, Arguments], Answer]] = {
     "crop": _play_crop,
     "pattern": _play_pattern,
     "receive": _receive,
+    "brain": _brain,
+    "brainmap": _brain_map,
+    "background": _background,
+    "voxel": _voxel,
+    "region": _region,
+    "rdms": _rdms,
 }

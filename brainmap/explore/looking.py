@@ -52,18 +52,18 @@ def describe_sound(source: Source, heard: Heard, key: str) -> dict[str, Any]:
         "peak": float(np.abs(wave).max()),
         "notes": _note_changes(sounds),
     }
+    picture: NDArray[np.floating[Any]]
+    hertz: NDArray[np.float64] | None
     if sounds.front_end.is_waveform:
-        loud, hertz = compute_log_spectrogram(wave, rate=sounds.rate, bands=_BANDS)
-        picture, what = loud, "loudness, from 50 dB below the loudest point up to it"
-        seconds = [0.0, wave.size / sounds.rate]
+        picture, hertz = compute_log_spectrogram(wave, rate=sounds.rate, bands=_BANDS)
+        what = "loudness, from 50 dB below the loudest point up to it"
     else:
         picture, axes = get_input(sounds, 0)
         hertz = None if axes is None else axes.hertz()
         what = f"the input of the network ({sounds.front_end.describe()})"
-        seconds = [0.0, picture.shape[1] / axes.rate_of(picture.shape[1])] if axes is not None else [0.0, 0.0]
     least, most = float(np.nanquantile(picture, 0.01)), float(np.nanmax(picture))
     shades = np.clip((picture - least) / max(most - least, 1e-12), 0, 1) * 255
-    return {**found, "picture": shades.round().astype(np.uint8), "hertz": hertz, "what": what, "span": seconds}
+    return {**found, "picture": shades.round().astype(np.uint8), "hertz": hertz, "what": what}
 
 
 def _note_changes(sounds: Sounds) -> list[str]:
@@ -152,7 +152,9 @@ def _map_cams(
 def _attribute_class(
     source: Source, heard: Heard, sounds: Sounds, method: str, name: str, rules: str
 ) -> dict[str, Any]:
-    settings = {"rules": check_choice(rules, tuple(COMPOSITES), "rules")} if method == "lrp" and rules else {}
+    settings: dict[str, Any] = {}
+    if method == "lrp" and rules:
+        settings["rules"] = check_choice(rules, tuple(COMPOSITES), "rules")
 
     def compute() -> Any:
         return attribute(

@@ -23,6 +23,12 @@ COMMANDS = (
     "favorites",
     "crop",
     "pattern",
+    "brain",
+    "brainmap",
+    "background",
+    "voxel",
+    "region",
+    "rdms",
 )
 """What a page may ask for; each is a function of `brainmap.explore.commands`."""
 JSON = "application/json"

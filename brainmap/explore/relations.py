@@ -95,17 +95,8 @@ def _rank_neighbors(
 def find_favorites(source: Source, heard: Heard, *, layer: str, unit: int) -> dict[str, Any]:
     """Find the stretches of sounds that activate a unit most, its filter, and whether the study maximized it."""
     found = _find_exemplars(source, heard, layer, unit)
-    rows = [
-        {
-            "id": str(row.item),
-            "condition": str(row.condition),
-            "value": float(row.value),
-            "start": float(row.start_s),
-            "end": float(row.end_s),
-            "outside": float(row.outside),
-        }
-        for row in found.table.itertuples()
-    ]
+    columns = {"item": "id", "condition": "condition", "value": "value", "start_s": "start", "end_s": "end"}
+    rows = found.table[[*columns, "outside"]].rename(columns=columns).to_dict("records")
     pattern = _find_pattern(source, heard, layer, unit)
     return {
         "exemplars": rows,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -167,6 +167,7 @@ class Source:
     device: str = "cpu"
     memory: Memory = field(default_factory=Memory)
     uploads: dict[str, tuple[Path, str]] = field(default_factory=dict)
+    brains: Any = None
     _networks: dict[str, Heard] = field(default_factory=dict)
     _sounds: OrderedDict[tuple[str, str], Sounds] = field(default_factory=OrderedDict)
 
@@ -293,7 +294,7 @@ def _open_checkpoints(checkpoints: Sequence[str], sounds: str, given: dict[str, 
         fed = describe_feeding(path, **_feeding_of(given))
         return Heard(name, model, fed, fed.load_sounds(sounds), fed.classes or None, hash_weights(model))
 
-    loaders = {name: lambda name=name, path=path: load(name, path) for name, path in names.items()}
+    loaders = {name: partial(load, name, path) for name, path in names.items()}
     return Source(
         title=", ".join(names),
         loaders=loaders,
@@ -339,7 +340,7 @@ def _open_study(path: Path, device: str) -> Source:
         title=about.name,
         question=about.question,
         simulated=about.simulated,
-        loaders={version.name: lambda version=version: load(version) for version in versions},
+        loaders={version.name: partial(load, version) for version in versions},
         items=list(context.stimuli),
         conditions=list(context.stimuli.values()),
         context=context,

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("uvicorn")
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-from tests.conftest import write_checkpoint, write_sounds  # noqa: E402
+from tests.conftest import TinyStudy, write_checkpoint, write_sounds  # noqa: E402
 from tests.explore.running import Running, flac, wait_until  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -36,13 +36,25 @@ class Tab:
         self.page = context.new_page()
         self.said: list[str] = []
         self.elsewhere: list[str] = []
-        base = address.split("/?")[0]
-        self.page.on("console", lambda one: one.type in ("error", "warning") and self.said.append(one.text))
+        self.base = address.split("/?")[0]
+        self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.said.append(dialog.message), dialog.dismiss()))
-        self.page.on("request", lambda one: one.url.startswith((base, "blob:")) or self.elsewhere.append(one.url))
+        self.page.on("dialog", self._dismiss)
+        self.page.on("request", self._see)
         self.page.set_default_timeout(60_000)
         self.page.goto(address)
+
+    def _hear(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.said.append(message.text)
+
+    def _dismiss(self, dialog: Any) -> None:
+        self.said.append(dialog.message)
+        dialog.dismiss()
+
+    def _see(self, request: Any) -> None:
+        if not request.url.startswith((self.base, "blob:")):
+            self.elsewhere.append(request.url)
 
     def settle(self) -> None:
         """Wait until everything that was asked for is there."""
@@ -204,6 +216,43 @@ def test_two_views_stand_side_by_side_in_one_address(tab: Tab, running: Running)
     other.until("document.querySelectorAll('.view .bar').length === 8")
     assert other.page.locator(".view").nth(1).locator(".card h3").first.inner_text().startswith("yes_anna")
     assert other.said == []
+
+
+def test_a_click_on_the_brain_shows_the_scores_there(
+    browser: Any, tiny_results: TinyStudy, start_explorer: Callable[..., Running]
+) -> None:
+    before = tiny_results.files()
+    own = start_explorer(tiny_results.out)
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        tab = Tab(context, f"{own.address}&see=brain&layer=conv3")
+        tab.until("document.querySelector('.card h3')?.textContent.includes('conv3 of net')")
+        page = tab.page
+        page.get_by_label("Region", exact=True).select_option("belt")
+        page.get_by_role("heading", name="Region belt").wait_for()
+        tab.until("document.querySelectorAll('figure canvas').length === 3")
+        label = page.locator("figure canvas").first.get_attribute("aria-label")
+        asked = page.evaluate("async () => (await fetch('/api/region?region=belt')).json()")
+        best = max((row for row in asked["rows"] if row["kind"] == "network"), key=lambda row: row["mean"])
+        assert f"highest at {best['layer']}" in label
+        tab.until("document.querySelector('.stage + .caption').textContent.startsWith('At ')")
+        page.wait_for_timeout(1000)
+        page.locator(".slices").click(position={"x": 150, "y": 200})
+        page.get_by_role("heading", name="Voxel at").wait_for()
+        place = page.url.split("mm=")[1].split("&")[0].replace("%2C", ",")
+        asked = page.evaluate(f"async () => (await fetch('/api/voxel?mm={place}')).json()")
+        heading = page.get_by_role("heading", name="Voxel at").inner_text().replace("\N{MINUS SIGN}", "-")
+        assert heading.startswith("Voxel at " + ", ".join(f"{one:g}" for one in asked["mm"]))
+        with page.expect_download() as saved:
+            page.locator(".card").nth(1).get_by_role("button", name="TSV").first.click()
+        rows = pd.read_csv(saved.value.path(), sep="\t")
+        assert rows["mean"].tolist() == pytest.approx([row["mean"] for row in asked["rows"]])
+        page.locator(".card").first.get_by_role("button", name="PNG").wait_for()
+        page.get_by_role("button", name="Look and listen").click()
+        tab.settle()
+        tab.said[:] = [line for line in tab.said if "GL" not in line]  # what software rendering says of itself
+        assert tab.said == []
+        assert tab.elsewhere == []
+    assert tiny_results.files() == before
 
 
 def test_figures_and_tables_are_saved(tab: Tab) -> None:

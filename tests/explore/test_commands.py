@@ -199,13 +199,15 @@ def test_a_map_that_was_computed_is_not_computed_again(source: Source, monkeypat
 
 
 def test_memory_gives_up_what_was_used_least() -> None:
-    memory, calls = Memory(most_bytes=100), []
+    memory = Memory(most_bytes=100)
+    calls: list[str] = []
 
-    def make(key: str) -> Any:
-        return memory.remember(key, lambda: calls.append(key) or np.zeros(5))
+    def make() -> Any:
+        calls.append(key)
+        return np.zeros(5)
 
     for key in ("a", "b", "a", "c", "a", "b"):
-        make(key)
+        memory.remember(key, make)
     assert calls == ["a", "b", "c", "b"]
 
 

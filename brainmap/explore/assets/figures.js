@@ -33,6 +33,13 @@ function shade(name) {
   };
 }
 
+/** A color map as NiiVue takes it; what is below its lowest value is not drawn. */
+export function colorMap(name, from = 0) {
+  const map = colors[name];
+  const channel = (at) => Array.from({ length: 256 }, (_, k) => map[3 * Math.round(255 * (from + (1 - from) * (k / 255))) + at]);
+  return { R: channel(0), G: channel(1), B: channel(2), A: Array.from({ length: 256 }, (_, k) => (k ? 255 : 0)), I: Array.from({ length: 256 }, (_, k) => k) };
+}
+
 export function colorOf(name, value) { return `rgb(${shade(name)(value).join(",")})`; }
 
 /** A canvas that is drawn again when its width, its content or the theme changes, and that can be saved. */

@@ -4,10 +4,11 @@ import { ask } from "./api.js";
 import { readChoices, writeChoices } from "./choices.js";
 import { fill, h } from "./dom.js";
 import { setColors } from "./figures.js";
+import { BrainView } from "./brain.js";
 import { LookView } from "./look.js";
 import { shared, startStatus } from "./status.js";
 
-const SEES = { look: ["Look and listen", LookView] };
+const SEES = { look: ["Look and listen", LookView], brain: ["Click the brain", BrainView] };
 const choices = readChoices();
 const place = document.getElementById("views");
 let about = null;

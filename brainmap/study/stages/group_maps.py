@@ -113,7 +113,7 @@ def _test_maps(context: Context, people: list[Participant], space: str) -> Itera
     networks = list(dict.fromkeys(version for version, _ in every))
     by_network = [[layer for one, layer in every if one == version] for version in networks]
     check_differences(context, by_network)
-    regions = _place_regions(people, load_map(find_common_map(context, people[0], *every[0])))
+    regions = place_regions(people, load_map(find_common_map(context, people[0], *every[0])))
     tables: dict[str, list[pd.DataFrame]] = {"clusters": [], "difference_clusters": []}
     for version, layers in zip(networks, by_network, strict=True):
         result = group_test(
@@ -197,7 +197,7 @@ def _has_shared_regions(people: list[Participant]) -> bool:
     return all(p.roi_files == people[0].roi_files and p.brain.rois == people[0].brain.rois for p in people)
 
 
-def _place_regions(people: list[Participant], image: Any) -> Rois | None:
+def place_regions(people: list[Participant], image: Any) -> Rois | None:
     """Return the study's regions on the grid or mesh of the group maps; report where they do not lie on it."""
     why = "participants have regions of their own"
     if _has_shared_regions(people):
