@@ -242,6 +242,9 @@ def test_a_click_on_the_brain_shows_the_scores_there(
         asked = page.evaluate(f"async () => (await fetch('/api/voxel?mm={place}')).json()")
         heading = page.get_by_role("heading", name="Voxel at").inner_text().replace("\N{MINUS SIGN}", "-")
         assert heading.startswith("Voxel at " + ", ".join(f"{one:g}" for one in asked["mm"]))
+        page.goto(f"{tab.base}/?see=brain&mm=-3,0,-3")
+        page.get_by_role("heading", name="Voxel at −3, 0, −3 mm, in belt").wait_for()
+        asked = page.evaluate("async () => (await fetch('/api/voxel?mm=-3,0,-3')).json()")
         with page.expect_download() as saved:
             page.locator(".card").nth(1).get_by_role("button", name="TSV").first.click()
         rows = pd.read_csv(saved.value.path(), sep="\t")
