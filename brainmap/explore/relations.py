@@ -69,7 +69,7 @@ def _gather_features(source: Source, heard: Heard) -> Activations:
                 kept = open_activations(path)
                 if list(kept.items) == list(source.items):
                     return kept
-        return extract_activations(heard.model, heard.sounds, pooling="mean", device=source.device)
+        return extract_activations(heard.model, heard.sounds, pooling="mean", batch_size=8, device=source.device)
 
     return source.memory.remember(content_key("features", heard.digest, heard.sounds.digest), compute)
 

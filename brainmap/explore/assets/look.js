@@ -320,8 +320,8 @@ export class LookView {
     if (version !== this.mapVersion) return;
     this.element.classList.remove("mapping");
     this.map = found;
-    this.drawMaps();
     this.topMaps = null;
+    this.drawMaps();
     const topMethod = isCam ? this.choice.method : "grad-cam";
     const tops = found ? await this.load(() => ask("map", { ...this.mapQuestion(five), method: topMethod, rules: "" }, this.slot("top"))) : null;
     if (version !== this.mapVersion) return;
@@ -399,7 +399,11 @@ export class LookView {
   drawTop() {
     this.topFigures?.forEach((figure) => { figure.remove(); this.figures.splice(this.figures.indexOf(figure), 1); });
     this.topFigures = [];
-    if (!this.topMaps || !this.sound) { fill(this.top, h("p", { class: "caption" }, "…")); return; }
+    if (!this.topMaps || !this.sound) {
+      const words = this.element.classList.contains("mapping") || this.map ? "…" : "There are no maps by this method; choose another.";
+      fill(this.top, h("p", { class: "caption" }, words));
+      return;
+    }
     const { maps, kind, limit, layer } = this.topMaps;
     const method = this.about.cams.includes(this.choice.method) ? this.choice.method : "grad-cam";
     const panels = maps.map((map) => {
