@@ -18,7 +18,7 @@ from brainmap.explore.looking import (
     describe_sound,
     describe_unit,
 )
-from brainmap.explore.relations import find_favorites, find_neighbors, read_crop, read_pattern
+from brainmap.explore.relations import embed_sounds, find_favorites, find_neighbors, read_crop, read_pattern
 from brainmap.explore.sources import Heard, Source
 from brainmap.features.attribution.lrp import COMPOSITES
 from brainmap.features.attribution.methods import METHODS
@@ -55,7 +55,11 @@ def run_command(source: Source, command: str, arguments: Arguments) -> Answer:
     InputError
         An argument is missing, or names nothing.
     """
-    return ANSWERS[command](source, arguments)
+    source.memory.noted.clear()
+    found = ANSWERS[command](source, arguments)
+    if isinstance(found, dict) and source.memory.noted:
+        return {**found, "notes": [*found.get("notes", ()), *source.memory.noted]}
+    return found
 
 
 def _need(arguments: Arguments, name: str) -> str:
@@ -171,6 +175,11 @@ def _neighbors(source: Source, arguments: Arguments) -> Answer:
     return find_neighbors(source, *_get_both(source, arguments), layer=_need(arguments, "layer"))
 
 
+def _embed(source: Source, arguments: Arguments) -> Answer:
+    heard = source.network(_need(arguments, "network"))
+    return embed_sounds(source, heard, layer=_need(arguments, "layer"), method=_need(arguments, "method"))
+
+
 def _favorites(source: Source, arguments: Arguments) -> Answer:
     return find_favorites(source, source.network(_need(arguments, "network")), **_get_unit(arguments))
 
@@ -250,6 +259,7 @@ ANSWERS: dict[str, Callable[[Source, Arguments], Answer]] = {
     "strips": _strips,
     "unit": _unit,
     "neighbors": _neighbors,
+    "embedding": _embed,
     "favorites": _favorites,
     "crop": _play_crop,
     "pattern": _play_pattern,

@@ -20,6 +20,7 @@ COMMANDS = (
     "strips",
     "unit",
     "neighbors",
+    "embedding",
     "favorites",
     "crop",
     "pattern",

@@ -11,15 +11,14 @@ import signal
 import sys
 import threading
 import traceback
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
-from brainmap.errors import BrainmapError, BrainmapWarning, InputError, is_scarce_memory
+from brainmap.errors import BrainmapError, InputError, is_scarce_memory
 from brainmap.explore.messages import JSON, encode_json, pack_message, read_message
+from brainmap.explore.notes import collect_notes
 from brainmap.progress import follow_progress
 
 log = logging.getLogger("brainmap")
@@ -93,7 +92,7 @@ def _answer(line: Line, question: dict[str, Any], compute: Callable[[], Any]) ->
         line.say({"id": number, "label": label, "done": done, "total": total})
 
     try:
-        with follow_progress(told), _collect_notes() as notes:
+        with follow_progress(told), collect_notes() as notes:
             found = compute()
         if isinstance(found, tuple):
             return {"id": number, "media": found[1]}, found[0]
@@ -114,33 +113,6 @@ def _answer(line: Line, question: dict[str, Any], compute: Callable[[], Any]) ->
         return {"id": number, "error": said, "status": 500}, b""
     finally:
         line.unwanted.discard(number)
-
-
-class _Kept(logging.Handler):
-    def __init__(self, notes: list[str]) -> None:
-        super().__init__(logging.INFO)
-        self.notes = notes
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.notes.append(record.getMessage().removeprefix("note: "))
-
-
-@contextmanager
-def _collect_notes() -> Iterator[list[str]]:
-    """Collect what the library says while it computes, which the page shows beside the result."""
-    notes: list[str] = []
-    handler, level = _Kept(notes), log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("always", BrainmapWarning)
-            yield notes
-        notes += [str(one.message) for one in caught]
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
 
 
 if __name__ == "__main__":

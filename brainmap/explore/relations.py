@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from brainmap.checks import check_choice
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.explore.sources import UPLOAD, Heard, Source
 from brainmap.features.activations.extract import Activations, extract_activations, open_activations
@@ -17,6 +18,10 @@ from brainmap.features.units.exemplars import Exemplars, find_exemplars
 from brainmap.features.units.filters import layer_filters
 from brainmap.features.units.nearest_sounds import nearest_neighbors
 from brainmap.record import content_key
+from brainmap.types import EmbeddingMethod
+
+if TYPE_CHECKING:
+    from brainmap.features.units.embedding import Embedding
 
 NEIGHBORS = 6
 EXEMPLARS = 6
@@ -90,6 +95,32 @@ def _rank_neighbors(
         {"id": ids[at], "condition": words[at], "distance": float(far), "same": words[at] == words[ids.index(key)]}
         for at, far in zip(places, mine["distance"], strict=True)
     ]
+
+
+def embed_sounds(source: Source, heard: Heard, *, layer: str, method: str) -> dict[str, Any]:
+    """Place all sounds in a plane by their activations in a layer, z-scored over sounds."""
+    from brainmap.features.units.embedding import embed
+
+    check_choice(method, get_args(EmbeddingMethod), "method")
+    features = _gather_features(source, heard)
+    check_choice(layer, list(features.layers), "layer")
+
+    def compute() -> Embedding:
+        perplexity = min(30.0, (len(source.items) - 1) / 3)
+        return embed(features, layer=layer, method=method, perplexity=perplexity)  # type: ignore[arg-type]
+
+    key = content_key("embedding", heard.digest, heard.sounds.digest, layer, method, features.pooling)
+    found = source.memory.remember(key, compute)
+    return {
+        "points": found.points.astype(np.float32),
+        "items": list(found.items),
+        "conditions": list(found.conditions),
+        "axes": list(found.axes),
+        "pooling": features.pooling,
+        "trustworthiness": found.trustworthiness,
+        "n_neighbors": found.n_neighbors,
+        "perplexity": found.perplexity,
+    }
 
 
 def find_favorites(source: Source, heard: Heard, *, layer: str, unit: int) -> dict[str, Any]:

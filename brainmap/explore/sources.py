@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ import torch
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
+from brainmap.explore.notes import collect_notes
 from brainmap.features.activations.store import hash_weights
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.listing import Layer, list_layers
@@ -53,20 +54,21 @@ class Memory:
 
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
         self.most_bytes = most_bytes
-        self.kept: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+        self.kept: OrderedDict[str, tuple[Any, int, list[str]]] = OrderedDict()
+        self.noted: list[str] = []
 
     def remember(self, key: str, compute: Callable[[], T]) -> T:
-        """Return the result under a key, computed where there is none."""
-        if key in self.kept:
-            self.kept.move_to_end(key)
-        else:
-            found = compute()
-            self.kept[key] = found, _count_bytes(found)
-            while len(self.kept) > 1 and sum(size for _, size in self.kept.values()) > self.most_bytes:
+        """Return the result under a key, computed where there is none; add what was said of it to `noted`."""
+        if key not in self.kept:
+            with collect_notes() as notes:
+                found = compute()
+            self.kept[key] = found, _count_bytes(found), notes
+            while len(self.kept) > 1 and sum(size for _, size, _ in self.kept.values()) > self.most_bytes:
                 self.kept.popitem(last=False)
-            return found
-        value: T = self.kept[key][0]
-        return value
+        self.kept.move_to_end(key)
+        value, _, notes = self.kept[key]
+        self.noted += [note for note in notes if note not in self.noted]
+        return cast(T, value)
 
 
 def _count_bytes(value: Any) -> int:

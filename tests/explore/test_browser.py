@@ -157,6 +157,28 @@ def test_a_unit_shows_its_answer_and_its_favorite_sounds(tab: Tab) -> None:
     page.get_by_text("Favorite sounds").or_(page.get_by_text("No sound drives")).first.wait_for()
 
 
+def test_points_of_the_plane_play(tab: Tab) -> None:
+    page = tab.page
+    tab.choose("Plane", "pca")
+    canvas = page.locator("article:has-text('All sounds in a plane') canvas")
+    canvas.wait_for()
+    assert "plane=pca" in page.url
+    page.evaluate(
+        """() => {
+            window.played = 0;
+            HTMLMediaElement.prototype.play = () => { window.played += 1; return Promise.resolve(); };
+            const canvas = [...document.querySelectorAll("canvas")].find(one => one.ariaLabel.includes("in a plane"));
+            const box = canvas.getBoundingClientRect();
+            for (let x = 0; x < box.width && !document.querySelector("article p.tip button"); x += 8)
+                for (let y = 0; y < box.height; y += 8)
+                    if (!document.querySelector("article p.tip button")) canvas.dispatchEvent(
+                        new MouseEvent("click", { clientX: box.left + x, clientY: box.top + y, bubbles: true }));
+        }"""
+    )
+    wait_until(lambda: page.evaluate("window.played") > 0)
+    page.locator(".tip button.text").click()
+
+
 def test_a_sound_is_dropped_and_recorded(tab: Tab) -> None:
     page = tab.page
     page.evaluate(

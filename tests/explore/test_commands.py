@@ -14,7 +14,7 @@ import soundfile
 import torch
 
 from brainmap import features
-from brainmap.errors import InputError
+from brainmap.errors import BrainmapWarning, InputError
 from brainmap.explore.commands import ANSWERS, run_command
 from brainmap.explore.looking import BINS
 from brainmap.explore.messages import COMMANDS, encode_json
@@ -131,6 +131,24 @@ def test_neighbors_are_the_nearest_by_correlation(
     far = 1 - np.corrcoef(sounds.waveforms[:, 0])[ROW]
     far[ROW] = np.inf
     assert found["waveform"][0]["id"] == sounds.items[int(far.argmin())]
+
+
+@pytest.mark.parametrize("method", ["pca", "tsne"])
+def test_the_plane_is_the_embedding_of_the_layer(
+    source: Source, model: torch.nn.Module, sounds: features.Sounds, method: Any
+) -> None:
+    found = ask(source, "embedding", network="net", layer="conv3", method=method)
+    activations = features.extract_activations(model, sounds, layers=["conv3"])
+    with pytest.warns(BrainmapWarning, match="never change"):
+        wanted = features.embed(activations, layer="conv3", method=method, perplexity=7 / 3)
+    assert found["items"] == list(sounds.items)
+    assert found["axes"] == list(wanted.axes)
+    if method == "pca":
+        assert np.abs(found["points"]) == pytest.approx(np.abs(wanted.points), abs=1e-4)
+    assert any("never change" in note for note in found["notes"])
+    again = ask(source, "embedding", network="net", layer="conv3", method=method)
+    assert again["notes"] == found["notes"]  # what was said is said again
+    assert found["trustworthiness"] == pytest.approx(wanted.trustworthiness, abs=0.2)
 
 
 def test_a_sent_copy_is_nearest_to_its_own_sound(opening: dict[str, Any], tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 // Every choice is in the address: those of the first view by their names, those of the second with "b." before.
 
-const KEYS = ["network", "sound", "layer", "unit", "class", "method", "rules", "colors", "region", "stat", "mm"];
+const KEYS = ["network", "sound", "layer", "unit", "class", "method", "rules", "colors", "plane", "region", "stat", "mm"];
 const PREFIX = ["", "b."];
 
 export function readChoices() {

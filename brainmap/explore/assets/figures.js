@@ -137,7 +137,8 @@ export function drawTimeAxis(context, left, right, y, seconds) {
   context.strokeStyle = tone("line");
   context.textAlign = "center";
   context.textBaseline = "top";
-  const step = [0.05, 0.1, 0.2, 0.25, 0.5, 1, 2, 5, 10, 20].find((one) => seconds / one <= Math.max(2, (right - left) / 70)) ?? 60;
+  const unit = seconds < 0.05 ? 1000 : 1;
+  const step = [0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.2, 0.25, 0.5, 1, 2, 5, 10, 20].find((one) => seconds / one <= Math.max(2, (right - left) / 70)) ?? 60;
   for (let time = 0; time <= seconds + 1e-9; time += step) {
     const x = left + (time / seconds) * (right - left);
     context.beginPath();
@@ -145,7 +146,7 @@ export function drawTimeAxis(context, left, right, y, seconds) {
     context.lineTo(x, y + 4);
     context.stroke();
     const last = time + step > seconds + 1e-9;
-    context.fillText(last ? `${write(time)} s` : write(time), Math.min(x, right - (last ? 8 : 0)), y + 6);
+    context.fillText(last ? `${write(time * unit)} ${unit > 1 ? "ms" : "s"}` : write(time * unit), Math.min(x, right - (last ? 8 : 0)), y + 6);
   }
 }
 
@@ -321,6 +322,61 @@ export function paintLine(values, { start, step, seconds, least, most }) {
     context.stroke();
     drawTimeAxis(context, left, right, bottom, seconds);
   };
+}
+
+/** Points in a plane, colored by their conditions, whose names stand at their middles; the chosen one has a ring. */
+export function paintPlane({ points, conditions, items, axes }, chosen) {
+  const words = [...new Set(conditions)];
+  const hue = (word) => `hsl(${Math.round((360 * words.indexOf(word)) / words.length)} 62% ${dark.matches ? 64 : 42}%)`;
+  const places = [];
+  const spans = [0, 1].map((axis) => {
+    const along = items.map((_, k) => points.data[2 * k + axis]);
+    return [Math.min(...along), Math.max(...along)];
+  });
+  const paint = (context, width, height) => {
+    const [left, right, top, bottom] = [30, width - 30, 14, height - 34];
+    const x = (value) => left + ((value - spans[0][0]) / (spans[0][1] - spans[0][0] || 1)) * (right - left);
+    const y = (value) => bottom - ((value - spans[1][0]) / (spans[1][1] - spans[1][0] || 1)) * (bottom - top);
+    const middles = new Map(words.map((word) => [word, [0, 0, 0]]));
+    items.forEach((item, k) => {
+      const at = [x(points.data[2 * k]), y(points.data[2 * k + 1])];
+      places[k] = at;
+      const sum = middles.get(conditions[k]);
+      sum[0] += at[0]; sum[1] += at[1]; sum[2] += 1;
+      context.beginPath();
+      context.arc(...at, item === chosen ? 7 : 4.5, 0, 2 * Math.PI);
+      context.fillStyle = hue(conditions[k]);
+      context.fill();
+      if (item !== chosen) return;
+      context.strokeStyle = tone("ink");
+      context.lineWidth = 2;
+      context.stroke();
+    });
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.lineWidth = 3;
+    context.strokeStyle = tone("card");
+    if (words.length <= 40 && words.length < items.length) {
+      middles.forEach(([sumX, sumY, n], word) => {
+        context.strokeText(word, sumX / n, sumY / n - 12);
+        context.fillStyle = hue(word);
+        context.fillText(word, sumX / n, sumY / n - 12);
+      });
+    }
+    context.fillStyle = tone("muted");
+    context.fillText(axes[0], (left + right) / 2, height - 10);
+    context.save();
+    context.translate(10, (top + bottom) / 2);
+    context.rotate(-Math.PI / 2);
+    context.fillText(axes[1], 0, 0);
+    context.restore();
+  };
+  paint.find = (px, py) => {
+    const far = places.map(([x, y]) => Math.hypot(x - px, y - py));
+    const nearest = far.indexOf(Math.min(...far));
+    return far[nearest] < 14 ? nearest : null;
+  };
+  return paint;
 }
 
 /** The color scale of signed maps. */

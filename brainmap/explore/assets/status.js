@@ -6,7 +6,7 @@ import { fill, h } from "./dom.js";
 const WORDS = {
   describe: "Opening", network: "Loading the network", sound: "Reading the sound", scores: "Listening", map: "Mapping",
   strips: "Listening with every layer", unit: "Listening with the unit", favorites: "Looking for the unit’s favorite sounds",
-  neighbors: "Looking for neighbors", brain: "Opening the maps", voxel: "Reading the scores of the voxel", rdms: "Reading RDMs",
+  neighbors: "Looking for neighbors", embedding: "Placing the sounds in a plane", brain: "Opening the maps", voxel: "Reading the scores of the voxel", rdms: "Reading RDMs",
   receive: "Decoding the sound", region: "Reading the scores of the region", brainmap: "Reading the map",
 };
 const SHOWN_AFTER = 1; // s
