@@ -186,6 +186,7 @@ CoverScale = Literal["map", "sound"]
 Empty = Literal["zero", "leave-out"]
 MapClass = Literal["predicted", "true"]
 CamView = Literal["sounds", "attention", "top", "all"]
+ControversyKind = Literal["classes", "predictions"]  # what two networks disagree about
 ScoreKind = Literal["probability", "value"]  # of the outputs of a network
 RelevanceView = Literal["waveform", "spectrogram"]  # what relevance is painted over
 BrainView = Literal["slices", "glass", "surface", "best"]

@@ -19,6 +19,11 @@ from .attribution.audible import hear_relevance as hear_relevance
 from .attribution.cam import ClassActivationMaps as ClassActivationMaps, class_activation_maps as class_activation_maps
 from .attribution.lrp import Composite as Composite, Relevance as Relevance, Rule as Rule, relevance as relevance
 from .attribution.methods import Attributions as Attributions, attribute as attribute
+from .evaluation.controversial import (
+    Controversial as Controversial,
+    pick_controversial as pick_controversial,
+    save_stimuli as save_stimuli,
+)
 from .evaluation.faithfulness import (
     Agreement as Agreement,
     Curves as Curves,

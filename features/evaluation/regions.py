@@ -25,7 +25,7 @@ from brainmap.features.layers.running import evaluating
 from brainmap.features.maximization.maximize import Maximization, MaximizationSettings, maximize_activation
 from brainmap.features.networks.checkpoints import Checkpoint, load_network, read_description
 from brainmap.features.networks.ensemble import Ensemble
-from brainmap.features.networks.feeding import feed_waveforms
+from brainmap.features.networks.feeding import feed_waveforms, refeed_sounds, takes_sounds
 from brainmap.features.networks.readout import ReadoutNetwork
 from brainmap.features.sounds.batches import Sounds, iterate_tensors
 from brainmap.features.sounds.files import Sounds as LabelledSounds
@@ -285,20 +285,6 @@ def _judge_regions(
     )
 
 
-def _takes(fed: Checkpoint, sounds: LabelledSounds) -> bool:
-    """Tell whether a network takes sounds as they are."""
-    length = fed.n_samples in (0, sounds.n_samples) if fed.own_lengths else fed.n_samples == sounds.n_samples
-    return length and (fed.rate, fed.front_end, fed.level) == (sounds.rate, sounds.front_end, sounds.level)
-
-
-def _feed_again(sounds: LabelledSounds, fed: Checkpoint) -> LabelledSounds:
-    """Read the sounds as another network takes them."""
-    if sounds.in_memory is not None:
-        return feed_waveforms(sounds.in_memory, fed, rate=sounds.rate, items=sounds.items, conditions=sounds.conditions)
-    other = sounds.fed(rate=fed.rate, n_samples=fed.n_samples or None, level=fed.level)
-    return replace(other, align=fed.align, front_end=fed.front_end, own_lengths=fed.own_lengths)
-
-
 @dataclass(frozen=True)
 class _Scale:
     """Hold a model with the mean and the spread of its predictions over real sounds."""
@@ -316,8 +302,8 @@ class _Scale:
         rate = int(getattr(sounds, "rate", 0))
         given = sounds
         if isinstance(sounds, LabelledSounds):
-            fed = None if fed is None or _takes(fed, sounds) else fed
-            given = sounds if fed is None else _feed_again(sounds, fed)
+            fed = None if fed is None or takes_sounds(fed, sounds) else fed
+            given = sounds if fed is None else refeed_sounds(sounds, fed)
         raw = compute_all_logits(model, given, device=device).astype(np.float64)
         mean, spread = raw.mean(axis=0), raw.std(axis=0, ddof=1)
         if not (spread > 0).all():

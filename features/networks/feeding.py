@@ -161,6 +161,52 @@ def feed_waveforms(
     )
 
 
+def takes_sounds(checkpoint: Checkpoint, sounds: Sounds) -> bool:
+    """Tell whether a network takes sounds as they are.
+
+    Examples
+    --------
+    >>> takes_sounds(Checkpoint(architecture="ch32"), sounds_from_array(np.zeros((1, 1, 8)), rate=16_000))
+    False
+    """
+    longest = checkpoint.n_samples in (0, sounds.n_samples)
+    length = longest if checkpoint.own_lengths else checkpoint.n_samples == sounds.n_samples
+    return length and (checkpoint.rate, checkpoint.front_end, checkpoint.level) == (
+        sounds.rate,
+        sounds.front_end,
+        sounds.level,
+    )
+
+
+def refeed_sounds(sounds: Sounds, checkpoint: Checkpoint) -> Sounds:
+    """Read the same sounds as another network takes them: from their files, or from waveforms in memory.
+
+    Parameters
+    ----------
+    sounds : Sounds
+    checkpoint : Checkpoint
+        How the other network is fed.
+
+    Returns
+    -------
+    Sounds
+        The sounds themselves, where the network takes them as they are.
+
+    Examples
+    --------
+    >>> sounds = sounds_from_array(np.ones((1, 1, 8)), rate=16_000)
+    >>> refeed_sounds(sounds, Checkpoint(architecture="ch32", n_samples=12)).waveforms.shape
+    (1, 1, 12)
+    """
+    if takes_sounds(checkpoint, sounds):
+        return sounds
+    if sounds.in_memory is not None:
+        named = {"items": sounds.items, "conditions": sounds.conditions}
+        return feed_waveforms(sounds.in_memory, checkpoint, rate=sounds.rate, **named)
+    other = sounds.fed(rate=checkpoint.rate, n_samples=checkpoint.n_samples or None, level=checkpoint.level)
+    return replace(other, align=checkpoint.align, front_end=checkpoint.front_end, own_lengths=checkpoint.own_lengths)
+
+
 def count_outputs(model: nn.Module, checkpoint: Checkpoint) -> int | None:
     """Count the outputs of a network that gives one value a class; None for a network that gives something else.
 
