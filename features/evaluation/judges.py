@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 EAR_RATE = 16_000  # Hz, at which log-mel spectrograms and voicing of all patterns are compared
 EAR_MELS = 40
 SHORTEST = 0.05  # s; shorter sounds have neither a spectrogram nor a pitch
-NOISES = 8  # noises of each class whose mean is the baseline
+NOISES = 4  # noises of each class whose mean is the baseline
 BASELINES = ("random", "noise")
 
 JUDGED_COLUMNS = {

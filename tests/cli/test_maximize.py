@@ -195,3 +195,18 @@ def test_a_decoder_is_trained_on_a_folder(given, tmp_path, brainmap_command):
     assert open_maximizations(tmp_path / "a.zarr")["output"].prior == "decoder"
     few = brainmap_command("features", "train-decoder", given[3], "--out", tmp_path / "e.safetensors")
     assert "20 sounds or more" in few.err
+
+
+def test_controversial_sounds_are_a_folder_of_stimuli(given, tmp_path, brainmap_command):
+    torch.manual_seed(5)
+    net = build_network("ch32", n_classes=len(WORDS), n_samples=2_400)
+    other = tmp_path / "other.safetensors"
+    save_checkpoint(net, other, Checkpoint(architecture="ch32", classes=WORDS, n_samples=2_400))
+    words = ("features", "controversial", *given, "--other", other, "-n", 2, "--output", "dog")
+    answer = brainmap_command(*words, "--out", tmp_path / "stimuli", "--json")
+    assert answer.code == 0, answer.err
+    table = pd.read_csv(tmp_path / "stimuli" / "stimuli.tsv", sep="\t")
+    assert table["controversy"].is_monotonic_decreasing
+    assert all((tmp_path / "stimuli" / name).is_file() for name in table["path"])
+    again = brainmap_command(*words, "--out", tmp_path / "stimuli")
+    assert "name another folder" in again.err
