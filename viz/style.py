@@ -192,7 +192,10 @@ def render_png(figure: Figure, *, dpi: int = 192) -> bytes:
     figure.savefig(raw, format="rgba", dpi=dpi)
     size = int(figure.get_figwidth() * dpi), int(figure.get_figheight() * dpi)
     image = Image.frombytes("RGBA", size, raw.getvalue())
-    if image.getextrema()[3] == (255, 255):  # as small as with transparency at a higher level, in half of the time
+    if image.getchannel("A").getextrema() == (
+        255,
+        255,
+    ):  # as small as with transparency at a higher level, in half of the time
         image = image.convert("RGB")
     image.save(out, format="png", compress_level=3, dpi=(dpi, dpi))
     return out.getvalue()

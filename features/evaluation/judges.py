@@ -314,7 +314,9 @@ def make_class_noise(
     amplitude = compute_mean_spectrum(real.take(mine).waveforms, shape[1:])
     noise = np.fft.rfft(rng.standard_normal((n, 1, shape[-1])), norm="ortho") * amplitude
     made = np.fft.irfft(noise, n=shape[-1], norm="ortho")
-    return (made * (RMS_LEVEL / np.sqrt(np.mean(made**2, axis=-1, keepdims=True)))).astype(np.float32)
+    level = np.sqrt(np.mean(made**2, axis=-1, keepdims=True))
+    noises: NDArray[np.float32] = (made * (RMS_LEVEL / level)).astype(np.float32)
+    return noises
 
 
 def judge_maximization(

@@ -247,8 +247,17 @@ def _pick(one: Encoder, regions: Sequence[str]) -> nn.Module:
     with torch.no_grad():
         linear.weight.copy_(model.readout.weight[rows])
         linear.bias.copy_(model.readout.bias[rows])
-    how = {"pooling": model.pooling, "stage": model.stage, "pool_frequency": model.pool_frequency}
-    return ReadoutNetwork(model.network, model.layer, linear, center=model.center, names=tuple(regions), **how).eval()
+    chosen = ReadoutNetwork(
+        model.network,
+        model.layer,
+        linear,
+        center=model.center,
+        names=tuple(regions),
+        pooling=model.pooling,
+        stage=model.stage,
+        pool_frequency=model.pool_frequency,
+    )
+    return chosen.eval()
 
 
 def _judge_regions(

@@ -53,8 +53,8 @@ def find_best_draws(task: Task, dead: set[int], entropy: int) -> Draws:
             drawn = np.broadcast_to(free.cpu().numpy()[:, None], (n, *starts.shape[1:]))
             pool = np.concatenate([starts, drawn])
             starts = pool[order, np.arange(len(units))]
-        patterns = [task.prior.decode(batch).cpu() for batch in iterate_batches(task, starts[0])]
-    return Draws(torch.cat(patterns).numpy(), starts)
+        best_ones = [task.prior.decode(batch).cpu() for batch in iterate_batches(task, starts[0])]
+    return Draws(torch.cat(best_ones).numpy(), starts)
 
 
 def _compute_units(task: Task, patterns: Tensor, units: list[int], *, before: bool = False) -> NDArray[np.float64]:

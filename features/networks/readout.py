@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -225,7 +225,9 @@ def rebuild_readout(network: nn.Module, stored: Mapping[str, Any], names: tuple[
         The description does not fit the network.
     """
     try:
-        layer = {key: tuple(value) if isinstance(value, list) else value for key, value in stored["layer"].items()}
+        layer: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in stored["layer"].items()
+        }
         for path in stored["removed"]:
             parent, _, name = path.rpartition(".")
             del network.get_submodule(parent)._modules[name]
@@ -236,8 +238,8 @@ def rebuild_readout(network: nn.Module, stored: Mapping[str, Any], names: tuple[
             linear,
             center=torch.zeros(linear.in_features),
             names=names,
-            pooling=check_choice(stored["pooling"], get_args(Pooling), "pooling"),
-            stage=check_choice(stored["stage"], get_args(Stage), "stage"),
+            pooling=cast(Pooling, check_choice(stored["pooling"], get_args(Pooling), "pooling")),
+            stage=cast(Stage, check_choice(stored["stage"], get_args(Stage), "stage")),
             pool_frequency=bool(stored["pool_frequency"]),
             removed=tuple(stored["removed"]),
         )

@@ -205,7 +205,8 @@ def _weigh_units(one: Target, n_units: int, sounds: Sounds, direct: Direct | Non
             raise InputError(
                 f"target: no unit {one.unit} in layer {one.layer!r}; it has {n_units} units, 0 to {n_units - 1}"
             )
-        return np.eye(n_units)[int(one.unit)]
+        unit: NDArray[np.float64] = np.eye(n_units)[int(one.unit)]
+        return unit
     conditions = list(dict.fromkeys(get_labels(sounds)[1]))
     places = [k for k, letter in enumerate(one.unit) if letter == "-"]
     pairs = [(one.unit[:k], one.unit[k + 1 :]) for k in places]

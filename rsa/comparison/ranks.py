@@ -19,12 +19,12 @@ def rank_rows(rows: NDArray[np.floating]) -> Floats:
     >>> rank_rows(np.array([[0.3, 0.1, 0.3]]))
     array([[2.5, 1. , 2.5]])
     """
-    rows = np.asarray(rows, dtype=np.float64)
-    if rows.size >= _MANY and rows.min() > -_HUGE and rows.max() < _HUGE:  # the kernel needs finite values
+    values: Floats = np.asarray(rows, dtype=np.float64)
+    if values.size >= _MANY and values.min() > -_HUGE and values.max() < _HUGE:  # the kernel needs finite values
         from brainmap.rsa.comparison.rank_kernels import rank_by_buckets
 
-        return np.asarray(rank_by_buckets(np.ascontiguousarray(rows)))
-    return _rank_by_sorting(rows)
+        return np.asarray(rank_by_buckets(np.ascontiguousarray(values)))
+    return _rank_by_sorting(values)
 
 
 def _rank_by_sorting(rows: Floats) -> Floats:

@@ -387,5 +387,6 @@ def _replace_citations(text: str, form: str) -> str:
     """Replace each citation, with its DOI if there is one, by the key of the work."""
     for work in WORKS:
         pattern = re.escape(work.cited) + (rf"(?:, doi:{re.escape(work.doi)})?" if work.doi else "")
-        text = re.sub(pattern, lambda _, key=work.key: form.format(key), text)
+        key = form.format(work.key)
+        text = re.sub(pattern, key.replace("\\", r"\\"), text)
     return text

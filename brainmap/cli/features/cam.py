@@ -68,7 +68,8 @@ def cam(
     if (view or items) and figure is None:
         raise InputError("--view, --items: describe a figure; name it with --figure")
     one = hear()
-    model, names, classes = one.model, one.classes, "all"
+    model, names = one.model, one.classes
+    classes: str | list[str] = "all"
     if target is not None:
         found = find_listener_targets(one, target)
         model, names, classes = found.model, found.class_names, list(found.chosen)

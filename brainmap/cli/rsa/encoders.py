@@ -143,7 +143,9 @@ def _describe_scores(fit: Encoding, names: tuple[str, ...]) -> dict[str, Any]:
     """Return the cross-validated scores of each output, as they stand in the file; None where there is none."""
     scores = fit.scores[["r", "r_corrected", "reliability"]].astype(object)
     scores = scores.where(scores.notna(), None)
-    found = {column: dict(zip(names, values, strict=True)) for column, values in scores.to_dict("list").items()}
+    found: dict[str, Any] = {
+        str(column): dict(zip(names, values, strict=True)) for column, values in scores.to_dict("list").items()
+    }
     return {"layer": fit.spaces[0].layer, "items": len(fit.items), "folds": fit.folds.n_folds, **found}
 
 
