@@ -15,14 +15,17 @@ from .comparison.reliability import rdm_reliability as rdm_reliability
 from .encoding.bands import BandedEncoding as BandedEncoding, encode_bands as encode_bands
 from .encoding.best_layers import BestLayers as BestLayers, best_encoding_layers as best_encoding_layers
 from .encoding.cka import linear_cka as linear_cka
+from .encoding.dimensionality import effective_dimensionality as effective_dimensionality
 from .encoding.encode import Encoding as Encoding, encode as encode
 from .encoding.fits import LayerWeights as LayerWeights
+from .encoding.group import (
+    encoding_group_test as encoding_group_test,
+    encoding_network_test as encoding_network_test,
+)
 from .encoding.maps import map_encoding as map_encoding
 from .encoding.participants import encoding_statistics as encoding_statistics
-from .encoding.permutations import (
-    encoding_group_test as encoding_group_test,
-    encoding_test as encoding_test,
-)
+from .encoding.permutations import encoding_test as encoding_test
+from .encoding.positions import position_test as position_test
 from .encoding.stories import encode_stories as encode_stories
 from .encoding.story_ceilings import story_ceilings as story_ceilings
 from .glm.betas import Betas as Betas, design_rdms as design_rdms, fit_betas as fit_betas

@@ -10,7 +10,8 @@ import pandas as pd
 
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.encode import Encoding
-from brainmap.rsa.encoding.permutations import average_present, check_same_models
+from brainmap.rsa.encoding.group import check_same_models
+from brainmap.rsa.encoding.permutations import average_present
 from brainmap.rsa.inference.differences import score_differences
 from brainmap.rsa.inference.scores import score_statistics
 from brainmap.types import Correction, EncodingScore, Floats, Test
@@ -28,8 +29,8 @@ def encoding_statistics(
     """Test the mean r of each layer and region over participants, or differences of layers, for these sounds only.
 
     Participants are drawn, sounds are not: on responses that participants share, unrelated features are significant far
-    more often than alpha says. Use `encoding_group_test` for a relation to the features; for differences between
-    networks there is no such test, so report them as about these sounds only.
+    more often than alpha says. Use `encoding_group_test` for a relation to the features, and `encoding_network_test`
+    for differences between networks; report what this function finds as about these sounds only.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Test encoding models by permuting the sounds: within one participant, and jointly for all participants."""
+"""Test encoding models of one participant by permuting the sounds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.rsa.encoding.block_orders import draw_block_orders
@@ -28,7 +28,7 @@ from brainmap.rsa.encoding.ridge import (
     move_to_numpy,
     predict,
 )
-from brainmap.rsa.encoding.scores import score_fold
+from brainmap.rsa.encoding.scores import measure_influence, score_fold
 from brainmap.rsa.inference.exchange import Exchange
 from brainmap.rsa.inference.reach import describe_fdr_reach
 from brainmap.rsa.inference.scores import correct_p
@@ -81,27 +81,60 @@ class Refit:
             parts.append((operators, design.factor(train, test)))
         return cls(folds, settings.alphas, parts, settings.device)
 
-    def score(self, y: Floats) -> Floats:
-        """Fit and score responses `(n_items, n_targets)`: r within folds, mean over folds; NaN where it has none."""
+    def score_folds(self, y: Floats) -> tuple[Floats, Floats]:
+        """Fit and score responses `(n_items, n_targets)` in each fold; NaN where there is no score.
+
+        Returns
+        -------
+        r : ndarray (n_folds, n_targets)
+            Of the test items.
+        share : ndarray (n_folds, n_targets)
+            Share of the variance of training items that is predicted in the cross-validation that chooses alpha.
+        """
         there = move_to_device(y, self.device)
-        alphas, total = move_like(self.alphas, there), np.zeros(y.shape[1])
+        alphas = move_like(self.alphas, there)
+        r, share = (np.empty((len(self.parts), y.shape[1])) for _ in range(2))
+        for k, (operators, factors) in enumerate(self.parts):
+            train, test = self.folds.split(k)
+            losses = measure_losses(operators, there[train])
+            chosen = alphas[choose_alphas(losses)]
+            r[k] = score_fold(move_to_numpy(predict(factors, there[train], chosen)), y[test])[0]
+            variance = y[train].var(axis=0)
+            share[k] = 1 - move_to_numpy(losses).min(axis=0) / np.where(variance > 0, variance, np.nan)
+        return r, share
+
+    def measure_influence(self, y: Floats) -> Floats:
+        """Return how much each item moves the mean r over folds `(n_items, n_targets)`; see `scores`."""
+        there = move_to_device(y, self.device)
+        alphas, found = move_like(self.alphas, there), np.empty(y.shape)
         for k, (operators, factors) in enumerate(self.parts):
             train, test = self.folds.split(k)
             chosen = alphas[choose_alphas(measure_losses(operators, there[train]))]
-            total += score_fold(move_to_numpy(predict(factors, there[train], chosen)), y[test])[0]
-        return total / len(self.parts)
+            predicted = move_to_numpy(predict(factors, there[train], chosen))
+            found[test] = measure_influence(predicted, y[test]) / len(self.parts)
+        return found
 
-    def yield_scores(self, y: Floats, orders: Places) -> Iterator[Floats]:
-        """Yield the scores of responses in some of the orders of the items `(n, n_targets)`; the first is the true one.
+    def yield_orders(self, y: Floats, orders: Places) -> Iterator[tuple[Floats, Floats]]:
+        """Yield scores in the folds, with responses in some of the orders of the items; the first is the true one.
 
-        Targets without a score in the true order have none; one that lacks a score in another order only counts as 0.
+        Both are `(n, n_folds, n_targets)`, as `score_folds` gives them. Targets without a score in the true order have
+        none; one that lacks a score in another order only counts as 0.
         """
         at_once, lacking = max(1, _TARGETS // y.shape[1]), None
         for start in range(0, len(orders), at_once):
             block = y[orders[start : start + at_once]].transpose(1, 0, 2)  # items, orders, targets
-            found = self.score(block.reshape(len(y), -1)).reshape(-1, y.shape[1])
-            lacking = np.isnan(found[0]) if lacking is None else lacking
-            yield np.where(np.isnan(found) & ~lacking, 0.0, found)
+            r, share = (
+                one.reshape(len(self.parts), -1, y.shape[1]).transpose(1, 0, 2)
+                for one in self.score_folds(block.reshape(len(y), -1))
+            )
+            without = np.isnan(r).any(axis=1)
+            lacking = without[0] if lacking is None else lacking
+            yield np.where(lacking, np.nan, np.where(without[:, None], 0.0, r)), share
+
+    def yield_scores(self, y: Floats, orders: Places) -> Iterator[Floats]:
+        """Yield the means over folds `(n, n_targets)` of what `yield_orders` yields."""
+        for r, _ in self.yield_orders(y, orders):
+            yield r.mean(axis=1)
 
     def compare_orders(self, y: Floats, orders: Places) -> Null:
         """Compare the scores of responses in the true order, the first, with those in all orders."""
@@ -211,77 +244,6 @@ def encoding_test(
     return tabulate_p(table, Null.join(nulls), correction, words)
 
 
-def encoding_group_test(
-    fits: Sequence[Encoding],
-    *,
-    permutations: int = 1000,
-    correction: PermutationCorrection = "max",
-    rng: np.random.Generator | None = None,
-) -> pd.DataFrame:
-    """Test each layer and region over participants by one permutation of sounds that all of them share.
-
-    The statistic is the mean over participants of each one's mean r over the voxels of a region. Since the same sounds
-    are exchanged in all participants, what they have in common stays in the null distribution: the test is about these
-    participants and sounds like these. (Sign flips over participants are about these sounds only, and call unrelated
-    features related to responses that participants share; `encoding_statistics` has them under that name.)
-
-    Means of regions (`encode(..., targets="roi")`) take a second where voxels take minutes.
-
-    Parameters
-    ----------
-    fits : sequence of Encoding
-        One for each participant, with the same sounds, folds, and layers.
-    permutations, correction, rng
-        As in `encoding_test`.
-
-    Returns
-    -------
-    DataFrame
-        A row for each layer and region: `network`, `layer`, `roi`, `r`, `p`, `p_corrected`, `n`, `permutations`,
-        `smallest_p`.
-
-    Raises
-    ------
-    InputError
-        Participants differ in sounds, folds or layers, or lack a region.
-
-    References
-    ----------
-    Phipson and Smyth 2010, doi:10.2202/1544-6115.1585 (p of permutations); Westfall and Young 1993, Resampling-based
-    multiple testing (family-wise by the largest statistic).
-    """
-    check_choice(correction, get_args(PermutationCorrection), "correction")
-    first = fits[0] if fits else None
-    if first is None:
-        raise InputError("encoding_group_test: expected a model of each participant, got none")
-    regions = check_same_models(fits)
-    orders, words = draw_orders(
-        first.items,
-        first.responses.conditions,
-        first.folds,
-        permutations=permutations,
-        rng=rng or np.random.default_rng(),
-    )
-    total = np.zeros((len(orders), len(first.spaces) * len(regions)))
-    with progress("permuting sounds", len(fits) * len(first.spaces)) as step:
-        for fit in fits:
-            own = _translate_orders(orders, first.items, fit.items)
-            y, roi = fit.responses.mean, fit.responses.targets["roi"].to_numpy()
-            for k, space in enumerate(fit.spaces):
-                start = 0
-                for block in Refit.of(space, fit.folds, fit.settings).yield_scores(y, own):
-                    rows = slice(start, start + len(block))
-                    for m, region in enumerate(regions):
-                        total[rows, k * len(regions) + m] += average_present(block[:, roi == region]) / len(fits)
-                    start = rows.stop
-                step.advance(note=space.name)
-    table = pd.DataFrame(
-        [(space.network, space.layer, region) for space in first.spaces for region in regions],
-        columns=["network", "layer", "roi"],
-    )
-    return tabulate_p(table, Null.of([total]), correction, words, n=len(fits))
-
-
 def draw_orders(
     items: Sequence[str],
     conditions: Sequence[str],
@@ -305,18 +267,13 @@ def draw_orders(
     if folds.block:
         return draw_block_orders(folds, permutations=permutations, rng=rng)
     n = len(items)
-    tokens = len(set(conditions)) < n
-    if folds.by == "run" and not tokens:
+    if folds.by == "run" and len(set(conditions)) == n:
         orders = np.tile(np.arange(n), (permutations + 1, 1))
         for run in range(int(folds.group.max()) + 1):
             inside = np.flatnonzero(folds.group == run)
             orders[1:, inside] = rng.permuted(np.tile(inside, (permutations, 1)), axis=1)
         return orders, "stimuli exchanged within runs"
-    of_condition: dict[str, set[int]] = {}
-    for condition, group in zip(conditions, folds.group.tolist(), strict=True):
-        of_condition.setdefault(condition, set()).add(group)
-    coarser = folds.by == "groups of the user" and all(len(groups) == 1 for groups in of_condition.values())
-    units: Sequence[Any] = folds.group.tolist() if coarser else conditions
+    units = find_units(conditions, folds)
     members: dict[Any, list[int]] = {}
     for place in np.argsort(items).tolist():
         members.setdefault(units[place], []).append(place)
@@ -332,43 +289,19 @@ def draw_orders(
     return orders, exchange.words
 
 
-def check_same_models(fits: Sequence[Encoding]) -> list[str]:
-    """Return the regions of encoding models that are compared over participants.
+def find_units(conditions: Sequence[str], folds: Folds) -> list[Any]:
+    """Return what each item is exchanged with: its condition, group of the user, or block of scans of a story.
 
-    Raises
-    ------
-    InputError
-        Participants differ in sounds, folds, layers or regions, or occur twice.
+    Groups of the user are taken where no condition is divided by them.
     """
-    first = fits[0]
-    fold = dict(zip(first.items, first.folds.fold.tolist(), strict=True))
-    layers = [(space.network, space.layer) for space in first.spaces]
-    regions = list(dict.fromkeys(first.responses.targets["roi"]))
-    names = [fit.participant or str(k + 1) for k, fit in enumerate(fits)]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(
-            f"encoding: expected each participant once, got {list_some(twice)} more than once; leave one out"
-        )
-    for name, fit in zip(names[1:], fits[1:], strict=True):
-        if set(fit.items) != set(fold):
-            differ = sorted(set(fit.items) ^ set(fold))
-            raise InputError(
-                f"encoding: expected the sounds of {names[0]} in {name}, which differ in {list_some(differ)}"
-            )
-        if dict(zip(fit.items, fit.folds.fold.tolist(), strict=True)) != fold:
-            raise InputError(
-                f"encoding: expected equal folds, got others in {name} than in {names[0]}; scores are compared only "
-                "where folds are equal: fit all with the same folds, groups and rng"
-            )
-        if [(space.network, space.layer) for space in fit.spaces] != layers:
-            raise InputError(f"encoding: expected the layers of {names[0]} in {name}, got others; fit the same ones")
-        lacking = [roi for roi in regions if roi not in set(fit.responses.targets["roi"])]
-        if lacking or len(set(fit.responses.targets["roi"])) != len(regions):
-            raise InputError(
-                f"encoding: expected the regions {list_some(regions)} in {name}, got others; fit the same ones"
-            )
-    return regions
+    if folds.block:
+        ranks = [int((folds.group[:k] == one).sum()) // folds.block for k, one in enumerate(folds.group)]
+        return list(zip(folds.group.tolist(), ranks, strict=True))
+    of_condition: dict[str, set[int]] = {}
+    for condition, group in zip(conditions, folds.group.tolist(), strict=True):
+        of_condition.setdefault(condition, set()).add(group)
+    coarser = folds.by == "groups of the user" and all(len(groups) == 1 for groups in of_condition.values())
+    return list(folds.group.tolist() if coarser else conditions)
 
 
 def average_present(values: Floats) -> Floats:
@@ -384,19 +317,16 @@ def average_present(values: Floats) -> Floats:
     return np.asarray(np.where(there, values, 0.0).sum(axis=-1) / np.where(n > 0, n, np.nan))
 
 
-def _translate_orders(orders: Places, items: Sequence[str], own: Sequence[str]) -> Places:
-    """Return permutations of items for a participant whose items come in another order."""
-    place = {name: k for k, name in enumerate(own)}
-    there = np.array([place[name] for name in items])  # place of each item of the first participant
-    found = np.empty_like(orders)
-    found[:, there] = there[orders]
-    return found
-
-
 def tabulate_p(
-    table: pd.DataFrame, null: Null, correction: PermutationCorrection, words: str, *, n: int | None = None
+    table: pd.DataFrame,
+    null: Null,
+    correction: PermutationCorrection,
+    words: str,
+    *,
+    n: int | None = None,
+    score: str = "r",
 ) -> pd.DataFrame:
-    """Add r and p to a table of tests, and describe the test in words."""
+    """Add the score and p to a table of tests, and describe the test in words."""
     n_orders, scored = len(null.highest), ~np.isnan(null.observed)
     p = np.where(scored, null.hits / n_orders, np.nan)
     if correction == "max":
@@ -404,12 +334,13 @@ def tabulate_p(
         corrected = np.where(scored, above / n_orders, np.nan)
     else:
         corrected = correct_p(p, correction)
-    found = table.assign(r=null.observed, p=p, p_corrected=corrected)
+    found = table.assign(**{score: null.observed}, p=p, p_corrected=corrected)
     if n is not None:
         found["n"] = n
     found["permutations"] = n_orders - 1
     found["smallest_p"] = 1 / n_orders
-    over = {"fdr": "false discovery rate", "max": "family-wise by the highest r", "none": "not corrected"}[correction]
+    family = f"family-wise by the {'highest r' if score == 'r' else f'largest {score}'}"
+    over = {"fdr": "false discovery rate", "max": family, "none": "not corrected"}[correction]
     reach = describe_fdr_reach(p, 1 / n_orders) if correction == "fdr" else ""
     what = "scans" if words.startswith("blocks") else "sounds"
     found.attrs["note"] = f"permutation of {what} ({words}), refitted each time; {over} over {scored.sum()} tests"

@@ -42,6 +42,32 @@ def score_fold(predicted: Floats, responses: Floats) -> tuple[Floats, Floats]:
     return r, r2
 
 
+def measure_influence(predicted: Floats, responses: Floats) -> Floats:
+    """Return how much each item of a test fold moves its r `(n_items, n_targets)`; the sum over items is 0.
+
+    It is the influence function of the correlation, z_p z_y - r (z_p^2 + z_y^2) / 2 of the z-scores of predictions and
+    responses, divided by n, times sqrt(n / (n - 2)), so that the sum of squares estimates the variance of r of a given
+    model. NaN where r is.
+
+    References
+    ----------
+    Devlin, Gnanadesikan and Kettenring 1975, doi:10.1093/biomet/62.3.531
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.normal(size=(4000, 1))
+    >>> p = 0.6 * y + 0.8 * rng.normal(size=y.shape)
+    >>> bool(np.isclose(np.square(measure_influence(p, y)).sum(), (1 - 0.36) ** 2 / 4000, rtol=0.1))
+    True
+    """
+    (p, pp), (y, yy), n = center(predicted), center(responses), len(predicted)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p, y = p * np.sqrt(n / pp), y * np.sqrt(n / yy)
+    r = (p * y).mean(axis=0)
+    return np.asarray((p * y - r / 2 * (p**2 + y**2)) / n * np.sqrt(n / max(n - 2, 1)))
+
+
 def is_constant(x: Floats) -> NDArray[np.bool_]:
     """Tell which targets do not vary over items `(n_items, n_targets)`."""
     return np.asarray(center(x)[1] == 0)

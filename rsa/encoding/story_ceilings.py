@@ -9,7 +9,7 @@ import pandas as pd
 
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.encode import Encoding
-from brainmap.rsa.encoding.permutations import check_same_models
+from brainmap.rsa.encoding.group import check_same_models
 from brainmap.rsa.encoding.scores import correlate
 from brainmap.types import Floats
 

@@ -201,12 +201,12 @@ def _build_from_masks(masks: Mapping[str, Image]) -> Rois:
     return Rois(tuple(masks), labels, first.affine.copy(), image_info(next(iter(masks.values()))).space)
 
 
-def _strip_side(name: str) -> str:
+def strip_side(name: str) -> str:
     """Return the name without its side.
 
     Examples
     --------
-    >>> [_strip_side(n) for n in ("L_A1_ROI", "left-heschl", "ctx-lh-bankssts", "A1_rh", "lateral")]
+    >>> [strip_side(n) for n in ("L_A1_ROI", "left-heschl", "ctx-lh-bankssts", "A1_rh", "lateral")]
     ['A1_ROI', 'heschl', 'bankssts', 'A1', 'lateral']
     """
     match = _SIDE.match(name)
@@ -240,7 +240,7 @@ def pool_hemispheres(rois: Rois) -> Rois:
     """
     groups: dict[str, list[str]] = {}
     for name in rois.names:
-        groups.setdefault(_strip_side(name), []).append(name)
+        groups.setdefault(strip_side(name), []).append(name)
     for base, members in groups.items():
         if len(members) > 1 and sorted(map(find_side, members)) != ["l", "r"]:
             raise InputError(

@@ -232,6 +232,77 @@ def test_differences_are_from_controls_and_baselines_only(small: Path) -> None:
         assert row.difference == pytest.approx(mean[row.network, row.layer, row.roi] - other, abs=1e-10)
 
 
+def test_networks_are_compared_by_their_best_layers(small: Path) -> None:
+    from brainmap.rsa import encoding_network_test
+    from brainmap.study.results.context import Context
+    from brainmap.study.settings.study import load_study
+    from brainmap.study.stages.encoding import yield_encoded
+
+    found = read(small, "group/encoding_networks.tsv")
+    assert found[["network", "other_network"]].drop_duplicates().to_numpy().tolist() == [
+        ["first", "first-permuted"],
+        ["first", "acoustics"],
+    ]
+    fits = [one.restore() for one in yield_encoded(Context(load_study(small), threads=1))]
+    pairs = [("first", "first-permuted"), ("first", "acoustics")]
+    rng = np.random.default_rng(np.random.SeedSequence([0, *b"encoding test"]))
+    table = encoding_network_test(fits, pairs=pairs, permutations=39, rng=rng)
+    for column in ("r", "other_r", "difference", "p", "p_corrected", "p_unrelated", "p_equal"):
+        np.testing.assert_allclose(found[column], table[column], rtol=1e-8, err_msg=column)
+    assert (found["smallest_p_these_sounds"] == 0.5).all()  # two participants
+    planted = found[(found["roi"] == "primary") & (found["other_network"] == "acoustics")]
+    assert (planted["difference"] > 0.1).all()
+
+
+def test_positions_and_dimensionality_stand_beside_scores(small: Path) -> None:
+    from brainmap.features.activations.extract import open_activations
+    from brainmap.rsa import effective_dimensionality
+
+    positions = read(small, "group/encoding_positions.tsv")
+    best = read(small, "group/encoding_best_layers.tsv").set_index(["network", "roi"])["position"]
+    assert len(positions) == 2 * 3  # networks, pairs of regions
+    for row in positions.itertuples():
+        expected = best[row.network, row.roi]
+        assert row.position == pytest.approx(expected, abs=1e-10, nan_ok=True)
+    scores = read(small, "group/encoding.tsv")
+    acts = open_activations(small.parent / "derivatives" / "brainmap" / "features" / "network-first_features.zarr")
+    size = effective_dimensionality(acts).set_index("layer")["dimensionality"]
+    mine = scores[scores["network"] == "first"]
+    np.testing.assert_allclose(mine["dimensionality"], size.loc[mine["layer"]], rtol=1e-8)
+    assert set(scores["seeds"]) == {1}
+
+
+@pytest.mark.slow
+def test_seeds_of_a_network_are_also_one_network(tmp_path: Path) -> None:
+    path = write_study(tmp_path, sounds=40, people=2, changes=SMALL)
+    text = path.read_text()
+    for name in ("first", "second"):
+        text = text.replace(f'name = "{name}"', f'name = "{name}"\nseed_of = "net"')
+    path.write_text(text)
+    run(path)
+    table = read(path, "group/encoding.tsv")
+    mean = table.set_index(["network", "layer", "roi"])["mean"]
+    whole = table[table["network"] == "net"]
+    rows = pd.MultiIndex.from_frame(whole[["layer", "roi"]])
+    both = np.stack([mean.loc[name].loc[rows] for name in ("first", "second")])
+    np.testing.assert_allclose(whole["mean"], both.mean(axis=0), rtol=1e-10)
+    np.testing.assert_allclose(whole["seeds_deviation"], both.std(axis=0, ddof=1), rtol=1e-8)
+    assert set(whole["seeds"]) == {2}
+    networks = read(path, "group/encoding_networks.tsv")
+    assert set(networks["network"]) == {"net"}
+    assert "net" in set(read(path, "group/encoding_best_layers.tsv")["network"])
+    assert "net" in set(read(path, "group/encoding_agreement.tsv")["network"])
+
+
+def test_a_single_seed_is_refused(small: Path, tmp_path: Path) -> None:
+    from brainmap.study.settings.study import load_study
+
+    text = small.read_text().replace('name = "first"', 'name = "first"\nseed_of = "net"')
+    (tmp_path / "study.toml").write_text(text)
+    with pytest.raises(InputError, match="expected several seeds of 'net', got one"):
+        load_study(tmp_path / "study.toml")
+
+
 def test_agreement_is_the_rank_correlation_of_profiles_within_a_participant(small: Path) -> None:
     from scipy.stats import spearmanr
 
@@ -311,7 +382,9 @@ def test_the_page_shows_profiles_tests_and_agreement(small: Path, tmp_path: Path
     assert "within each of 4 test folds" in section
     assert "significant: permutation of sounds (40 stimuli exchanged), refitted each time; family-wise" in section
     assert "(these sounds only), false discovery rate (Benjamini-Hochberg) over 54 tests" in section
-    assert "it makes no claim about networks" in section
+    assert "the larger p of two: permutation of sounds" in section.lower()
+    assert "Networks against each other, controls and acoustic models" in section
+    assert "Position of the best layers in one region and another" in section
     assert "Encoding models predicted the mean response of each region" in page
     for name in ("encoding-first", "rsa-beside-encoding-first"):
         assert (tmp_path / "figures" / f"{name}.svg").exists()

@@ -131,9 +131,11 @@ class EncodingContent:
         `network`, `layer`, `roi`, `mean`, `standard_error`, `r_corrected`, `p_corrected`, over participants.
     similarity : DataFrame
         `network`, `layer`, `roi`, `score`: mean scores of RSA, by `measure`.
-    best_layers, differences, agreement : DataFrame
-        Best layers, chosen and scored on different halves of the sounds; layers against controls and baselines; the
-        agreement of RSA and encoding models.
+    best_layers, positions, networks, differences, agreement : DataFrame
+        Best layers, chosen and scored on different halves of the sounds, and tests of their positions; networks against
+        each other, controls and baselines, and layers; the agreement of RSA and encoding models.
+    wholes : mapping of str to tuple of str
+        Networks that are means over several seeds, with their controls.
     tested : str
         The test behind `statistics` in words.
     notes : mapping of table to str
@@ -152,11 +154,14 @@ class EncodingContent:
     statistics: pd.DataFrame
     similarity: pd.DataFrame
     best_layers: pd.DataFrame | None = None
+    positions: pd.DataFrame | None = None
+    networks: pd.DataFrame | None = None
     differences: pd.DataFrame | None = None
     agreement: pd.DataFrame | None = None
     ceilings: pd.DataFrame | None = None
     delays: pd.DataFrame | None = None
     stories: StoryFacts | None = None
+    wholes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tested: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
     targets: str = "roi"

@@ -25,6 +25,7 @@ _COLUMNS = {  # columns on the page; the file has all columns
         "n_corrected",
         "reliability",
         "explainable_variance",
+        "dimensionality",
         "p_corrected",
         "p_these_sounds_corrected",
         "n",
@@ -40,6 +41,29 @@ _COLUMNS = {  # columns on the page; the file has all columns
         "position_standard_error",
         "n",
     ),
+    "positions": (
+        "network",
+        "roi",
+        "other_roi",
+        "position",
+        "other_position",
+        "difference",
+        "p_corrected",
+        "p_regions",
+        "p_hemispheres",
+        "n",
+    ),
+    "networks": (
+        "network",
+        "other_network",
+        "roi",
+        "r",
+        "other_r",
+        "difference",
+        "p_corrected",
+        "p_these_sounds_corrected",
+        "n",
+    ),
     "differences": (
         "network",
         "layer",
@@ -49,6 +73,7 @@ _COLUMNS = {  # columns on the page; the file has all columns
         "difference",
         "standard_error",
         "p_corrected",
+        "p_these_sounds_corrected",
         "n",
     ),
     "ceilings": ("roi", "lower", "upper", "n"),
@@ -85,7 +110,7 @@ def draw_encoding(content: ReportContent, drawn: Pictures) -> EncodingView | Non
     own = content.encoding
     if own is None:
         return None
-    families = content.list_families()
+    families = {**own.wholes, **content.list_families()}
     colors = assign_layer_colors(content.order_layers())
     tables = {
         name: make_table(table, f"encoding_{name}.tsv", colors=colors, columns=_COLUMNS[name])
@@ -100,7 +125,7 @@ def _draw_family(
     content: ReportContent, own: EncodingContent, drawn: Pictures, network: str, controls: tuple[str, ...]
 ) -> EncodedFamily:
     """Draw the profile of a network beside its controls and the best baseline, and RSA beside encoding."""
-    networks = {name for main, its in content.list_families().items() for name in (main, *its)}
+    networks = {name for main, its in {**own.wholes, **content.list_families()}.items() for name in (main, *its)}
     baselines = [str(name) for name in dict.fromkeys(own.scores["network"]) if name not in networks]
     layers = [str(layer) for layer in dict.fromkeys(select_network_rows(own.scores, network)["layer"])]
     statistics, planted = select_network_rows(own.statistics, network), content.find_planted(network)

@@ -81,6 +81,7 @@ class Network(Section):
     dissimilarity: LayerDissimilarity = "correlation"
     units: Scaling = "zscore"
     controls: tuple[Control, ...] = ()
+    seed_of: Name | None = None  # the network of which this is one training; its seeds are also compared as one network
 
     @field_validator("input", mode="before")
     @classmethod
@@ -301,6 +302,13 @@ class StudySettings(Section):
         versions += [self.baselines.name] if self.baselines else []
         versions += ["speech"] if self.stories is not None and self.stories.speech else []
         people = [p for b in self.brain for p in b.participants]
+        whole = [n.seed_of for n in self.network if n.seed_of]
+        versions += [f"{name}{c}" for name in dict.fromkeys(whole) for c in ("", "untrained", "permuted")]
+        lone = [name for name in whole if whole.count(name) == 1]
+        if lone:
+            raise ValueError(
+                f"[[network]] seed_of: expected several seeds of {lone[0]!r}, got one; name it for each of them"
+            )
         for what, names in (("network", networks), ("participant", people), ("network", versions)):
             in_files = [slug(n) for n in names]  # file names hold letters and digits only
             twice = sorted({n for n, s in zip(names, in_files, strict=True) if in_files.count(s) > 1})

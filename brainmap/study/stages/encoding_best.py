@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -12,10 +12,12 @@ import pandas as pd
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.best_layers import best_encoding_layers
 from brainmap.rsa.encoding.encode import Encoding
+from brainmap.rsa.encoding.positions import POSITION_COLUMNS as TESTED, position_test
 from brainmap.study.results.context import Context
 from brainmap.study.stages.inference import make_rng
 
 log = logging.getLogger("brainmap")
+POSITION_COLUMNS = {"network": "network, or a control of it", **TESTED}
 BEST_COLUMNS = {
     "network": "network, or a control of it",
     "roi": "region of interest",
@@ -31,48 +33,88 @@ BEST_COLUMNS = {
 }
 
 
+@dataclass(frozen=True)
+class GroupBestLayers:
+    """Hold the best layers as means over participants, and those of each participant (of each seed of a network)."""
+
+    table: pd.DataFrame
+    each: pd.DataFrame
+
+
 def choose_best_layers(
-    context: Context, fits: Sequence[Encoding], networks: Sequence[str], *, splits: int
-) -> pd.DataFrame | None:
+    context: Context,
+    fits: Sequence[Encoding],
+    networks: Sequence[str],
+    *,
+    splits: int,
+    seeds: Mapping[str, Sequence[str]] | None = None,
+) -> GroupBestLayers | None:
     """Choose the best layers of networks within each participant, and average; None where sounds are too few to halve.
 
-    Networks of one layer are left out.
+    Networks of one layer are left out. The layers of several seeds of a network are chosen in each seed.
     """
     counts = pd.Series([space.network for space in fits[0].spaces]).value_counts()
     wanted = [name for name in networks if counts.get(name, 0) > 1]
     if not wanted:
         return None
-    found = []
-    for fit in fits:
+    found, seeds = [], seeds or {}
+    for who, fit in enumerate(fits):
         mine = replace(fit, spaces=tuple(space for space in fit.spaces if space.network in wanted))
         try:
             best = best_encoding_layers(mine, splits=splits, rng=make_rng(context, "encoding halves"))
         except InputError as error:
             log.warning("group: best layers of encoding models are not chosen: %s", error)
             return None
-        found.append(best.regions)
-    return pd.DataFrame(
+        own = best.regions.assign(participant=who)
+        found += [own, *(own[own["network"].isin(members)].assign(network=name) for name, members in seeds.items())]
+    rows = pd.concat(found, ignore_index=True)
+    rows["network"] = pd.Categorical(rows["network"], [name for name in networks if name in set(rows["network"])])
+    table = pd.DataFrame(
         [
-            {"network": network, "roi": roi, **_average(rows, _list_layers(fits[0], str(network)))}
-            for (network, roi), rows in pd.concat(found, ignore_index=True).groupby(["network", "roi"], sort=False)
+            {"network": network, "roi": roi, **_average(own, _list_layers(fits[0], str(network), seeds))}
+            for (network, roi), own in rows.groupby(["network", "roi"], sort=False, observed=True)
         ]
     )
+    return GroupBestLayers(table, rows)
 
 
-def _list_layers(fit: Encoding, network: str) -> list[str]:
-    return [space.layer for space in fit.spaces if space.network == network]
+def compare_positions(context: Context, rows: pd.DataFrame) -> pd.DataFrame | None:
+    """Test within each network whether positions differ between regions, over participants; None for one of either."""
+    inference, found = context.study.settings.rsa.inference, []
+    regions = list(dict.fromkeys(rows["roi"]))
+    if len(regions) < 2 or rows["participant"].nunique() < 2:
+        return None
+    for network, own in rows.groupby("network", observed=True):
+        wide = own.pivot_table(values="position", index="roi", columns="participant", dropna=False).reindex(regions)
+        tested = position_test(
+            wide.to_numpy(),
+            regions,
+            test=inference.test,
+            correction="fdr" if inference.correction == "max-t" else inference.correction,
+            rng=make_rng(context, "encoding positions"),
+        )
+        found.append(tested.assign(network=network))
+    table = pd.concat(found, ignore_index=True)
+    table.attrs["note"] = found[0].attrs.get("note", "")
+    return table
+
+
+def _list_layers(fit: Encoding, network: str, seeds: Mapping[str, Sequence[str]]) -> list[str]:
+    member = seeds.get(network, [network])[0]
+    return [space.layer for space in fit.spaces if space.network == member]
 
 
 def _average(rows: pd.DataFrame, layers: Sequence[str]) -> dict[str, object]:
-    """Average the best layers of a network in a region over participants."""
+    """Average the best layers of a network in a region over participants, and over seeds within each."""
     votes = [int((rows["layer"] == layer).sum()) for layer in layers]
+    own = rows.groupby("participant")[["r", "position"]].mean()
     return {
         "layer": layers[int(np.argmax(votes))],
         "participants_share": max(votes) / len(rows),
-        "r": rows["r"].mean(),
-        "standard_error": rows["r"].sem(),
-        "position": rows["position"].mean(),
-        "position_standard_error": rows["position"].sem(),
-        "n": int(rows["position"].notna().sum()),
+        "r": own["r"].mean(),
+        "standard_error": own["r"].sem(),
+        "position": own["position"].mean(),
+        "position_standard_error": own["position"].sem(),
+        "n": int(own["position"].notna().sum()),
         "splits": int(rows["splits"].iloc[0]),
     }

@@ -15,28 +15,35 @@ from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.encoding.agreement import LEAST_LAYERS, correlate_profiles
+from brainmap.rsa.encoding.dimensionality import tabulate_dimensionality
 from brainmap.rsa.encoding.encode import Encoding
+from brainmap.rsa.encoding.group import GroupNull, list_means, permute_group
 from brainmap.rsa.encoding.participants import average_over_regions
-from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, average_present, encoding_group_test
-from brainmap.rsa.inference.differences import score_differences
+from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, average_present
 from brainmap.rsa.inference.scores import score_statistics
 from brainmap.study.results.context import Context
 from brainmap.study.results.tables import read_results_table
 from brainmap.study.stages.encoding import EncodedPerson, keep_targets, yield_encoded
-from brainmap.study.stages.encoding_best import BEST_COLUMNS, choose_best_layers
+from brainmap.study.stages.encoding_best import BEST_COLUMNS, POSITION_COLUMNS, choose_best_layers, compare_positions
+from brainmap.study.stages.encoding_networks import (
+    LAYER_COLUMNS,
+    NETWORK_COLUMNS,
+    PARTICIPANTS,
+    compare_layers,
+    compare_networks,
+    expand_means,
+    list_network_pairs,
+    list_pairs,
+    list_seeds,
+)
 from brainmap.study.stages.generality import THESE_SOUNDS
 from brainmap.study.stages.inference import make_rng
 from brainmap.study.stages.networks import yield_versions
 from brainmap.types import Floats
 
 log = logging.getLogger("brainmap")
-VERSION = 2  # 2: best layers
+VERSION = 3  # 2: best layers; 3: networks are compared, and seeds of one
 _ROW = ("network", "layer", "roi")
-_PARTICIPANTS = {
-    "p_these_sounds": "p over participants, uncorrected: of these sounds only, which are taken as fixed",
-    "p_these_sounds_corrected": "the same, corrected over all rows of the table",
-    "smallest_p_these_sounds": "smallest p that so many participants can reach",
-}
 SCORE_COLUMNS = {
     **{key: text for key, text in ENCODING_TEST_COLUMNS.items() if key in _ROW},
     "mean": "r: correlation of predicted and measured responses within test folds, mean over folds, the voxels of the "
@@ -45,23 +52,12 @@ SCORE_COLUMNS = {
     "r_corrected": "r / sqrt(reliability), mean over the voxels of the region and over participants",
     "n_corrected": "participants with a corrected score",
     "reliability": "reliability of the mean response over repetitions, mean over voxels and participants",
+    "dimensionality": "effective dimensionality of the layer's z-scored units over the sounds (participation ratio)",
+    "seeds": "seeds of the network that are averaged",
+    "seeds_deviation": "standard deviation of the mean over these seeds; n/a for one",
     **{key: text for key, text in ENCODING_TEST_COLUMNS.items() if key in ("p", "p_corrected", "n", "permutations")},
     "smallest_p": ENCODING_TEST_COLUMNS["smallest_p"],
-    **_PARTICIPANTS,
-}
-DIFFERENCE_COLUMNS = {
-    "network": "network",
-    "layer": "layer",
-    "other_network": "a control of the network, or the acoustic baselines",
-    "other_layer": "the same layer of the control, or an acoustic model",
-    "roi": "region of interest",
-    "difference": "mean r of the layer less that of the other, over participants",
-    "standard_error": "of that difference",
-    "statistic": "test statistic",
-    "p": f"two-sided, over participants, uncorrected: {THESE_SOUNDS}",
-    "p_corrected": "corrected over all rows of the table",
-    "n": "participants",
-    "smallest_p": "smallest p that so many participants can reach",
+    **PARTICIPANTS,
 }
 AGREEMENT_COLUMNS = {
     "network": "network, or a control of it",
@@ -89,39 +85,45 @@ def run_group_encoding(context: Context) -> None:
         [[one.label, one.key, file_digest(one.path)] for one in people],
         file_digest(context.build_table_path("scores")),
         [asked.permutations, inference.test, inference.correction, inference.splits, context.study.settings.study.seed],
+        list_seeds(context),
     )
     context.run_stage("group_encoding", key, lambda: _write_tables(context, people))
 
 
 def _write_tables(context: Context, people: Sequence[EncodedPerson]) -> Iterator[Path]:
-    fits = keep_shared_regions([one.restore() for one in people])
-    regions = list(dict.fromkeys(fits[0].responses.targets["roi"]))
+    fits, asked, seeds = keep_shared_regions([one.restore() for one in people]), people[0].asked, list_seeds(context)
     inputs = [str(one.path) for one in people]
-    about = context.build_provenance({"encoding": people[0].asked.model_dump()}, inputs)
-    r = average_over_regions(fits, regions)
-    yield from _write(context, "encoding", *_test_scores(context, fits, regions, r), SCORE_COLUMNS, about)
-    splits = context.study.settings.rsa.inference.splits
-    best = choose_best_layers(context, fits, list_trained_and_controls(context), splits=splits)
+    about = context.build_provenance({"encoding": asked.model_dump()}, inputs)
+    inference, rng = context.study.settings.rsa.inference, make_rng(context, "encoding test")
+    null = permute_group(fits, permutations=asked.permutations, rng=rng).with_means(seeds)
+    single = [(space.network, space.layer) for space in fits[0].spaces]
+    r = expand_means(average_over_regions(fits, null.regions), single, seeds)
+    yield from _write(context, "encoding", *_test_scores(context, fits, null, r, seeds), SCORE_COLUMNS, about)
+    names = [*list_trained_and_controls(context), *seeds]
+    best = choose_best_layers(context, fits, names, splits=inference.splits, seeds=seeds)
     if best is not None:
         test = (
-            f"chosen on one half of the sounds and scored on the other, in {best['splits'].iloc[0]} splits; not tested"
+            f"chosen on one half of the sounds and scored on the other, in {best.table['splits'].iloc[0]} splits; not "
+            "tested"
         )
-        yield from _write(context, "encoding_best_layers", best, test, BEST_COLUMNS, about)
-    if len(people) < 2:
-        log.warning("group: differences of encoding models are not tested, because there is one participant")
-        return
-    pairs = list_pairs(context, fits[0])
+        yield from _write(context, "encoding_best_layers", best.table, test, BEST_COLUMNS, about)
+        positions = compare_positions(context, best.each)
+        if positions is not None:
+            note = str(positions.attrs["note"])
+            yield from _write(context, "encoding_positions", positions, note, POSITION_COLUMNS, about)
+    pairs, networks = list_pairs(context, null.rows), list_network_pairs(context, null.networks)
     if pairs:
-        yield from _write(
-            context,
-            "encoding_differences",
-            *_test_pairs(context, fits[0], regions, r, pairs),
-            DIFFERENCE_COLUMNS,
-            about,
-        )
-    found = _compare_with_rsa(context, fits, regions, r)
-    if found is not None:
-        yield from _write(context, "encoding_agreement", *found, AGREEMENT_COLUMNS, about)
+        found = compare_layers(context, null, r, pairs)
+        yield from _write(context, "encoding_differences", *found, LAYER_COLUMNS, about)
+    if networks:
+        found = compare_networks(context, null, networks)
+        yield from _write(context, "encoding_networks", *found, NETWORK_COLUMNS, about)
+    if len(people) < 2:
+        log.warning("group: encoding models are not tested over participants, because there is one")
+        return
+    agreement = _compare_with_rsa(context, fits, null.regions, r, null.rows, seeds)
+    if agreement is not None:
+        yield from _write(context, "encoding_agreement", *agreement, AGREEMENT_COLUMNS, about)
 
 
 def list_trained_and_controls(context: Context) -> list[str]:
@@ -164,22 +166,26 @@ def keep_shared_regions(fits: Sequence[Encoding]) -> list[Encoding]:
 
 
 def _test_scores(
-    context: Context, fits: Sequence[Encoding], regions: Sequence[str], r: Floats
+    context: Context, fits: Sequence[Encoding], null: GroupNull, r: Floats, seeds: Mapping[str, Sequence[str]]
 ) -> tuple[pd.DataFrame, str]:
     """Test each layer and region by shared permutations of the sounds; beside it, over participants."""
-    asked, inference = context.study.settings.encoding, context.study.settings.rsa.inference
-    assert asked is not None  # the stage runs only with encoding models
-    table = encoding_group_test(fits, permutations=asked.permutations, rng=make_rng(context, "encoding test"))
+    inference = context.study.settings.rsa.inference
+    table = null.test_layers()
     test = table.attrs["note"]
-    corrected = average_over_regions(fits, regions, "r_corrected").reshape(len(table), -1)
-    reliability = average_over_regions(fits, regions, "reliability").reshape(len(table), -1)
-    own = r.reshape(len(table), -1)
+    single = [(space.network, space.layer) for space in fits[0].spaces]
+    shape = (len(table), -1)
+    corrected, reliability = (
+        expand_means(average_over_regions(fits, null.regions, score), single, seeds).reshape(shape)
+        for score in ("r_corrected", "reliability")
+    )
+    own = r.reshape(shape)
     table = table.rename(columns={"r": "mean"}).assign(
         standard_error=np.nan,
         r_corrected=average_present(corrected),
         n_corrected=np.isfinite(corrected).sum(axis=1),
         reliability=average_present(reliability),
-        **dict.fromkeys(_PARTICIPANTS, np.nan),
+        **describe_layers(fits[0], null, r, seeds),
+        **dict.fromkeys(PARTICIPANTS, np.nan),
     )
     if len(fits) > 1:
         beside = score_statistics(
@@ -189,62 +195,52 @@ def _test_scores(
             rng=make_rng(context, "encoding participants"),
         )
         table["standard_error"] = beside["standard_error"].to_numpy()
-        for column, name in zip(_PARTICIPANTS, ("p", "p_corrected", "smallest_p"), strict=True):
+        for column, name in zip(PARTICIPANTS, ("p", "p_corrected", "smallest_p"), strict=True):
             table[column] = beside[name].to_numpy()
         test += f"; beside it, {beside.attrs['note']}"
     return table, test
 
 
-def list_pairs(context: Context, fit: Encoding) -> list[tuple[int, int]]:
-    """List the layers of networks that are compared: with the same layer of controls, and with acoustic models."""
-    settings, places = context.study.settings, {(s.network, s.layer): k for k, s in enumerate(fit.spaces)}
-    acoustic = (
-        [] if settings.baselines is None else [k for key, k in places.items() if key[0] == settings.baselines.name]
-    )
-    found: list[tuple[int, int]] = []
-    for network in settings.network:
-        for (name, layer), k in places.items():
-            if name == network.name:
-                controls = (places.get((f"{name}-{control}", layer)) for control in network.controls)
-                found += [(k, other) for other in (*controls, *acoustic) if other is not None]
-    return found
+def describe_layers(fit: Encoding, null: GroupNull, r: Floats, seeds: Mapping[str, Sequence[str]]) -> dict[str, Floats]:
+    """Return the effective dimensionality of each layer, and how many seeds it has and how far their r lie apart.
 
-
-def _test_pairs(
-    context: Context, fit: Encoding, regions: Sequence[str], r: Floats, pairs: Sequence[tuple[int, int]]
-) -> tuple[pd.DataFrame, str]:
-    """Test layers against their controls and the acoustic models, paired over participants."""
-    inference = context.study.settings.rsa.inference
-    table = score_differences(
-        r,
-        test=inference.test,
-        correction=inference.correction,
-        labels={"model": [str(k) for k in range(len(fit.spaces))], "roi": list(regions)},
-        pairs=pairs,
-        rng=make_rng(context, "encoding differences"),
-    )
-    for key, side in (("", "model"), ("other_", "other")):
-        named = [fit.spaces[int(k)] for k in table[side]]
-        table[f"{key}network"], table[f"{key}layer"] = [s.network for s in named], [s.layer for s in named]
-    return table, f"{table.attrs['note']}; it makes no claim about networks"
+    Each is `(n_layers x n_regions,)`, as the rows of the scores.
+    """
+    rows = [(space.network, space.layer) for space in fit.spaces]
+    size = tabulate_dimensionality(fit.spaces)["dimensionality"].to_numpy()
+    places = [own for _, own in list_means(rows, seeds)]
+    mean = r.mean(axis=2)
+    apart = [mean[own].std(axis=0, ddof=1) if len(own) > 1 else np.full(mean.shape[1], np.nan) for own in places]
+    repeat = len(null.regions)
+    return {
+        "dimensionality": np.repeat(expand_means(size, rows, seeds), repeat),
+        "seeds": np.repeat([len(own) for own in places], repeat),
+        "seeds_deviation": np.concatenate(apart),
+    }
 
 
 def _compare_with_rsa(
-    context: Context, fits: Sequence[Encoding], regions: Sequence[str], r: Floats
+    context: Context,
+    fits: Sequence[Encoding],
+    regions: Sequence[str],
+    r: Floats,
+    rows: Sequence[tuple[str, str]],
+    seeds: Mapping[str, Sequence[str]],
 ) -> tuple[pd.DataFrame, str] | None:
     """Correlate the layer profiles of RSA and encoding models in regions that both have; None without such profiles."""
     scores = read_results_table(context.build_table_path("scores")).set_index([*_ROW, "participant"])["score"]
     inference = context.study.settings.rsa.inference
-    names = list_trained_and_controls(context)
+    names = [*list_trained_and_controls(context), *seeds]
     profiles, layers = {}, {}
     for name in names:
-        own = [k for k, space in enumerate(fits[0].spaces) if space.network == name]
+        own = [k for k, (network, _) in enumerate(rows) if network == name]
         if len(own) < LEAST_LAYERS:
             continue
+        members, shape = seeds.get(name, [name]), (-1, len(own), len(regions), len(fits))
         wanted = pd.MultiIndex.from_product(
-            [[name], [fits[0].spaces[k].layer for k in own], regions, [fit.participant for fit in fits]]
+            [members, [rows[k][1] for k in own], regions, [fit.participant for fit in fits]]
         )
-        rsa = scores.reindex(wanted).to_numpy().reshape(len(own), len(regions), len(fits))
+        rsa = scores.reindex(wanted).to_numpy().reshape(shape).mean(axis=0)
         profiles[name], layers[name] = correlate_profiles(rsa, r[own]), len(own)
     few = [name for name in names if name not in profiles]
     if few:

@@ -13,8 +13,9 @@ import pandas as pd
 from brainmap.features.activations.speech import NAME as SPEECH
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.encoding.encode import Encoding
+from brainmap.rsa.encoding.group import encoding_group_test
 from brainmap.rsa.encoding.participants import average_over_regions
-from brainmap.rsa.encoding.permutations import average_present, encoding_group_test
+from brainmap.rsa.encoding.permutations import average_present
 from brainmap.rsa.encoding.story_ceilings import STORY_CEILING_COLUMNS, story_ceilings
 from brainmap.rsa.inference.differences import score_differences
 from brainmap.rsa.inference.scores import score_statistics
@@ -22,13 +23,8 @@ from brainmap.study.results.context import Context
 from brainmap.study.results.tables import read_results_table
 from brainmap.study.settings.stories import StoryModels
 from brainmap.study.stages.encoding_best import BEST_COLUMNS, choose_best_layers
-from brainmap.study.stages.group_encoding import (
-    DIFFERENCE_COLUMNS,
-    SCORE_COLUMNS,
-    keep_shared_regions,
-    list_pairs,
-    list_trained_and_controls,
-)
+from brainmap.study.stages.encoding_networks import LAYER_COLUMNS, list_pairs
+from brainmap.study.stages.group_encoding import SCORE_COLUMNS, keep_shared_regions, list_trained_and_controls
 from brainmap.study.stages.inference import make_rng
 from brainmap.study.stages.stories import DELAY_COLUMNS, StoryPerson, get_story_models, yield_story_people
 from brainmap.types import Floats
@@ -41,7 +37,9 @@ _OF_STORIES = {
     "smallest_p_these_sounds": "smallest p that so many participants can reach",
 }
 STORY_COLUMNS = {
-    **SCORE_COLUMNS,
+    **{
+        name: text for name, text in SCORE_COLUMNS.items() if name not in ("dimensionality", "seeds", "seeds_deviation")
+    },
     "mean": "r: correlation of predicted and measured time courses within test folds of whole stories, mean over "
     "folds, the targets of the region, and participants",
     "p": "(k + 1) / (N + 1), where k of N permutations of blocks of scans within stories, shared by all participants "
@@ -52,9 +50,15 @@ STORY_COLUMNS = {
     "and participants; n/a without repeats",
 }
 STORY_DIFFERENCE_COLUMNS = {
-    **DIFFERENCE_COLUMNS,
+    **{name: LAYER_COLUMNS[name] for name in ("network", "layer", "roi", "difference")},
     "other_network": "a control of the network, the acoustic baselines, or speech",
     "other_layer": "the same layer of the control, an acoustic model, or a feature of speech",
+    "standard_error": "of that difference",
+    "statistic": "test statistic",
+    "p": "two-sided, over participants, uncorrected: of these stories only",
+    "p_corrected": "corrected over all rows of the table",
+    "n": "participants",
+    "smallest_p": "smallest p that so many participants can reach",
 }
 GROUP_DELAY_COLUMNS = {
     **{name: text for name, text in DELAY_COLUMNS.items() if name != "participant"},
@@ -89,8 +93,9 @@ def _write_tables(context: Context, people: Sequence[StoryPerson], asked: StoryM
     yield from write("stories", *_test_scores(context, fits, regions, r, asked), STORY_COLUMNS)
     yield from write("stories_delays", _average_delays(people), "", GROUP_DELAY_COLUMNS)
     networks = list_trained_and_controls(context)
-    best = choose_best_layers(context, fits, networks, splits=asked.splits)
-    if best is not None:
+    chosen = choose_best_layers(context, fits, networks, splits=asked.splits)
+    if chosen is not None:
+        best = chosen.table
         splits = best["splits"].iloc[0]
         test = f"chosen on one half of the stories and scored on the other, in {splits} splits; not tested"
         yield from write("stories_best_layers", best, test, BEST_COLUMNS)
@@ -98,7 +103,8 @@ def _write_tables(context: Context, people: Sequence[StoryPerson], asked: StoryM
         log.warning("group: no ceiling between participants and no differences, because there is one participant")
         return
     yield from write("stories_ceilings", story_ceilings(fits), "", STORY_CEILING_COLUMNS)
-    pairs = [*list_pairs(context, fits[0]), *_list_speech_pairs(context, fits[0])]
+    rows = [(space.network, space.layer) for space in fits[0].spaces]
+    pairs = [*list_pairs(context, rows), *_list_speech_pairs(context, fits[0])]
     if pairs:
         found = _test_pairs(context, fits[0], regions, r, pairs, asked)
         yield from write("stories_differences", *found, STORY_DIFFERENCE_COLUMNS)
