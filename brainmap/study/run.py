@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from brainmap.checks import list_some, suggest_word
@@ -18,7 +19,9 @@ from brainmap.study.results.context import Context, apply_grid_tolerance, log, r
 from brainmap.study.results.folder import check_output
 from brainmap.study.results.pieces import clear_pieces
 from brainmap.study.stages.betas import run_betas
-from brainmap.study.stages.encoding import run_encoding
+from brainmap.study.stages.encoding import yield_encoded
+from brainmap.study.stages.encoding_pieces import ModelPieces
+from brainmap.study.stages.encoding_tables import run_encoding
 from brainmap.study.stages.explain import plan_explain, run_explain
 from brainmap.study.stages.group import run_group
 from brainmap.study.stages.group_encoding import run_group_encoding
@@ -72,6 +75,8 @@ def run_study(
         if context.backend == "dask":
             people = yield_people(context, participants)
             compute_on_dask(context, [(one, one.pieces) for one in people if not one.mapped])
+            models = [ModelPieces(one) for one in yield_encoded(context, participants) if not one.done]
+            compute_on_dask(context, [(work, work.pieces) for work in models])
         run_participants(context, participants)
         run_encoding(context, participants)
     if participants and set(participants) != set(known):
@@ -175,7 +180,7 @@ def _run_last_stages(context: Context, loaded: dict[str, Loaded], announce: Call
         run_group_stories(context)
         return run_story_page(context)
     run_group(context)
-    run_group_encoding(context)
+    run_group_encoding(context, partial(compute_on_dask, context))
     if announce is not None:
         announce()
     plan = plan_explain(context, loaded)

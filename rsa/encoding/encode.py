@@ -237,7 +237,24 @@ def fit_encoding(
     floor: float = 0.0,
     prediction_reliability: bool = False,
 ) -> Encoding:
-    """Fit all layers to aligned responses in the same folds, and score them."""
+    """Fit all layers to aligned responses in the same folds, score them, and warn of what has no score."""
+    scores, counts, fold_scores = fit_layers(
+        spaces, responses, folds, settings, floor=floor, prediction_reliability=prediction_reliability
+    )
+    warn_of_counts(counts)
+    return Encoding(scores, counts, fold_scores, tuple(spaces), responses, folds, settings)
+
+
+def fit_layers(
+    spaces: Sequence[FeatureSpace],
+    responses: Responses,
+    folds: Folds,
+    settings: EncodingSettings,
+    *,
+    floor: float = 0.0,
+    prediction_reliability: bool = False,
+) -> tuple[pd.DataFrame, pd.DataFrame, Floats]:
+    """Fit and score some layers; return the scores, the counts, and r within folds `(n_spaces, n_folds, n_targets)`."""
     y = responses.mean
     reliability = measure_reliability(responses.values)
     single = _list_single_runs(responses) if prediction_reliability else np.empty((0, *y.shape))
@@ -280,11 +297,7 @@ def fit_encoding(
             )
             fold_scores.append(r)
             step.advance(note=space.name)
-    counted = pd.DataFrame(counts)
-    warn_of_counts(counted)
-    return Encoding(
-        pd.concat(tables, ignore_index=True), counted, np.stack(fold_scores), tuple(spaces), responses, folds, settings
-    )
+    return pd.concat(tables, ignore_index=True), pd.DataFrame(counts), np.stack(fold_scores)
 
 
 def score_folds(predicted: Floats, y: Floats, folds: Folds) -> tuple[Floats, Floats]:

@@ -240,13 +240,7 @@ def permute_group(
         raise InputError("encoding: expected a model of each participant, got none")
     regions = check_same_models(fits)
     first, networks = fits[0], list_networks(fits[0])
-    orders, words = draw_orders(
-        first.items,
-        first.responses.conditions,
-        first.folds,
-        permutations=permutations,
-        rng=rng or np.random.default_rng(),
-    )
+    orders, words = draw_shared_orders(first, permutations=permutations, rng=rng or np.random.default_rng())
     permuted: list[list[Permuted]] = []
     with progress("permuting sounds", len(fits) * len(networks)) as step:
         for fit, own in zip(fits, translate_orders(orders, fits), strict=True):
@@ -386,6 +380,22 @@ def check_same_models(fits: Sequence[Encoding]) -> list[str]:
                 f"encoding: expected the regions {list_some(regions)} in {name}, got others; fit the same ones"
             )
     return regions
+
+
+def draw_shared_orders(fit: Encoding, *, permutations: int, rng: np.random.Generator) -> tuple[Places, str]:
+    """Draw orders of the items of a participant, and what is exchanged in words.
+
+    They depend on the names of the items and not on their order, so that a generator of one seed gives the same orders
+    in all participants. (Scans of stories have an order, which is the same in all.)
+    """
+    items, conditions, folds = fit.items, fit.responses.conditions, fit.folds
+    by_name = np.arange(len(items)) if folds.block else np.argsort(items)
+    sorted_folds = replace(folds, fold=folds.fold[by_name], group=folds.group[by_name])
+    names, own = [items[k] for k in by_name], [conditions[k] for k in by_name]
+    drawn, words = draw_orders(names, own, sorted_folds, permutations=permutations, rng=rng)
+    orders = np.empty_like(drawn)
+    orders[:, by_name] = by_name[drawn]
+    return orders, words
 
 
 def translate_orders(orders: Places, fits: Sequence[Encoding]) -> Iterator[Places]:

@@ -429,23 +429,70 @@ def test_voxels_are_averaged_in_regions_that_all_participants_have(
     np.testing.assert_allclose(table["mean"], mean.loc[pd.MultiIndex.from_frame(table[keys])], rtol=1e-10)
 
 
-def test_a_share_fits_the_models_of_its_participants(small: Path, tmp_path: Path) -> None:
-    from brainmap.study.results.context import Context
-    from brainmap.study.run import run_chunk
-    from brainmap.study.settings.study import load_study
-
+def copy_without_encoding(small: Path, tmp_path: Path) -> tuple[Path, dict[str, bytes]]:
+    """Copy a study, and remove the results of its encoding models, whose content is returned."""
     folder = tmp_path / "copy"
     shutil.copytree(small.parent, folder, copy_function=shutil.copy2)
-    kept = {file: file.read_bytes() for file in (folder / "derivatives").rglob("*_encoding.tsv")}
-    assert len(kept) == 2
-    for file in kept:
+    out = folder / "derivatives" / "brainmap"
+    files = [*out.rglob("*_encoding.tsv"), *(out / "group").glob("encoding*.tsv")]
+    kept = {str(file.relative_to(out)): file.read_bytes() for file in files}
+    assert len(kept) == 8
+    for file in files:
         file.unlink()
-    with warnings.catch_warnings():
+    return folder / "study.toml", kept
+
+
+def has_results(path: Path, kept: dict[str, bytes]) -> bool:
+    out = path.parent / "derivatives" / "brainmap"
+    return {name: (out / name).read_bytes() for name in kept} == kept and not (out / ".brainmap" / "chunks").exists()
+
+
+def test_shares_of_encoding_models_give_the_same_numbers_and_outlive_a_kill(small: Path, tmp_path: Path) -> None:
+    from brainmap.study.parallel.shares import list_units
+    from brainmap.study.results.context import Context
+    from brainmap.study.run import merge_study, run_chunk
+    from brainmap.study.settings.study import load_study
+
+    path, kept = copy_without_encoding(small, tmp_path)
+    study = load_study(path)
+    units = [str(unit) for unit in list_units(Context(study)) if unit.participant == "02"]
+    assert units == [
+        "sub-02 regions",
+        *(f"sub-02 encoding models from {k}" for k in (1, 2, 3)),
+        *(f"sub-02 encoding permutations from {k}" for k in (1, 2, 3)),
+    ]
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore", BrainmapWarning)
-        run_chunk(Context(load_study(folder / "study.toml"), threads=1), "2/2")
-    assert sorted(file.exists() for file in kept) == [False, True]
-    assert run(folder / "study.toml") == {"sub-01_encoding"}
-    assert {file: file.read_bytes() for file in kept} == kept
+        patch.setattr("brainmap.study.stages.page._write_page", lambda _context: [])
+        run_chunk(Context(study, threads=2), "2/2")
+        chunks = sorted((path.parent / "derivatives" / "brainmap" / ".brainmap" / "chunks").rglob("*.npz"))
+        assert [(file.parent.name, file.name) for file in chunks] == [
+            (f"{kind}-02", f"{k:08d}-{k + 1:08d}.npz") for kind in ("models", "permutations") for k in range(3)
+        ]
+        with pytest.raises(InputError, match=r"6 of 14 chunks are missing \(sub-01 encoding models from 1, "):
+            merge_study(Context(study, threads=1))
+        chunks[1].unlink()
+        then = {file: file.stat().st_mtime_ns for file in chunks if file.exists()}
+        run_chunk(Context(study, threads=1), "2/2")
+        assert {file: file.stat().st_mtime_ns for file in then} == then
+        run_chunk(Context(study, threads=1), "1/2")
+        merge_study(Context(study, threads=1))
+    assert has_results(path, kept)
+
+
+@pytest.mark.slow
+def test_dask_workers_give_the_same_numbers(small: Path, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    from brainmap.study.results.context import Context
+    from brainmap.study.run import run_study
+    from brainmap.study.settings.study import load_study
+
+    path, kept = copy_without_encoding(small, tmp_path)
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("ignore", BrainmapWarning)
+        patch.setattr("brainmap.study.stages.page._write_page", lambda _context: [])
+        run_study(Context(load_study(path), threads=1, backend="dask"))
+    assert has_results(path, kept)
 
 
 def test_too_few_sounds_are_refused_before_anything_is_computed(tiny_study: Any) -> None:

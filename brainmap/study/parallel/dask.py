@@ -1,4 +1,4 @@
-"""Compute the searchlight on Dask workers, with a task per piece and one preparation per participant.
+"""Compute the pieces of a study on Dask workers, with a task per piece and one preparation per participant.
 
 The piece of a worker that dies goes to another one; a piece that kills several is refused in one line.
 """
@@ -23,8 +23,7 @@ from brainmap.record import versions
 from brainmap.rsa.images.files import get_grid_tolerance
 from brainmap.study.parallel.worker import prepare_piece_data, score_piece
 from brainmap.study.results.context import Context
-from brainmap.study.results.pieces import Piece, Scored, list_lacking, save_piece
-from brainmap.study.stages.participants import Person
+from brainmap.study.results.pieces import Piece, Scored, Work, list_lacking, save_piece
 
 log = logging.getLogger("brainmap")
 ANSWER = 8.0  # time limit [s] for an answer of a scheduler
@@ -32,7 +31,7 @@ WAITING = 15.0  # time [s] between two lines that report that no worker has come
 _START = "dask scheduler --host 127.0.0.1"
 
 
-def compute_on_dask(context: Context, work: Sequence[tuple[Person, Sequence[Piece]]], *, share: str = "") -> None:
+def compute_on_dask(context: Context, work: Sequence[tuple[Work, Sequence[Piece]]], *, share: str = "") -> None:
     """Compute the missing pieces of participants on Dask workers, and write each as it arrives.
 
     Workers see the same files as this process. Without the address of a scheduler, workers are started on this machine.
@@ -52,13 +51,14 @@ def compute_on_dask(context: Context, work: Sequence[tuple[Person, Sequence[Piec
     total = sum(piece.size for _, pieces in work for piece in pieces)
     with connect_dask(context.scheduler, workers=context.threads) as client:
         running = _submit_pieces(client, wanted)
-        with progress("searchlight", total, done=total - n_wanted) as shown:
+        job = next(pieces[0].job for _, pieces in wanted if pieces)
+        with progress(job, total, done=total - n_wanted) as shown:
             for piece, scored in _yield_arriving(client, running):
                 save_piece(piece, scored, share=share)
                 shown.advance(piece.size)
 
 
-def _submit_pieces(client: Any, work: Sequence[tuple[Person, Sequence[Piece]]]) -> dict[Any, Piece]:
+def _submit_pieces(client: Any, work: Sequence[tuple[Work, Sequence[Piece]]]) -> dict[Any, Piece]:
     """Send pieces to workers, and return their futures."""
     mine, running = versions(), {}
     call = uuid4().hex  # an error that a scheduler remembers from another call does not count for this one
@@ -67,10 +67,10 @@ def _submit_pieces(client: Any, work: Sequence[tuple[Person, Sequence[Piece]]]) 
             # This is a task rather than data sent from here, so that Dask makes it again when the worker that holds it
             # dies. It is pickled to bytes, because the scheduler would otherwise open it and import packages that only
             # workers need.
-            sent, key = pickle.dumps(one.to_send()), f"plan-{pieces[0].key[:12]}-{call}"
+            sent, key = pickle.dumps(one.to_send()), f"plan-{pieces[0].what}-{pieces[0].key[:12]}-{call}"
             plan = client.submit(prepare_piece_data, sent, mine, get_grid_tolerance(), key=key, pure=False)
             for piece in pieces:
-                key = f"piece-{piece.key[:12]}-{piece.start}-{call}"
+                key = f"piece-{piece.what}-{piece.key[:12]}-{piece.start}-{call}"
                 running[client.submit(score_piece, plan, piece.start, piece.stop, mine, key=key, pure=False)] = piece
     return running
 
@@ -96,7 +96,7 @@ def _read_result(future: Any, piece: Piece) -> tuple[Scored, list[str]]:
 
     kept = "finished pieces are kept, and the same command computes the others"
     if future.status not in ("finished", "error"):
-        raise RunError(f"searchlight: the Dask scheduler does not answer any more ({future.status}); {kept}")
+        raise RunError(f"{piece.job}: the Dask scheduler does not answer any more ({future.status}); {kept}")
     if future.status == "finished":
         found: tuple[Scored, list[str]] = future.result()
         return found
@@ -105,11 +105,11 @@ def _read_result(future: Any, piece: Piece) -> tuple[Scored, list[str]]:
         raise error
     if isinstance(error, KilledWorker):
         raise RunError(
-            f"searchlight: {piece} killed the {error.allowed_failures + 1} workers that tried it, perhaps for lack of "
+            f"{piece.job}: {piece} killed the {error.allowed_failures + 1} workers that tried it, perhaps for lack of "
             f"memory; start workers with more (dask worker --memory-limit), or fewer at a time; {kept}"
         )
     said = next(iter(str(error).splitlines()), "")
-    raise RunError(f"searchlight: {piece} failed on a worker: {type(error).__name__}: {said}; {kept}")
+    raise RunError(f"{piece.job}: {piece} failed on a worker: {type(error).__name__}: {said}; {kept}")
 
 
 @contextmanager
@@ -208,7 +208,7 @@ def _wait_for_workers(client: Any, address: str) -> None:
         try:
             client.wait_for_workers(1, timeout=WAITING)
         except TimeoutError:
-            log.info("searchlight: no worker has joined %s yet; start some: dask worker %s", address, address)
+            log.info("dask: no worker has joined %s yet; start some: dask worker %s", address, address)
         else:
             return
 

@@ -15,8 +15,10 @@ from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.study.parallel.dask import compute_on_dask
 from brainmap.study.results.context import Context
-from brainmap.study.results.pieces import compute_here, read_piece
-from brainmap.study.stages.encoding import encode_person
+from brainmap.study.results.pieces import Piece, compute_here, compute_side_by_side, read_piece
+from brainmap.study.stages.encoding import EncodedPerson, yield_encoded
+from brainmap.study.stages.encoding_pieces import MODELS, ORDERS, ModelPieces, OrderPieces, count_pieces
+from brainmap.study.stages.group_encoding import is_group_encoded
 from brainmap.study.stages.participants import Person, build_chunk_folder, cut_spans, yield_people
 
 log = logging.getLogger("brainmap")
@@ -25,13 +27,19 @@ _MOST = 12  # largest number of lines in a list that is shown
 
 
 class Unit(NamedTuple):
-    """Identify a unit of work: a participant's regions, or the piece of the searchlight that begins at `start`."""
+    """Identify a unit of work: a participant's regions, or the piece that begins at `start` of what is counted."""
 
     participant: str
     start: int | None = None
+    what: str = "spheres"
 
     def __str__(self) -> str:
-        return f"sub-{self.participant} " + ("regions" if self.start is None else f"spheres from {self.start + 1}")
+        return f"sub-{self.participant} " + ("regions" if self.start is None else f"{self.what} from {self.start + 1}")
+
+    @classmethod
+    def of(cls, piece: Piece) -> Unit:
+        """Return the unit of a piece."""
+        return cls(piece.participant, piece.start, piece.what)
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,8 @@ def list_units(context: Context) -> list[Unit]:
         found.append(Unit(person.label))
         if context.study.settings.searchlight is not None:
             found += [Unit(person.label, start) for start, _ in cut_spans(person)]
+        for what, count in count_pieces(context).items():
+            found += [Unit(person.label, k, what) for k in range(count)]
     return found
 
 
@@ -86,16 +96,34 @@ def compute_share(context: Context, units: Sequence[Unit], share: Share) -> None
     for one in yield_people(context, [unit.participant for unit in units]):
         if Unit(one.person.label) in units:
             one.score_rois()
-            encode_person(one)
         if not one.mapped:
-            pieces = [piece for piece in one.pieces if Unit(piece.participant, piece.start) in units]
+            pieces = [piece for piece in one.pieces if Unit.of(piece) in units]
             if context.backend == "dask":
                 work.append((one, pieces))
             else:
                 compute_here(pieces, lambda one=one: one.plan, threads=context.threads, share=str(share))  # type: ignore[misc]
     if work:
         compute_on_dask(context, work, share=str(share))
+    _encode_share(context, units, share)
     log.info("chunk %s is done; when all are: brainmap merge %s", share, _shorten_study_path(context))
+
+
+def _encode_share(context: Context, units: Sequence[Unit], share: Share) -> None:
+    """Compute the pieces of encoding models among some units."""
+    mine = list(dict.fromkeys(unit.participant for unit in units if unit.what in (MODELS, ORDERS)))
+    for encoded in yield_encoded(context, mine) if mine else ():
+        for work in _list_encoding_work(context, encoded):
+            pieces = [piece for piece in work.pieces if Unit.of(piece) in units]
+            if context.backend == "dask":
+                compute_on_dask(context, [(work, pieces)], share=str(share))
+            else:
+                compute_side_by_side(pieces, work.prepare, threads=context.threads, share=str(share))
+
+
+def _list_encoding_work(context: Context, one: EncodedPerson) -> list[ModelPieces | OrderPieces]:
+    """List the work on the encoding models of a participant that is not done."""
+    models: list[ModelPieces | OrderPieces] = [] if one.done else [ModelPieces(one)]
+    return [*models, *([] if is_group_encoded(context) else [OrderPieces(one)])]
 
 
 def refuse_incomplete(context: Context) -> None:
@@ -142,6 +170,12 @@ def _find_units(
     foreign: list[tuple[Path, str, Unit | None]] = []
     shares: Counter[int] = Counter()
     mapped = {one.folder for one in people.values() if one.mapped}  # pieces left in these folders are removed
+    for encoded in (EncodedPerson(one, asked) for one in people.values() if (asked := context.study.settings.encoding)):
+        todo = _list_encoding_work(context, encoded)
+        pieces |= {piece.file: piece for work in todo for piece in work.pieces}
+        over = [work for work in (ModelPieces(encoded), OrderPieces(encoded)) if work not in todo]
+        mapped |= {work.folder for work in over}
+        done |= {Unit.of(piece) for work in over for piece in work.pieces}
     for file in sorted(build_chunk_folder(context).rglob("*.npz")):
         piece, held = pieces.get(file), read_piece(file)
         if file.name.startswith(".") or file.parent in mapped:
@@ -149,10 +183,10 @@ def _find_units(
         if piece is None:
             foreign.append((file, "does not belong to this study", None))
         elif held is not None and held.key != piece.key:
-            unit = Unit(piece.participant, piece.start)
+            unit = Unit.of(piece)
             foreign.append((file, "belongs to another study, or to this one before its inputs changed", unit))
         elif held is not None:
-            done.add(Unit(piece.participant, piece.start))
+            done.add(Unit.of(piece))
             shares.update([int(held.share.split("/")[1])] if held.share else [])
     return foreign, [unit for unit in units if unit not in done], shares
 

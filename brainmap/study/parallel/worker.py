@@ -11,19 +11,18 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.record import versions
 
 if TYPE_CHECKING:
-    from brainmap.rsa.searchlights.volume import SearchlightPlan
-    from brainmap.study.results.pieces import Scored
+    from brainmap.study.results.pieces import Ready, Scored
 
 ALIKE = ("brainmap", "numpy", "scipy", "numba")  # packages whose versions affect the last bits of results
 
 
-def prepare_piece_data(person: bytes, wanted: Mapping[str, str], tolerance: float | None) -> SearchlightPlan:
-    """Read a participant's data and prepare the searchlight.
+def prepare_piece_data(work: bytes, wanted: Mapping[str, str], tolerance: float | None) -> Ready:
+    """Read a participant's data and prepare the searchlight, or encoding models.
 
     Parameters
     ----------
-    person : bytes
-        A pickled `Person`.
+    work : bytes
+        The pickled work on a participant.
     wanted : mapping
         Versions of the packages that the process which asks for this has.
     tolerance : float or None [voxels]
@@ -34,19 +33,19 @@ def prepare_piece_data(person: bytes, wanted: Mapping[str, str], tolerance: floa
 
     check_versions(wanted)
     with limit_blas(), grid_tolerance(tolerance):
-        plan: SearchlightPlan = pickle.loads(person).plan
-    return plan
+        ready: Ready = pickle.loads(work).prepare()
+    return ready
 
 
-def score_piece(plan: SearchlightPlan, start: int, stop: int, wanted: Mapping[str, str]) -> tuple[Scored, list[str]]:
-    """Compute the scores of a piece, and return them with the warnings."""
+def score_piece(ready: Ready, start: int, stop: int, wanted: Mapping[str, str]) -> tuple[Scored, list[str]]:
+    """Compute the arrays of a piece, and return them with the warnings."""
     from brainmap.study.results.pieces import Scored
     from brainmap.threads import limit_blas
 
     check_versions(wanted)
     with warnings.catch_warnings(record=True) as caught, limit_blas():
         warnings.simplefilter("always", BrainmapWarning)
-        scored = Scored(plan.order[start:stop], *plan.score(start, stop))
+        scored = Scored(ready.compute_arrays(start, stop))
     return scored, [str(note.message) for note in caught if issubclass(note.category, BrainmapWarning)]
 
 

@@ -1,7 +1,8 @@
-"""Split a participant's searchlight into pieces, which threads, clusters and job arrays share and a killed run keeps.
+"""Split the work on a participant into pieces, which threads, clusters and job arrays share and a killed run keeps.
 
-A piece is some of the spheres of one participant. Its scores lie in their own file, with the key of their inputs, until
-the maps are written. The numbers do not depend on which process computed a piece, or with how many others.
+A piece is some of the spheres of a participant's searchlight, or some of the encoding models. Its arrays lie in their
+own file, with the key of their inputs, until the results are written. The numbers do not depend on which process
+computed a piece, or with how many others.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from brainmap.checks import count_threads
 from brainmap.errors import RunError
 from brainmap.record import atomic, content_key
 from brainmap.rsa.searchlights.volume import SearchlightPlan
@@ -29,7 +33,7 @@ log = logging.getLogger("brainmap")
 
 @dataclass(frozen=True)
 class Piece:
-    """Identify the spheres start .. stop - 1 of a participant's searchlight, as `cut_pieces` cuts it.
+    """Identify the spheres start .. stop - 1 of a participant's searchlight, as `cut_pieces` cuts it, or other work.
 
     Attributes
     ----------
@@ -37,6 +41,8 @@ class Piece:
         Folder of the participant's pieces.
     key : str
         Key of everything that the scores depend on.
+    what : str
+        What is counted: spheres, encoding models, or permutations of them.
     """
 
     participant: str
@@ -44,6 +50,12 @@ class Piece:
     stop: int
     folder: Path
     key: str
+    what: str = "spheres"
+
+    @property
+    def job(self) -> str:
+        """Return the part of the study to which the piece belongs, for messages."""
+        return "searchlight" if self.what == "spheres" else "encoding"
 
     @property
     def file(self) -> Path:
@@ -56,7 +68,24 @@ class Piece:
         return self.stop - self.start
 
     def __str__(self) -> str:
-        return f"sub-{self.participant} spheres {self.start + 1}-{self.stop}"
+        return f"sub-{self.participant} {self.what} {self.start + 1}-{self.stop}"
+
+
+class Ready(Protocol):
+    """Compute pieces of work whose data are loaded."""
+
+    def compute_arrays(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """Compute one piece."""
+
+
+class Work(Protocol):
+    """Describe the work on a participant that is split into pieces."""
+
+    def prepare(self) -> Ready:
+        """Load the data."""
+
+    def to_send(self) -> Any:
+        """Return a copy without loaded data, for another process."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,19 +94,15 @@ class Scored:
 
     Attributes
     ----------
-    voxels : ndarray (n_spheres,)
-        Voxel of the mask at the center of each sphere.
-    scores : ndarray (n_models, n_spheres)
-    counts : ndarray (n_spheres,)
-        Number of voxels in each sphere.
+    arrays : dict of str to ndarray
+        For spheres: `voxels` (n_spheres,), the voxel of the mask at the center of each; `scores` (n_models, n_spheres);
+        and `counts` (n_spheres,), the number of voxels in each.
     key : str
     share : str
         Share of a job array that computed it, as `3/20`; empty elsewhere.
     """
 
-    voxels: NDArray[np.intp]
-    scores: NDArray[np.float64]
-    counts: NDArray[np.int32]
+    arrays: Mapping[str, NDArray[Any]]
     key: str = ""
     share: str = ""
 
@@ -87,9 +112,7 @@ def save_piece(piece: Piece, scored: Scored, *, share: str = "") -> Path:
     with atomic(piece.file) as beside:
         np.savez(
             beside,
-            voxels=scored.voxels,
-            scores=scored.scores,
-            counts=scored.counts,
+            **dict(scored.arrays),
             key=np.array(piece.key),
             share=np.array(share),
             digest=np.array(content_key(replace(scored, key=piece.key, share=share))),
@@ -101,7 +124,8 @@ def read_piece(file: Path) -> Scored | None:
     """Read a file of scores; return None where there is none, or it is damaged."""
     try:
         with file.open("rb") as raw, np.load(raw, allow_pickle=False) as found:
-            scored = Scored(found["voxels"], found["scores"], found["counts"], str(found["key"]), str(found["share"]))
+            arrays = {name: found[name] for name in found.files if name not in ("key", "share", "digest")}
+            scored = Scored(arrays, str(found["key"]), str(found["share"]))
             return scored if str(found["digest"]) == content_key(scored) else None
     except _FAILURES:
         return None
@@ -118,7 +142,8 @@ def list_lacking(pieces: Sequence[Piece]) -> list[Piece]:
     stale = [piece for piece, held in found if held is not None and held.key != piece.key]
     if stale:
         log.info(
-            "searchlight: %d chunks were computed from other inputs (%s), and are computed again",
+            "%s: %d chunks were computed from other inputs (%s), and are computed again",
+            stale[0].job,
             len(stale),
             stale[0].file,
         )
@@ -127,15 +152,27 @@ def list_lacking(pieces: Sequence[Piece]) -> list[Piece]:
 
 def join_scores(pieces: Sequence[Piece]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Join scores `(n_models, n_voxels)` and voxel counts of all pieces, in the order of the mask's voxels."""
-    held = [one for one in (read_piece(piece.file) for piece in pieces) if one is not None]
+    held = read_pieces(pieces)
+    order = np.argsort(np.concatenate([one["voxels"] for one in held]))
+    scores = np.concatenate([one["scores"] for one in held], axis=1)
+    return scores[:, order], np.concatenate([one["counts"] for one in held])[order]
+
+
+def read_pieces(pieces: Sequence[Piece]) -> list[Mapping[str, NDArray[Any]]]:
+    """Read the arrays of all pieces.
+
+    Raises
+    ------
+    RunError
+        Some are not there any more.
+    """
+    held = [one.arrays for one in (read_piece(piece.file) for piece in pieces) if one is not None]
     if len(held) < len(pieces):
         raise RunError(
-            f"searchlight: {len(pieces) - len(held)} of {len(pieces)} pieces were taken away meanwhile, by "
+            f"{pieces[0].job}: {len(pieces) - len(held)} of {len(pieces)} pieces were taken away meanwhile, by "
             "another run of this study in the same folder; run it again when that is done"
         )
-    order = np.argsort(np.concatenate([one.voxels for one in held]))
-    scores = np.concatenate([one.scores for one in held], axis=1)
-    return scores[:, order], np.concatenate([one.counts for one in held])[order]
+    return held
 
 
 def clear_pieces(folder: Path) -> None:
@@ -156,4 +193,27 @@ def compute_here(
     ready, by_span = plan(), {(piece.start, piece.stop): piece for piece in wanted}
     done = sum(piece.size for piece in pieces) - sum(piece.size for piece in wanted)
     for (start, stop), scores, counts in ready.compute_pieces(list(by_span), threads=threads, done=done):
-        save_piece(by_span[start, stop], Scored(ready.order[start:stop], scores, counts), share=share)
+        arrays = {"voxels": ready.order[start:stop], "scores": scores, "counts": counts}
+        save_piece(by_span[start, stop], Scored(arrays), share=share)
+
+
+def compute_side_by_side(
+    pieces: Sequence[Piece], prepare: Callable[[], Ready], *, threads: int | None, share: str = ""
+) -> None:
+    """Compute the missing pieces of one participant on threads of this process, a piece a thread."""
+    wanted = list_lacking(pieces)
+    if not wanted:
+        return
+    ready = prepare()
+
+    def compute(piece: Piece) -> None:
+        save_piece(piece, Scored(ready.compute_arrays(piece.start, piece.stop)), share=share)
+
+    count = min(count_threads(threads, "--jobs"), len(wanted))
+    if count == 1:
+        for piece in wanted:
+            compute(piece)
+        return
+    with ThreadPoolExecutor(count) as pool:
+        for _ in pool.map(compute, wanted):
+            pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ import pandas as pd
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.activations.extract import open_activations
 from brainmap.rsa.encoding.counts import COUNT_COLUMNS
-from brainmap.rsa.encoding.encode import ENCODING_COLUMNS, Encoding, fit_encoding
+from brainmap.rsa.encoding.encode import ENCODING_COLUMNS, Encoding
 from brainmap.rsa.encoding.fits import EncodingSettings
 from brainmap.rsa.encoding.folds import Folds, group_items, make_folds
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses, align_items, divide_items
 from brainmap.rsa.encoding.ridge import check_alphas, find_device
 from brainmap.rsa.patterns.table import Pattern
-from brainmap.study.results.context import Context, make_parent
+from brainmap.study.results.context import Context
 from brainmap.study.results.tables import read_results_table
 from brainmap.study.settings.encoding import EncodingModels
 from brainmap.study.settings.participant import Participant
@@ -84,6 +84,11 @@ class EncodedPerson:
         found = find_device("auto" if device == "cuda" else "cpu")
         return EncodingSettings(alphas=check_alphas(self.asked.alphas), device=found)
 
+    @property
+    def done(self) -> bool:
+        """Tell whether the table of scores exists."""
+        return self.one.context.is_done(self.stage, self.key)
+
     @cached_property
     def key(self) -> str:
         """Return the key of everything that the scores depend on."""
@@ -93,16 +98,15 @@ class EncodedPerson:
         cut = [brain.rois.model_dump(), brain.screen.model_dump()]
         return self.one.key(self.one.inputs, "", VERSION, heard, own, cut, context.study.settings.study.seed)
 
-    def fit(self) -> Encoding:
-        """Fit all layers."""
-        return fit_encoding(*self.aligned, self.folds, self.settings, floor=self.asked.reliability_floor)
-
     def restore(self) -> Encoding:
         """Return the models with the scores that the stage wrote, without fitting them again."""
+        return replace(self.restore_empty(), scores=read_results_table(self.path))
+
+    def restore_empty(self) -> Encoding:
+        """Return the models without scores."""
         spaces, responses = self.aligned
-        scores = read_results_table(self.path)
         none = np.empty((0, self.folds.n_folds, len(responses.targets)))
-        return Encoding(scores, pd.DataFrame(), none, tuple(spaces), responses, self.folds, self.settings)
+        return Encoding(pd.DataFrame(), pd.DataFrame(), none, tuple(spaces), responses, self.folds, self.settings)
 
 
 def build_encoding_path(context: Context, person: Participant) -> Path:
@@ -118,44 +122,11 @@ def keep_targets(responses: Responses, kept: Any) -> Responses:
     )
 
 
-def yield_encoded(context: Context) -> Iterator[EncodedPerson]:
-    """Yield all participants, where the study asks for encoding models."""
+def yield_encoded(context: Context, only: Sequence[str] = ()) -> Iterator[EncodedPerson]:
+    """Yield all or some participants, where the study asks for encoding models."""
     asked = context.study.settings.encoding
     if asked is not None:
-        yield from (EncodedPerson(one, asked) for one in yield_people(context))
-
-
-def encode_person(one: Person) -> None:
-    """Fit the encoding models of a participant, where the study asks for them."""
-    asked = one.context.study.settings.encoding
-    if asked is not None:
-        own = EncodedPerson(one, asked)
-        one.context.run_stage(own.stage, own.key, partial(_write_scores, own))
-
-
-def run_encoding(context: Context, only: Sequence[str] = ()) -> None:
-    """Fit the encoding models of all participants, or of some."""
-    if context.study.settings.encoding is not None:
-        for one in yield_people(context, only):
-            encode_person(one)
-
-
-def _write_scores(one: EncodedPerson) -> Iterator[Path]:
-    context, fit = one.one.context, one.fit()
-    asked = {"encoding": one.asked.model_dump(), "brain": one.one.person.brain.model_dump()}
-    about = {
-        "Items": len(fit.items),
-        "Folds": fit.folds.n_folds,
-        "Groups": fit.folds.by,
-        "Alphas": fit.settings.alphas.tolist(),
-        **context.build_provenance(asked, one.one.inputs),
-    }
-    scores, counts = fit.scores.copy(), fit.counts.copy()
-    for table in (scores, counts):
-        table.insert(0, "participant", one.label)
-    yield from context.save_table(scores, make_parent(one.path), columns=_COLUMNS, about=about)
-    path = context.build_subject_path(one.one.person, "counts.tsv", desc="encoding")
-    yield from context.save_table(counts, path, columns=_COUNTS, about=about)
+        yield from (EncodedPerson(one, asked) for one in yield_people(context, only))
 
 
 def check_encoding(context: Context, plan: Sequence[Pattern]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from brainmap.record import content_key, file_digest
 from brainmap.rsa.encoding.agreement import LEAST_LAYERS, correlate_profiles
 from brainmap.rsa.encoding.dimensionality import tabulate_dimensionality
 from brainmap.rsa.encoding.encode import Encoding
-from brainmap.rsa.encoding.group import GroupNull, list_means, permute_group
+from brainmap.rsa.encoding.group import GroupNull, list_means
 from brainmap.rsa.encoding.participants import average_over_regions
 from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, average_present
 from brainmap.rsa.inference.scores import score_statistics
 from brainmap.study.results.context import Context
+from brainmap.study.results.pieces import Piece, Work, clear_pieces
 from brainmap.study.results.tables import read_results_table
 from brainmap.study.stages.encoding import EncodedPerson, keep_targets, yield_encoded
 from brainmap.study.stages.encoding_best import BEST_COLUMNS, POSITION_COLUMNS, choose_best_layers, compare_positions
@@ -36,6 +37,7 @@ from brainmap.study.stages.encoding_networks import (
     list_pairs,
     list_seeds,
 )
+from brainmap.study.stages.encoding_pieces import OrderPieces, join_permutations
 from brainmap.study.stages.generality import THESE_SOUNDS
 from brainmap.study.stages.inference import make_rng
 from brainmap.study.stages.networks import yield_versions
@@ -73,29 +75,54 @@ AGREEMENT_COLUMNS = {
 }
 
 
-def run_group_encoding(context: Context) -> None:
-    """Test the encoding models of a study whose participants are complete."""
-    people = list(yield_encoded(context))
-    asked = context.study.settings.encoding
-    if asked is None:
+def run_group_encoding(context: Context, compute: Callable[[Sequence[tuple[Work, Sequence[Piece]]]], None]) -> None:
+    """Test the encoding models of a study whose participants are complete.
+
+    `compute` computes pieces on Dask workers, where these are asked for.
+    """
+    if context.study.settings.encoding is None:
         return
-    inference = context.study.settings.rsa.inference
-    key = content_key(
+    people = list(yield_encoded(context))
+    key = compute_group_key(context, people)
+    works = [OrderPieces(one) for one in people]
+    if context.backend == "dask" and not context.is_done("group_encoding", key):
+        compute([(work, work.pieces) for work in works])
+    context.run_stage("group_encoding", key, lambda: _write_tables(context, people))
+    for work in works:
+        clear_pieces(work.folder)
+
+
+def is_group_encoded(context: Context) -> bool:
+    """Tell whether the tables of the group exist, for which all participants must be fitted."""
+    if context.ledger.read("group_encoding")["key"] is None or not context.build_table_path("scores").exists():
+        return False
+    try:
+        people = list(yield_encoded(context))
+    except InputError:  # betas of other participants are not there
+        return False
+    there = all(one.path.exists() for one in people)
+    return there and context.is_done("group_encoding", compute_group_key(context, people))
+
+
+def compute_group_key(context: Context, people: Sequence[EncodedPerson]) -> str:
+    """Compute the key of everything that the tables of the group depend on."""
+    asked, inference = context.study.settings.encoding, context.study.settings.rsa.inference
+    assert asked is not None  # the stage runs only with encoding models
+    return content_key(
         VERSION,
         [[one.label, one.key, file_digest(one.path)] for one in people],
         file_digest(context.build_table_path("scores")),
         [asked.permutations, inference.test, inference.correction, inference.splits, context.study.settings.study.seed],
         list_seeds(context),
     )
-    context.run_stage("group_encoding", key, lambda: _write_tables(context, people))
 
 
 def _write_tables(context: Context, people: Sequence[EncodedPerson]) -> Iterator[Path]:
     fits, asked, seeds = keep_shared_regions([one.restore() for one in people]), people[0].asked, list_seeds(context)
     inputs = [str(one.path) for one in people]
     about = context.build_provenance({"encoding": asked.model_dump()}, inputs)
-    inference, rng = context.study.settings.rsa.inference, make_rng(context, "encoding test")
-    null = permute_group(fits, permutations=asked.permutations, rng=rng).with_means(seeds)
+    inference = context.study.settings.rsa.inference
+    null = join_permutations(people, fits).with_means(seeds)
     single = [(space.network, space.layer) for space in fits[0].spaces]
     r = expand_means(average_over_regions(fits, null.regions), single, seeds)
     yield from _write(context, "encoding", *_test_scores(context, fits, null, r, seeds), SCORE_COLUMNS, about)

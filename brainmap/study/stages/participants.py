@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.names import slug
@@ -62,6 +63,18 @@ SCORE_COLUMNS = {
     "score": "similarity of the layer's and the region's RDM, in the measure named below",
 }
 COUNT_COLUMNS = {"participant": "label of the participant", **VOXEL_COLUMNS}
+
+
+@dataclass(frozen=True)
+class Spheres:
+    """Compute spheres of a searchlight."""
+
+    plan: SearchlightPlan
+
+    def compute_arrays(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """Compute the spheres start .. stop - 1."""
+        scores, counts = self.plan.score(start, stop)
+        return {"voxels": self.plan.order[start:stop], "scores": scores, "counts": counts}
 
 
 @dataclass(frozen=True)
@@ -167,6 +180,10 @@ class Person:
     def scored(self) -> bool:
         """Tell whether the scores of the regions exist."""
         return self.context.is_done(f"sub-{self.person.label}_rois", self.rois_key)
+
+    def prepare(self) -> Spheres:
+        """Load the data of the searchlight."""
+        return Spheres(self.plan)
 
     def to_send(self) -> Person:
         """Return a copy without loaded data, for another process."""

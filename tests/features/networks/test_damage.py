@@ -51,7 +51,7 @@ def piece(path: Path) -> tuple[Any, ...]:
     found = read_piece(path)
     if found is None:
         raise InputError("none of ours")
-    return found.key, found.share, found.voxels.tobytes(), found.scores.tobytes(), found.counts.tobytes()
+    return found.key, found.share, *(found.arrays[name].tobytes() for name in ("voxels", "scores", "counts"))
 
 
 def write_checkpoint(folder: Path) -> Path:
@@ -76,7 +76,7 @@ def write_wav(folder: Path) -> Path:
 
 def write_piece(folder: Path) -> Path:
     rng = np.random.default_rng(0)
-    scored = Scored(np.arange(9), rng.normal(size=(2, 9)), np.arange(9, dtype=np.int32))
+    scored = Scored({"voxels": np.arange(9), "scores": rng.normal(size=(2, 9)), "counts": np.arange(9, dtype=np.int32)})
     return save_piece(Piece("01", 0, 9, folder, "key"), scored, share="1/2")
 
 
