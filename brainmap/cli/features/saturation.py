@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brainmap.cli.features.maximize import Preset, Steps, make_settings
+from brainmap import types
+from brainmap.cli.features.maximize import Steps, make_settings
 from brainmap.cli.features.options import Hear, add_listener_options, commands
 from brainmap.cli.options import (
     FORMATS,
@@ -31,7 +32,7 @@ def saturation(
     hear: Hear,
     figure: Annotated[Path, typer.Option("--figure", help="Figure to write: .png, .svg or .pdf.")],
     units: Annotated[str, typer.Option(help="Classes: all, numbers from 0, or names, parted by commas.")] = "all",
-    preset: Preset = "source",
+    preset: Annotated[types.Preset, typer.Option(help="Set of defaults of the ascents.")] = "source",
     steps: Steps = None,
     seed: Seed = 0,
     jobs: Jobs = None,

@@ -108,7 +108,7 @@ def test_what_cannot_be_meant_is_refused(encoders: list[Encoder], noises: Sounds
     climbed, *judges = encoders
 
     def run(**given: object) -> None:
-        asked: dict = {"regions": ["A1"], "judges": judges, "settings": FAST} | given
+        asked: dict[str, object] = {"regions": ["A1"], "judges": judges, "settings": FAST} | given
         maximize_regions([asked.pop("climbed", climbed)], noises, **asked)
 
     for given, words in (

@@ -25,7 +25,7 @@ METHODS = (
     "occlusion",
     "lime",
 )
-GIVEN: dict[str, dict] = {
+GIVEN: dict[str, dict[str, float]] = {
     "smoothgrad": {"samples": 8},
     "lime": {"samples": 60, "segments": 6},
     "occlusion": {"window_ms": 5.0},
@@ -60,7 +60,8 @@ def net() -> Net:
 
 def units_of(net: Net, x: np.ndarray) -> torch.Tensor:
     with torch.no_grad():
-        return net.relu2(net.conv2(net.relu1(net.conv1(torch.as_tensor(x)))))
+        found: torch.Tensor = net.relu2(net.conv2(net.relu1(net.conv1(torch.as_tensor(x)))))
+    return found
 
 
 def test_grammar() -> None:
