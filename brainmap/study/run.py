@@ -17,6 +17,7 @@ from brainmap.study.parallel.dask import compute_on_dask
 from brainmap.study.parallel.shares import Share, compute_share, list_units, refuse_incomplete
 from brainmap.study.results.context import Context, apply_grid_tolerance, log, restrict_threads
 from brainmap.study.results.folder import check_output
+from brainmap.study.results.notices import CHECK, keep_notices
 from brainmap.study.results.pieces import clear_pieces
 from brainmap.study.stages.betas import run_betas
 from brainmap.study.stages.encoding import yield_encoded
@@ -165,6 +166,8 @@ def _run_first_stages(context: Context, participants: Sequence[str] = ()) -> dic
     if context.overwrite:
         clear_pieces(build_chunk_folder(context))
     run_description(context)
+    if not participants:  # a run of some participants has not looked at the others
+        keep_notices(context.ledger, CHECK, findings.notes)
     if _is_of_stories(context):
         run_story_networks(context)
         return {}

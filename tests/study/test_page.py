@@ -34,6 +34,8 @@ participants = ["01", "02"]"""
 
 def test_the_page_answers_for_all_networks_and_shows_controls(tiny_study: TinyStudy) -> None:
     tiny_study.edit(('\n[[brain]]\nparticipants = ["01", "02"]', TWO))
+    text = tiny_study.file.read_text()
+    tiny_study.file.write_text(text[: text.index("[explain]")])
     tiny_study.run(page=True)
     page = (tiny_study.out / "report.html").read_text(encoding="utf-8")
     found = pd.read_csv(tiny_study.out / "group" / "differences.tsv", sep="\t")
@@ -185,3 +187,19 @@ def test_conditions_that_are_no_classes_are_left_out_of_the_maps_and_said(tiny_s
     page = (tiny_study.out / "report.html").read_text(encoding="utf-8")
     assert "sounds of 1 conditions have no map of their own class and are left out of the maps" in page
     assert (tiny_study.out / "figures" / "cam.png").exists()
+
+
+def test_warnings_of_a_run_are_on_its_page_whenever_they_were_given(finished: TinyStudy) -> None:
+    from brainmap.study.run import Context
+    from brainmap.study.settings.study import load_study
+    from brainmap.study.stages.page import read_page_content
+
+    found = dict(read_page_content(Context(load_study(finished.file)), explained=False).notices)
+    assert any("that is near chance" in line for line in found["check"]), found
+    (reach,) = [line for line in found["group: rois"] if "over participants" in line and "scores" in line]
+    assert reach.endswith("no p is under 0.125, so that fdr can find nothing")
+    (line,) = found["group: maps"]
+    assert line == "group maps: with 3 participants no p is under 0.125, and nothing can be significant"
+    finished.edit(("[searchlight]\nradius_mm = 6.0\n", ""))
+    found = dict(read_page_content(Context(load_study(finished.file)), explained=False).notices)
+    assert "group: maps" not in found, "the study no longer asks for it"

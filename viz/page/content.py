@@ -254,6 +254,8 @@ class ReportContent:
         Notes about the sounds and their class names, one per line.
     methods : str
         Paragraphs separated by an empty line; `methods_paragraph` writes them from settings.
+    notices : sequence of (stage, lines)
+        What the stages of the run warned of.
     provenance : mapping
         Command, versions, seed, SHA-256 of inputs; values may be mappings.
     """
@@ -300,6 +302,7 @@ class ReportContent:
     counts: pd.DataFrame | None = None
     sounds_notes: Sequence[str] = ()
     methods: str = ""
+    notices: Sequence[tuple[str, Sequence[str]]] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def list_families(self) -> dict[str, tuple[str, ...]]:

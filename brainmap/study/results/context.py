@@ -22,6 +22,7 @@ from brainmap.rsa.images.names import list_image_files
 from brainmap.rsa.surface.data import SurfaceData, save_surface
 from brainmap.study.results.bids_names import ResultNames, build_sidecar_path
 from brainmap.study.results.claims import hold_file
+from brainmap.study.results.notices import collect_notices, keep_notices
 from brainmap.threads import limit_blas
 from brainmap.types import Backend
 
@@ -97,8 +98,9 @@ class Context(ResultNames):
                     if path.is_dir():  # an array marked as complete would be used as it is
                         remove(path)
                 self.ledger.open(name)
-                with heartbeat(said), room_for(said, self.ledger.folder):
+                with collect_notices() as notices, heartbeat(said), room_for(said, self.ledger.folder):
                     written = list(compute())
+                keep_notices(self.ledger, name, notices)
                 for path in set(before) - set(written):
                     remove(path)
                 self.ledger.close(name, self._add_origin(key), written)

@@ -25,7 +25,7 @@ from brainmap.study.stages.content.explanations import (
     pair_rdms,
     split_correlations,
 )
-from brainmap.study.stages.content.facts import collect_facts, list_about, read_provenance
+from brainmap.study.stages.content.facts import collect_facts, list_about, list_notices, read_provenance
 from brainmap.study.stages.content.key_results import collect_key_results
 from brainmap.study.stages.content.maps import list_layers, read_maps
 from brainmap.study.stages.encoding_page import read_encoding_content
@@ -149,6 +149,7 @@ def read_page_content(context: Context, *, explained: bool = True) -> ReportCont
         counts=_join_tables(context, "counts.tsv", "voxels"),
         methods=methods_paragraph({**settings.model_dump(by_alias=True), "facts": facts}),
         sounds_notes=[*_list_sound_notes(context), *cam_notes],
+        notices=list_notices(context),
         provenance=read_provenance(context),
     )
 

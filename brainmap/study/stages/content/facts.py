@@ -12,6 +12,7 @@ from brainmap.features.networks.checkpoints import Checkpoint
 from brainmap.rsa.images.files import load_image
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.study.results.context import Context
+from brainmap.study.results.notices import CHECK, read_notices
 from brainmap.study.settings.study import Network, Participant
 from brainmap.study.stages.betas import read_noise
 from brainmap.study.stages.ceilings import MEANINGS, build_ceiling_path, explain_no_ceilings
@@ -114,6 +115,34 @@ def _count_runs(people: list[Participant]) -> int | None:
     """Return the number of runs of each participant, where files tell and all have the same number."""
     found = {len(person.runs) for person in people if person.runs != ("",)}
     return found.pop() if len(found) == 1 and all(person.runs != ("",) for person in people) else None
+
+
+def list_notices(context: Context) -> list[tuple[str, list[str]]]:
+    """List the warnings of the check, then of each stage of the study in the order in which stages were computed."""
+    stages = [stage for stage in context.ledger.stages() if _is_of_study(context, stage)]
+    stages.sort(key=lambda stage: (context.ledger.place(stage, ".json").stat().st_mtime_ns, stage))
+    found = [(stage, read_notices(context.ledger, stage)) for stage in (CHECK, *stages)]
+    return [(stage.replace("_", ": ", 1), lines) for stage, lines in found if lines]
+
+
+def _is_of_study(context: Context, stage: str) -> bool:
+    """Tell whether the study file as it is now asks for a stage, since the ledger keeps those of earlier files."""
+    settings = context.study.settings
+    if stage.startswith("network-"):
+        return stage.removeprefix("network-") in [version.name for version in yield_versions(context)]
+    asked = {
+        "group_maps": settings.searchlight,
+        "group_ceilings": settings.searchlight,
+        "group_recovery": settings.truth,
+        "group_encoding": settings.encoding,
+        "explain_cam": settings.explain,
+        "explain_maximization": settings.explain,
+    }
+    if not stage.startswith("sub-"):
+        return stage != "report" and asked.get(stage, True) is not None
+    label, _, what = stage.removeprefix("sub-").rpartition("_")
+    of = {"searchlight": settings.searchlight, "encoding": settings.encoding}
+    return label in [p.label for p in context.study.participants()] and of.get(what, True) is not None
 
 
 def read_provenance(context: Context) -> dict[str, Any]:
