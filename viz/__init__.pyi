@@ -48,5 +48,6 @@ from .rsa.volume import (
     plot_best_layer as plot_best_layer,
     plot_brain as plot_brain,
     plot_glass_brain as plot_glass_brain,
+    plot_regions as plot_regions,
 )
 from .style import Picture as Picture

@@ -14,6 +14,7 @@ from brainmap.rsa.inference.best_layers import BEST
 from brainmap.study.stages.content.answers import list_rivals, tabulate_answers
 from brainmap.study.stages.content.cautions import describe_reach
 from brainmap.study.stages.content.key_results import collect_key_results
+from brainmap.study.stages.content.people import compute_agreement, find_outliers
 from brainmap.viz.page.answers import show_answers
 from brainmap.viz.page.content import NetworkMaps, ReportContent
 from tests.conftest import TinyStudy
@@ -203,3 +204,38 @@ def test_warnings_of_a_run_are_on_its_page_whenever_they_were_given(finished: Ti
     finished.edit(("[searchlight]\nradius_mm = 6.0\n", ""))
     found = dict(read_page_content(Context(load_study(finished.file)), explained=False).notices)
     assert "group: maps" not in found, "the study no longer asks for it"
+
+
+def test_agreement_is_that_of_each_participant_with_the_mean_ranks_of_the_others() -> None:
+    from scipy.stats import rankdata, spearmanr
+
+    rng = np.random.default_rng(0)
+    shared = rng.random(45)
+    vectors = shared + 0.3 * rng.random((6, 45))
+    vectors[4] = rng.permutation(vectors[4])
+    vectors[2, 7] = np.nan
+    whole = np.delete(vectors, 7, axis=1)
+    ranks = rankdata(whole, axis=1)
+    wanted = [np.corrcoef(ranks[k], np.delete(ranks, k, axis=0).mean(axis=0))[0, 1] for k in range(6)]
+    found = compute_agreement(vectors)
+    np.testing.assert_allclose(found, wanted)
+    assert find_outliers(found) == [k == 4 for k in range(6)]
+    two = compute_agreement(whole[:2])
+    np.testing.assert_allclose(two, [spearmanr(*whole[:2]).statistic] * 2)
+
+
+def test_participants_and_masks_are_described_on_the_page(finished: TinyStudy) -> None:
+    from brainmap.study.run import Context
+    from brainmap.study.settings.study import load_study
+    from brainmap.study.stages.page import read_page_content
+
+    content = read_page_content(Context(load_study(finished.file)), explained=False)
+    people = content.people
+    assert people is not None
+    assert sorted(people["participant"]) == ["01", "02", "03"]
+    assert people["agreement"].is_monotonic_increasing
+    assert people["voxels"].eq(168).all()
+    assert people["left_out"].eq(0).all()
+    assert content.regions.names == ("left-a", "right-a", "belt")
+    assert content.regions_note.startswith("All participants have these regions. The line is the edge of what 3 masks")
+    assert "168 voxels; 0 more are in some of them" in content.regions_note

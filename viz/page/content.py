@@ -248,6 +248,12 @@ class ReportContent:
     maximization : sequence of PatternPanel
     sounds, cams
         `waveforms`, `rate`, `items`, `conditions`; `maps` (n_items, n_classes, t), `class_names`.
+    people : DataFrame
+        A row for each participant: `participant`, `agreement` with the others, `outlier`, and what was left out.
+    regions, mask : Rois, Nifti1Image
+        The regions of the study, and the mask, to be drawn on the template.
+    regions_note : str
+        Whose they are.
     counts : DataFrame
         Voxels used and left out, one row per region and participant.
     sounds_notes : sequence of str
@@ -299,6 +305,10 @@ class ReportContent:
     maximization: Sequence[PatternPanel] = ()
     sounds: Any = None
     cams: Any = None
+    people: pd.DataFrame | None = None
+    regions: Any = None
+    mask: Any = None
+    regions_note: str = ""
     counts: pd.DataFrame | None = None
     sounds_notes: Sequence[str] = ()
     methods: str = ""

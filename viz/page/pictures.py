@@ -18,6 +18,7 @@ from brainmap.viz.features.patterns import plot_maximization
 from brainmap.viz.features.sounds import plot_cam
 from brainmap.viz.page.sheet import plot_sheet
 from brainmap.viz.rsa.rdms import plot_rdm_pair
+from brainmap.viz.rsa.volume import plot_regions
 from brainmap.viz.style import assign_layer_colors, encode_data_uri, render_png, render_svg, settle
 
 if TYPE_CHECKING:
@@ -78,6 +79,10 @@ class Pictures:
             figure = plot_sheet(content.sheet, layers=layers)
             words = "; ".join(f"{row.layer}: {row.where or row.unit}" for row in content.sheet)
             made["sheet"] = self.add("sheet", figure, words, painted=True)
+        if content.regions is not None:
+            figure = plot_regions(content.regions, mask=content.mask)
+            words = f"{len(content.regions.names)} regions and the mask on the template"
+            made["regions"] = self.add("regions", figure, words, painted=True)
         if content.sounds is not None and content.cams is not None:
             self.add("cam", plot_cam(content.sounds, content.cams), "Class activation maps", painted=True)
             figure = plot_target_attention(content.sounds, content.cams)

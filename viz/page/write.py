@@ -258,6 +258,7 @@ def _make_view(content: ReportContent, drawn: Pictures) -> _View:
             "recovery",
             "clusters",
             "difference_clusters",
+            "people",
             "counts",
         )
         if (table := getattr(content, name)) is not None and len(table)

@@ -226,7 +226,7 @@ def plot_rdm_pair(
     heads = titles or (model_titles[0] or "network", brain_titles[0] if len(b) == 1 else "brain")
     figure = Picture(figsize=(10, 3.75))
     grid = [figure.add_axes((x, 0.03, 0.3225, 0.86)) for x in (0.052, 0.385)]
-    grid.append(figure.add_axes((0.79, 0.19, 0.205, 0.7)))
+    grid.append(figure.add_axes((0.81, 0.19, 0.185, 0.7)))
     image = _draw_square(grid[0], left, named, rank=rank, named="y")  # rows are items in both, and columns too
     _draw_square(grid[1], right, named, rank=rank, named="")
     for axes, head in zip(grid, (*heads, "Pair by pair"), strict=True):
@@ -235,7 +235,7 @@ def plot_rdm_pair(
     _label_ends(bar, image, rank=rank)
     _draw_agreement(grid[2], _rank_pairs(left) if rank else left, _rank_pairs(right) if rank else right, rank=rank)
     if note:
-        figure.text(0.79, 0.02, note, color=SOFT, fontsize=8.5)
+        figure.text(0.81, 0.02, note, color=SOFT, fontsize=8.5)
     return figure
 
 

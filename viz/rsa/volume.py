@@ -6,12 +6,12 @@ millimeter grid costs only a few hundredths of a second. The template is nilearn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize, to_rgb
+from matplotlib.colors import Normalize, to_hex, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -29,8 +29,9 @@ from brainmap.viz.rsa.panels import (
     sample,
     shade_slice,
 )
-from brainmap.viz.style import SOFT, Picture, assign_layer_colors, strip_axes, with_style
+from brainmap.viz.style import SOFT, Picture, assign_layer_colors, convert_from_oklab, strip_axes, with_style
 
+_NAMED = 12  # regions that have room for their names below a figure
 _VIEWS = (("x", "left"), ("y", ""), ("z", ""), ("x", "right"))
 
 
@@ -257,7 +258,69 @@ def plot_best_layer(
             f"plot_best_layer: expected whole numbers from 0 to {len(layer_names)}, got {data.min():g} to "
             f"{data.max():g}"
         )
-    where = np.column_stack(np.nonzero(data)) @ image.affine[:3, :3].T + image.affine[:3, 3]
+    colors = assign_layer_colors(list(layer_names))
+    figure = _plot_labels((data, inverse), list(colors.values()), cuts=cuts, n_cuts=n_cuts, title=title)
+    _draw_key(figure, colors)
+    _draw_head(figure, title)
+    return figure
+
+
+@with_style
+def plot_regions(
+    regions: Any, *, mask: Any = None, cuts: Sequence[float] | None = None, n_cuts: int = 4, title: str = ""
+) -> Figure:
+    """Plot regions in color over the MNI152 template, on axial slices and from both sides, with the edge of a mask.
+
+    A mirrored or displaced image is seen at once.
+
+    Parameters
+    ----------
+    regions : Rois
+        As from `brainmap.rsa.load_rois`.
+    mask : Nifti1Image, optional
+        A line is drawn around what is above 0.
+    cuts : sequence of float [mm], optional
+        Heights z of the axial slices; by default `n_cuts` heights spread over the regions.
+    n_cuts : int
+        Number of slices.
+    title : str
+        Title of the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The left side of the figure is the left hemisphere. Up to 12 regions are named below it.
+    """
+    volume = np.asarray(regions.labels, dtype=np.float32), np.linalg.inv(regions.affine)
+    outline = None if mask is None else read_volume(mask, "plot_regions: mask")
+    colors = dict(zip(regions.names, _spread_hues(len(regions.names)), strict=True))
+    figure = _plot_labels(volume, list(colors.values()), cuts=cuts, n_cuts=n_cuts, title=title, outline=outline)
+    if len(colors) <= _NAMED:
+        _draw_key(figure, colors)
+    _draw_head(figure, title)
+    return figure
+
+
+def _spread_hues(n: int) -> list[str]:
+    """Return colors of one lightness whose hues are far apart for neighbors in the list."""
+    angles = np.arange(n) * np.pi * (3 - np.sqrt(5))
+    lab = np.stack([np.full(n, 0.66), 0.14 * np.cos(angles), 0.14 * np.sin(angles)], axis=-1)
+    return [to_hex(color) for color in convert_from_oklab(lab)]
+
+
+def _plot_labels(
+    volume: Volume,
+    colors: Sequence[str],
+    *,
+    cuts: Sequence[float] | None,
+    n_cuts: int,
+    title: str,
+    outline: Volume | None = None,
+) -> Picture:
+    """Plot a volume of whole numbers, k in the k-th color, on axial slices between a view from either side."""
+    data, inverse = volume
+    affine = np.linalg.inv(inverse)
+    where = np.column_stack(np.nonzero(data)) @ affine[:3, :3].T + affine[:3, 3]
     heights = list(cuts) if cuts is not None else _spread_names(where[:, 2], n_cuts)
     sides = [
         float(np.median(where[where[:, 0] * s > 0, 0])) if (where[:, 0] * s > 0).any() else 50.0 * s for s in (-1, 1)
@@ -265,16 +328,18 @@ def plot_best_layer(
     views = [("x", sides[0]), *(("z", z) for z in heights), ("x", sides[1])]
     figure = Picture(figsize=(10, 1))
     panels = make_panels(figure, [view for view, _ in views], head=0.3 if title else 0.0, foot=0.5)
-    names = list(layer_names)
-    palette = np.array([(0, 0, 0, 0), *((*to_rgb(c), 1) for c in assign_layer_colors(names).values())])
+    palette = np.array([(0, 0, 0, 0), *((*to_rgb(c), 1) for c in colors)])
+    inside = np.zeros(panels.canvas.shape[:2], dtype=np.float32)
     for at, (view, cut) in enumerate(views):
-        index = np.nan_to_num(sample((data, inverse), compute_plane(view, cut), order=0)).astype(int)
+        world = compute_plane(view, cut)
         panels.paint(at, shade_slice(view, cut))
-        panels.paint(at, palette[index])
+        panels.paint(at, palette[np.nan_to_num(sample(volume, world, order=0)).astype(int)])
         panels.caption(at, f"{view} = {round(cut)}".replace("-", "−"), sides=view != "x")
+        if outline is not None:
+            edge = (np.nan_to_num(outline[0]) > 0).astype(np.float32), outline[1]
+            panels.select(at, inside)[:] = np.nan_to_num(sample(edge, world))
     panels.show()
-    _draw_layer_key(figure, names)
-    _draw_head(figure, title)
+    panels.encircle(inside)
     return figure
 
 
@@ -285,11 +350,12 @@ def _spread_names(heights: Array, n: int) -> list[float]:
     return [float(z) for z in np.linspace(np.quantile(heights, 0.04), np.quantile(heights, 0.96), n).round()]
 
 
-def _draw_layer_key(figure: Figure, names: Sequence[str]) -> None:
-    """Draw a strip that names each layer under its color, from shallow to deep."""
+def _draw_key(figure: Figure, colors: Mapping[str, str]) -> None:
+    """Draw a strip with each name under its color, in order."""
     high = figure.get_figheight()
-    strip = strip_axes(figure.add_axes((0.2, 0.24 / high, 0.6, 0.13 / high)))
-    for at, (name, color) in enumerate(assign_layer_colors(names).items()):
+    wide = 0.6 if sum(map(len, colors)) < 70 else 0.96
+    strip = strip_axes(figure.add_axes((0.5 - wide / 2, 0.24 / high, wide, 0.13 / high)))
+    for at, (name, color) in enumerate(colors.items()):
         strip.barh(0, 0.96, left=at, height=1, color=color, lw=0)
         strip.text(at + 0.48, -0.8, name, ha="center", va="top", fontsize=8, color=SOFT)
-    strip.set(xlim=(0, len(names)), ylim=(-0.5, 0.5))
+    strip.set(xlim=(0, len(colors)), ylim=(-0.5, 0.5))

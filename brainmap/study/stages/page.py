@@ -28,8 +28,11 @@ from brainmap.study.stages.content.explanations import (
 from brainmap.study.stages.content.facts import collect_facts, list_about, list_notices, read_provenance
 from brainmap.study.stages.content.key_results import collect_key_results
 from brainmap.study.stages.content.maps import list_layers, read_maps
+from brainmap.study.stages.content.people import tabulate_people
+from brainmap.study.stages.content.regions import read_regions
 from brainmap.study.stages.encoding_page import read_encoding_content
 from brainmap.study.stages.explain import choose_explained
+from brainmap.study.stages.group import join_brain_rdms
 from brainmap.study.stages.wording import describe_best_layers, describe_test, describe_tests
 from brainmap.viz.page.content import ReportContent
 from brainmap.viz.page.write import methods_paragraph, write_report
@@ -100,7 +103,9 @@ def read_page_content(context: Context, *, explained: bool = True) -> ReportCont
     sounds, cams, cam_notes = find_cams(context, version) if explained else (None, None, [])
     statistics, recovery = tables["statistics"], tables["recovery"]
     people = scores["participant"].nunique()
-    facts = collect_facts(context, scores) | describe_panels(panels)
+    there = [p for p in context.study.participants() if context.build_subject_path(p, "rdms.h5", desc="rois").exists()]
+    brains, counts = join_brain_rdms(context, there), _join_tables(context, "counts.tsv", "voxels")
+    facts = collect_facts(context, brains, scores) | describe_panels(panels)
     return ReportContent(
         title=settings.study.name,
         question=settings.study.question or _write_question(context),
@@ -142,11 +147,13 @@ def read_page_content(context: Context, *, explained: bool = True) -> ReportCont
         clusters=_sort_by_size(tables["clusters"]),
         difference_clusters=_sort_by_size(tables["difference_clusters"]),
         sheet=build_sheet(answers, version, maps, panels) if explained else [],
-        rdm_pairs=pair_rdms(context, answers, explained=version.name, measure=settings.rsa.score),
+        rdm_pairs=pair_rdms(context, brains, answers, explained=version.name, measure=settings.rsa.score),
         maximization=panels,
         sounds=sounds,
         cams=cams,
-        counts=_join_tables(context, "counts.tsv", "voxels"),
+        people=tabulate_people(context, brains, scores, counts, answers),
+        counts=counts,
+        **read_regions(context),
         methods=methods_paragraph({**settings.model_dump(by_alias=True), "facts": facts}),
         sounds_notes=[*_list_sound_notes(context), *cam_notes],
         notices=list_notices(context),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from brainmap.errors import InputError
-from brainmap.viz import plot_brain, plot_glass_brain, plot_sheet
+from brainmap.rsa.regions.rois import Rois
+from brainmap.viz import plot_brain, plot_glass_brain, plot_regions, plot_sheet
 from brainmap.viz.page.sheet import SheetRow
 from brainmap.viz.rsa.panels import (
     BOX,
@@ -148,6 +149,30 @@ def test_best_layers_keep_the_colors_of_their_depth() -> None:
     colored = np.asarray(figure.axes[0].images[0].get_array())[saturation(figure.axes[0]) > 0.02]
     seen = np.unique(colored[:, :3], axis=0)
     np.testing.assert_allclose(seen, [to_rgb(assign_layer_colors(["conv1", "conv2", "conv3"])["conv2"])], atol=1e-6)
+
+
+def test_regions_lie_where_they_are_each_in_a_color_of_its_own_and_the_mask_has_an_edge() -> None:
+    image = ball()
+    labels = np.zeros(image.shape, np.int32)
+    world = np.moveaxis(np.indices(image.shape), 0, -1) @ image.affine[:3, :3].T + image.affine[:3, 3]
+    for k, center in enumerate(((-44, -20, 8), (44, -20, 8)), start=1):
+        labels[((world - center) ** 2).sum(axis=-1) <= 64] = k
+    regions = Rois(("left", "right"), labels, image.affine)
+    mask = nibabel.Nifti1Image((np.abs(world) < 60).all(axis=-1).astype(np.uint8), image.affine)
+    figure = plot_regions(regions, mask=mask, cuts=[8.0])
+    axes = figure.axes[0]
+    colored = saturation(axes) > 0.1
+    picture = np.asarray(axes.images[0].get_array())[..., :3]
+    assert len(np.unique(picture[colored].round(4), axis=0)) == 2
+    left = measure_width("x")
+    columns = np.nonzero(colored[:, left : left + measure_width("z")])[1]
+    assert np.unique(np.sign(BOX[0][0] + columns + 0.5)).tolist() == [-1, 1]
+    assert np.abs(BOX[0][0] + columns + 0.5).mean() == pytest.approx(44, abs=1.5)
+    (edge,) = axes.collections
+    around = np.concatenate([path.vertices for path in edge.get_paths()])
+    inside = around[(around[:, 0] > left) & (around[:, 0] < left + measure_width("z"))]
+    assert np.ptp(inside[:, 0]) == pytest.approx(120, abs=6)
+    assert [text.get_text() for text in figure.axes[1].texts] == ["left", "right"]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,13 +16,15 @@ from brainmap.rsa.rdm.files import load_rdms
 from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Network
 from brainmap.study.stages.explain import build_wav_path, read_cams
-from brainmap.study.stages.group import join_brain_rdms
 from brainmap.study.stages.networks import build_rdm_path, complete_checkpoint, store_path, yield_versions
 from brainmap.study.stages.versions import Version
 from brainmap.viz.features.spectrograms import make_picture
 from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import NetworkMaps, PatternPanel, RdmPair
 from brainmap.viz.page.sheet import SheetRow
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
 
 MOST = 3  # networks whose RDMs are drawn beside that of a region
 
@@ -42,13 +44,13 @@ def split_correlations(table: pd.DataFrame | None, networks: Mapping[str, Any]) 
     return found
 
 
-def pair_rdms(context: Context, answers: pd.DataFrame | None, *, explained: str, measure: str) -> list[RdmPair]:
+def pair_rdms(
+    context: Context, brains: RDMs, answers: pd.DataFrame | None, *, explained: str, measure: str
+) -> list[RdmPair]:
     """Pair each region's RDM with those of the best layers of its best networks, and of the explained network."""
     if answers is None:
         return []
     models = {v.name: load_rdms(build_rdm_path(context, v)) for v in yield_versions(context) if not v.control}
-    people = [p for p in context.study.participants() if context.build_subject_path(p, "rdms.h5", desc="rois").exists()]
-    brains = join_brain_rdms(context, people)
     pairs = []
     for roi, here in answers.groupby("roi", sort=False):
         ranked = here.sort_values(["best", "score"], ascending=False, kind="stable")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,11 @@ from brainmap.study.results.notices import CHECK, read_notices
 from brainmap.study.settings.study import Network, Participant
 from brainmap.study.stages.betas import read_noise
 from brainmap.study.stages.ceilings import MEANINGS, build_ceiling_path, explain_no_ceilings
-from brainmap.study.stages.group import join_brain_rdms
 from brainmap.study.stages.networks import build_rdm_path, complete_checkpoint, list_inputs, yield_versions
 from brainmap.study.stages.wording import collect_test_facts, join_names
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
 
 
 def list_about(context: Context, scores: pd.DataFrame) -> list[tuple[str, str]]:
@@ -51,7 +53,7 @@ def _describe_runs(people: list[Participant]) -> str:
     return f"{found[0]} each" if len(found) == 1 else f"{found[0]} to {found[-1]} a participant"
 
 
-def collect_facts(context: Context, scores: pd.DataFrame) -> dict[str, Any]:
+def collect_facts(context: Context, brains: RDMs, scores: pd.DataFrame) -> dict[str, Any]:
     """Collect what the methods section says that the settings do not tell."""
     people = list(context.study.participants())
     checkpoints = {
@@ -59,7 +61,6 @@ def collect_facts(context: Context, scores: pd.DataFrame) -> dict[str, Any]:
         for v in yield_versions(context)
         if isinstance(v.network, Network)
     }
-    brains = join_brain_rdms(context, people)
     networks = {}
     for name, checkpoint in checkpoints.items():
         mine = next(v for v in yield_versions(context) if v.network.name == name)
