@@ -27,6 +27,7 @@ from .encoding.participants import encoding_statistics as encoding_statistics
 from .encoding.permutations import encoding_test as encoding_test
 from .encoding.positions import position_test as position_test
 from .encoding.stories import encode_stories as encode_stories
+from .encoding.story_bands import encode_story_bands as encode_story_bands
 from .encoding.story_ceilings import story_ceilings as story_ceilings
 from .glm.betas import Betas as Betas, design_rdms as design_rdms, fit_betas as fit_betas
 from .glm.confounds import read_confounds as read_confounds

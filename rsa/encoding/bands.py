@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
@@ -114,8 +114,7 @@ class BandedEncoding:
             permutations=permutations,
             rng=rng or np.random.default_rng(),
         )
-        kernels = build_band_kernels(self.spaces, self.folds)
-        designs = [Design(move_to_device(one.mean(axis=0), self.settings.device), kernel=True) for one in kernels]
+        designs = build_joint_designs(self.spaces, self.folds, self.settings.device)
         refit = Refit.from_designs(designs, self.folds, self.settings)
         null = refit.compare_orders(self.responses.mean, orders)
         return tabulate_p(self.responses.targets.copy(), null, correction, words)
@@ -226,14 +225,16 @@ def encode_bands(
         n_iter=n_iter,
         seeds=tuple(int(seed) for seed in seeds),
     )
-    named = _name_bands(spaces)
+    named = name_bands(spaces)
     own = tuple(tuple(one) for one in named.values())
-    kernels = build_band_kernels(own, divided)
-    table = _score_bands(list(named), kernels, responses, divided, settings)
+    kernels, y = build_band_kernels(own, divided), responses.mean
+    table = score_bands(
+        list(named), lambda chosen, k: fit_subset(chosen, kernels, y, divided, settings, seed=k), responses, settings
+    )
     return BandedEncoding(table, tuple(named), own, responses, divided, settings)
 
 
-def _name_bands(spaces: Sequence[FeatureSpace]) -> dict[str, list[FeatureSpace]]:
+def name_bands(spaces: Sequence[FeatureSpace]) -> dict[str, list[FeatureSpace]]:
     """Return the layers of each band: each network, or each layer of the only one."""
     several = len({space.network for space in spaces}) > 1
     named: dict[str, list[FeatureSpace]] = {}
@@ -272,17 +273,53 @@ def build_band_kernels(bands: Sequence[Sequence[FeatureSpace]], folds: Folds) ->
     return found
 
 
-def _score_bands(
-    names: Sequence[str], kernels: Sequence[Floats], responses: Responses, folds: Folds, settings: BandSettings
-) -> pd.DataFrame:
-    """Fit the joint model and the models without one band for each seed, and tabulate means and spreads."""
-    y = responses.mean
+def join_layers(band: Sequence[FeatureSpace]) -> Floats:
+    """Return the units of all layers of a band `(n_items, n_units)`."""
+    return np.concatenate([space.whole() for space in band], axis=1)
+
+
+def scale_units(x: Floats, train: Places) -> Floats:
+    """Z-score units by the training items, and divide them by the square root of how many vary.
+
+    The products of a band with itself are then its kernel in `build_band_kernels`.
+
+    Raises
+    ------
+    InputError
+        All units are constant.
+    """
+    scaler = Scaler.of(x[train])
+    varying = x.shape[1] - scaler.n_constant
+    if not varying:
+        raise InputError("encoding: expected units that vary in each band, got constant ones; leave that band out")
+    return scaler(x) / np.sqrt(varying)
+
+
+def build_joint_designs(bands: Sequence[Sequence[FeatureSpace]], folds: Folds, device: str | None) -> list[Design]:
+    """Join the bands with equal weights for each fold: as units where these are fewer than items, else as kernels."""
+    trains = [folds.split(k)[0] for k in range(folds.n_folds)]
+    if sum(space.shape[1] for band in bands for space in band) >= min(map(len, trains)):
+        kernels = [one.mean(axis=0) for one in build_band_kernels(bands, folds)]
+        return [Design(move_to_device(one, device), kernel=True) for one in kernels]
+    arrays = [join_layers(band) for band in bands]
+    joined = [np.concatenate([scale_units(x, train) for x in arrays], axis=1) / len(bands) ** 0.5 for train in trains]
+    return [Design(move_to_device(one, device), kernel=False) for one in joined]
+
+
+Fit: TypeAlias = Callable[[Sequence[int], int], tuple[Floats, Floats, Floats]]
+
+
+def score_bands(names: Sequence[str], fit: Fit, responses: Responses, settings: BandSettings) -> pd.DataFrame:
+    """Fit the joint model and the models without one band for each seed, and tabulate means and spreads.
+
+    `fit(bands, seed)` fits a model of some bands, by their places, and gives R2, r and the shares of the bands.
+    """
     every = list(range(len(names)))
     joint, r, product, unique = [], [], [], []
     with progress("banded ridge", len(settings.seeds)) as step:
         for seed in settings.seeds:
-            r2, own_r, shares = _fit_subset(every, kernels, y, folds, settings, seed)
-            without = [_fit_subset([k for k in every if k != b], kernels, y, folds, settings, seed)[0] for b in every]
+            r2, own_r, shares = fit(every, seed)
+            without = [fit([k for k in every if k != b], seed)[0] for b in every]
             joint.append(r2)
             r.append(own_r)
             product.append(shares)
@@ -317,8 +354,8 @@ def _score_bands(
     )
 
 
-def _fit_subset(
-    bands: Sequence[int], kernels: Sequence[Floats], y: Floats, folds: Folds, settings: BandSettings, seed: int
+def fit_subset(
+    bands: Sequence[int], kernels: Sequence[Floats], y: Floats, folds: Folds, settings: BandSettings, *, seed: int
 ) -> tuple[Floats, Floats, Floats]:
     """Return R2 and r `(n_targets,)` of a model of some bands, and their product shares `(n_bands, n_targets)`."""
     if not bands:
@@ -356,11 +393,11 @@ def fit_bands(
     centered = [_center_kernel(kernel, train) for kernel in kernels]
     own = np.stack([kernel[np.ix_(train, train)] for kernel in centered])
     offset = y[train].mean(axis=0)
-    with _himalaya_backend(settings.device) as backend:
+    with himalaya_backend(settings.device) as backend:
         deltas, dual, *_ = solve_multiple_kernel_ridge_random_search(
             backend.asarray(own),
             backend.asarray(y[train] - offset),
-            n_iter=_draw_weights(len(kernels), settings.n_iter, seed),
+            n_iter=draw_weights(len(kernels), settings.n_iter, seed),
             alphas=backend.asarray(settings.alphas),
             cv=inner,
             fit_intercept=True,
@@ -373,7 +410,7 @@ def fit_bands(
     )
 
 
-def _draw_weights(n_bands: int, n_iter: int, seed: int) -> Floats:
+def draw_weights(n_bands: int, n_iter: int, seed: int) -> Floats:
     """Draw weights of bands `(n_iter, n_bands)`; the first are equal, the others alternate between even and sparse."""
     if n_bands == 1:
         return np.ones((1, 1))
@@ -389,7 +426,7 @@ def _center_kernel(kernel: Floats, train: Places) -> Floats:
 
 
 @contextmanager
-def _himalaya_backend(device: str | None) -> Iterator[Any]:
+def himalaya_backend(device: str | None) -> Iterator[Any]:
     """Let himalaya compute with numpy or on the device, and give its global setting back."""
     from himalaya.backend import get_backend, set_backend
 

@@ -59,8 +59,8 @@ def write_sixty_noises(folder: Path) -> tuple[list[str], dict[str, NDArray[Any]]
     """Write 60 noises and an untrained network that is called first."""
     from tests.study.test_encoding import write_networks, write_noises
 
-    names = write_noises(folder, 60, 2_400)
-    write_networks(folder, 2_400)
+    names = write_noises(folder, 60, 8_000)
+    write_networks(folder, 8_000)
     return names, hear(folder / "first.safetensors", folder / "stimuli.tsv")
 
 
@@ -160,6 +160,7 @@ def test_roi_rsa_finds_the_planted_layers_of_sixty_sounds_in_twelve_participants
 @pytest.mark.slow
 def test_searchlight_maps_peak_in_the_planted_regions(tmp_path: Path) -> None:
     write_betas(tmp_path, *write_sixty_noises(tmp_path), people=12, runs=4, space="MNI")
+    shutil.copyfile(tmp_path / "sub-01" / "rois.nii.gz", tmp_path / "rois.nii.gz")
     out = run_preset(tmp_path, "searchlight")
     labels = np.asarray(nib.load(tmp_path / "sub-01" / "rois.nii.gz").dataobj)
     for k, layer in enumerate(PLANTED.values(), start=1):

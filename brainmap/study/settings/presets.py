@@ -196,7 +196,7 @@ kind = "betas"
 files = "sub-{{participant}}/betas_run-{{run}}.nii.gz"
 labels = "sub-brick"             # or a TSV: stimulus_id, volume, run
 mask = "sub-{{participant}}/mask.nii.gz"
-rois = {{ image = "sub-{{participant}}/rois.nii.gz", table = "rois.tsv" }}   # names in the table of clusters
+rois = {{ image = "rois.nii.gz", table = "rois.tsv" }}   # in the template: one for all, which names the clusters
 space = "MNI152NLin2009cAsym"    # the template of the images; for native images see [searchlight] warped
 
 [rsa]

@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.encoding.bands import BandSettings, _draw_weights, build_band_kernels, fit_bands
+from brainmap.rsa.encoding.bands import BandSettings, build_band_kernels, draw_weights, fit_bands
 from brainmap.rsa.encoding.folds import make_folds, yield_inner_splits
 from brainmap.rsa.encoding.responses import FeatureSpace
 
@@ -66,7 +66,7 @@ def test_predictions_equal_scikit_learn_with_equal_weights_and_group_ridge_with_
     _, weights, _, intercept = solve_group_ridge_random_search(
         [x[train] for x in scaled],
         y[train],
-        n_iter=_draw_weights(2, 12, 3),
+        n_iter=draw_weights(2, 12, 3),
         alphas=ALPHAS,
         cv=inner,
         fit_intercept=True,

@@ -1,0 +1,146 @@
+"""Predict time courses from several bands of features at once, and say what each of them adds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.errors import InputError
+from brainmap.rsa.encoding.bands import (
+    BAND_ALPHAS,
+    BandedEncoding,
+    BandSettings,
+    Fit,
+    build_band_kernels,
+    draw_weights,
+    fit_subset,
+    himalaya_backend,
+    join_layers,
+    name_bands,
+    scale_units,
+    score_bands,
+    score_parts,
+)
+from brainmap.rsa.encoding.folds import Folds, yield_inner_splits
+from brainmap.rsa.encoding.responses import Features
+from brainmap.rsa.encoding.ridge import check_alphas, find_device, move_to_numpy
+from brainmap.rsa.encoding.stories import align_stories
+from brainmap.types import Device, Floats
+
+
+def encode_story_bands(
+    bands: Features,
+    responses: Mapping[str, NDArray[np.floating] | Sequence[NDArray[np.floating]]],
+    *,
+    t_r: float,
+    alphas: Sequence[float] | NDArray[np.floating] | None = None,
+    inner_folds: int = 5,
+    n_iter: int = 20,
+    seeds: Sequence[int] = (0,),
+    device: Device = "auto",
+    **settings: Any,
+) -> BandedEncoding:
+    """Predict time courses from several bands of windows at once, and tell what each band alone explains.
+
+    The layers of a network and simple features of speech (`brainmap.features.speech_features`) are bands with a
+    penalty each, as in `encode_bands`; stories are as in `encode_stories`. Where units (times delays) are fewer than
+    the training scans, weights of units are fitted, else those of scans; the predictions are the same.
+
+    Parameters
+    ----------
+    bands : mapping of band to feature set, or feature set
+        Of several feature sets each is a band with all its layers; of one, each layer is a band.
+    responses, t_r, inner_folds, device, **settings
+        As in `encode_stories`.
+    alphas, n_iter, seeds
+        As in `encode_bands`.
+
+    Returns
+    -------
+    BandedEncoding
+        `.scores`, `.test()`, `.preference()`; items are scans.
+
+    Raises
+    ------
+    InputError
+        As in `encode_stories`, or there are no seeds, or `n_iter` is below 1.
+
+    References
+    ----------
+    Dupré la Tour et al. 2022, doi:10.1016/j.neuroimage.2022.119728
+    """
+    if n_iter < 1 or not seeds:
+        raise InputError(
+            f"encode_story_bands: expected n_iter and at least one seed, got n_iter={n_iter}, seeds={list(seeds)}"
+        )
+    found = align_stories(bands, responses, t_r=t_r, **settings)
+    asked = BandSettings(
+        alphas=check_alphas(BAND_ALPHAS if alphas is None else alphas),
+        inner_folds=inner_folds,
+        device=find_device(device),
+        n_iter=n_iter,
+        seeds=tuple(int(seed) for seed in seeds),
+    )
+    named = name_bands(found.spaces)
+    own = tuple(tuple(one) for one in named.values())
+    y, folds = found.responses.mean, found.folds
+    units = sum(space.shape[1] for band in own for space in band)
+    fit: Fit
+    if units < min(len(folds.split(k)[0]) for k in range(folds.n_folds)) * (1 - 1 / inner_folds):
+        arrays = [join_layers(band) for band in own]
+
+        def fit(chosen: Sequence[int], seed: int) -> tuple[Floats, Floats, Floats]:
+            return _fit_units([arrays[k] for k in chosen], y, folds, asked, seed)
+
+    else:
+        kernels = build_band_kernels(own, folds)
+
+        def fit(chosen: Sequence[int], seed: int) -> tuple[Floats, Floats, Floats]:
+            return fit_subset(chosen, kernels, y, folds, asked, seed=seed)
+
+    table = score_bands(list(named), fit, found.responses, asked)
+    return BandedEncoding(table, tuple(named), own, found.responses, folds, asked)
+
+
+def _fit_units(
+    arrays: Sequence[Floats], y: Floats, folds: Folds, settings: BandSettings, seed: int
+) -> tuple[Floats, Floats, Floats]:
+    """Return R2 and r `(n_targets,)` of a model of some bands, and their product shares, by weights of units.
+
+    Units are z-scored by the training items and divided by the square root of the number of those that vary, so that
+    the products of a band with itself are its kernel in `build_band_kernels`.
+    """
+    from himalaya.ridge import solve_group_ridge_random_search
+
+    if not arrays:
+        zero = np.zeros(y.shape[1])
+        return zero, np.full(y.shape[1], np.nan), np.zeros((0, y.shape[1]))
+    found = []
+    for k in range(folds.n_folds):
+        train, test = folds.split(k)
+        scaled = [scale_units(x, train) for x in arrays]
+        means = [x[train].mean(axis=0) for x in scaled]
+        offset = y[train].mean(axis=0)
+        with himalaya_backend(settings.device) as backend:
+            _, weights, *_ = solve_group_ridge_random_search(
+                [backend.asarray(x[train] - mean) for x, mean in zip(scaled, means, strict=True)],
+                backend.asarray(y[train] - offset),
+                n_iter=draw_weights(len(arrays), settings.n_iter, seed),
+                alphas=backend.asarray(settings.alphas),
+                cv=yield_inner_splits(folds.group[train], settings.inner_folds),
+                fit_intercept=True,
+                return_weights=True,
+                progress_bar=False,
+                warn=False,
+            )
+            every = move_to_numpy(backend.to_cpu(weights))
+        parts, start = [], 0
+        for x, mean in zip(scaled, means, strict=True):
+            parts.append((x[test] - mean) @ every[start : start + x.shape[1]])
+            start += x.shape[1]
+        found.append(score_parts(np.stack(parts), y[test]))
+    r2, r, shares = (np.mean(values, axis=0) for values in zip(*found, strict=True))
+    return r2, r, shares
