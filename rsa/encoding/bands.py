@@ -292,7 +292,7 @@ def scale_units(x: Floats, train: Places) -> Floats:
     varying = x.shape[1] - scaler.n_constant
     if not varying:
         raise InputError("encoding: expected units that vary in each band, got constant ones; leave that band out")
-    return scaler(x) / np.sqrt(varying)
+    return np.asarray(scaler(x) / np.sqrt(varying))
 
 
 def build_joint_designs(bands: Sequence[Sequence[FeatureSpace]], folds: Folds, device: str | None) -> list[Design]:
