@@ -112,7 +112,7 @@ def get_values(image: Any) -> Any:
     return image.values if isinstance(image, SurfaceData) else np.asarray(image.dataobj)
 
 
-def count_best(maps: NetworkMaps) -> pd.Series:
+def count_best(maps: NetworkMaps) -> pd.Series[int]:
     """Count the significant voxels (vertices) by the layer that is best in each, from most to fewest."""
     values = np.nan_to_num(get_values(maps.best_layer)).astype(int) if maps.best_layer is not None else np.zeros(0, int)
     counts = np.bincount(values.ravel(), minlength=len(maps.layers) + 1)[1 : len(maps.layers) + 1]

@@ -101,7 +101,7 @@ def find_outliers(values: Floats) -> list[bool]:
     return [bool(len(values) > 4 and one < -FAR * max(spread, 1e-3)) for one in away]
 
 
-def _read_reliability(context: Context) -> pd.Series:
+def _read_reliability(context: Context) -> pd.Series[float]:
     """Read how well each participant's RDMs repeat over runs, as the mean over regions."""
     paths = [context.build_subject_path(p, "reliability.tsv", desc="rois") for p in context.study.participants()]
     found = [read_results_table(path) for path in paths if path.exists()]
@@ -110,7 +110,7 @@ def _read_reliability(context: Context) -> pd.Series:
     return pd.concat(found).groupby("participant")["reliability"].mean()
 
 
-def _average_best(scores: pd.DataFrame, answers: pd.DataFrame | None) -> pd.Series:
+def _average_best(scores: pd.DataFrame, answers: pd.DataFrame | None) -> pd.Series[float]:
     """Average each participant's scores of the best layers over the regions that have one."""
     if answers is None or not answers["best"].any():
         return pd.Series(dtype=float)
@@ -119,7 +119,7 @@ def _average_best(scores: pd.DataFrame, answers: pd.DataFrame | None) -> pd.Seri
     return mine.groupby("participant")["score"].mean()
 
 
-def _count_voxels(counts: pd.DataFrame) -> dict[str, pd.Series]:
+def _count_voxels(counts: pd.DataFrame) -> dict[str, pd.Series[float]]:
     """Return the voxels that were used of each participant's mask, and those left out; the first row is the mask."""
     if not {"voxels", "kept"} <= set(counts):
         return {}
