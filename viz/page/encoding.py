@@ -103,6 +103,7 @@ class EncodingView:
 
     families: list[EncodedFamily]
     tables: dict[str, Table]
+    acoustic: bool
 
 
 def draw_encoding(content: ReportContent, drawn: Pictures) -> EncodingView | None:
@@ -118,7 +119,8 @@ def draw_encoding(content: ReportContent, drawn: Pictures) -> EncodingView | Non
         if (table := getattr(own, name)) is not None and len(table)
     }
     found = [_draw_family(content, own, drawn, name, controls) for name, controls in families.items()]
-    return EncodingView(families=found, tables=tables)
+    networks = {name for main, its in families.items() for name in (main, *its)}
+    return EncodingView(families=found, tables=tables, acoustic=not networks >= set(own.scores["network"]))
 
 
 def _draw_family(
@@ -137,6 +139,7 @@ def _draw_family(
         layers=layers,
         measure="r",
         controls=controls,
+        baselines=baselines,
         ceiling="ceiling between participants",
     )
     profile = drawn.add(f"encoding-{network}", figure, f"r of encoding models against the depth of {network}")

@@ -174,7 +174,7 @@ def plot_layer_profile(
         if ceilings is not None and (ceilings["roi"] == roi).any():
             _draw_ceiling_band(axes, ceilings[ceilings["roi"] == roi], name=ceiling if at == 0 else "")
         if baselines:
-            _draw_baselines(axes, scores[scores["network"].isin(baselines) & (scores["roi"] == roi)], named=at == 0)
+            _draw_baselines(axes, scores[scores["network"].isin(baselines)], roi, named=at == 0)
         if planted and planted.get(roi) in order:
             _mark_planted(axes, order.index(planted[roi]), named=at == 0)
         for other in networks[1:]:
@@ -203,8 +203,9 @@ def plot_layer_profile(
     return figure
 
 
-def _draw_baselines(axes: Axes, here: pd.DataFrame, *, named: bool) -> None:
+def _draw_baselines(axes: Axes, found: pd.DataFrame, roi: str, *, named: bool) -> None:
     """Draw a band over the means of acoustic models, or of one standard error around a single one."""
+    here = found[found["roi"] == roi]
     by_model = here.groupby("layer", observed=True)["score"]
     low, high = float(by_model.mean().min()), float(by_model.mean().max())
     if len(by_model) == 1:
@@ -215,7 +216,8 @@ def _draw_baselines(axes: Axes, here: pd.DataFrame, *, named: bool) -> None:
     axes.axhspan(low, high, color=ACCENT, alpha=0.16, lw=0, zorder=0.5)
     axes.axhline(high, color=ACCENT, alpha=0.6, lw=0.8, zorder=0.6)
     if named:
-        name = "acoustic models" if len(by_model) > 1 else str(here["layer"].iloc[0])
+        one = found["layer"].nunique() == 1  # otherwise each region has its own, under the name of all
+        name = "acoustic models" if len(by_model) > 1 else str(here["layer" if one else "network"].iloc[0])
         said = axes.annotate(
             name, (-0.5, high), xytext=(0, 2), textcoords="offset points", color=ACCENT, fontsize=7.5, zorder=5
         )

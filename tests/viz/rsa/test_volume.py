@@ -67,7 +67,7 @@ def test_crosses_and_outlines_lie_in_their_own_view() -> None:
     figure = plot_brain(ball(), cuts=[PEAK, (44.0, 20.0, 40.0)], outline=ball())
     axes = figure.axes[0]
     views = "xyzxyz"
-    crosses = [line.get_xydata()[0] for line in axes.lines if line.get_markersize() == 8]
+    crosses: list[Any] = [line.get_xydata()[0].tolist() for line in axes.lines if line.get_markersize() == 8]
     assert len(crosses) == 6
     for at, (x, y) in enumerate(crosses):
         right, up = PLANES[views[at]]
@@ -79,7 +79,7 @@ def test_crosses_and_outlines_lie_in_their_own_view() -> None:
     around = np.concatenate([path.vertices for path in outline.get_paths()])
     assert around[:, 0].max() < sum(measure_width(view) for view in "xyz"), "the ball is in the first three views"
     near = np.abs(around[:, 0] - crosses[2][0]) < 20
-    assert np.linalg.norm(around[near].mean(axis=0) - crosses[2]) < 2
+    assert np.linalg.norm(around[near].mean(axis=0) - np.array(crosses[2])) < 2
 
 
 def test_the_glass_brain_keeps_hemispheres_apart() -> None:

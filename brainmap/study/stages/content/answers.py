@@ -94,7 +94,7 @@ class _Found:
         if not len(mine):
             return None
         chosen = self._pick(self.tables.get("best_layers"), network=network, roi=roi)
-        top = mine.loc[mine["mean"].astype(float).idxmax()]
+        top = mine.iloc[int(mine["mean"].to_numpy(dtype=float).argmax())]
         row = chosen.iloc[0] if len(chosen) else top
         score = float(chosen["score"].iloc[0]) if len(chosen) else float(top["mean"])
         bounds = self._pick(self.tables.get("ceilings"), roi=roi)
