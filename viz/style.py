@@ -164,7 +164,8 @@ class Picture(Figure):
 
     def describe(self) -> str:
         """Return the title of the figure, else those of its axes, as a description in words."""
-        titles = [self.get_suptitle(), *[axes.get_title(at) for axes in self.axes for at in ("left", "center")]]
+        bold = [text.get_text() for text in self.texts if text.get_fontweight() == "bold"]
+        titles = [self.get_suptitle(), *bold, *[axes.get_title(at) for axes in self.axes for at in ("left", "center")]]
         words = list(dict.fromkeys(" ".join(title.split()) for title in titles if title.strip()))
         return ", ".join(words[:1] if self.get_suptitle() else words[:6])
 

@@ -101,8 +101,15 @@ def replace_if_changed(path: Path, text: str) -> None:
 
 
 def link_sources(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
-    """Turn each DOI of a docstring into a link."""
-    lines[:] = [_DOI.sub(r"`doi:\1 <https://doi.org/\1>`__", line) for line in lines]
+    """Turn each DOI of a docstring into a link, and keep a vertical bar what it is: |x| is no substitution."""
+    in_code = False
+    for at, line in enumerate(lines):
+        in_code = line.strip().startswith((">>>", "...")) or (in_code and bool(line.strip()))
+        if in_code:
+            continue
+        parts = _DOI.sub(r"`doi:\1 <https://doi.org/\1>`__", line).split("`")
+        parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
+        lines[at] = "`".join(parts)
 
 
 def write_pages(app: Any, _config: Any) -> None:

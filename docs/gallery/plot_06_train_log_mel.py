@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from brainmap import data, features, viz
@@ -47,5 +48,7 @@ viz.plot_cam(sounds, maps, items=first, title="Grad-CAM of the own word")
 # %%
 # Whether a map is to be believed is a question of its own: deleting what it marks should take the word away sooner than
 # deleting at random.
-curves = features.deletion_curves(network, sounds.take(first), maps.take(first), class_names=checkpoint.classes)
+own = np.arange(len(first))[:, None]  # the sounds stand in the order of the classes
+maps_of_own = maps.maps[first, own[:, 0]][:, None]
+curves = features.deletion_curves(network, sounds.take(first), maps_of_own, targets=own, class_names=checkpoint.classes)
 viz.plot_deletion({"grad-cam": curves})

@@ -37,10 +37,11 @@ viz.plot_attribution(sounds, results, items=[six])
 # %%
 # Samples are replaced by silence in windows of 50 ms, those with the highest values first. A good map makes the
 # probability of the word fall fast; the gray curve deletes windows at random.
-curves = {
-    name: features.deletion_curves(network, sounds, maps, class_names=checkpoint.classes, windows=20, random_orders=2)
-    for name, maps in {"layer-cam": cams, "lrp": results[0], "saliency": results[1]}.items()
-}
+own = np.array([checkpoint.classes.index(word) for word in sounds.conditions])[:, None]
+maps = {"layer-cam": cams.maps[np.arange(16)[:, None], own]}
+maps |= {result.method: result.maps.reshape(16, 1, -1) for result in results}
+given = {"targets": own, "class_names": checkpoint.classes, "windows": 20, "random_orders": 2}
+curves = {name: features.deletion_curves(network, sounds, found, **given) for name, found in maps.items()}
 viz.plot_deletion(curves, title="Deletion, 16 words")
 
 # %%
@@ -53,9 +54,9 @@ pd.DataFrame(
 # A map that stays the same when the network forgets what it has learned shows the sound and not the network. Layers
 # lose their weights one after the other, from the output down.
 few = sounds.take([six, 0, 5, 10])
-own = np.array([checkpoint.classes.index(word) for word in few.conditions])
+of_few = own[[six, 0, 5, 10], 0]
 checks = [
-    features.cascading_randomization(network, few, method=method, targets=own, rng=np.random.default_rng(0))
+    features.cascading_randomization(network, few, method=method, targets=of_few, rng=np.random.default_rng(0))
     for method in ("grad-cam", "saliency")
 ]
 viz.plot_randomization(checks)

@@ -28,7 +28,7 @@ free = features.maximize_activation(
     class_names=classes,
     settings=features.MaximizationSettings(steps=150),
 )
-viz.plot_maximization(free, columns=3, title="Any waveform with the spectrum of the words")
+viz.plot_maximization(free, labels=free.class_names, columns=3, title="Any waveform with the spectrum of the words")
 
 # %%
 viz.play_sounds(free, labels=free.class_names, title="Any waveform")
@@ -42,7 +42,7 @@ spoken = features.maximize_activation(
     class_names=classes,
     decoder=features.load_decoder(),
 )
-viz.plot_maximization(spoken, columns=3, title="What the decoder can say")
+viz.plot_maximization(spoken, labels=spoken.class_names, columns=3, title="What the decoder can say")
 
 # %%
 viz.play_sounds(spoken, labels=spoken.class_names, title="The decoder of speech")

@@ -15,26 +15,33 @@ import soundfile
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold, cross_val_predict
 
-from brainmap import data, features, rsa
+from brainmap import data, features, rsa, viz
 
 # %%
-# Six stories of 90 s: words of all voices, one after the other. Activations of windows of 1 s, every 0.5 s.
+# Six stories of 90 s: the words of one voice after those of another. Activations of windows of 4 s, every 0.5 s.
 words = pd.read_csv(data.folder() / "words" / "stimuli.tsv", sep="\t")
 rng, folder = np.random.default_rng(0), Path(tempfile.mkdtemp())
 for k in range(6):
-    order = rng.permutation(words["path"].to_numpy())
-    waves = [soundfile.read(data.folder() / "words" / name)[0] for name in order]
+    spoken = [
+        words[words["voice"] == voice].sample(frac=1, random_state=k)
+        for voice in rng.permutation(words["voice"].unique())
+    ]
+    waves = [soundfile.read(data.folder() / "words" / name)[0] for name in pd.concat(spoken)["path"]]
     soundfile.write(folder / f"story{k}.wav", np.concatenate(waves)[: 90 * 16_000], 16_000)
 stories = features.load_sounds(sorted(folder.glob("*.wav")), rate=16_000, seconds=None)
-network = features.load_network(data.folder() / "networks" / "ch32.safetensors")
-activations = features.extract_activations(network, stories, layers=["conv2", "conv5"], window=1.0, hop=0.5)
+network = features.load_network(data.folder() / "networks" / "ch32-gap.safetensors")  # it takes any length
+activations = features.extract_activations(network, stories, layers=["conv2", "conv5"], window=4.0, hop=0.5)
 activations.table.head(3)
+
+# %%
+# The first five seconds of one of them.
+viz.plot_sound(soundfile.read(folder / "story0.wav")[0][: 5 * 16_000], rate=16_000)
 
 # %%
 # Two brains that hear them: one in which conv5 is planted with a delay of 4 s, and one of slow noise, in which there is
 # nothing to find. TR 2 s, 45 scans a story, 20 voxels each.
 t_r, scans, voxels = 2.0, 45, 20
-kernel = np.hanning(14)[1:-1]
+kernel = np.hanning(22)[1:-1]
 
 
 def slow_noise() -> np.ndarray:
@@ -62,7 +69,7 @@ pd.DataFrame({what: fit.scores.groupby("layer")["r"].mean() for what, fit in fit
 # %%
 # The same features and the same noise, with shuffled scans as folds, by scikit-learn. Each scan of the test lies
 # between two of the training, and the correlation is far from 0. brainmap has no option that divides a story.
-x, y = fits["noise"].spaces[0].array, fits["noise"].responses.mean
+x, y = fits["noise"].spaces[1].array, fits["noise"].responses.mean
 shuffled = KFold(5, shuffle=True, random_state=0)
 predicted = cross_val_predict(RidgeCV(alphas=np.logspace(-1, 6, 8)), x, y, cv=shuffled)
 r = np.mean([np.corrcoef(predicted[:, v], y[:, v])[0, 1] for v in range(voxels)])

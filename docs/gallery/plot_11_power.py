@@ -34,7 +34,7 @@ viz.plot_power(found)
 # %%
 # 32 of the 192 words, equally many of each, chosen so that the two layers disagree most about them.
 chosen = rsa.choose_items(layers, a="conv4", b="conv2", n=32, rng=np.random.default_rng(0))
-chosen.describe()
+print(chosen.describe())
 
 # %%
 # The same studies with the chosen words. Chosen sounds are no sample of sounds: say so (``[stimuli] selected = true``),

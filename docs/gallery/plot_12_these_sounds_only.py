@@ -10,7 +10,7 @@ participants who hear *these sounds* would show it. About the network it says no
 import numpy as np
 import pandas as pd
 
-from brainmap import rsa
+from brainmap import rsa, viz
 
 # %%
 # Forty studies. In each, twelve participants share a reliable geometry of 16 sounds, and a network of one layer has
@@ -43,6 +43,10 @@ table = pd.DataFrame(rows)
 # %%
 # How often each test calls the unrelated network significantly above 0 at .05.
 (table[["participants", "sounds relabeled"]] <= 0.05).mean().to_frame("share of studies").round(2)
+
+# %%
+# The last study: the network's RDM, and the mean of the participants'. There is nothing to see between them.
+viz.plot_rdm_pair(network, brains)
 
 # %%
 # The scores of these studies: their mean is 0, and each of them is stable over participants.

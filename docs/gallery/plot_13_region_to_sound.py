@@ -71,6 +71,9 @@ found = features.maximize_regions(
 viz.play_sounds(found.am, labels=["predicted: left-A", "predicted: left-B"])
 
 # %%
+viz.plot_maximization(found.am, labels=["predicted: left-A", "predicted: left-B"], columns=2)
+
+# %%
 # In standard deviations over the recordings: the prediction that was climbed, what the judge says of the sound, the
 # truth that only a simulation has, and the judged value of the best recording. A prediction may overshoot by far.
 table = found.table.assign(truth=np.diag(respond(found.am.patterns)[:, :2]))

@@ -24,9 +24,8 @@ sounds = checkpoint.load_sounds(words[words["voice"].isin(["v01", "v02"])])
 # %%
 # The activations of the last convolution, and the weights W (classes x channels) and biases b of the linear layer.
 layer = features.list_layers(average, sounds)[-2].name
-activations = torch.as_tensor(
-    features.extract_activations(average, sounds, layers=[layer], pooling="none")[layer][:], dtype=torch.float32
-)
+stored = features.extract_activations(average, sounds, layers=[layer], pooling="none")
+activations = torch.as_tensor(stored[layer][:], dtype=torch.float32)
 linear = next(module for module in reversed(list(average.modules())) if isinstance(module, nn.Linear))
 weight, bias = linear.weight.detach(), linear.bias.detach()
 print(f"{layer}: {tuple(activations.shape)}, sounds x channels x positions; W is {tuple(weight.shape)}")
@@ -74,12 +73,7 @@ from brainmap.features.sounds.intervals import plant_sounds  # noqa: E402
 
 maximum = features.load_network(networks / "ch32-gmp.safetensors")
 planted, truth = plant_sounds(sounds, seconds=2.0, background_db=-20.0, rng=np.random.default_rng(0))
-found = features.localize(
-    {"average": average, "maximum": maximum},
-    planted,
-    truth,
-    methods=["cam"],
-    class_names=checkpoint.classes,
-)
+pair = {"average": average, "maximum": maximum}
+found = features.localize(pair, planted, truth, methods=["cam"], class_names=checkpoint.classes)
 print(found.groupby(["network", "method"])[["hit", "iou", "error_ms"]].mean().round(2))
 viz.plot_localization(planted, found, title="Words in noise, found by class activation maps")

@@ -189,6 +189,20 @@ def _limit(order: NDArray[np.intp], conditions: pd.Series, most: int | None) -> 
 def save_stimuli(found: Controversial, pool: Sounds, folder: str | Path, *, about: dict[str, object]) -> Path:
     """Write the sounds as 16-bit WAV with a `stimuli.tsv`, which is a stimulus folder that every command takes.
 
+    Parameters
+    ----------
+    found : Controversial
+    pool : Sounds
+        The sounds among which they were found.
+    folder : str or Path
+    about : mapping of str to object
+        What the sidecar of the table says.
+
+    Returns
+    -------
+    Path
+        The `stimuli.tsv`.
+
     Raises
     ------
     InputError

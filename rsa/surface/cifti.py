@@ -1,9 +1,8 @@
-"""Read CIFTI-2 files of dense data (maps, time series, labels at the vertices of both hemispheres), and write maps."""
+"""Read CIFTI-2 files of dense data: maps, time series and labels at the vertices of both hemispheres."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_file
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.record import atomic
 
 CORTEX = {"CIFTI_STRUCTURE_CORTEX_LEFT": "left", "CIFTI_STRUCTURE_CORTEX_RIGHT": "right"}
 
@@ -83,29 +81,3 @@ def _read_tables(maps: Any, sides: list[str], file: Path) -> dict[str, dict[int,
     if any(table != tables[0] for table in tables):
         raise InputError(f"{file}: expected one table of labels, got another for each map; write one map a file")
     return dict.fromkeys(sides, tables[0])
-
-
-def write_cifti(
-    path: Path, sides: Mapping[str, NDArray[np.float32]], labels: Sequence[str], *, history: str = ""
-) -> Path:
-    """Write maps of one or both hemispheres `(n_vertices, n_maps)` as `.dscalar.nii`.
-
-    Vertices that have no number in any map are left out, as the medial wall is; of a hemisphere without any number,
-    none is left out.
-    """
-    parts, columns = [], []
-    for side, values in sides.items():
-        there = np.isfinite(values).any(axis=1)
-        there |= ~there.any()
-        name = f"cortex_{side}"
-        parts.append(nib.cifti2.BrainModelAxis.from_surface(np.flatnonzero(there), len(values), name=name))
-        columns.append(values[there].T)
-    models = parts[0] if len(parts) == 1 else parts[0] + parts[1]
-    rows = np.ascontiguousarray(np.concatenate(columns, axis=1), np.float32)
-    image = nib.Cifti2Image(rows, header=(nib.cifti2.ScalarAxis(list(labels)), models))
-    if history:
-        image.header.matrix.metadata = nib.cifti2.Cifti2MetaData({"History": history})
-    image.update_headers()
-    with atomic(path) as beside:
-        nib.save(image, beside)
-    return path

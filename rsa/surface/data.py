@@ -1,4 +1,4 @@
-"""Read and write data on the cortical surface (GIFTI, SUMA, CIFTI), and project volume maps to fsaverage."""
+"""Read and write GIFTI data on the cortical surface, and project volume maps to fsaverage."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from brainmap.record import atomic
 from brainmap.rsa.images.files import image_info, load_image
 from brainmap.rsa.images.names import CIFTI_ENDINGS, SURFACE_ENDINGS, find_hemisphere_files
 from brainmap.rsa.regions.rois import Image, find_space_family
-from brainmap.rsa.surface.cifti import read_cifti, write_cifti
-from brainmap.rsa.surface.suma import read_niml, write_niml
+from brainmap.rsa.surface.cifti import read_cifti
+from brainmap.rsa.surface.suma import read_niml
 from brainmap.types import Interpolation
 
 Floats = NDArray[np.float32]
@@ -175,14 +175,12 @@ def _read_gifti(file: Path) -> tuple[Floats, tuple[str, ...], dict[int, str], st
 
 
 def save_surface(data: SurfaceData, path: str | Path, *, overwrite: bool = False, history: str = "") -> list[Path]:
-    """Write maps at vertices, as a GIFTI or SUMA file per hemisphere that has vertices, or as one CIFTI file of both.
+    """Write one GIFTI file per hemisphere that has vertices; `{hemi}` in the name becomes L and R.
 
     Parameters
     ----------
     data : SurfaceData
     path : str or Path
-        `.func.gii`, `.shape.gii` or `.label.gii`, where `{hemi}` becomes L and R; `.niml.dset` (SUMA), where it becomes
-        lh and rh; or `.dscalar.nii` (CIFTI), which leaves out vertices without data in any map (the medial wall).
     overwrite : bool
     history : str
         The command that produced the data, recorded in the files.
@@ -195,63 +193,39 @@ def save_surface(data: SurfaceData, path: str | Path, *, overwrite: bool = False
     Raises
     ------
     InputError
-        If the name lacks `{hemi}` or has another ending, if a file exists, or if labels do not go with the format.
+        If the name lacks `{hemi}` or has another ending, or if a file exists.
     """
     name = str(path)
     files = check_surface_files(name, overwrite)
-    if data.label_tables and not name.endswith((".func.gii", ".shape.gii", ".label.gii")):
-        raise InputError(f"surface: expected a name that ends in .label.gii for maps of labels, got {name}")
     sides = {side: values for side, values in zip(HEMISPHERES, (data.left, data.right), strict=True) if len(values)}
-    labels = data.labels or tuple(f"#{k}" for k in range(data.left.shape[1]))
-    if name.endswith(".dscalar.nii"):
-        return [write_cifti(Path(name), sides, labels, history=history)]
     for side, values in sides.items():
-        if name.endswith(".niml.dset"):
-            write_niml(files[side], values, labels, history=history)
-        else:
-            _write_gifti(files[side], data, side, values, labels, history=history)
+        labelled = name.endswith(".label.gii")
+        intent = "NIFTI_INTENT_LABEL" if labelled else "NIFTI_INTENT_NONE"
+        labels = data.labels or [f"#{k}" for k in range(values.shape[1])]
+        arrays = [
+            nib.gifti.GiftiDataArray(
+                np.ascontiguousarray(column.astype(np.int32 if labelled else np.float32)),
+                intent=intent,
+                meta=nib.gifti.GiftiMetaData({"Name": label}),
+            )
+            for column, label in zip(values.T, labels, strict=True)
+        ]
+        said = {"AnatomicalStructurePrimary": _STRUCTURES[side]} | ({"History": history} if history else {})
+        image = nib.GiftiImage(darrays=arrays, meta=nib.gifti.GiftiMetaData(said))
+        for value, label in data.label_tables.get(side, {}).items():
+            entry: Any = nib.gifti.GiftiLabel(value, 0.5, 0.5, 0.5, 1.0)
+            entry.label = label
+            image.labeltable.labels.append(entry)
+        with atomic(files[side]) as beside:
+            nib.save(image, beside)
     return [files[side] for side in sides]
 
 
-def _write_gifti(
-    file: Path, data: SurfaceData, side: str, values: Floats, labels: tuple[str, ...], *, history: str
-) -> None:
-    """Write the maps of one hemisphere as GIFTI."""
-    labelled = file.name.endswith(".label.gii")
-    intent = "NIFTI_INTENT_LABEL" if labelled else "NIFTI_INTENT_NONE"
-    arrays = [
-        nib.gifti.GiftiDataArray(
-            np.ascontiguousarray(column.astype(np.int32 if labelled else np.float32)),
-            intent=intent,
-            meta=nib.gifti.GiftiMetaData({"Name": label}),
-        )
-        for column, label in zip(values.T, labels, strict=True)
-    ]
-    said = {"AnatomicalStructurePrimary": _STRUCTURES[side]} | ({"History": history} if history else {})
-    image = nib.GiftiImage(darrays=arrays, meta=nib.gifti.GiftiMetaData(said))
-    for value, label in data.label_tables.get(side, {}).items():
-        entry: Any = nib.gifti.GiftiLabel(value, 0.5, 0.5, 0.5, 1.0)
-        entry.label = label
-        image.labeltable.labels.append(entry)
-    with atomic(file) as beside:
-        nib.save(image, beside)
-
-
 def check_surface_files(name: str, overwrite: bool, *, what: str = "surface") -> dict[str, Path]:
-    """Return the file of each hemisphere for a name; refuse files that may not be written.
-
-    A CIFTI file is that of both.
-    """
-    if name.endswith(".dscalar.nii"):
-        files = dict.fromkeys(HEMISPHERES, Path(name))
-    elif "{hemi}" in name and name.endswith((".func.gii", ".shape.gii", ".label.gii", ".niml.dset")):
-        called = ("lh", "rh") if name.endswith(".niml.dset") else ("L", "R")
-        files = {side: Path(name.replace("{hemi}", one)) for side, one in zip(HEMISPHERES, called, strict=True)}
-    else:
-        raise InputError(
-            f"{what}: expected a name like map_hemi-{{hemi}}.func.gii (or .shape, .label), map_{{hemi}}.niml.dset, or "
-            f"map.dscalar.nii, got {name}"
-        )
+    """Return the file of each hemisphere for a name with `{hemi}`; refuse files that may not be written."""
+    if "{hemi}" not in name or not name.endswith((".func.gii", ".shape.gii", ".label.gii")):
+        raise InputError(f"{what}: expected a name like map_hemi-{{hemi}}.func.gii (or .shape, .label), got {name}")
+    files = {side: Path(name.replace("{hemi}", side[0].upper())) for side in HEMISPHERES}
     taken = [file for file in files.values() if file.exists()]
     if taken and not overwrite:
         raise InputError(

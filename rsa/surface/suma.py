@@ -1,4 +1,4 @@
-"""Read and write the datasets of SUMA, AFNI's surface program (`.niml.dset`): values at nodes of one hemisphere."""
+"""Read the datasets of SUMA, AFNI's surface program (`.niml.dset`): values at the nodes of one hemisphere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import binascii
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_file, list_some
 from brainmap.errors import InputError
-from brainmap.record import atomic, content_key
 
 _TAG = re.compile(rb"<\s*([A-Za-z_][\w.:-]*)((?:\s+[\w.:-]+\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'>/]+))*)\s*(/?)>")
 _ATTRIBUTE = re.compile(rb"([\w.:-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>/]+))")
@@ -147,45 +146,3 @@ def _list_columns(kinds: str) -> list[str]:
             raise ValueError(f"expected columns of {', '.join(_TYPES)}, got {kind}")
         columns += [kind] * (int(count) if star else 1)
     return columns
-
-
-def write_niml(path: Path, values: NDArray[np.float32], labels: Sequence[str], *, history: str = "") -> Path:
-    """Write values `(n_nodes, n_maps)` and names of maps as a `.niml.dset` in binary form, NaN as it is.
-
-    Raises
-    ------
-    InputError
-        A name holds a semicolon, which parts the names.
-    """
-    if any(";" in label for label in labels):
-        raise InputError(f"{path}: expected names of maps without ';', which parts them, got {list_some(labels)}")
-    n_nodes, n_maps = values.shape
-    rows = np.ascontiguousarray(values, "<f4").tobytes()
-    code = "BRM_" + content_key(np.asarray(values), list(labels))[:22]
-    attributes = {
-        "COLMS_LABS": ";".join(labels),
-        "COLMS_TYPE": ";".join(["Generic_Float"] * n_maps),
-        "COLMS_STATSYM": ";".join(["none"] * n_maps),
-        "HISTORY_NOTE": history,
-    }
-    texts = "".join(
-        f'<AFNI_atr ni_type="String" ni_dimen="1" atr_name="{name}">"{html.escape(text)}"</AFNI_atr>\n'
-        for name, text in attributes.items()
-        if text
-    )
-    form = 'ni_form="binary.lsbfirst"'
-    with atomic(path) as beside, beside.open("wb") as file:
-        file.write(
-            f'<AFNI_dataset dset_type="Node_Bucket" self_idcode="{code}" filename="{html.escape(path.name)}" '
-            f'label="{html.escape(path.name)}" ni_form="ni_group">\n'
-            f'<SPARSE_DATA data_type="Node_Bucket_data" ni_type="{n_maps}*float" ni_dimen="{n_nodes}" {form}>'.encode()
-        )
-        file.write(rows)
-        file.write(
-            "</SPARSE_DATA>\n"
-            f'<INDEX_LIST data_type="Node_Bucket_node_indices" ni_type="int" ni_dimen="{n_nodes}" {form} '
-            'sorted_node_def="Yes">'.encode()
-        )
-        file.write(np.arange(n_nodes, dtype="<i4").tobytes())
-        file.write(f"</INDEX_LIST>\n{texts}</AFNI_dataset>\n".encode())
-    return path

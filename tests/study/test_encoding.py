@@ -365,41 +365,6 @@ rois = { table = "sub-{participant}/voxels.tsv" }
         pd.testing.assert_frame_equal(read(path, name), read(small, name), rtol=1e-8, obj=name)
 
 
-def test_vertices_of_regions_give_the_scores_of_the_images(small: Path, tmp_path: Path) -> None:
-    """The voxels of the images are the vertices of a surface, half of them a hemisphere."""
-    from brainmap.rsa import SurfaceData, load_image, save_surface, sub_brick_labels
-
-    folder = tmp_path / "copy"
-    shutil.copytree(small.parent, folder, copy_function=shutil.copy2)
-    half = np.prod(SHAPE) // 2
-    table = dict(enumerate(PLANTED, start=1))
-    for own in sorted(folder.glob("sub-*")):
-        for k in (1, 2, 3):
-            image = own / f"betas_run-{k}.nii.gz"
-            values = np.asarray(load_image(image).dataobj, np.float32).reshape(-1, 40)
-            data = SurfaceData(values[:half], values[half:], tuple(sub_brick_labels(image)))
-            save_surface(data, own / f"betas_run-{k}_hemi-{{hemi}}.func.gii")
-        regions = np.asarray(load_image(own / "rois.nii.gz").dataobj, np.float32).reshape(-1, 1)
-        labels = SurfaceData(regions[:half], regions[half:], ("rois",), {"left": table, "right": table})
-        save_surface(labels, own / "rois_hemi-{hemi}.label.gii")
-    path = folder / "study.toml"
-    text = path.read_text()
-    start = text.index('kind = "betas"')
-    surface = """kind = "betas"
-files = "sub-{participant}/betas_run-{run}_hemi-{hemi}.func.gii"
-rois = { image = "sub-{participant}/rois_hemi-{hemi}.label.gii", hemispheres = "pooled" }
-"""
-    path.write_text(text[:start] + surface + text[text.index('space = "native"', start) :])
-    assert {"sub-01_encoding", "sub-02_encoding", "group_encoding"} <= run(path)
-    keys = ["network", "layer", "roi"]
-    for name in ("sub-02/func/*desc-rois_encoding.tsv", "group/encoding.tsv"):
-        mine, other = read(path, name), read(small, name)
-        mine["roi"] = mine["roi"].str.removeprefix("left-").str.removeprefix("right-")  # two lie in one hemisphere
-        mine, other = (one.sort_values(keys, ignore_index=True) for one in (mine, other))
-        columns = [column for column in mine.columns if column not in ("p", "p_corrected")]
-        pd.testing.assert_frame_equal(mine[columns], other[columns], rtol=1e-5, obj=name)
-
-
 def test_the_page_shows_profiles_tests_and_agreement(small: Path, tmp_path: Path) -> None:
     from brainmap.study.run import Context
     from brainmap.study.settings.study import load_study

@@ -36,20 +36,17 @@ def plot_softmax_saturation(found: Any, *, title: str = "") -> Figure:
 
     Parameters
     ----------
-    found : object with `probability` and `logit` (2, n_steps, n_classes), `patterns`, `rate`, `class_names`
+    found : object with `probability` and `logit` (2, n_steps, n_classes), `class_names`
         Result of `features.softmax_saturation`.
     title : str
 
     Returns
     -------
     matplotlib.figure.Figure
-        Thin lines are classes, the thick line is their mean; logits are on an axis that is logarithmic from 10 on.
-        Beside them are the two patterns of the class whose logits end furthest apart.
+        Thin lines are classes, the thick line is their mean.
     """
-    best = int(np.argmax(found.logit[1, -1] - found.logit[0, -1]))
-    figure = Picture(figsize=(10.2, 3.4), layout="constrained")
-    grid = figure.add_gridspec(2, 3, width_ratios=[1.25, 1.25, 1])
-    left, right = figure.add_subplot(grid[:, 0]), figure.add_subplot(grid[:, 1])
+    figure = Picture(figsize=(8.4, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
     kinds = (("maximizing the softmax", WARM), ("maximizing the logit", ACCENT))
     for axes, values, name in ((left, found.probability, "probability of the class"), (right, found.logit, "logit")):
         steps = np.arange(1, values.shape[1] + 1)
@@ -59,33 +56,11 @@ def plot_softmax_saturation(found: Any, *, title: str = "") -> Figure:
             axes.plot(steps, trace.mean(axis=1), color=color, lw=2, label=kind)
         axes.set(xlabel="step", ylabel=name, xlim=(1, max(2, steps[-1])))
     left.set_ylim(-0.02, 1.04)
-    right.set_yscale("symlog", linthresh=10.0)
     full, ends = int((found.probability[0, -1] >= 0.999).sum()), found.logit[:, -1].mean(axis=1)
     left.set_title(f"by softmax, {full} of {len(found.class_names)} classes end at 1", fontsize=9)
     right.set_title(f"logit at the end: {ends[0]:,.0f} by softmax, {ends[1]:,.0f} by logit", fontsize=9)
-    right.legend(loc="lower right", frameon=False)
-    for row, (kind, color) in enumerate(kinds):
-        axes = figure.add_subplot(grid[row, 2])
-        _draw_end(axes, found.patterns[row, best], found)
-        axes.set_title(f"“{found.class_names[best]}” by {kind}", fontsize=8.5, color=color, loc="left")
+    right.legend(loc="upper left", frameon=False)
     return add_headline(figure, title)
-
-
-def _draw_end(axes: Axes, pattern: NDArray[np.float32], found: Any) -> None:
-    """Draw the spectrogram of a pattern, or the pattern as a picture, with its axes."""
-    if pattern.ndim == 3:
-        picture = make_picture(pattern, found.axes)
-        draw_input(axes, picture, found.axes)
-        add_kilohertz_ticks(axes, picture.shape[0], found.axes)
-        add_second_ticks(axes, picture.shape[1], found.axes)
-        return
-    hertz = draw_spectrogram(axes, pattern[0], float(found.rate))
-    add_hertz_ticks(axes, hertz)
-    axes.set_ylabel("frequency [Hz]", fontsize=7, color=SOFT)
-    seconds = pattern.shape[-1] / found.rate
-    axes.set_xticks([0, seconds], ["0", f"{seconds:.3g} s"], fontsize=6.5)
-    axes.get_xticklabels()[-1].set_horizontalalignment("right")
-    axes.tick_params(axis="x", length=1.5, pad=1.5, colors=MUTED)
 
 
 @with_style

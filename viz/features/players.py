@@ -130,4 +130,6 @@ def _name_sounds(sounds: Any, n: int) -> list[str]:
     if hasattr(sounds, "units"):
         return list(getattr(sounds, "labels", None) or get_unit_names(sounds))
     items = getattr(sounds, "items", None)
-    return list(items) if isinstance(items, tuple) and len(items) == n else [f"sound {k + 1}" for k in range(n)]
+    if items is not None and not callable(items) and len(items) == n:
+        return [str(item) for item in items]
+    return [f"sound {k + 1}" for k in range(n)]

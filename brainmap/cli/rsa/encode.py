@@ -52,11 +52,7 @@ class _Outputs:
     """Hold the options that say what is written of encoding models, and write it."""
 
     maps: Annotated[
-        str | None,
-        typer.Option(
-            help="Image to write, one sub-brick a layer: .nii.gz, x+tlrc; of vertices .func.gii or .niml.dset with "
-            "{hemi}, or .dscalar.nii."
-        ),
+        str | None, typer.Option(help="Image to write, one sub-brick a layer: .nii.gz, x+tlrc, .func.gii with {hemi}.")
     ] = None
     score: Annotated[types.EncodingScore, typer.Option(help="The score of --maps.")] = "r"
     counts: Annotated[

@@ -65,8 +65,7 @@ def test_classes_in_another_order_are_the_same_classes(pool: Sounds) -> None:
 
     class Turned(nn.Module):
         def forward(self, sounds: Tensor) -> Tensor:
-            found: Tensor = Scores(1.0)(sounds)
-            return found.flip(1)
+            return Scores(1.0)(sounds).flip(1)
 
     agree = Judge(name="turned", model=Turned(), checkpoint=same.checkpoint)
     with pytest.raises(InputError, match="found 0"):

@@ -331,33 +331,3 @@ def test_a_label_of_minus_one_is_background_and_other_negative_ones_are_refused(
     data = np.where(values == -1, -2, values)[:, None].astype("f4")
     with pytest.raises(InputError, match="not whole numbers from 0"):
         rsa.load_surface_rois(rsa.SurfaceData(data, data))
-
-
-@pytest.mark.parametrize("name", ["map.dscalar.nii", "map.{hemi}.niml.dset", "map_hemi-{hemi}.func.gii"])
-@pytest.mark.parametrize("sides", ["both", "right"])
-def test_maps_are_read_back_as_they_were_written(name, sides, tmp_path):
-    rng = np.random.default_rng(0)
-    left, right = (rng.normal(size=(size, 2)).astype("f4") for size in (30, 25))
-    left[:7], right[20:] = np.nan, np.nan  # the medial wall
-    right[3, 1] = np.nan  # no score in one map only
-    if sides == "right":
-        left = np.empty((0, 2), "f4")
-    data = rsa.SurfaceData(left, right, ("net conv1", "a < b & c"))
-    files = rsa.save_surface(data, tmp_path / name, history="brainmap rsa encode")
-    assert len(files) == (1 if "dscalar" in name else 1 + (sides == "both"))
-    if "niml" in name:
-        assert {file.name for file in files} <= {"map.lh.niml.dset", "map.rh.niml.dset"}
-    again = rsa.load_surface(tmp_path / name if sides == "both" or "dscalar" in name else {"right": files[0]})
-    np.testing.assert_array_equal(again.left, left)
-    np.testing.assert_array_equal(again.right, right)
-    assert again.labels == data.labels
-    with pytest.raises(InputError, match="exists"):
-        rsa.save_surface(data, tmp_path / name)
-
-
-def test_labels_and_unknown_names_are_refused(tmp_path):
-    data = rsa.SurfaceData(np.ones((3, 1), "f4"), np.ones((3, 1), "f4"), ("x",), {"left": {1: "A"}})
-    with pytest.raises(InputError, match=r"ends in \.label\.gii for maps of labels"):
-        rsa.save_surface(data, tmp_path / "x.dscalar.nii")
-    with pytest.raises(InputError, match=r"or map\.dscalar\.nii, got"):
-        rsa.save_surface(data, tmp_path / "x.dtseries.nii")
