@@ -139,7 +139,7 @@ export function makeExtras(view) {
     if (!exemplars.length) return [...made, h("p", { class: "caption" }, "No sound drives this unit.")];
     const rows = exemplars.map((row, rank) => h("li", {},
       plays ? player(`favorite ${rank + 1}`, "crop", { network, layer, unit, rank }) : player(row.id, "audio", { network, sound: row.id }),
-      soundButton(row.id, row.condition), h("small", {}, Number.isFinite(row.start) && row.start !== null ? `${write(Math.max(0, row.start))} to ${write(row.end)} s` : ""), h("span", { class: "value" }, write(row.value))));
+      soundButton(row.id, row.condition), h("small", {}, Number.isFinite(row.start) && row.start !== null ? `${write(Math.max(0, row.start), 4)} to ${write(row.end, 4)} s` : ""), h("span", { class: "value" }, write(row.value))));
     const save = h("button", { type: "button", class: "quiet", onclick: () => saveTable(["rank", "sound", "condition", "start_s", "end_s", "activation"], exemplars.map((row, k) => [k + 1, row.id, row.condition, row.start, row.end, row.value]), fileName(network, layer, unit, "favorites")) }, "TSV");
     return [...made, h("h4", {}, "Favorite sounds ", h("span", { class: "downloads" }, save)), h("ol", { class: "sounds" }, ...rows),
       h("p", { class: "caption" }, plays ? "The receptive field where it is most active; a short one is repeated when it plays." : "The sounds where it is most active.")];
@@ -148,6 +148,7 @@ export function makeExtras(view) {
   return {
     elements: [unitCard, nearCard, planeCard],
     async open() {
+      if (!view.network) return;
       await openUnit();
       await openNeighbors();
       await openPlane();

@@ -87,6 +87,7 @@ export class LookView {
     if (!names.includes(this.choice.network)) this.choice.network = names[0];
     const known = this.about.sounds.some((one) => one.id === this.choice.sound) || this.choice.sound?.startsWith("upload:");
     if (!known) this.choice.sound = this.about.sounds[0].id;
+    this.network = null; // what is chosen meanwhile is opened when the network is there
     this.drawControls();
     this.version += 1;
     this.problem.hidden = true;
@@ -251,11 +252,11 @@ export class LookView {
   // --- what is loaded, in the order in which it is seen
 
   async openSound() {
+    if (!this.network) return;
     this.version += 1;
     this.problem.hidden = true;
     this.play.disabled = true;
     const { network, sound } = this.choice;
-    if (!this.network) return;
     const asked = { network, sound };
     this.player.load(network, sound).then(() => { this.play.disabled = false; }, (error) => this.fail(error));
     const [found, scores] = await Promise.all([
@@ -309,7 +310,7 @@ export class LookView {
   }
 
   async openMap() {
-    if (!this.scores) return;
+    if (!this.scores || !this.network) return;
     const name = this.chosenClass;
     const version = this.mapVersion = (this.mapVersion ?? 0) + 1;
     const isCam = this.about.cams.includes(this.choice.method);
