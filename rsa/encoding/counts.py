@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -63,30 +64,62 @@ def count_layer(
 
 def warn_of_counts(counts: pd.DataFrame) -> None:
     """Warn of targets without scores, units that are constant, and alphas at the ends of their range."""
+    for words in describe_counts(counts).values():
+        warnings.warn(f"encoding: {words}", BrainmapWarning, stacklevel=4)
+
+
+def warn_of_participants(counts: Mapping[str, pd.DataFrame]) -> None:
+    """Warn once of what holds in several participants, with their number and the words of the first.
+
+    Examples
+    --------
+    >>> row = dict.fromkeys(COUNT_COLUMNS, 0) | {"layer": "conv1", "targets": 3, "unknown_reliability": 3}
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     warn_of_participants({"01": pd.DataFrame([row]), "02": pd.DataFrame([row])})
+    >>> [str(one.message) for one in caught]
+    ['encoding: sub-01: there are no repetitions over runs, hence no reliability and no corrected score; so in all 2']
+    """
+    found: dict[str, dict[str, str]] = {}
+    for participant, own in counts.items():
+        for kind, words in describe_counts(own).items():
+            found.setdefault(kind, {})[participant] = words
+    for each in found.values():
+        first, words = next(iter(each.items()))
+        others = list_some([f"sub-{name}" for name in list(each)[1:]], 3)
+        alike = f"; so in all {len(each)}" if len(each) == len(counts) else f"; likewise in {others}" if others else ""
+        told = f"encoding: sub-{first}: {words}" + (alike if len(counts) > 1 else "")
+        warnings.warn(told, BrainmapWarning, stacklevel=2)
+
+
+def describe_counts(counts: pd.DataFrame) -> dict[str, str]:
+    """Describe what users should know of the counts of a participant, by what it is."""
     first = counts.iloc[0]
-    told = []
+    told = {}
     if first["constant"]:
-        told.append(f"{first['constant']} of {first['targets']} targets are constant over the items of a fold: no r")
+        told["constant"] = (
+            f"{first['constant']} of {first['targets']} targets are constant over the items of a fold: no r"
+        )
     for key, words in (
         ("constant_predictions", "targets have a constant prediction in a fold (no r)"),
         ("constant_units", "units are constant over training items and have no weight"),
     ):
         rows = counts[counts[key] > 0]
-        told += [f"up to {rows[key].max()} {words} in {list_some(rows['layer'], 3)}"] if len(rows) else []
+        if len(rows):
+            told[key] = f"up to {rows[key].max()} {words} in {list_some(rows['layer'], 3)}"
     if first["unreliable"]:
-        told.append(
+        told["unreliable"] = (
             f"{first['unreliable']} of {first['targets']} targets have a reliability at or below the floor: no "
             "corrected score"
         )
     if first["unknown_reliability"] == first["targets"]:
-        told.append("there are no repetitions over runs, hence no reliability and no corrected score")
+        told["unknown"] = "there are no repetitions over runs, hence no reliability and no corrected score"
     for key, end, way in (("lowest_alpha", "smallest", "smaller"), ("highest_alpha", "largest", "larger")):
         rows = counts[counts[key] > _AT_THE_EDGE]
         if len(rows):
-            told.append(
+            told[key] = (
                 f"the {end} alpha is the best one in up to {rows[key].max():.0%} of targets and folds "
                 f"({list_some(rows['layer'], 3)}); try {way} ones"
                 + (" (targets without signal take the largest)" if way == "larger" else "")
             )
-    for words in told:
-        warnings.warn(f"encoding: {words}", BrainmapWarning, stacklevel=4)
+    return told

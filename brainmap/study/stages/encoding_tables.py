@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from brainmap.rsa.encoding.counts import COUNT_COLUMNS, warn_of_counts
+import pandas as pd
+
+from brainmap.rsa.encoding.counts import COUNT_COLUMNS, warn_of_participants
 from brainmap.rsa.encoding.encode import ENCODING_COLUMNS
 from brainmap.study.results.context import Context, make_parent
 from brainmap.study.results.pieces import clear_pieces
-from brainmap.study.stages.encoding import yield_encoded
+from brainmap.study.results.tables import read_results_table
+from brainmap.study.stages.encoding import EncodedPerson, yield_encoded
 from brainmap.study.stages.encoding_pieces import ModelPieces
 
 _PARTICIPANT = {"participant": "label of the participant"}
@@ -22,12 +25,22 @@ def run_encoding(context: Context, only: Sequence[str] = ()) -> None:
         work = ModelPieces(one)
         context.run_stage(one.stage, one.key, partial(_write_scores, work))
         clear_pieces(work.folder)
+    if only:  # the stage of the group warns of all participants
+        warn_of_participants(read_counts(list(yield_encoded(context, only))))
+
+
+def read_counts(people: Sequence[EncodedPerson]) -> dict[str, pd.DataFrame]:
+    """Read what has no score in each participant, by their labels."""
+    return {one.label: read_results_table(_build_counts_path(one)) for one in people}
+
+
+def _build_counts_path(one: EncodedPerson) -> Path:
+    return one.one.context.build_subject_path(one.one.person, "counts.tsv", desc="encoding")
 
 
 def _write_scores(work: ModelPieces) -> Iterator[Path]:
     one, context = work.one, work.one.one.context
     scores, counts = work.join()
-    warn_of_counts(counts)
     asked = {"encoding": one.asked.model_dump(), "brain": one.one.person.brain.model_dump()}
     about = {
         "Items": len(one.aligned[1].items),
@@ -40,5 +53,5 @@ def _write_scores(work: ModelPieces) -> Iterator[Path]:
         table.insert(0, "participant", one.label)
     columns = _PARTICIPANT | ENCODING_COLUMNS
     yield from context.save_table(scores, make_parent(one.path), columns=columns, about=about)
-    path = context.build_subject_path(one.one.person, "counts.tsv", desc="encoding")
+    path = _build_counts_path(one)
     yield from context.save_table(counts, path, columns=_PARTICIPANT | COUNT_COLUMNS, about=about)

@@ -15,6 +15,7 @@ from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.encoding.agreement import LEAST_LAYERS, correlate_profiles
+from brainmap.rsa.encoding.counts import warn_of_participants
 from brainmap.rsa.encoding.dimensionality import tabulate_dimensionality
 from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.group import GroupNull, list_means
@@ -38,6 +39,7 @@ from brainmap.study.stages.encoding_networks import (
     list_seeds,
 )
 from brainmap.study.stages.encoding_pieces import OrderPieces, join_permutations
+from brainmap.study.stages.encoding_tables import read_counts
 from brainmap.study.stages.generality import THESE_SOUNDS
 from brainmap.study.stages.inference import make_rng
 from brainmap.study.stages.networks import yield_versions
@@ -119,6 +121,7 @@ def compute_group_key(context: Context, people: Sequence[EncodedPerson]) -> str:
 
 def _write_tables(context: Context, people: Sequence[EncodedPerson]) -> Iterator[Path]:
     fits, asked, seeds = keep_shared_regions([one.restore() for one in people]), people[0].asked, list_seeds(context)
+    warn_of_participants(read_counts(people))
     inputs = [str(one.path) for one in people]
     about = context.build_provenance({"encoding": asked.model_dump()}, inputs)
     inference = context.study.settings.rsa.inference

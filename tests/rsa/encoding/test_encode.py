@@ -6,11 +6,13 @@ import warnings
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 from rsatoolbox.data.dataset import Dataset
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.encoding.counts import COUNT_COLUMNS, warn_of_participants
 
 
 def encode(*args, **given):
@@ -275,3 +277,15 @@ def test_arrays_need_labels_and_conditions_must_agree(world):
     same = world.responses(rng, rng.normal(size=(60, 2)), acts.items)
     with pytest.raises(InputError, match="did you mean 'conv1'"):
         encode(acts, same, layers=["cnv1"])
+
+
+def test_what_holds_in_several_participants_is_said_once():
+    row = dict.fromkeys(COUNT_COLUMNS, 0) | {"layer": "conv1", "targets": 9}
+    each = {name: pd.DataFrame([row | {"unreliable": count}]) for name, count in (("01", 0), ("02", 3), ("03", 1))}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_participants(each)
+    assert [str(one.message) for one in caught] == [
+        "encoding: sub-02: 3 of 9 targets have a reliability at or below the floor: no corrected score; "
+        "likewise in 'sub-03'"
+    ]
