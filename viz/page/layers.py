@@ -67,7 +67,8 @@ def _draw_family(
         figure = plot_correlation_matrix(content.layer_correlations[network], marked=sorted(set(planted.values())))
         words = _describe_likeness(content.layer_correlations[network].to_numpy(dtype=float))
         words = f"Correlations of the RDMs of layers of {network}, {words}"
-        correlations = drawn.add(f"layer-correlations{ending}", figure, words)
+        numbers = content.layer_correlations[network].rename_axis("layer").reset_index()
+        correlations = drawn.add(f"layer-correlations{ending}", figure, words, data=numbers)
     return Family(
         name=network,
         controls=controls,
@@ -104,7 +105,9 @@ def _draw_profile(
         baselines=content.baselines if several else (),
         rivals=content.rivals.get(network),
     )
-    return drawn.add(f"layer-profile{ending}", figure, _describe_profile(content, network))
+    words = _describe_profile(content, network)
+    shown = select_network_rows(scores, network, (*controls, *content.baselines))
+    return drawn.add(f"layer-profile{ending}", figure, words, data=shown)
 
 
 def _describe_profile(content: ReportContent, network: str) -> str:

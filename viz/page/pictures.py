@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from brainmap.names import file_name
@@ -17,7 +19,7 @@ from brainmap.viz.features.attention import plot_target_attention
 from brainmap.viz.features.patterns import plot_maximization
 from brainmap.viz.features.sounds import plot_cam
 from brainmap.viz.page.sheet import plot_sheet
-from brainmap.viz.rsa.rdms import plot_rdm_pair
+from brainmap.viz.rsa.rdms import match_items, plot_rdm_pair
 from brainmap.viz.rsa.volume import plot_regions
 from brainmap.viz.style import assign_layer_colors, encode_data_uri, render_png, render_svg, settle
 
@@ -25,16 +27,21 @@ if TYPE_CHECKING:
     from brainmap.viz.page.content import RdmPair, ReportContent
 
 _LOG = logging.getLogger(__name__)
+_EMBEDDED = 200_000  # bytes of numbers that the page embeds; those of larger figures are in the results only
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """Hold a figure of the page: its address, description in words, width [CSS pixels], and the stem of its file."""
+    """Hold a figure of the page: its address, description in words, width [CSS pixels], and the stem of its file.
+
+    `data` is the address of its numbers as TSV, where it has some that are short enough to be embedded.
+    """
 
     source: str
     words: str
     width: int
     name: str = ""
+    data: str = ""
 
 
 class Pictures:
@@ -44,8 +51,10 @@ class Pictures:
         self.folder = folder
         self._files: dict[str, bytes] = {}
 
-    def add(self, name: str, figure: Figure, words: str, *, painted: bool = False) -> Picture:
-        """Store a figure's PNG and SVG, and return what the page embeds.
+    def add(
+        self, name: str, figure: Figure, words: str, *, painted: bool = False, data: pd.DataFrame | None = None
+    ) -> Picture:
+        """Store a figure's PNG and SVG, and return what the page embeds, with its numbers as TSV.
 
         The page embeds the SVG. For a figure that is mostly pixels (`painted`), it embeds the PNG, with fewer pixels,
         and no SVG is made.
@@ -62,8 +71,13 @@ class Pictures:
             self._files[f"{stem}.svg"] = content = render_svg(figure, dpi=150)
             kind = "image/svg+xml"
         _LOG.debug("figure %s: %.2f s of CPU to save", name, time.process_time() - started)
+        table = b"" if data is None else data.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n").encode()
         return Picture(
-            source=encode_data_uri(content, kind), words=words, width=round(figure.get_figwidth() * 96), name=stem
+            source=encode_data_uri(content, kind),
+            words=words,
+            width=round(figure.get_figwidth() * 96),
+            name=stem,
+            data=encode_data_uri(table, "text/tab-separated-values") if 0 < len(table) <= _EMBEDDED else "",
         )
 
     def save(self) -> None:
@@ -104,5 +118,26 @@ class Pictures:
             words = f"Dissimilarities of {named} beside those of {pair.roi}, and pair by pair"
             words += f": {pair.note}" if pair.note else ""
             name = f"rdms-{pair.roi}" if first else f"rdms-{pair.roi}-{pair.network}"
-            made.setdefault(pair.roi, []).append((named, self.add(name, figure, words, painted=True)))
+            picture = self.add(name, figure, words, painted=True, data=_list_pairs(pair))
+            made.setdefault(pair.roi, []).append((named, picture))
         return made
+
+
+def _list_pairs(pair: RdmPair) -> pd.DataFrame | None:
+    """List the dissimilarities of all pairs of items, of the layer and of the region; None for RDMs without labels."""
+    if not (hasattr(pair.model, "pattern_descriptors") and hasattr(pair.brain, "pattern_descriptors")):
+        return None
+    order, model = match_items(pair.model, pair.brain), pair.model.get_matrices()[0]
+    brain = np.nanmean(pair.brain.get_matrices(), axis=0) if pair.brain.n_rdm > 1 else pair.brain.get_matrices()[0]
+    brain = brain if order is None else brain[np.ix_(order, order)]
+    found = pair.model.pattern_descriptors
+    names = [str(name) for name in found.get("stimulus_id", found.get("condition", range(len(model))))]
+    i, j = np.triu_indices(len(names), 1)
+    return pd.DataFrame(
+        {
+            "item": [names[k] for k in i],
+            "other": [names[k] for k in j],
+            pair.layer: model[i, j],
+            pair.roi: brain[i, j],
+        }
+    )

@@ -215,7 +215,7 @@ def plot_rdm_pair(
     """
     a, named, model_titles = _convert_to_squares(model, labels)
     b, _, brain_titles = _convert_to_squares(brain, labels)
-    if (order := _match_items(model, brain)) is not None:
+    if (order := match_items(model, brain)) is not None:
         b = b[:, order][:, :, order]
     if a.shape[1:] != b.shape[1:]:
         raise InputError(
@@ -239,7 +239,7 @@ def plot_rdm_pair(
     return figure
 
 
-def _match_items(model: Any, brain: Any) -> list[int] | None:
+def match_items(model: Any, brain: Any) -> list[int] | None:
     """Find each item of the model in the brain's RDMs, if both have labels that name items once."""
     if not (hasattr(model, "pattern_descriptors") and hasattr(brain, "pattern_descriptors")):
         return None

@@ -493,3 +493,23 @@ def test_a_browser_is_told_to_run_the_page_s_own_script_and_to_load_nothing(page
     assert "http" not in said
     assert html.index("Content-Security-Policy") < html.index("<style>")
     assert not re.search(r"\son\w+=", re.sub(r"<script>.*?</script>|<style>.*?</style>", "", html, flags=re.DOTALL))
+
+
+def test_the_numbers_of_a_figure_are_saved_as_a_table(tmp_path: Any) -> None:
+    rng = np.random.default_rng(0)
+    heard = [word for word in WORDS for _ in range(3)]
+    sounds = SimpleNamespace(items=[f"{word}-{k}" for k, word in enumerate(heard)], conditions=heard)
+    pair = _pair("A1", "conv2", sounds, rng)
+    content = replace(small_content(), rdm_pairs=[pair], maximization=())
+    html = write_report(content, tmp_path / "r.html").read_text(encoding="utf-8")
+    links = dict(
+        re.findall(r'<a download="([^"]+)\.tsv" href="data:text/tab-separated-values;base64,([^"]+)">TSV', html)
+    )
+    assert set(links) == {"layer-profile", "rdms-a1"}
+    assert content.scores is not None
+    scores = pd.read_csv(io.BytesIO(base64.b64decode(links["layer-profile"])), sep="\t")
+    np.testing.assert_allclose(scores["score"], content.scores["score"])
+    table = pd.read_csv(io.BytesIO(base64.b64decode(links["rdms-a1"])), sep="\t")
+    assert len(table) == 48 * 47 // 2
+    np.testing.assert_allclose(table["conv2"], pair.model.dissimilarities[0])
+    np.testing.assert_allclose(table["A1"], pair.brain.dissimilarities.mean(axis=0))

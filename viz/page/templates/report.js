@@ -44,15 +44,14 @@
     link.click();
   };
   document.querySelectorAll(".picture").forEach((picture) => {
-    const image = picture.querySelector("img"), line = document.createElement("p");
+    const image = picture.querySelector("img"), line = picture.nextElementSibling, table = line.querySelector("a");
     const drawn = image.src.startsWith("data:image/svg");
-    line.className = "save";
     const add = (kind, work) => {
       const button = document.createElement("button");
       button.textContent = kind;
       button.setAttribute("aria-label", "Save as " + kind + ": " + image.alt);
       button.addEventListener("click", work);
-      line.append(button);
+      line.insertBefore(button, table);
     };
     if (drawn) add("SVG", () => save(image.src, image.dataset.name + ".svg"));
     add("PNG", () => {
@@ -66,7 +65,6 @@
       paper.drawImage(image, 0, 0, canvas.width, canvas.height);
       save(canvas.toDataURL("image/png"), image.dataset.name + ".png");
     });
-    picture.after(line);
   });
   addEventListener("beforeprint", () => document.querySelectorAll("details:not(.copies)").forEach((one) => {
     if (!one.open) { one.open = true; one.dataset.closed = "yes"; }
