@@ -114,8 +114,9 @@ class GroupNull:
             networks=[*self.networks, *seeds],
             layers=np.stack([self.layers[:, own].mean(axis=1) for own in places], axis=1),
             best=np.stack([self.best[:, own].mean(axis=1) for own in groups], axis=1),
+            own=_average(self.own, groups),
             influence=_average(self.influence, places),
-            **{name: _average(getattr(self, name), groups) for name in ("own", "best_influence")},
+            best_influence=_average(self.best_influence, groups),
         )
 
     def test_layers(self, correction: PermutationCorrection = "max") -> pd.DataFrame:

@@ -127,7 +127,7 @@ class Refit:
                 one.reshape(len(self.parts), -1, y.shape[1]).transpose(1, 0, 2)
                 for one in self.score_folds(block.reshape(len(y), -1))
             )
-            without = np.isnan(r).any(axis=1)
+            without = np.asarray(np.isnan(r).any(axis=1))
             lacking = without[0] if lacking is None else lacking
             yield np.where(lacking, np.nan, np.where(without[:, None], 0.0, r)), share
 

@@ -108,8 +108,8 @@ def position_test(
     with np.errstate(invalid="ignore"):
         mean = np.nansum(x, axis=1) / np.where(np.isfinite(x).any(axis=1), np.isfinite(x).sum(axis=1), np.nan)
     for key, side in (("", "model"), ("other_", "other")):
-        place = table[side].astype(int).to_numpy()
-        table[f"{key}roi"], table[f"{key}position"] = [regions[k] for k in place], mean[place]
+        places = [int(k) for k in table[side]]
+        table[f"{key}roi"], table[f"{key}position"] = [regions[k] for k in places], mean[places]
     by_region, by_side = _average_sides(x, regions)
     effects = [exchange_within(one, permutations=permutations, rng=rng) for one in (by_region, by_side)]
     table["p_regions"], table["p_hemispheres"] = (effect.p for effect in effects)

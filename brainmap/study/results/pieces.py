@@ -109,14 +109,10 @@ class Scored:
 
 def save_piece(piece: Piece, scored: Scored, *, share: str = "") -> Path:
     """Write a piece's scores atomically."""
+    digest = content_key(replace(scored, key=piece.key, share=share))
+    held: dict[str, Any] = {**scored.arrays, "key": np.array(piece.key), "share": np.array(share)}
     with atomic(piece.file) as beside:
-        np.savez(
-            beside,
-            **dict(scored.arrays),
-            key=np.array(piece.key),
-            share=np.array(share),
-            digest=np.array(content_key(replace(scored, key=piece.key, share=share))),
-        )
+        np.savez(beside, **held, digest=np.array(digest))
     return piece.file
 
 
@@ -193,7 +189,7 @@ def compute_here(
     ready, by_span = plan(), {(piece.start, piece.stop): piece for piece in wanted}
     done = sum(piece.size for piece in pieces) - sum(piece.size for piece in wanted)
     for (start, stop), scores, counts in ready.compute_pieces(list(by_span), threads=threads, done=done):
-        arrays = {"voxels": ready.order[start:stop], "scores": scores, "counts": counts}
+        arrays: dict[str, NDArray[Any]] = {"voxels": ready.order[start:stop], "scores": scores, "counts": counts}
         save_piece(by_span[start, stop], Scored(arrays), share=share)
 
 
