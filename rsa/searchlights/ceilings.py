@@ -21,6 +21,7 @@ from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.regions.rois import load_mask
 from brainmap.rsa.searchlights.maps import build_volume
 from brainmap.rsa.searchlights.scoring import (
+    CHUNK,
     SHARE,
     Scoring,
     list_neighbors,
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
     Masks = nib.Nifti1Image | str | Path | Mapping[str, nib.Nifti1Image | str | Path]
     Noises = Literal["runs"] | Mapping[str, NoiseSource | None] | Sequence[NoiseSource | None] | None
 
-_MOST_NUMBERS = 4_000_000  # number of RDM values per thread: 32 MB
+_MOST_BYTES = 1 << 26  # of RDMs of all participants, for each thread
+_FEWEST_PARTS = 64  # so that all threads have work
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,46 +202,68 @@ class _Shared:
         n_items = self.people[0].prepared.present.shape[1]
         return len(self.people[0].prepared.pairs) if self.compiled else n_items * (n_items - 1) // 2
 
-    def rdms(self, voxels: NDArray[np.intp]) -> tuple[Floats, NDArray[np.int32], int]:
-        """Compute RDMs `(n_participants, n_voxels, n_pairs)`, smallest sphere sizes, and count singular covariances."""
-        found = np.full((len(self.people), len(voxels), self.n_pairs), np.nan)
-        sizes = np.full(len(voxels), np.iinfo(np.int32).max, dtype=np.int32)
-        n_singular = 0
+    @property
+    def number(self) -> np.dtype[Any]:
+        """Return the type of the numbers of an RDM: ranks are integers."""
+        if not (self.compiled and self.people[0].measure in RANKED):
+            return np.dtype(np.float64)
+        return np.dtype(np.int16 if self.n_pairs <= np.iinfo(np.int16).max else np.int32)
+
+    def collect(self, voxels: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.bool_], int]:
+        """Compute RDMs `(n_participants, n_voxels, n_pairs)`, or their ranks, and which participants have one.
+
+        The last value counts singular noise covariances.
+        """
+        shape, ranked = (len(self.people), len(voxels), self.n_pairs), self.number.kind == "i"
+        found = np.zeros(shape, self.number) if ranked else np.full(shape, np.nan)
+        there, n_singular = np.zeros(shape[:2], dtype=bool), 0
         for k, one in enumerate(self.people):
             here = np.flatnonzero(one.prepared.usable[voxels])
             if not len(here):
                 continue
             centers = self.numbers[k][voxels[here]]
-            rdms, bad = one.rdms(centers)
-            columns = np.arange(self.n_pairs) if self.compiled else one.prepared.pairs
-            found[k][np.ix_(here, columns)] = rdms
-            size = (list_neighbors(one.hoods, centers) >= 0).sum(axis=1)
-            scored = ~np.isnan(rdms[:, 0])
-            sizes[here[scored]] = np.minimum(sizes[here[scored]], size[scored])
+            if not ranked:
+                rdms, bad = one.rdms(centers)
+                columns = np.arange(self.n_pairs) if self.compiled else one.prepared.pairs
+                found[k][np.ix_(here, columns)] = rdms
+                there[k, here] = ~np.isnan(rdms).all(axis=1)
+            elif len(here) == len(voxels):
+                there[k], bad = one.rank_rdms(centers, found[k])
+            else:
+                ranks = np.zeros((len(here), self.n_pairs), self.number)
+                there[k, here], bad = one.rank_rdms(centers, ranks)
+                found[k, here] = ranks
             n_singular += bad
-        return found, sizes, n_singular
+        return found, there, n_singular
 
-    def bounds(self, rdms: Floats) -> tuple[Floats, Floats]:
+    def count_voxels(self, voxels: NDArray[np.intp], there: NDArray[np.bool_]) -> NDArray[np.int32]:
+        """Count the voxels of the smallest sphere of those who have an RDM; 0 where nobody has one."""
+        sizes = np.full(len(voxels), np.iinfo(np.int32).max, dtype=np.int32)
+        for k, one in enumerate(self.people):
+            here = np.flatnonzero(there[k])
+            if len(here):
+                neighbors = list_neighbors(one.hoods, self.numbers[k][voxels[here]])
+                sizes[here] = np.minimum(sizes[here], (neighbors >= 0).sum(axis=1))
+        return np.where(there.any(axis=0), sizes, 0).astype(np.int32)
+
+    def bounds(self, rdms: NDArray[Any], there: NDArray[np.bool_]) -> tuple[Floats, Floats]:
         """Compute the lower and upper ceiling of each sphere."""
         lower, upper = np.full((2, rdms.shape[1]), np.nan)
         first = self.people[0]
         if self.compiled:
-            from brainmap.rsa.searchlights.ceiling_kernels import compute_ceilings  # numba is slow to import
+            from brainmap.rsa.searchlights.ceiling_kernels import compute_ceilings, compute_ranked_ceilings
             from brainmap.rsa.searchlights.kernels import NORM
 
-            compute_ceilings(rdms, first.models.items, first.measure in RANKED, NORM[first.measure], lower, upper)
+            if self.number.kind == "i":
+                compute_ranked_ceilings(rdms, there, NORM[first.measure], lower, upper)
+            else:
+                compute_ceilings(rdms, first.models.items, NORM[first.measure], lower, upper)
             return lower, upper
-        there = _find_present(rdms)
         with self.turn:
             for k in np.flatnonzero(there.sum(axis=0) > 1):
                 found = compute_vector_ceiling(rdms[there[:, k], k], measure=first.measure)
                 lower[k], upper[k] = found.lower, found.upper
         return lower, upper
-
-
-def _find_present(rdms: Floats) -> NDArray[np.bool_]:
-    """Return whether a participant has an RDM in a sphere, `(n_participants, n_spheres)`."""
-    return np.asarray(~np.isnan(rdms).all(axis=2))
 
 
 def _map_ceilings(people: Sequence[Scoring], mask: nib.Nifti1Image, n_threads: int, radius_mm: float) -> CeilingMaps:
@@ -258,14 +282,16 @@ def _map_ceilings(people: Sequence[Scoring], mask: nib.Nifti1Image, n_threads: i
     singular: list[int] = []
 
     def task(voxels: NDArray[np.intp]) -> int:
-        rdms, sizes, bad = shared.rdms(voxels)
-        lower[voxels], upper[voxels] = shared.bounds(rdms)
-        present[voxels] = _find_present(rdms).sum(axis=0)
-        counts[voxels] = np.where(present[voxels] > 0, sizes, 0)
+        rdms, there, bad = shared.collect(voxels)
+        lower[voxels], upper[voxels] = shared.bounds(rdms, there)
+        present[voxels] = there.sum(axis=0)
+        counts[voxels] = shared.count_voxels(voxels, there)
         singular.append(bad)
         return len(voxels)
 
-    most = max(1, min(SHARE, _MOST_NUMBERS // (len(people) * shared.n_pairs)))
+    # a large part shares the rows that are made for the voxels around it, and RDMs of all participants lie in memory
+    share = min(CHUNK, max(SHARE, n // _FEWEST_PARTS))
+    most = max(1, min(share, _MOST_BYTES // (len(people) * shared.n_pairs * shared.number.itemsize)))
     groups = [np.arange(n)]
     if first.noise is not None:
         from brainmap.rsa.searchlights.noise import group_in_bricks

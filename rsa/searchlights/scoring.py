@@ -210,6 +210,22 @@ class Scoring:
         compute_patch_rdms(given, table, how.pairs, geometry, minimum, rdms)
         return rdms
 
+    def rank_rdms(self, centers: NDArray[np.intp], ranks: NDArray[np.integer]) -> tuple[NDArray[np.bool_], int]:
+        """Write the ranks of the RDMs of these neighborhoods into `ranks` (n_centers, n_pairs), doubled and centered.
+
+        Return which of them have an RDM, and the number of singular noise covariances.
+        """
+        from brainmap.rsa.searchlights.ceiling_kernels import rank_patch_rdms
+        from brainmap.rsa.searchlights.kernels import GEOMETRY
+
+        there, done, n_singular = np.zeros(len(centers), dtype=bool), 0, 0
+        geometry, minimum = GEOMETRY[self.dissimilarity], max(self.minimum, 2)
+        for given, table, bad in self._iterate_patterns(centers):
+            part = slice(done, done + len(table))
+            rank_patch_rdms(given, table, self.prepared.pairs, geometry, minimum, ranks[part], there[part])
+            done, n_singular = done + len(table), n_singular + bad
+        return there, n_singular
+
     @property
     def step(self) -> int:
         """Return the number of centers whose patterns are copied together.

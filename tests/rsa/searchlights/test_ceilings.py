@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
+
 import nibabel as nib
 import numpy as np
 import pytest
 import rsatoolbox
+import scipy.stats
 
-from brainmap.errors import InputError
+from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa import ceiling_maps, compute_rdms, noise_ceiling, noise_precision, stack_rdms
+from brainmap.rsa.comparison.ceilings import compute_vector_ceiling
+from brainmap.rsa.searchlights.ceiling_kernels import compute_ranked_ceilings
+from brainmap.rsa.searchlights.kernels import NORM
 from brainmap.rsa.searchlights.settings import MEASURES
 
 LABELS = [*"abcdefgh", "b10"]
@@ -103,7 +109,7 @@ def test_threads_change_no_bit_and_chunks_no_number(mask, people, monkeypatch):
     monkeypatch.setattr(_ceiling_maps, "SHARE", 40)  # more parts than threads
     one, three = (mapped(people, mask, threads=n) for n in (1, 3))
     np.testing.assert_array_equal(one.lower_array, three.lower_array)
-    monkeypatch.setattr(_ceiling_maps, "_MOST_NUMBERS", 1)  # one sphere at a time
+    monkeypatch.setattr(_ceiling_maps, "_MOST_BYTES", 1)  # one sphere at a time
     single = mapped(people, mask, threads=1)
     # spheres together are products of another shape, which may add up in another order
     np.testing.assert_allclose(single.upper_array, one.upper_array, rtol=0, atol=1e-12)
@@ -152,3 +158,23 @@ def test_bad_input_is_one_clear_line(mask, people):
         ceiling_maps(people, mask=mask, labels=LABELS, radius_mm=1.0)
     with pytest.raises(InputError, match="fewer than minimum_voxels=50"):
         mapped(people, mask, minimum_voxels=50)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32])
+@pytest.mark.parametrize("levels", [3, 10_000])
+@pytest.mark.parametrize("measure", ["spearman", "rho-a"])
+def test_ceilings_of_integer_ranks_are_those_of_the_dissimilarities(dtype, levels, measure):
+    rng = np.random.default_rng(0)
+    rdms = rng.integers(0, levels, size=(5, 4, 66)).astype(float)
+    rdms[:, 3] = 1.0  # of no order
+    rdms[0, 2] = 1.0
+    there = np.ones((5, 4), bool)
+    there[1:4, 1] = False
+    ranks = (2 * scipy.stats.rankdata(rdms, axis=2) - 67).astype(dtype)
+    lower, upper = np.full((2, 4), np.nan)
+    compute_ranked_ceilings(ranks, there, NORM[measure], lower, upper)
+    for k in range(3):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BrainmapWarning)
+            oracle = compute_vector_ceiling(rdms[there[:, k], k], measure=measure)
+        np.testing.assert_allclose([lower[k], upper[k]], [oracle.lower, oracle.upper], rtol=1e-12)
