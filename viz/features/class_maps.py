@@ -36,6 +36,7 @@ from brainmap.viz.style import (
     with_style,
 )
 
+_LONGEST = 22  # characters of the name of an output
 _PER_LINE = 6  # maps of one sound beside each other
 
 
@@ -148,7 +149,8 @@ def draw_scores(
     """Draw the probability or the value of outputs as bars, one below the other; one of them may be marked."""
     colors = [WARM if name == marked else ACCENT for name in names]
     axes.barh(range(len(names)), values, color=colors, height=0.62)
-    axes.set_yticks(range(len(names)), [str(name) for name in names], fontsize=7.5 if len(names) <= 8 else 6.5)
+    short = [name if len(name) <= _LONGEST else f"…{name[-_LONGEST:]}" for name in map(str, names)]
+    axes.set_yticks(range(len(names)), short, fontsize=7.5 if len(names) <= 8 else 6.5)
     axes.set_ylim(len(names) - 0.4, -0.6)
     if scores == "probability":
         axes.set(xlim=(0, 1), xticks=[0, 1])

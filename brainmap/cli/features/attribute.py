@@ -184,7 +184,8 @@ def attribute(
     if model is heard.model:
         heard.say_understanding()
     if figure is not None:
-        title = f"{heard.name}: what each moment does to {target or 'the class'}"
+        rule = f" (LRP by {rules or 'epsilon-plus'})" if "lrp" in chosen else ""
+        title = f"{heard.name}: what each moment does to {target or 'the class'}{rule}"
         scores: types.ScoreKind = "probability" if model is heard.model and not is_readout(model) else "value"
         _draw_attributions(
             heard.sounds, results, figure, shown=shown, view=view, colormap=colormap, scores=scores, title=title
