@@ -115,8 +115,8 @@ def position_test(
     table["p_regions"], table["p_hemispheres"] = (effect.p for effect in effects)
     found = table[list(POSITION_COLUMNS)]
     found.attrs["note"] = (
-        f"{note}; effects of region ({effects[0].n} participants) and of hemisphere ({effects[1].n}) by exchanging "
-        "them within participants; all of these sounds only"
+        f"{note}; effects of region and of hemisphere by exchanging them within participants who have a position in "
+        "all; all of these sounds only"
     )
     return found
 

@@ -143,7 +143,7 @@ def check_encoding(context: Context, plan: Sequence[Pattern]) -> None:
     if asked.targets == "voxel" and asked.permutations > FEW_REFITS:
         warnings.warn(
             f"[encoding] refits every voxel in each of {asked.permutations} permutations, which takes about "
-            f"{asked.permutations * 0.2:.0f} s a layer and participant for 165 sounds and 1,000 voxels; means "
+            f"{asked.permutations * 0.1:.0f} s a layer and participant for 165 sounds and 1,000 voxels; means "
             "of regions (targets = 'roi') take less than a second",
             BrainmapWarning,
             stacklevel=2,
