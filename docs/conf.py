@@ -71,6 +71,7 @@ sphinx_gallery_conf = {
     "only_warn_on_example_error": False,
     "show_memory": False,
     "min_reported_time": 1,
+    "write_computation_times": False,  # its table loads scripts from elsewhere
     "download_all_examples": False,
     "remove_config_comments": True,
     "plot_gallery": os.environ.get("BRAINMAP_DOCS_GALLERY", "1") == "1",
