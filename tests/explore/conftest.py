@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,10 +34,17 @@ def source(opening: dict[str, Any]) -> Source:
 def _run_explorers() -> Iterator[Callable[..., Running]]:
     """Start `brainmap explore` on a free port, and end what is left running."""
     started: list[subprocess.Popen[str]] = []
+    folder = tempfile.TemporaryDirectory()  # a server that a test kills leaves what was sent to it
 
     def run(*words: object) -> Running:
         command = [sys.executable, "-m", "brainmap", "explore", *map(str, words), "--port", "0", "--no-browser"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env=os.environ | {"TMPDIR": folder.name},
+        )
         started.append(process)
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -43,10 +53,15 @@ def _run_explorers() -> Iterator[Callable[..., Running]]:
 
     yield run
     for process in started:
-        process.kill()
-        process.wait()
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         if process.stdout is not None:
             process.stdout.close()
+    folder.cleanup()
 
 
 run_explorer = pytest.fixture(_run_explorers)
