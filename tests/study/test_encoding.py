@@ -292,6 +292,18 @@ def test_seeds_of_a_network_are_also_one_network(tmp_path: Path) -> None:
     assert set(networks["network"]) == {"net"}
     assert "net" in set(read(path, "group/encoding_best_layers.tsv")["network"])
     assert "net" in set(read(path, "group/encoding_agreement.tsv")["network"])
+    from brainmap.study.run import Context
+    from brainmap.study.settings.study import load_study
+    from brainmap.study.stages.page import read_page_content
+    from brainmap.viz.page.content import ReportContent
+    from brainmap.viz.page.write import write_report
+
+    own = read_page_content(Context(load_study(path))).encoding
+    assert own.wholes == {"net": ()}
+    families = {"first": (), "second": ()}
+    write_report(ReportContent(title="x", networks=families, encoding=own), tmp_path / "report.html")
+    for name in ("net", "first", "second"):
+        assert (tmp_path / "figures" / f"encoding-{name}.svg").exists()
 
 
 def test_a_single_seed_is_refused(small: Path, tmp_path: Path) -> None:
