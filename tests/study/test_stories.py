@@ -306,6 +306,16 @@ def test_check_names_what_is_wrong_with_stories_before_anything_runs(small: Path
     (folder / "words" / "story_1.tsv").write_text("onset\tduration\n121\t0.1\n")
     path = folder / "study.toml"
     path.write_text(path.read_text().replace("hop = 1 ", "window = 0.1\nhop = 1 "))
+    text = path.read_text()
+    path.write_text(
+        text.replace("hop = 1 ", "hop = 3 ").replace('space = "native"', 'confounds = "sub-{participant}/{sound}.1D"')
+    )
+    long = "\n".join(check_study(Context(load_study(path))).problems)
+    assert "[stories] hop: expected at most the time between scans (2 s), got 3 s" in long
+    path.write_text(path.read_text().replace("hop = 3 ", "hop = 1 "))
+    lost = "\n".join(check_study(Context(load_study(path))).problems)
+    assert re.search(r"participant 01: confounds: .*sub-01/story_0.1D", lost)
+    path.write_text(text)
     problems = "\n".join(check_study(Context(load_study(path))).problems)
     assert (
         "participant 01: stories: expected 60.0 scans of 2 s for 'story_2' (120 s of sound), got 40 (80 s)" in problems

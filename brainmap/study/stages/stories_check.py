@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from brainmap.checks import list_some
+from brainmap.checks import check_file, list_some
 from brainmap.errors import InputError
 from brainmap.features.layers.running import evaluating, explain_refusal
 from brainmap.features.layers.selection import select_layers
@@ -20,6 +20,7 @@ from brainmap.features.sounds.batches import iterate_tensors
 from brainmap.features.sounds.word_times import check_word_times
 from brainmap.references import first_line
 from brainmap.rsa.encoding.stories import LEAST_STORIES, check_length, count_block
+from brainmap.rsa.inputs.stories import name_confounds
 from brainmap.study.results.context import Context
 from brainmap.study.results.folder import check_output
 from brainmap.study.settings.study import Network
@@ -137,10 +138,17 @@ def _check_baselines(context: Context) -> None:
 def _check_person(one: StoryPerson, lengths: dict[str, float]) -> None:
     """Refuse stories whose files are missing, or longer or shorter than their sound."""
     wrong: list[str] = []
+    t_r = one.files[0].t_r
+    count_block(one.asked.block, t_r)
+    if one.asked.hop > t_r + 1e-6:
+        raise InputError(
+            f"[stories] hop: expected at most the time between scans ({t_r:g} s), got {one.asked.hop:g} s; shorten it"
+        )
     for file in one.files:
         settings = build_story_settings(one.asked, file)
-        count_block(one.asked.block, file.t_r)
         try:
+            if one.person.story_confounds is not None:
+                check_file(name_confounds(one.person.story_confounds, file), "confounds")
             if file.sound in lengths:
                 check_length(file.n_scans, lengths[file.sound], settings, file.sound)
         except InputError as error:
