@@ -109,7 +109,7 @@ def _check_network(context: Context, network: Network, lengths: dict[str, float]
         raise InputError(f"{where}: {error}") from None
     hop = get_story_models(context).hop
     n = sum(int((seconds - window) / hop + 1e-9) + 1 for seconds in lengths.values())
-    versions = f" and {len(network.controls)} controls" if network.controls else ""
+    versions = f" and its {' and '.join(network.controls)} control" if network.controls else ""
     notes.append(
         f"{network.name}{versions}: {n} windows of {window:g} s, one every {hop:g} s, of {len(lengths)} stories"
     )
