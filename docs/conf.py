@@ -41,6 +41,7 @@ intersphinx_mapping = {
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 exclude_patterns = ["_build", "gallery", "extensions", "**/GALLERY_HEADER.rst"]
 templates_path = ["_templates"]
+smartquotes = False  # --option stays what is typed
 default_role = "code"  # docstrings put code between single backticks
 nitpicky = False
 suppress_warnings = ["config.cache"]  # functions in the settings of the gallery are no reason to build all again

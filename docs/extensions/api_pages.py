@@ -17,12 +17,12 @@ FOLDERS = {
     "viz": "Figures of all of it, and the page of a study. Every figure is a matplotlib `Figure`.",
 }
 TITLES = {
-    "glm": "From BOLD to betas (glm)",
-    "rdm": "RDMs (rdm)",
-    "page": "The page (page)",
-    "features": "Figures of networks and sounds (features)",
-    "rsa": "Figures of RDMs and brains (rsa)",
-    "style": "What every figure is (style)",
+    "glm": "From BOLD to betas",
+    "rdm": "RDMs",
+    "page": "The page",
+    "features": "Figures of networks and sounds",
+    "rsa": "Figures of RDMs and brains",
+    "style": "What every figure is",
 }
 _DOI = re.compile(r"(?<![`\w/])doi:(10\.\d{4,9}/[^\s,;`]+[^\s,;.`)])")
 
@@ -60,13 +60,19 @@ def write_folder(folder: str) -> str:
     title = f"brainmap.{folder}"
     lines = [title, "=" * len(title), "", FOLDERS[folder], "", f".. currentmodule:: brainmap.{folder}", ""]
     for room, names in list_names(folder).items():
-        heading = TITLES.get(room, room.capitalize() + f" ({room})")
+        heading = TITLES.get(room, room.capitalize())
         about = importlib.import_module(f"brainmap.{folder}.{room}").__doc__ or ""
         lines += [heading, "-" * len(heading), "", " ".join(about.split()), ""]
         for kind in ("function", "class"):
             chosen = sorted(name for name in names if find_kind(folder, name) == kind)
             if chosen:
-                lines += [".. autosummary::", "   :toctree: generated", f"   :template: autosummary/{kind}.rst", ""]
+                lines += [
+                    ".. autosummary::",
+                    "   :nosignatures:",
+                    "   :toctree: generated",
+                    f"   :template: autosummary/{kind}.rst",
+                    "",
+                ]
                 lines += [f"   {name}" for name in chosen] + [""]
         for name in names:
             if find_kind(folder, name) == "data":

@@ -43,9 +43,11 @@ def read_examples() -> dict[str, dict[str, str]]:
 
 
 def escape(text: str) -> str:
-    """Escape what reStructuredText would take for markup, and undo typer's own escapes."""
-    plain = " ".join(text.replace("\\[", "[").split())
-    return re.sub(r"([\\*`|_])", r"\\\1", plain)
+    """Escape what reStructuredText would take for markup, undo typer's own escapes, and keep code between backticks."""
+    parts = " ".join(text.replace("\\[", "[").split()).split("`")
+    escaped = [re.sub(r"([\\*`|_])", r"\\\1", part) for part in parts]
+    escaped[1::2] = [f"``{part}``" for part in parts[1::2]]
+    return "".join(escaped)
 
 
 def describe_param(param: Any, context: Any) -> list[str]:
