@@ -421,7 +421,8 @@ def _check_radius(context: Context, person: Participant) -> Iterator[str]:
     if settings is None or person.brain.on_surface:  # on a mesh the radius is checked with the patterns
         return
     try:
-        most = len(compute_sphere_offsets(image_info(person.masks[0]).affine, settings.radius_mm))
+        grid = image_info(person.masks[0])
+        most = len(compute_sphere_offsets(grid.affine, settings.radius_mm, shape=grid.shape))
     except InputError as error:
         yield str(error)
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,9 @@ from brainmap.errors import InputError
 from brainmap.rsa.regions.centers import TOLERANCE_MM
 
 
-def compute_sphere_offsets(affine: NDArray[np.floating], radius_mm: float) -> NDArray[np.int64]:
+def compute_sphere_offsets(
+    affine: NDArray[np.floating], radius_mm: float, *, shape: Sequence[int] | None = None
+) -> NDArray[np.int64]:
     """Compute the voxel offsets `(n_offsets, 3)` from a center to every voxel at `<=` radius, for any affine.
 
     The offsets are computed once for a grid, so that spheres do not differ by rounding.
@@ -22,6 +24,8 @@ def compute_sphere_offsets(affine: NDArray[np.floating], radius_mm: float) -> ND
     affine : ndarray (4, 4) [mm]
         The affine of the grid; voxels may be anisotropic, and the grid oblique.
     radius_mm : float [mm]
+    shape : sequence of int, optional
+        Numbers of voxels of the grid; offsets that lead out of it from every voxel are left out.
 
     Raises
     ------
@@ -44,6 +48,8 @@ def compute_sphere_offsets(affine: NDArray[np.floating], radius_mm: float) -> ND
     reach = radius_mm + TOLERANCE_MM
     # Along voxel axis k the extent of a sphere is the radius times the norm of row k of the inverse.
     most = np.floor(reach * np.linalg.norm(np.linalg.inv(steps), axis=1)).astype(np.int64)
+    if shape is not None:  # a sphere larger than the brain would hold millions of offsets
+        most = np.minimum(most, np.asarray(shape[:3]) - 1)
     box = np.stack(np.meshgrid(*(np.arange(-m, m + 1) for m in most), indexing="ij"), axis=-1).reshape(-1, 3)
     return np.asarray(box[np.linalg.norm(box @ steps.T, axis=1) <= reach])
 
@@ -91,7 +97,7 @@ def build_spheres(usable: NDArray[np.bool_], affine: NDArray[np.floating], radiu
     >>> spheres.sizes()[[0, 13]].tolist(), sorted(spheres.patches(13, 14)[0].tolist())
     ([4, 7], [4, 10, 12, 13, 14, 16, 22])
     """
-    offsets = compute_sphere_offsets(affine, radius_mm)
+    offsets = compute_sphere_offsets(affine, radius_mm, shape=usable.shape)
     # With a border as wide as the radius, every neighbor is found by an addition, without checks at the edges.
     border = np.abs(offsets).max(axis=0)
     grid = tuple(int(n) for n in np.array(usable.shape) + 2 * border)
