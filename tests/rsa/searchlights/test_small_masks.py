@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ NAMES = [f"s{k}" for k in range(6)]
 
 def search(
     shape: tuple[int, int, int], dissimilarity: SearchlightDissimilarity, *, radius_mm: float, minimum: int = 2
-) -> tuple[rsa.SearchlightMaps, np.ndarray, np.ndarray]:
+) -> tuple[Any, Any, Any]:
     """Scores of spheres in a box of 2 mm, patterns (2, 6, n) and the model."""
     rng, n = np.random.default_rng(0), int(np.prod(shape))
     data = rng.normal(size=(2, 6, n))
