@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import ast
 import os
+import runpy
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from brainmap import rsa
 
 ROOT = Path(__file__).resolve().parents[2]
 GALLERY = ROOT / "docs" / "gallery"
+DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", ROOT.parent / "shared" / "data"))
 SCRIPTS = sorted(GALLERY.glob("plot_*.py"))
 
 
@@ -38,3 +43,13 @@ def test_an_example_runs(script: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert time.monotonic() - begin < 600
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "haxby").is_dir(), reason=f"needs the data of Haxby et al. at {DATA / 'haxby'}")
+def test_the_committed_result_of_haxby_is_what_the_data_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRAINMAP_TEST_DATA", str(DATA))
+    found = runpy.run_path(str(GALLERY / "plot_03_haxby.py"))
+    committed = rsa.read_model_rdms(GALLERY / "haxby_rdm.tsv", layout="square")
+    np.testing.assert_allclose(committed.dissimilarities, found["rdms"].dissimilarities, atol=1e-4)
+    assert found["identified"] == pytest.approx(0.982, abs=5e-4)

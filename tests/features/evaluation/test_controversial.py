@@ -65,7 +65,8 @@ def test_classes_in_another_order_are_the_same_classes(pool: Sounds) -> None:
 
     class Turned(nn.Module):
         def forward(self, sounds: Tensor) -> Tensor:
-            return Scores(1.0)(sounds).flip(1)
+            scores: Tensor = Scores(1.0)(sounds)
+            return scores.flip(1)
 
     agree = Judge(name="turned", model=Turned(), checkpoint=same.checkpoint)
     with pytest.raises(InputError, match="found 0"):

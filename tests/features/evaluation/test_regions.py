@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,8 +108,8 @@ def test_mean_of_two_models_is_climbed(encoders: list[Encoder], noises: Sounds) 
 def test_what_cannot_be_meant_is_refused(encoders: list[Encoder], noises: Sounds) -> None:
     climbed, *judges = encoders
 
-    def run(**given: object) -> None:
-        asked: dict[str, object] = {"regions": ["A1"], "judges": judges, "settings": FAST} | given
+    def run(**given: Any) -> None:
+        asked: dict[str, Any] = {"regions": ["A1"], "judges": judges, "settings": FAST} | given
         maximize_regions([asked.pop("climbed", climbed)], noises, **asked)
 
     for given, words in (
