@@ -154,7 +154,7 @@ def load_judges(
 def _list_package_networks() -> list[Path]:
     from brainmap.data import folder
 
-    files = sorted((folder() / "networks").glob("*.safetensors"))
+    files = sorted((folder() / "networks").glob("*.safetensors"), key=lambda file: file.stem)
     return [file for file in files if read_description(file) is not None]
 
 

@@ -96,7 +96,7 @@ def test_a_folder_and_several_files_have_one_digest_each(tmp_path):
         (("activations", "--layers", "conv1"), "activations"),
         (("cam", "--layer", "conv4"), "cam"),
         (("attribute", "--method", "saliency"), "attribution"),
-        (("maximize", "--steps", 1, "--units", "0", "--judges", "none"), "am"),
+        (("maximize", "--steps", 1, "--units", "0", "--judges", "none", "--prior", "audio"), "am"),
     ],
 )
 @pytest.mark.parametrize("ending", [".safetensors", ".pt"])

@@ -196,6 +196,15 @@ WORKS = (
         "10.1016/j.neuroimage.2011.08.076",
     ),
     Work(
+        ("Nadeau, Claude", "Bengio, Yoshua"),
+        2003,
+        "Inference for the generalization error",
+        "Machine Learning",
+        "52",
+        "239–281",
+        "10.1023/A:1024068626366",
+    ),
+    Work(
         ("Nichols, Thomas E.", "Holmes, Andrew P."),
         2002,
         "Nonparametric permutation tests for functional neuroimaging: a primer with examples",

@@ -69,6 +69,8 @@ def keep_notices(ledger: Ledger, stage: str, lines: Sequence[str]) -> None:
     if not lines:
         path.unlink(missing_ok=True)
         return
+    if list(lines) == read_notices(ledger, stage):  # a run with nothing to do touches no file
+        return
     with atomic(path) as beside:
         beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

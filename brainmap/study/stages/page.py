@@ -67,10 +67,9 @@ def run_page(context: Context) -> Path:
 
 
 def run_first_page(context: Context) -> Path:
-    """Write the page without what explains the layers, unless it is there already."""
+    """Write the page without what explains the layers."""
     key = content_key(_compute_key(context, without=EXPLAINING), "first")
-    if not context.is_done("report", key):
-        context.run_stage("report", key, lambda: _write_page(context, explained=False))
+    context.run_stage("report", key, lambda: _write_page(context, explained=False))
     return build_page_path(context)
 
 
