@@ -12,6 +12,7 @@ from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from brainmap.errors import InputError
 from brainmap.features.layers.running import use_one_thread
 from brainmap.features.sounds.files import Sounds, load_sounds
 from brainmap.places import remove, room_for
@@ -59,6 +60,7 @@ class Context(ResultNames):
     scheduler: str | None = None
     shared: bool = False
     idle: list[str] = field(default_factory=list)  # stages that had nothing to do
+    computed: list[str] = field(default_factory=list)  # stages that this run computed
     networks: dict[str, Any] = field(default_factory=dict)  # networks that `stages.networks.load` has loaded
     calls: dict[str, tuple[list[str], str]] = field(default_factory=dict)  # classes that each network predicts
     _digests: dict[str, str] = field(default_factory=dict)
@@ -104,12 +106,25 @@ class Context(ResultNames):
                 for path in set(before) - set(written):
                     remove(path)
                 self.ledger.close(name, self._add_origin(key), written)
+                self.computed.append(name)
             except FileNotFoundError:
                 time.sleep(_REMOVING)  # somebody removes the folder, and may not have come to its mark
                 raise
+            except (IndexError, KeyError, ValueError) as error:
+                if isinstance(error, InputError) or not self._lost_results():
+                    raise
+                time.sleep(_REMOVING)
+                raise InputError(
+                    f"{said}: results in {self.ledger.folder} were removed while the study ran; run it again"
+                ) from error
             finally:  # the ledger marks the folder as brainmap's, even where somebody removed it meanwhile
                 (self.ledger.folder / ".brainmap").mkdir(parents=True, exist_ok=True)
         log.info("%s: done in %.1f s", said, time.monotonic() - start)
+
+    def _lost_results(self) -> bool:
+        """Tell whether results of stages that this run computed or found are gone."""
+        there = set(self.ledger.stages())
+        return any(stage not in there or self.ledger.damaged(stage) for stage in (*self.idle, *self.computed))
 
     def _add_origin(self, key: str) -> str:
         """Add to the key whether data are simulated, which every file states."""

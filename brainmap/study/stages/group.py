@@ -86,6 +86,10 @@ def _hash_rdms(context: Context, people: list[Participant]) -> list[str]:
 def join_brain_rdms(context: Context, people: list[Participant]) -> RDMs:
     """Join the ROI RDMs of all participants; report and leave out regions that some participants lack."""
     found: list[Any] = [load_rdms(context.build_subject_path(p, "rdms.h5", desc="rois")) for p in people]
+    if not found:
+        raise InputError(
+            f"group: no participant's RDMs of regions are left in {context.study.out}; run the study again"
+        )
     shared = [r for r in found[0].rdm_descriptors["roi"] if all(r in one.rdm_descriptors["roi"] for one in found)]
     lost = sorted({str(r) for one in found for r in one.rdm_descriptors["roi"]} - set(map(str, shared)))
     if not shared:
