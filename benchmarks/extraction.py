@@ -56,7 +56,7 @@ class Noises:
 
 
 def bare_loop(net: nn.Module, sounds: Noises, *, batch: int = BATCH, whole: bool = False) -> dict[str, np.ndarray]:
-    """What follows every nonlinearity, and the output, by layer: the mean over time, or all of it."""
+    """Compute what follows every nonlinearity, and the output, by layer: the mean over time, or all of it."""
     kept: dict[str, list[np.ndarray]] = {}
     handles = []
 
