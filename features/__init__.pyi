@@ -6,6 +6,7 @@ from .activations.extract import (
 )
 from .activations.reduction import Reduction as Reduction
 from .activations.speech import speech_features as speech_features
+from .attention.encoders import EncoderMaps as EncoderMaps, map_encoder as map_encoder
 from .attention.voiced import attention_to_voicing as attention_to_voicing
 from .attention.voiced_shares import VoicedAttention as VoicedAttention, voiced_attention as voiced_attention
 from .attention.words import (

@@ -4,6 +4,7 @@ from .features.attention import plot_cover as plot_cover, plot_target_attention 
 from .features.attribution import plot_attribution as plot_attribution, plot_occlusion as plot_occlusion
 from .features.class_maps import plot_class_maps as plot_class_maps
 from .features.embedding import plot_embedding as plot_embedding
+from .features.encoders import plot_encoder_maps as plot_encoder_maps
 from .features.exemplars import plot_exemplars as plot_exemplars, plot_neighbors as plot_neighbors
 from .features.faithfulness import (
     plot_deletion as plot_deletion,

@@ -30,6 +30,7 @@ from brainmap.study.stages.group_stories import run_group_stories
 from brainmap.study.stages.networks import run_networks
 from brainmap.study.stages.page import build_page_path, run_first_page, run_page
 from brainmap.study.stages.participants import build_chunk_folder, run_participants, yield_people
+from brainmap.study.stages.region_sounds import plan_region_sounds
 from brainmap.study.stages.stories import run_stories, run_story_networks
 from brainmap.study.stages.stories_page import run_story_page
 from brainmap.study.stages.versions import Loaded
@@ -186,7 +187,7 @@ def _run_last_stages(context: Context, loaded: dict[str, Loaded], announce: Call
     run_group_encoding(context, partial(compute_on_dask, context))
     if announce is not None:
         announce()
-    plan = plan_explain(context, loaded)
+    plan = [*plan_explain(context, loaded), *plan_region_sounds(context, loaded)]
     if not build_page_path(context).is_file() and not all(context.is_done(one.name, one.key) for one in plan):
         page = run_first_page(context)
         log.info("a first page: %s; it is written again when layers are explained", page)

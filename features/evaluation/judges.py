@@ -353,7 +353,7 @@ def judge_maximization(
         raise InputError("judges: expected patterns of classes that can be heard, such as those of output, got others")
     rng = rng or np.random.default_rng(0)
     names = list(am.class_names)
-    waves, rate = _get_heard(am, am.patterns)
+    waves, rate = get_heard(am, am.patterns)
     check_classes(judges, names)
     found = _judge_sounds(waves, names, rate=rate, judges=judges, sounds=sounds, device=device)
     table = am.quality.copy()
@@ -364,7 +364,7 @@ def judge_maximization(
     table["recognized_by"] = said
     _add_judgement(table, "", found.transfer, found.real_correlation, found.voiced)
     if am.random is not None:
-        drawn, _ = _get_heard(am, am.random)
+        drawn, _ = get_heard(am, am.random)
         one = _judge_sounds(drawn, names, rate=rate, judges=judges, sounds=sounds, device=device)
         _add_judgement(table, "random_", one.transfer, one.real_correlation, one.voiced)
     there = set() if sounds is None else set(get_labels(sounds)[1])
@@ -393,7 +393,7 @@ def _add_judgement(table: pd.DataFrame, prefix: str, *parts: NDArray[np.float64]
         table[prefix + name] = values
 
 
-def _get_heard(am: Maximization, patterns: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+def get_heard(am: Maximization, patterns: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
     """Return patterns as waveforms (n, 1, t) and their rate [Hz]."""
     if patterns.ndim == 4 and am.axes is not None:
         return invert_pictures(patterns, am.axes), am.axes.rate

@@ -21,6 +21,7 @@ from torch import nn
 from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.evaluation.explain import compute_all_logits
+from brainmap.features.evaluation.judges import get_heard
 from brainmap.features.layers.running import evaluating
 from brainmap.features.maximization.maximize import Maximization, MaximizationSettings, maximize_activation
 from brainmap.features.networks.checkpoints import Checkpoint, load_network, read_description
@@ -117,11 +118,14 @@ class RegionSounds:
         Patterns by region; `class_names` are the regions.
     table : DataFrame
         One row per region, as `REGION_COLUMNS` describes.
+    judged_real : ndarray (n_items, n_regions)
+        What the judges say of every real sound, in the units of `judged`.
     notes : tuple of str
     """
 
     am: Maximization
     table: pd.DataFrame
+    judged_real: NDArray[np.float64]
     notes: tuple[str, ...]
 
 
@@ -181,7 +185,7 @@ def maximize_regions(
             "maximize_regions: expected a level, got level=None: a free level is climbed without end; leave it at "
             "'sounds'"
         )
-    climbed = [_pick(one, regions) for one in encoders]
+    climbed = [pick_regions(one, regions) for one in encoders]
     names = [tuple(regions)] * len(climbed)
     model = climbed[0] if len(climbed) == 1 else Ensemble(climbed, names)
     am = maximize_activation(
@@ -194,7 +198,8 @@ def maximize_regions(
         device=device,
         threads=threads,
     )
-    table = _judge_regions(am, model, climbed, [_pick(one, regions) for one in judges], judges, sounds, regions, device)
+    judging = [pick_regions(one, regions) for one in judges]
+    table, real = _judge_regions(am, model, climbed, judging, judges, sounds, regions, device)
     fitted_on = frozenset().union(*(one.data for one in encoders))
     shared = [one.name for one in judges if not (one.data and fitted_on) or one.data & fitted_on]
     table.insert(3, "judges", ", ".join(one.name for one in judges))
@@ -205,7 +210,7 @@ def maximize_regions(
             f"{list_some(shared)}: fitted on the same data as the climbed model (or on data that are not known), with "
             "which it shares noise, so that its judgement is too high; fit judges on other runs"
         )
-    return RegionSounds(am=replace(am, notes=(*am.notes, *notes)), table=table, notes=tuple(notes))
+    return RegionSounds(am=replace(am, notes=(*am.notes, *notes)), table=table, judged_real=real, notes=tuple(notes))
 
 
 def _check_regions(
@@ -238,7 +243,7 @@ def _check_regions(
                 )
 
 
-def _pick(one: Encoder, regions: Sequence[str]) -> nn.Module:
+def pick_regions(one: Encoder, regions: Sequence[str]) -> ReadoutNetwork:
     """Return the encoding model of some regions alone, in their order."""
     model = one.model
     assert isinstance(model, ReadoutNetwork)
@@ -269,19 +274,22 @@ def _judge_regions(
     sounds: Sounds,
     regions: Sequence[str],
     device: str,
-) -> pd.DataFrame:
-    """Build one row per region: predictions for its pattern, the best real sound and the best random pattern."""
+) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+    """Build one row per region: predictions for its pattern, the best real sound and the best random pattern.
+
+    Return also what the judges say of all real sounds `(n_items, n_regions)`.
+    """
     own = _Scale.of(model, sounds, device)
     others = [_Scale.of(judge, sounds, device, fed=one.checkpoint) for judge, one in zip(judges, named, strict=True)]
     assert am.random is not None
     rows = np.arange(len(regions))
-    predicted = own.predict(am.patterns)[rows, rows]
-    judged = np.mean([one.predict(am.patterns)[rows, rows] for one in others], axis=0)
+    predicted = own.predict(am, am.patterns)[rows, rows]
+    judged = np.mean([one.predict(am, am.patterns)[rows, rows] for one in others], axis=0)
     real = np.mean([one.real for one in others], axis=0)
     best = own.real.argmax(axis=0)
-    random = np.mean([one.predict(am.random)[rows, rows] for one in others], axis=0)
+    random = np.mean([one.predict(am, am.random)[rows, rows] for one in others], axis=0)
     items = getattr(sounds, "items", None)
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "region": list(regions),
             "predicted": predicted,
@@ -292,6 +300,7 @@ def _judge_regions(
             "best_random": random,
         }
     )
+    return table, real
 
 
 @dataclass(frozen=True)
@@ -304,11 +313,9 @@ class _Scale:
     spread: NDArray[np.float64]
     device: str
     fed: Checkpoint | None
-    rate: int
 
     @classmethod
     def of(cls, model: nn.Module, sounds: Sounds, device: str, *, fed: Checkpoint | None = None) -> _Scale:
-        rate = int(getattr(sounds, "rate", 0))
         given = sounds
         if isinstance(sounds, LabelledSounds):
             fed = None if fed is None or takes_sounds(fed, sounds) else fed
@@ -319,10 +326,13 @@ class _Scale:
             raise InputError(
                 "maximize_regions: an encoding model predicts the same response to all sounds; leave it out"
             )
-        return cls(model, (raw - mean) / spread, mean, spread, device, fed, rate)
+        return cls(model, (raw - mean) / spread, mean, spread, device, fed)
 
-    def predict(self, patterns: NDArray[np.float32]) -> NDArray[np.float64]:
-        given: Sounds = patterns if self.fed is None else feed_waveforms(patterns, self.fed, rate=self.rate)
+    def predict(self, am: Maximization, patterns: NDArray[np.float32]) -> NDArray[np.float64]:
+        given: Sounds = patterns
+        if self.fed is not None:
+            waves, rate = get_heard(am, patterns)
+            given = feed_waveforms(waves, self.fed, rate=rate)
         raw = compute_all_logits(self.model, given, device=self.device).astype(np.float64)
         return (raw - self.mean) / self.spread
 

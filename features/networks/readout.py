@@ -91,8 +91,8 @@ class ReadoutNetwork(nn.Module):
         """Return the names of the outputs, as maps and attributions take them where none are given."""
         return self.classes
 
-    def pooled(self, sounds: Tensor) -> Tensor:
-        """Compute the pooled units of the layer `(n, n_units)`."""
+    def activations(self, sounds: Tensor) -> Tensor:
+        """Compute the layer `(n, units, positions...)`, without padding that the network adds itself."""
         ear = _CuttingEar([self.layer.name], stage=self.stage, gradient=False, cut=False)
         with attach_ear(self.network, ear):
             try:
@@ -102,9 +102,12 @@ class ReadoutNetwork(nn.Module):
                 heard = next(one.tensor for one in ear.heard if one.name == self.layer.name)
             enabled = torch.is_grad_enabled()  # who listens from outside may ask for gradients from a layer on
         torch.set_grad_enabled(enabled)
-        arranged = keep_real(self.network, self.layer.arranged(heard, len(sounds)), sounds.shape[2:])
-        units = pool(arranged, self.pooling, positions=self.layer.positions, pool_frequency=self.pool_frequency)
-        return units.flatten(1)
+        return keep_real(self.network, self.layer.arranged(heard, len(sounds)), sounds.shape[2:])
+
+    def pooled(self, sounds: Tensor) -> Tensor:
+        """Compute the pooled units of the layer `(n, n_units)`."""
+        found, positions = self.activations(sounds), self.layer.positions
+        return pool(found, self.pooling, positions=positions, pool_frequency=self.pool_frequency).flatten(1)
 
     def describe(self) -> dict[str, Any]:
         """Describe what is read in plain values, from which `rebuild_readout` builds the same network."""

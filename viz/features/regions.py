@@ -45,7 +45,7 @@ def plot_predicted_sounds(found: Any, sounds: Any, *, title: str = "") -> Figure
         real = sounds.take([places[str(one["best_real_sound"])]])
         draw_spectrogram(line[1], read_waves(real.waveforms, "plot_predicted_sounds")[0], float(real.rate))
         line[1].set_title(f"best real sound: {one['best_real_sound']}", fontsize=8.5, loc="left")
-        _draw_values(line[2], one)
+        draw_values(line[2], one)
         if row == len(table) - 1:
             for axes, seconds in ((line[0], wave.size / rate), (line[1], real.n_samples / real.rate)):
                 axes.set_xticks([0, seconds], ["0", f"{seconds:.3g} s"], fontsize=6.5)
@@ -54,7 +54,7 @@ def plot_predicted_sounds(found: Any, sounds: Any, *, title: str = "") -> Figure
     return add_headline(figure, title)
 
 
-def _draw_values(axes: Axes, one: Any) -> None:
+def draw_values(axes: Axes, one: Any) -> None:
     """Draw the judged value of the predicted sound, the best real and the best random one, and the prediction."""
     names = ("judged", "best_real", "best_random")
     values = [float(one[name]) for name in names]

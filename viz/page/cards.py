@@ -47,14 +47,15 @@ class Card:
     words: str = ""
 
 
-def _encode_spectrogram(wave: Array, rate: float) -> str:
+def encode_spectrogram(wave: Array, rate: float) -> str:
+    """Draw a spectrogram, dark where loud, as the address of a PNG."""
     loud, _ = compute_log_spectrogram(wave, rate=rate, bands=64)
     out = io.BytesIO()
     imsave(out, loud[::-1], cmap=get_colormap("sound"), vmin=0, vmax=1, format="png")
     return encode_data_uri(out.getvalue(), "image/png")
 
 
-def _trace_outline(wave: Array, bins: int = 120) -> str:
+def trace_outline(wave: Array, bins: int = 120) -> str:
     """Draw the waveform as one closed SVG path in a box of `bins` by 40."""
     low, high = find_envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
     upper = [f"{i},{20 - 19 * h:.1f}" for i, h in enumerate(high)]
@@ -104,8 +105,8 @@ def make_pattern_cards(panel: Any, colors: Mapping[str, str]) -> list[Card]:
     return [
         Card(
             label=name,
-            paths=[(_trace_outline(sound), color)],
-            spectrogram=_encode_spectrogram(sound, float(panel.rate)),
+            paths=[(trace_outline(sound), color)],
+            spectrogram=encode_spectrogram(sound, float(panel.rate)),
             audio=encode_data_uri(files[i].read_bytes() if files else encode_wav(sound, panel.rate), "audio/wav"),
             words=words[i],
         )
@@ -141,7 +142,7 @@ def make_cam_cards(sounds: Any, cams: Any, *, most: int = 16) -> list[Card]:
     return [
         Card(
             label=str(sounds.conditions[i]),
-            paths=_color_bars(audio[i], maps[i], limit),
+            paths=color_bars(audio[i], maps[i], limit),
             spectrogram="",
             audio=encode_data_uri(encode_wav(audio[i], sounds.rate), "audio/wav"),
         )
@@ -202,7 +203,7 @@ def _make_frame_cards(sounds: Any, cams: Any, chosen: Sequence[int], own: NDArra
     ]
 
 
-def _color_bars(wave: Array, course: Array, limit: float, bins: int = 120) -> list[tuple[str, str]]:
+def color_bars(wave: Array, course: Array, limit: float, bins: int = 120) -> list[tuple[str, str]]:
     """Draw the waveform as bars, each in the color of the map at that time; bars of one color share a path.
 
     Bars overlap slightly, because otherwise the white page would show between them.

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from brainmap.viz.page.listening import RegionPanel
 from brainmap.viz.page.sheet import SheetRow
 from brainmap.viz.page.tables import select_network_rows
 
@@ -237,6 +238,10 @@ class ReportContent:
     layer_correlations : mapping network -> DataFrame `(n_layers, n_layers)`
         Correlations of the layers' RDMs.
     encoding : EncodingContent
+    listening : sequence of RegionPanel
+        Sounds that regions answered, and sounds that they are predicted to want.
+    listening_table : DataFrame
+        Their table, one row a region.
     maps : mapping network -> NetworkMaps
     clusters : DataFrame
         Peaks of the maps.
@@ -297,6 +302,8 @@ class ReportContent:
     planted_from: str = ""
     layer_correlations: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     encoding: EncodingContent | None = None
+    listening: Sequence[RegionPanel] = ()
+    listening_table: pd.DataFrame | None = None
     maps: Mapping[str, NetworkMaps] = field(default_factory=dict)
     clusters: pd.DataFrame | None = None
     difference_clusters: pd.DataFrame | None = None

@@ -24,6 +24,7 @@ from brainmap.viz.page.encoding import EncodingView, draw_encoding
 from brainmap.viz.page.layers import Family, draw_families
 from brainmap.viz.page.methods import methods_paragraph
 from brainmap.viz.page.pictures import Picture, Pictures
+from brainmap.viz.page.region_cards import ListeningView, draw_listening
 from brainmap.viz.page.tables import Table, make_table
 from brainmap.viz.style import assign_layer_colors, encode_data_uri, with_style
 
@@ -126,6 +127,7 @@ class _View:
     families: list[Family]
     brains: list[BrainView]
     encoding: EncodingView | None
+    listening: ListeningView | None
     tables: dict[str, Table]
     panels: list[tuple[PatternPanel, list[Card], Table | None]]
     cams: list[Card]
@@ -276,6 +278,7 @@ def _make_view(content: ReportContent, drawn: Pictures) -> _View:
         families=draw_families(content, drawn),
         brains=draw_brains(content, drawn),
         encoding=draw_encoding(content, drawn),
+        listening=draw_listening(content, drawn),
         tables=tables,
         panels=[
             (panel, make_pattern_cards(panel, assign_layer_colors(layers)), _summarize_quality(panel))

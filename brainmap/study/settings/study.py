@@ -222,6 +222,7 @@ class Maximizing(Section):
     classes: Annotated[int, Field(ge=0)] | Literal["all"] = "all"
     channels: int = Field(default=8, ge=0)  # channels of each best layer
     best_layers: int = Field(default=2, ge=0)
+    regions: int = Field(default=6, ge=0)  # with [encoding]: regions whose sounds are shown, those with the highest r
     prior: PatternPrior | None = None  # of classes; default: the decoder for networks of words, and audio beside it
     decoder: str | None = None  # file of a decoder; default: the included one
     judges: Literal["package", "none"] | tuple[str, ...] = "package"  # checkpoints that judge patterns of classes

@@ -151,6 +151,7 @@ maximization = { steps = 150, classes = "all", channels = 8, best_layers = 2 }
 # maximization also takes prior = "decoder" (of speech), "audio" (the spectrum of the sounds) or "none" for classes (by
 #                                  default the decoder for words, and audio beside it); decoder = "mine.safetensors";
 #                                  judges = ["other.safetensors"], networks that judge the patterns of classes (default:
-#                                  those of brainmap; "none")
+#                                  those of brainmap; "none"); regions = 6, with [encoding]: so many regions, those that
+#                                  are predicted best, whose real and predicted sounds are shown (0: none)
 cam = { method = "grad-cam", layer = "last-conv" }
 """

@@ -61,16 +61,12 @@ def plan_explain(context: Context, loaded: dict[str, Loaded]) -> list[Explaining
     maps = Explaining("explain_cam", key, lambda: _compute_cams(context, one, version, names))
     wanted = _list_wanted(context, one, version)
     maximization = settings.maximization
-    files = [context.study.resolve(path) for path in _list_judges(maximization.judges)]
-    files += [] if maximization.decoder is None else [context.study.resolve(maximization.decoder)]
     key = content_key(
         base,
         maximization.steps,
         wanted,
         context.study.settings.study.seed,
-        maximization.prior,
-        maximization.judges,
-        [file_digest(check_file(path, "[explain] maximization")) for path in files],
+        *digest_maximization(context),
     )
     patterns = Explaining("explain_maximization", key, lambda: _maximize_network(context, one, version, wanted, names))
     return [maps, patterns]
@@ -82,8 +78,15 @@ def run_explain(context: Context, plan: Sequence[Explaining]) -> None:
         context.run_stage(one.name, one.key, one.compute)
 
 
-def _list_judges(judges: str | Sequence[str]) -> list[str]:
-    return [] if isinstance(judges, str) else list(judges)
+def digest_maximization(context: Context) -> list[object]:
+    """Return the prior, the judges, and the digests of their files, for the keys of stages that use them."""
+    settings = context.study.settings.explain
+    assert settings is not None
+    asked = settings.maximization
+    files = [] if isinstance(asked.judges, str) else list(asked.judges)
+    files += [] if asked.decoder is None else [asked.decoder]
+    found = [file_digest(check_file(context.study.resolve(path), "[explain] maximization")) for path in files]
+    return [asked.prior, asked.judges, found]
 
 
 def choose_class_priors(context: Context, one: Loaded) -> tuple[ChosenPrior, ...]:

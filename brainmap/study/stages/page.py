@@ -27,6 +27,7 @@ from brainmap.study.stages.content.explanations import (
 )
 from brainmap.study.stages.content.facts import collect_facts, list_about, list_notices, read_provenance
 from brainmap.study.stages.content.key_results import collect_key_results
+from brainmap.study.stages.content.listening import describe_listening, read_region_panels
 from brainmap.study.stages.content.maps import list_layers, read_maps
 from brainmap.study.stages.content.people import tabulate_people
 from brainmap.study.stages.content.regions import read_regions
@@ -37,8 +38,8 @@ from brainmap.study.stages.wording import describe_best_layers, describe_test, d
 from brainmap.viz.page.content import ReportContent
 from brainmap.viz.page.write import methods_paragraph, write_report
 
-VERSION = 8
-EXPLAINING = ("explain_cam", "explain_maximization")
+VERSION = 9
+EXPLAINING = ("explain_cam", "explain_maximization", "explain_regions")
 UNFINISHED = "What the layers respond to is still being computed; this page is written again when it is done."
 TABLES = (
     "statistics",
@@ -100,11 +101,12 @@ def read_page_content(context: Context, *, explained: bool = True) -> ReportCont
     answers = tabulate_answers(tables, families, baselines)
     maps, panels = read_maps(context, answers), build_panels(context, version) if explained else []
     sounds, cams, cam_notes = find_cams(context, version) if explained else (None, None, [])
+    listening = read_region_panels(context, version) if explained else {}
     statistics, recovery = tables["statistics"], tables["recovery"]
     people = scores["participant"].nunique()
     there = [p for p in context.study.participants() if context.build_subject_path(p, "rdms.h5", desc="rois").exists()]
     brains, counts = join_brain_rdms(context, there), _join_tables(context, "counts.tsv", "voxels")
-    facts = collect_facts(context, brains, scores) | describe_panels(panels)
+    facts = collect_facts(context, brains, scores) | describe_panels(panels) | describe_listening(listening)
     return ReportContent(
         title=settings.study.name,
         question=settings.study.question or _write_question(context),
@@ -142,6 +144,7 @@ def read_page_content(context: Context, *, explained: bool = True) -> ReportCont
         planted_from=settings.network[0].name,
         layer_correlations=split_correlations(tables["layer_correlations"], families),
         encoding=read_encoding_content(context),
+        **listening,
         maps=maps,
         clusters=_sort_by_size(tables["clusters"]),
         difference_clusters=_sort_by_size(tables["difference_clusters"]),

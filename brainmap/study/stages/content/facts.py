@@ -138,6 +138,7 @@ def _is_of_study(context: Context, stage: str) -> bool:
         "group_encoding": settings.encoding,
         "explain_cam": settings.explain,
         "explain_maximization": settings.explain,
+        "explain_regions": None if settings.encoding is None else settings.explain,
     }
     if not stage.startswith("sub-"):
         return stage != "report" and asked.get(stage, True) is not None
