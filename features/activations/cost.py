@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from brainmap.features.layers.listing import Layer
 from brainmap.progress import log
+from brainmap.resources import format_bytes, format_seconds, require_memory
+from brainmap.types import Pooling
+
+
+def check_memory(layers: Sequence[Layer], about: Mapping[str, Any], pooling: Pooling) -> None:
+    """Refuse activations of all items that are kept in memory where there is none for them.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    about : mapping
+        `items`, and `dtype` of what is kept; `reduction`, where dimensions are reduced.
+    pooling : str
+
+    Raises
+    ------
+    InputError
+        Less memory is available.
+    """
+    if "reduction" in about:
+        return
+    n = sum(math.prod(layer.shape if pooling in ("none", "flatten") else layer.shape[:1]) for layer in layers)
+    kept = ", with time kept" if pooling in ("none", "flatten") else ""
+    require_memory(
+        float(len(about["items"])) * n * np.dtype(about["dtype"]).itemsize,
+        what=f"activations: {len(about['items']):,} items in {len(layers)} layers{kept}",
+        do="give a store on disk (store=), pool over time (pooling='mean'), or name fewer layers",
+    )
 
 
 def say_cost(
@@ -43,31 +73,3 @@ def say_cost(
         format_bytes(size),
         format_seconds(each * left / threads),
     )
-
-
-def format_bytes(n: float) -> str:
-    """Write a number of bytes in two digits.
-
-    Examples
-    --------
-    >>> format_bytes(27_400_000), format_bytes(3_100)
-    ('27 MB', '3.1 kB')
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000:
-            return f"{n:.2g} {unit}" if n < 99.5 else f"{n:.0f} {unit}"
-        n /= 1000
-    return f"{n:.2g} TB"
-
-
-def format_seconds(seconds: float) -> str:
-    """Write a time in the unit that a reader would take.
-
-    Examples
-    --------
-    >>> format_seconds(42.4), format_seconds(250), format_seconds(9000)
-    ('42 s', '4 min', '2.5 h')
-    """
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

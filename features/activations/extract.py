@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError, RunError
 from brainmap.features.activations import store as stores
-from brainmap.features.activations.cost import say_cost
+from brainmap.features.activations.cost import check_memory, say_cost
 from brainmap.features.activations.reduction import Reducer, Reduction, make_reducer
 from brainmap.features.activations.sealed import StoredArray, catch_bad_metadata, group_attributes, refuse
 from brainmap.features.activations.windowed import (
@@ -273,6 +273,8 @@ def extract_activations(
         say_wide_layers(found.values(), sounds)
         if OUTPUT in found:
             say_taken_off(found[OUTPUT])
+        if todo and store is None:
+            check_memory([found[name] for name in todo], about, pooling)
         if todo:
             new = _Extraction(root, {name: keys[name] for name in todo}, about, reduction, found)
             count = min(count_workers(device, threads, "activations"), _MOST_BATCHES)

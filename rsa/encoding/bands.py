@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.progress import progress
-from brainmap.rsa.encoding.fits import EncodingSettings
+from brainmap.rsa.encoding.fits import EncodingSettings, check_kernels
 from brainmap.rsa.encoding.folds import Folds, Groups, Places, yield_inner_splits
 from brainmap.rsa.encoding.noise import correct_r2_for_noise, measure_reliability
 from brainmap.rsa.encoding.permutations import Refit, draw_orders, tabulate_p
@@ -256,6 +256,7 @@ def build_band_kernels(bands: Sequence[Sequence[FeatureSpace]], folds: Folds) ->
     """
     trains = [folds.split(k)[0] for k in range(folds.n_folds)]
     n = len(folds.fold)
+    check_kernels(n, len(bands) * len(trains))
     found = [np.zeros((len(bands), n, n)) for _ in trains]
     for b, band in enumerate(bands):
         varying = np.zeros(len(trains), np.intp)

@@ -15,7 +15,13 @@ from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.encoding.counts import count_layer, warn_of_counts
-from brainmap.rsa.encoding.fits import EncodingSettings, LayerWeights, fit_folds, fit_weights_of_layer
+from brainmap.rsa.encoding.fits import (
+    EncodingSettings,
+    LayerWeights,
+    check_kernels,
+    fit_folds,
+    fit_weights_of_layer,
+)
 from brainmap.rsa.encoding.folds import Folds, Groups
 from brainmap.rsa.encoding.noise import (
     correct_for_noise,
@@ -255,6 +261,8 @@ def fit_layers(
     prediction_reliability: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame, Floats]:
     """Fit and score some layers; return the scores, the counts, and r within folds `(n_spaces, n_folds, n_targets)`."""
+    fewest = min(len(folds.split(k)[0]) for k in range(folds.n_folds))
+    check_kernels(len(folds.fold), folds.n_folds if any(space.shape[1] >= fewest for space in spaces) else 0)
     y = responses.mean
     reliability = measure_reliability(responses.values)
     single = _list_single_runs(responses) if prediction_reliability else np.empty((0, *y.shape))

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
+from brainmap.resources import require_memory
 from brainmap.rsa.encoding.folds import Folds, Places, yield_inner_splits
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses
 from brainmap.rsa.encoding.ridge import (
@@ -85,6 +86,23 @@ class LayerWeights:
         return scaler(np.asarray(x, np.float64).reshape(len(x), -1)) @ self.weights + self.intercept
 
 
+def check_kernels(n_items: int, n_kernels: int) -> None:
+    """Refuse kernels of more items than memory allows, and the four more that are made of one on the way to a fit.
+
+    Raises
+    ------
+    InputError
+        Less memory is available.
+    """
+    if n_kernels:
+        require_memory(
+            8.0 * n_items**2 * (n_kernels + 4),
+            what=f"encoding: {n_kernels} kernels of {n_items:,} items",
+            do="reduce the units below the number of items (features activations --reduce), average tokens first "
+            "(items='condition'), or take fewer folds",
+        )
+
+
 def build_designs(
     space: FeatureSpace, trains: Sequence[Places], settings: EncodingSettings
 ) -> tuple[list[Design], int]:
@@ -94,6 +112,7 @@ def build_designs(
     """
     n_items, n_units = space.shape
     kernel = n_units >= min(map(len, trains))
+    check_kernels(n_items, len(trains) if kernel else 0)
     constant = np.zeros(len(trains), np.intp)
     if kernel:
         arrays = [np.zeros((n_items, n_items)) for _ in trains]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
+from brainmap.resources import require_memory
 from brainmap.rsa.glm.afni_buckets import read_regressors
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
 from brainmap.rsa.patterns.table import Conditions, Pattern, PatternSettings, Runs, Source, Stimuli, plan_patterns
@@ -247,7 +248,13 @@ def _cut_roi_labels(rois: Rois | Image | Mapping[str, Image] | None, mask: nib.N
 
 def _read_volumes(images: Sequence[Image], plan: Sequence[Pattern], inside: Booleans, dtype: FloatType) -> NDArray[Any]:
     """Read patterns (n_patterns, n_mask_voxels), NaN where there is no volume, one image at a time."""
-    measured = np.full((len(plan), int(inside.sum())), np.nan, dtype=dtype)
+    n_voxels = int(np.count_nonzero(inside))
+    require_memory(
+        float(len(plan)) * n_voxels * np.dtype(dtype).itemsize,
+        what=f"patterns: {len(plan):,} volumes of {n_voxels:,} voxels",
+        do="take a smaller mask, fewer runs at a time, or dtype='float32'",
+    )
+    measured = np.full((len(plan), n_voxels), np.nan, dtype=dtype)
     for k, image in enumerate(images):
         rows = [i for i, row in enumerate(plan) if row.source == k]
         values = np.asarray(load_image(image).dataobj)

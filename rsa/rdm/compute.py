@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.resources import require_memory
 from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.rdm.dissimilarity import DISSIMILARITIES, PRIOR
 from brainmap.rsa.rdm.run_noise import RunNoise
@@ -126,6 +127,7 @@ def compute_rdms(
         sets = build_feature_sources(data, items=items, zscore=zscore, layers=layers, descriptors=given)
     else:
         sets = [build_array_source(data, items=items, zscore=zscore, descriptors=given)]
+    _check_size(sets)
     vectors, notes = [], _Notes()
     noise = resolve_noise(noise_precision, data, None if rois is None else [one.name for one in sets])
     for one in sets:
@@ -140,6 +142,16 @@ def compute_rdms(
     if over == "time":
         rdms.descriptors["window_ms"] = float(window_ms)
     return rdms
+
+
+def _check_size(sets: Sequence[Source]) -> None:
+    """Refuse RDMs of more items than memory allows: all vectors twice, and five square matrices on the way to one."""
+    n = len(next(iter(sets[0].labels.values())))
+    require_memory(
+        8.0 * n**2 * (5 + len(sets)),
+        what=f"compute_rdms: the matrices behind {len(sets)} RDM{'s' if len(sets) > 1 else ''} of {n:,} items",
+        do="average tokens first (items='condition'), or compute RDMs of fewer items or of fewer layers at a time",
+    )
 
 
 class _Notes:

@@ -15,6 +15,7 @@ from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import scale_vectors
 from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, find_level, list_labels, list_rdm_names
 from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
+from brainmap.rsa.searchlights.rows import Rows, rows_of_runs, rows_of_weights
 from brainmap.rsa.searchlights.shared_runs import SharedRuns, find_shared_runs
 from brainmap.types import Floats, Level, Measure
 
@@ -30,9 +31,8 @@ of squares of each voxel if the patterns are rows whose products are updated fro
 NO_WEIGHTS: Floats = np.zeros((0, 0))
 NO_POWER: Floats = np.zeros(0)
 SQUARED = ("euclidean", "crossnobis")
-_MOST_KEPT = 2**25  # largest number of values of which the rows of all voxels are kept: 256 MB
 _ONE_AT_A_TIME = threading.Lock()
-_BLOCK = 1024  # number of voxels whose runs are turned into rows at a time
+_BLOCK = 1024  # number of voxels that are read at a time
 WHITENED = ("corr_cov", "cosine_cov")
 
 
@@ -68,7 +68,7 @@ class Prepared:
     channels: NDArray[np.intp]
     noise: Floats | None = None
     weights: Floats | None = None
-    _kept: dict[str, Given] = field(default_factory=dict, init=False, repr=False)
+    _kept: dict[str, Rows] = field(default_factory=dict, init=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is sent to other processes, without rows, which these make themselves."""
@@ -108,31 +108,38 @@ class Prepared:
         return whole and (dissimilarity in SQUARED or len(self.rows) == 1)
 
     def give(self, voxels: slice | NDArray[np.intp], dissimilarity: str) -> Given:
-        """Return the inputs of the kernels for these voxels.
-
-        Rows of a brain that is small enough are made once and kept.
-        """
+        """Return the inputs of the kernels for these voxels, a range or in increasing order."""
         chosen = np.arange(len(self.channels))[voxels]
         if not self.can_slide(dissimilarity):
             weights = NO_WEIGHTS if self.weights is None else self.weights[voxels]
             return self.select_patterns(chosen, centered=dissimilarity in SQUARED), weights, self.shared, 1, NO_POWER
-        if self.rows.size * len(self.channels) > _MOST_KEPT:
-            return self._collect_rows(chosen, dissimilarity)
         with _ONE_AT_A_TIME:
             if dissimilarity not in self._kept:
-                self._kept[dissimilarity] = self._collect_rows(np.arange(len(self.channels)), dissimilarity)
-        rows, weights, shared, parts, power = self._kept[dissimilarity]
-        return rows[voxels], weights, shared, parts, power[voxels]
+                self._kept[dissimilarity] = self._plan_rows(dissimilarity)
+        kept = self._kept[dissimilarity]
+        if isinstance(voxels, slice):
+            rows, power = kept.take(voxels.start, voxels.stop)
+        else:
+            rows, power = kept.take_some(voxels)
+        return rows, NO_WEIGHTS, self.shared, 1, power
 
-    def _collect_rows(self, voxels: NDArray[np.intp], dissimilarity: str) -> Given:
-        first = self._make_rows(voxels[:_BLOCK], dissimilarity)
-        rows = np.empty((len(voxels), *first.shape[1:]))
-        rows[:_BLOCK] = first
-        for start in range(_BLOCK, len(voxels), _BLOCK):
-            rows[start : start + _BLOCK] = self._make_rows(voxels[start : start + _BLOCK], dissimilarity)
+    def _plan_rows(self, dissimilarity: str) -> Rows:
+        """Return rows that are made when they are needed.
+
+        One pattern is subtracted from those of all voxels for correlations, which do not change, and lose less
+        precision to rounding.
+        """
+        shift: Any = 0.0
         if dissimilarity == "correlation":
-            rows -= rows.mean(axis=0)  # correlations do not change, and lose less precision to rounding
-        return rows, NO_WEIGHTS, self.shared, 1, np.einsum("vri,vri->v", rows, rows)
+            n = len(self.channels)
+            parts = (np.arange(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK))
+            shift = sum(self._make_rows(part, dissimilarity).sum(axis=0) for part in parts) / n
+        first = self._make_rows(np.arange(1), dissimilarity)
+
+        def make(voxels: NDArray[np.intp]) -> Floats:
+            return self._make_rows(voxels, dissimilarity) - shift
+
+        return Rows(make, len(self.channels), first.shape[1:])
 
     def _make_rows(self, voxels: NDArray[np.intp], dissimilarity: str) -> Floats:
         x = self.select_patterns(voxels, centered=dissimilarity in SQUARED)
@@ -165,50 +172,6 @@ class Prepared:
         if not np.isfinite(weights).all():
             raise InputError("searchlight: the noise is not above 0 and finite in every usable voxel")
         return replace(self, weights=weights)
-
-
-def rows_of_runs(x: Floats) -> Floats:
-    """Return rows of each voxel whose products sum to those of different runs, `(n_voxels, n_runs, n_items)`.
-
-    With orthonormal contrasts c_k over the n runs, the first the sum of the runs divided by sqrt(n), the sum over runs
-    m != l of x_m x_l' is (n - 1) c_0 c_0' minus the sum over k >= 1 of c_k c_k'. The first row is sqrt(n - 1) c_0.
-
-    Examples
-    --------
-    >>> x = np.array([[[1.0, 2.0], [3.0, 5.0]]])
-    >>> rows = rows_of_runs(x)[0]
-    >>> (np.outer(rows[0], rows[0]) - np.outer(rows[1], rows[1])).round(9).tolist()
-    [[6.0, 11.0], [11.0, 20.0]]
-    """
-    n = x.shape[1]
-    contrasts = np.linalg.qr(np.column_stack([np.ones(n), np.eye(n)[:, 1:]]))[0].T
-    contrasts[0] = np.sqrt((n - 1) / n)
-    return np.asarray(np.matmul(contrasts, x))
-
-
-def rows_of_weights(x: Floats, weights: Floats) -> Floats:
-    """Return rows of each voxel whose products sum to the weighted ones of different runs.
-
-    With s the sum of the runs and u the sum of w_m x_m, the symmetric part of the sum over m of w_m x_m (s - x_m)' is
-    (u s' + s u') / 2 minus the sum of w_m x_m x_m', and (u s' + s u') / 2 = a a' - b b' for a, b = (u / f + f s) / 2,
-    (u / f - f s) / 2 with any factor f. The root of the mean weight gives both terms the same size.
-
-    Parameters
-    ----------
-    x : ndarray (n_voxels, n_runs, n_items)
-    weights : ndarray (n_voxels, n_runs)
-
-    Returns
-    -------
-    ndarray (n_voxels, n_runs + 2, n_items)
-        The first row has a positive product, all others a negative one.
-    """
-    f = np.sqrt(weights.mean(axis=1))[:, None]
-    total, weighted = f * x.sum(axis=1), np.matmul(weights[:, None], x)[:, 0] / f
-    rows = np.empty((len(x), x.shape[1] + 2, x.shape[2]))
-    rows[:, 0], rows[:, 1] = (weighted + total) / 2.0, (weighted - total) / 2.0
-    np.multiply(x, np.sqrt(weights)[:, :, None], out=rows[:, 2:])
-    return rows
 
 
 def _check_takes_noise(dissimilarity: str) -> None:

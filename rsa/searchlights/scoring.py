@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from brainmap.checks import count_threads
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
+from brainmap.resources import require_memory
 from brainmap.rsa.comparison.measures import RANKED, _compare_rows
 from brainmap.rsa.rdm.run_noise import RunNoise, run_names
 from brainmap.rsa.rdm.sources import refuse_own_noise
@@ -87,6 +88,7 @@ def prepare_inputs(
         Labels, levels or voxels do not fit, crossnobis has only one run, or the noise has other voxels, comes from
         fewer than three runs, or is not used by the dissimilarity.
     """
+    _check_size(model_rdms, settings)
     if settings.runs == "between" and len(run_names(data)) > 1:
         refuse_own_noise(data)
     prepared = prepare_patterns(
@@ -118,6 +120,18 @@ def prepare_inputs(
 
     own = prepare_noise(noise, data, prepared, shrinkage=settings.shrinkage, pooled=settings.pooled)
     return prepared, models, own
+
+
+def _check_size(model_rdms: RDMs, settings: SearchlightSettings) -> None:
+    """Refuse RDMs of more items than memory allows: three copies of the models, and what each thread works in."""
+    n, n_models = model_rdms.n_cond, model_rdms.n_rdm
+    n_pairs, n_threads = n * (n - 1) / 2, count_threads(None, "searchlight")
+    each = 5 * 8 + 5 * 4 if settings.scale in RANKED else 2 * 8  # distances, ranks, and the order of what is ranked
+    require_memory(
+        n_pairs * (3 * 8 * n_models + each * n_threads) + 8.0 * n**2 * n_threads,
+        what=f"searchlight: RDMs of {n:,} items for {n_models} models and {n_threads} threads",
+        do="average tokens first (items='condition'), or take fewer items, models or threads",
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 Consecutive neighborhoods share most of their voxels, so the products of the voxels that are new are added, and those of
 the voxels that are gone are subtracted. The inner products K (n_items, n_items) of a neighborhood are a sum over its
-voxels of p p' minus n n', with rows p and n of each voxel (`rows_of_runs` and `rows_of_weights` in `preparation`).
+voxels of p p' minus n n', with rows p and n of each voxel (`rows_of_runs` and `rows_of_weights` in `rows`).
 
 Rounding errors stay behind when a voxel leaves. If the sum of squares falls far below its largest value since the last
 full sum (an artifact has left), or if fewer than half of the voxels are shared, the products are summed anew.

@@ -9,7 +9,8 @@ import rsatoolbox
 
 from brainmap.rsa import noise_precision, searchlight
 from brainmap.rsa.searchlights import sliding_kernels
-from brainmap.rsa.searchlights.preparation import Prepared, rows_of_runs, rows_of_weights
+from brainmap.rsa.searchlights.preparation import Prepared
+from brainmap.rsa.searchlights.rows import Rows, rows_of_runs, rows_of_weights
 from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.rsa.searchlights.spheres import build_spheres
 from brainmap.rsa.searchlights.volume import plan_searchlight
@@ -199,3 +200,50 @@ def test_scores_do_not_depend_on_threads(mask, models):
         for k in (1, 3)
     ]
     np.testing.assert_array_equal(*maps)
+
+
+@pytest.mark.bits
+@pytest.mark.parametrize("dissimilarity", ["crossnobis", "correlation"])
+def test_rows_that_are_given_back_are_the_same_again(mask, models, dissimilarity, monkeypatch):
+    x = np.random.default_rng(11).normal(size=(3, ITEMS, n_voxels(mask)))
+    data = x if dissimilarity == "crossnobis" else x[0]
+    settings = {"mask": mask, "labels": LABELS, "radius_mm": RADIUS, "dissimilarity": dissimilarity}
+    whole = searchlight(data, models, **settings, threads=1).array
+    monkeypatch.setattr("brainmap.rsa.searchlights.rows.MOST_KEPT", 0)
+    monkeypatch.setattr("brainmap.rsa.searchlights.rows._BLOCK", 512)
+    monkeypatch.setattr("brainmap.rsa.searchlights.scoring.CHUNK", 64)
+    monkeypatch.setattr("brainmap.rsa.searchlights.volume.CHUNK", 64)
+    plan = plan_searchlight(
+        data, models, SearchlightSettings(labels=LABELS, dissimilarity=dissimilarity), mask=mask, radius_mm=RADIUS
+    )
+    for threads in (1, 3):
+        np.testing.assert_allclose(plan.compute(threads=threads).array, whole, rtol=0, atol=1e-12)
+
+
+def test_rows_are_made_once_in_order_and_given_back_when_nobody_uses_them(monkeypatch):
+    monkeypatch.setattr("brainmap.rsa.searchlights.rows.MOST_KEPT", 0)
+    made = []
+
+    def make(voxels):
+        made.append(int(voxels[0]))
+        return np.tile(voxels[:, None, None] + 1.0, (1, 2, 4))
+
+    rows = Rows(make, 5000, (2, 4))
+    first, power = rows.take(0, 2500)
+    assert made == [0, 1024, 2048]
+    assert (first[:, 0, 0] == np.arange(2500) + 1.0).all()
+    assert (power == 8 * (np.arange(2500) + 1.0) ** 2).all()
+    second, _ = rows.take(1500, 4000)
+    assert made == [0, 1024, 2048, 3072]
+    del first
+    third, _ = rows.take(3000, 5000)
+    assert rows.made.tolist() == [False, True, True, True, True]
+    assert (rows.rows[:1024] == 0.0).all()  # its memory was given back
+    assert (second[:, 1, 3] == np.arange(1500, 4000) + 1.0).all()
+    del second, third
+    again, _ = rows.take(100, 101)
+    assert made[-2:] == [4096, 0]
+    assert again[0, 0, 0] == 101.0
+    some, power = rows.take_some(np.array([3, 4999]))
+    assert some[:, 0, 0].tolist() == [4.0, 5000.0]
+    assert power.tolist() == [8 * 16.0, 8 * 25e6]
