@@ -137,7 +137,7 @@ class Prepared:
         first = self._make_rows(np.arange(1), dissimilarity)
 
         def make(voxels: NDArray[np.intp]) -> Floats:
-            return self._make_rows(voxels, dissimilarity) - shift
+            return np.asarray(self._make_rows(voxels, dissimilarity) - shift)
 
         return Rows(make, len(self.channels), first.shape[1:])
 

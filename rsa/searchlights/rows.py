@@ -22,7 +22,7 @@ MOST_KEPT = 2**28  # bytes of rows of which nothing is given back
 _BLOCK = 1024  # number of voxels whose rows are made at a time
 _NO_RESERVE = 0x4000 if sys.platform == "linux" else 0  # MAP_NORESERVE: addresses may be more than the memory there is
 _PRIVATE = getattr(mmap, "MAP_PRIVATE", 0) | getattr(mmap, "MAP_ANONYMOUS", 0)
-_GIVE_BACK = getattr(mmap, "MADV_DONTNEED", None)
+_GIVE_BACK: int = getattr(mmap, "MADV_DONTNEED", -1)  # -1 where the system does not give memory back
 
 
 class Rows:
@@ -134,7 +134,7 @@ def rows_of_weights(x: Floats, weights: Floats) -> Floats:
 
 def _map_memory(n_bytes: int) -> mmap.mmap | None:
     """Map addresses that get memory when they are written to; None where the system does not give it back."""
-    if _GIVE_BACK is None or not _PRIVATE:
+    if _GIVE_BACK < 0 or not _PRIVATE:
         return None
     try:
         return mmap.mmap(-1, n_bytes, flags=_PRIVATE | _NO_RESERVE)
