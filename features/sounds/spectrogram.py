@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import get_args
 
 import numpy as np
+import scipy
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
@@ -15,6 +17,7 @@ RATE = 16_000
 MELS = 64
 HOP = 125  # samples between the frames of a spectrogram
 WINDOW = 512  # samples
+_AT_ONCE = 256  # frames, so that their transforms fit into the cache
 
 FLOORS: dict[str, float] = {"log": 1e-6, "log10": 1e-10, "db": 1e-10, "power": 0.0, "amplitude": 0.0}
 """Power below which a band counts as silent; 16-bit audio is silent below 1e-6."""
@@ -69,16 +72,34 @@ def log_mel(
     >>> log_mel(np.zeros((2, 1, 16_000), np.float32)).shape
     (2, 1, 64, 128)
     """
-    import librosa
-
     sounds = np.asarray(waveforms, dtype=np.float32)
     if sounds.ndim != 3 or sounds.shape[1] != 1 or sounds.shape[2] < window:
         raise InputError(f"log-mel: expected sounds (n, 1, n_samples) of {window} samples or more, got {sounds.shape}")
     check_choice(scaling, get_args(MelScaling), "log-mel: scaling")
     size = window if fft is None else fft
     bands = compute_mel_filters(rate=rate, n_mels=n_mels, fft=size, fmin=fmin, fmax=fmax)
-    spectra = librosa.stft(sounds, n_fft=size, hop_length=hop, win_length=window, center=True)
+    spectra = _transform(sounds, hop=hop, window=window, fft=size)
     return scale_power(bands @ cut_frames(np.square(np.abs(spectra)), frames or sounds.shape[2] // hop), scaling)
+
+
+def _transform(sounds: NDArray[np.float32], *, hop: int, window: int, fft: int) -> NDArray[np.complex64]:
+    """Compute short-time Fourier transforms (n, 1, fft // 2 + 1, n_frames), equal to those of librosa to the last bit.
+
+    librosa itself compiles two dozen kernels when it is first used, which takes half a minute.
+    """
+    weights = np.zeros(fft)
+    before = (fft - window) // 2
+    turn = np.linspace(-np.pi, np.pi, window + 1)[:-1]
+    weights[before : before + window] = 0.5 + 0.5 * np.cos(turn)  # a periodic Hann window
+    padded = np.pad(sounds, [(0, 0), (0, 0), (fft // 2, fft // 2)])
+    frames = np.moveaxis(sliding_window_view(padded, fft, axis=-1)[..., ::hop, :], -1, -2)
+    shape = (*sounds.shape[:2], fft // 2 + 1, frames.shape[-1])
+    found = np.zeros(shape, dtype=np.complex64, order="F")  # the order decides in which way a product is summed
+    for row in range(len(sounds)):
+        for at in range(0, shape[-1], _AT_ONCE):
+            some = slice(at, at + _AT_ONCE)
+            found[row, ..., some] = scipy.fft.rfft(weights[:, None] * frames[row, ..., some], axis=-2)
+    return found
 
 
 def cut_frames(found: NDArray[np.floating], frames: int) -> NDArray[np.floating]:
@@ -105,34 +126,41 @@ def compute_mel_filters(*, rate: int, n_mels: int, fft: int, fmin: float, fmax: 
     InputError
         Frequencies outside 0 to half the rate, or bands that hold no frequency.
     """
-    import warnings
-
-    import librosa
-
     highest = rate / 2 if fmax is None else fmax
     if not 0 <= fmin < highest <= rate / 2:
         raise InputError(
             f"log-mel: expected rising frequencies from 0 to half the rate, {rate / 2:g} Hz, got fmin {fmin:g} and "
             f"fmax {highest:g} Hz"
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # an error says more
-        gains = librosa.filters.mel(sr=rate, n_fft=fft, n_mels=n_mels, fmin=fmin, fmax=highest)
+    centers = _space_mels(n_mels + 2, fmin, highest)
+    ramps = np.subtract.outer(centers, np.fft.rfftfreq(n=fft, d=1.0 / rate))
+    widths = np.diff(centers)
+    rising, falling = -ramps[:-2] / widths[:-1, None], ramps[2:] / widths[1:, None]
+    gains = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    gains *= (2.0 / (centers[2:] - centers[:-2]))[:, None]
     empty = int((gains.max(axis=1) == 0).sum())
     if empty:
         raise InputError(
             f"log-mel: expected bands that hold a frequency each, got {empty} of {n_mels} that hold none of a "
             f"transform of {fft} samples; take fewer bands, or a longer window or transform"
         )
-    return np.asarray(gains, dtype=np.float32)
+    return gains
+
+
+def _space_mels(n: int, fmin: float, fmax: float) -> NDArray[np.float64]:
+    """Compute `n` frequencies [Hz] evenly spaced in Slaney's mel: linear below 1000 Hz, and logarithmic above."""
+    knee, per_mel, step = 1000.0, 200.0 / 3, np.log(6.4) / 27.0
+    low, high = (f / per_mel if f < knee else knee / per_mel + np.log(f / knee) / step for f in (fmin, fmax))
+    mels = np.linspace(low, high, n)
+    above = mels >= knee / per_mel
+    hertz = per_mel * mels
+    hertz[above] = knee * np.exp(step * (mels[above] - knee / per_mel))
+    return hertz
 
 
 def compute_mel_centers(*, rate: int, n_mels: int, fmin: float, fmax: float | None) -> NDArray[np.float64]:
     """Compute the center [Hz] of each mel band."""
-    import librosa
-
-    edges = librosa.mel_frequencies(n_mels=n_mels + 2, fmin=fmin, fmax=rate / 2 if fmax is None else fmax)
-    return np.asarray(edges[1:-1], dtype=np.float64)
+    return _space_mels(n_mels + 2, fmin, rate / 2 if fmax is None else fmax)[1:-1]
 
 
 def scale_power(power: NDArray[np.floating], scaling: MelScaling) -> NDArray[np.float32]:

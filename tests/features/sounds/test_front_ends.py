@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from typing import Any
+
 import numpy as np
 import pytest
 
 from brainmap.errors import InputError
 from brainmap.features.sounds.files import sounds_from_array
 from brainmap.features.sounds.front_ends import WAVEFORM, read_front_end
-from brainmap.features.sounds.spectrogram import compute_power, scale_power
+from brainmap.features.sounds.spectrogram import compute_mel_centers, compute_power, log_mel, scale_power
 
 RATE = 8_000
 
@@ -19,6 +23,40 @@ def waves() -> np.ndarray:
     rng = np.random.default_rng(0)
     chirps = [np.sin(2 * np.pi * (low * time + 400 * time**2)) for low in (200, 900)]
     return (0.2 * np.stack(chirps)[:, None] + 0.01 * rng.standard_normal((2, 1, RATE))).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("shape", "sizes", "edges"),
+    [
+        ((1, 1, 16_000), (16_000, 512, 512, 125, 64), (0, None)),
+        ((3, 1, 60_001), (16_000, 512, 400, 160, 80), (20, 7_600)),
+        ((2, 1, 4_000), (8_000, 512, 401, 100, 20), (1_200, 3_000)),
+        ((2, 1, 1_001), (22_050, 1_001, 1_001, 250, 13), (50, 900)),
+    ],
+)
+def test_log_mel_is_made_without_librosa_and_equals_it_to_the_last_bit(shape: Any, sizes: Any, edges: Any) -> None:
+    import librosa
+
+    rate, fft, window, hop, n_mels = sizes
+    sounds = 0.05 * np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    gains = librosa.filters.mel(sr=rate, n_fft=fft, n_mels=n_mels, fmin=edges[0], fmax=edges[1])
+    spectra = librosa.stft(sounds, n_fft=fft, hop_length=hop, win_length=window)
+    wanted = gains @ np.square(np.abs(spectra))[..., : shape[2] // hop]
+    given: dict[str, Any] = {"rate": rate, "n_mels": n_mels, "fmin": edges[0], "fmax": edges[1]}
+    found = log_mel(sounds, hop=hop, window=window, fft=fft, scaling="power", **given)
+    assert np.array_equal(found, wanted)
+    centers = librosa.mel_frequencies(n_mels=n_mels + 2, fmin=edges[0], fmax=edges[1] or rate / 2)[1:-1]
+    assert np.array_equal(compute_mel_centers(**given), centers)
+
+
+def test_log_mel_compiles_nothing() -> None:
+    """A first call of librosa compiles for half a minute."""
+    code = (
+        "import sys, numpy as np\nfrom brainmap.features.sounds.spectrogram import log_mel\n"
+        "log_mel(np.ones((1, 1, 16_000)))\nprint([name for name in ('librosa', 'numba') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_log_mel_is_librosas(waves: np.ndarray) -> None:
