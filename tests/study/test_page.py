@@ -187,7 +187,7 @@ def test_conditions_that_are_no_classes_are_left_out_of_the_maps_and_said(tiny_s
     tiny_study.run(page=True)
     page = (tiny_study.out / "report.html").read_text(encoding="utf-8")
     assert "sounds of 1 conditions have no map of their own class and are left out of the maps" in page
-    assert (tiny_study.out / "figures" / "cam.png").exists()
+    assert (tiny_study.out / "figures" / "target-attention.png").exists()
 
 
 def test_warnings_of_a_run_are_on_its_page_whenever_they_were_given(finished: TinyStudy) -> None:

@@ -181,7 +181,7 @@ from brainmap.study.settings.study import load_study
 
 replace = Path.replace
 
-def page(content, path, *, figures):
+def page(content, path, *, figures, memory):
     path.write_text("the page")
     return path
 

@@ -83,7 +83,7 @@ def merge(study: Any) -> None:
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     import brainmap.study.stages.page
 
-    def page(content: object, path: Path, *, figures: Path) -> Path:
+    def page(content: object, path: Path, *, figures: Path, memory: Path) -> Path:
         path.write_text("the page")
         return path
 

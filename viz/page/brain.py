@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,12 +46,13 @@ def _draw_network(name: str, its: NetworkMaps, drawn: Pictures, label: str, endi
     highest = 0
     if its.mesh is not None:
         shown = {layer: its.means[layer] for layer in layers if layer in its.means}
-        figure = plot_surface_maps(shown, models=list(shown), best=its.best_layer, mesh=its.mesh, label=label)
-        surface = drawn.add(f"surface-maps{ending}", figure, "Searchlight maps on the cortex", painted=True)
+        models = list(shown)
+        plot = partial(plot_surface_maps, shown, models=models, best=its.best_layer, mesh=its.mesh, label=label)
+        surface = drawn.add(f"surface-maps{ending}", plot, "Searchlight maps on the cortex", painted=True)
     else:
         if its.best_layer is not None:
-            figure = plot_best_layer(its.best_layer, layers)
-            best = drawn.add(f"best-layer{ending}", figure, _describe_best(name, its), painted=True)
+            plot = partial(plot_best_layer, its.best_layer, layers)
+            best = drawn.add(f"best-layer{ending}", plot, _describe_best(name, its), painted=True)
         maps, highest = _draw_layers(its, drawn, label, ending)
     differences, silent = _draw_differences(its, drawn, label, ending)
     return BrainView(
@@ -76,8 +78,8 @@ def _draw_layers(its: NetworkMaps, drawn: Pictures, label: str, ending: str) -> 
     made = {}
     for layer, image in shown.items():
         peak = _describe_peak(image)
-        glass = plot_glass_brain(image, vmax=top, label=label)
-        slices = plot_brain(image, outline=_mark_significant(its.p.get(layer)), vmax=top, label=label)
+        glass = partial(plot_glass_brain, image, vmax=top, label=label)
+        slices = partial(plot_brain, image, outline=_mark_significant(its.p.get(layer)), vmax=top, label=label)
         made[layer] = [
             drawn.add(f"glass-{layer}{ending}", glass, f"Glass brain of {layer}: {label} {peak}", painted=True),
             drawn.add(f"slices-{layer}{ending}", slices, f"Slices of {layer}: {label} {peak}", painted=True),
@@ -97,9 +99,9 @@ def _draw_differences(
     made = {}
     for name, image in images.items():
         cuts = sorted(find_peaks(type(image)(np.abs(values[name]), image.affine), n=2))
-        figure = plot_brain(image, cuts=cuts, outline=outlines[name], vmax=top, signed=True, label=f"Δ {label}")
+        plot = partial(plot_brain, image, cuts=cuts, outline=outlines[name], vmax=top, signed=True, label=f"Δ {label}")
         words = f"Slices through the largest differences {name}"
-        made[name] = [drawn.add(f"difference-{name}{ending}", figure, words, painted=True)]
+        made[name] = [drawn.add(f"difference-{name}{ending}", plot, words, painted=True)]
     return made, [name for name in outlines if name not in shown]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
@@ -131,7 +132,8 @@ def _draw_family(
     baselines = [str(name) for name in dict.fromkeys(own.scores["network"]) if name not in networks]
     layers = [str(layer) for layer in dict.fromkeys(select_network_rows(own.scores, network)["layer"])]
     statistics, planted = select_network_rows(own.statistics, network), content.find_planted(network)
-    figure = plot_layer_profile(
+    plot = partial(
+        plot_layer_profile,
         select_network_rows(own.scores, network, (*controls, *baselines)),
         own.ceilings if own.targets == "roi" else None,
         statistics=statistics,
@@ -142,7 +144,7 @@ def _draw_family(
         baselines=baselines,
         ceiling="ceiling between participants",
     )
-    profile = drawn.add(f"encoding-{network}", figure, f"r of encoding models against the depth of {network}")
+    profile = drawn.add(f"encoding-{network}", plot, f"r of encoding models against the depth of {network}")
     return EncodedFamily(
         name=network,
         controls=controls,
@@ -160,8 +162,8 @@ def _draw_delays(own: EncodingContent, drawn: Pictures, network: str, layers: li
     """Draw the weights of a network by delay; None where items are sounds."""
     if own.delays is None:
         return None
-    figure = plot_delays(select_network_rows(own.delays, network), layers=layers)
-    return drawn.add(f"delays-{network}", figure, f"Weights of {network} by delay")
+    plot = partial(plot_delays, select_network_rows(own.delays, network), layers=layers)
+    return drawn.add(f"delays-{network}", plot, f"Weights of {network} by delay")
 
 
 def _draw_agreement(own: EncodingContent, drawn: Pictures, network: str, layers: list[str]) -> Picture | None:
@@ -177,7 +179,11 @@ def _draw_agreement(own: EncodingContent, drawn: Pictures, network: str, layers:
     if own.agreement is not None:
         mine = select_network_rows(own.agreement, network)
         rho = dict(zip(mine["roi"].astype(str), mine["rho"].astype(float), strict=True))
-    figure = plot_score_agreement(
-        both, names={"score": f"RSA ({own.measure})", "mean": "encoding (r)"}, rho=rho, layers=layers
+    plot = partial(
+        plot_score_agreement,
+        both,
+        names={"score": f"RSA ({own.measure})", "mean": "encoding (r)"},
+        rho=rho,
+        layers=layers,
     )
-    return drawn.add(f"rsa-beside-encoding-{network}", figure, f"RSA beside encoding models of {network}")
+    return drawn.add(f"rsa-beside-encoding-{network}", plot, f"RSA beside encoding models of {network}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import ReportContent
 from brainmap.viz.page.pictures import Picture, Pictures
 from brainmap.viz.page.tables import HeatRow, arrange_heat_rows, arrange_reference_rows, select_network_rows
-from brainmap.viz.rsa.profiles import plot_layer_profile, plot_layer_roi_table
+from brainmap.viz.rsa.profiles import plot_layer_profile
 from brainmap.viz.rsa.rdms import plot_correlation_matrix
 from brainmap.viz.style import assign_layer_colors
 
@@ -59,16 +60,14 @@ def _draw_family(
             names = {control: control.removeprefix(f"{network}-") for control in controls}
             names |= dict.fromkeys(content.baselines, "acoustic")
             references = arrange_reference_rows(content.statistics, names, rois)
-        if len(mine):
-            figure = plot_layer_roi_table(mine, layers=layers, planted=planted)
-            drawn.add(f"layer-roi-table{ending}", figure, f"Layers of {network} by regions")
     correlations = None
     if network in content.layer_correlations:
-        figure = plot_correlation_matrix(content.layer_correlations[network], marked=sorted(set(planted.values())))
+        marked = sorted(set(planted.values()))
+        plot = partial(plot_correlation_matrix, content.layer_correlations[network], marked=marked)
         words = _describe_likeness(content.layer_correlations[network].to_numpy(dtype=float))
         words = f"Correlations of the RDMs of layers of {network}, {words}"
         numbers = content.layer_correlations[network].rename_axis("layer").reset_index()
-        correlations = drawn.add(f"layer-correlations{ending}", figure, words, data=numbers)
+        correlations = drawn.add(f"layer-correlations{ending}", plot, words, data=numbers)
     return Family(
         name=network,
         controls=controls,
@@ -94,7 +93,8 @@ def _draw_profile(
     families = content.list_families()
     known = {name for main, its in families.items() for name in (main, *its)} | set(content.baselines)
     others = [str(name) for name in dict.fromkeys(scores["network"]) if name not in known] if several else []
-    figure = plot_layer_profile(
+    plot = partial(
+        plot_layer_profile,
         select_network_rows(scores, network, (*controls, *others, *content.baselines)),
         content.ceilings,
         statistics=None if content.statistics is None else select_network_rows(content.statistics, network),
@@ -107,7 +107,7 @@ def _draw_profile(
     )
     words = _describe_profile(content, network)
     shown = select_network_rows(scores, network, (*controls, *content.baselines))
-    return drawn.add(f"layer-profile{ending}", figure, words, data=shown)
+    return drawn.add(f"layer-profile{ending}", plot, words, data=shown)
 
 
 def _describe_profile(content: ReportContent, network: str) -> str:

@@ -1,4 +1,4 @@
-"""Draw the figures of the page once, embed them in it, and save them beside it as PNG and SVG."""
+"""Collect the figures of the page, embed them in it, and save them beside it as PNG and SVG."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from brainmap.names import file_name
 from brainmap.record import atomic
 from brainmap.viz.features.attention import plot_target_attention
-from brainmap.viz.features.patterns import plot_maximization
-from brainmap.viz.features.sounds import plot_cam
+from brainmap.viz.page.drawings import Drawing, Plot, recall, remember
 from brainmap.viz.page.sheet import plot_sheet
 from brainmap.viz.rsa.rdms import match_items, plot_rdm_pair
 from brainmap.viz.rsa.volume import plot_regions
-from brainmap.viz.style import assign_layer_colors, encode_data_uri, render_png, render_svg, settle
+from brainmap.viz.style import encode_data_uri
 
 if TYPE_CHECKING:
     from brainmap.viz.page.content import RdmPair, ReportContent
@@ -32,80 +31,97 @@ _EMBEDDED = 200_000  # bytes of numbers that the page embeds; those of larger fi
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """Hold a figure of the page: its address, description in words, width [CSS pixels], and the stem of its file.
+    """Hold a figure of the page: its description in words, and the stem of its file.
 
     `data` is the address of its numbers as TSV, where it has some that are short enough to be embedded.
     """
 
-    source: str
+    drawing: Drawing
     words: str
-    width: int
-    name: str = ""
+    name: str
     data: str = ""
+
+    @property
+    def source(self) -> str:
+        """Return the address of the picture, which embeds it."""
+        drawn = self.drawing.draw()
+        return encode_data_uri(drawn.content, drawn.kind)
+
+    @property
+    def width(self) -> int:
+        """Return the width [CSS pixels]."""
+        return self.drawing.draw().width
 
 
 class Pictures:
-    """Draw a report's figures and keep their files until they are saved."""
+    """Collect the figures of a page, draw them once all are known, and keep their files until they are saved.
 
-    def __init__(self, folder: Path) -> None:
+    Parameters
+    ----------
+    folder : path
+        Folder of their files.
+    memory : path, optional
+        File with the keys of the figures in the folder; figures with equal keys are not drawn again.
+    """
+
+    def __init__(self, folder: Path, memory: Path | None = None) -> None:
         self.folder = folder
-        self._files: dict[str, bytes] = {}
+        self.memory = memory
+        self._drawings: dict[str, Drawing] = {}
 
     def add(
-        self, name: str, figure: Figure, words: str, *, painted: bool = False, data: pd.DataFrame | None = None
+        self, name: str, plot: Plot, words: str, *, painted: bool = False, data: pd.DataFrame | None = None
     ) -> Picture:
-        """Store a figure's PNG and SVG, and return what the page embeds, with its numbers as TSV.
+        """Add a figure, given as a `functools.partial` of the function that plots it, with its numbers as TSV.
 
-        The page embeds the SVG. For a figure that is mostly pixels (`painted`), it embeds the PNG, with fewer pixels,
+        The page embeds its SVG. For a figure that is mostly pixels (`painted`), it embeds the PNG, with fewer pixels,
         and no SVG is made.
         Two figures with the same name get two files.
         """
-        started = time.process_time()
-        settle(figure)
         stem, again = file_name(name.lower()), 1
-        while f"{stem}.png" in self._files:
+        while stem in self._drawings:
             stem, again = file_name(name.lower(), str(again + 1)), again + 1
-        self._files[f"{stem}.png"] = content = render_png(figure, dpi=144 if painted else 192)
-        kind = "image/png"
-        if not painted:
-            self._files[f"{stem}.svg"] = content = render_svg(figure, dpi=150)
-            kind = "image/svg+xml"
-        _LOG.debug("figure %s: %.2f s of CPU to save", name, time.process_time() - started)
+        self._drawings[stem] = drawing = Drawing(plot, painted)
         table = b"" if data is None else data.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n").encode()
         return Picture(
-            source=encode_data_uri(content, kind),
+            drawing=drawing,
             words=words,
-            width=round(figure.get_figwidth() * 96),
             name=stem,
             data=encode_data_uri(table, "text/tab-separated-values") if 0 < len(table) <= _EMBEDDED else "",
         )
 
+    def draw(self) -> None:
+        """Draw all figures that are not drawn already."""
+        if self.memory is not None:
+            recall(self._drawings, self.folder, self.memory)
+        for stem, drawing in self._drawings.items():
+            started = time.process_time()
+            drawing.draw()
+            _LOG.debug("figure %s: %.2f s of CPU", stem, time.process_time() - started)
+
     def save(self) -> None:
         """Write the files; each file appears completely or not at all."""
-        for name, content in self._files.items():
-            with atomic(self.folder / name) as beside:
-                beside.write_bytes(content)
+        for stem, drawing in self._drawings.items():
+            for suffix, content in drawing.draw().files.items():
+                with atomic(self.folder / f"{stem}{suffix}") as beside:
+                    beside.write_bytes(content)
+        if self.memory is not None:
+            remember(self._drawings, self.memory)
 
     def draw_overview(self, content: ReportContent, layers: Sequence[str]) -> dict[str, Picture]:
         """Draw the figures of the explained network that occur once on the page, by name."""
         made: dict[str, Picture] = {}
         if content.sheet:
-            figure = plot_sheet(content.sheet, layers=layers)
+            plot = partial(plot_sheet, content.sheet, layers=layers)
             words = "; ".join(f"{row.layer}: {row.where or row.unit}" for row in content.sheet)
-            made["sheet"] = self.add("sheet", figure, words, painted=True)
+            made["sheet"] = self.add("sheet", plot, words, painted=True)
         if content.regions is not None:
-            figure = plot_regions(content.regions, mask=content.mask)
+            plot = partial(plot_regions, content.regions, mask=content.mask)
             words = f"{len(content.regions.names)} regions and the mask on the template"
-            made["regions"] = self.add("regions", figure, words, painted=True)
+            made["regions"] = self.add("regions", plot, words, painted=True)
         if content.sounds is not None and content.cams is not None:
-            self.add("cam", plot_cam(content.sounds, content.cams), "Class activation maps", painted=True)
-            figure = plot_target_attention(content.sounds, content.cams)
-            made["attention"] = self.add(
-                "target-attention", figure, "Mean map of each class on each word", painted=True
-            )
-        for panel in content.maximization:
-            color = assign_layer_colors(layers).get(panel.layer, "#1c2530")
-            self.add(f"maximization-{panel.title}", plot_maximization(panel, color=color), panel.title, painted=True)
+            plot = partial(plot_target_attention, content.sounds, content.cams)
+            made["attention"] = self.add("target-attention", plot, "Mean map of each class on each word", painted=True)
         return made
 
     def draw_pairs(self, pairs: Sequence[RdmPair]) -> dict[str, list[tuple[str, Picture]]]:
@@ -114,11 +130,11 @@ class Pictures:
         for pair in pairs:
             first = pair.roi not in made
             named = f"{pair.layer} of {pair.network}" if pair.network else pair.layer
-            figure = plot_rdm_pair(pair.model, pair.brain, titles=(pair.layer, pair.roi), note=pair.note)
+            plot = partial(plot_rdm_pair, pair.model, pair.brain, titles=(pair.layer, pair.roi), note=pair.note)
             words = f"Dissimilarities of {named} beside those of {pair.roi}, and pair by pair"
             words += f": {pair.note}" if pair.note else ""
             name = f"rdms-{pair.roi}" if first else f"rdms-{pair.roi}-{pair.network}"
-            picture = self.add(name, figure, words, painted=True, data=_list_pairs(pair))
+            picture = self.add(name, plot, words, painted=True, data=_list_pairs(pair))
             made.setdefault(pair.roi, []).append((named, picture))
         return made
 

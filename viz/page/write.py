@@ -143,7 +143,9 @@ class _View:
         return max(len(self.families), len(self.pairs), len(self.brains), len(self.copies), *inner)
 
 
-def write_report(content: ReportContent, path: str | Path, *, figures: str | Path | None = None) -> Path:
+def write_report(
+    content: ReportContent, path: str | Path, *, figures: str | Path | None = None, memory: Path | None = None
+) -> Path:
     """Write the page, and every figure on it as PNG and SVG beside it.
 
     Parameters
@@ -154,6 +156,9 @@ def write_report(content: ReportContent, path: str | Path, *, figures: str | Pat
         File of the page; an existing file is replaced.
     figures : path, optional
         Folder of the figures; by default `figures/` beside the page.
+    memory : path, optional
+        File with the keys of the figures in the folder. A figure that an earlier page drew of the same content is taken
+        from its files, which are the same to the last byte.
 
     Returns
     -------
@@ -168,8 +173,10 @@ def write_report(content: ReportContent, path: str | Path, *, figures: str | Pat
         If the page cannot be written there.
     """
     path = Path(path)
-    drawn = Pictures(Path(figures) if figures is not None else path.parent / "figures")
-    html = _make_environment().get_template("report.html.j2").render(view=_make_view(content, drawn))
+    drawn = Pictures(Path(figures) if figures is not None else path.parent / "figures", memory)
+    view = _make_view(content, drawn)
+    drawn.draw()
+    html = _make_environment().get_template("report.html.j2").render(view=view)
     beside = name_unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

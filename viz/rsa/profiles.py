@@ -190,7 +190,7 @@ def plot_layer_profile(
         _draw_curve(axes, wide, colors, starred)
         if rivals is not None:
             _mark_rivals(axes, [order.index(x) for x in rivals.get(roi, ()) if x in order], highest * 1.08)
-        for layer in starred & set(order) if rivals is None else ():
+        for layer in [x for x in order if x in starred] if rivals is None else ():
             axes.text(order.index(layer), highest * 1.06, "*", ha="center", va="center", color=INK, fontsize=11)
         axes.set_title(roi)
         axes.set_xticks(range(len(order)), order, rotation=90)

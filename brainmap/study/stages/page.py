@@ -61,6 +61,11 @@ def build_page_path(context: Context) -> Path:
     return context.study.out / "report.html"
 
 
+def build_memory_path(context: Context) -> Path:
+    """Return the path of the keys of the figures of the page, from which a later page knows what it need not draw."""
+    return context.ledger.place("report", ".figures")
+
+
 def run_page(context: Context) -> Path:
     """Write the page, unless nothing on it has changed."""
     context.run_stage("report", _compute_key(context), lambda: _write_page(context))
@@ -86,7 +91,7 @@ def _write_page(context: Context, *, explained: bool = True) -> list[Path]:
     figures = build_page_path(context).parent / "figures"
     before = {p: p.stat().st_mtime_ns for p in figures.glob("*")}
     content = read_page_content(context, explained=explained)
-    page = write_report(content, build_page_path(context), figures=figures)
+    page = write_report(content, build_page_path(context), figures=figures, memory=build_memory_path(context))
     return [page, *(p for p in sorted(figures.glob("*")) if p.stat().st_mtime_ns != before.get(p))]
 
 

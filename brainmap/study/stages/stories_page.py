@@ -14,7 +14,7 @@ from brainmap.study.results.context import Context
 from brainmap.study.results.tables import read_results_table
 from brainmap.study.stages.encoding_page import read_test, select_best_baselines
 from brainmap.study.stages.networks import list_inputs, yield_versions
-from brainmap.study.stages.page import build_page_path
+from brainmap.study.stages.page import build_memory_path, build_page_path
 from brainmap.study.stages.stories import StoryPerson, get_story_models, measure_lengths, yield_story_people
 from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import EncodingContent, ReportContent, StoryFacts
@@ -43,7 +43,8 @@ def _write_page(context: Context) -> list[Path]:
     """Write the page and its figures."""
     figures = build_page_path(context).parent / "figures"
     before = {p: p.stat().st_mtime_ns for p in figures.glob("*")}
-    page = write_report(read_story_content(context), build_page_path(context), figures=figures)
+    content, memory = read_story_content(context), build_memory_path(context)
+    page = write_report(content, build_page_path(context), figures=figures, memory=memory)
     return [page, *(p for p in sorted(figures.glob("*")) if p.stat().st_mtime_ns != before.get(p))]
 
 

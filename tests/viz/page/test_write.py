@@ -405,7 +405,9 @@ def test_sound_files_are_played_as_they_are(tmp_path: Any) -> None:
 def test_figures_lie_beside_the_page_and_no_scrap_is_left(page: Any) -> None:
     path, _ = page
     names = {p.name for p in (path.parent / "figures").iterdir()}
-    assert {"layer-profile.png", "layer-profile.svg", "maximization-words.png"} <= names
+    assert {"layer-profile.png", "layer-profile.svg"} <= names
+    embedded = set(re.findall(r'data-name="([^"]+)"', page[1]))
+    assert {name.rpartition(".")[0] for name in names} == embedded, "what nobody sees is not drawn"
     assert not [n for n in [*names, *(p.name for p in path.parent.iterdir())] if n.startswith(".")]
     assert (path.parent / "figures" / "layer-profile.png").read_bytes()[:4] == b"\x89PNG"
 
