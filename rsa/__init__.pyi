@@ -69,6 +69,7 @@ from .inputs.layouts import (
 )
 from .inputs.stories import Stories as Stories, load_stories as load_stories
 from .patterns.normalize import average_patterns as average_patterns, normalize_patterns as normalize_patterns
+from .patterns.region_tables import load_column_rois as load_column_rois
 from .patterns.residuals import Residuals as Residuals, load_residuals as load_residuals
 from .patterns.response_tables import load_response_table as load_response_table
 from .patterns.screen import (

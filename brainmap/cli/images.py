@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,8 @@ from brainmap.errors import InputError
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
+
+    from brainmap.rsa.encoding.maps import BrainMap
 
 PLACE = "{layer}"
 
@@ -59,3 +61,32 @@ def read_labeled_maps(path: str) -> dict[str, Nifti1Image]:
     if twice:
         raise InputError(f"{path}: the label {list_some(twice)} is given to several sub-bricks; labels must differ")
     return {label: nibabel.Nifti1Image(values[..., k], image.affine) for k, label in enumerate(labels)}
+
+
+def refuse_existing_maps(path: str, overwrite: bool, option: str, *, on_surface: bool) -> None:
+    """Refuse maps that exist before anything is computed: an image, or on the surface GIFTI files with `{hemi}`."""
+    if on_surface:
+        from brainmap.rsa.surface.data import check_surface_files
+
+        check_surface_files(path, overwrite, what=option)
+    else:
+        refuse_existing_image(path, overwrite, option)
+
+
+def save_brain_maps(
+    maps: Mapping[str, BrainMap], path: str, mask: str | None, *, space: str | None, overwrite: bool
+) -> list[Path]:
+    """Save maps as sub-bricks of one image in the space of the mask, or as arrays of one GIFTI file a hemisphere."""
+    import numpy as np
+
+    from brainmap.record import command_line
+    from brainmap.rsa.images.files import image_info
+    from brainmap.rsa.surface.data import SurfaceData, save_surface
+
+    listed: list[Any] = list(maps.values())
+    if isinstance(listed[0], SurfaceData):
+        left, right = (np.concatenate([getattr(one, side) for one in listed], axis=1) for side in ("left", "right"))
+        joined = SurfaceData(left, right, tuple(maps))
+        return save_surface(joined, path, overwrite=overwrite, history=command_line())
+    where = space or image_info(str(mask)).space
+    return [save_bricks(listed, path, labels=list(maps), space=where, overwrite=overwrite)]

@@ -31,8 +31,10 @@ from brainmap.study.stages.networks import run_networks
 from brainmap.study.stages.page import build_page_path, run_first_page, run_page
 from brainmap.study.stages.participants import build_chunk_folder, run_participants, yield_people
 from brainmap.study.stages.region_sounds import plan_region_sounds
-from brainmap.study.stages.stories import run_stories, run_story_networks
+from brainmap.study.stages.stories import run_story_networks
 from brainmap.study.stages.stories_page import run_story_page
+from brainmap.study.stages.story_people import yield_story_people
+from brainmap.study.stages.story_tables import run_stories
 from brainmap.study.stages.versions import Loaded
 
 __all__ = ["Context", "check_study", "make_report", "merge_study", "run_chunk", "run_study"]
@@ -72,6 +74,9 @@ def run_study(
         )
     loaded = _run_first_stages(context, participants)
     if _is_of_stories(context):
+        if context.backend == "dask":
+            models = [ModelPieces(one) for one in yield_story_people(context, participants) if not one.done]
+            compute_on_dask(context, [(work, work.pieces) for work in models])
         run_stories(context, participants)
     else:
         if context.backend == "dask":
@@ -112,8 +117,6 @@ def run_chunk(context: Context, share: str) -> None:
         A check finds a problem with this share's participants.
     """
     mine = Share.parse(share)
-    if _is_of_stories(context):
-        raise InputError("--chunk: expected a study with regions or searchlights, got one of stories; leave it out")
     if context.overwrite:
         raise InputError(
             "--chunk computes what is missing, and --overwrite would delete the chunks of others; leave --overwrite "
@@ -138,10 +141,6 @@ def merge_study(context: Context) -> Path:
     InputError
         Shares are missing, or belong to another study.
     """
-    if _is_of_stories(context):
-        raise InputError(
-            "merge: expected a study whose chunks were computed, got one of stories; run it without --chunk"
-        )
     if not any(stage.startswith("network-") for stage in context.ledger.stages()):
         raise InputError(
             f"merge: expected chunks in {context.study.out}, got none; compute them: brainmap run "
@@ -150,8 +149,11 @@ def merge_study(context: Context) -> Path:
     context = replace(context, shared=True)
     loaded = _run_first_stages(context)
     refuse_incomplete(context)
-    run_participants(context)
-    run_encoding(context)
+    if _is_of_stories(context):
+        run_stories(context)
+    else:
+        run_participants(context)
+        run_encoding(context)
     return _run_last_stages(context, loaded)
 
 
@@ -181,7 +183,7 @@ def _run_first_stages(context: Context, participants: Sequence[str] = ()) -> dic
 def _run_last_stages(context: Context, loaded: dict[str, Loaded], announce: Callable[[], None] | None = None) -> Path:
     """Run everything after the participants' scores; a page without explanations is there before these are made."""
     if _is_of_stories(context):
-        run_group_stories(context)
+        run_group_stories(context, partial(compute_on_dask, context))
         return run_story_page(context)
     run_group(context)
     run_group_encoding(context, partial(compute_on_dask, context))

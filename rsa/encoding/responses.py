@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -295,6 +295,13 @@ def _choose_targets(data: Dataset, targets: EncodingTarget) -> tuple[Floats, pd.
     of_voxel = np.array(roi)
     means = np.stack([x[:, of_voxel == name].mean(axis=1) for name in names], axis=1)
     return means, pd.DataFrame({"roi": names, "voxel": pd.array([pd.NA] * len(names), dtype="Int64")})
+
+
+def keep_targets(responses: Responses, kept: NDArray[np.bool_]) -> Responses:
+    """Return the responses of some targets, by a mask `(n_targets,)`."""
+    return replace(
+        responses, values=responses.values[:, :, kept], targets=responses.targets[kept].reset_index(drop=True)
+    )
 
 
 def align_features(

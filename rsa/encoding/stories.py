@@ -132,7 +132,9 @@ def encode_stories(
         layers : names or "all"
             As in `encode`.
         targets : DataFrame, optional
-            `roi` and `voxel` of each target.
+            `roi` and `voxel` of each target; of vertices also `hemisphere` and `vertex`.
+        mesh : (int, int)
+            Numbers of vertices of both hemispheres, where targets are vertices, for maps of them.
         participant : str
             Label of the participant.
         folds : int, optional
@@ -178,6 +180,7 @@ def align_stories(
     layers: Sequence[str] | str = "all",
     targets: pd.DataFrame | None = None,
     participant: str = "",
+    mesh: Sequence[int] = (),
     folds: int | None = None,
     block: float = BLOCK,
 ) -> AlignedStories:
@@ -218,7 +221,7 @@ def align_stories(
             check_choice(layer, known, f"layer{f' of {network}' if network else ''}")
             x = _arrange_features(np.asarray(one[layer][:]), tables[network], cleaned, settings)
             spaces.append(FeatureSpace(network, layer, x, tuple(np.arange(len(x))[:, None])))
-    found = _join_responses(cleaned, targets, participant)
+    found = replace(_join_responses(cleaned, targets, participant), mesh=tuple(mesh))
     group = np.repeat(np.arange(len(cleaned)), [one.shape[1] for one in cleaned.values()])
     divided = _leave_out_stories(group, len(cleaned) if folds is None else folds)
     return AlignedStories(tuple(spaces), found, replace(divided, block=count_block(block, t_r)))

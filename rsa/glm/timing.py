@@ -18,6 +18,9 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.images.volumes import ImageInfo
 from brainmap.types import Floats
 
+_ENDING = re.compile(
+    r"(\.(func|shape)\.gii|\.(dtseries|dscalar)\.nii|\.niml\.dset|(\+(orig|acpc|tlrc))?(\.(nii|HEAD|BRIK))?(\.gz|\.bz2)?)$"
+)
 _SLOWEST = 60.0  # [s]; a longer TR must be in milliseconds
 
 
@@ -189,7 +192,7 @@ def find_sidecars(path: Path | None) -> list[Path]:
     """Return the JSON sidecars of an image, the most general first, inherited from its folder and those above."""
     if path is None:
         return []
-    stem = re.sub(r"(\+(orig|acpc|tlrc))?(\.(nii|HEAD|BRIK))?(\.gz|\.bz2)?$", "", path.name)
+    stem = _ENDING.sub("", path.name, count=1)
     own, parts = path.with_name(f"{stem}.json"), stem.split("_")
     found: list[Path] = []
     for folder in reversed(path.resolve().parents[:4] if len(parts) > 1 else []):

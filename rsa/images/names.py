@@ -16,6 +16,8 @@ _AFNI = re.compile(r"(?P<base>.*?)(?P<suffix>\.|\.HEAD|\.BRIK(?:\.\w+)?)?", re.D
 _SIDES = {"L": "left", "R": "right", "lh": "left", "rh": "right", "left": "left", "right": "right"}
 CIFTI_ENDINGS = (".dscalar.nii", ".dtseries.nii", ".dlabel.nii")  # both hemispheres in one file
 SURFACE_ENDINGS = (".gii", ".niml.dset", *CIFTI_ENDINGS)
+ARRAY_ENDINGS = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".nc")  # response tables
+REGION_TABLE_ENDING = ".tsv"  # time courses of regions, a column each
 _BRIKS = (".BRIK", ".BRIK.gz", ".BRIK.bz2", ".BRIK.Z", ".BRIK.zst")
 
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice, check_file, list_some
 from brainmap.errors import InputError
+from brainmap.rsa.images.names import ARRAY_ENDINGS
 from brainmap.types import Floats
 
-ENDINGS = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".nc")
 _MATLAB_NUMBERS = ("double", "single", *(f"{sign}int{n}" for sign in ("", "u") for n in (8, 16, 32, 64)))
 _BROKEN = (ValueError, TypeError, IndexError, KeyError, OSError, EOFError, zlib.error, zipfile.BadZipFile)
 
@@ -79,7 +79,7 @@ def is_response_table(name: object) -> bool:
     >>> is_response_table("sub-01.mat"), is_response_table("sub-01.nii.gz")
     (True, False)
     """
-    return isinstance(name, str | Path) and Path(name).suffix.lower() in ENDINGS
+    return isinstance(name, str | Path) and Path(name).suffix.lower() in ARRAY_ENDINGS
 
 
 def find_array(file: str | Path, key: str | None = None) -> StoredArray:

@@ -13,7 +13,8 @@ import pandas as pd
 
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
-from brainmap.rsa.patterns.arrays import ENDINGS, StoredArray, find_array, format_shape, is_response_table
+from brainmap.rsa.images.names import ARRAY_ENDINGS
+from brainmap.rsa.patterns.arrays import StoredArray, find_array, format_shape, is_response_table
 from brainmap.rsa.patterns.table import Pattern, PatternSettings, Runs, Source, Stimuli, plan_patterns
 from brainmap.rsa.patterns.volume import build_patterns, list_images
 from brainmap.rsa.patterns.voxel_tables import VoxelRois, read_voxel_rois
@@ -167,7 +168,8 @@ def list_table_files(files: Image | Sequence[Image]) -> list[str | Path]:
     for image in images:
         if image not in paths:
             raise InputError(
-                f"response tables: expected files of arrays ({', '.join(ENDINGS)}), got {image}; give files of one kind"
+                f"response tables: expected files of arrays ({', '.join(ARRAY_ENDINGS)}), got {image}; give files of "
+                "one kind"
             )
     return paths
 

@@ -229,6 +229,116 @@ def test_scores_are_those_of_encode_stories_on_the_same_files(small: Path) -> No
     np.testing.assert_allclose(data.responses["story_1"][1][:, 0], course, rtol=1e-5)
 
 
+def write_other_kind(folder: Path, kind: str) -> tuple[str, str]:
+    """Write the BOLD of a study again in another kind of file; return the keys of [[brain]] and their replacement."""
+    from brainmap.rsa.surface.data import SurfaceData, save_surface
+
+    for file in folder.glob("sub-*/*_bold.nii.gz"):
+        base, labels = str(file).removesuffix(".nii.gz"), np.asarray(nib.load(file.parent / "rois.nii.gz").dataobj)
+        x = np.asarray(nib.load(file).dataobj).reshape(labels.size, -1)
+        if kind == "array":
+            np.save(f"{base}.npy", x.T)
+            table = pd.DataFrame({"roi": np.array(["", *PLANTED])[labels.ravel()]})
+            table.to_csv(folder / "voxels.tsv", sep="\t", index=False)
+        elif kind == "table":
+            means = {name: x[labels.ravel() == k + 1].mean(axis=0, dtype=float) for k, name in enumerate(PLANTED)}
+            pd.DataFrame(means).to_csv(f"{base}.tsv", sep="\t", index=False)
+        else:
+            half, flat = len(x) // 2, labels.reshape(-1, 1).astype("f4")
+            save_surface(SurfaceData(x[:half], x[half:]), f"{base}_{{hemi}}.func.gii")
+            names = {side: dict(enumerate(("???", *PLANTED))) for side in ("left", "right")}
+            data = SurfaceData(flat[:half], flat[half:], ("regions",), names)
+            save_surface(data, file.parent / "rois_{hemi}.label.gii", overwrite=True)
+    old = text = (folder / "study.toml").read_text()
+    old = text[text.index('files = "sub-') : text.index('space = "native"')]
+    rois = {
+        "array": 'rois = { table = "voxels.tsv" }',
+        "table": f"rois = {{ names = {list(PLANTED)} }}",
+        "surface": 'rois = { image = "sub-{participant}/rois_{hemi}.label.gii" }',
+    }[kind]
+    ending = {"array": ".npy", "table": ".tsv", "surface": "_{hemi}.func.gii"}[kind]
+    return old, f'files = "sub-{{participant}}/{{sound}}_run-{{run}}_bold{ending}"\n{rois}\n'
+
+
+@pytest.mark.parametrize("kind", ["array", "table", "surface"])
+def test_arrays_tables_and_surfaces_give_the_scores_of_volumes(small: Path, tmp_path: Path, kind: str) -> None:
+    from brainmap.study.check import check_study
+    from brainmap.study.results.context import Context
+    from brainmap.study.settings.study import load_study
+
+    folder = tmp_path / "copy"
+    shutil.copytree(small.parent, folder, copy_function=shutil.copy2)
+    old, new = write_other_kind(folder, kind)
+    path = folder / "study.toml"
+    path.write_text(path.read_text().replace(old, new).replace("# t_r = 2.0", "t_r = 2.0"))
+    assert check_study(Context(load_study(path))).problems == ()
+    assert run(path) == {"sub-01_stories", "sub-02_stories", "group_stories", "report"}
+    wanted, found = (read(one, "group/stories.tsv").sort_values(["layer", "roi"]) for one in (small, path))
+    names = found["roi"].str.replace(r"^(left|right)-", "", regex=True)
+    found = found.assign(roi=names).sort_values(["layer", "roi"])
+    for column in ("mean", "p", "reliability"):
+        np.testing.assert_allclose(found[column], wanted[column], rtol=1e-5, err_msg=column)
+
+
+def copy_without_results(small: Path, tmp_path: Path) -> tuple[Path, dict[str, bytes]]:
+    """Copy a study, and remove its tables, whose content is returned."""
+    folder = tmp_path / "copy"
+    shutil.copytree(small.parent, folder, copy_function=shutil.copy2)
+    out = folder / "derivatives" / "brainmap"
+    kept = {str(file.relative_to(out)): file.read_bytes() for file in out.rglob("*stories*.tsv")}
+    assert len(kept) == 13
+    for name in kept:
+        (out / name).unlink()
+    return folder / "study.toml", kept
+
+
+def has_results(path: Path, kept: dict[str, bytes]) -> bool:
+    out = path.parent / "derivatives" / "brainmap"
+    return {name: (out / name).read_bytes() for name in kept} == kept and not (out / ".brainmap" / "chunks").exists()
+
+
+def test_shares_of_stories_give_the_same_numbers_and_outlive_a_kill(small: Path, tmp_path: Path) -> None:
+    from brainmap.study.parallel.shares import list_units
+    from brainmap.study.results.context import Context
+    from brainmap.study.run import merge_study, run_chunk
+    from brainmap.study.settings.study import load_study
+
+    path, kept = copy_without_results(small, tmp_path)
+    study = load_study(path)
+    units = [str(unit) for unit in list_units(Context(study)) if unit.participant == "02"]
+    assert units == [f"sub-02 encoding {what} from {k}" for what in ("models", "permutations") for k in (1, 2)]
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("ignore", BrainmapWarning)
+        patch.setattr("brainmap.study.stages.stories_page._write_page", lambda _context: [])
+        run_chunk(Context(study, threads=2), "2/2")
+        chunks = sorted((path.parent / "derivatives" / "brainmap" / ".brainmap" / "chunks").rglob("*.npz"))
+        assert [file.parent.name for file in chunks] == ["models-02"] * 2 + ["permutations-02"] * 2
+        with pytest.raises(InputError, match=r"4 of 8 chunks are missing \(sub-01 encoding models from 1, "):
+            merge_study(Context(study, threads=1))
+        chunks[1].unlink()
+        then = {file: file.stat().st_mtime_ns for file in chunks if file.exists()}
+        run_chunk(Context(study, threads=1), "2/2")
+        assert {file: file.stat().st_mtime_ns for file in then} == then
+        run_chunk(Context(study, threads=1), "1/2")
+        merge_study(Context(study, threads=1))
+    assert has_results(path, kept)
+
+
+@pytest.mark.slow
+def test_dask_workers_give_the_same_numbers(small: Path, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    from brainmap.study.results.context import Context
+    from brainmap.study.run import run_study
+    from brainmap.study.settings.study import load_study
+
+    path, kept = copy_without_results(small, tmp_path)
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("ignore", BrainmapWarning)
+        patch.setattr("brainmap.study.stages.stories_page._write_page", lambda _context: [])
+        run_study(Context(load_study(path), threads=1, backend="dask"))
+    assert has_results(path, kept)
+
+
 @pytest.mark.slow
 def test_only_what_a_setting_touches_is_computed_again(small: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
@@ -266,10 +376,14 @@ def test_the_page_shows_stories_with_delays_and_names_no_sounds(small: Path, tmp
             'kind = "betas"',
             r"\[stories\] expected kind = 'stories' in each \[\[brain\]\], got 'betas'",
         ),
-        ("{sound}_run", "bold_run", r"files: expected names of volumes with \{sound\}"),
+        ("{sound}_run", "bold_run", r"files: expected names with \{sound\}"),
         ("[stories]", "[rsa]\n[stories]", r"\[rsa\] does not go with \[stories\]"),
         ('pooling = "mean"', 'pooling = "mean"\nunits = "zscore"', r"units is of RDMs"),
         ('space = "native"', 'labels = "sub-brick"', "labels does not go with kind = 'stories'"),
+        ("_bold.nii.gz", "_bold.npy", "mask does not go with files of arrays, whose rois.table has a row per voxel"),
+        ('mask = "sub-{participant}/mask.nii.gz"', "", "lacks the key 'mask', which layout = 'files' needs"),
+        ("_bold.nii.gz", "_bold.func.gii", r"files: expected a name with \{hemi\}"),
+        ('space = "native"', 'key = "x"', r"key is of files of arrays \(.npy, .mat, ...\), got files = "),
         ("block = 20 ", "block = 10 ", "block: expected a number of 20.0 or more, got 10"),
     ],
 )

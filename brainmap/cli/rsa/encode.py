@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap import types
-from brainmap.cli.images import refuse_existing_image, save_bricks
+from brainmap.cli.images import refuse_existing_maps, save_brain_maps
 from brainmap.cli.options import (
     Items,
     Json,
@@ -111,33 +111,19 @@ class _Outputs:
             yield write_table(fit.counts, self.counts, columns=COUNT_COLUMNS, about=about)
         if self.tests is not None:
             rng = np.random.default_rng([seed, 1])
-            found = encoding_test(fit, permutations=self.permutations, correction=self.correction, rng=rng)
-            said = {**about, "Test": found.attrs["note"]}
-            yield write_table(found, self.tests, columns=ENCODING_TEST_COLUMNS, about=said)
+            tested = encoding_test(fit, permutations=self.permutations, correction=self.correction, rng=rng)
+            said = {**about, "Test": tested.attrs["note"]}
+            yield write_table(tested, self.tests, columns=ENCODING_TEST_COLUMNS, about=said)
         if self.maps is not None:
-            yield from self._save_maps(map_encoding(fit, place, score=self.score), self.maps, mask)
+            found = map_encoding(fit, place, score=self.score)
+            yield from save_brain_maps(found, self.maps, mask, space=self.space, overwrite=self.overwrite)
         if self.best is not None or self.best_maps is not None:
             best = best_encoding_layers(fit, splits=self.splits, rng=np.random.default_rng(seed))
             if self.best is not None:
                 yield write_table(best.regions, self.best, columns=BEST_LAYER_COLUMNS, about=about)
             if self.best_maps is not None:
-                yield from self._save_maps(best.maps(place, self.network), self.best_maps, mask)
-
-    def _save_maps(self, maps: Mapping[str, Any], path: str, mask: str | None) -> list[Path]:
-        """Save maps as sub-bricks of one image, or as arrays of one GIFTI file a hemisphere."""
-        import numpy as np
-
-        from brainmap.record import command_line
-        from brainmap.rsa.images.files import image_info
-        from brainmap.rsa.surface.data import SurfaceData, save_surface
-
-        listed = list(maps.values())
-        if isinstance(listed[0], SurfaceData):
-            left, right = (np.concatenate([getattr(one, side) for one in listed], axis=1) for side in ("left", "right"))
-            joined = SurfaceData(left, right, tuple(maps))
-            return save_surface(joined, path, overwrite=self.overwrite, history=command_line())
-        where = self.space or image_info(str(mask)).space
-        return [save_bricks(listed, path, labels=list(maps), space=where, overwrite=self.overwrite)]
+                maps = best.maps(place, self.network)
+                yield from save_brain_maps(maps, self.best_maps, mask, space=self.space, overwrite=self.overwrite)
 
 
 @commands.command()
@@ -231,7 +217,7 @@ def encode(
 
 def _check_maps(maps: Mapping[str, str | None], brain: Brain, targets: str, overwrite: bool) -> None:
     """Refuse maps and regions that could not be made before anything is read."""
-    from brainmap.rsa.surface.data import check_surface_files, is_surface
+    from brainmap.rsa.surface.data import is_surface
 
     if targets == "roi" and brain.rois is None:
         raise InputError("--targets roi: expected --rois too, got none; give an image of regions")
@@ -243,10 +229,7 @@ def _check_maps(maps: Mapping[str, str | None], brain: Brain, targets: str, over
             continue
         if targets == "roi":
             raise InputError(f"{option}: expected --targets voxel, got regions; leave {option} out")
-        if vertices:
-            check_surface_files(path, overwrite, what=option)
-        else:
-            refuse_existing_image(path, overwrite, option)
+        refuse_existing_maps(path, overwrite, option, on_surface=vertices)
 
 
 def _read_numbers(text: str) -> list[float]:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from brainmap import types
-from brainmap.cli.images import refuse_existing_image, save_bricks
+from brainmap.cli.images import refuse_existing_maps, save_brain_maps
 from brainmap.cli.options import (
     Json,
-    Mask,
     Overwrite,
-    Participant,
     Seed,
     build_provenance,
     print_files,
     print_table,
     refuse_existing,
     split_names,
+    with_options,
 )
 from brainmap.cli.outputs import Table
-from brainmap.cli.rsa.options import commands, count_noun, load_regions
+from brainmap.cli.rsa.options import commands, count_noun
 from brainmap.cli.rsa.stores import Networks, list_stores, open_networks
+from brainmap.cli.rsa.story_options import StoryBrain, StoryScans, read_numbers
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,45 +35,12 @@ if TYPE_CHECKING:
 
 
 @commands.command()
+@with_options(StoryScans, fills="scans")
+@with_options(StoryBrain, fills="brain", first=True)
 def encode_stories(
     activations: Networks,
-    bold: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
-            help="BOLD of each story, quoted, with {sound} for the id of the story, and {run} where it was heard "
-            "several times: 'sub-01/{sound}_run-{run}_bold.nii.gz'; or tables of scans x voxels (.npy, .mat, .h5).",
-        ),
-    ],
-    mask: Mask = None,
-    rois: Annotated[
-        str | None, typer.Option(help="Label image or voxel table (.tsv) of regions, which the table then names.")
-    ] = None,
-    roi_table: Annotated[Path | None, typer.Option(help="TSV with index and name of each label.")] = None,
-    participant: Participant = None,
-    confounds: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Confounds of each story: a name with the places of --bold.")
-    ] = None,
-    strategy: Annotated[
-        str | None, typer.Option(help="Columns of --confounds, as in motion6+acompcor; default: all.")
-    ] = None,
-    t_r: Annotated[
-        float | None, typer.Option(help="Time from scan to scan, in s; default: that of the images.")
-    ] = None,
-    silence: Annotated[
-        str, typer.Option(metavar="BEFORE,AFTER", help="Seconds scanned before the sound began and after it ended.")
-    ] = "0,0",
-    delays: Annotated[
-        str | None,
-        typer.Option(metavar="SECONDS,...", help="Delays in s, multiples of the TR; default: all up to 8 s or more."),
-    ] = None,
-    sampling: Annotated[types.ScanSampling, typer.Option(help="How features are brought to the scans.")] = "lanczos",
-    high_pass: Annotated[
-        float, typer.Option(min=0.0, help="Longest period that is kept in the BOLD, in s; 0 keeps all.")
-    ] = 120.0,
-    trim: Annotated[
-        str, typer.Option(metavar="FIRST,LAST", help="Scans left out at the beginning and at the end of each story.")
-    ] = "0,0",
+    brain: StoryBrain,
+    scans: StoryScans,
     layers: Annotated[str, typer.Option(help="all, or names such as conv1,conv4.")] = "all",
     targets: Annotated[
         types.EncodingTarget, typer.Option(help="Predict each voxel, or the mean of each ROI.")
@@ -121,20 +88,14 @@ def encode_stories(
     for option, path in (("--out", out), ("--counts", counts), ("--tests", tests)):
         refuse_existing(path, overwrite, option=option, kinds=(".tsv",))
     if maps is not None:
-        if targets == "roi" or mask is None:
+        if targets == "roi" or not (brain.mask or brain.on_surface):
             raise InputError("--maps: expected --targets voxel and a --mask, got none of both; leave --maps out")
-        refuse_existing_image(maps, overwrite, "--maps")
-    if targets == "roi" and rois is None:
-        raise InputError("--targets roi: expected --rois too, got none; give an image of regions")
-    around, cut = _read_numbers(silence, "--silence", n=2), _read_numbers(trim, "--trim", n=2)
-    if cut != [int(k) for k in cut] or min(*cut, *around) < 0:
-        raise InputError(
-            f"--silence, --trim: expected seconds and whole numbers of scans from 0, got {silence}, {trim}"
-        )
-    asked_delays = None if delays is None else _read_numbers(delays, "--delays")
+        refuse_existing_maps(maps, overwrite, "--maps", on_surface=brain.on_surface)
+    brain.check(targets)
+    aligned = scans.read()
     from brainmap.rsa.encoding.ridge import check_alphas, find_device
 
-    penalties = check_alphas(None if alphas is None else _read_numbers(alphas, "--alphas"))
+    penalties = check_alphas(None if alphas is None else read_numbers(alphas, "--alphas"))
     find_device(device)
     networks = open_networks(activations, layers)
     import numpy as np
@@ -145,19 +106,11 @@ def encode_stories(
     from brainmap.rsa.encoding.maps import map_encoding
     from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, encoding_test
     from brainmap.rsa.encoding.stories import encode_stories as fit_stories
-    from brainmap.rsa.inputs.stories import load_stories
 
-    regions = load_regions(rois, roi_table, mask, participant=participant, minimum_voxels=1, hemispheres="separate")
     sounds = list(dict.fromkeys(next(iter(networks.values())).table["sound"].astype(str)))
-    data = load_stories(
-        bold, sounds, mask=mask, rois=regions, targets=targets, confounds=confounds, strategy=strategy, t_r=t_r
-    )
+    data = brain.load(sounds, targets)
     settings: dict[str, Any] = {
-        "delays": asked_delays,
-        "sampling": sampling,
-        "high_pass": high_pass or None,
-        "silence": tuple(around),
-        "trim": tuple(int(k) for k in cut),
+        **aligned,
         "folds": folds,
         "inner_folds": inner_folds,
         "components": components,
@@ -170,13 +123,12 @@ def encode_stories(
         **data.settings,
         **settings,
         layers="all" if layers == "all" else split_names(layers),
-        participant=participant or "",
+        participant=brain.participant or "",
         alphas=penalties,
         device=device,
     )
     made = {**settings, "layers": layers, "targets": targets, "alphas": [float(a) for a in penalties], "t_r": data.t_r}
-    others = [name for name in (mask, rois, roi_table) if name is not None]
-    about = build_provenance(made, [*data.files, *list_stores(activations), *others], seed=seed)
+    about = build_provenance(made, [*data.files, *list_stores(activations), *brain.others], seed=seed)
     if out is not None:
         write_table(fit.scores, out, columns=ENCODING_COLUMNS, about=about)
     if counts is not None:
@@ -187,28 +139,9 @@ def encode_stories(
         write_table(tested, tests, columns=ENCODING_TEST_COLUMNS, about={**about, "Test": tested.attrs["note"]})
     written: list[Path | None] = [out, counts, tests]
     if maps is not None:
-        written.append(_save_maps(map_encoding(fit, mask, score=score), maps, str(mask), space, overwrite))
+        found = map_encoding(fit, None if fit.responses.mesh else brain.mask, score=score)
+        written += save_brain_maps(found, maps, brain.mask, space=space, overwrite=overwrite)
     _report(fit, data, written, as_json=as_json)
-
-
-def _read_numbers(text: str, option: str, *, n: int | None = None) -> list[float]:
-    """Read numbers between commas; n of them where a number is expected."""
-    try:
-        found = [float(word) for word in split_names(text)]
-    except ValueError:
-        found = []
-    if not found or n not in (None, len(found)):
-        wanted = "numbers parted by commas, as in 1,10,100" if n is None else f"{n} numbers, as in 10,8"
-        raise InputError(f"{option}: expected {wanted}, got {text!r}")
-    return found
-
-
-def _save_maps(maps: Mapping[str, Any], path: str, mask: str, space: str | None, overwrite: bool) -> Path:
-    """Save maps as sub-bricks of one image."""
-    from brainmap.rsa.images.files import image_info
-
-    where = space or image_info(mask).space
-    return save_bricks(list(maps.values()), path, labels=list(maps), space=where, overwrite=overwrite)
 
 
 def _report(fit: Encoding, data: Stories, written: Sequence[Path | None], *, as_json: bool) -> None:

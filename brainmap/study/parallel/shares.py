@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -17,9 +17,11 @@ from brainmap.study.parallel.dask import compute_on_dask
 from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import Piece, compute_here, compute_side_by_side, read_piece
 from brainmap.study.stages.encoding import EncodedPerson, yield_encoded
-from brainmap.study.stages.encoding_pieces import MODELS, ORDERS, ModelPieces, OrderPieces, count_pieces
+from brainmap.study.stages.encoding_pieces import MODELS, ORDERS, Modeled, ModelPieces, OrderPieces, count_pieces
 from brainmap.study.stages.group_encoding import is_group_encoded
+from brainmap.study.stages.group_stories import are_group_stories_done
 from brainmap.study.stages.participants import Person, build_chunk_folder, cut_spans, yield_people
+from brainmap.study.stages.story_people import StoryPerson, yield_story_people
 
 log = logging.getLogger("brainmap")
 T = TypeVar("T")
@@ -80,12 +82,17 @@ class Share:
 
 def list_units(context: Context) -> list[Unit]:
     """List all units of work of the participants, in an order that is the same in every share."""
-    found = []
+    settings, found = context.study.settings, []
     for person in context.study.participants():
-        found.append(Unit(person.label))
-        if context.study.settings.searchlight is not None:
+        modeled: Modeled | None = None
+        if settings.stories is not None:
+            modeled = StoryPerson(context, person, settings.stories)
+        else:
+            found.append(Unit(person.label))
+            modeled = None if settings.encoding is None else EncodedPerson(Person(context, person), settings.encoding)
+        if settings.searchlight is not None:
             found += [Unit(person.label, start) for start, _ in cut_spans(person)]
-        for what, count in count_pieces(context).items():
+        for what, count in count_pieces(modeled).items() if modeled is not None else ():
             found += [Unit(person.label, k, what) for k in range(count)]
     return found
 
@@ -93,7 +100,7 @@ def list_units(context: Context) -> list[Unit]:
 def compute_share(context: Context, units: Sequence[Unit], share: Share) -> None:
     """Compute some units of a study whose networks and betas exist; no other process computes these units."""
     work = []
-    for one in yield_people(context, [unit.participant for unit in units]):
+    for one in _yield_mapped(context, [unit.participant for unit in units]):
         if Unit(one.person.label) in units:
             one.score_rois()
         if not one.mapped:
@@ -108,11 +115,19 @@ def compute_share(context: Context, units: Sequence[Unit], share: Share) -> None
     log.info("chunk %s is done; when all are: brainmap merge %s", share, _shorten_study_path(context))
 
 
+def _yield_mapped(context: Context, only: Sequence[str]) -> Iterator[Person]:
+    """Yield participants whose regions and searchlights are computed; a study of stories has none."""
+    if context.study.settings.stories is None:
+        yield from yield_people(context, only)
+
+
 def _encode_share(context: Context, units: Sequence[Unit], share: Share) -> None:
     """Compute the pieces of encoding models among some units."""
     mine = list(dict.fromkeys(unit.participant for unit in units if unit.what in (MODELS, ORDERS)))
-    for encoded in yield_encoded(context, mine) if mine else ():
-        for work in _list_encoding_work(context, encoded):
+    stories = context.study.settings.stories is not None
+    people: Iterable[Modeled] = yield_story_people(context, mine) if stories else yield_encoded(context, mine)
+    for modeled in people if mine else ():
+        for work in _list_encoding_work(context, modeled):
             pieces = [piece for piece in work.pieces if Unit.of(piece) in units]
             if context.backend == "dask":
                 compute_on_dask(context, [(work, pieces)], share=str(share))
@@ -120,10 +135,12 @@ def _encode_share(context: Context, units: Sequence[Unit], share: Share) -> None
                 compute_side_by_side(pieces, work.prepare, threads=context.threads, share=str(share))
 
 
-def _list_encoding_work(context: Context, one: EncodedPerson) -> list[ModelPieces | OrderPieces]:
+def _list_encoding_work(context: Context, one: Modeled) -> list[ModelPieces | OrderPieces]:
     """List the work on the encoding models of a participant that is not done."""
     models: list[ModelPieces | OrderPieces] = [] if one.done else [ModelPieces(one)]
-    return [*models, *([] if is_group_encoded(context) else [OrderPieces(one)])]
+    stories = context.study.settings.stories is not None
+    over = are_group_stories_done(context) if stories else is_group_encoded(context)
+    return [*models, *([] if over else [OrderPieces(one)])]
 
 
 def refuse_incomplete(context: Context) -> None:
@@ -135,8 +152,15 @@ def refuse_incomplete(context: Context) -> None:
         Shares are missing, with the commands that compute them; or files have other inputs, by name.
     """
     units = list_units(context)
-    people = {one.person.label: one for one in yield_people(context, missing="left out")}
-    foreign, missing, shares = _find_units(context, units, people)
+    settings = context.study.settings
+    modeled: list[Modeled] = []
+    people: dict[str, Person] = {}
+    if settings.stories is not None:
+        modeled += yield_story_people(context)
+    else:
+        people |= {one.person.label: one for one in yield_people(context, missing="left out")}
+        modeled += [EncodedPerson(one, settings.encoding) for one in people.values() if settings.encoding]
+    foreign, missing, shares = _find_units(context, units, people, modeled)
     if foreign:
         again = {unit: _write_command(context, shares, units, [unit])[0] for _, _, unit in foreign if unit is not None}
         raise InputError(
@@ -161,7 +185,7 @@ def refuse_incomplete(context: Context) -> None:
 
 
 def _find_units(
-    context: Context, units: Sequence[Unit], people: Mapping[str, Person]
+    context: Context, units: Sequence[Unit], people: Mapping[str, Person], modeled: Sequence[Modeled]
 ) -> tuple[list[tuple[Path, str, Unit | None]], list[Unit], Counter[int]]:
     """Find files of other studies, missing units, and the numbers of shares in which the others were computed."""
     pieces = {piece.file: piece for one in people.values() if not one.mapped for piece in one.pieces}
@@ -170,10 +194,10 @@ def _find_units(
     foreign: list[tuple[Path, str, Unit | None]] = []
     shares: Counter[int] = Counter()
     mapped = {one.folder for one in people.values() if one.mapped}  # pieces left in these folders are removed
-    for encoded in (EncodedPerson(one, asked) for one in people.values() if (asked := context.study.settings.encoding)):
-        todo = _list_encoding_work(context, encoded)
+    for person in modeled:
+        todo = _list_encoding_work(context, person)
         pieces |= {piece.file: piece for work in todo for piece in work.pieces}
-        over = [work for work in (ModelPieces(encoded), OrderPieces(encoded)) if work not in todo]
+        over = [work for work in (ModelPieces(person), OrderPieces(person)) if work not in todo]
         mapped |= {work.folder for work in over}
         done |= {Unit.of(piece) for work in over for piece in work.pieces}
     for file in sorted(build_chunk_folder(context).rglob("*.npz")):

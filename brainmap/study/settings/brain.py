@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from brainmap.rsa.images.names import CIFTI_ENDINGS, SURFACE_ENDINGS
+from brainmap.rsa.images.names import ARRAY_ENDINGS, CIFTI_ENDINGS, REGION_TABLE_ENDING, SURFACE_ENDINGS
 from brainmap.types import (
     BrainKind,
     Correction,
@@ -56,7 +56,8 @@ class Regions(Section):
     @model_validator(mode="after")
     def _one_kind(self) -> Regions:
         given = [key for key in ("image", "masks", "centers") if getattr(self, key)]
-        if len(given) != 1 and (given or self.table is None):  # a table alone is that of voxels
+        alone = self.table is not None or self.names is not None  # a table of voxels, or the names of columns
+        if len(given) != 1 and (given or not alone):
             got = " and ".join(given) or "none of them"
             raise ValueError(f"expected one of image, masks and centers, got {got}; give exactly one")
         if self.centers and self.radius_mm is None:
@@ -189,32 +190,66 @@ class Brain(Section):
 
     @property
     def on_table(self) -> bool:
-        """Tell whether the data are response tables, whose voxels have regions and no place."""
-        return self.kind == "table"
+        """Tell whether the data are arrays of voxels that have regions and no place, as a voxel table says."""
+        return self.kind == "table" or (self.of_stories and str(self.files).endswith(ARRAY_ENDINGS))
+
+    @property
+    def on_region_table(self) -> bool:
+        """Tell whether the data are tables of time courses with a named column for each region."""
+        return self.of_stories and str(self.files).endswith(REGION_TABLE_ENDING)
 
     @model_validator(mode="after")
     def _stories(self) -> Brain:
         if not self.of_stories:
             return self
-        used = {"participants", "kind", "files", "mask", "rois", "confounds", "space"}
+        used = {"participants", "kind", "files", "mask", "rois", "confounds", "space", "key"}
         idle = sorted(self.model_fields_set - used)
         if idle:
             raise ValueError(
                 f"{idle[0]} does not go with kind = 'stories', which takes {', '.join(sorted(used))}; leave it out"
             )
-        if "{sound}" not in str(self.files) or self.on_surface:
+        if "{sound}" not in str(self.files):
             raise ValueError(
-                f"files: expected names of volumes with {{sound}}, which stands for the stimulus_id of a story, got "
+                f"files: expected names with {{sound}}, which stands for the stimulus_id of a story, got "
                 f"{self.files!r}; write {{sound}} where it stands"
             )
+        if self.key is not None and not self.on_table:
+            raise ValueError(f"key is of files of arrays (.npy, .mat, ...), got files = {self.files!r}; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _story_regions(self) -> Brain:
+        """Check that mask and regions go with the kind of files of stories that are no volumes and not on surfaces."""
+        if not (self.of_stories and (self.on_table or self.on_region_table)):
+            return self
+        rois, wanted = self.rois, "table" if self.on_table else "names"
+        what = (
+            "arrays, whose rois.table has a row per voxel"
+            if self.on_table
+            else "tables, whose columns rois.names names"
+        )
+        wrong = {
+            "mask": self.mask is not None,
+            "rois.image": rois.image is not None,
+            "rois.masks": bool(rois.masks),
+            "rois.centers": rois.centers is not None,
+            "rois.table": rois.table is not None and self.on_region_table,
+        }
+        if any(wrong.values()):
+            found = next(key for key, is_there in wrong.items() if is_there)
+            raise ValueError(f"{found} does not go with files of {what}; leave it out")
+        if getattr(rois, wanted) is None:
+            raise ValueError(f"rois: lacks the key {wanted!r}, which files of {what} need; add it")
         return self
 
     @model_validator(mode="after")
     def _table(self) -> Brain:
         rois = self.rois
-        if not self.on_table:
+        if self.of_stories and (self.on_table or self.on_region_table):
+            return self
+        if self.kind != "table":
             of_table = [key for key in ("key", "axes") if getattr(self, key) is not None]
-            if of_table:
+            if of_table:  # of stories, files of arrays were looked at before
                 raise ValueError(f"{of_table[0]}: expected kind = 'table' beside it, got {self.kind!r}; leave it out")
             if not (rois.image or rois.masks or rois.centers):
                 raise ValueError("rois: expected one of image, masks and centers, got none of them; give exactly one")
@@ -260,14 +295,15 @@ class Brain(Section):
         if any(wrong.values()):
             found = next(key for key, is_there in wrong.items() if is_there)
             raise ValueError(
-                f"{found} does not go with files on the surface, whose betas are .func.gii or .dscalar.nii and whose "
-                "rois.image is .label.gii or .dlabel.nii; leave it out"
+                f"{found} does not go with files on the surface, whose data are .func.gii, .dscalar.nii or "
+                ".dtseries.nii and whose rois.image is .label.gii or .dlabel.nii; leave it out"
             )
         return self
 
     @model_validator(mode="after")
     def _where(self) -> Brain:
-        of_files = ("files",) if self.on_surface or self.on_table else ("files", "mask")
+        placed = not (self.on_surface or self.on_table or self.on_region_table)
+        of_files = ("files", "mask") if placed else ("files",)
         needs = of_files if self.layout == "files" else ("folder",)
         lacking = [key for key in needs if getattr(self, key) is None]
         if lacking:
@@ -288,7 +324,7 @@ class Brain(Section):
 
     def _check_placeholders(self) -> Brain:
         """Refuse one file for several participants."""
-        several = len(self.participants) > 1 and not self.on_table  # a table of voxels tells whose they are
+        several = len(self.participants) > 1 and self.kind != "table"  # a table of voxels tells whose they are
         if self.files is not None and several and "{participant}" not in self.files:
             raise ValueError(
                 f"files: expected a name with {{participant}} for {len(self.participants)} participants, got "

@@ -106,8 +106,8 @@ def find_participant(brain: Brain, label: str, resolve: Callable[[str], str]) ->
         A pattern or layout matches no file, or more than one image for a run; or there is no brain mask.
     """
     if brain.of_stories:  # files are found by the stories
-        mask = resolve(fill_pattern(str(brain.mask), {"participant": label}))
-        one = RunInputs(participant=label, kind="bold", image=resolve(_name(brain.files, label)), masks=(mask,))
+        masks = () if brain.mask is None else (resolve(fill_pattern(brain.mask, {"participant": label})),)
+        one = RunInputs(participant=label, kind="bold", image=resolve(_name(brain.files, label)), masks=masks)
         return Participant(label=label, brain=brain, found=(one,), resolve=resolve)
     from brainmap.rsa.inputs.layouts import find_inputs  # needs numpy, and a misspelt study file is refused without
 

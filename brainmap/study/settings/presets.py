@@ -244,6 +244,8 @@ files = "sub-{{participant}}/{{sound}}_run-{{run}}_bold.nii.gz"   # {{sound}}: a
 mask = "sub-{{participant}}/mask.nii.gz"
 rois = {{ image = "sub-{{participant}}/rois.nii.gz", table = "rois.tsv" }}
 space = "native"
+# On the surface files end in .dtseries.nii or _{{hemi}}.func.gii, and rois.image in .dlabel.nii or _{{hemi}}.label.gii.
+# Tables of regions (.tsv) have neither mask nor image: rois = {{ names = ["A1"] }} names the columns to take.
 
 [stories]
 # window = 2.0                   # s that a network hears at once; without it, what the network was trained on

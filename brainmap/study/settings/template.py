@@ -112,7 +112,9 @@ inference = { test = "signed-rank", correction = "fdr", splits = 20 }
 # permutations = 1000            # of the sounds, the same for all participants, each refitted
 
 # [stories]                      # BOLD while long sounds are heard: [[brain]] kind = "stories", files with {sound}, and
-#                                  none of [rsa], [encoding], [searchlight], [explain] (brainmap init --preset stories)
+#                                  none of [rsa], [encoding], [searchlight], [explain] (brainmap init --preset stories).
+#                                  Files: volumes; surfaces (.dtseries.nii, .func.gii); arrays of scans x voxels (.npy)
+#                                  with rois = { table = "voxels.tsv" }; tables (.tsv) with rois = { names = ["A1"] }
 # window = 1.0                   # s that a network hears at once; without it, what the network was trained on
 # hop = 0.5                      # s from one window to the next; sampling = "lanczos" (or "mean") makes scans of them
 # t_r = 2.0                      # s between scans, where the images do not tell

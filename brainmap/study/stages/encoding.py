@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.activations.extract import open_activations
@@ -18,14 +19,14 @@ from brainmap.rsa.encoding.counts import COUNT_COLUMNS
 from brainmap.rsa.encoding.encode import ENCODING_COLUMNS, Encoding
 from brainmap.rsa.encoding.fits import EncodingSettings
 from brainmap.rsa.encoding.folds import Folds, group_items, make_folds
-from brainmap.rsa.encoding.responses import FeatureSpace, Responses, align_items, divide_items
+from brainmap.rsa.encoding.responses import FeatureSpace, Responses, align_items, divide_items, keep_targets
 from brainmap.rsa.encoding.ridge import check_alphas, find_device
 from brainmap.rsa.patterns.table import Pattern
 from brainmap.study.results.context import Context
 from brainmap.study.results.tables import read_results_table
 from brainmap.study.settings.encoding import EncodingModels
 from brainmap.study.settings.participant import Participant
-from brainmap.study.stages.brains import screen_patterns
+from brainmap.study.stages.brains import load_regions, screen_patterns
 from brainmap.study.stages.inference import make_rng
 from brainmap.study.stages.networks import store_path, yield_versions
 from brainmap.study.stages.participants import Person, yield_people
@@ -59,6 +60,36 @@ class EncodedPerson:
         """Return the path of the table of scores."""
         return build_encoding_path(self.one.context, self.one.person)
 
+    @property
+    def context(self) -> Context:
+        """Return the call of brainmap."""
+        return self.one.context
+
+    @cached_property
+    def networks(self) -> list[str]:
+        """List the networks, their controls, and the baselines."""
+        return [version.name for version in yield_versions(self.context)]
+
+    @property
+    def orders_for(self) -> str:
+        """Name the random numbers that the orders of sounds are drawn with."""
+        return "encoding test"
+
+    @cached_property
+    def n_voxels_of_regions(self) -> int:
+        """Count the voxels of all regions before data are read."""
+        return sum(load_regions(self.one.person).sizes.values())
+
+    @property
+    def spaces(self) -> list[FeatureSpace]:
+        """Return the layers of all networks."""
+        return self.aligned[0]
+
+    @property
+    def responses(self) -> Responses:
+        """Return the responses of the voxels of the regions, or of their means."""
+        return self.aligned[1]
+
     @cached_property
     def aligned(self) -> tuple[list[FeatureSpace], Responses]:
         """Align the layers of all networks with the responses of the voxels of the regions."""
@@ -67,12 +98,12 @@ class EncodedPerson:
         items = context.study.settings.rsa.items
         data = screen_patterns(self.one.person, self.one.data)
         spaces, found = align_items(networks, data, items=items, targets=self.asked.targets)
-        return spaces, replace(keep_targets(found, found.targets["roi"] != ""), participant=self.label)
+        return spaces, replace(keep_targets(found, (found.targets["roi"] != "").to_numpy()), participant=self.label)
 
     @cached_property
     def folds(self) -> Folds:
         """Divide the sounds into folds, which are the same in all participants with the same sounds."""
-        _, responses = self.aligned
+        responses = self.responses
         rng = make_rng(self.one.context, "encoding")
         asked = self.asked
         return divide_items(responses, asked.groups, folds=asked.folds, few_items=asked.few_items, rng=rng)
@@ -108,18 +139,18 @@ class EncodedPerson:
         none = np.empty((0, self.folds.n_folds, len(responses.targets)))
         return Encoding(pd.DataFrame(), pd.DataFrame(), none, tuple(spaces), responses, self.folds, self.settings)
 
+    def measure_more(self, spaces: Sequence[FeatureSpace], responses: Responses) -> dict[str, NDArray[Any]]:
+        """Measure nothing else than scores."""
+        return {}
+
+    def to_send(self) -> EncodedPerson:
+        """Return a copy without loaded data, for another process."""
+        return EncodedPerson(self.one.to_send(), self.asked)
+
 
 def build_encoding_path(context: Context, person: Participant) -> Path:
     """Build the path of a participant's table of scores."""
     return context.build_subject_path(person, "encoding.tsv", desc="rois")
-
-
-def keep_targets(responses: Responses, kept: Any) -> Responses:
-    """Return the responses of some targets, by a mask `(n_targets,)`."""
-    kept = np.asarray(kept, dtype=bool)
-    return replace(
-        responses, values=responses.values[:, :, kept], targets=responses.targets[kept].reset_index(drop=True)
-    )
 
 
 def yield_encoded(context: Context, only: Sequence[str] = ()) -> Iterator[EncodedPerson]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -18,30 +18,101 @@ from brainmap.names import slug
 from brainmap.record import content_key
 from brainmap.rsa.encoding.counts import COUNT_COLUMNS
 from brainmap.rsa.encoding.encode import Encoding, fit_layers
-from brainmap.rsa.encoding.folds import Places
+from brainmap.rsa.encoding.fits import EncodingSettings
+from brainmap.rsa.encoding.folds import Folds, Places
 from brainmap.rsa.encoding.group import GroupNull, draw_shared_orders
 from brainmap.rsa.encoding.permuted import Permuted, permute_network
-from brainmap.rsa.encoding.responses import FeatureSpace
+from brainmap.rsa.encoding.responses import FeatureSpace, Responses, keep_targets
 from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import Piece, compute_side_by_side, read_pieces
 from brainmap.study.settings.encoding import EncodingModels
-from brainmap.study.stages.encoding import EncodedPerson
+from brainmap.study.settings.stories import StoryModels
 from brainmap.study.stages.inference import make_rng
-from brainmap.study.stages.networks import yield_versions
 from brainmap.study.stages.participants import build_chunk_folder
 
-VERSION = 1
+VERSION = 2  # 2: targets in blocks
 MODELS, ORDERS = "encoding models", "encoding permutations"
 _SCORES = ("r", "r_corrected", "r2", "r2_corrected", "reliability", "alpha")
 _COUNTS = tuple(name for name in COUNT_COLUMNS if name not in ("network", "layer"))
-_AT_ONCE = 100  # permutations of voxels that are one piece; those of a few regions are not divided
+_SHARES = tuple(name for name in _COUNTS if name.endswith("alpha"))
+_ORDERS_AT_ONCE = 100  # permutations of voxels that are one piece; those of a few regions are not divided
+_TARGETS_AT_ONCE = 4096  # voxels whose models are one piece
+
+
+class Modeled(Protocol):
+    """Describe a participant whose encoding models are fitted in pieces, to sounds or to stories."""
+
+    @property
+    def label(self) -> str:
+        """Return the label of the participant."""
+
+    @property
+    def context(self) -> Context:
+        """Return the call of brainmap."""
+
+    @property
+    def key(self) -> str:
+        """Return the key of everything that the scores depend on."""
+
+    @property
+    def done(self) -> bool:
+        """Tell whether the table of scores exists."""
+
+    @property
+    def networks(self) -> Sequence[str]:
+        """List the networks, controls and simple features whose layers are fitted."""
+
+    @property
+    def asked(self) -> EncodingModels | StoryModels:
+        """Return what the study file asks for."""
+
+    @property
+    def orders_for(self) -> str:
+        """Name the random numbers that the orders are drawn with."""
+
+    @property
+    def spaces(self) -> Sequence[FeatureSpace]:
+        """Return the layers of all networks."""
+
+    @property
+    def responses(self) -> Responses:
+        """Return the responses of the targets in regions."""
+
+    @property
+    def folds(self) -> Folds:
+        """Return the test folds."""
+
+    @property
+    def settings(self) -> EncodingSettings:
+        """Return how ridge regression is fitted."""
+
+    @property
+    def n_voxels_of_regions(self) -> int:
+        """Count the voxels of all regions before data are read."""
+
+    def restore_empty(self) -> Encoding:
+        """Return the models without scores."""
+
+    def measure_more(self, spaces: Sequence[FeatureSpace], responses: Responses) -> dict[str, NDArray[Any]]:
+        """Measure what else is written of some layers and targets, each `(n_layers, n_targets, ...)`."""
+
+    def to_send(self) -> Any:
+        """Return a copy without loaded data, for another process."""
+
+
+class Joined(NamedTuple):
+    """Hold the results of all models of a participant: scores, counts, and what else was measured."""
+
+    scores: pd.DataFrame
+    counts: pd.DataFrame
+    more: dict[str, list[NDArray[Any]]]
 
 
 @dataclass(frozen=True)
 class ModelPieces:
-    """Fit the models of one network after another in a participant; piece k is the k-th network."""
+    """Fit the models of one network after another in a participant; of many voxels, a block after another."""
 
-    one: EncodedPerson
+    one: Modeled
 
     @property
     def folder(self) -> Path:
@@ -49,41 +120,68 @@ class ModelPieces:
         return _build_folder(self.one, "models")
 
     @cached_property
+    def blocks(self) -> list[tuple[int, int]]:
+        """List the network and the block of targets of each piece."""
+        return [(k, block) for k in range(len(self.one.networks)) for block in range(_count_blocks(self.one))]
+
+    @cached_property
     def pieces(self) -> list[Piece]:
-        """List the pieces, one a network."""
-        key, count = content_key(VERSION, self.one.key), len(list(yield_versions(self.one.one.context)))
-        return [Piece(self.one.label, k, k + 1, self.folder, key, MODELS) for k in range(count)]
+        """List the pieces."""
+        key = content_key(VERSION, self.one.key)
+        return [Piece(self.one.label, k, k + 1, self.folder, key, MODELS) for k in range(len(self.blocks))]
 
     def prepare(self) -> ModelPieces:
         """Load the layers and the responses."""
-        _ = self.one.aligned, self.one.folds
+        _ = self.one.spaces, self.one.responses, self.one.folds
         return self
 
     def to_send(self) -> ModelPieces:
         """Return a copy without loaded data."""
-        return ModelPieces(EncodedPerson(self.one.one.to_send(), self.one.asked))
+        return ModelPieces(self.one.to_send())
 
     def compute_arrays(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
-        """Fit the networks start .. stop - 1."""
-        spaces, responses = self.one.aligned
-        own = _select_spaces(self.one, spaces, start, stop)
-        floor = self.one.asked.reliability_floor
-        scores, counts, _ = fit_layers(own, responses, self.one.folds, self.one.settings, floor=floor)
-        return {"scores": scores[list(_SCORES)].to_numpy(np.float64), "counts": counts[list(_COUNTS)].to_numpy(float)}
+        """Fit the piece start; scores are `(n_layers, n_targets, n_scores)`."""
+        network, block = self.blocks[start]
+        one, own = self.one, _select_spaces(self.one, network)
+        responses = keep_targets(one.responses, _find_block(one, block))
+        n = len(responses.targets)
+        floor = one.asked.reliability_floor
+        scores, counts, _ = fit_layers(own, responses, one.folds, one.settings, floor=floor)
+        return {
+            "scores": scores[list(_SCORES)].to_numpy(np.float64).reshape(len(own), n, len(_SCORES)),
+            "counts": counts[list(_COUNTS)].to_numpy(float),
+            **one.measure_more(own, responses),
+        }
 
-    def join(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Compute what is missing, and return the scores and the counts of all layers."""
-        compute_side_by_side(self.pieces, self.prepare, threads=self.one.one.context.threads)
-        spaces, responses = self.one.aligned
-        held, n = read_pieces(self.pieces), len(responses.targets)
-        named = pd.DataFrame([(space.network, space.layer) for space in spaces], columns=["network", "layer"])
-        targets = pd.concat([responses.targets] * len(spaces), ignore_index=True)
-        scores = pd.DataFrame(np.concatenate([one["scores"] for one in held]), columns=list(_SCORES))
-        counts = pd.DataFrame(np.concatenate([one["counts"] for one in held]), columns=list(_COUNTS))
-        whole = [name for name in _COUNTS if not name.endswith("alpha")]
-        counts[whole] = counts[whole].astype(np.int64)
-        rows = named.loc[named.index.repeat(n)].reset_index(drop=True)
-        return pd.concat([rows, targets, scores], axis=1), pd.concat([named, counts], axis=1)
+    def join(self) -> Joined:
+        """Compute what is missing, and return the results of all layers."""
+        compute_side_by_side(self.pieces, self.prepare, threads=self.one.context.threads)
+        held, one = read_pieces(self.pieces), self.one
+        each = [[part for part, block in zip(held, self.blocks, strict=True) if block[0] == k]
+                for k in range(len(one.networks))]  # fmt: skip
+        named = pd.DataFrame([(space.network, space.layer) for space in one.spaces], columns=["network", "layer"])
+        targets = pd.concat([one.responses.targets] * len(one.spaces), ignore_index=True)
+        scores = np.concatenate([np.concatenate([part["scores"] for part in parts], axis=1) for parts in each])
+        rows = named.loc[named.index.repeat(len(one.responses.targets))].reset_index(drop=True)
+        table = pd.DataFrame(scores.reshape(-1, len(_SCORES)), columns=list(_SCORES))
+        more = {
+            name: [layer for parts in each for layer in np.concatenate([part[name] for part in parts], axis=1)]
+            for name in held[0]
+            if name not in ("scores", "counts")
+        }
+        counts = pd.concat([_join_counts([part["counts"] for part in parts]) for parts in each], ignore_index=True)
+        return Joined(pd.concat([rows, targets, table], axis=1), pd.concat([named, counts], axis=1), more)
+
+
+def _join_counts(parts: Sequence[NDArray[Any]]) -> pd.DataFrame:
+    """Join the counts of blocks of targets `(n_layers, n_counts)`: targets are summed, shares weighted by them."""
+    tables = [pd.DataFrame(one, columns=list(_COUNTS)) for one in parts]
+    found: pd.DataFrame = sum(table.drop(columns=list(_SHARES)) for table in tables)  # type: ignore[assignment]
+    units = np.max([table["constant_units"] for table in tables], axis=0)  # those of the layer, in every block
+    found = found.assign(constant_units=units).astype(np.int64)
+    for name in _SHARES:
+        found[name] = sum(table[name] * table["targets"] for table in tables) / found["targets"]
+    return found[list(_COUNTS)]
 
 
 @dataclass(frozen=True)
@@ -93,7 +191,7 @@ class OrderPieces:
     Pieces are networks, and blocks of orders where the target is a voxel.
     """
 
-    one: EncodedPerson
+    one: Modeled
 
     @property
     def folder(self) -> Path:
@@ -103,7 +201,7 @@ class OrderPieces:
     @cached_property
     def blocks(self) -> list[tuple[int, int, int]]:
         """List what each piece holds."""
-        return cut_orders(self.one.asked, len(list(yield_versions(self.one.one.context))))
+        return _cut_orders(self.one.asked, len(self.one.networks))
 
     @cached_property
     def pieces(self) -> list[Piece]:
@@ -114,31 +212,30 @@ class OrderPieces:
     @cached_property
     def drawn(self) -> tuple[Places, str]:
         """Draw the orders, and tell what is exchanged."""
-        rng = make_rng(self.one.one.context, "encoding test")
+        rng = make_rng(self.one.context, self.one.orders_for)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", BrainmapWarning)  # of few relabelings, said once for the group
             return draw_shared_orders(self.one.restore_empty(), permutations=self.one.asked.permutations, rng=rng)
 
     def prepare(self) -> OrderPieces:
         """Load the layers and the responses, and draw the orders."""
-        _ = self.one.aligned, self.one.folds, self.drawn
+        _ = self.one.spaces, self.one.responses, self.one.folds, self.drawn
         return self
 
     def to_send(self) -> OrderPieces:
         """Return a copy without loaded data."""
-        return OrderPieces(EncodedPerson(self.one.one.to_send(), self.one.asked))
+        return OrderPieces(self.one.to_send())
 
     @cached_property
     def regions(self) -> list[str]:
         """List the regions of the participant."""
-        return list(dict.fromkeys(self.one.aligned[1].targets["roi"]))
+        return list(dict.fromkeys(self.one.responses.targets["roi"]))
 
     def compute_arrays(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
         """Score the pieces start .. stop - 1; the true order comes with the first block of a network."""
         (network, first, last), (orders, _) = self.blocks[start], self.drawn
-        fit = self.one.restore_empty()
-        name = _select_spaces(self.one, fit.spaces, network, network + 1)[0].network
-        found = permute_network(fit, name, orders[[0, *range(first, last)]], self.regions)
+        name = self.one.networks[network]
+        found = permute_network(self.one.restore_empty(), name, orders[[0, *range(first, last)]], self.regions)
         cut = slice(None) if first == 1 else slice(1, None)
         arrays = {"layers": found.layers[cut], "best": found.best[cut]}
         if first == 1:
@@ -147,7 +244,7 @@ class OrderPieces:
 
     def join(self, regions: Sequence[str]) -> list[Permuted]:
         """Compute what is missing, and return the scores of some regions for each network."""
-        compute_side_by_side(self.pieces, self.prepare, threads=self.one.one.context.threads)
+        compute_side_by_side(self.pieces, self.prepare, threads=self.one.context.threads)
         held, kept = read_pieces(self.pieces), [self.regions.index(name) for name in regions]
         found = []
         for network in dict.fromkeys(block[0] for block in self.blocks):
@@ -163,7 +260,7 @@ class OrderPieces:
         return found
 
 
-def join_permutations(people: Sequence[EncodedPerson], fits: Sequence[Encoding]) -> GroupNull:
+def join_permutations(people: Sequence[Modeled], fits: Sequence[Encoding]) -> GroupNull:
     """Return the permuted scores over participants, of the regions and models that are compared."""
     regions = list(dict.fromkeys(fits[0].responses.targets["roi"]))
     works = [OrderPieces(one) for one in people]
@@ -172,27 +269,36 @@ def join_permutations(people: Sequence[EncodedPerson], fits: Sequence[Encoding])
     return GroupNull.join(fits, regions, permuted, words)
 
 
-def count_pieces(context: Context) -> dict[str, int]:
-    """Count the pieces of each participant by what they are; there are none where no encoding models are asked for."""
-    asked = context.study.settings.encoding
-    if asked is None:
-        return {}
-    count = len(list(yield_versions(context)))
-    return {MODELS: count, ORDERS: len(cut_orders(asked, count))}
+def count_pieces(one: Modeled) -> dict[str, int]:
+    """Count the pieces of a participant by what they are, before data are read."""
+    count = len(one.networks)
+    return {MODELS: count * _count_blocks(one), ORDERS: len(_cut_orders(one.asked, count))}
 
 
-def cut_orders(asked: EncodingModels, n_networks: int) -> list[tuple[int, int, int]]:
+def _count_blocks(one: Modeled) -> int:
+    """Count the blocks of targets of a participant: of voxels one for each 4,096 in regions, which may be left out."""
+    return 1 if one.asked.targets == "roi" else -(-one.n_voxels_of_regions // _TARGETS_AT_ONCE)
+
+
+def _find_block(one: Modeled, block: int) -> NDArray[np.bool_]:
+    """Return which targets a block holds `(n_targets,)`."""
+    n, count = len(one.responses.targets), _count_blocks(one)
+    kept = np.zeros(n, bool)
+    kept[n * block // count : n * (block + 1) // count] = True
+    return kept
+
+
+def _cut_orders(asked: EncodingModels | StoryModels, n_networks: int) -> list[tuple[int, int, int]]:
     """List the network, the first order, and the end of each piece of the permutations; order 0 is the true one."""
-    size = asked.permutations if asked.targets == "roi" else _AT_ONCE
+    size = asked.permutations if asked.targets == "roi" else _ORDERS_AT_ONCE
     starts = range(1, asked.permutations + 1, size)
     return [(k, start, min(start + size, asked.permutations + 1)) for k in range(n_networks) for start in starts]
 
 
-def _build_folder(one: EncodedPerson, name: str) -> Path:
-    return build_chunk_folder(one.one.context) / f"{name}-{slug(one.label)}"
+def _build_folder(one: Modeled, name: str) -> Path:
+    return build_chunk_folder(one.context) / f"{name}-{slug(one.label)}"
 
 
-def _select_spaces(one: EncodedPerson, spaces: Sequence[FeatureSpace], start: int, stop: int) -> list[FeatureSpace]:
-    """Select the layers of the networks start .. stop - 1."""
-    names = [version.name for version in yield_versions(one.one.context)][start:stop]
-    return [space for space in spaces if space.network in names]
+def _select_spaces(one: Modeled, network: int) -> list[FeatureSpace]:
+    """Select the layers of a network by its place."""
+    return [space for space in one.spaces if space.network == one.networks[network]]

@@ -23,7 +23,7 @@ def run_encoding(context: Context, only: Sequence[str] = ()) -> None:
     """Fit the encoding models of all participants, or of some, where the study asks for them."""
     for one in yield_encoded(context, only):
         work = ModelPieces(one)
-        context.run_stage(one.stage, one.key, partial(_write_scores, work))
+        context.run_stage(one.stage, one.key, partial(_write_scores, one, work))
         clear_pieces(work.folder)
     if only:  # the stage of the group warns of all participants
         warn_of_participants(read_counts(list(yield_encoded(context, only))))
@@ -38,12 +38,12 @@ def _build_counts_path(one: EncodedPerson) -> Path:
     return one.one.context.build_subject_path(one.one.person, "counts.tsv", desc="encoding")
 
 
-def _write_scores(work: ModelPieces) -> Iterator[Path]:
-    one, context = work.one, work.one.one.context
-    scores, counts = work.join()
+def _write_scores(one: EncodedPerson, work: ModelPieces) -> Iterator[Path]:
+    context = one.context
+    scores, counts, _ = work.join()
     asked = {"encoding": one.asked.model_dump(), "brain": one.one.person.brain.model_dump()}
     about = {
-        "Items": len(one.aligned[1].items),
+        "Items": len(one.responses.items),
         "Folds": one.folds.n_folds,
         "Groups": one.folds.by,
         "Alphas": one.settings.alphas.tolist(),

@@ -21,11 +21,12 @@ from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.group import GroupNull, list_means
 from brainmap.rsa.encoding.participants import average_over_regions
 from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, average_present
+from brainmap.rsa.encoding.responses import keep_targets
 from brainmap.rsa.inference.scores import score_statistics
 from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import Piece, Work, clear_pieces
 from brainmap.study.results.tables import read_results_table
-from brainmap.study.stages.encoding import EncodedPerson, keep_targets, yield_encoded
+from brainmap.study.stages.encoding import EncodedPerson, yield_encoded
 from brainmap.study.stages.encoding_best import BEST_COLUMNS, POSITION_COLUMNS, choose_best_layers, compare_positions
 from brainmap.study.stages.encoding_networks import (
     LAYER_COLUMNS,
@@ -188,7 +189,7 @@ def keep_shared_regions(fits: Sequence[Encoding]) -> list[Encoding]:
     return [
         replace(
             fit,
-            responses=keep_targets(fit.responses, fit.responses.targets["roi"].isin(shared)),
+            responses=keep_targets(fit.responses, fit.responses.targets["roi"].isin(shared).to_numpy()),
             scores=fit.scores[fit.scores["roi"].isin(shared)].reset_index(drop=True),
         )
         for fit in fits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,24 @@ import pandas as pd
 from brainmap.features.activations.speech import NAME as SPEECH
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.encoding.encode import Encoding
-from brainmap.rsa.encoding.group import encoding_group_test
+from brainmap.rsa.encoding.group import GroupNull
 from brainmap.rsa.encoding.participants import average_over_regions
 from brainmap.rsa.encoding.permutations import average_present
 from brainmap.rsa.encoding.story_ceilings import STORY_CEILING_COLUMNS, story_ceilings
 from brainmap.rsa.inference.differences import score_differences
 from brainmap.rsa.inference.scores import score_statistics
 from brainmap.study.results.context import Context
+from brainmap.study.results.pieces import Piece, Work, clear_pieces
 from brainmap.study.results.tables import read_results_table
 from brainmap.study.settings.stories import StoryModels
 from brainmap.study.stages.encoding_best import BEST_COLUMNS, choose_best_layers
 from brainmap.study.stages.encoding_networks import LAYER_COLUMNS, list_pairs
+from brainmap.study.stages.encoding_pieces import OrderPieces, join_permutations
 from brainmap.study.stages.group_encoding import SCORE_COLUMNS, keep_shared_regions, list_trained_and_controls
 from brainmap.study.stages.inference import make_rng
-from brainmap.study.stages.stories import DELAY_COLUMNS, StoryPerson, get_story_models, yield_story_people
+from brainmap.study.stages.stories import get_story_models
+from brainmap.study.stages.story_people import StoryPerson, yield_story_people
+from brainmap.study.stages.story_tables import DELAY_COLUMNS
 from brainmap.types import Floats
 
 log = logging.getLogger("brainmap")
@@ -67,17 +71,39 @@ GROUP_DELAY_COLUMNS = {
 }
 
 
-def run_group_stories(context: Context) -> None:
-    """Test the encoding models of a study of stories whose participants are complete."""
+def run_group_stories(context: Context, compute: Callable[[Sequence[tuple[Work, Sequence[Piece]]]], None]) -> None:
+    """Test the encoding models of a study of stories whose participants are complete.
+
+    `compute` computes pieces on Dask workers, where these are asked for.
+    """
     people = list(yield_story_people(context))
+    key = _compute_key(context, people)
+    works = [OrderPieces(one) for one in people]
+    if context.backend == "dask" and not context.is_done("group_stories", key):
+        compute([(work, work.pieces) for work in works])
+    context.run_stage("group_stories", key, lambda: _write_tables(context, people, get_story_models(context)))
+    for work in works:
+        clear_pieces(work.folder)
+
+
+def are_group_stories_done(context: Context) -> bool:
+    """Tell whether the tables of the group exist, for which all participants must be fitted."""
+    if context.ledger.read("group_stories")["key"] is None:
+        return False
+    people = list(yield_story_people(context))
+    there = all(one.path.exists() for one in people)
+    return there and context.is_done("group_stories", _compute_key(context, people))
+
+
+def _compute_key(context: Context, people: Sequence[StoryPerson]) -> str:
+    """Compute the key of everything that the tables of the group depend on."""
     asked = get_story_models(context)
-    key = content_key(
+    return content_key(
         VERSION,
         [[one.label, one.key, file_digest(one.path)] for one in people],
         [asked.permutations, asked.block, asked.test, asked.correction, asked.splits],
         context.study.settings.study.seed,
     )
-    context.run_stage("group_stories", key, lambda: _write_tables(context, people, asked))
 
 
 def _write_tables(context: Context, people: Sequence[StoryPerson], asked: StoryModels) -> Iterator[Path]:
@@ -90,7 +116,8 @@ def _write_tables(context: Context, people: Sequence[StoryPerson], asked: StoryM
         yield from context.save_table(table[list(columns)], path, columns=columns, about={"Test": test, **about})
 
     r = average_over_regions(fits, regions)
-    yield from write("stories", *_test_scores(context, fits, regions, r, asked), STORY_COLUMNS)
+    null = join_permutations(people, fits)
+    yield from write("stories", *_test_scores(context, fits, null, r, asked), STORY_COLUMNS)
     yield from write("stories_delays", _average_delays(people), "", GROUP_DELAY_COLUMNS)
     networks = list_trained_and_controls(context)
     chosen = choose_best_layers(context, fits, networks, splits=asked.splits)
@@ -111,13 +138,13 @@ def _write_tables(context: Context, people: Sequence[StoryPerson], asked: StoryM
 
 
 def _test_scores(
-    context: Context, fits: Sequence[Encoding], regions: Sequence[str], r: Floats, asked: StoryModels
+    context: Context, fits: Sequence[Encoding], null: GroupNull, r: Floats, asked: StoryModels
 ) -> tuple[pd.DataFrame, str]:
     """Test each layer and region by shared permutations of blocks within stories; beside it, over participants."""
-    table = encoding_group_test(fits, permutations=asked.permutations, rng=make_rng(context, "story test"))
+    table = null.test_layers()
     test = table.attrs["note"]
     more: dict[str, Any] = {
-        name: average_over_regions(fits, regions, name).reshape(len(table), -1)
+        name: average_over_regions(fits, null.regions, name).reshape(len(table), -1)
         for name in ("r_corrected", "reliability", "explainable_variance")
     }
     table = table.rename(columns={"r": "mean"}).assign(

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -20,21 +19,13 @@ from brainmap.features.sounds.batches import iterate_tensors
 from brainmap.features.sounds.word_times import check_word_times
 from brainmap.references import first_line
 from brainmap.rsa.encoding.stories import LEAST_STORIES, check_length, count_block
-from brainmap.rsa.inputs.stories import name_confounds
+from brainmap.rsa.inputs.story_files import name_confounds
 from brainmap.study.results.context import Context
 from brainmap.study.results.folder import check_output
 from brainmap.study.settings.study import Network
-from brainmap.study.stages.brains import load_brain_mask, load_regions
 from brainmap.study.stages.networks import load_baselines, load_heard_network
-from brainmap.study.stages.stories import (
-    StoryPerson,
-    build_story_settings,
-    choose_window,
-    get_story_models,
-    list_word_files,
-    measure_lengths,
-    yield_story_people,
-)
+from brainmap.study.stages.stories import choose_window, get_story_models, list_word_files, measure_lengths
+from brainmap.study.stages.story_people import StoryPerson, build_story_settings, yield_story_people
 from brainmap.study.stages.versions import Loaded
 
 
@@ -72,7 +63,7 @@ def check_stories(context: Context, only: Sequence[str] = ()) -> dict[str, Any]:
     for one in yield_story_people(context, only):
         found = len(problems)
         attempt(partial(_check_person, one, lengths))
-        attempt(partial(load_regions, one.person))
+        attempt(lambda one=one: one.n_voxels)  # type: ignore[misc]
         rows.append(_describe(one, len(problems) - found))
     sizes = {tuple(row["scans"]) for row in rows if row["problems"] == "none"}
     if len(sizes) > 1:
@@ -170,6 +161,6 @@ def _describe(one: StoryPerson, problems: int) -> dict[str, Any]:
             "scans": list(reversed(first.values())),
             "TR [s]": files[0].t_r,
         }
-        row["voxels"] = f"{int(np.count_nonzero(load_brain_mask(one.person).dataobj)):,}"
-        row["ROIs"] = len(load_regions(one.person))
+        row["voxels"] = f"{one.n_voxels:,}"
+        row["ROIs"] = len(one.regions)
     return {**row, "problems": problems or "none"}

@@ -15,7 +15,8 @@ from brainmap.study.results.tables import read_results_table
 from brainmap.study.stages.encoding_page import read_test, select_best_baselines
 from brainmap.study.stages.networks import list_inputs, yield_versions
 from brainmap.study.stages.page import build_memory_path, build_page_path
-from brainmap.study.stages.stories import StoryPerson, get_story_models, measure_lengths, yield_story_people
+from brainmap.study.stages.stories import get_story_models, measure_lengths
+from brainmap.study.stages.story_people import StoryPerson, yield_story_people
 from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import EncodingContent, ReportContent, StoryFacts
 from brainmap.viz.page.write import methods_paragraph, write_report
