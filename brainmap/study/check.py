@@ -33,6 +33,7 @@ from brainmap.rsa.searchlights.spheres import compute_sphere_offsets
 from brainmap.study.results.context import Context, apply_grid_tolerance
 from brainmap.study.results.folder import check_output
 from brainmap.study.settings.study import Network, Participant
+from brainmap.study.stages.bands import check_band_layers
 from brainmap.study.stages.betas import check_order, plan_rows
 from brainmap.study.stages.brains import (
     collect_pattern_arguments,
@@ -236,6 +237,7 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
         layers = select_layers(loaded.model, first, asked if isinstance(asked, str) else list(asked))
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
+    check_band_layers(context, network, layers)
     found[network.name] = layers
     slugs = [Version(network, "").slug(layer) for layer in layers]
     twice = [layer for layer, slug in zip(layers, slugs, strict=True) if slugs.count(slug) > 1]

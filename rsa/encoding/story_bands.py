@@ -9,26 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.rsa.encoding.bands import (
-    BAND_ALPHAS,
-    BandedEncoding,
-    BandSettings,
-    Fit,
-    build_band_kernels,
-    draw_weights,
-    fit_subset,
-    himalaya_backend,
-    join_layers,
-    name_bands,
-    scale_units,
-    score_bands,
-    score_parts,
-)
-from brainmap.rsa.encoding.folds import Folds, yield_inner_splits
+from brainmap.rsa.encoding.band_fits import fit_bands
+from brainmap.rsa.encoding.bands import BAND_ALPHAS, BandedEncoding, BandSettings, name_bands
 from brainmap.rsa.encoding.responses import Features
-from brainmap.rsa.encoding.ridge import check_alphas, find_device, move_to_numpy
+from brainmap.rsa.encoding.ridge import check_alphas, find_device
 from brainmap.rsa.encoding.stories import align_stories
-from brainmap.types import Device, Floats
+from brainmap.types import Device
 
 
 def encode_story_bands(
@@ -84,63 +70,4 @@ def encode_story_bands(
         n_iter=n_iter,
         seeds=tuple(int(seed) for seed in seeds),
     )
-    named = name_bands(found.spaces)
-    own = tuple(tuple(one) for one in named.values())
-    y, folds = found.responses.mean, found.folds
-    units = sum(space.shape[1] for band in own for space in band)
-    fit: Fit
-    if units < min(len(folds.split(k)[0]) for k in range(folds.n_folds)) * (1 - 1 / inner_folds):
-        arrays = [join_layers(band) for band in own]
-
-        def fit(chosen: Sequence[int], seed: int) -> tuple[Floats, Floats, Floats]:
-            return _fit_units([arrays[k] for k in chosen], y, folds, asked, seed)
-
-    else:
-        kernels = build_band_kernels(own, folds)
-
-        def fit(chosen: Sequence[int], seed: int) -> tuple[Floats, Floats, Floats]:
-            return fit_subset(chosen, kernels, y, folds, asked, seed=seed)
-
-    table = score_bands(list(named), fit, found.responses, asked)
-    return BandedEncoding(table, tuple(named), own, found.responses, folds, asked)
-
-
-def _fit_units(
-    arrays: Sequence[Floats], y: Floats, folds: Folds, settings: BandSettings, seed: int
-) -> tuple[Floats, Floats, Floats]:
-    """Return R2 and r `(n_targets,)` of a model of some bands, and their product shares, by weights of units.
-
-    Units are z-scored by the training items and divided by the square root of the number of those that vary, so that
-    the products of a band with itself are its kernel in `build_band_kernels`.
-    """
-    from himalaya.ridge import solve_group_ridge_random_search
-
-    if not arrays:
-        zero = np.zeros(y.shape[1])
-        return zero, np.full(y.shape[1], np.nan), np.zeros((0, y.shape[1]))
-    found = []
-    for k in range(folds.n_folds):
-        train, test = folds.split(k)
-        scaled = [scale_units(x, train) for x in arrays]
-        means = [x[train].mean(axis=0) for x in scaled]
-        offset = y[train].mean(axis=0)
-        with himalaya_backend(settings.device) as backend:
-            _, weights, *_ = solve_group_ridge_random_search(
-                [backend.asarray(x[train] - mean) for x, mean in zip(scaled, means, strict=True)],
-                backend.asarray(y[train] - offset),
-                n_iter=draw_weights(len(arrays), settings.n_iter, seed),
-                alphas=backend.asarray(settings.alphas),
-                cv=yield_inner_splits(folds.group[train], settings.inner_folds),
-                fit_intercept=True,
-                return_weights=True,
-                progress_bar=False,
-                warn=False,
-            )
-            every = move_to_numpy(backend.to_cpu(weights))
-        parts, start = [], 0
-        for x, mean in zip(scaled, means, strict=True):
-            parts.append((x[test] - mean) @ every[start : start + x.shape[1]])
-            start += x.shape[1]
-        found.append(score_parts(np.stack(parts), y[test]))
-    r2, r, shares = (np.mean(values, axis=0) for values in zip(*found, strict=True))
-    return r2, r, shares
+    return fit_bands(name_bands(found.spaces), found.responses, found.folds, asked)

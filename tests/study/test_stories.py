@@ -340,6 +340,54 @@ def test_dask_workers_give_the_same_numbers(small: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_bands_are_those_of_encode_story_bands_and_the_planted_one_is_preferred(small: Path, tmp_path: Path) -> None:
+    from brainmap import rsa
+    from brainmap.features.activations.extract import open_activations
+
+    folder = tmp_path / "copy"
+    shutil.copytree(small.parent, folder, copy_function=shutil.copy2)
+    path = folder / "study.toml"
+    path.write_text(path.read_text().replace("block = 20 ", 'bands = ["first:conv2", "speech"]\nblock = 20 '))
+    assert run(path) == {"group_bands", "report"}
+    table = read(path, "group/stories_bands.tsv").set_index(["roi", "band"])
+    assert table.loc["early", "preferred"].to_dict() == {"first:conv2": True, "speech": False}
+    assert table.loc["lexical", "preferred"].to_dict() == {"first:conv2": False, "speech": True}
+    assert not table.loc["deaf", "preferred"].any()
+    assert table.loc[("early", "first:conv2"), "p_joint"] == pytest.approx(1 / 40)
+    for roi in PLANTED:
+        assert table.loc[roi, "product"].sum() == pytest.approx(table.loc[roi, "joint"].iloc[0], abs=1e-6)
+    own, store = folder / "sub-02", folder / "derivatives" / "brainmap" / "features"
+    bands = {name: open_activations(store / f"network-{name}_features.zarr") for name in ("first", "speech")}
+    rois = rsa.load_rois(str(own / "rois.nii.gz"), table=str(folder / "rois.tsv"))
+    names = [f"story_{k}" for k in range(4)]
+    pattern = f"{own}/{{sound}}_run-{{run}}_bold.nii.gz"
+    data = rsa.load_stories(pattern, names, mask=str(own / "mask.nii.gz"), rois=rois, targets="roi")
+    each = read(path, "sub-02/func/*desc-bands_stories.tsv").set_index(["band", "roi"])
+    seconds = dict.fromkeys(names, 120.0)
+    fit = rsa.encode_story_bands(
+        {"first": _OneLayer(bands["first"], "conv2"), "speech": bands["speech"]},
+        data.responses, **data.settings, seconds=seconds, seeds=(0, 1, 2),
+    )  # fmt: skip
+    wanted = fit.scores.assign(band=fit.scores["band"].replace("first", "first:conv2")).set_index(["band", "roi"])
+    for column in ("r", "joint", "unique", "product", "unique_spread"):
+        np.testing.assert_allclose(each[column], wanted.loc[each.index, column], rtol=1e-6, err_msg=column)
+
+
+class _OneLayer:
+    """A feature set of one layer."""
+
+    def __init__(self, acts: Any, layer: str) -> None:
+        self.table, self.items, self.conditions = acts.table, acts.items, acts.conditions
+        self.layers, self._acts = (layer,), acts
+
+    def __getitem__(self, layer: str) -> Any:
+        return self._acts[layer]
+
+    def __iter__(self) -> Any:
+        return iter(self.layers)
+
+
+@pytest.mark.slow
 def test_only_what_a_setting_touches_is_computed_again(small: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(small.parent, folder, copy_function=shutil.copy2)
@@ -384,6 +432,12 @@ def test_the_page_shows_stories_with_delays_and_names_no_sounds(small: Path, tmp
         ('mask = "sub-{participant}/mask.nii.gz"', "", "lacks the key 'mask', which layout = 'files' needs"),
         ("_bold.nii.gz", "_bold.func.gii", r"files: expected a name with \{hemi\}"),
         ('space = "native"', 'key = "x"', r"key is of files of arrays \(.npy, .mat, ...\), got files = "),
+        (
+            "block = 20 ",
+            "bands = ['first', 'speach']\nblock = 20 ",
+            r"bands: expected .*, got 'speach'; did you mean 'sp",
+        ),
+        ("block = 20 ", "bands = ['first']\nblock = 20 ", "bands: expected two or more that differ, got 'first'"),
         ("block = 20 ", "block = 10 ", "block: expected a number of 20.0 or more, got 10"),
     ],
 )
@@ -419,7 +473,12 @@ def test_check_names_what_is_wrong_with_stories_before_anything_runs(small: Path
         file.unlink()
     (folder / "words" / "story_1.tsv").write_text("onset\tduration\n121\t0.1\n")
     path = folder / "study.toml"
-    path.write_text(path.read_text().replace("hop = 1 ", "window = 0.1\nhop = 1 "))
+    text = path.read_text()
+    path.write_text(text.replace("block = 20 ", "bands = ['first:conv1', 'speech']\nblock = 20 "))
+    assert "bands: layer of first: expected one of 'conv2', 'conv6', got 'conv1'" in "\n".join(
+        check_study(Context(load_study(path))).problems
+    )
+    path.write_text(text.replace("hop = 1 ", "window = 0.1\nhop = 1 "))
     text = path.read_text()
     path.write_text(
         text.replace("hop = 1 ", "hop = 3 ").replace('space = "native"', 'confounds = "sub-{participant}/{sound}.1D"')

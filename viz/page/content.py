@@ -135,6 +135,8 @@ class EncodingContent:
     best_layers, positions, networks, differences, agreement : DataFrame
         Best layers, chosen and scored on different halves of the sounds, and tests of their positions; networks against
         each other, controls and baselines, and layers; the agreement of RSA and encoding models.
+    bands : DataFrame
+        `band`, `roi`, `joint`, `unique`, `product`: what each of several feature spaces adds to the others.
     wholes : mapping of str to tuple of str
         Networks that are means over several seeds, with their controls.
     tested : str
@@ -159,6 +161,7 @@ class EncodingContent:
     networks: pd.DataFrame | None = None
     differences: pd.DataFrame | None = None
     agreement: pd.DataFrame | None = None
+    bands: pd.DataFrame | None = None
     ceilings: pd.DataFrame | None = None
     delays: pd.DataFrame | None = None
     stories: StoryFacts | None = None

@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.study.parallel.dask import compute_on_dask
 from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import Piece, compute_here, compute_side_by_side, read_piece
+from brainmap.study.stages.bands import BANDS, BandPieces, are_bands_done
 from brainmap.study.stages.encoding import EncodedPerson, yield_encoded
 from brainmap.study.stages.encoding_pieces import MODELS, ORDERS, Modeled, ModelPieces, OrderPieces, count_pieces
 from brainmap.study.stages.group_encoding import is_group_encoded
@@ -25,6 +26,7 @@ from brainmap.study.stages.story_people import StoryPerson, yield_story_people
 
 log = logging.getLogger("brainmap")
 T = TypeVar("T")
+EncodingWork: TypeAlias = ModelPieces | OrderPieces | BandPieces
 _MOST = 12  # largest number of lines in a list that is shown
 
 
@@ -94,6 +96,8 @@ def list_units(context: Context) -> list[Unit]:
             found += [Unit(person.label, start) for start, _ in cut_spans(person)]
         for what, count in count_pieces(modeled).items() if modeled is not None else ():
             found += [Unit(person.label, k, what) for k in range(count)]
+        if modeled is not None and modeled.asked.bands:
+            found.append(Unit(person.label, 0, BANDS))
     return found
 
 
@@ -123,7 +127,7 @@ def _yield_mapped(context: Context, only: Sequence[str]) -> Iterator[Person]:
 
 def _encode_share(context: Context, units: Sequence[Unit], share: Share) -> None:
     """Compute the pieces of encoding models among some units."""
-    mine = list(dict.fromkeys(unit.participant for unit in units if unit.what in (MODELS, ORDERS)))
+    mine = list(dict.fromkeys(unit.participant for unit in units if unit.what in (MODELS, ORDERS, BANDS)))
     stories = context.study.settings.stories is not None
     people: Iterable[Modeled] = yield_story_people(context, mine) if stories else yield_encoded(context, mine)
     for modeled in people if mine else ():
@@ -135,12 +139,13 @@ def _encode_share(context: Context, units: Sequence[Unit], share: Share) -> None
                 compute_side_by_side(pieces, work.prepare, threads=context.threads, share=str(share))
 
 
-def _list_encoding_work(context: Context, one: Modeled) -> list[ModelPieces | OrderPieces]:
+def _list_encoding_work(context: Context, one: Modeled) -> list[EncodingWork]:
     """List the work on the encoding models of a participant that is not done."""
-    models: list[ModelPieces | OrderPieces] = [] if one.done else [ModelPieces(one)]
+    models: list[EncodingWork] = [] if one.done else [ModelPieces(one)]
     stories = context.study.settings.stories is not None
     over = are_group_stories_done(context) if stories else is_group_encoded(context)
-    return [*models, *([] if over else [OrderPieces(one)])]
+    bands = [] if not one.asked.bands or (over and are_bands_done(context)) else [BandPieces(one)]
+    return [*models, *([] if over else [OrderPieces(one)]), *bands]
 
 
 def refuse_incomplete(context: Context) -> None:
@@ -197,7 +202,9 @@ def _find_units(
     for person in modeled:
         todo = _list_encoding_work(context, person)
         pieces |= {piece.file: piece for work in todo for piece in work.pieces}
-        over = [work for work in (ModelPieces(person), OrderPieces(person)) if work not in todo]
+        every: list[EncodingWork] = [ModelPieces(person), OrderPieces(person)]
+        every += [BandPieces(person)] if person.asked.bands else []
+        over = [work for work in every if work not in todo]
         mapped |= {work.folder for work in over}
         done |= {Unit.of(piece) for work in over for piece in work.pieces}
     for file in sorted(build_chunk_folder(context).rglob("*.npz")):

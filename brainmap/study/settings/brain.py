@@ -30,6 +30,7 @@ from brainmap.types import (
 )
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+Band = Annotated[str, Field(pattern=r"^[^:]+(:[^:]+)?$", max_length=160)]  # a network, or NETWORK:LAYER
 Center = tuple[float, float, float]
 
 

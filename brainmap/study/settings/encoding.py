@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from brainmap.study.settings.brain import Section
+from brainmap.study.settings.brain import Band, Section
 from brainmap.types import EncodingTarget, FoldGroups
 
 
@@ -19,4 +19,5 @@ class EncodingModels(Section):
     alphas: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(default=None, min_length=1)  # None: 0.1 to 1e8
     reliability_floor: float = Field(default=0.0, ge=0, lt=1)  # at or below it there is no corrected score
     few_items: bool = False  # allow fewer than 40 sounds
+    bands: tuple[Band, ...] = Field(default=(), max_length=8)  # NETWORK or NETWORK:LAYER: what each adds
     permutations: int = Field(default=1000, ge=1)  # of the sounds, shared by all participants

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from brainmap.study.settings.brain import Section
+from brainmap.study.settings.brain import Band, Section
 from brainmap.types import Correction, EncodingTarget, ScanSampling, SpeechFeature, Test
 
 Seconds = Annotated[float, Field(ge=0)]
@@ -35,6 +35,7 @@ class StoryModels(Section):
     speech: tuple[SpeechFeature, ...] = ()  # simple features of speech, compared like acoustic models
     words: str | None = None  # word times of each story, which features of words need: a name with {sound}
     reliability_floor: float = Field(default=0.0, ge=0, lt=1)  # at or below it there is no corrected score
+    bands: tuple[Band, ...] = Field(default=(), max_length=8)  # NETWORK or NETWORK:LAYER: what each adds
     permutations: int = Field(default=1000, ge=1)  # of blocks within stories, shared by all participants
     block: float = Field(default=20.0, ge=20)  # s
     test: Test = "signed-rank"  # over participants, of these stories only

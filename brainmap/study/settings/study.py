@@ -297,6 +297,23 @@ class StudySettings(Section):
         return self
 
     @model_validator(mode="after")
+    def _bands_of_networks(self) -> StudySettings:
+        for section, bands in (("encoding", self.encoding), ("stories", self.stories)):
+            asked = () if bands is None else bands.bands
+            known = [f"{n.name}{c}" for n in self.network for c in ("", *(f"-{c}" for c in n.controls))]
+            known += [self.baselines.name] if self.baselines else []
+            known += ["speech"] if self.stories is not None and self.stories.speech else []
+            wrong = [one for one in asked if one.partition(":")[0] not in known]
+            if wrong:
+                raise ValueError(
+                    f"[{section}] bands: expected NETWORK or NETWORK:LAYER of {list_some(known)}, got "
+                    f"{list_some(wrong)}{suggest_word(wrong[0], known)}"
+                )
+            if len(asked) == 1 or len(set(asked)) < len(asked):
+                raise ValueError(f"[{section}] bands: expected two or more that differ, got {list_some(asked)}")
+        return self
+
+    @model_validator(mode="after")
     def _names_once(self) -> StudySettings:
         networks = [n.name for n in self.network]
         versions = [f"{n.name}{c}" for n in self.network for c in ("", *n.controls)]

@@ -51,6 +51,14 @@ class EncodedPerson:
         return self.one.person.label
 
     @property
+    def person(self) -> Participant:
+        """Return the files of the participant."""
+        return self.one.person
+
+    kind = "encoding"
+    band_iterations = 50
+
+    @property
     def stage(self) -> str:
         """Return the name of the stage."""
         return f"sub-{self.label}_encoding"
@@ -125,7 +133,7 @@ class EncodedPerson:
         """Return the key of everything that the scores depend on."""
         context, brain = self.one.context, self.one.person.brain
         heard = [[v.name, context.ledger.read(f"network-{v.name}")["key"]] for v in yield_versions(context)]
-        own = self.asked.model_dump(exclude={"permutations"})
+        own = self.asked.model_dump(exclude={"permutations", "bands"})
         cut = [brain.rois.model_dump(), brain.screen.model_dump()]
         return self.one.key(self.one.inputs, "", VERSION, heard, own, cut, context.study.settings.study.seed)
 

@@ -21,6 +21,7 @@ _TABLES = {
     "networks": "encoding_networks",
     "differences": "encoding_differences",
     "agreement": "encoding_agreement",
+    "bands": "encoding_bands",
 }
 _ROW = ["network", "layer", "roi"]
 
@@ -54,6 +55,7 @@ def read_encoding_content(context: Context) -> EncodingContent | None:
         networks=None if (networks := tables.get("networks")) is None else networks.sort_values("p", kind="stable"),
         differences=None if differences is None else differences.sort_values("p", kind="stable"),
         agreement=tables.get("agreement"),
+        bands=tables.get("bands"),
         wholes=_list_wholes(context, list(seeds)),
         tested=notes["statistics"].split("; beside it")[0],
         notes={key: f"{said[0].upper()}{said[1:]}." for key, said in notes.items() if said},

@@ -26,6 +26,7 @@ from brainmap.rsa.encoding.responses import FeatureSpace, Responses, keep_target
 from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import Piece, compute_side_by_side, read_pieces
 from brainmap.study.settings.encoding import EncodingModels
+from brainmap.study.settings.participant import Participant
 from brainmap.study.settings.stories import StoryModels
 from brainmap.study.stages.inference import make_rng
 from brainmap.study.stages.participants import build_chunk_folder
@@ -49,6 +50,18 @@ class Modeled(Protocol):
     @property
     def context(self) -> Context:
         """Return the call of brainmap."""
+
+    @property
+    def person(self) -> Participant:
+        """Return the files of the participant."""
+
+    @property
+    def kind(self) -> str:
+        """Return the first word of the names of tables: encoding or stories."""
+
+    @property
+    def band_iterations(self) -> int:
+        """Return the number of weights that a random search over bands tries."""
 
     @property
     def key(self) -> str:
@@ -117,7 +130,7 @@ class ModelPieces:
     @property
     def folder(self) -> Path:
         """Return the folder of the pieces, which are there until the tables are written."""
-        return _build_folder(self.one, "models")
+        return build_pieces_folder(self.one, "models")
 
     @cached_property
     def blocks(self) -> list[tuple[int, int]]:
@@ -196,7 +209,7 @@ class OrderPieces:
     @property
     def folder(self) -> Path:
         """Return the folder of the pieces, which are there until the tables of the group are written."""
-        return _build_folder(self.one, "permutations")
+        return build_pieces_folder(self.one, "permutations")
 
     @cached_property
     def blocks(self) -> list[tuple[int, int, int]]:
@@ -295,7 +308,8 @@ def _cut_orders(asked: EncodingModels | StoryModels, n_networks: int) -> list[tu
     return [(k, start, min(start + size, asked.permutations + 1)) for k in range(n_networks) for start in starts]
 
 
-def _build_folder(one: Modeled, name: str) -> Path:
+def build_pieces_folder(one: Modeled, name: str) -> Path:
+    """Return the folder of pieces of a participant."""
     return build_chunk_folder(one.context) / f"{name}-{slug(one.label)}"
 
 

@@ -26,6 +26,7 @@ from brainmap.rsa.inference.scores import score_statistics
 from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import Piece, Work, clear_pieces
 from brainmap.study.results.tables import read_results_table
+from brainmap.study.stages.bands import run_bands
 from brainmap.study.stages.encoding import EncodedPerson, yield_encoded
 from brainmap.study.stages.encoding_best import BEST_COLUMNS, POSITION_COLUMNS, choose_best_layers, compare_positions
 from brainmap.study.stages.encoding_networks import (
@@ -93,6 +94,8 @@ def run_group_encoding(context: Context, compute: Callable[[Sequence[tuple[Work,
     context.run_stage("group_encoding", key, lambda: _write_tables(context, people))
     for work in works:
         clear_pieces(work.folder)
+    inference = context.study.settings.rsa.inference
+    run_bands(context, people, test=inference.test, correction=inference.correction, compute=compute)
 
 
 def is_group_encoded(context: Context) -> bool:

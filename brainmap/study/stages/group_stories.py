@@ -23,6 +23,7 @@ from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import Piece, Work, clear_pieces
 from brainmap.study.results.tables import read_results_table
 from brainmap.study.settings.stories import StoryModels
+from brainmap.study.stages.bands import run_bands
 from brainmap.study.stages.encoding_best import BEST_COLUMNS, choose_best_layers
 from brainmap.study.stages.encoding_networks import LAYER_COLUMNS, list_pairs
 from brainmap.study.stages.encoding_pieces import OrderPieces, join_permutations
@@ -84,6 +85,8 @@ def run_group_stories(context: Context, compute: Callable[[Sequence[tuple[Work, 
     context.run_stage("group_stories", key, lambda: _write_tables(context, people, get_story_models(context)))
     for work in works:
         clear_pieces(work.folder)
+    asked = get_story_models(context)
+    run_bands(context, people, test=asked.test, correction=asked.correction, compute=compute)
 
 
 def are_group_stories_done(context: Context) -> bool:

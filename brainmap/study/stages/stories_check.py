@@ -23,6 +23,7 @@ from brainmap.rsa.inputs.story_files import name_confounds
 from brainmap.study.results.context import Context
 from brainmap.study.results.folder import check_output
 from brainmap.study.settings.study import Network
+from brainmap.study.stages.bands import check_band_layers
 from brainmap.study.stages.networks import load_baselines, load_heard_network
 from brainmap.study.stages.stories import choose_window, get_story_models, list_word_files, measure_lengths
 from brainmap.study.stages.story_people import StoryPerson, build_story_settings, yield_story_people
@@ -95,7 +96,8 @@ def _check_network(context: Context, network: Network, lengths: dict[str, float]
             ) from None
     layers = network.layers
     try:
-        select_layers(loaded.model, first, layers if isinstance(layers, str) else list(layers))
+        known = select_layers(loaded.model, first, layers if isinstance(layers, str) else list(layers))
+        check_band_layers(context, network, known)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     hop = get_story_models(context).hop

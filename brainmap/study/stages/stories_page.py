@@ -29,6 +29,7 @@ _TABLES = {
     "differences": "stories_differences",
     "ceilings": "stories_ceilings",
     "delays": "stories_delays",
+    "bands": "stories_bands",
 }
 
 
@@ -116,6 +117,7 @@ def _read_encoding(
         differences=None if differences is None else differences.sort_values("p", kind="stable"),
         ceilings=tables.get("ceilings"),
         delays=tables["delays"],
+        bands=tables.get("bands"),
         tested=notes["statistics"].split("; beside it")[0],
         notes={key: f"{said[0].upper()}{said[1:]}." for key, said in notes.items() if said},
         targets=asked.targets,

@@ -46,6 +46,9 @@ class StoryPerson:
     person: Participant
     asked: StoryModels
 
+    kind = "stories"
+    band_iterations = 20
+
     @property
     def label(self) -> str:
         """Return the label of the participant."""
@@ -162,7 +165,7 @@ class StoryPerson:
     def key(self) -> str:
         """Return the key of everything that the scores depend on."""
         context, brain = self.context, self.person.brain
-        later = {"permutations", "block", "test", "correction", "splits"}
+        later = {"permutations", "block", "test", "correction", "splits", "bands"}
         return content_key(
             VERSION,
             [[v.name, context.ledger.read(f"network-{v.name}")["key"]] for v in yield_versions(context)],

@@ -1,0 +1,227 @@
+"""Fit several feature spaces together in each participant, and tell over the group what each of them adds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainmap.checks import check_choice
+from brainmap.record import content_key
+from brainmap.rsa.encoding.band_fits import fit_bands, permute_bands
+from brainmap.rsa.encoding.bands import BAND_ALPHAS, BAND_COLUMNS, BandSettings
+from brainmap.rsa.encoding.permutations import Null, average_present, tabulate_p
+from brainmap.rsa.encoding.responses import FeatureSpace
+from brainmap.rsa.inference.scores import score_statistics
+from brainmap.study.results.context import Context
+from brainmap.study.results.pieces import Piece, Work, clear_pieces, compute_side_by_side, read_pieces
+from brainmap.study.settings.study import Network
+from brainmap.study.stages.encoding_pieces import Modeled, OrderPieces, build_pieces_folder
+from brainmap.study.stages.generality import THESE_SOUNDS
+from brainmap.study.stages.inference import make_rng
+from brainmap.types import Correction, Floats, Test
+
+VERSION = 1
+BANDS, STAGE = "encoding bands", "group_bands"
+_VALUES = tuple(name for name in BAND_COLUMNS if name.endswith("spread") or name in ("r", "joint", "unique", "product"))
+_SCORES = (*_VALUES, "joint_corrected")
+_PARTICIPANT = {"participant": "label of the participant"}
+_SEARCHES = 3  # random searches, over which scores are averaged
+_ALPHA = 0.05
+GROUP_BAND_COLUMNS = {
+    "band": "features that are fitted together with those of the other bands, with a penalty of their own",
+    "roi": "region of interest",
+    "joint": "R2 of all bands together, mean over folds, the targets of the region, and participants",
+    "joint_corrected": "joint / reliability, mean over targets and participants",
+    "p_joint": "(k + 1) / (N + 1), where k of N permutations, shared by all participants, have a mean r of all bands "
+    "with equal weights as high",
+    "p_joint_corrected": "family-wise over regions, by the highest r of each permutation",
+    "permutations": "permutations, beside the true order",
+    "unique": "joint less the R2 of a model without this band, mean over targets and participants; may be negative",
+    "standard_error": "of unique, over participants",
+    "product": "share of this band in joint (product measure), whose shares sum to joint",
+    "preferred": "whether the share is the largest of the region, where p_joint_corrected is .05 or less",
+    "p_these_sounds": f"that unique is above 0, over participants, uncorrected: {THESE_SOUNDS}",
+    "p_these_sounds_corrected": "the same, corrected over all rows of the table",
+    "n": "participants",
+}
+
+
+@dataclass(frozen=True)
+class BandPieces:
+    """Fit the bands of a participant, and permute the joint model; one piece."""
+
+    one: Modeled
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the piece, which is there until the tables are written."""
+        return build_pieces_folder(self.one, "bands")
+
+    @cached_property
+    def pieces(self) -> list[Piece]:
+        """List the one piece."""
+        asked = self.one.asked
+        key = content_key(VERSION, self.one.key, asked.bands, asked.permutations)
+        return [Piece(self.one.label, 0, 1, self.folder, key, BANDS)]
+
+    def prepare(self) -> BandPieces:
+        """Load the layers and the responses."""
+        _ = self.one.spaces, self.one.responses, self.one.folds
+        return self
+
+    def to_send(self) -> BandPieces:
+        """Return a copy without loaded data."""
+        return BandPieces(self.one.to_send())
+
+    @cached_property
+    def regions(self) -> list[str]:
+        """List the regions of the participant."""
+        return list(dict.fromkeys(self.one.responses.targets["roi"]))
+
+    def compute_arrays(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """Fit the bands; `scores` are `(n_bands, n_targets, n_scores)` and `joint` `(n_orders, n_regions)`."""
+        one = self.one
+        seed, settings = one.context.study.settings.study.seed, one.settings
+        asked = BandSettings(
+            alphas=np.asarray(BAND_ALPHAS),
+            inner_folds=settings.inner_folds,
+            device=settings.device,
+            n_iter=one.band_iterations,
+            seeds=tuple(seed + k for k in range(_SEARCHES)),
+        )
+        fit = fit_bands(select_bands(one.spaces, one.asked.bands), one.responses, one.folds, asked)
+        orders, _ = OrderPieces(one).drawn
+        scores = fit.scores[list(_SCORES)].to_numpy(np.float64)
+        return {
+            "scores": scores.reshape(len(fit.bands), -1, len(_SCORES)),
+            "joint": permute_bands(fit, orders, self.regions),
+        }
+
+    def join(self) -> tuple[pd.DataFrame, Floats]:
+        """Compute what is missing; return the scores of all bands and targets, and the joint r of all orders."""
+        compute_side_by_side(self.pieces, self.prepare, threads=self.one.context.threads)
+        (held,), targets = read_pieces(self.pieces), self.one.responses.targets
+        names = list(select_bands(self.one.spaces, self.one.asked.bands))
+        tables = [
+            pd.concat([targets.assign(band=name), pd.DataFrame(scores, columns=list(_SCORES))], axis=1)
+            for name, scores in zip(names, held["scores"], strict=True)
+        ]
+        return pd.concat(tables, ignore_index=True), held["joint"]
+
+
+def select_bands(spaces: Sequence[FeatureSpace], bands: Sequence[str]) -> dict[str, list[FeatureSpace]]:
+    """Select the layers of each band: all of a network, or one (`NETWORK:LAYER`).
+
+    Raises
+    ------
+    InputError
+        A network has no such layer.
+    """
+    found = {}
+    for band in bands:
+        network, _, layer = band.partition(":")
+        own = [space for space in spaces if space.network == network]
+        if layer:
+            check_choice(layer, [space.layer for space in own], f"bands: layer of {network}")
+        found[band] = [space for space in own if layer in ("", space.layer)]
+    return found
+
+
+def check_band_layers(context: Context, network: Network, layers: Sequence[str]) -> None:
+    """Refuse bands of layers that a network does not have, before anything is computed.
+
+    Raises
+    ------
+    InputError
+    """
+    settings = context.study.settings
+    names = [network.name, *(f"{network.name}-{control}" for control in network.controls)]
+    for asked in (settings.encoding, settings.stories):
+        for band in () if asked is None else asked.bands:
+            name, _, layer = band.partition(":")
+            if layer and name in names:
+                check_choice(layer, list(layers), f"bands: layer of {name}")
+
+
+def run_bands(
+    context: Context,
+    people: Sequence[Modeled],
+    *,
+    test: Test,
+    correction: Correction,
+    compute: Callable[[Sequence[tuple[Work, Sequence[Piece]]]], None],
+) -> None:
+    """Fit the bands of all participants and test them over the group, where the study asks for bands.
+
+    `compute` computes pieces on Dask workers, where these are asked for.
+    """
+    if not people[0].asked.bands:
+        return
+    works = [BandPieces(one) for one in people]
+    key = content_key(VERSION, [work.pieces[0].key for work in works], [test, correction])
+    if context.backend == "dask" and not context.is_done(STAGE, key):
+        compute([(work, work.pieces) for work in works])
+    context.run_stage(STAGE, key, lambda: _write_tables(context, works, test, correction))
+    for work in works:
+        clear_pieces(work.folder)
+
+
+def are_bands_done(context: Context) -> bool:
+    """Tell whether the tables of bands exist."""
+    return context.ledger.read(STAGE)["key"] is not None
+
+
+def _write_tables(context: Context, works: Sequence[BandPieces], test: Test, correction: Correction) -> Iterator[Path]:
+    """Write the table of each participant and that of the group."""
+    asked, kind = works[0].one.asked, works[0].one.kind
+    joined = [work.join() for work in works]
+    about = context.build_provenance({"bands": asked.bands, "permutations": asked.permutations, "searches": _SEARCHES})
+    columns = _PARTICIPANT | {name: text for name, text in BAND_COLUMNS.items() if name in joined[0][0]}
+    for work, (table, _) in zip(works, joined, strict=True):
+        own = table.assign(participant=work.one.label)[list(columns)]
+        path = context.build_subject_path(work.one.person, f"{kind}.tsv", desc="bands")
+        yield from context.save_table(own, path, columns=columns, about=about)
+    regions = [roi for roi in works[0].regions if all(roi in work.regions for work in works)]
+    null = [one[:, [work.regions.index(roi) for roi in regions]] for work, (_, one) in zip(works, joined, strict=True)]
+    _, words = OrderPieces(works[0].one).drawn
+    tested = tabulate_p(pd.DataFrame({"roi": regions}), Null.of([np.mean(null, axis=0)]), "max", words)
+    found, note = _average([table for table, _ in joined], regions, test, correction, context)
+    found = _add_joint(found, tested)
+    path = context.build_table_path(f"{kind}_bands")
+    said = f"all bands together: {tested.attrs['note']}{f'; unique: {note}' if note else ''}"
+    yield from context.save_table(
+        found[list(GROUP_BAND_COLUMNS)], path, columns=GROUP_BAND_COLUMNS, about={"Test": said, **about}
+    )
+
+
+def _average(
+    tables: Sequence[pd.DataFrame], regions: Sequence[str], test: Test, correction: Correction, context: Context
+) -> tuple[pd.DataFrame, str]:
+    """Average the scores of bands over the targets of regions and over participants, and test what is unique."""
+    rows = pd.MultiIndex.from_product([list(dict.fromkeys(tables[0]["band"])), regions], names=["band", "roi"])
+    each = [table.groupby(["band", "roi"], sort=False)[list(_SCORES)].mean().reindex(rows) for table in tables]
+    values = np.stack([one.to_numpy() for one in each], axis=-1)
+    found = pd.DataFrame(average_present(values), columns=list(_SCORES), index=rows).reset_index()
+    found = found.assign(n=len(tables), standard_error=np.nan, p_these_sounds=np.nan, p_these_sounds_corrected=np.nan)
+    if len(tables) < 2:
+        return found, ""
+    unique = values[:, _SCORES.index("unique")]
+    beside = score_statistics(unique, test=test, correction=correction, rng=make_rng(context, "bands"))
+    for column, name in (("standard_error",) * 2, ("p_these_sounds", "p"), ("p_these_sounds_corrected", "p_corrected")):
+        found[column] = beside[name].to_numpy()
+    return found, f"{beside.attrs['note']}; {THESE_SOUNDS}"
+
+
+def _add_joint(found: pd.DataFrame, tested: pd.DataFrame) -> pd.DataFrame:
+    """Add the test of all bands together, and which band has the largest share where it passes."""
+    joint = tested.set_index("roi").rename(columns={"p": "p_joint", "p_corrected": "p_joint_corrected"})
+    found = found.join(joint[["p_joint", "p_joint_corrected", "permutations"]], on="roi")
+    largest = found.groupby("roi")["product"].transform("max") == found["product"]
+    return found.assign(preferred=largest & (found["p_joint_corrected"] <= _ALPHA) & (found["joint"] > 0))

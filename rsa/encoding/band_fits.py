@@ -1,0 +1,112 @@
+"""Fit several bands of features to aligned responses, by weights of units or of items, and permute the joint model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from brainmap.rsa.encoding.bands import (
+    BandedEncoding,
+    BandSettings,
+    Fit,
+    build_band_kernels,
+    build_joint_designs,
+    draw_weights,
+    fit_subset,
+    himalaya_backend,
+    join_layers,
+    scale_units,
+    score_bands,
+    score_parts,
+)
+from brainmap.rsa.encoding.folds import Folds, Places, yield_inner_splits
+from brainmap.rsa.encoding.permutations import Refit, average_present
+from brainmap.rsa.encoding.responses import FeatureSpace, Responses
+from brainmap.rsa.encoding.ridge import move_to_numpy
+from brainmap.types import Floats
+
+
+def fit_bands(
+    bands: Mapping[str, Sequence[FeatureSpace]], responses: Responses, folds: Folds, settings: BandSettings
+) -> BandedEncoding:
+    """Fit bands, by name, to aligned responses.
+
+    Where units are fewer than the training items, weights of units are fitted, else those of items; the predictions are
+    the same.
+    """
+    own, y = tuple(tuple(one) for one in bands.values()), responses.mean
+    units = sum(space.shape[1] for band in own for space in band)
+    fit: Fit
+    if units < min(len(folds.split(k)[0]) for k in range(folds.n_folds)) * (1 - 1 / settings.inner_folds):
+        arrays = [join_layers(band) for band in own]
+
+        def fit(chosen: Sequence[int], seed: int) -> tuple[Floats, Floats, Floats]:
+            return _fit_units([arrays[k] for k in chosen], y, folds, settings, seed)
+
+    else:
+        kernels = build_band_kernels(own, folds)
+
+        def fit(chosen: Sequence[int], seed: int) -> tuple[Floats, Floats, Floats]:
+            return fit_subset(chosen, kernels, y, folds, settings, seed=seed)
+
+    table = score_bands(list(bands), fit, responses, settings)
+    return BandedEncoding(table, tuple(bands), own, responses, folds, settings)
+
+
+def permute_bands(fit: BandedEncoding, orders: Places, regions: Sequence[str]) -> Floats:
+    """Score the joint model of equal weights with the items in some orders `(n_orders, n_items)`, the true one first.
+
+    Returns
+    -------
+    ndarray (n_orders, n_regions)
+        Mean r over the targets of each region.
+    """
+    designs = build_joint_designs(fit.spaces, fit.folds, fit.settings.device)
+    refit, roi = Refit.from_designs(designs, fit.folds, fit.settings), fit.responses.targets["roi"].to_numpy()
+    blocks = [
+        np.stack([average_present(r[:, roi == name]) for name in regions], axis=1)
+        for r in refit.yield_scores(fit.responses.mean, orders)
+    ]
+    return np.concatenate(blocks)
+
+
+def _fit_units(
+    arrays: Sequence[Floats], y: Floats, folds: Folds, settings: BandSettings, seed: int
+) -> tuple[Floats, Floats, Floats]:
+    """Return R2 and r `(n_targets,)` of a model of some bands, and their product shares, by weights of units.
+
+    Units are z-scored by the training items and divided by the square root of the number of those that vary, so that
+    the products of a band with itself are its kernel in `build_band_kernels`.
+    """
+    from himalaya.ridge import solve_group_ridge_random_search
+
+    if not arrays:
+        zero = np.zeros(y.shape[1])
+        return zero, np.full(y.shape[1], np.nan), np.zeros((0, y.shape[1]))
+    found = []
+    for k in range(folds.n_folds):
+        train, test = folds.split(k)
+        scaled = [scale_units(x, train) for x in arrays]
+        means = [x[train].mean(axis=0) for x in scaled]
+        offset = y[train].mean(axis=0)
+        with himalaya_backend(settings.device) as backend:
+            _, weights, *_ = solve_group_ridge_random_search(
+                [backend.asarray(x[train] - mean) for x, mean in zip(scaled, means, strict=True)],
+                backend.asarray(y[train] - offset),
+                n_iter=draw_weights(len(arrays), settings.n_iter, seed),
+                alphas=backend.asarray(settings.alphas),
+                cv=yield_inner_splits(folds.group[train], settings.inner_folds),
+                fit_intercept=True,
+                return_weights=True,
+                progress_bar=False,
+                warn=False,
+            )
+            every = move_to_numpy(backend.to_cpu(weights))
+        parts, start = [], 0
+        for x, mean in zip(scaled, means, strict=True):
+            parts.append((x[test] - mean) @ every[start : start + x.shape[1]])
+            start += x.shape[1]
+        found.append(score_parts(np.stack(parts), y[test]))
+    r2, r, shares = (np.mean(values, axis=0) for values in zip(*found, strict=True))
+    return r2, r, shares
