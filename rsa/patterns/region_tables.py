@@ -42,6 +42,10 @@ def load_column_rois(
     hemispheres : {"separate", "pooled"}
         Whether columns whose names differ only in the side are joined.
 
+    Returns
+    -------
+    VoxelRois
+
     Raises
     ------
     InputError

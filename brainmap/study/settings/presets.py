@@ -69,6 +69,7 @@ groups = "condition"
 folds = 5                        # the study took 10 splits into 83 and 82 sounds
 reliability_floor = 0.1          # regions that hardly repeat have no noise-corrected score, and are counted
 permutations = 1000              # of the sounds, the same for all participants
+# bands = ["first:conv4", "acoustics"]   # fitted together: what the layer adds to acoustic models, and they to it
 """
 
 _FIRST_LINES = """\
@@ -259,6 +260,7 @@ high_pass = 120                  # s; slower changes of the BOLD are removed in 
 trim = [0, 0]                    # scans left out at both ends of each story
 speech = ["sound-energy"]        # what any claim about a network has to beat; with word times also "word-rate",
 #                                  "speech-onset", and words = "words/{{sound}}.TextGrid"
+# bands = ["first:conv4", "speech"]   # fitted together: what the layer adds to simple features, and they to it
 targets = "roi"                  # the mean of each region, or "voxel": each voxel, whose scores are averaged
 # folds = 5                      # of whole stories; without it, each story is left out alone
 permutations = 1000              # of blocks within stories, the same for all participants, each refitted

@@ -110,6 +110,7 @@ inference = { test = "signed-rank", correction = "fdr", splits = 20 }
 # reliability_floor = 0.0        # at or below it a region or voxel has no noise-corrected score, and is counted
 # few_items = false              # true: fewer than 40 sounds, of which predictions are mostly noise
 # permutations = 1000            # of the sounds, the same for all participants, each refitted
+# bands = ["ch32:conv4", "acoustics"]  # networks, or a layer of one, that are fitted together: what each adds
 
 # [stories]                      # BOLD while long sounds are heard: [[brain]] kind = "stories", files with {sound}, and
 #                                  none of [rsa], [encoding], [searchlight], [explain] (brainmap init --preset stories).
@@ -129,7 +130,7 @@ inference = { test = "signed-rank", correction = "fdr", splits = 20 }
 # components = 50                # principal components of training that stand for a layer; without it, all units
 # block = 20                     # s of scans that permutations exchange together, within stories
 # test = "signed-rank"           # over participants, of these stories only; with correction and splits as in inference;
-#                                  targets, alphas, reliability_floor, permutations as in [encoding]
+#                                  targets, alphas, reliability_floor, permutations, bands as in [encoding]
 
 [searchlight]                    # leave the block out for ROIs only
 radius_mm = 9.0
