@@ -29,6 +29,7 @@ from brainmap.rsa.encoding.ridge import (
     predict,
 )
 from brainmap.rsa.encoding.scores import measure_influence, score_fold
+from brainmap.rsa.encoding.story_refits import StoryRefit
 from brainmap.rsa.inference.exchange import Exchange
 from brainmap.rsa.inference.reach import describe_fdr_reach
 from brainmap.rsa.inference.scores import correct_p
@@ -55,18 +56,23 @@ _TARGETS = 4096  # permuted targets that are fitted at once
 class Refit:
     """Hold what does not depend on the responses, so that each permutation of them is fitted by products alone.
 
-    Alphas are chosen again for each permutation.
+    Alphas are chosen again for each permutation. Of stories with fewer units than scans, products within stories are
+    held (`stories`) in place of factors of each fold (`parts`).
     """
 
     folds: Folds
     alphas: Floats
     parts: list[tuple[list[Any], tuple[Any, Any, Any]]]
     device: str | None
+    stories: StoryRefit | None = None
 
     @classmethod
     def of(cls, space: FeatureSpace, folds: Folds, settings: EncodingSettings) -> Refit:
         """Factor the features of a layer in each fold."""
         splits = [folds.split(k) for k in range(folds.n_folds)]
+        least = min(len(train) for train, _ in splits) * (1 - 1 / settings.inner_folds)
+        if folds.block and settings.device is None and space.shape[1] < least:
+            return cls(folds, settings.alphas, [], None, StoryRefit.of(space.whole(), folds, settings))
         designs, _ = build_designs(space, [train for train, _ in splits], settings)
         return cls.from_designs(designs, folds, settings)
 
@@ -91,6 +97,8 @@ class Refit:
         share : ndarray (n_folds, n_targets)
             Share of the variance of training items that is predicted in the cross-validation that chooses alpha.
         """
+        if self.stories is not None:
+            return self.stories.score_folds(y)
         there = move_to_device(y, self.device)
         alphas = move_like(self.alphas, there)
         r, share = (np.empty((len(self.parts), y.shape[1])) for _ in range(2))
@@ -105,6 +113,8 @@ class Refit:
 
     def measure_influence(self, y: Floats) -> Floats:
         """Return how much each item moves the mean r over folds `(n_items, n_targets)`; see `scores`."""
+        if self.stories is not None:
+            return self.stories.measure_influence(y)
         there = move_to_device(y, self.device)
         alphas, found = move_like(self.alphas, there), np.empty(y.shape)
         for k, (operators, factors) in enumerate(self.parts):
@@ -124,7 +134,7 @@ class Refit:
         for start in range(0, len(orders), at_once):
             block = y[orders[start : start + at_once]].transpose(1, 0, 2)  # items, orders, targets
             r, share = (
-                one.reshape(len(self.parts), -1, y.shape[1]).transpose(1, 0, 2)
+                one.reshape(self.folds.n_folds, -1, y.shape[1]).transpose(1, 0, 2)
                 for one in self.score_folds(block.reshape(len(y), -1))
             )
             without = np.asarray(np.isnan(r).any(axis=1))

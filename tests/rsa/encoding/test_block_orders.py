@@ -13,11 +13,13 @@ from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.encoding.block_orders import draw_block_orders
 from brainmap.rsa.encoding.encode import fit_encoding
-from brainmap.rsa.encoding.fits import EncodingSettings
+from brainmap.rsa.encoding.fits import EncodingSettings, build_designs, fit_folds
 from brainmap.rsa.encoding.folds import Folds
+from brainmap.rsa.encoding.permutations import Refit
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses
 from brainmap.rsa.encoding.ridge import Design, FactoredErrors, build_error_operator, measure_losses
 from brainmap.rsa.encoding.scans import delay_features, zscore
+from brainmap.rsa.encoding.scores import score_fold
 
 T_R = 2.0
 
@@ -118,3 +120,33 @@ def test_noise_is_significant_no_more_often_than_alpha_says() -> None:
     rate = np.mean(np.reshape(p, (40, -1)) <= 0.05, axis=1)
     assert rate.mean() <= 0.05 + 2 * rate.std(ddof=1) / np.sqrt(40)
     assert np.mean(np.array(single) <= 0.05) > 0.1  # single scans are exchanged too freely
+
+
+def test_products_within_stories_give_the_scores_of_factors_in_each_fold() -> None:
+    rng = np.random.default_rng(11)
+    sizes = (60, 75, 50, 90, 66)
+    group = np.repeat(np.arange(5), sizes)
+    fold = np.array([0, 1, 2, 0, 1])[group]  # folds of two stories, which come in another order
+    x, folds = rng.normal(size=(len(group), 20)) * rng.uniform(0.1, 9, 20) + 3, Folds(fold, group, "story", block=10)
+    x[:, 3] = 4.0  # a constant unit
+    y = x[:, :6] @ rng.normal(size=(6, 5)) + 8 * rng.normal(size=(len(group), 5)) + 1
+    y[group == 0, 1] = 2.0  # constant in a story alone
+    y[fold == 2, 2] = 5.0  # constant in a whole test fold: no score
+    space = FeatureSpace("net", "conv1", x, tuple(np.arange(len(x))[:, None]))
+    for components in (None, 7):
+        settings = EncodingSettings(alphas=np.logspace(-1, 6, 9), inner_folds=3, components=components)
+        fast = Refit.of(space, folds, settings)
+        assert fast.stories is not None
+        designs, _ = build_designs(space, [folds.split(k)[0] for k in range(3)], settings)
+        slow = Refit.from_designs(designs, folds, settings)
+        for one, other in zip(fast.score_folds(y), slow.score_folds(y), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+        assert np.isnan(fast.score_folds(y)[0][2, 2])
+        both = [refit.measure_influence(y) for refit in (fast, slow)]
+        np.testing.assert_allclose(*both, rtol=1e-8, atol=1e-12)
+        predicted = fit_folds(space, y, folds, settings).predicted
+        r = [score_fold(predicted[test], y[test])[0] for _, test in map(folds.split, range(3))]
+        np.testing.assert_allclose(fast.score_folds(y)[0], r, rtol=1e-9, atol=1e-12)
+    x[fold == 1] = x[fold == 1][0]  # constant units in a test fold predict a constant: no score
+    flat = Refit.of(space, folds, EncodingSettings(alphas=np.logspace(-1, 6, 9), inner_folds=3)).score_folds(y)[0]
+    assert np.isnan(flat[1]).all()
