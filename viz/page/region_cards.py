@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -46,10 +47,10 @@ def draw_listening(content: ReportContent, drawn: Pictures) -> ListeningView | N
     if not panels or table is None:
         return None
     colors = assign_layer_colors(content.order_layers())
-    figure = plot_brain_beside_sound(panels, regions=content.regions)
+    plot = partial(plot_brain_beside_sound, panels, regions=content.regions)
     words = "; ".join(f"{one.roi}: {one.real[0].name} and a predicted sound" for one in panels)
     return ListeningView(
-        picture=drawn.add("brain-beside-sound", figure, words, painted=True),
+        picture=drawn.add("brain-beside-sound", plot, words, painted=True),
         panels=[(one, make_region_cards(one)) for one in panels],
         table=make_table(table, "regions.tsv", colors=colors, columns=_COLUMNS),
         same_data=any(one.values["judged_on"] == "same data" for one in panels),
