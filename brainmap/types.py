@@ -126,6 +126,7 @@ VoicingKind = Literal["silent", "unvoiced", "voiced"]
 Variant = Literal["plain", "do", "bn", "do+bn"]
 Nonlinearity = Literal["relu", "elu", "tanh"]
 Head = Literal["flatten", "gap", "gmp"]
+Augment = Literal["channel", "voice", "none"]  # how training sounds are varied: as received, also as spoken, not at all
 FrontEndKind = Literal["waveform", "log-mel", "cochleagram"]  # what a network takes; or module:function
 MelScaling = Literal["log", "log10", "db", "power", "amplitude"]  # of the bands of a log-mel front end
 InputLayout = Literal["bands-frames", "frames-bands", "bands-as-channels"]  # the axes of a spectrogram

@@ -2,6 +2,7 @@
 
     python data/make_words.py words data/words           192 clips, 12 voices: what the demo ships
     python data/make_words.py corpus corpus              9,664 clips, 359 voices: what the networks learn from
+    python data/make_words.py corpus corpus --foreign 2  11,552 clips, 477 voices: English with foreign accents too
 
 Needs the Debian package `espeak-ng`, only to make them again. Where `flite` and `festival` (with `festvox-kdlpc16k`)
 are installed too, the corpus gains five voices that were built from recordings of people; it is made without them too.
@@ -14,11 +15,13 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +57,17 @@ NATURAL = (
     ("festival", "ked_diphone", "training", 105.0), ("flite", "rms", "testing", 95.0),
 )  # fmt: skip
 
+# English as speakers of other languages may say it: phonemes of espeak-ng, of which each take draws one spelling.
+LANGUAGES = ("de", "fr", "it", "hi", "nl", "sv", "pl", "pt", "el", "tr")
+SPELLINGS = {
+    "zero": ("z'i@roU", "z'iro", "z'e:ro", "s'iro"), "one": ("w'Vn", "w'an", "v'an"), "two": ("t'u:", "t'u"),
+    "three": ("Tr'i:", "Tr'i", "sr'i:"), "four": ("f'O:", "f'o:r", "f'Or"), "five": ("f'aIv", "f'aiv", "f'aif"),
+    "six": ("s'Iks", "s'iks"), "seven": ("s'Ev@n", "s'even"), "eight": ("'eIt", "'eit", "'e:t"),
+    "nine": ("n'aIn", "n'ain"), "bed": ("b'Ed", "b'ed"), "bird": ("b'Erd", "b'ird", "b'@:d", "b'Y:d"),
+    "tree": ("tr'i:", "tr'i"), "cat": ("k'at", "k'Et", "k'a:t"), "house": ("h'aUs", "h'aus", "x'aus"),
+    "dog": ("d'Og", "d'o:g", "d'og"),
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Take:
@@ -68,6 +82,7 @@ class Take:
     pitch: float  # espeak-ng 0-99, flite Hz
     speed: float  # espeak-ng words a minute, flite and festival duration factor
     path: Path
+    said: str = ""  # phonemes, where these are not those of the word in its accent
 
 
 def demo_takes(out: Path) -> list[Take]:
@@ -79,18 +94,51 @@ def demo_takes(out: Path) -> list[Take]:
     ]
 
 
+def deal_timbres(rng: np.random.Generator) -> dict[str, str]:
+    """Say in which part of the corpus each timbre is."""
+    timbres = [str(t) for t in rng.permutation(TIMBRES)]
+    tenth = len(timbres) // 10
+    return {t: "testing" if i < tenth else "validation" if i < 2 * tenth else "training" for i, t in enumerate(timbres)}
+
+
+def foreign_takes(
+    out: Path, part_of: Mapping[str, str], rng: np.random.Generator, languages_per_timbre: int
+) -> list[Take]:
+    """Each word by every timbre with the accents of some other languages; a timbre stays in its part."""
+    takes = []
+    for timbre, part in part_of.items():
+        for language in rng.choice(LANGUAGES, languages_per_timbre, replace=False):
+            center = rng.uniform(30, 70)
+            voice = f"{language}-{timbre}".lower()
+            for word in WORDS:
+                said = [p for p in SPELLINGS[word] if has_phonemes(str(language), p)]
+                if not said:
+                    raise RuntimeError(f"{word}: espeak-ng has no spelling of it for the accent {language}")
+                path = out / word / f"{voice}_nohash_0.flac"
+                pitch, speed = float(center + rng.uniform(-12, 12)), float(rng.uniform(105, 190))
+                spelling = said[int(rng.integers(len(said)))]
+                takes.append(
+                    Take(word, voice, part, "espeak-ng", str(language), timbre, pitch, speed, path, said=spelling)
+                )
+    return takes
+
+
+@functools.cache
+def has_phonemes(language: str, said: str) -> bool:
+    """Tell whether espeak-ng speaks all phonemes in this language: it leaves out those that a language lacks."""
+    command = ["espeak-ng", "-q", "-x", "-v", language, f"[[{said}]]"]
+    spoken = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    one, other = (re.sub(r"[\s_':;,|]", "", text) for text in (said, spoken))
+    return len(one) == len(other)
+
+
 def corpus_takes(out: Path, rng: np.random.Generator, accents_per_timbre: int = 6) -> list[Take]:
     """Each word by every voice of the corpus; timbres are dealt to training, validation and testing 80/10/10.
 
     The plan depends on `rng` alone, not on the synthesizers of this machine.
     """
-    timbres = [str(t) for t in rng.permutation(TIMBRES)]
-    tenth = len(timbres) // 10
-    part_of = {
-        t: "testing" if i < tenth else "validation" if i < 2 * tenth else "training" for i, t in enumerate(timbres)
-    }
     takes = []
-    for timbre, part in part_of.items():
+    for timbre, part in deal_timbres(rng).items():
         for accent in rng.choice(ACCENTS, accents_per_timbre, replace=False):
             center = rng.uniform(30, 70)
             voice = f"{accent}-{timbre}".lower()
@@ -161,7 +209,7 @@ def _speak_one(take: Take) -> None:
                 f"{take.speed:.0f}",
                 "-w",
                 str(wav),
-                take.word,
+                f"[[{take.said}]]" if take.said else take.word,
             ]
         else:
             command = [
@@ -239,11 +287,15 @@ def main() -> None:
     parser.add_argument("kind", choices=["words", "corpus"])
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--foreign", type=int, default=0, help="foreign accents of each timbre of the corpus")
     options = parser.parse_args()
     if shutil.which("espeak-ng") is None:
         parser.error("espeak-ng is not installed: apt-get install espeak-ng")
     rng = np.random.default_rng(options.seed)
     takes = installed(demo_takes(options.out) if options.kind == "words" else corpus_takes(options.out, rng))
+    if options.kind == "corpus" and options.foreign:
+        part_of = deal_timbres(np.random.default_rng(options.seed))  # as corpus_takes has dealt them
+        takes += foreign_takes(options.out, part_of, rng, options.foreign)
     try:
         speak(takes)
     except subprocess.CalledProcessError as error:

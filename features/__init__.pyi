@@ -63,6 +63,7 @@ from .maximization.maximize import (
 )
 from .maximization.metamers import Metamers as Metamers, match_activation as match_activation
 from .maximization.saturation import SoftmaxSaturation as SoftmaxSaturation, softmax_saturation as softmax_saturation
+from .networks.accuracy import AccuracyTable as AccuracyTable, train_accuracy_table as train_accuracy_table
 from .networks.checkpoints import (
     Checkpoint as Checkpoint,
     load_checkpoint as load_checkpoint,

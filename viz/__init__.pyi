@@ -1,3 +1,4 @@
+from .features.accuracy import plot_accuracy as plot_accuracy
 from .features.acoustics import plot_acoustics as plot_acoustics
 from .features.activations import plot_activations as plot_activations
 from .features.attention import plot_cover as plot_cover, plot_target_attention as plot_target_attention

@@ -1,16 +1,34 @@
-"""Define the commands for networks: networks, train, evaluate."""
+"""Define the commands for networks: networks, train, accuracy-table, evaluate."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from brainmap import types
 from brainmap.cli import app
-from brainmap.cli.options import Json, Seed
+from brainmap.cli.options import (
+    FORMATS,
+    Json,
+    Overwrite,
+    Seed,
+    build_provenance,
+    check_names,
+    print_files,
+    print_table,
+    refuse_existing,
+    save_figure,
+    split_names,
+    with_options,
+)
+
+if TYPE_CHECKING:
+    from brainmap.features.networks.training import TrainingSettings
+else:
+    TrainingSettings = Any
 
 
 @app.command()
@@ -58,19 +76,7 @@ def _format_sizes(sizes: object) -> str:
     return " x ".join(f"{n:,}" for n in (sizes if isinstance(sizes, tuple) else (sizes,)))
 
 
-@app.command()
-def train(
-    data: Annotated[
-        Path, typer.Argument(help="Folder with one folder of sounds for each class, as in Speech Commands.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Checkpoint to write (.safetensors).")],
-    network: Annotated[
-        str, typer.Option(help="Architecture: base, ch32, ch64, vgg, ch128, or base-2d on spectrograms.")
-    ] = "ch32",
-    variant: Annotated[
-        types.Variant,
-        typer.Option(help="Regularization: dropout (do), batch normalization (bn), both, or none (plain)."),
-    ] = "do+bn",
+def share_training(
     activation: Annotated[types.Nonlinearity, typer.Option(help="Nonlinearity after each layer.")] = "relu",
     head: Annotated[
         types.Head,
@@ -78,17 +84,26 @@ def train(
             help="What the classes see of the last convolution: all values (flatten), mean (gap) or maximum (gmp)."
         ),
     ] = "flatten",
-    input: Annotated[
-        str | None,
-        typer.Option(help="Input of base-2d: log-mel,mels=40,hop_ms=10,window_ms=25, cochleagram, or module:function."),
+    kernel: Annotated[
+        int | None, typer.Option(min=1, help="Length of the filters, in samples; default: the architecture's own.")
+    ] = None,
+    dropout: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Probability of dropout in variants that have it; default: the architecture's."
+        ),
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training sounds.")] = 10,
     batch_size: Annotated[int, typer.Option(min=2, help="Sounds in each step.")] = 16,
     learning_rate: Annotated[float, typer.Option(min=1e-7, help="Largest learning rate.")] = 2e-3,
     seed: Seed = 0,
-    augmentation: Annotated[
-        bool, typer.Option(help="Vary speed, room, equalizer, band, noise, gain and shift of the sounds.")
-    ] = True,
+    augment: Annotated[
+        types.Augment,
+        typer.Option(
+            help="Vary the sounds: speed, room, equalizer, band, noise, gain and shift (channel); vocal tract, pitch, "
+            "durations and a level of 12 dB either way, too (voice); or not (none)."
+        ),
+    ] = "channel",
     device: Annotated[str, typer.Option(help="Device of the network: cpu, cuda or mps.")] = "cpu",
     threads: Annotated[
         int | None,
@@ -97,33 +112,113 @@ def train(
     compile_steps: Annotated[
         bool, typer.Option("--compile", help="Compile the steps, which is faster and needs a C++ compiler.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again if OUT exists.")] = False,
-) -> None:
-    """Train a network. The same command continues a training that was stopped."""
+) -> TrainingSettings:
+    """Describe what all trainings of a command share, and set the number of threads."""
     import torch
 
-    from brainmap.features.networks.training import TrainingSettings, train_network
-    from brainmap.features.sounds.augmentation import Augmentation
-    from brainmap.features.sounds.front_ends import read_front_end
+    from brainmap.features.networks.training import TrainingSettings
+    from brainmap.features.sounds.augmentation import choose_augmentation
 
     if threads is not None:
         torch.set_num_threads(threads)
-    settings = TrainingSettings(
-        network=network,
-        variant=variant,
+    return TrainingSettings(
         activation=activation,
         head=head,
-        input=None if input is None else read_front_end(input),
+        kernel=kernel,
+        dropout=dropout,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
         seed=seed,
-        augmentation=Augmentation() if augmentation else None,
+        augmentation=choose_augmentation(augment),
         device=device,
         compile=compile_steps,
     )
-    test = train_network(data, out, settings=settings, overwrite=overwrite)
+
+
+@app.command()
+@with_options(share_training, fills="settings")
+def train(
+    data: Annotated[
+        Path, typer.Argument(help="Folder with one folder of sounds for each class, as in Speech Commands.")
+    ],
+    settings: TrainingSettings,
+    out: Annotated[Path, typer.Option("--out", help="Checkpoint to write (.safetensors).")],
+    network: Annotated[
+        str, typer.Option(help="Architecture: base, ch32, ch64, vgg, ch128, or base-2d on spectrograms.")
+    ] = "ch32",
+    variant: Annotated[
+        types.Variant,
+        typer.Option(help="Regularization: dropout (do), batch normalization (bn), both, or none (plain)."),
+    ] = "do+bn",
+    input: Annotated[
+        str | None,
+        typer.Option(help="Input of base-2d: log-mel,mels=40,hop_ms=10,window_ms=25, cochleagram, or module:function."),
+    ] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Checkpoint whose weights are trained on, in place of random ones.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again if OUT exists.")] = False,
+) -> None:
+    """Train a network. The same command continues a training that was stopped."""
+    from dataclasses import replace
+
+    from brainmap.features.networks.training import train_network
+    from brainmap.features.sounds.front_ends import read_front_end
+
+    chosen = replace(
+        settings,
+        network=network,
+        variant=variant,
+        input=None if input is None else read_front_end(input),
+        start_from=None if start_from is None else str(start_from),
+    )
+    test = train_network(data, out, settings=chosen, overwrite=overwrite)
     typer.echo(f"{out}: {test.accuracy:.1%} of {test.n} test sounds are classified correctly")
+
+
+@app.command("accuracy-table")
+@with_options(share_training, fills="settings")
+def accuracy_table(
+    data: Annotated[
+        Path, typer.Argument(help="Folder with one folder of sounds for each class, as in Speech Commands.")
+    ],
+    settings: TrainingSettings,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the table (accuracy.tsv), confusion matrices and checkpoints.")
+    ],
+    networks: Annotated[str, typer.Option(help="Architectures, parted by commas.")] = "base,ch32,ch64,vgg,ch128",
+    variants: Annotated[
+        str, typer.Option(help="Variants, parted by commas.", parser=check_names(types.Variant, "--variants"))
+    ] = "plain,do,bn,do+bn",
+    figure: Annotated[
+        Path | None, typer.Option(help="Picture to write: accuracies and confusion matrices (.png, .svg, .pdf).")
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Train architectures in variants, and make the accuracy table. The same command goes on where it was stopped."""
+    from dataclasses import asdict
+
+    from brainmap.features.networks.accuracy import ACCURACY_COLUMNS, train_accuracy_table
+    from brainmap.record import atomic, write_table
+
+    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
+    names = split_names(networks)
+    chosen: list[types.Variant] = split_names(variants)  # type: ignore[assignment]
+    found = train_accuracy_table(data, out, networks=names, variants=chosen, settings=settings)
+    about = build_provenance(asdict(settings), found.checkpoints.values(), seed=settings.seed)
+    write_table(found.table, out / "accuracy.tsv", columns=ACCURACY_COLUMNS, about=about)
+    for name, matrix in found.confusions.items():
+        with atomic(found.checkpoints[name].with_suffix(".confusion.tsv")) as beside:
+            matrix.to_csv(beside, sep="\t", lineterminator="\n")
+    if figure is not None:
+        from brainmap.viz.features.accuracy import plot_accuracy
+
+        save_figure(plot_accuracy(found), figure)
+    print_table(found.table, as_json)
+    if not as_json:
+        print_files(out / "accuracy.tsv", figure)
 
 
 @app.command()

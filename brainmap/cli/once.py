@@ -21,6 +21,7 @@ RENAMED = {
     "betas": {"--noise": "--noise-model"},
     "ceiling": {"--precision": "--noise-per"},
     "searchlight": {"--precision": "--noise-per"},
+    "train": {"--augmentation": "--augment=channel", "--no-augmentation": "--augment=none"},
 }
 """The new name of each old option, by command; brainmap 0.2 takes the old ones no longer."""
 

@@ -56,6 +56,8 @@ class Checkpoint:
         "transformers:" and its class.
     kernel : int, optional [samples]
         Filter length, where it differs from the architecture's own.
+    dropout : float, optional
+        Dropout probability, where it differs from the architecture's own.
     classes : tuple of str
         Class names in the order of the logits.
     rate : int [Hz]
@@ -84,6 +86,7 @@ class Checkpoint:
     activation: str = "relu"
     head: str = "flatten"
     kernel: int | None = None
+    dropout: float | None = None
     classes: tuple[str, ...] = ()
     rate: int = 16_000
     n_samples: int = 16_000
@@ -201,6 +204,7 @@ class Checkpoint:
                 n_classes=len(self.classes) or 16,
                 n_samples=self.n_samples,
                 kernel=self.kernel,
+                dropout=self.dropout,
                 shape=None if self.input is None or self.input.is_waveform else self._picture_shape(),
             )
         return call_builder(self.architecture)
@@ -264,10 +268,10 @@ def _complete_description(model: nn.Module, checkpoint: Checkpoint) -> Checkpoin
 
 
 def _describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return a description as plain values; the input is left out where the architecture says it."""
+    """Return a description as plain values; what the architecture says itself is left out."""
     found = asdict(checkpoint)
     del found["own"]
-    for key in ("input", "readout", "folder"):
+    for key in ("dropout", "input", "readout", "folder"):
         if found[key] is None:
             del found[key]
     if checkpoint.input is not None:

@@ -6,8 +6,6 @@ import copy
 import hashlib
 import logging
 import math
-import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,21 +17,22 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.checks import check_choice, list_some
-from brainmap.errors import BrainmapWarning, InputError, RunError
+from brainmap.checks import check_choice
+from brainmap.errors import InputError, RunError
 from brainmap.features.layers.running import check_device, evaluating, forward
 from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, load_network, save_checkpoint
+from brainmap.features.networks.state_dicts import hash_weights
 from brainmap.features.networks.zoo import get_zoo_front_end, initialize, network_names
 from brainmap.features.sounds.augmentation import Augmentation, augment
 from brainmap.features.sounds.batches import iterate_tensors
-from brainmap.features.sounds.files import Sounds, load_sounds, read_lists
+from brainmap.features.sounds.files import Sounds, load_sounds
 from brainmap.features.sounds.front_ends import FrontEnd
+from brainmap.features.sounds.parts import check_known, split_sounds
 from brainmap.progress import Progress, progress
 from brainmap.record import atomic
 from brainmap.types import Head, Nonlinearity, Part, Variant
 
 log = logging.getLogger("brainmap")
-SPEAKER_COLUMNS = ("speaker", "voice", "participant")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +43,12 @@ class TrainingSettings:
     ----------
     network, variant, activation, head : str
         Arguments of `build_network`.
+    kernel : int, optional [samples]
+        Filter length, where it differs from the network's own.
+    dropout : float, optional
+        Dropout probability of a variant with dropout, where it differs from the network's own.
+    start_from : str, optional
+        Checkpoint of the same network and classes whose weights the training starts from, in place of random ones.
     epochs : int
     batch_size : int
         The default of 16 keeps the maps of the first layers in a CPU's cache, which is faster per clip than larger
@@ -65,6 +70,9 @@ class TrainingSettings:
     variant: Variant = "do+bn"
     activation: Nonlinearity = "relu"
     head: Head = "flatten"
+    kernel: int | None = None
+    dropout: float | None = None
+    start_from: str | None = None
     epochs: int = 10
     batch_size: int = 16
     learning_rate: float = 2e-3
@@ -131,7 +139,13 @@ def train_network(
         raise InputError(f"train: expected an output whose name ends in .safetensors, got {out}")
     if out.exists() and not overwrite:
         raise InputError(f"train: {out} exists; give --overwrite to train it again")
-    _check_settings(settings)
+    check_settings(settings)
+    parts, classes = read_parts(data, settings)
+    return Training(parts, classes, settings, out).finish()
+
+
+def read_parts(data: str | Path, settings: TrainingSettings) -> tuple[dict[Part, Sounds], tuple[str, ...]]:
+    """Read the sounds of a training as its network takes them, by parts, and the words, which every part may have."""
     taken = settings.input or get_zoo_front_end(settings.network, rate=settings.rate)
     sounds = load_sounds(data, rate=settings.rate, seconds=settings.seconds, front_end=taken)
     parts = split_sounds(sounds, Path(data))
@@ -139,18 +153,23 @@ def train_network(
     if len(classes) < 2:
         raise InputError(f"train: expected two words or more in the training part, got one, {classes[0]!r}")
     for part, sounds in parts.items():
-        _check_known(sounds, classes, f"train: {part} part")
-    run = _Training(parts, classes, settings, out.with_suffix(".resume.pt"))
-    checkpoint, model = run.go()
-    test = evaluate_model(model, parts["testing"], classes, device=settings.device)
-    history = {**(checkpoint.training or {}), "test_accuracy": test.accuracy, "test_n": test.n}
-    save_checkpoint(model, out, replace(checkpoint, training=history))
-    run.state_path.unlink(missing_ok=True)
-    return test
+        check_known(sounds, classes, f"train: {part} part")
+    return parts, classes
 
 
-def _check_settings(settings: TrainingSettings) -> None:
+def check_settings(settings: TrainingSettings) -> None:
+    """Refuse settings that no training can have, before any sound is read.
+
+    Raises
+    ------
+    InputError
+    """
     check_choice(settings.network, network_names(), "network")
+    if settings.dropout is not None and "do" not in settings.variant:
+        raise InputError(
+            f"train: expected a variant with dropout (do or do+bn) beside dropout {settings.dropout:g}, got "
+            f"{settings.variant!r}; take one, or leave dropout out"
+        )
     for name in ("epochs", "batch_size", "learning_rate"):
         value = getattr(settings, name)
         if not 0 < value < math.inf or (name != "learning_rate" and value != int(value)):
@@ -166,69 +185,6 @@ def _check_settings(settings: TrainingSettings) -> None:
     if settings.seed < 0:
         raise InputError(f"train: expected a seed of 0 or more, got {settings.seed}")
     check_device(settings.device)
-
-
-def _check_known(sounds: Sounds, classes: Sequence[str], what: str) -> None:
-    unknown = sorted(set(sounds.conditions) - set(classes))
-    if unknown:
-        raise InputError(
-            f"{what} has the word {list_some(unknown)}, which the network does not know; its classes are "
-            f"{', '.join(classes) or 'not named'}"
-        )
-
-
-def split_sounds(sounds: Sounds, folder: Path) -> dict[Part, Sounds]:
-    """Split sounds into training, validation and testing by the data set's lists, or 80/10/10 by a hash of the speaker.
-
-    The speaker is the value of a column `speaker`, `voice` or `participant`, otherwise, as in Speech Commands, the part
-    of the file name before `_nohash_`; a split by hash puts no speaker into two parts. Warnings report that no file
-    names a speaker, or that the lists put a speaker into two parts.
-    """
-    lists, base = read_lists(folder), folder.absolute()
-    paths = [Path(p) for p in sounds.table["path"]]
-    speakers = _find_speakers(sounds, paths, quiet=bool(lists))
-    if lists:
-        names = [p.relative_to(base).as_posix() if p.is_relative_to(base) else "" for p in paths]
-        parts = [lists.get(name, "training") for name in names]
-        homes = Counter(speaker for speaker, _ in set(zip(speakers, parts, strict=True)))
-        leaked = sum(n > 1 for n in homes.values())
-        if leaked:
-            warnings.warn(
-                f"train: the lists of {folder} put {leaked} of {len(homes)} speakers into two parts or more; "
-                "accuracy is then not that of new speakers",
-                BrainmapWarning,
-                stacklevel=3,
-            )
-    else:
-        parts = [_choose_part(speaker) for speaker in speakers]
-    found: dict[Part, Sounds] = {}
-    for part in ("training", "validation", "testing"):
-        rows = np.flatnonzero([p == part for p in parts])
-        if not len(rows):
-            raise InputError(
-                f"train: {folder} has {len(sounds)} sounds and none for {part}; more speakers or lists are needed"
-            )
-        found[part] = sounds.take(rows)
-    return found
-
-
-def _find_speakers(sounds: Sounds, paths: Sequence[Path], *, quiet: bool) -> list[str]:
-    for column in SPEAKER_COLUMNS:
-        if column in sounds.table:
-            return [str(s) for s in sounds.table[column]]
-    if not quiet and not any("_nohash_" in p.stem for p in paths):
-        warnings.warn(
-            "train: neither a column speaker nor file names (<speaker>_nohash_0.wav) say who speaks; the "
-            "same person may be in two parts",
-            BrainmapWarning,
-            stacklevel=4,
-        )
-    return [p.stem.split("_nohash_")[0] for p in paths]
-
-
-def _choose_part(speaker: str) -> str:
-    share = int(hashlib.sha1(speaker.encode()).hexdigest(), 16) % 1000 / 10
-    return "validation" if share < 10 else "testing" if share < 20 else "training"
 
 
 def evaluate_network(
@@ -256,7 +212,7 @@ def evaluate_model(
     model: nn.Module, sounds: Sounds, classes: Sequence[str], *, device: str = "cpu", batch_size: int = 32
 ) -> Evaluation:
     """Evaluate a model whose logits are in the order of `classes`."""
-    _check_known(sounds, classes, "evaluate: the data")
+    check_known(sounds, classes, "evaluate: the data")
     called: list[int] = []
     with evaluating(model, device), torch.inference_mode():
         for batch in iterate_tensors(sounds, batch_size, device=device):
@@ -273,21 +229,24 @@ def evaluate_model(
     return Evaluation(accuracy=float(np.mean(truth.codes == guess.codes)), confusion=confusion, n=len(sounds))
 
 
-class _Training:
+class Training:
     """Run one training, whose state is saved every few hundred steps, so that an interruption costs only minutes."""
 
     save_every = 200  # steps
 
     def __init__(
-        self, parts: dict[Part, Sounds], classes: tuple[str, ...], settings: TrainingSettings, state_path: Path
+        self, parts: dict[Part, Sounds], classes: tuple[str, ...], settings: TrainingSettings, out: Path
     ) -> None:
-        self.parts, self.classes, self.settings, self.state_path = parts, classes, settings, state_path
+        self.parts, self.classes, self.settings = parts, classes, settings
+        self.out, self.state_path = out, out.with_suffix(".resume.pt")
         first = parts["training"]
         self.checkpoint = Checkpoint(
             architecture=settings.network,
             variant=settings.variant,
             activation=settings.activation,
             head=settings.head,
+            kernel=settings.kernel,
+            dropout=settings.dropout,
             classes=classes,
             rate=settings.rate,
             n_samples=first.n_samples,
@@ -295,14 +254,13 @@ class _Training:
             align=first.align,
             input=settings.input,
         )
-        self.key = hashlib.sha256(
-            repr(
-                (replace(settings, device="cpu", compile=False), classes, [len(p) for p in parts.values()], first.items)
-            ).encode()
-        ).hexdigest()
         with torch.random.fork_rng(devices=[]):  # building draws weights that are drawn again below
             self.model = self.checkpoint.build()
         initialize(self.model, torch.Generator().manual_seed(settings.seed))
+        start = None if settings.start_from is None else self._start_from(settings.start_from)
+        fixed = replace(settings, device="cpu", compile=False, start_from=start)
+        sizes = [len(p) for p in parts.values()]
+        self.key = hashlib.sha256(repr((fixed, classes, sizes, first.items)).encode()).hexdigest()
         self.model.to(settings.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate)
         self.codes = np.array([classes.index(c) for c in first.conditions])
@@ -311,6 +269,46 @@ class _Training:
         self.running = 0.0
         self.history: list[dict[str, float]] = []
         self.best: dict[str, torch.Tensor] = {}
+
+    def _start_from(self, path: str) -> str:
+        """Take the weights of a checkpoint, and return their digest.
+
+        Raises
+        ------
+        InputError
+            It is another network, or one of other classes or sounds.
+        """
+        stored = load_checkpoint(path)
+        for name in ("architecture", "activation", "head", "kernel", "classes", "rate", "n_samples"):
+            wanted, found = getattr(self.checkpoint, name), getattr(stored, name)
+            if wanted != found:
+                raise InputError(
+                    f"train: expected a start with the {name} {wanted!r} of this training, got {found!r} in {path}; "
+                    "start from a checkpoint of the same network, or leave start_from out"
+                )
+        weights = load_network(path).state_dict()
+        if weights.keys() != self.model.state_dict().keys():
+            raise InputError(
+                f"train: expected a start of the variant {self.checkpoint.variant!r}, got {stored.variant!r} in "
+                f"{path}; "
+                "with and without batch normalization are two networks"
+            )
+        self.model.load_state_dict(weights)
+        return hash_weights(weights, "")
+
+    def finish(self) -> Evaluation:
+        """Train to the end, evaluate the best validation epoch on the testing part, and write the checkpoint."""
+        checkpoint, model = self.go()
+        test = evaluate_model(model, self.parts["testing"], self.classes, device=self.settings.device)
+        history = {
+            **(checkpoint.training or {}),
+            "test_accuracy": test.accuracy,
+            "test_n": test.n,
+            "test_confusion": test.confusion.to_numpy().tolist(),
+        }
+        save_checkpoint(model, self.out, replace(checkpoint, training=history))
+        self.state_path.unlink(missing_ok=True)
+        return test
 
     def go(self) -> tuple[Checkpoint, nn.Module]:
         """Train to the end and return the best validation epoch."""
@@ -333,6 +331,7 @@ class _Training:
             "history": self.history,
             "validation_n": len(self.parts["validation"]),
             "training_n": len(self.parts["training"]),
+            "key": self.key,
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
         }

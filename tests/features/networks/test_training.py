@@ -20,11 +20,11 @@ from brainmap.features.networks.training import (
     TrainingSettings,
     evaluate_model,
     evaluate_network,
-    split_sounds,
     train_network,
 )
-from brainmap.features.sounds.augmentation import Augmentation, augment
+from brainmap.features.sounds.augmentation import Augmentation, augment, choose_augmentation
 from brainmap.features.sounds.files import load_sounds, sounds_from_array
+from brainmap.features.sounds.parts import split_sounds
 
 RATE = 16_000
 TINY = TrainingSettings(network="ch32", variant="do+bn", epochs=3, batch_size=4, seconds=0.15, learning_rate=5e-3)
@@ -93,9 +93,9 @@ def test_a_killed_training_goes_on_to_the_same_weights(
 ) -> None:
     out = tmp_path / "a.safetensors"
     steps = 0
-    learning_rate = training._Training._compute_learning_rate
+    learning_rate = training.Training._compute_learning_rate
 
-    def dies(self: training._Training) -> float:
+    def dies(self: training.Training) -> float:
         nonlocal steps
         steps += 1
         if steps == dies_at + 1:
@@ -103,20 +103,20 @@ def test_a_killed_training_goes_on_to_the_same_weights(
         return learning_rate(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._Training, "save_every", 2)
-        patch.setattr(training._Training, "_compute_learning_rate", dies)
+        patch.setattr(training.Training, "save_every", 2)
+        patch.setattr(training.Training, "_compute_learning_rate", dies)
         with pytest.raises(Killed):
             train_network(words, out, settings=TINY)
         assert (tmp_path / "a.resume.pt").exists()
         assert not out.exists()
     seen = 0
 
-    def counts(self: training._Training) -> float:
+    def counts(self: training.Training) -> float:
         nonlocal seen
         seen += 1
         return learning_rate(self)
 
-    monkeypatch.setattr(training._Training, "_compute_learning_rate", counts)
+    monkeypatch.setattr(training.Training, "_compute_learning_rate", counts)
     train_network(words, out, settings=TINY)
     assert seen == 9 - {2: 2, 5: 5}[dies_at]  # step 5 is the second of epoch 2, both saved
     assert same(weights(out), weights(trained))
@@ -155,10 +155,43 @@ def test_training_learns_and_the_checkpoint_knows_how_it_was_fed(words: Path, tm
     assert stored.training["test_accuracy"] == found.accuracy
 
 
+def test_kernel_dropout_and_activation_reach_the_network_and_its_file(words: Path, tmp_path: Path) -> None:
+    settings = replace(TINY, epochs=1, kernel=9, dropout=0.2, activation="elu")
+    run = training.Training(*training.read_parts(words, settings), settings, tmp_path / "a.safetensors")
+    assert run.model.conv1.kernel_size == (9,)
+    assert isinstance(run.model.act1, nn.ELU)
+    assert run.model.dropout.p == 0.2
+    run.finish()
+    stored = load_checkpoint(tmp_path / "a.safetensors")
+    assert (stored.kernel, stored.dropout, stored.activation) == (9, 0.2, "elu")
+    model = load_network(tmp_path / "a.safetensors")
+    assert (model.conv1.kernel_size, model.dropout.p, model.training) == ((9,), 0.2, False)
+
+
+def test_a_training_goes_on_from_the_weights_of_a_checkpoint(words: Path, trained: Path, tmp_path: Path) -> None:
+    """At a learning rate of nearly nothing its weights are those of the start."""
+    slow = replace(TINY, epochs=1, learning_rate=1e-12, augmentation=None)
+    train_network(words, tmp_path / "a.safetensors", settings=replace(slow, start_from=str(trained)))
+    started = weights(tmp_path / "a.safetensors")
+    for name, value in weights(trained).items():
+        if not any(word in name for word in ("running", "num_batches")):  # of batch normalization, which go on
+            torch.testing.assert_close(started[name], value, atol=1e-6, rtol=0)
+    about = load_checkpoint(tmp_path / "a.safetensors").training
+    assert about is not None
+    assert about["start_from"] == str(trained)
+    for more, said in [
+        ({"network": "ch64"}, "architecture 'ch64'.*got 'ch32'"),
+        ({"kernel": 7}, "kernel 7 .*got None"),
+        ({"variant": "do"}, "batch normalization"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            train_network(words, tmp_path / "b.safetensors", settings=replace(slow, start_from=str(trained), **more))
+
+
 def test_base_2d_trains_on_the_spectrogram_that_is_asked_for(words: Path, tmp_path: Path, brainmap_command) -> None:
     asked = "log-mel,mels=32,hop_ms=20.0,window_ms=40.0"
     out = tmp_path / "picture.safetensors"
-    plain = ("--network", "base-2d", "--head", "gap", "--epochs", 1, "--no-augmentation")
+    plain = ("--network", "base-2d", "--head", "gap", "--epochs", 1, "--augment", "none")
     answer = brainmap_command("train", words, "--out", out, *plain, "--input", asked)
     assert answer.code == 0, answer.err
     about = load_checkpoint(out)
@@ -184,6 +217,9 @@ def test_bad_beginnings_are_refused_before_any_training(words: Path, trained: Pa
         (replace(TINY, device="cuda:77"), "device"),
         (replace(TINY, network="ch23"), "did you mean 'ch32'"),
         (replace(TINY, seconds=0.05), "longer sounds"),
+        (replace(TINY, variant="bn", dropout=0.5), "variant with dropout .*got 'bn'"),
+        (replace(TINY, dropout=1.0), "dropout from 0 to below 1"),
+        (replace(TINY, kernel=4), "odd kernel"),
     ]:
         with pytest.raises(InputError, match=said) as found:
             train_network(words, out, settings=settings)
@@ -323,6 +359,22 @@ def test_nothing_to_do_leaves_the_sound_and_silence_and_clicks_survive() -> None
     click = np.zeros(1_000, np.float32)
     click[500] = 0.5
     assert np.isfinite(augment(click, rate=RATE, settings=Augmentation(), rng=rng)).all()
+
+
+def test_voices_change_only_where_they_are_asked_for_and_levels_by_12_db() -> None:
+    sound = tone(500)
+    other = replace(PLAIN, formants=(1.2, 1.2), pitch=(0.8, 0.8), durations=(0.75, 0.75))
+    heard = augment(sound, rate=RATE, settings=other, rng=np.random.default_rng(0))
+    sounding = np.flatnonzero(np.abs(heard) > 5e-3)
+    assert sounding[-1] - sounding[0] == pytest.approx(0.75 * 8_000, rel=0.08)
+    spectrum = np.abs(np.fft.rfft(heard[:5_000] * np.hanning(5_000), 64_000))
+    assert spectrum.argmax() * RATE / 64_000 == pytest.approx(400, rel=0.02)
+    assert choose_augmentation("none") is None
+    assert choose_augmentation("channel") == Augmentation()
+    voice = choose_augmentation("voice")
+    assert voice is not None
+    assert voice.gain == 12.0
+    assert all(low < 0.9 < 1.1 < high for low, high in (voice.formants, voice.pitch, voice.durations))
 
 
 @pytest.mark.parametrize("factor", [0.8, 1.25])
