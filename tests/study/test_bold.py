@@ -24,6 +24,7 @@ from brainmap.rsa.rdm.alignment import align_vectors
 from brainmap.study.run import Context, check_study
 from brainmap.study.settings.study import load_study
 from brainmap.study.stages.betas import read_noise
+from brainmap.study.stages.content.designs import read_designs
 from tests.conftest import RUNS, SHAPE, TinyStudy, affine, sound_ids
 
 T_R, N = 2.0, 110
@@ -150,6 +151,20 @@ def test_an_fmriprep_folder_becomes_betas_and_scores(bold_study: TinyStudy) -> N
     about = json.loads(written[0].with_name(written[0].name.replace(".nii.gz", ".json")).read_text())
     assert any(name.endswith("run-1_events.tsv") for name in about["InputsSHA256"])
     assert rsa.image_info(written[0]).space.startswith("MNI")
+
+    shown = read_designs(Context(load_study(bold_study.file)))
+    assert shown is not None
+    assert [(run.participant, run.run) for run in shown.runs] == [(who, str(k)) for who in ("01", "02") for k in RUNS]
+    assert shown.table[["volumes", "events", "regressors", "confounds"]].to_numpy().tolist() == [[N, 16, 8, 6]] * 6
+    design = pd.read_csv(next((bold_study.out / "sub-02" / "func").glob("*run-3*_design.tsv")), sep="\t")
+    assert shown.table["drifts"].iloc[5] == design.columns.str.startswith("drift_").sum() > 0
+    assert shown.table["free"].iloc[5] == N - (design.shape[1] - 1)
+    np.testing.assert_allclose(shown.runs[5].matrix.to_numpy(), design.drop(columns="frame_time"))
+    events = shown.runs[5].events
+    raw = pd.read_csv(bold_study.folder / "bids/sub-02/func/sub-02_task-words_run-3_events.tsv", sep="\t")
+    assert events is not None
+    assert events["name"].tolist() == raw["trial_type"].tolist()
+    assert any("drifts: high-pass" in note and "(participants 0" in note for note in shown.notes)
 
     assert not {stage for stage in bold_study.run() if stage.startswith("sub-")}
     events = bold_study.folder / "bids" / "sub-01" / "func" / "sub-01_task-words_run-2_events.tsv"

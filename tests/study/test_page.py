@@ -59,6 +59,15 @@ def test_the_page_answers_for_all_networks_and_shows_controls(tiny_study: TinySt
     assert {"net", "other", "other-untrained", "acoustics"} <= cells
     assert "<dt>Participants</dt><dd>3: 01, 02 and 03</dd>" in page
     assert "<dt>Sounds</dt><dd>8 of 4 conditions; compared as single sounds</dd>" in page
+    assert page.count('<details class="table person">') == 3
+    said = re.findall(r'person"><summary>\d+.*?mean agreement (.?\.\d+)', page.replace("−", "-"))
+    agreement = [float(one) for one in said]
+    assert agreement == sorted(agreement)
+    assert len(re.findall(r'alt="RDM of (?:left-a|right-a|belt) of participant 0\d, agreement', page)) == 9
+    assert len(re.findall(r'alt="Glass brain of participant 0\d, conv\d of ', page)) == 3
+    menu = re.search(r"<select.*?</select>", page, re.S)
+    assert menu is not None
+    assert re.findall(r'<optgroup label="(\w+)">', menu[0]) == ["net", "other"]
     cautions = re.search(r'<aside class="cautions".*?</aside>', page, re.S)
     assert cautions is not None
     for said in (

@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 import warnings
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,18 @@ def test_the_page_shows_stories_with_delays_and_names_no_sounds(small: Path, tmp
     assert "while 4 stories (8 min, 240 scans of 2 s) are heard" in " ".join(words.split())
     assert "blocks of at least 20 s within stories" in " ".join(words.split())
     assert 'alt="Weights of first by delay"' in page
+    about = dict(re.findall(r"<dt>(\w[\w ]+)</dt><dd>(.*?)</dd>", page))
+    assert about["Participants"] == "2: 01 and 02"
+    assert about["Stories"] == "4 of 8.0 min together"
+    assert about["Runs"].endswith("2 s from scan to scan")
+    assert {"Date", "Networks", "Features of speech", "Regions"} <= set(about)
+    cautions = re.search(r'<aside class="cautions".*?</aside>', page, re.S)
+    assert cautions is not None
+    assert "There are few participants (2)" in cautions[0]
+    assert "first has no control network" in cautions[0]
+    noticed = (folder / "derivatives" / "brainmap" / ".brainmap").glob("*.warnings")
+    said = {line for file in noticed for line in file.read_text().splitlines()}
+    assert said <= {unescape(line) for line in re.findall(r"<li>(.*?)</li>", page)}
     assert "dissimilarity" not in words
     differences = read(small, "group/stories_differences.tsv")
     assert set(differences["other_layer"]) == set(SPEECH)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import NetworkMaps, ReportContent
@@ -122,9 +123,15 @@ def _describe_best(name: str, its: NetworkMaps) -> str:
     return f"Best layer of {name} at every significant voxel: {', '.join(shown) or 'none'}"
 
 
-def _mark_significant(p: Any) -> Any:
-    """Return voxels with corrected p of at most .05 as an image of ones and zeros; None without p values."""
+def select_significant(p: Any) -> NDArray[np.bool_] | None:
+    """Return which voxels have a corrected p of at most .05; None without p values."""
     if p is None:
         return None
     values = np.asarray(p.dataobj, dtype=np.float32)
-    return type(p)(((values > 0) & (values <= np.float32(0.05))).astype(np.float32), p.affine)
+    return (values > 0) & (values <= np.float32(0.05))
+
+
+def _mark_significant(p: Any) -> Any:
+    """Return significant voxels as an image of ones and zeros; None without p values."""
+    found = select_significant(p)
+    return None if found is None else type(p)(found.astype(np.float32), p.affine)

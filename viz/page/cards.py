@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.features.attention.words import find_own_class
+from brainmap.features.sounds.inputs import InputAxes
 from brainmap.viz.features.patterns import describe_patterns
 from brainmap.viz.features.players import encode_wav
 from brainmap.viz.features.sounds import (
@@ -37,22 +38,66 @@ class Card:
     """Hold a sound of the page: its name, a drawing of its waveform (SVG paths), its spectrogram and its audio.
 
     Drawing, spectrogram and audio are empty where there is none. `words` say more below the name, where there is more.
+    `named` is its whole name, where `label` is a part of it. `marks` are frequencies [kHz] and their distances from
+    the top of the spectrogram, and `seconds` is how long it lasts.
     """
 
     label: str
     paths: Sequence[tuple[str, str]]
     spectrogram: str
     audio: str
-    note: str = ""
     words: str = ""
+    named: str = ""
+    marks: Sequence[tuple[str, str]] = ()
+    seconds: str = ""
 
 
-def encode_spectrogram(wave: Array, rate: float) -> str:
-    """Draw a spectrogram, dark where loud, as the address of a PNG."""
-    loud, _ = compute_log_spectrogram(wave, rate=rate, bands=64)
+_MARKS = (0.1, 0.3, 1.0, 3.0, 8.0)  # kHz
+_APART = 0.13  # of the height, between two marks
+
+
+def place_marks(hertz: Array | None, bands: int) -> list[tuple[str, str]]:
+    """Place frequencies beside a spectrogram of so many bands; none where bands have no frequencies.
+
+    Examples
+    --------
+    >>> place_marks(np.array([100.0, 550, 1000, 1450]), 4)
+    [('0.1', '87.5%'), ('0.3', '76.4%'), ('1', '37.5%')]
+    """
+    if hertz is None or len(hertz) != bands:
+        return []
+    places = np.interp(np.multiply(1000, _MARKS), hertz, np.arange(bands), left=np.nan, right=np.nan)
+    marks: list[tuple[str, str]] = []
+    last = -np.inf
+    for mark, place in zip(_MARKS, places, strict=True):
+        if np.isfinite(place) and place - last >= _APART * bands:
+            marks.append((f"{mark:g}", f"{100 * (1 - (place + 0.5) / bands):.1f}%"))
+            last = place
+    return marks
+
+
+def _describe_axes(picture: Array, about: InputAxes | None) -> dict[str, Any]:
+    """Describe the axes of a picture `(bands, frames)` over the input of a network; empty where they have no units."""
+    if about is None:
+        return {}
+    bands, frames = picture.shape
+    return {"marks": place_marks(about.hertz(), bands), "seconds": _write_seconds(frames / about.rate_of(frames))}
+
+
+def _write_seconds(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 0.1 else f"{1000 * seconds:.0f} ms"
+
+
+def draw_spectrogram(wave: Array, rate: float) -> dict[str, Any]:
+    """Draw the log spectrogram of a waveform, and place its marks."""
+    loud, hertz = compute_log_spectrogram(wave, rate=rate, bands=64)
     out = io.BytesIO()
     imsave(out, loud[::-1], cmap=get_colormap("sound"), vmin=0, vmax=1, format="png")
-    return encode_data_uri(out.getvalue(), "image/png")
+    return {
+        "spectrogram": encode_data_uri(out.getvalue(), "image/png"),
+        "marks": place_marks(hertz, len(hertz)),
+        "seconds": _write_seconds(wave.size / rate),
+    }
 
 
 def trace_outline(wave: Array, bins: int = 120) -> str:
@@ -97,16 +142,24 @@ def make_pattern_cards(panel: Any, colors: Mapping[str, str]) -> list[Card]:
     words = describe_patterns(getattr(panel, "quality", None), len(sounds))
     if pictures:
         heard = [encode_data_uri(file.read_bytes(), "audio/wav") for file in files] or [""] * len(sounds)
-        shown = [_picture(make_picture(one, getattr(panel, "axes", None))) for one in sounds]
+        about = getattr(panel, "axes", None)
+        shown = [make_picture(one, about) for one in sounds]
         return [
-            Card(label=name, paths=[], spectrogram=picture, audio=audio, words=said)
+            Card(
+                label=name,
+                paths=[],
+                spectrogram=_picture(picture),
+                audio=audio,
+                words=said,
+                **_describe_axes(picture, about),
+            )
             for name, picture, audio, said in zip(names, shown, heard, words, strict=True)
         ]
     return [
         Card(
             label=name,
             paths=[(trace_outline(sound), color)],
-            spectrogram=encode_spectrogram(sound, float(panel.rate)),
+            **draw_spectrogram(sound, float(panel.rate)),
             audio=encode_data_uri(files[i].read_bytes() if files else encode_wav(sound, panel.rate), "audio/wav"),
             words=words[i],
         )
@@ -144,6 +197,7 @@ def make_cam_cards(sounds: Any, cams: Any, *, most: int = 16) -> list[Card]:
             label=str(sounds.conditions[i]),
             paths=color_bars(audio[i], maps[i], limit),
             spectrogram="",
+            seconds=_write_seconds(audio[i].size / sounds.rate),
             audio=encode_data_uri(encode_wav(audio[i], sounds.rate), "audio/wav"),
         )
         for i in chosen
@@ -183,8 +237,9 @@ def _cam_pictures(sounds: Any, cams: Any, chosen: Sequence[int], own: NDArray[np
             paths=[],
             spectrogram=_picture(picture, values, limit),
             audio=encode_data_uri(encode_wav(audio[item], sounds.rate), "audio/wav"),
+            **_describe_axes(picture, about),
         )
-        for item, (picture, _), values in zip(chosen, drawn, maps, strict=True)
+        for item, (picture, about), values in zip(chosen, drawn, maps, strict=True)
     ]
 
 
@@ -197,6 +252,7 @@ def _make_frame_cards(sounds: Any, cams: Any, chosen: Sequence[int], own: NDArra
             label=str(sounds.conditions[item]),
             paths=[],
             spectrogram=_picture(np.zeros_like(values), values, limit),
+            seconds=_write_seconds(audio[item].size / sounds.rate),
             audio=encode_data_uri(encode_wav(audio[item], sounds.rate), "audio/wav"),
         )
         for item, values in zip(chosen, maps, strict=True)

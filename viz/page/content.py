@@ -96,6 +96,76 @@ class PatternPanel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Person:
+    """Hold what the page shows of one participant.
+
+    Attributes
+    ----------
+    label : str
+    outlier : bool
+    regions : DataFrame
+        A row for each region: `roi`, and what is known of `agreement`, `reliability`, and voxels used and left out.
+    rdms : mapping of region to ndarray (n_items, n_items)
+        Dissimilarities; items of one condition lie side by side.
+    """
+
+    label: str
+    outlier: bool
+    regions: pd.DataFrame
+    rdms: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeopleContent:
+    """Hold what the page shows of participants, one by one.
+
+    Attributes
+    ----------
+    persons : sequence of Person
+        The least typical first.
+    maps : mapping of participant to Nifti1Image
+        Searchlight maps of one layer, in MNI space; each is loaded when it is drawn.
+    shown : str
+        The layer, and its network.
+    """
+
+    persons: Sequence[Person]
+    maps: Mapping[str, Any] = field(default_factory=dict)
+    shown: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesignedRun:
+    """Hold the design of a run of BOLD.
+
+    Attributes
+    ----------
+    participant, run : str
+    matrix : DataFrame (n_volumes, n_regressors)
+        The index holds the times of the volumes [s].
+    kinds : sequence of {"event", "confound", "censored volume", "drift", "constant"}
+        What each regressor is of.
+    events : DataFrame, optional
+        `onset`, `duration` [s] and `name`; None where the files of the events are gone.
+    """
+
+    participant: str
+    run: str
+    matrix: pd.DataFrame
+    kinds: Sequence[str]
+    events: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesignContent:
+    """Hold what the page shows of the models of BOLD: all runs, a table with a row for each, and notes on them."""
+
+    runs: Sequence[DesignedRun]
+    table: pd.DataFrame
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoryFacts:
     """Hold what the page says of stories and their scans.
 
@@ -258,6 +328,10 @@ class ReportContent:
         `waveforms`, `rate`, `items`, `conditions`; `maps` (n_items, n_classes, t), `class_names`.
     people : DataFrame
         A row for each participant: `participant`, `agreement` with the others, `outlier`, and what was left out.
+    persons : PeopleContent
+        What is shown of each of them.
+    designs : DesignContent
+        The models of BOLD.
     regions, mask : Rois, Nifti1Image
         The regions of the study, and the mask, to be drawn on the template.
     regions_note : str
@@ -316,6 +390,8 @@ class ReportContent:
     sounds: Any = None
     cams: Any = None
     people: pd.DataFrame | None = None
+    persons: PeopleContent | None = None
+    designs: DesignContent | None = None
     regions: Any = None
     mask: Any = None
     regions_note: str = ""

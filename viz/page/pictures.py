@@ -17,7 +17,7 @@ from brainmap.names import file_name
 from brainmap.record import atomic
 from brainmap.viz.features.attention import plot_target_attention
 from brainmap.viz.page.drawings import Drawing, Plot, recall, remember
-from brainmap.viz.page.sheet import plot_sheet
+from brainmap.viz.page.sheet import find_sheet_top, plot_sheet
 from brainmap.viz.rsa.rdms import match_items, plot_rdm_pair
 from brainmap.viz.rsa.volume import plot_regions
 from brainmap.viz.style import encode_data_uri
@@ -112,7 +112,7 @@ class Pictures:
         """Draw the figures of the explained network that occur once on the page, by name."""
         made: dict[str, Picture] = {}
         if content.sheet:
-            plot = partial(plot_sheet, content.sheet, layers=layers)
+            plot = partial(plot_sheet, content.sheet, layers=layers, vmax=find_sheet_top(content.sheet))
             words = "; ".join(f"{row.layer}: {row.where or row.unit}" for row in content.sheet)
             made["sheet"] = self.add("sheet", plot, words, painted=True)
         if content.regions is not None:

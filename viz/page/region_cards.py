@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from brainmap.viz.features.players import encode_wav
-from brainmap.viz.page.cards import Card, color_bars, encode_spectrogram, trace_outline
+from brainmap.viz.page.cards import Card, color_bars, draw_spectrogram, trace_outline
 from brainmap.viz.page.content import ReportContent
 from brainmap.viz.page.listening import RegionPanel, plot_brain_beside_sound
 from brainmap.viz.page.pictures import Picture, Pictures
@@ -64,7 +64,7 @@ def make_region_cards(one: RegionPanel) -> list[Card]:
     first = Card(
         label="predicted sound",
         paths=[(trace_outline(one.predicted), ACCENT)],
-        spectrogram=encode_spectrogram(one.predicted, one.rate),
+        **draw_spectrogram(one.predicted, one.rate),
         audio=encode_data_uri(one.wav.read_bytes(), "audio/wav"),
         words=f"judged {_format(judged)} SD, the best real sound {_format(best)}"
         + ("" if judged > best else ": the judges do not confirm it"),
@@ -83,7 +83,7 @@ def make_region_cards(one: RegionPanel) -> list[Card]:
                 paths=[(trace_outline(sound.wave), SOFT)]
                 if course is None
                 else color_bars(sound.wave, course, limit or 1.0),
-                spectrogram=encode_spectrogram(sound.wave, sound.rate),
+                **draw_spectrogram(sound.wave, sound.rate),
                 audio=encode_data_uri(encode_wav(sound.wave, int(sound.rate)), "audio/wav"),
                 words="; ".join([*said, f"judged {_format(sound.judged)}"]),
             )

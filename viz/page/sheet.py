@@ -86,6 +86,12 @@ def plot_sheet(rows: Sequence[SheetRow], *, layers: Sequence[str] = (), vmax: fl
     return figure
 
 
+def find_sheet_top(rows: Sequence[SheetRow]) -> float:
+    """Return the highest value of a sheet's maps, for one color scale of all rows; 1 where no value is positive."""
+    tops = [float(np.nanmax(np.asarray(row.image.dataobj))) for row in rows]
+    return max((top for top in tops if top > 0), default=1.0)
+
+
 def _draw_row(part: SubFigure, row: SheetRow, color: str, vmax: float | None) -> None:
     part.add_artist(Rectangle((0.0, 0.1), 0.006, 0.8, color=color, lw=0, transform=part.transSubfigure))
     part.text(0.016, 0.9, row.layer, fontsize=12, fontweight="bold", color=INK, va="top")

@@ -17,15 +17,19 @@ from brainmap.places import room_for
 from brainmap.record import name_unfinished
 from brainmap.viz.page.answers import AnswersView, show_answers
 from brainmap.viz.page.brain import BrainView, draw_brains
-from brainmap.viz.page.cards import Card, make_cam_cards, make_pattern_cards
+from brainmap.viz.page.cards import Card, make_cam_cards
 from brainmap.viz.page.citations import write_bibliography, write_latex, write_markdown, write_references
-from brainmap.viz.page.content import PatternPanel, ReportContent
+from brainmap.viz.page.content import ReportContent
+from brainmap.viz.page.designs import DesignView, show_designs
 from brainmap.viz.page.encoding import EncodingView, draw_encoding
 from brainmap.viz.page.layers import Family, draw_families
 from brainmap.viz.page.methods import methods_paragraph
+from brainmap.viz.page.patterns import PanelView, arrange_panels, find_sheet_ends, make_sheet_cards
+from brainmap.viz.page.people import PeopleView, show_people
 from brainmap.viz.page.pictures import Picture, Pictures
 from brainmap.viz.page.region_cards import ListeningView, draw_listening
 from brainmap.viz.page.tables import Table, make_table
+from brainmap.viz.page.viewer import ViewerView, make_viewer
 from brainmap.viz.style import assign_layer_colors, encode_data_uri, with_style
 
 __all__ = ["ReportContent", "methods_paragraph", "write_report"]
@@ -102,6 +106,7 @@ _COLUMNS = {  # columns on the page; the file has all columns
     "difference_clusters": _PEAKS,
 }
 TEMPLATES = Path(__file__).with_name("templates")
+_SCRIPTS = ("report.js", "viewer.js")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +131,15 @@ class _View:
     pairs: dict[str, list[tuple[str, Picture]]]
     families: list[Family]
     brains: list[BrainView]
+    viewer: ViewerView | None
+    people: PeopleView | None
+    designs: DesignView | None
     encoding: EncodingView | None
     listening: ListeningView | None
     tables: dict[str, Table]
-    panels: list[tuple[PatternPanel, list[Card], Table | None]]
+    panels: list[PanelView]
+    sheet_cards: list[Card]
+    sheet_ends: tuple[str, str]
     cams: list[Card]
     sounds_notes: list[str]
     methods: list[Markup]
@@ -196,7 +206,7 @@ def _make_environment() -> jinja2.Environment:
     made = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     made.undefined = jinja2.StrictUndefined
     made.globals["source"] = lambda name: Markup((TEMPLATES / name).read_text(encoding="utf-8"))
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    script = "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     made.globals["script"], made.globals["paints"] = Markup(script), _Paints()
     made.globals["policy"] = lambda style: _compose_policy(script, style)
     made.filters["minus"] = lambda name: name.replace(" - ", " \N{MINUS SIGN} ")
@@ -275,6 +285,7 @@ def _make_view(content: ReportContent, drawn: Pictures) -> _View:
     cards = (
         make_cam_cards(content.sounds, content.cams) if content.cams is not None and content.sounds is not None else []
     )
+    brains = draw_brains(content, drawn)
     return _View(
         content=content,
         layers=layers,
@@ -283,14 +294,16 @@ def _make_view(content: ReportContent, drawn: Pictures) -> _View:
         pictures=drawn.draw_overview(content, layers),
         pairs=drawn.draw_pairs(content.rdm_pairs),
         families=draw_families(content, drawn),
-        brains=draw_brains(content, drawn),
+        brains=brains,
+        viewer=make_viewer(content, brains),
+        people=show_people(content.persons),
+        designs=show_designs(content.designs),
         encoding=draw_encoding(content, drawn),
         listening=draw_listening(content, drawn),
         tables=tables,
-        panels=[
-            (panel, make_pattern_cards(panel, assign_layer_colors(layers)), _summarize_quality(panel))
-            for panel in content.maximization
-        ],
+        panels=arrange_panels(content.maximization, assign_layer_colors(layers)),
+        sheet_cards=make_sheet_cards(content.sheet),
+        sheet_ends=find_sheet_ends(content.sheet),
         cams=cards,
         sounds_notes=list(content.sounds_notes),
         methods=[_link_dois(part) for part in content.methods.split("\n\n") if part.strip()],
@@ -314,10 +327,6 @@ def _copy_methods(methods: str) -> list[Copy]:
         for kind, name, text in texts
         if text.strip()
     ]
-
-
-def _summarize_quality(panel: PatternPanel) -> Table | None:
-    return make_table(panel.quality, f"quality-{panel.layer}.tsv") if panel.quality is not None else None
 
 
 def _link_dois(paragraph: str) -> Markup:

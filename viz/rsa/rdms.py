@@ -55,7 +55,7 @@ def _convert_to_squares(rdms: Any, labels: Sequence[str] | None) -> tuple[NDArra
     return squares, [str(n) for n in named], [""] * len(squares)
 
 
-def _rank_pairs(square: NDArray[np.float64]) -> NDArray[np.float64]:
+def rank_pairs(square: NDArray[np.float64]) -> NDArray[np.float64]:
     """Convert dissimilarities to ranks from 0 to 1; the diagonal and missing pairs are unchanged."""
     from scipy.stats import rankdata  # slow to import
 
@@ -78,7 +78,7 @@ def _draw_square(
         raise InputError(f"plot_rdm: expected {len(square)} labels, one per item, got {len(labels)}")
     names = list(dict.fromkeys(labels))
     order = np.array(sorted(range(len(labels)), key=lambda i: names.index(labels[i])))
-    shown = _rank_pairs(square) if rank else square.copy()
+    shown = rank_pairs(square) if rank else square.copy()
     np.fill_diagonal(shown, np.nan)  # an item is not compared with itself
     off = shown[np.isfinite(shown)]
     low, high = (0.0, 1.0) if rank else (float(off.min()), float(off.max())) if off.size else (0.0, 1.0)
@@ -233,7 +233,7 @@ def plot_rdm_pair(
         axes.set_title(head)
     bar = figure.colorbar(image, cax=figure.add_axes((0.715, 0.03, 0.009, 0.3)))
     _label_ends(bar, image, rank=rank)
-    _draw_agreement(grid[2], _rank_pairs(left) if rank else left, _rank_pairs(right) if rank else right, rank=rank)
+    _draw_agreement(grid[2], rank_pairs(left) if rank else left, rank_pairs(right) if rank else right, rank=rank)
     if note:
         figure.text(0.81, 0.02, note, color=SOFT, fontsize=8.5)
     return figure

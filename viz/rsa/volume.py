@@ -209,17 +209,43 @@ def draw_glass(axes: Axes, volume: Volume, limits: tuple[float, Normalize]) -> N
 
 
 def _paint_glass(panels: Panels, volume: Volume, limits: tuple[float, Normalize]) -> None:
-    least, norm = limits
     box = resample_to_box(volume)
     for at, (view, side) in enumerate(_VIEWS):
-        value = project(box, view, side)
-        colored = choose_score_colors(False)(norm(value))
-        colored[..., 3] = np.clip((value - max(least, 1e-9)) / (0.06 * float(norm.vmax or 1)) + 0.5, 0, 1)
-        turn = slice(None, None, -1 if side == "left" else 1)  # seen from the left, the front is on the left
-        panels.paint(at, render_xray(view, side)[:, turn])
-        panels.paint(at, colored[:, turn])
+        for layer in _render_glass(box, view, side, limits):
+            panels.paint(at, layer)
         panels.caption(at, side or {"y": "from behind", "z": "from above"}[view])
     panels.show()
+
+
+def _render_glass(box: Array, view: str, side: str, limits: tuple[float, Normalize]) -> tuple[Array, Array]:
+    """Return the head `(height, width, 4)` and the colors of a map before it, as one view of a glass brain."""
+    least, norm = limits
+    value = project(box, view, side)
+    colored = choose_score_colors(False)(norm(value))
+    colored[..., 3] = np.clip((value - max(least, 1e-9)) / (0.06 * float(norm.vmax or 1)) + 0.5, 0, 1)
+    turn = slice(None, None, -1 if side == "left" else 1)  # seen from the left, the front is on the left
+    return render_xray(view, side)[:, turn], colored[:, turn]
+
+
+def paint_glass(volume: Volume, limits: tuple[float, Normalize]) -> Array:
+    """Paint a volume on a glass brain, from the left, from above and from the right, without a figure.
+
+    Returns
+    -------
+    ndarray (height, width, 3)
+        Colors on white, a pixel a millimeter.
+    """
+    box = resample_to_box(volume)
+    views = [_render_glass(box, view, side, limits) for view, side in (("x", "left"), ("z", ""), ("x", "right"))]
+    tall = max(head.shape[0] for head, _ in views)
+    parts = []
+    for layers in views:
+        picture = np.ones((*layers[0].shape[:2], 3))
+        for layer in layers:
+            picture += layer[..., 3:] * (layer[..., :3] - picture)
+        above = (tall - len(picture)) // 2
+        parts.append(np.pad(picture, ((above, tall - len(picture) - above), (0, 0), (0, 0)), constant_values=1.0))
+    return np.concatenate(parts, axis=1)
 
 
 @with_style

@@ -17,6 +17,7 @@ from brainmap.rsa.glm.arma import Arma
 from brainmap.rsa.glm.betas import fit_runs
 from brainmap.rsa.glm.design import GlmSettings
 from brainmap.rsa.glm.design_rdms import convert_to_geometry, predict_design_rdms
+from brainmap.rsa.glm.events import read_events
 from brainmap.rsa.glm.files import format_coefficient_labels, save_betas
 from brainmap.rsa.glm.plan import Plan, RunSettings, describe_parameters, plan_betas
 from brainmap.rsa.glm.timing import find_sidecars
@@ -35,6 +36,7 @@ from brainmap.study.stages.order import Likeness, describe_likenesses, find_like
 from brainmap.study.stages.tables import plan_table_rows
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rsatoolbox.rdm.rdms import RDMs
 
 VERSION = 3
@@ -50,7 +52,7 @@ def run_betas(context: Context, only: Sequence[str] = ()) -> None:
                 [context.digest(name) for name in _list_inputs(person)],
                 restore_first_keys(person.brain.glm.model_dump(), "brain.glm"),
                 [person.brain.missing, person.brain.space, person.brain.noise == "residuals"],
-                _list_run_names(person),
+                list_run_names(person),
                 context.study.settings.study.maps,
                 context.study.settings.rsa.items,
             )
@@ -115,7 +117,7 @@ def _fit_betas(context: Context, person: Participant) -> Iterator[Path]:
         keep_residuals=person.brain.noise == "residuals",
     )
     prefix = str(make_parent(context.build_subject_path(person, "x"))).removesuffix("_x")
-    about = context.build_provenance({"glm": glm.model_dump(), "runs": _list_run_names(person)}, _list_inputs(person))
+    about = context.build_provenance({"glm": glm.model_dump(), "runs": list_run_names(person)}, _list_inputs(person))
     known = None if person.brain.space == "native" else "MNI" if person.brain.space.startswith("MNI") else None
     yield from save_betas(
         betas,
@@ -126,6 +128,29 @@ def _fit_betas(context: Context, person: Participant) -> Iterator[Path]:
         items=context.study.settings.rsa.items,
         about=about,
         overwrite=True,
+    )
+
+
+def list_beta_files(context: Context, person: Participant, ending: str) -> list[Path]:
+    """List the files that the estimation of a participant's betas wrote, by the ending of their names."""
+    return [file for file in context.ledger.files(_name_stage(person)) if file.name.endswith(ending)]
+
+
+def read_run_events(person: Participant, run_seconds: Sequence[float]) -> list[pd.DataFrame]:
+    """Read the events of every run as the model of a participant's BOLD takes them.
+
+    Raises
+    ------
+    InputError
+        As for `read_events`.
+    """
+    glm = person.brain.glm
+    return read_events(
+        _choose_events(person),
+        run_seconds=run_seconds,
+        column=glm.column,
+        duration=glm.duration,
+        leave_out=glm.leave_out,
     )
 
 
@@ -154,7 +179,7 @@ def use_betas(context: Context, person: Participant) -> Participant:
             run=name,
             session="",
         )
-        for one, image, name in zip(person.found, images, _list_run_names(person), strict=True)
+        for one, image, name in zip(person.found, images, list_run_names(person), strict=True)
     ]
     return replace(person, found=tuple(found))
 
@@ -246,11 +271,12 @@ def _run_settings(person: Participant) -> RunSettings:
         leave_out=glm.leave_out,
         slice_time_ref=glm.slice_time_ref,
         missing=person.brain.missing,
-        run_names=_list_run_names(person),
+        run_names=list_run_names(person),
     )
 
 
-def _list_run_names(person: Participant) -> list[str]:
+def list_run_names(person: Participant) -> list[str]:
+    """List the names of a participant's runs; runs without a name are counted from 1."""
     return [one.label or str(k) for k, one in enumerate(person.found, start=1)]
 
 

@@ -16,6 +16,7 @@ from brainmap.study.settings.study import Network
 from brainmap.study.stages.calls import read_calls_line
 from brainmap.study.stages.content.answers import list_rivals, tabulate_answers
 from brainmap.study.stages.content.cautions import list_cautions
+from brainmap.study.stages.content.designs import read_designs
 from brainmap.study.stages.content.explanations import (
     build_panels,
     build_sheet,
@@ -29,7 +30,7 @@ from brainmap.study.stages.content.facts import collect_facts, list_about, list_
 from brainmap.study.stages.content.key_results import collect_key_results
 from brainmap.study.stages.content.listening import describe_listening, read_region_panels
 from brainmap.study.stages.content.maps import list_layers, read_maps
-from brainmap.study.stages.content.people import tabulate_people
+from brainmap.study.stages.content.people import describe_people, tabulate_people
 from brainmap.study.stages.content.regions import read_regions
 from brainmap.study.stages.encoding_page import read_encoding_content
 from brainmap.study.stages.explain import choose_explained
@@ -38,7 +39,7 @@ from brainmap.study.stages.wording import describe_best_layers, describe_test, d
 from brainmap.viz.page.content import ReportContent
 from brainmap.viz.page.write import methods_paragraph, write_report
 
-VERSION = 9
+VERSION = 10
 EXPLAINING = ("explain_cam", "explain_maximization", "explain_regions")
 UNFINISHED = "What the layers respond to is still being computed; this page is written again when it is done."
 TABLES = (
@@ -112,6 +113,7 @@ def read_page_content(context: Context, *, explained: bool = True) -> ReportCont
     there = [p for p in context.study.participants() if context.build_subject_path(p, "rdms.h5", desc="rois").exists()]
     brains, counts = join_brain_rdms(context, there), _join_tables(context, "counts.tsv", "voxels")
     facts = collect_facts(context, brains, scores) | describe_panels(panels) | describe_listening(listening)
+    table = tabulate_people(context, brains, scores, counts, answers)
     return ReportContent(
         title=settings.study.name,
         question=settings.study.question or _write_question(context),
@@ -158,7 +160,9 @@ def read_page_content(context: Context, *, explained: bool = True) -> ReportCont
         maximization=panels,
         sounds=sounds,
         cams=cams,
-        people=tabulate_people(context, brains, scores, counts, answers),
+        people=table,
+        persons=describe_people(context, brains, counts, table, answers),
+        designs=read_designs(context),
         counts=counts,
         **read_regions(context),
         methods=methods_paragraph({**settings.model_dump(by_alias=True), "facts": facts}),

@@ -12,8 +12,9 @@ from brainmap.features.activations.speech import NAME as SPEECH
 from brainmap.record import content_key
 from brainmap.study.results.context import Context
 from brainmap.study.results.tables import read_results_table
+from brainmap.study.stages.content.cautions import list_story_cautions
+from brainmap.study.stages.content.facts import list_notices, list_story_about, read_provenance
 from brainmap.study.stages.encoding_page import read_test, select_best_baselines
-from brainmap.study.stages.networks import list_inputs, yield_versions
 from brainmap.study.stages.page import build_memory_path, build_page_path
 from brainmap.study.stages.stories import get_story_models, measure_lengths
 from brainmap.study.stages.story_people import StoryPerson, yield_story_people
@@ -21,7 +22,7 @@ from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import EncodingContent, ReportContent, StoryFacts
 from brainmap.viz.page.write import methods_paragraph, write_report
 
-VERSION = 1
+VERSION = 3
 SIGNIFICANT = 0.05
 _TABLES = {
     "statistics": "stories",
@@ -70,6 +71,13 @@ def read_story_content(context: Context) -> ReportContent:
         title=about.name,
         question=about.question or question,
         simulated=about.simulated,
+        about=list_story_about(
+            context,
+            [len(one.files) for one in people],
+            [str(roi) for roi in dict.fromkeys(statistics["roi"])],
+            facts,
+        ),
+        cautions=list_story_cautions(tables, families, acoustic=context.study.settings.baselines is not None),
         key_results=_collect_key_results(statistics, families),
         network=main,
         networks=families,
@@ -77,7 +85,8 @@ def read_story_content(context: Context) -> ReportContent:
         encoding=_read_encoding(context, people, tables, facts),
         counts=_join(one.context.build_subject_path(one.person, "counts.tsv", desc="voxels") for one in people),
         methods=methods_paragraph(_collect_methods(context, people, facts)),
-        provenance=_read_provenance(context),
+        notices=list_notices(context),
+        provenance=read_provenance(context),
     )
 
 
@@ -164,15 +173,4 @@ def _collect_methods(context: Context, people: list[StoryPerson], facts: StoryFa
     return {
         **settings,
         "facts": {"participants": len(people), "simulated": simulated, "version": version, "told": facts},
-    }
-
-
-def _read_provenance(context: Context) -> dict[str, Any]:
-    every = dict.fromkeys(f for version in yield_versions(context) for f in list_inputs(context, version))
-    about = context.build_provenance({}, [str(context.study.path), *every])
-    return {
-        "Command": about["GeneratedBy"]["CommandLine"],
-        "Seed": about["Seed"],
-        "Versions": about["Versions"],
-        "SHA-256 of inputs": about["InputsSHA256"],
     }

@@ -4,6 +4,7 @@
   let current = null;
   document.querySelectorAll(".card").forEach((card) => {
     const audio = card.querySelector("audio"), head = card.querySelector(".head");
+    if (!audio) return;
     const button = document.createElement("button");
     const rest = () => {
       card.classList.remove("playing");
@@ -17,7 +18,7 @@
     rest();
     const step = () => {
       if (audio.paused) return;
-      head.style.left = (100 * audio.currentTime) / (audio.duration || 1) + "%";
+      if (head) head.style.left = (100 * audio.currentTime) / (audio.duration || 1) + "%";
       requestAnimationFrame(step);
     };
     const toggle = () => {
@@ -33,7 +34,7 @@
       }, rest);
     };
     button.addEventListener("click", toggle);
-    card.querySelector(".stage").addEventListener("click", toggle);
+    card.querySelector(".stage")?.addEventListener("click", toggle);
     audio.addEventListener("pause", rest);
     audio.addEventListener("ended", rest);
   });

@@ -38,6 +38,22 @@ def list_cautions(
     ]
 
 
+def list_story_cautions(tables: Tables, families: Mapping[str, Sequence[str]], *, acoustic: bool) -> list[str]:
+    """List what a reader of a study of stories must know before the results, in whole sentences."""
+    statistics = tables["statistics"]
+    assert statistics is not None  # the stage of the group writes it
+    least = 1 / (1 + float(statistics["permutations"].max()))
+    return [
+        *_describe_participants(int(statistics["n"].max())),
+        *([_TOO_FEW.format(least=least)] if least > SIGNIFICANT else []),
+        *_describe_lacking(families, acoustic=acoustic),
+        *_describe_unreliable(tables.get("ceilings"), what="time course"),
+    ]
+
+
+_TOO_FEW = "Scores: so few permutations let no p be under {least:.3g}, so that nothing can be significant."
+
+
 def _describe_participants(n: int) -> Iterator[str]:
     if n == 1:
         yield "There is one participant: nothing here speaks of other people, and there is no noise ceiling."
@@ -122,13 +138,13 @@ def _describe_lacking(families: Mapping[str, Sequence[str]], *, acoustic: bool) 
         yield "There is no acoustic model to be ahead of: what sounds alone explain is not known ([baselines])."
 
 
-def _describe_unreliable(ceilings: pd.DataFrame | None) -> Iterator[str]:
+def _describe_unreliable(ceilings: pd.DataFrame | None, *, what: str = "geometry") -> Iterator[str]:
     """Name the regions whose lower noise ceiling is not above 0."""
     if ceilings is None:
         return
     silent = ceilings.loc[~(ceilings["lower"] > 0), "roi"].astype(str).tolist()
     if silent:
         yield (
-            f"Participants share no geometry in {join_names(silent)} (lower noise ceiling not above 0): no model can "
+            f"Participants share no {what} in {join_names(silent)} (lower noise ceiling not above 0): no model can "
             "be told to match there."
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from brainmap.features.activations.speech import NAME as SPEECH
 from brainmap.features.networks.checkpoints import Checkpoint
 from brainmap.rsa.images.files import load_image
 from brainmap.rsa.rdm.files import load_rdms
@@ -18,6 +20,7 @@ from brainmap.study.stages.betas import read_noise
 from brainmap.study.stages.ceilings import MEANINGS, build_ceiling_path, explain_no_ceilings
 from brainmap.study.stages.networks import build_rdm_path, complete_checkpoint, list_inputs, yield_versions
 from brainmap.study.stages.wording import collect_test_facts, join_names
+from brainmap.viz.page.content import StoryFacts
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -25,24 +28,54 @@ if TYPE_CHECKING:
 
 def list_about(context: Context, scores: pd.DataFrame) -> list[tuple[str, str]]:
     """List what stands at the top of the page: date, participants, runs, sounds, networks, regions."""
-    settings, people = context.study.settings, list(context.study.participants())
-    rsa, today = settings.rsa, date.today()
+    people, rsa = list(context.study.participants()), context.study.settings.rsa
     words, sounds = len(set(context.stimuli.values())), len(context.stimuli)
     items = "single sounds" if rsa.items == "stimulus" else "their means over the sounds of a condition"
     of = f" of {words} conditions" if words < sounds else ""
-    networks = [n.name + (f" ({' and '.join(n.controls)} control)" if n.controls else "") for n in settings.network]
     found = [
-        ("Date", f"{today.day} {today:%B %Y}"),
+        _write_date(),
         ("Participants", join_names([str(p) for p in dict.fromkeys(scores["participant"])], 6)),
         ("Runs", _describe_runs(people)),
         ("Sounds", f"{sounds}{of}; compared as {items}"),
-        ("Networks", join_names(networks, 6)),
+        *_list_models(context),
         ("Regions", join_names([str(r) for r in dict.fromkeys(scores["roi"])], 6)),
     ]
-    if settings.baselines is not None:
-        found.insert(5, ("Acoustic models", join_names(list(settings.baselines.models), 6)))
     n = scores["participant"].nunique()
     return [(name, f"{n}: {text}" if name == "Participants" else text) for name, text in found if text]
+
+
+def list_story_about(
+    context: Context, runs: Sequence[int], regions: Sequence[str], told: StoryFacts
+) -> list[tuple[str, str]]:
+    """List what stands at the top of the page of a study of stories; `runs` are those of each participant."""
+    people, asked = [p.label for p in context.study.participants()], context.study.settings.stories
+    assert asked is not None  # it is a study of stories
+    each = f"{min(runs)} each" if min(runs) == max(runs) else f"{min(runs)} to {max(runs)} a participant"
+    found = [
+        _write_date(),
+        ("Participants", f"{len(people)}: {join_names(people, 6)}"),
+        ("Runs", f"{each}, {told.t_r:g} s from scan to scan"),
+        ("Stories", f"{told.stories} of {told.seconds / 60:.1f} min together"),
+        *_list_models(context),
+        ("Features of speech", join_names(list(asked.speech), 6)),
+        ("Regions", join_names(list(regions), 6)),
+    ]
+    return [(name, text) for name, text in found if text]
+
+
+def _write_date() -> tuple[str, str]:
+    today = date.today()
+    return "Date", f"{today.day} {today:%B %Y}"
+
+
+def _list_models(context: Context) -> list[tuple[str, str]]:
+    """List the networks of a study with their controls, and its acoustic models."""
+    settings = context.study.settings
+    networks = [n.name + (f" ({' and '.join(n.controls)} control)" if n.controls else "") for n in settings.network]
+    found = [("Networks", join_names(networks, 6))]
+    if settings.baselines is not None:
+        found.append(("Acoustic models", join_names(list(settings.baselines.models), 6)))
+    return found
 
 
 def _describe_runs(people: list[Participant]) -> str:
@@ -130,12 +163,15 @@ def _is_of_study(context: Context, stage: str) -> bool:
     """Tell whether the study file as it is now asks for a stage, since the ledger keeps those of earlier files."""
     settings = context.study.settings
     if stage.startswith("network-"):
-        return stage.removeprefix("network-") in [version.name for version in yield_versions(context)]
+        known = [version.name for version in yield_versions(context)]
+        known += [SPEECH] if settings.stories is not None and settings.stories.speech else []
+        return stage.removeprefix("network-") in known
     asked = {
         "group_maps": settings.searchlight,
         "group_ceilings": settings.searchlight,
         "group_recovery": settings.truth,
         "group_encoding": settings.encoding,
+        "group_stories": settings.stories,
         "explain_cam": settings.explain,
         "explain_maximization": settings.explain,
         "explain_regions": None if settings.encoding is None else settings.explain,
@@ -143,7 +179,7 @@ def _is_of_study(context: Context, stage: str) -> bool:
     if not stage.startswith("sub-"):
         return stage != "report" and asked.get(stage, True) is not None
     label, _, what = stage.removeprefix("sub-").rpartition("_")
-    of = {"searchlight": settings.searchlight, "encoding": settings.encoding}
+    of = {"searchlight": settings.searchlight, "encoding": settings.encoding, "stories": settings.stories}
     return label in [p.label for p in context.study.participants()] and of.get(what, True) is not None
 
 

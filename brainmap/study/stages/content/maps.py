@@ -26,7 +26,7 @@ from brainmap.viz.page.content import NetworkMaps
 MOST = 3  # layers of a network whose maps are drawn, where the study explains another network
 
 
-class _Lazy(Mapping[str, Any]):
+class LazyMaps(Mapping[str, Any]):
     """Load each map when it is drawn, since a study of many networks has more maps than fit in memory."""
 
     def __init__(self, paths: Mapping[str, Path], load: Callable[[Path], Any]) -> None:
@@ -62,15 +62,15 @@ def read_maps(context: Context, answers: pd.DataFrame | None) -> dict[str, Netwo
         layers = list_layers(context, version)
         drawn = layers if version.name == explained else choose_layers(answers, version.name, layers)
 
-        def collect(stat: str, names: Sequence[str], version: Version = version) -> _Lazy:
-            return _Lazy({name: group_map(context, version, name, stat, space) for name in names}, load_map)
+        def collect(stat: str, names: Sequence[str], version: Version = version) -> LazyMaps:
+            return LazyMaps({name: group_map(context, version, name, stat, space) for name in names}, load_map)
 
         image = load_map(best)
         contrasts = [] if on_surface else [" - ".join(pair) for pair in list_contrasts(context, layers)]
         contrasts = contrasts if all(group_map(context, version, n, "mean", space).exists() for n in contrasts) else []
         found[version.name] = NetworkMaps(
             means=collect("mean", drawn),
-            p=_Lazy({}, load_image) if on_surface else collect("pfwe", drawn),
+            p=LazyMaps({}, load_image) if on_surface else collect("pfwe", drawn),
             best_layer=image if on_surface or np.isfinite(get_values(image)).any() else None,
             layers=layers,
             differences=collect("mean", contrasts),

@@ -9,7 +9,12 @@ import pandas as pd
 
 from brainmap.study.results.context import Context
 from brainmap.study.results.tables import read_results_table
+from brainmap.study.stages.content.maps import LazyMaps, list_layers
+from brainmap.study.stages.explain import choose_explained
+from brainmap.study.stages.spaces import find_common_map, find_common_space
+from brainmap.study.stages.surfaces import load_map
 from brainmap.types import Floats
+from brainmap.viz.page.content import PeopleContent, Person
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -43,14 +48,7 @@ def tabulate_people(
         runs, mean over regions, where runs were compared), best_layers_score (mean over regions of the score of the
         region's best layer), voxels (used, of the mask), left_out (voxels of the mask that were not used).
     """
-    rois = np.array([str(roi) for roi in brains.rdm_descriptors["roi"]])
-    people = np.array([str(who) for who in brains.rdm_descriptors["participant"]])
-    vectors = np.asarray(brains.dissimilarities, dtype=np.float64)
-    parts = [
-        pd.Series(compute_agreement(vectors[rois == roi]), index=people[rois == roi], name=roi)
-        for roi in dict.fromkeys(rois)
-    ]
-    agreement = pd.concat(parts, axis=1)
+    agreement = compare_people(brains)
     table = pd.DataFrame({"participant": agreement.index})
     if len(agreement) > 1:
         mean = agreement.mean(axis=1)
@@ -66,6 +64,98 @@ def tabulate_people(
         if len(found):
             table[name] = table["participant"].map(found)
     return table.sort_values("agreement", kind="stable") if "agreement" in table else table
+
+
+def describe_people(
+    context: Context, brains: RDMs, counts: pd.DataFrame, table: pd.DataFrame, answers: pd.DataFrame | None
+) -> PeopleContent:
+    """Collect what the page shows of each participant, in the order of the table of participants.
+
+    Parameters
+    ----------
+    context : Context
+    brains : rsatoolbox RDMs
+        RDMs of all participants and regions.
+    counts : DataFrame
+        participant, roi, and numbers of voxels that were used and left out.
+    table : DataFrame
+        As from `tabulate_people`.
+    answers : DataFrame, optional
+        The best layers of all networks in all regions; the maps are those of the layer with the highest score.
+
+    Returns
+    -------
+    PeopleContent
+    """
+    agreement, reliability = compare_people(brains), _join_reliability(context)
+    owners = _list_owners(brains)
+    squares, order = brains.get_matrices(), _order_items(context, brains)
+    persons = []
+    for row in table.to_dict("records"):
+        label = str(row["participant"])
+        mine = {roi: squares[k][np.ix_(order, order)] for k, (who, roi) in enumerate(owners) if who == label}
+        voxels = _select_person(counts, label)
+        regions = pd.DataFrame({"roi": list(dict.fromkeys([*voxels.index, *mine]))})
+        if len(agreement) > 1:
+            regions["agreement"] = regions["roi"].map(agreement.loc[label])
+        if reliability is not None:
+            regions = regions.join(_select_person(reliability, label)[["reliability"]], on="roi")
+        regions = regions.join(voxels, on="roi")
+        persons.append(Person(label=label, outlier=bool(row.get("outlier", False)), regions=regions, rdms=mine))
+    shown, maps = _find_person_maps(context, answers)
+    return PeopleContent(persons=persons, maps=maps, shown=shown)
+
+
+def _select_person(table: pd.DataFrame, label: str) -> pd.DataFrame:
+    """Return the rows of a participant by region."""
+    mine = table[table["participant"].astype(str) == label].drop(columns="participant")
+    return mine.set_index(mine["roi"].astype(str)).drop(columns="roi")
+
+
+def _order_items(context: Context, brains: RDMs) -> list[int]:
+    """Order the items of RDMs by condition, then by the table of sounds."""
+    found = brains.pattern_descriptors
+    conditions = list(dict.fromkeys(context.stimuli.values()))
+    sounds = {item: k for k, item in enumerate(context.stimuli)}
+    if "stimulus_id" not in found:
+        names = [str(name) for name in found["condition"]]
+        return sorted(range(len(names)), key=lambda k: conditions.index(names[k]))
+    items = [str(name) for name in found["stimulus_id"]]
+    return sorted(range(len(items)), key=lambda k: (conditions.index(context.stimuli[items[k]]), sounds[items[k]]))
+
+
+def _find_person_maps(context: Context, answers: pd.DataFrame | None) -> tuple[str, LazyMaps]:
+    """Find each participant's map of the layer with the highest score, where brains lie in one space in volumes."""
+    people, version = list(context.study.participants()), choose_explained(context)
+    if context.study.settings.searchlight is None or people[0].brain.on_surface:
+        return "", LazyMaps({}, load_map)
+    if find_common_space(context, people) is None:
+        return "", LazyMaps({}, load_map)
+    layer = list_layers(context, version)[-1]
+    if answers is not None:
+        mine = answers[answers["network"] == version.name].sort_values("score", ascending=False, kind="stable")
+        layer = str(mine["layer"].iloc[0]) if len(mine) else layer
+    paths = {person.label: find_common_map(context, person, version, layer) for person in people}
+    return f"{layer} of {version.name}", LazyMaps({who: path for who, path in paths.items() if path.exists()}, load_map)
+
+
+def _list_owners(brains: RDMs) -> list[tuple[str, str]]:
+    """List the participant and the region of each RDM."""
+    found = brains.rdm_descriptors
+    return [(str(who), str(roi)) for who, roi in zip(found["participant"], found["roi"], strict=True)]
+
+
+def compare_people(brains: RDMs) -> pd.DataFrame:
+    """Compute how much each participant (rows) agrees with the others in each region (columns)."""
+    owners = _list_owners(brains)
+    rois = np.array([roi for _, roi in owners])
+    people = np.array([who for who, _ in owners])
+    vectors = np.asarray(brains.dissimilarities, dtype=np.float64)
+    parts = [
+        pd.Series(compute_agreement(vectors[rois == roi]), index=people[rois == roi], name=roi)
+        for roi in dict.fromkeys(rois)
+    ]
+    return pd.concat(parts, axis=1)
 
 
 def compute_agreement(vectors: Floats) -> Floats:
@@ -101,13 +191,17 @@ def find_outliers(values: Floats) -> list[bool]:
     return [bool(len(values) > 4 and one < -FAR * max(spread, 1e-3)) for one in away]
 
 
-def _read_reliability(context: Context) -> pd.Series[float]:
-    """Read how well each participant's RDMs repeat over runs, as the mean over regions."""
+def _join_reliability(context: Context) -> pd.DataFrame | None:
+    """Read how well each participant's RDMs repeat over runs; None where runs were not compared."""
     paths = [context.build_subject_path(p, "reliability.tsv", desc="rois") for p in context.study.participants()]
     found = [read_results_table(path) for path in paths if path.exists()]
-    if not found:
-        return pd.Series(dtype=float)
-    return pd.concat(found).groupby("participant")["reliability"].mean()
+    return pd.concat(found) if found else None
+
+
+def _read_reliability(context: Context) -> pd.Series[float]:
+    """Average the reliability of each participant's RDMs over regions."""
+    found = _join_reliability(context)
+    return pd.Series(dtype=float) if found is None else found.groupby("participant")["reliability"].mean()
 
 
 def _average_best(scores: pd.DataFrame, answers: pd.DataFrame | None) -> pd.Series[float]:
