@@ -96,11 +96,16 @@ def browser() -> Iterator[Any]:
 
 def open_page(browser: Any, path: Path, said: list[str], **context: Any) -> Any:
     """Open the page, and note what it says in the console, asks for, or asks of the user."""
+
+    def dismiss(dialog: Any) -> None:
+        said.append(dialog.message)
+        dialog.dismiss()
+
     page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}).new_page()
     page.set_default_timeout(60_000)
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+    page.on("dialog", dismiss)
     page.on("request", lambda request: None if request.url.startswith(("data:", "blob:")) else said.append(request.url))
     page.goto(path.as_uri())
     page.wait_for_selector(".viewer:not([hidden])")

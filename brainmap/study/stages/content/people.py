@@ -97,7 +97,7 @@ def describe_people(
         voxels = _select_person(counts, label)
         regions = pd.DataFrame({"roi": list(dict.fromkeys([*voxels.index, *mine]))})
         if len(agreement) > 1:
-            regions["agreement"] = regions["roi"].map(agreement.loc[label])
+            regions = regions.join(agreement.T[[label]].rename(columns={label: "agreement"}), on="roi")
         if reliability is not None:
             regions = regions.join(_select_person(reliability, label)[["reliability"]], on="roi")
         regions = regions.join(voxels, on="roi")
