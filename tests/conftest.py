@@ -111,7 +111,7 @@ class TinyStudy:
 
     def run(self, *participants: str, jobs: int = 1, page: bool = False, overwrite: bool = False) -> set[str]:
         """Run the study and give the stages that were computed; the page is a stand-in unless asked for."""
-        import brainmap.study.stages.page
+        import brainmap.viz.page.write
         from brainmap.study.run import Context, run_study
         from brainmap.study.settings.study import load_study
 
@@ -120,7 +120,7 @@ class TinyStudy:
             context = Context(load_study(self.file), threads=jobs, overwrite=overwrite)
             patch.setattr(sys, "argv", COMMAND)  # it is kept in every file
             if not page:
-                patch.setattr(brainmap.study.stages.page, "write_report", _stand_in)
+                patch.setattr(brainmap.viz.page.write, "write_report", _stand_in)
             before = self._closed()
             run_study(context, participants=participants)
         return {stage for stage, then in self._closed().items() if before.get(stage) != then}

@@ -162,10 +162,10 @@ def serve() -> None:
     import brainmap.cli
     import brainmap.features.networks.training
     import brainmap.study.demo
-    import brainmap.study.stages.page
+    import brainmap.viz.page.write
 
     brainmap.cli.load_commands()
-    brainmap.study.stages.page.write_report = _stand_in
+    brainmap.viz.page.write.write_report = _stand_in
     started: dict[int, tuple[float, str]] = {}
 
     def answer(**content: Any) -> None:

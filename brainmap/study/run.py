@@ -20,6 +20,7 @@ from brainmap.study.results.folder import check_output
 from brainmap.study.results.notices import CHECK, keep_notices
 from brainmap.study.results.pieces import clear_pieces
 from brainmap.study.stages.betas import run_betas
+from brainmap.study.stages.ceilings import run_ceiling_maps
 from brainmap.study.stages.encoding import yield_encoded
 from brainmap.study.stages.encoding_pieces import ModelPieces
 from brainmap.study.stages.encoding_tables import run_encoding
@@ -28,11 +29,10 @@ from brainmap.study.stages.group import run_group
 from brainmap.study.stages.group_encoding import run_group_encoding
 from brainmap.study.stages.group_stories import run_group_stories
 from brainmap.study.stages.networks import run_networks
-from brainmap.study.stages.page import build_page_path, run_first_page, run_page
+from brainmap.study.stages.page_stage import build_page_path, run_first_page, run_page
 from brainmap.study.stages.participants import build_chunk_folder, run_participants, yield_people
 from brainmap.study.stages.region_sounds import plan_region_sounds
 from brainmap.study.stages.stories import run_story_networks
-from brainmap.study.stages.stories_page import run_story_page
 from brainmap.study.stages.story_people import yield_story_people
 from brainmap.study.stages.story_tables import run_stories
 from brainmap.study.stages.versions import Loaded
@@ -53,7 +53,8 @@ def run_study(
     participants : sequence of str
         Run only these; the group and the page then wait for a run with all participants.
     announce : callable, optional
-        Called as soon as the group's tables and maps exist, before layers are explained, which takes longest.
+        Called as soon as the group's tables and maps exist, before the ceilings of the maps and before layers are
+        explained, which take longest.
 
     Returns
     -------
@@ -183,12 +184,15 @@ def _run_first_stages(context: Context, participants: Sequence[str] = ()) -> dic
 def _run_last_stages(context: Context, loaded: dict[str, Loaded], announce: Callable[[], None] | None = None) -> Path:
     """Run everything after the participants' scores; a page without explanations is there before these are made."""
     if _is_of_stories(context):
+        from brainmap.study.stages.stories_page import run_story_page  # imports what draws pages
+
         run_group_stories(context, partial(compute_on_dask, context))
         return run_story_page(context)
     run_group(context)
-    run_group_encoding(context, partial(compute_on_dask, context))
     if announce is not None:
         announce()
+    run_ceiling_maps(context)  # they take longest of all that the group needs
+    run_group_encoding(context, partial(compute_on_dask, context))
     plan = [*plan_explain(context, loaded), *plan_region_sounds(context, loaded)]
     if not build_page_path(context).is_file() and not all(context.is_done(one.name, one.key) for one in plan):
         page = run_first_page(context)
@@ -215,7 +219,11 @@ def make_report(context: Context) -> Path:
     if missing:
         raise InputError(f"report: {missing[0]} is gone or changed; run the study, which makes it again")
     again = replace(context, overwrite=True)
-    return run_story_page(again) if _is_of_stories(context) else run_page(again)
+    if not _is_of_stories(context):
+        return run_page(again)
+    from brainmap.study.stages.stories_page import run_story_page
+
+    return run_story_page(again)
 
 
 def _is_of_stories(context: Context) -> bool:

@@ -9,7 +9,6 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import stdtr
 
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
@@ -211,6 +210,8 @@ def compare_with_zero(difference: Floats, moved: Floats, *, n_folds: int) -> Flo
     variance = (1 + n_folds / (n_folds - 1)) * np.square(moved).sum(axis=1).ravel() * n / (n - 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         t = np.abs(difference) / np.sqrt(variance)
+    from scipy.special import stdtr  # slow to import
+
     return np.asarray(np.where(difference == 0, 1.0, 2 * stdtr(n - 1, -t)))
 
 

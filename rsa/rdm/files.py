@@ -78,10 +78,10 @@ def load_rdms(path: str | Path) -> RDMs:
 
 
 def load_plain_rdms(path: str | Path) -> RDMs:
-    """Read RDMs as `load_rdms` does, for functions that only compare them, without the import of rsatoolbox.
+    """Read RDMs as `load_rdms` does, for functions that compare or draw them, without the import of rsatoolbox.
 
-    The result has the attributes of `RDMs` but none of its methods, except where the file holds square matrices or
-    descriptors that only rsatoolbox arranges.
+    The result has the attributes of `RDMs`, and of its methods `subset` and `get_matrices` only, except where the file
+    holds square matrices or descriptors that only rsatoolbox arranges.
 
     Raises
     ------

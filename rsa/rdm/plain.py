@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class PlainRdms:
-    """Hold what comparisons read of an rsatoolbox `RDMs`, under the same names and without its methods.
+    """Hold what comparisons and figures read of an rsatoolbox `RDMs`, under the same names, with two of its methods.
 
     Parameters
     ----------
@@ -42,6 +42,25 @@ class PlainRdms:
         self.descriptors = dict(descriptors or {})
         self.rdm_descriptors = {"index": list(range(self.n_rdm)), **(rdm_descriptors or {})}
         self.pattern_descriptors = {"index": list(range(self.n_cond)), **(pattern_descriptors or {})}
+
+    def subset(self, by: str, value: Any) -> PlainRdms:
+        """Select the RDMs whose descriptor `by` is a value, or one of several."""
+        wanted = list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
+        rows = [k for k, one in enumerate(self.rdm_descriptors[by]) if one in wanted]
+        return PlainRdms(
+            self.dissimilarities[rows],
+            dissimilarity_measure=self.dissimilarity_measure,
+            descriptors=self.descriptors,
+            rdm_descriptors={key: [values[k] for k in rows] for key, values in self.rdm_descriptors.items()},
+            pattern_descriptors=self.pattern_descriptors,
+        )
+
+    def get_matrices(self) -> NDArray[Any]:
+        """Return the RDMs as square matrices (n_rdms, n, n) with zeros on the diagonal."""
+        squares = np.zeros((self.n_rdm, self.n_cond, self.n_cond))
+        i, j = np.triu_indices(self.n_cond, 1)
+        squares[:, i, j] = squares[:, j, i] = self.dissimilarities
+        return squares
 
 
 def make_plain_rdms(content: Mapping[str, Any]) -> PlainRdms | None:

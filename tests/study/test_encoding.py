@@ -133,7 +133,7 @@ def run(path: Path) -> set[str]:
     before = closed()
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore", BrainmapWarning)  # untrained networks have units that never speak
-        patch.setattr("brainmap.study.stages.page._write_page", lambda _context: [])
+        patch.setattr("brainmap.study.stages.page_stage._write_page", lambda _context: [])
         run_study(Context(load_study(path), threads=1))
     return {stage for stage, then in closed().items() if before.get(stage) != then}
 
@@ -475,7 +475,7 @@ def test_shares_of_encoding_models_give_the_same_numbers_and_outlive_a_kill(smal
     ]
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore", BrainmapWarning)
-        patch.setattr("brainmap.study.stages.page._write_page", lambda _context: [])
+        patch.setattr("brainmap.study.stages.page_stage._write_page", lambda _context: [])
         run_chunk(Context(study, threads=2), "2/2")
         chunks = sorted((path.parent / "derivatives" / "brainmap" / ".brainmap" / "chunks").rglob("*.npz"))
         assert [(file.parent.name, file.name) for file in chunks] == [
@@ -502,7 +502,7 @@ def test_dask_workers_give_the_same_numbers(small: Path, tmp_path: Path) -> None
     path, kept = copy_without_encoding(small, tmp_path)
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore", BrainmapWarning)
-        patch.setattr("brainmap.study.stages.page._write_page", lambda _context: [])
+        patch.setattr("brainmap.study.stages.page_stage._write_page", lambda _context: [])
         run_study(Context(load_study(path), threads=1, backend="dask"))
     assert has_results(path, kept)
 

@@ -175,7 +175,7 @@ import os, sys, warnings
 from pathlib import Path
 warnings.simplefilter("ignore")
 sys.argv = {argv!r}
-import brainmap.study.stages.page
+import brainmap.viz.page.write
 from brainmap.study.run import Context, run_study
 from brainmap.study.settings.study import load_study
 
@@ -196,7 +196,7 @@ def run_and_die(place, left):
     Path.replace = count_and_replace
     run_study(Context(load_study({study!r}), threads=1))
 
-brainmap.study.stages.page.write_report = page
+brainmap.viz.page.write.write_report = page
 for place, left in {points!r}:
     child = os.fork()  # what is imported once serves every run
     if child == 0:
@@ -227,3 +227,29 @@ def test_a_result_edited_to_the_same_size_is_computed_again(finished: Any) -> No
     assert path.read_bytes() == content
     path.touch()  # touched, not changed
     assert finished.run() == set()
+
+
+DRAWS = (
+    "matplotlib",
+    "PIL",
+    "jinja2",
+    "rsatoolbox",
+    "numba",
+    "nilearn",
+    "librosa",
+    "scipy.stats",
+    "sklearn",
+    "himalaya",
+)
+
+
+@pytest.mark.slow
+def test_a_run_with_nothing_to_do_imports_nothing_that_computes_or_draws(finished: Any) -> None:
+    finished.run()  # the copied files are younger than their record
+    code = (
+        f"import sys; sys.argv = ['brainmap', 'run', {str(finished.file)!r}]\nfrom brainmap.cli import main\n"
+        f"try: main()\nexcept SystemExit: pass\nprint([name for name in {DRAWS!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "stages need nothing" in done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"

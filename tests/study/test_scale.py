@@ -81,13 +81,13 @@ def merge(study: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    import brainmap.study.stages.page
+    import brainmap.viz.page.write
 
     def page(content: object, path: Path, *, figures: Path, memory: Path) -> Path:
         path.write_text("the page")
         return path
 
-    monkeypatch.setattr(brainmap.study.stages.page, "write_report", page)
+    monkeypatch.setattr(brainmap.viz.page.write, "write_report", page)
 
 
 @pytest.mark.bits
@@ -361,7 +361,7 @@ from pathlib import Path
 warnings.simplefilter("ignore")
 sys.argv = {argv!r}
 import brainmap.rsa.searchlights.volume
-import brainmap.study.stages.page
+import brainmap.viz.page.write
 from brainmap.study.run import Context, run_study
 from brainmap.study.settings.study import load_study
 

@@ -18,13 +18,12 @@ from brainmap.rsa.comparison.measures import compare_rdms
 from brainmap.rsa.images.files import load_image
 from brainmap.rsa.inference.scores import BEST_COLUMNS, split_half_best_layer
 from brainmap.rsa.rdm.alignment import stack_rdms
-from brainmap.rsa.rdm.files import load_rdms
+from brainmap.rsa.rdm.files import load_plain_rdms, load_rdms
 from brainmap.rsa.simulation.recovery import RECOVERY_COLUMNS, recovery_table
 from brainmap.study.results.context import Context
 from brainmap.study.settings.renamed import restore_first_keys
 from brainmap.study.settings.study import Participant
 from brainmap.study.stages.brains import load_regions
-from brainmap.study.stages.ceilings import run_ceiling_maps
 from brainmap.study.stages.controls import (
     collect_control_rdms,
     compute_ceilings,
@@ -50,7 +49,7 @@ VERSION = 7  # 7: of the pairs of best layers, those that a study compares; a la
 
 
 def run_group(context: Context) -> None:
-    """Run all group stages of a study whose participants are complete."""
+    """Run the group stages of a study whose participants are complete, without the ceilings of its maps."""
     people = list(context.study.participants())
     key = content_key(
         VERSION,
@@ -67,7 +66,6 @@ def run_group(context: Context) -> None:
     elif settings is not None and space is not None and len(people) > 1:
         maps_key = run_group_maps(context, people, space)
         key = content_key(key, maps_key)
-    run_ceiling_maps(context)
     truth = context.study.settings.truth
     if truth is not None and len(people) > 1:
         planted = [context.digest(f) for f in (context.study.resolve(truth.table), *people[0].roi_files)]
@@ -83,9 +81,13 @@ def _hash_rdms(context: Context, people: list[Participant]) -> list[str]:
     return [file_digest(f) for f in _list_rdm_paths(context, people)]
 
 
-def join_brain_rdms(context: Context, people: list[Participant]) -> RDMs:
-    """Join the ROI RDMs of all participants; report and leave out regions that some participants lack."""
-    found: list[Any] = [load_rdms(context.build_subject_path(p, "rdms.h5", desc="rois")) for p in people]
+def join_brain_rdms(context: Context, people: list[Participant], *, plain: bool = False) -> RDMs:
+    """Join the ROI RDMs of all participants; report and leave out regions that some participants lack.
+
+    `plain` ones are for comparisons and figures only, and need no import of rsatoolbox.
+    """
+    load = load_plain_rdms if plain else load_rdms
+    found: list[Any] = [load(context.build_subject_path(p, "rdms.h5", desc="rois")) for p in people]
     if not found:
         raise InputError(
             f"group: no participant's RDMs of regions are left in {context.study.out}; run the study again"

@@ -1,17 +1,12 @@
-"""Write the page of a study (stage 5) from the results on disk."""
+"""Read what the page of a study shows from the results on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import pandas as pd
 
-from brainmap.record import content_key
 from brainmap.rsa.inference.best_layers import BEST
 from brainmap.study.results.context import Context
 from brainmap.study.results.tables import read_results_table
-from brainmap.study.settings.renamed import restore_first_keys
 from brainmap.study.settings.study import Network
 from brainmap.study.stages.calls import read_calls_line
 from brainmap.study.stages.content.answers import list_rivals, tabulate_answers
@@ -37,10 +32,8 @@ from brainmap.study.stages.explain import choose_explained
 from brainmap.study.stages.group import join_brain_rdms
 from brainmap.study.stages.wording import describe_best_layers, describe_test, describe_tests
 from brainmap.viz.page.content import ReportContent
-from brainmap.viz.page.write import methods_paragraph, write_report
+from brainmap.viz.page.write import methods_paragraph
 
-VERSION = 10
-EXPLAINING = ("explain_cam", "explain_maximization", "explain_regions")
 UNFINISHED = "What the layers respond to is still being computed; this page is written again when it is done."
 TABLES = (
     "statistics",
@@ -55,45 +48,6 @@ TABLES = (
     "difference_clusters",
     "layer_correlations",
 )
-
-
-def build_page_path(context: Context) -> Path:
-    """Return the path of the page."""
-    return context.study.out / "report.html"
-
-
-def build_memory_path(context: Context) -> Path:
-    """Return the path of the keys of the figures of the page, from which a later page knows what it need not draw."""
-    return context.ledger.place("report", ".figures")
-
-
-def run_page(context: Context) -> Path:
-    """Write the page, unless nothing on it has changed."""
-    context.run_stage("report", _compute_key(context), lambda: _write_page(context))
-    return build_page_path(context)
-
-
-def run_first_page(context: Context) -> Path:
-    """Write the page without what explains the layers."""
-    key = content_key(_compute_key(context, without=EXPLAINING), "first")
-    context.run_stage("report", key, lambda: _write_page(context, explained=False))
-    return build_page_path(context)
-
-
-def _compute_key(context: Context, *, without: Sequence[str] = ()) -> str:
-    """Return the key of everything that the page shows."""
-    stages = [stage for stage in context.ledger.stages() if stage != "report" and stage not in without]
-    keys = [context.ledger.read(stage)["key"] for stage in stages]
-    return content_key(VERSION, keys, restore_first_keys(context.study.settings.model_dump(by_alias=True)))
-
-
-def _write_page(context: Context, *, explained: bool = True) -> list[Path]:
-    """Write the page and its figures."""
-    figures = build_page_path(context).parent / "figures"
-    before = {p: p.stat().st_mtime_ns for p in figures.glob("*")}
-    content = read_page_content(context, explained=explained)
-    page = write_report(content, build_page_path(context), figures=figures, memory=build_memory_path(context))
-    return [page, *(p for p in sorted(figures.glob("*")) if p.stat().st_mtime_ns != before.get(p))]
 
 
 def read_page_content(context: Context, *, explained: bool = True) -> ReportContent:
@@ -111,7 +65,7 @@ def read_page_content(context: Context, *, explained: bool = True) -> ReportCont
     statistics, recovery = tables["statistics"], tables["recovery"]
     people = scores["participant"].nunique()
     there = [p for p in context.study.participants() if context.build_subject_path(p, "rdms.h5", desc="rois").exists()]
-    brains, counts = join_brain_rdms(context, there), _join_tables(context, "counts.tsv", "voxels")
+    brains, counts = join_brain_rdms(context, there, plain=True), _join_tables(context, "counts.tsv", "voxels")
     facts = collect_facts(context, brains, scores) | describe_panels(panels) | describe_listening(listening)
     table = tabulate_people(context, brains, scores, counts, answers)
     return ReportContent(

@@ -15,12 +15,12 @@ from brainmap.study.results.tables import read_results_table
 from brainmap.study.stages.content.cautions import list_story_cautions
 from brainmap.study.stages.content.facts import list_notices, list_story_about, read_provenance
 from brainmap.study.stages.encoding_page import read_test, select_best_baselines
-from brainmap.study.stages.page import build_memory_path, build_page_path
+from brainmap.study.stages.page_stage import build_page_path, write_files
 from brainmap.study.stages.stories import get_story_models, measure_lengths
 from brainmap.study.stages.story_people import StoryPerson, yield_story_people
 from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import EncodingContent, ReportContent, StoryFacts
-from brainmap.viz.page.write import methods_paragraph, write_report
+from brainmap.viz.page.write import methods_paragraph
 
 VERSION = 3
 SIGNIFICANT = 0.05
@@ -38,17 +38,8 @@ def run_story_page(context: Context) -> Path:
     """Write the page, unless nothing on it has changed, and return its path."""
     keys = [context.ledger.read(stage)["key"] for stage in context.ledger.stages() if stage != "report"]
     key = content_key(VERSION, keys, context.study.settings.model_dump(by_alias=True))
-    context.run_stage("report", key, lambda: _write_page(context))
+    context.run_stage("report", key, lambda: write_files(context, lambda: read_story_content(context)))
     return build_page_path(context)
-
-
-def _write_page(context: Context) -> list[Path]:
-    """Write the page and its figures."""
-    figures = build_page_path(context).parent / "figures"
-    before = {p: p.stat().st_mtime_ns for p in figures.glob("*")}
-    content, memory = read_story_content(context), build_memory_path(context)
-    page = write_report(content, build_page_path(context), figures=figures, memory=memory)
-    return [page, *(p for p in sorted(figures.glob("*")) if p.stat().st_mtime_ns != before.get(p))]
 
 
 def read_story_content(context: Context) -> ReportContent:

@@ -14,7 +14,7 @@ from rsatoolbox.rdm import RDMs
 from brainmap import rsa
 from brainmap.rsa.comparison.ceilings import noise_ceilings
 from brainmap.rsa.rdm.alignment import stack_rdms
-from brainmap.rsa.rdm.files import load_plain_rdms, load_rdms
+from brainmap.rsa.rdm.files import load_plain_rdms, load_rdms, save_rdms
 from brainmap.rsa.rdm.plain import PlainRdms
 
 ITEMS = [f"s{k}" for k in range(8)]
@@ -86,3 +86,25 @@ def test_the_command_that_compares_imports_nothing_slow(tmp_path: Path, control:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "score" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_rdms_are_selected_and_squared_as_by_rsatoolbox(tmp_path: Path) -> None:
+    found = _three_regions(tmp_path)
+    theirs, mine = load_rdms(found), load_plain_rdms(found)
+    for value in ("b", ["a", "c"], ("c", "a"), np.array(["b"])):
+        one, other = theirs.subset("roi", value), mine.subset("roi", value)
+        assert np.array_equal(one.get_matrices(), other.get_matrices(), equal_nan=True)
+        assert {k: list(v) for k, v in one.rdm_descriptors.items()} == other.rdm_descriptors
+        assert {k: list(v) for k, v in one.pattern_descriptors.items()} == other.pattern_descriptors
+        assert (one.n_rdm, one.n_cond) == (other.n_rdm, other.n_cond)
+
+
+def _three_regions(folder: Path) -> Path:
+    vectors = np.random.default_rng(0).random((4, 10))
+    vectors[1, 3] = np.nan
+    rdms = RDMs(
+        vectors,
+        rdm_descriptors={"roi": ["a", "b", "c", "a"]},
+        pattern_descriptors={"stimulus_id": list("vwxyz")},
+    )
+    return save_rdms(rdms, folder / "r.h5")

@@ -12,7 +12,7 @@ from brainmap.checks import list_some
 from brainmap.features.attention.words import keep_known_words
 from brainmap.features.representations.files import open_maximizations
 from brainmap.places import resolve_inside
-from brainmap.rsa.rdm.files import load_rdms
+from brainmap.rsa.rdm.files import load_plain_rdms
 from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Network
 from brainmap.study.stages.explain import build_wav_path, read_cams
@@ -50,7 +50,7 @@ def pair_rdms(
     """Pair each region's RDM with those of the best layers of its best networks, and of the explained network."""
     if answers is None:
         return []
-    models = {v.name: load_rdms(build_rdm_path(context, v)) for v in yield_versions(context) if not v.control}
+    models = {v.name: load_plain_rdms(build_rdm_path(context, v)) for v in yield_versions(context) if not v.control}
     pairs = []
     for roi, here in answers.groupby("roi", sort=False):
         ranked = here.sort_values(["best", "score"], ascending=False, kind="stable")

@@ -12,7 +12,7 @@ import pandas as pd
 from brainmap.features.activations.speech import NAME as SPEECH
 from brainmap.features.networks.checkpoints import Checkpoint
 from brainmap.rsa.images.files import load_image
-from brainmap.rsa.rdm.files import load_rdms
+from brainmap.rsa.rdm.files import load_plain_rdms
 from brainmap.study.results.context import Context
 from brainmap.study.results.notices import CHECK, read_notices
 from brainmap.study.settings.study import Network, Participant
@@ -98,7 +98,7 @@ def collect_facts(context: Context, brains: RDMs, scores: pd.DataFrame) -> dict[
     for name, checkpoint in checkpoints.items():
         mine = next(v for v in yield_versions(context) if v.network.name == name)
         model = checkpoint.build() if checkpoint.architecture and ":" not in checkpoint.architecture else None
-        layers = load_rdms(build_rdm_path(context, mine)).n_rdm
+        layers = load_plain_rdms(build_rdm_path(context, mine)).n_rdm
         facts: dict[str, Any] = {"layers": layers}
         if model is not None:
             facts["parameters"] = sum(p.numel() for p in model.parameters())

@@ -1,0 +1,60 @@
+"""Write the page of a study (stage 5), unless nothing on it has changed; what draws it is imported only then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from brainmap.record import content_key
+from brainmap.study.results.context import Context
+from brainmap.study.settings.renamed import restore_first_keys
+
+if TYPE_CHECKING:
+    from brainmap.viz.page.content import ReportContent
+
+VERSION = 10
+EXPLAINING = ("explain_cam", "explain_maximization", "explain_regions")
+
+
+def build_page_path(context: Context) -> Path:
+    """Return the path of the page."""
+    return context.study.out / "report.html"
+
+
+def run_page(context: Context) -> Path:
+    """Write the page, unless nothing on it has changed."""
+    context.run_stage("report", _compute_key(context), lambda: _write_page(context))
+    return build_page_path(context)
+
+
+def run_first_page(context: Context) -> Path:
+    """Write the page without what explains the layers."""
+    key = content_key(_compute_key(context, without=EXPLAINING), "first")
+    context.run_stage("report", key, lambda: _write_page(context, explained=False))
+    return build_page_path(context)
+
+
+def _compute_key(context: Context, *, without: Sequence[str] = ()) -> str:
+    """Return the key of everything that the page shows."""
+    stages = [stage for stage in context.ledger.stages() if stage != "report" and stage not in without]
+    keys = [context.ledger.read(stage)["key"] for stage in stages]
+    return content_key(VERSION, keys, restore_first_keys(context.study.settings.model_dump(by_alias=True)))
+
+
+def _write_page(context: Context, *, explained: bool = True) -> list[Path]:
+    """Write the page and its figures."""
+    from brainmap.study.stages.page import read_page_content
+
+    return write_files(context, lambda: read_page_content(context, explained=explained))
+
+
+def write_files(context: Context, read: Callable[[], ReportContent]) -> list[Path]:
+    """Write a page of what `read` returns, and return it with its figures."""
+    from brainmap.viz.page.write import write_report
+
+    figures = build_page_path(context).parent / "figures"
+    before = {p: p.stat().st_mtime_ns for p in figures.glob("*")}
+    memory = context.ledger.place("report", ".figures")  # from which a later page knows what it need not draw
+    page = write_report(read(), build_page_path(context), figures=figures, memory=memory)
+    return [page, *(p for p in sorted(figures.glob("*")) if p.stat().st_mtime_ns != before.get(p))]
