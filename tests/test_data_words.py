@@ -84,6 +84,23 @@ def test_no_timbre_is_in_two_parts_and_every_part_has_every_word() -> None:
     assert 0.75 < share < 0.9
 
 
+def test_foreign_accents_say_every_word_with_phonemes_that_are_spoken(tmp_path: Path) -> None:
+    if shutil.which("espeak-ng") is None:
+        pytest.skip("espeak-ng is not installed")
+    assert not make_words.has_phonemes("de", "w'Vn")  # German has no such vowel: only the w would be heard
+    assert make_words.has_phonemes("de", "w'an")
+    assert make_words.has_phonemes("de", "b'Ed")  # it ends as "bet", as Germans say it
+    part_of = {"f1": "training", "m1": "testing"}
+    takes = make_words.foreign_takes(tmp_path, part_of, np.random.default_rng(0), len(make_words.LANGUAGES))
+    assert takes == make_words.foreign_takes(tmp_path, part_of, np.random.default_rng(0), len(make_words.LANGUAGES))
+    assert len({t.path for t in takes}) == len(takes) == 2 * 10 * 16
+    assert all(part_of[t.timbre] == t.part and t.said in make_words.SPELLINGS[t.word] for t in takes)
+    french = next(t for t in takes if t.accent == "fr" and t.word == "three")
+    make_words.speak([french])
+    sound, _ = soundfile.read(french.path)
+    assert len(sound) > 800 + 2_000
+
+
 def test_lists_and_table_hold_what_was_made(tmp_path: Path) -> None:
     takes = corpus_takes(tmp_path, np.random.default_rng(0))
     make_words.write_tables(takes, tmp_path, "corpus")
