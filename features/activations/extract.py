@@ -32,13 +32,7 @@ from brainmap.features.layers.axes import TIME, TOKEN
 from brainmap.features.layers.batching import choose_batch_size
 from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import fit_sounds, keep_real
-from brainmap.features.layers.listing import (
-    Layer,
-    leave_out_unknown_axes,
-    look_up_layers,
-    place_units,
-    say_taken_off,
-)
+from brainmap.features.layers.listing import Layer, leave_out_unknown_axes, look_up_layers, place_units, say_taken_off
 from brainmap.features.layers.pooling import pool
 from brainmap.features.layers.running import Advance, count_workers, evaluating, forward, run_side_by_side
 from brainmap.features.layers.selection import choose, list_asked
@@ -289,6 +283,11 @@ def extract_activations(
 
 def open_activations(path: str | Path) -> Activations:
     """Open the activations that `extract_activations` stored last.
+
+    Parameters
+    ----------
+    path : path
+        The store (a `.zarr` folder).
 
     Returns
     -------

@@ -85,6 +85,8 @@ def pick_controversial(
         as a and the second as b counts with the smaller of p1(a) - p1(b) and p2(b) - p2(a).
     per_condition : int, optional
         Largest number of sounds of one condition.
+    device : str
+        Where the network runs, as torch names it.
 
     Returns
     -------

@@ -183,6 +183,8 @@ def judge_patterns(
         Real sounds whose conditions are the classes.
     rows : ndarray (n,), optional
         The rows of `sounds` that the waveforms are: each is compared with the others of its class.
+    device : str
+        Where the network runs, as torch names it.
 
     Returns
     -------
@@ -338,6 +340,8 @@ def judge_maximization(
     sounds : Sounds, optional
         Real sounds; without them there is no correlation and no noise.
     rng : numpy.random.Generator, optional
+    device : str
+        Where the network runs, as torch names it.
 
     Returns
     -------

@@ -90,6 +90,10 @@ def compare_priors(
     draws, noises : int
         Random latents of which the best one is taken for each class and seed, and noises of each class.
     rng : numpy.random.Generator, optional
+    device : str
+        Where the network runs, as torch names it.
+    threads : int, optional
+        Number of threads; by default the number of cores that this process may use.
 
     Returns
     -------

@@ -163,6 +163,10 @@ def maximize_regions(
     gate : bool
         Refuse regions whose encoding score does not exceed the maximum null.
     rng : numpy.random.Generator, optional
+    device : str
+        Where the network runs, as torch names it.
+    threads : int, optional
+        Number of threads; by default the number of cores that this process may use.
 
     Returns
     -------

@@ -231,6 +231,10 @@ def gradient_share(
     directions : int
         Number of mixtures per sound.
     rng : numpy.random.Generator, optional
+    batch_size : int
+        Number of sounds in one forward pass.
+    device : str
+        Where the network runs, as torch names it.
 
     Returns
     -------

@@ -213,6 +213,11 @@ def list_decoder_words(decoder: SpeechDecoder) -> frozenset[str]:
 def load_decoder(path: str | Path | None = None) -> SpeechDecoder:
     """Load a decoder in eval mode; by default the one included in brainmap, trained on its spoken words.
 
+    Parameters
+    ----------
+    path : path, optional
+        A file of `train_decoder`.
+
     Returns
     -------
     SpeechDecoder

@@ -43,6 +43,10 @@ def condition_direction(
         The condition of each sound, where `sounds` do not carry them.
     stage : {"after", "before"}
         Record before or after the nonlinearity.
+    device : str
+        Where the network runs, as torch names it.
+    batch_size : int
+        Number of sounds in one forward pass.
 
     Returns
     -------

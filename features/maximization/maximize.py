@@ -39,12 +39,31 @@ if TYPE_CHECKING:
 class Maximization:
     """Hold the patterns that activate the units of one layer most.
 
-    `patterns` (n_units, c, t) is the best pattern of each unit, `trace` (n_steps, n_units) its objective at every step,
-    `by_seed` (n_seeds, n_units, c, t) all starts, `quality` one row per unit. `class_names` are the names of classes or
-    of directions. `dead` units were never positive on sounds and on noise and were maximized before the nonlinearity;
-    `notes` lists what else the caller should know. `rate` is that of the last axis, rounded, and 0 where the input is
-    2-D and no rate was given; `axes` say what the axes of the input mean, where sounds do. `random` (n_units, c, t) is
-    the best of `settings.draws` random patterns of the prior for each unit; None where none were drawn.
+    Attributes
+    ----------
+    layer : str
+    units : tuple of int
+    class_names : tuple of str
+        Names of the classes or directions that the units are; empty for other units.
+    patterns : ndarray (n_units, c, t) or (n_units, c, h, w)
+        The best pattern of each unit.
+    trace : ndarray (n_steps, n_units)
+        The objective at every step.
+    by_seed : ndarray (n_seeds, n_units, c, t)
+        The patterns of all starts.
+    quality : DataFrame
+        One row per unit.
+    rate : int [Hz]
+        Rate of the last axis, rounded; 0 where the input is 2-D and no rate was given.
+    settings : MaximizationSettings
+    dead : tuple of int
+        Units that were never positive on sounds and on noise, and were maximized before the nonlinearity.
+    notes : tuple of str
+        What else the caller should know.
+    axes : Axes, optional
+        What the axes of the input mean, where sounds say so.
+    random : ndarray (n_units, c, t), optional
+        The best of `settings.draws` random patterns of the prior for each unit; None where none were drawn.
     """
 
     layer: str

@@ -74,10 +74,12 @@ def softmax_saturation(
     ----------
     model : torch.nn.Module
         A network with or without a softmax at its end.
+    units
+        As in `maximize_activation`.
     settings : MaximizationSettings, optional
         Default: settings of the source study, whose level is free. A gradient with an RMS below 1e-5 counts as small.
-    units, sounds, rate, length, class_names, rng, device, threads
-        Arguments of `maximize_activation`.
+    sounds, rate, length, class_names, rng, device, threads
+        As in `maximize_activation`.
 
     Returns
     -------

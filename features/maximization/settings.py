@@ -28,6 +28,9 @@ class MaximizationSettings:
     stage : {"before", "after"}
         Side of the layer's nonlinearity. A silent unit is optimized before it until it becomes active, and a dead unit
         to the end.
+    steps : int
+        Number of steps of the ascent.
+    step_size : float
         The step size is in units of the free parameters, which start as noise of variance 1.
     optimizer : {"gradient-rms", "adam"}
         Gradient ascent with the gradient of each unit divided by its root mean square, or Adam.
@@ -39,11 +42,13 @@ class MaximizationSettings:
         one).
     jitter_ms : float [ms]
         The pattern is shifted circularly by up to this much, at random in every step.
-    l1, l2, lp, total_variation : float
-        Weights of mean |x|, mean x^2, (mean |x|^p)^(1/p) and mean |x[t + 1] - x[t]|, which are subtracted from the
-        objective. Under a fixed level, mean x^2 is fixed too.
+    l1, l2, lp : float
+        Weights of mean |x|, mean x^2 and (mean |x|^p)^(1/p), which are subtracted from the objective. Under a fixed
+        level, mean x^2 is fixed too.
     lp_power : float
         Exponent p of `lp`, 1 or more; the larger it is, the more the highest samples dominate.
+    total_variation : float
+        Weight of mean |x[t + 1] - x[t]|, which is subtracted too.
     latent_l2 : float
         For decoders: weight of the latent's mean square, relative to the size of the objective, so that it means the
         same for every unit.

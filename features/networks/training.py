@@ -194,6 +194,19 @@ def evaluate_network(
 
     Sounds of words that the network does not know raise an error that names the words.
 
+    Parameters
+    ----------
+    data : path
+        A folder with a folder for each class, or a table of sounds.
+    checkpoint : path
+        A checkpoint that names its classes.
+    part : {"all", "training", "validation", "testing"}
+        The part of a data set, as `train_network` divides it.
+    device : str
+        Where the network runs, as torch names it.
+    architecture : str, optional
+        For weights of others: a name of the zoo, or "module:function".
+
     Returns
     -------
     Evaluation

@@ -287,6 +287,13 @@ def describe_network(name: str, *, variant: Variant | None = None) -> NetworkDes
 
     `variant` defaults to the one counted in the source study: batch normalization for ch128, plain for the others.
 
+    Parameters
+    ----------
+    name : str
+        A network of the zoo, as `network_names` lists them.
+    variant : {"plain", "do", "bn", "do+bn"}, optional
+        By default the one counted in the source study: batch normalization for ch128, plain for the others.
+
     Returns
     -------
     NetworkDescription

@@ -155,6 +155,15 @@ def noise_ceilings(
 ) -> pd.DataFrame:
     """Compute the noise ceiling of each ROI: roi, lower, upper, n (participants with an RDM there), approximate.
 
+    Parameters
+    ----------
+    data_rdms : rsatoolbox RDMs
+        One RDM for each region and participant, with the RDM descriptor `roi`.
+    measure : str
+        As for `compare_rdms`; take that of the scores.
+    sigma_k : array (n_items,) or (n_items, n_items), optional
+        Covariance of the patterns for the whitened measures.
+
     Returns
     -------
     DataFrame

@@ -61,6 +61,8 @@ def compare_rdms(
     sigma_k : array (n_items,) or (n_items, n_items), optional
         Covariance of the patterns for the whitened measures, with items as in `data_rdms`; the default is the identity.
         It may be singular along the mean of all items, as after demeaning, but along no other direction.
+    descriptor : str, optional
+        The descriptor by which items are matched; by default the one that both sides have.
 
     Returns
     -------

@@ -331,6 +331,13 @@ def compute_rests(data: Floats, controls: Floats, measure: Measure) -> tuple[Flo
 def partial_ceilings(data_rdms: RDMs, control_rdms: RDMs, *, measure: Measure | str = "rho-a") -> pd.DataFrame:
     """Compute the noise ceiling of a partial comparison, from the residuals of the participants' RDMs.
 
+    Parameters
+    ----------
+    data_rdms, control_rdms : rsatoolbox RDMs
+        RDMs of the participants, and those that are removed, as for `compare_rdms_partial`.
+    measure : str
+        A measure of `compare_rdms_partial`; take that of the scores.
+
     Returns
     -------
     DataFrame

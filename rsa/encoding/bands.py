@@ -175,14 +175,18 @@ def encode_bands(
     ----------
     bands : feature set, mapping of band to feature set, or mapping of band to array
         The layers of one feature set are the bands; of several named ones, each is a band with all its layers.
-    data, groups, items, layers, targets, folds, inner_folds, few_items, descriptors, device, rng
+    data, groups, items, layers, targets
         As in `brainmap.rsa.encode`.
     alphas : sequence of float, optional
         Penalties for kernels that are divided by the number of units of a band; by default 13 from 1e-4 to 1e4.
+    folds, inner_folds
+        As in `brainmap.rsa.encode`.
     n_iter : int
         Number of weights of the bands that are tried; the first are equal weights.
     seeds : sequence of int
         Seeds of the random search. Scores are means over them, and `*_spread` their standard deviation.
+    few_items, descriptors, device, rng
+        As in `brainmap.rsa.encode`.
 
     Returns
     -------

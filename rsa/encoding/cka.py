@@ -45,10 +45,12 @@ def linear_cka(
 
     Parameters
     ----------
-    acts, data, items, layers, descriptors
+    acts, data, items, layers
         As in `brainmap.rsa.encode`.
     units : {"none", "zscore"}
         Whether units of the layers are z-scored over items first; CKA gives units of large variance large weight.
+    descriptors
+        As in `brainmap.rsa.encode`.
 
     Returns
     -------

@@ -39,10 +39,16 @@ def encode_story_bands(
     ----------
     bands : mapping of band to feature set, or feature set
         Of several feature sets each is a band with all its layers; of one, each layer is a band.
-    responses, t_r, inner_folds, device, **settings
+    responses, t_r
         As in `encode_stories`.
-    alphas, n_iter, seeds
+    alphas
         As in `encode_bands`.
+    inner_folds
+        As in `encode_stories`.
+    n_iter, seeds
+        As in `encode_bands`.
+    device, **settings
+        As in `encode_stories`.
 
     Returns
     -------

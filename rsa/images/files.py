@@ -91,6 +91,11 @@ def _convert_to_loaded(image: nib.Nifti1Image) -> nib.Nifti1Image:
 def image_info(image: ImageLike) -> ImageInfo:
     """Read what the header of an image says (labels, statistics, TR, space and more) without reading values.
 
+    Parameters
+    ----------
+    image : path or Nifti1Image
+        A NIfTI or AFNI file, also with a selector, or an image.
+
     Returns
     -------
     ImageInfo
@@ -103,6 +108,11 @@ def image_info(image: ImageLike) -> ImageInfo:
 
 def sub_brick_labels(image: ImageLike) -> list[str]:
     """Return the label of each sub-brick; these are `#0`, `#1`, ... if the image has no labels.
+
+    Parameters
+    ----------
+    image : path or Nifti1Image
+        A NIfTI or AFNI file, or an image.
 
     Returns
     -------
@@ -391,6 +401,10 @@ def resample(image: nib.Nifti1Image, reference: nib.Nifti1Image, *, interpolatio
 
     Parameters
     ----------
+    image : Nifti1Image
+        A volume, or several (x, y, z, n).
+    reference : Nifti1Image
+        An image on the wanted grid.
     interpolation : "continuous" or "label"
         "continuous": cubic splines, for maps. "label": the nearest voxel, for masks and ROI labels, whose values are
         kept.

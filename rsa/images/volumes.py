@@ -43,8 +43,13 @@ _CODE_OF = {kind[0]: code for code, kind in enumerate(_KINDS) if kind}
 class Stat:
     """Describe the null distribution of a statistical sub-brick, with AFNI's names.
 
-    `kind` is one of Correl (samples, fit parameters, orts), Ttest (dof), Ftest (dof, dof), Zscore,
-    Chisq (dof), Beta (a, b), Binom (trials, p), Gamma (shape, scale), Poisson (mean).
+    Attributes
+    ----------
+    kind : str
+        Correl (samples, fit parameters, orts), Ttest (dof), Ftest (dof, dof), Zscore, Chisq (dof), Beta (a, b), Binom
+        (trials, p), Gamma (shape, scale) or Poisson (mean).
+    parameters : tuple of float
+        What stands in parentheses behind the kind.
 
     Examples
     --------

@@ -46,10 +46,12 @@ def score_differences(
     ----------
     scores : array (n_models, n_participants) or (n_models, n_rois, n_participants)
         As in `brainmap.rsa.score_statistics`.
-    test, correction, measure, permutations, rng
+    test, correction
         As in `brainmap.rsa.score_statistics`; t uses differences of Fisher z where `measure` is pearson or spearman.
     labels : mapping
         Names along the first axes: those of the models, then those of the ROIs.
+    measure, permutations, rng
+        As in `brainmap.rsa.score_statistics`; t uses differences of Fisher z where `measure` is pearson or spearman.
     pairs : sequence of (int, int), optional
         Places of the models to compare; by default every pair. The correction is over these pairs only.
 

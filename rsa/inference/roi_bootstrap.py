@@ -90,9 +90,11 @@ def bootstrap_rois(
     data_rdms : rsatoolbox RDMs
         One RDM per participant and ROI (RDM descriptor `roi`; without it all belong to one ROI). A participant without
         an RDM of an ROI (all pairs are missing) is left out of it, and a `BrainmapWarning` names who is.
-    over, n, measure, rng
+    over, n, measure
         As in `brainmap.rsa.bootstrap`.
     correction : {"fdr", "bonferroni", "none"}
+    rng
+        As in `brainmap.rsa.bootstrap`.
     **fitted
         Settings for families: kind, condition_folds, participant_folds and repeats.
 

@@ -192,6 +192,11 @@ def _add_files(one: RunInputs, patterns: Mapping[str, str]) -> RunInputs:
 def inputs_table(inputs: Sequence[RunInputs]) -> pd.DataFrame:
     """Tabulate the inputs that were found, one row per run, from names and headers alone.
 
+    Parameters
+    ----------
+    inputs : sequence of RunInputs
+        As `find_inputs` returns them.
+
     Returns
     -------
     DataFrame
@@ -261,6 +266,13 @@ def read_repetition_time(one: RunInputs) -> float | None:
 
 def load_inputs(inputs: Sequence[RunInputs], **given: Any) -> Dataset:
     """Load the patterns of one participant's inputs; `given` is passed on to `load_patterns` (`rois`, `stimuli`, ...).
+
+    Parameters
+    ----------
+    inputs : sequence of RunInputs
+        The runs of one participant, as `find_inputs` returns them.
+    **given
+        Further arguments of `load_patterns` (`rois`, `stimuli`, ...).
 
     Returns
     -------

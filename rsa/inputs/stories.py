@@ -76,7 +76,7 @@ def load_stories(
 
     Parameters
     ----------
-    pattern, sounds, t_r, key
+    pattern, sounds
         As in `find_story_files`.
     mask : path, Nifti1Image or list of these
         The voxels of volumes to read; or, on the surface, data of one map whose vertices above 0 are read (by default
@@ -90,6 +90,8 @@ def load_stories(
         Name with the same placeholders as `pattern`, of files that `brainmap.rsa.read_confounds` reads.
     strategy : str or sequence of str, optional
         Columns of the confounds, as in `brainmap.rsa.read_confounds`.
+    t_r, key
+        As in `find_story_files`.
 
     Returns
     -------

@@ -27,6 +27,13 @@ def average_patterns(dataset: Dataset, *, by: NormalizationLevel = "condition") 
     Tokens of a condition are averaged before any RDM is computed. Missing tokens (NaN rows) are left out of the mean;
     the row is NaN if a run has none.
 
+    Parameters
+    ----------
+    dataset : rsatoolbox.data.Dataset
+        Patterns (n_patterns, n_voxels), as `load_patterns` returns them.
+    by : {"condition", "stimulus_id"}
+        The descriptor whose patterns are averaged.
+
     Returns
     -------
     rsatoolbox.data.Dataset

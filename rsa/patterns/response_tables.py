@@ -72,10 +72,12 @@ def load_response_table(
         refused.
     runs : sequence, optional
         The run of each file. By default files are runs 1, 2, ...; repetitions of one matrix are runs 1, 2, ...
-    stimuli, missing
+    stimuli
         As in `load_patterns`.
     participant : str, optional
         Label of the participant, which chooses the rows of `voxels` if these have a column `participant`.
+    missing
+        As in `load_patterns`.
 
     Returns
     -------

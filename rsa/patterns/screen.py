@@ -26,6 +26,11 @@ def voxel_reliability(dataset: Dataset) -> Floats:
     Runs are numbered in the order in which they come. Responses are averaged over the runs of each half, and
     conditions that are missing (NaN) from a half are left out. The result is NaN if a voxel does not vary in a half.
 
+    Parameters
+    ----------
+    dataset : rsatoolbox.data.Dataset
+        Patterns as `load_patterns` returns them.
+
     Returns
     -------
     ndarray (n_voxels,)
@@ -147,6 +152,8 @@ def screen_voxels(
         Smallest correlation between odd and even runs that is kept (`>=`); NaN is never kept.
     sound : path or Nifti1Image, optional
         The statistic of sound > silence, as for `responsive_voxels`, with its `p`.
+    p : float
+        One-sided threshold for `sound`.
     mask : path, Nifti1Image or list of these
         The mask with which the patterns were read; `sound` requires it.
 

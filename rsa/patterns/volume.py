@@ -161,6 +161,11 @@ def check_patterns(
 ) -> list[str]:
     """Check the arguments of `load_patterns` from headers, tables, mask and ROI images alone.
 
+    Parameters
+    ----------
+    files, mask, conditions, rois, runs, stimuli, participant, missing
+        Arguments of `load_patterns`.
+
     Returns
     -------
     list of str
@@ -190,6 +195,11 @@ def check_patterns(
 
 def voxel_report(dataset: Dataset) -> pd.DataFrame:
     """Count the voxels of each region, and the voxels left out by reason.
+
+    Parameters
+    ----------
+    dataset : rsatoolbox.data.Dataset
+        Patterns as `load_patterns` returns them.
 
     Returns
     -------

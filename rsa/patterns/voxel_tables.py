@@ -26,6 +26,8 @@ class VoxelRois(Rois):
 
     Attributes
     ----------
+    names, labels, affine, space, absent
+        As in `Rois`.
     columns : ndarray of int, (n_voxels,)
         Rows of the voxel table that belong to the participant, which are columns of the response table, from 0.
     n_columns : int

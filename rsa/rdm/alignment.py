@@ -30,6 +30,13 @@ def stack_rdms(rdms: Sequence[RDMs], *, descriptor: str | None = None) -> RDMs:
     Unlike `rsatoolbox.rdm.concat`, this function never guesses the descriptor to align by and never reorders its
     input. Items are matched by `descriptor` if it is given, else as in `align_vectors`.
 
+    Parameters
+    ----------
+    rdms : sequence of rsatoolbox RDMs
+        RDMs of one level and dissimilarity over the same items, in any order of the items.
+    descriptor : str, optional
+        The pattern descriptor by which items are matched.
+
     Returns
     -------
     rsatoolbox.rdm.RDMs

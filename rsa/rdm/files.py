@@ -31,6 +31,13 @@ def save_rdms(rdms: RDMs, path: str | Path) -> Path:
     The file is written completely or not at all. Labels are stored as UTF-8. The file begins with a digest of all bytes
     that follow, by which `load_rdms` detects any change.
 
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        RDMs with any descriptors.
+    path : path
+        The file; one that is there is replaced.
+
     Returns
     -------
     Path
@@ -62,6 +69,11 @@ def load_rdms(path: str | Path) -> RDMs:
     """Read RDMs that `save_rdms` or rsatoolbox wrote.
 
     Links to other files are not followed, and no more memory is used than the size of the file allows for.
+
+    Parameters
+    ----------
+    path : path
+        An HDF5 file.
 
     Returns
     -------

@@ -294,6 +294,13 @@ class Groups:
 def select_roi(dataset: Dataset, name: str) -> Dataset:
     """Select the patterns of one region.
 
+    Parameters
+    ----------
+    dataset : rsatoolbox.data.Dataset
+        Patterns as `load_patterns` returns them, with regions.
+    name : str
+        A region.
+
     Returns
     -------
     rsatoolbox.data.Dataset

@@ -80,6 +80,11 @@ class Rois:
 def load_mask(mask: Mask) -> nib.Nifti1Image:
     """Load a mask as an image of 0 and 1; with several masks (one per run), keep the voxels that all include.
 
+    Parameters
+    ----------
+    mask : path, Nifti1Image or sequence of these
+        One mask, or one for each run.
+
     Returns
     -------
     Nifti1Image

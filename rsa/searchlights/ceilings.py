@@ -122,9 +122,11 @@ def ceiling_maps(
     mask : image or path, or a mapping of participant to these
         Masks may differ but share one grid. The maps then cover the union of the masks, and each participant's spheres
         contain the voxels of that participant's mask.
-    radius_mm, dissimilarity, measure, items, runs, labels, shrinkage, minimum_voxels, threads
+    radius_mm, dissimilarity, measure, items, runs, labels
         As in `searchlight`; use the settings of the maps.
     noise : "runs", or noise as in `searchlight` for each participant, optional
+    shrinkage, minimum_voxels, threads
+        As in `searchlight`; use the settings of the maps.
 
     Returns
     -------

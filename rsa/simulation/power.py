@@ -73,6 +73,8 @@ class PowerAnalysis:
     measure, test : str
     alpha : float
     simulations : int
+    items : tuple of str
+        The items of all designs, where they were given; empty where each simulation draws its own.
     """
 
     table: pd.DataFrame

@@ -191,6 +191,11 @@ def _read_mesh(file: Path) -> tuple[Floats, Integers, str]:
 def mesh_edges(mesh: Mesh) -> Integers:
     """List the edges of a mesh, each once.
 
+    Parameters
+    ----------
+    mesh : Mesh
+        As `load_mesh` returns it.
+
     Returns
     -------
     ndarray (n_edges, 2)

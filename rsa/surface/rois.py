@@ -30,6 +30,17 @@ def load_surface_rois(
 ) -> Rois:
     """Load regions from label files (`aparc_hemi-{hemi}.label.gii`), or from projected labels.
 
+    Parameters
+    ----------
+    labels : SurfaceData, path or mapping
+        A name with `{hemi}`, a CIFTI file (`.dlabel.nii`), or the file of each hemisphere.
+    names : sequence of str, optional
+        Regions to take; by default all.
+    hemispheres : {"separate", "pooled"}
+        Whether a region of both hemispheres is two regions or one.
+    minimum_vertices : int
+        Regions with fewer vertices are refused.
+
     Returns
     -------
     Rois

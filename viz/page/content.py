@@ -16,7 +16,20 @@ from brainmap.viz.page.tables import select_network_rows
 
 @dataclass(frozen=True, kw_only=True)
 class RdmPair:
-    """Hold the RDM of a layer and of a region over the same items; `brain` may hold one RDM per participant."""
+    """Hold the RDM of a layer and of a region over the same items.
+
+    Attributes
+    ----------
+    roi, layer : str
+    model : rsatoolbox RDMs
+        The RDM of the layer.
+    brain : rsatoolbox RDMs
+        The RDM of the region, or one for each participant.
+    note : str
+        What stands below the figure.
+    network : str
+        The network of the layer; empty where there is one.
+    """
 
     roi: str
     layer: str

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from brainmap.viz.labels import needs_columns, needs_one_network
-from brainmap.viz.style import MUTED, assign_layer_colors, with_style
+from brainmap.viz.style import MUTED, Picture, assign_layer_colors, with_style
 
 
 @with_style
@@ -49,7 +49,7 @@ def plot_delays(weights: pd.DataFrame, *, layers: Sequence[str] | None = None, c
     rois, colors = list(dict.fromkeys(weights["roi"])), assign_layer_colors(order)
     columns = min(columns, len(rois))
     rows = -(-len(rois) // columns)
-    figure = Figure(figsize=(10 if columns > 2 else 3.4 * columns, 2.5 * rows), layout="constrained")
+    figure = Picture(figsize=(10 if columns > 2 else 3.4 * columns, 2.5 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     delays = sorted(set(weights["delay"]))
     for axes, roi in zip(grid.ravel(), rois, strict=False):

@@ -79,10 +79,10 @@ def plot_surface(
         Values at the vertices; a hemisphere without vertices stays gray.
     index : int
         Index of the map to show.
-    mesh : Mesh, optional
-        The mesh of the data, drawn unchanged; by default data on fsaverage5 and fsaverage are drawn inflated.
     layers : tuple of str, optional
         Names of the values 1, 2, ... in a map of best layers.
+    mesh : Mesh, optional
+        The mesh of the data, drawn unchanged; by default data on fsaverage5 and fsaverage are drawn inflated.
     threshold, vmax, signed, title, label
         As in `plot_brain`.
 
