@@ -202,8 +202,11 @@ def test_base_2d_trains_on_the_spectrogram_that_is_asked_for(words: Path, tmp_pa
     assert given.shape[1:] == about.input_shape()
     with torch.no_grad():
         assert load_network(out)(torch.as_tensor(given)).shape == (2, len(about.classes))
-    answer = brainmap_command("train", words, "--out", tmp_path / "no.safetensors", "--input", asked)
+    answer = brainmap_command(
+        "train", words, "--out", tmp_path / "no.safetensors", "--input", asked, "--no-augmentation"
+    )
     assert answer.code == 2
+    assert "note: --no-augmentation is now called --augment=none" in answer.err
     assert "expected the input waveform for 'ch32'" in answer.err
 
 
