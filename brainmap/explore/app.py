@@ -57,6 +57,7 @@ def make_app(worker: Worker, *, title: str, token: str, port: int, limits: Limit
     limits : Limits
     """
     uploads = Uploads(round(limits.megabytes * MEGABYTE))
+    worker.folder = str(uploads.folder)
 
     async def page(_: Request) -> Response:
         return HTMLResponse(_render_page(title, limits))

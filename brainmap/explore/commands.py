@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,14 +19,16 @@ from brainmap.explore.looking import (
     describe_sound,
     describe_unit,
 )
-from brainmap.explore.relations import embed_sounds, find_favorites, find_neighbors, read_crop, read_pattern
+from brainmap.explore.relations import embed_sounds, find_neighbors
 from brainmap.explore.sources import Heard, Source
+from brainmap.explore.units import find_favorites, find_pattern, measure_unit, read_crop, read_pattern
 from brainmap.features.attribution.lrp import COMPOSITES
 from brainmap.features.attribution.methods import METHODS
 from brainmap.viz.features.players import encode_wav
 
 if TYPE_CHECKING:
     from brainmap.explore.brains import Brains
+    from brainmap.explore.maps import Maps
 
 Arguments: TypeAlias = Mapping[str, str]
 Answer: TypeAlias = dict[str, Any] | tuple[bytes, str]
@@ -184,6 +187,15 @@ def _favorites(source: Source, arguments: Arguments) -> Answer:
     return find_favorites(source, source.network(_need(arguments, "network")), **_get_unit(arguments))
 
 
+def _tuning(source: Source, arguments: Arguments) -> Answer:
+    heard = source.network(_need(arguments, "network"))
+    return measure_unit(source, heard, **_get_unit(arguments), stimulus=_need(arguments, "stimulus"))
+
+
+def _pattern(source: Source, arguments: Arguments) -> Answer:
+    return find_pattern(source, source.network(_need(arguments, "network")), **_get_unit(arguments))
+
+
 def _play_crop(source: Source, arguments: Arguments) -> Answer:
     heard, rank = source.network(_need(arguments, "network")), _need_number(arguments, "rank")
     return encode_wav(*read_crop(source, heard, **_get_unit(arguments), rank=rank)), "audio/wav"
@@ -216,17 +228,27 @@ def _get_brains(source: Source) -> Brains:
     return found
 
 
-def _brain(source: Source, _: Arguments) -> Answer:
-    return _get_brains(source).describe()
+def _brain(source: Source, arguments: Arguments) -> Answer:
+    return _get_brains(source).describe(arguments.get("person", ""))
+
+
+def _get_maps(source: Source, arguments: Arguments) -> Maps:
+    return _get_brains(source).maps(arguments.get("person", ""))
 
 
 def _brain_map(source: Source, arguments: Arguments) -> Answer:
     network, layer, stat = (_need(arguments, name) for name in ("network", "layer", "stat"))
-    return _get_brains(source).read_map(network, layer, stat), NIFTI
+    model = _get_brains(source).find_model(network, layer)
+    found = _get_maps(source, arguments).read_map(*model, stat)
+    return (found, NIFTI) if isinstance(found, bytes) else found
 
 
-def _background(source: Source, _: Arguments) -> Answer:
-    return _get_brains(source).read_background(), NIFTI
+def _background(source: Source, arguments: Arguments) -> Answer:
+    return _get_maps(source, arguments).read_background(), NIFTI
+
+
+def _mesh(source: Source, arguments: Arguments) -> Answer:
+    return _get_maps(source, arguments).read_mesh()
 
 
 def _voxel(source: Source, arguments: Arguments) -> Answer:
@@ -237,16 +259,39 @@ def _voxel(source: Source, arguments: Arguments) -> Answer:
         place = []
     if len(place) != 3 or not np.isfinite(place).all():
         raise InputError(f"mm: expected x,y,z in mm, got {text!r}")
-    return _get_brains(source).read_voxel(place)
+    return _get_maps(source, arguments).read_voxel(place)
+
+
+def _vertex(source: Source, arguments: Arguments) -> Answer:
+    return _get_maps(source, arguments).read_vertex(_need(arguments, "vertex"))
 
 
 def _region(source: Source, arguments: Arguments) -> Answer:
-    return _get_brains(source).read_region(_need(arguments, "region"))
+    return _get_brains(source).read_region(_need(arguments, "region"), arguments.get("person", ""))
 
 
 def _rdms(source: Source, arguments: Arguments) -> Answer:
     region, network, layer = (_need(arguments, name) for name in ("region", "network", "layer"))
-    return _get_brains(source).read_rdms(region, network, layer)
+    return _get_brains(source).read_rdms(region, network, layer, arguments.get("person", ""))
+
+
+def _gates(source: Source, arguments: Arguments) -> Answer:
+    from brainmap.explore.wanted import read_gates
+
+    gates = read_gates(source, _need(arguments, "region"))
+    return {"gates": [{**asdict(gate), "passed": gate.passed} for gate in gates]}
+
+
+def _wanted(source: Source, arguments: Arguments) -> Answer:
+    from brainmap.explore.wanted import describe_wanted
+
+    return describe_wanted(source, _need(arguments, "region"), _need(arguments, "network"))
+
+
+def _play_wanted(source: Source, arguments: Arguments) -> Answer:
+    from brainmap.explore.wanted import read_wanted
+
+    return encode_wav(*read_wanted(source, _need(arguments, "region"), _need(arguments, "network"))), "audio/wav"
 
 
 ANSWERS: dict[str, Callable[[Source, Arguments], Answer]] = {
@@ -261,13 +306,20 @@ ANSWERS: dict[str, Callable[[Source, Arguments], Answer]] = {
     "neighbors": _neighbors,
     "embedding": _embed,
     "favorites": _favorites,
+    "tuning": _tuning,
+    "pattern": _pattern,
     "crop": _play_crop,
-    "pattern": _play_pattern,
+    "patternsound": _play_pattern,
     "receive": _receive,
     "brain": _brain,
     "brainmap": _brain_map,
     "background": _background,
+    "mesh": _mesh,
     "voxel": _voxel,
+    "vertex": _vertex,
     "region": _region,
     "rdms": _rdms,
+    "gates": _gates,
+    "wanted": _wanted,
+    "wantedsound": _play_wanted,
 }

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
-from brainmap.errors import InputError
 from brainmap.explore.sources import Heard, Source
+from brainmap.explore.waves import BINS, describe_envelope, describe_wave, shade
 from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.attribution.lrp import COMPOSITES
 from brainmap.features.attribution.methods import METHODS, attribute
@@ -27,43 +27,29 @@ from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.inputs import compute_input_rate, describe_input
 from brainmap.record import content_key
 from brainmap.types import CamMethod
-from brainmap.viz.features.sounds import average_in_bins, compute_log_spectrogram, find_envelope
+from brainmap.viz.features.sounds import average_in_bins, find_envelope
 from brainmap.viz.features.spectrograms import get_input, make_picture
 
 CAMS: tuple[str, ...] = get_args(CamMethod)
-BINS = 800
-"""Points of a curve on the page; longer ones are drawn as the lowest and highest value of each point."""
 ROWS = 96
 """Rows of a strip; a layer with more units shows the largest value of several units in a row."""
 COLUMNS = 400
-_BANDS = 96
 
 
 def describe_sound(source: Source, heard: Heard, key: str) -> dict[str, Any]:
     """Describe a sound as the network takes it: its waveform, its spectrogram, and what was done to it."""
     sounds = source.sound(heard, key)
-    wave = sounds.waveforms[0, 0]
-    low, high = find_envelope(wave, BINS)
-    found: dict[str, Any] = {
-        "seconds": wave.size / sounds.rate,
-        "rate": sounds.rate,
-        "low": low.astype(np.float32),
-        "high": high.astype(np.float32),
-        "peak": float(np.abs(wave).max()),
-        "notes": _note_changes(sounds),
-    }
-    picture: NDArray[np.floating[Any]]
-    hertz: NDArray[np.float64] | None
+    wave, notes = sounds.waveforms[0, 0], _note_changes(sounds)
     if sounds.front_end.is_waveform:
-        picture, hertz = compute_log_spectrogram(wave, rate=sounds.rate, bands=_BANDS)
-        what = "loudness, from 50 dB below the loudest point up to it"
-    else:
-        picture, axes = get_input(sounds, 0)
-        hertz = None if axes is None else axes.hertz()
-        what = f"the input of the network ({sounds.front_end.describe()})"
-    least, most = float(np.nanquantile(picture, 0.01)), float(np.nanmax(picture))
-    shades = np.clip((picture - least) / max(most - least, 1e-12), 0, 1) * 255
-    return {**found, "picture": shades.round().astype(np.uint8), "hertz": hertz, "what": what}
+        return {**describe_wave(wave, sounds.rate), "notes": notes}
+    picture, axes = get_input(sounds, 0)
+    return {
+        **describe_envelope(wave, sounds.rate),
+        "picture": shade(picture),
+        "hertz": None if axes is None else axes.hertz(),
+        "what": f"the input of the network ({sounds.front_end.describe()})",
+        "notes": notes,
+    }
 
 
 def _note_changes(sounds: Sounds) -> list[str]:
@@ -268,9 +254,7 @@ def _take_largest(values: NDArray[np.float32], size: int, *, axis: int) -> NDArr
 
 def describe_unit(source: Source, heard: Heard, key: str, *, layer: str, unit: int) -> dict[str, Any]:
     """Describe the activation of one unit to one sound over time."""
-    found = heard.layer(layer)
-    if not 0 <= unit < found.shape[0]:
-        raise InputError(f"unit: expected 0 to {found.shape[0] - 1} of {layer!r}, got {unit}")
+    found = heard.check_unit(layer, unit)
     sounds = fit_sounds(heard.model, source.sound(heard, key))
     with evaluating(heard.model, source.device), torch.no_grad(), tap(heard.model, [layer]) as got:
         batch = next(iterate_tensors(sounds, 1, device=source.device))

@@ -22,14 +22,21 @@ COMMANDS = (
     "neighbors",
     "embedding",
     "favorites",
-    "crop",
+    "tuning",
     "pattern",
+    "crop",
+    "patternsound",
     "brain",
     "brainmap",
     "background",
+    "mesh",
     "voxel",
+    "vertex",
     "region",
     "rdms",
+    "gates",
+    "wanted",
+    "wantedsound",
 )
 """What a page may ask for; each is a function of `brainmap.explore.commands`."""
 JSON = "application/json"

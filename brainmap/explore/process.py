@@ -1,12 +1,14 @@
 """Run the computing process of the explorer: read questions from stdin, and answer them one after another.
 
-It ends when stdin does, so that nothing is left where the server was killed.
+It ends when stdin does and takes the sounds that were sent with it, so that nothing is left where the server was
+killed.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -42,6 +44,7 @@ class Line:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
         self._lock = threading.Lock()
+        self._folder = ""  # of the sounds that were sent
 
     def listen(self) -> None:
         """Read messages until the server ends, and then end this process whatever it does."""
@@ -49,8 +52,12 @@ class Line:
             header, _ = message
             if "stop" in header:
                 self.unwanted.add(int(header["stop"]))
+            elif "folder" in header:
+                self._folder = header["folder"]
             else:
                 self.questions.put(header)
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
         os._exit(0)
 
     def say(self, header: dict[str, Any], body: bytes = b"") -> None:

@@ -1,4 +1,4 @@
-"""Compute what a sound and a unit are near to: neighbors of a sound, and favorite sounds and filter of a unit."""
+"""Compute what a sound is near to: its neighbors in a layer and as a waveform, and all sounds in a plane."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from brainmap.checks import check_choice
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.explore.sources import UPLOAD, Heard, Source
 from brainmap.features.activations.extract import Activations, extract_activations, open_activations
-from brainmap.features.layers.ear import OUTPUT
-from brainmap.features.representations.files import StoredPatterns, list_stored_layers, open_maximizations
-from brainmap.features.units.exemplars import Exemplars, find_exemplars
-from brainmap.features.units.filters import layer_filters
+from brainmap.features.representations.files import list_stored_layers
 from brainmap.features.units.nearest_sounds import nearest_neighbors
 from brainmap.record import content_key
 from brainmap.types import EmbeddingMethod
@@ -24,10 +21,8 @@ if TYPE_CHECKING:
     from brainmap.features.units.embedding import Embedding
 
 NEIGHBORS = 6
-EXEMPLARS = 6
 _MOST_SAMPLES = 60_000_000
 """Samples of all sounds together, above which waveforms are not compared."""
-_HERTZ = 160
 
 
 def find_neighbors(source: Source, heard: Heard, key: str, *, layer: str) -> dict[str, Any]:
@@ -121,97 +116,3 @@ def embed_sounds(source: Source, heard: Heard, *, layer: str, method: str) -> di
         "n_neighbors": found.n_neighbors,
         "perplexity": found.perplexity,
     }
-
-
-def find_favorites(source: Source, heard: Heard, *, layer: str, unit: int) -> dict[str, Any]:
-    """Find the stretches of sounds that activate a unit most, its filter, and whether the study maximized it."""
-    found = _find_exemplars(source, heard, layer, unit)
-    columns = {"item": "id", "condition": "condition", "value": "value", "start_s": "start", "end_s": "end"}
-    rows = found.table[[*columns, "outside"]].rename(columns=columns).to_dict("records")
-    pattern = _find_pattern(source, heard, layer, unit)
-    return {
-        "exemplars": rows,
-        "plays": found.crops.ndim == 3 and found.crops.shape[1] == 1 and found.rate is not None,
-        "filter": _describe_filter(source, heard, layer, unit),
-        "pattern": None if pattern is None else pattern[0].labels[pattern[1]],
-    }
-
-
-def _find_exemplars(source: Source, heard: Heard, layer: str, unit: int) -> Exemplars:
-    def compute() -> Exemplars:
-        return find_exemplars(
-            heard.model,
-            heard.sounds,
-            layer=layer,
-            units=[unit],
-            k=EXEMPLARS,
-            class_names=heard.classes if layer == OUTPUT else None,
-            device=source.device,
-        )
-
-    return source.memory.remember(content_key("exemplars", heard.digest, heard.sounds.digest, layer, unit), compute)
-
-
-def _describe_filter(source: Source, heard: Heard, layer: str, unit: int) -> dict[str, Any] | None:
-    """Describe the filter of a unit of the first layer of a network on waveforms; None for other units."""
-    if layer != heard.layers[0].name or not heard.sounds.front_end.is_waveform:
-        return None
-    try:
-        filters = layer_filters(heard.model, heard.sounds.take([0]), layer=layer, device=source.device)
-    except InputError:  # a first layer that is not linear has no filter
-        return None
-    hertz = np.geomspace(60.0, filters.rate / 2, _HERTZ)
-    row = filters.table.iloc[unit]
-    return {
-        "kernel": filters.kernels[unit].astype(np.float32),
-        "rate": filters.rate,
-        "hertz": hertz.astype(np.float32),
-        "gain": filters.gain(hertz)[unit].astype(np.float32),
-        "best": float(row["best_hz"]),
-        "shape": str(row["shape"]),
-    }
-
-
-def _find_pattern(source: Source, heard: Heard, layer: str, unit: int) -> tuple[StoredPatterns, int] | None:
-    """Find the sound that the study made to maximize a unit; None where there is none, or where it is a picture."""
-    if source.context is None or heard.version is None:
-        return None
-    from brainmap.study.stages.networks import store_path
-
-    path = store_path(source.context, heard.version)
-    if not list_stored_layers(path, "am"):
-        return None
-    found = open_maximizations(path).get(layer)
-    if found is None or unit not in found.units or found.patterns.ndim != 3:
-        return None
-    return found, found.units.index(unit)
-
-
-def read_crop(source: Source, heard: Heard, *, layer: str, unit: int, rank: int) -> tuple[NDArray[np.float32], int]:
-    """Return an exemplar as a sound, and its rate [Hz]; a short one is repeated for half a second.
-
-    Raises
-    ------
-    InputError
-        There is no such exemplar, or it is a picture.
-    """
-    found = _find_exemplars(source, heard, layer, unit)
-    if not 0 <= rank < len(found.crops) or found.crops.ndim != 3 or found.rate is None:
-        raise InputError(f"exemplars: expected one of {len(found.crops)} that are sounds, got {rank}")
-    wave = found.crops[rank, 0]
-    return np.tile(wave, -(-found.rate // (2 * max(1, wave.size)))), found.rate
-
-
-def read_pattern(source: Source, heard: Heard, *, layer: str, unit: int) -> tuple[NDArray[np.float32], int]:
-    """Return the sound that the study made to maximize a unit, and its rate [Hz].
-
-    Raises
-    ------
-    InputError
-        The study made none.
-    """
-    found = _find_pattern(source, heard, layer, unit)
-    if found is None:
-        raise InputError(f"patterns: the study holds no sound that maximizes unit {unit} of {layer!r}")
-    wave = found[0].patterns[found[1], 0]
-    return np.tile(wave, -(-found[0].rate // (2 * max(1, wave.size)))), found[0].rate

@@ -141,6 +141,19 @@ class Heard:
         check_choice(name, [layer.name for layer in self.layers], "layer")
         return next(layer for layer in self.layers if layer.name == name)
 
+    def check_unit(self, layer: str, unit: int) -> Layer:
+        """Return the layer of a unit.
+
+        Raises
+        ------
+        InputError
+            The layer is unknown, or has no such unit.
+        """
+        found = self.layer(layer)
+        if not 0 <= unit < found.shape[0]:
+            raise InputError(f"unit: expected 0 to {found.shape[0] - 1} of {layer!r}, got {unit}")
+        return found
+
 
 @dataclass(eq=False)
 class Source:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import tempfile
 from pathlib import Path
 
 from starlette.requests import Request
 
+from brainmap.record import is_running
+
 MEGABYTE = 1_000_000
+_PREFIX = "brainmap-explore-"  # the number of the process follows, and then chance
 _DRAINED = 10  # bodies of so many times the limit are read to their end, so that the browser hears the refusal
 
 
@@ -27,7 +32,8 @@ class Uploads:
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
-        self._folder = tempfile.TemporaryDirectory(prefix="brainmap-explore-")
+        remove_remains()
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-")
 
     @property
     def folder(self) -> Path:
@@ -72,3 +78,13 @@ class Uploads:
     def close(self) -> None:
         """Remove all of them."""
         self._folder.cleanup()
+
+
+def remove_remains() -> None:
+    """Remove the folders of explorers of this user that were killed together with their computing process."""
+    own = os.getuid() if hasattr(os, "getuid") else 0
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        number = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        mine = folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == own
+        if mine and number.isdecimal() and not is_running(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -68,10 +68,16 @@ class Worker:
     ----------
     opening : mapping
         What is explored, as `brainmap.explore.sources.open_source` takes it.
+
+    Attributes
+    ----------
+    folder : str
+        Folder of the sounds that were sent; the process removes it where the server is killed.
     """
 
     def __init__(self, opening: Mapping[str, Any]) -> None:
         self.opening = dict(opening)
+        self.folder = ""
         self.state = "loading"
         self.problem = ""
         self._numbers = itertools.count(1)
@@ -201,6 +207,7 @@ class Worker:
             env=ENVIRONMENT | os.environ | {"MPLBACKEND": "agg"},
             start_new_session=True,  # Ctrl-C in the terminal is for the server, which ends this process
         )
+        self._write({"folder": self.folder})
         self._write({"opening": self.opening})
         assert process.stdout is not None
         while (message := await receive_message(process.stdout)) is not None:

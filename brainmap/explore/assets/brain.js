@@ -1,323 +1,290 @@
-// The brain: a map to click, the scores of all layers there, and RDMs side by side.
+// The brain: a map to press, the scores of all layers there, RDMs side by side, and what a region is predicted to want.
 
 import { ask, askBytes } from "./api.js";
 import { fileName, fill, h, option, saveTable, write } from "./dom.js";
-import { Figure, colorMap } from "./figures.js";
 import { paintProfile, paintRdm, profileHeight } from "./profiles.js";
+import { Cortex, Slices } from "./stages.js";
+import { View } from "./view.js";
+import { WantedCard } from "./wanted.js";
 
-const SHOWN_FROM = 0.1; // share of the largest value of a map
-let niivue = null; // the library, loaded once when a map is first wanted
-let brain = null; // what the study holds
+const known = new Map(); // what the study holds of the group and of each participant
+const backgrounds = new Map();
 
-function loadNiivue() {
-  niivue ??= new Promise((resolve, reject) => {
-    const script = h("script", { src: "/assets/niivue.js" });
-    script.onload = () => resolve(window.niivue);
-    script.onerror = () => reject(new Error("NiiVue, which nilearn’s wheel carries, was not found; maps cannot be drawn. Regions can be chosen by name."));
-    document.head.append(script);
-  });
-  return niivue;
-}
-
-export class BrainView {
-  constructor({ choice, number, names, keep }) {
-    Object.assign(this, { choice, number, keep });
-    this.figures = [];
-    this.version = 0;
-    this.element = h("section", { class: "view", "aria-label": names || "View" }, names ? h("h2", { class: "which" }, names) : null);
-    this.controls = h("div", { class: "controls" });
-    this.problem = h("p", { class: "problem", role: "alert", hidden: true });
-    this.canvas = h("canvas", { class: "slices", tabIndex: 0 });
-    this.stage = h("div", { class: "stage" }, this.canvas);
+export class BrainView extends View {
+  constructor(given) {
+    super(given);
+    this.profileFigures = [];
+    this.rdmFigures = [];
     this.place = h("p", { class: "caption" });
     this.mapNote = h("p", { class: "caption" });
     this.mapCard = h("article", { class: "card wide" });
     this.scoreCard = h("article", { class: "card wide" });
     this.rdmCard = h("article", { class: "card wide" });
-    this.element.append(this.controls, this.problem, h("div", { class: "cards" }, this.mapCard, this.scoreCard, this.rdmCard));
+    this.wanted = new WantedCard(this);
+    this.cards.append(this.mapCard, this.scoreCard, this.rdmCard, this.wanted.element);
     this.open();
   }
 
   remove() {
-    this.version += 1;
-    this.figures.forEach((figure) => figure.remove());
-    this.viewer?.gl?.getExtension("WEBGL_lose_context")?.loseContext();
+    super.remove();
+    this.stage?.remove();
   }
 
-  slot(name) { return `${this.number}.${name}`; }
-
-  fail(error) {
-    if (error.isStale || error.status === 0) return;
-    this.problem.textContent = error.message;
-    this.problem.hidden = false;
-  }
-
-  async load(work) {
-    const version = this.version;
-    try {
-      const found = await work();
-      return version === this.version ? found : null;
-    } catch (error) {
-      if (version === this.version) this.fail(error);
-      return null;
-    }
-  }
-
+  /** Open what the study holds of the chosen participant, or of the group. */
   async open() {
+    this.version += 1;
+    this.stage?.remove();
+    this.stage = null;
     fill(this.mapCard, h("p", { class: "caption" }, "Opening the results …"));
-    brain ??= await this.load(() => ask("brain"));
-    if (!brain) return;
-    const networks = [...new Set(brain.rdm_layers.map((one) => one.network))];
-    if (!networks.includes(this.choice.network)) this.choice.network = networks[0];
+    const person = this.choice.person ?? "";
+    if (!known.has(person)) {
+      const found = await this.load(() => ask("brain", { person }, this.slot("brain")));
+      if (!found) return;
+      known.set(person, found);
+    }
+    const { choice } = this;
+    this.brain = known.get(person);
+    const networks = this.listNetworks();
+    if (!networks.includes(choice.network)) choice.network = networks[0];
     this.fixLayer();
-    this.choice.stat ??= "mean";
-    if (!this.choice.mm && !brain.regions.includes(this.choice.region)) this.choice.region = brain.regions[0];
+    if (!(choice.stat in this.brain.stats)) choice.stat = Object.keys(this.brain.stats)[0];
+    if (!this.chosenPlace && !this.brain.regions.includes(choice.region)) choice.region = this.brain.regions[0];
     this.drawControls();
     this.buildCards();
     this.openScores();
-    if (!brain.why) await this.openViewer();
+    this.keep();
+    if (!this.brain.why) await this.openStage();
   }
 
-  layersOf(network) { return brain.rdm_layers.filter((one) => one.network === network).map((one) => one.layer); }
+  get person() { return this.choice.person ?? ""; }
+
+  /** The chosen voxel [mm] or vertex, by what the maps are. */
+  get chosenPlace() { return this.brain.surface ? this.choice.vertex : this.choice.mm; }
+
+  set chosenPlace(place) {
+    this.choice.mm = this.brain.surface ? "" : place;
+    this.choice.vertex = this.brain.surface ? place : "";
+  }
+
+  listNetworks() { return [...new Set(this.brain.rdm_layers.map((one) => one.network))]; }
+
+  layersOf(network) { return this.brain.rdm_layers.filter((one) => one.network === network).map((one) => one.layer); }
 
   fixLayer() {
     const layers = this.layersOf(this.choice.network);
     if (!layers.includes(this.choice.layer)) this.choice.layer = layers[0];
   }
 
-  get hasMap() { return brain.maps.some((one) => one.network === this.choice.network && one.layer === this.choice.layer); }
+  get hasMap() { return this.brain.maps.some((one) => one.network === this.choice.network && one.layer === this.choice.layer); }
 
   drawControls() {
-    const { choice } = this;
-    const field = (name, element) => { element.setAttribute("aria-label", name); return h("label", {}, h("span", {}, name), element); };
-    const select = (key, options, then) => h("select", { onchange: (event) => { choice[key] = event.target.value; then(); this.keep(); } }, ...options);
-    const networks = [...new Set(brain.rdm_layers.map((one) => one.network))];
+    const { brain, choice } = this;
+    const options = (names, chosen) => names.map((name) => option(name, name, name === chosen));
+    const people = [option("", `mean of ${brain.people.length}`, !choice.person), ...brain.people.map((name) => option(name, `participant ${name}`, name === choice.person))];
     fill(this.controls,
-      field("Network", select("network", networks.map((name) => option(name, name, name === choice.network)), () => { this.fixLayer(); this.drawControls(); this.changeLayer(); })),
-      field("Layer", select("layer", this.layersOf(choice.network).map((name) => option(name, name, name === choice.layer)), () => this.changeLayer())),
-      brain.why ? null : field("Map", select("stat", Object.entries(brain.stats).map(([key, words]) => option(key, words, key === choice.stat)), () => this.openMap())),
-      field("Region", select("region", [option("", "choose a region", !choice.region), ...brain.regions.map((name) => option(name, name, name === choice.region))], () => this.chooseRegion())),
+      this.field("Network", this.select("network", options(this.listNetworks(), choice.network), this.changeNetwork)),
+      this.field("Layer", this.select("layer", options(this.layersOf(choice.network), choice.layer), this.changeLayer)),
+      this.field("Whose", this.select("person", people, this.changePerson)),
+      brain.why || choice.person ? null : this.field("Map", this.select("stat", Object.entries(brain.stats).map(([key, words]) => option(key, words, key === choice.stat)), this.openMap)),
+      this.field("Region", this.select("region", [option("", "choose a region", !choice.region), ...options(brain.regions, choice.region)], this.chooseRegion)),
     );
   }
 
   buildCards() {
+    const { brain } = this;
     if (brain.why) {
       fill(this.mapCard, h("div", { class: "card-head" }, h("h3", {}, "Map")), h("p", { class: "caption" }, `There is no map to click, because ${brain.why}. Regions can be chosen by name.`));
     } else {
-      const save = h("span", { class: "downloads" }, h("button", { type: "button", class: "quiet", onclick: () => this.saveMap() }, "PNG"), h("button", { type: "button", class: "quiet", onclick: () => this.saveVolume() }, "NIfTI"));
+      const given = { tell: (words) => { this.place.textContent = words; }, choose: (place) => this.choosePlace(place), name: () => fileName(this.choice.network, this.choice.layer, this.choice.person, this.choice.stat) };
+      this.stage = brain.surface ? new Cortex({ ...given, figure: (about) => this.figure(about), choice: this.choice, keep: this.keep }) : new Slices(given);
       this.mapTitle = h("h3", {}, "Map");
-      fill(this.mapCard, h("div", { class: "card-head" }, this.mapTitle, save), this.stage, this.place, this.mapNote);
+      this.place.textContent = "";
+      this.mapNote.textContent = "";
+      fill(this.mapCard, h("div", { class: "card-head" }, this.mapTitle, h("span", { class: "downloads" }, ...this.stage.buttons)), this.stage.element, this.place, this.mapNote);
     }
-    fill(this.scoreCard, h("div", { class: "card-head" }, h("h3", {}, "Scores")), h("p", { class: "caption" }, "Click a voxel of the map, or choose a region: the scores of every layer there appear here."));
+    fill(this.scoreCard, h("div", { class: "card-head" }, h("h3", {}, "Scores")), h("p", { class: "caption" }, "Click the map, or choose a region: the scores of every layer there appear here."));
     fill(this.rdmCard, h("div", { class: "card-head" }, h("h3", {}, "RDMs")), h("p", { class: "caption" }, "Of a region and the chosen layer, side by side."));
   }
 
   // --- the map
 
-  async openViewer() {
-    const library = await this.load(loadNiivue);
-    if (!library) return;
-    this.viewer = new library.Niivue({
-      show3Dcrosshair: true, crosshairWidth: 0.5, crosshairColor: [0.36, 0.75, 0.83, 1], isColorbar: true, dragAndDropEnabled: false, loadingText: "", logLevel: "silent",
-      backColor: [0, 0, 0, 1], fontSizeScaling: 0.4, isRadiologicalConvention: false, isNearestInterpolation: true, sagittalNoseLeft: false,
-      onLocationChange: (place) => this.hear(place),
-    });
+  async openStage() {
+    const { stage } = this;
     try {
-      await this.viewer.attachToCanvas(this.canvas);
+      await stage.open();
     } catch (error) {
-      this.fail(new Error(`This browser cannot draw the map (WebGL 2 is needed: ${error.message}). Regions can be chosen by name.`));
+      this.fail(error);
       return;
     }
-    this.viewer.opts.multiplanarForceRender = true;
-    this.viewer.setSliceType(this.viewer.sliceTypeMultiplanar);
-    this.canvas.addEventListener("pointerup", () => this.choosePlace());
-    this.canvas.addEventListener("keyup", () => this.choosePlace());
+    if (this.stage !== stage) return;
+    const start = this.chosenPlace || this.brain.places[this.choice.region];
+    if (this.brain.surface && start) stage.moveTo(start);
     await this.openMap();
-    const start = this.choice.mm ? this.choice.mm.split(",").map(Number) : brain.places[this.choice.region];
-    if (start) this.moveTo(start);
+    if (this.stage === stage && !this.brain.surface && start) stage.moveTo(start);
   }
 
   async openMap() {
-    if (!this.viewer) return;
+    const { stage, brain } = this;
+    if (!stage) return;
     const { network, layer, stat } = this.choice;
-    this.mapTitle.textContent = `${brain.stats[stat]}: ${layer} of ${network}`;
+    const person = this.person;
+    const title = `${brain.stats[stat]}${person ? ` ${person}` : ""}: ${layer} of ${network}`;
+    this.mapTitle.textContent = title[0].toUpperCase() + title.slice(1);
     const version = this.mapVersion = (this.mapVersion ?? 0) + 1;
-    const volumes = [];
-    if (brain.template) {
-      this.template ??= await this.load(() => askBytes("background"));
-      if (this.template) volumes.push({ blob: this.template, name: "template.nii.gz", colormap: "gray", opacity: 1, show: false });
-    }
-    if (this.hasMap) {
-      const found = await this.load(() => askBytes("brainmap", { network, layer, stat }, this.slot("brainmap")));
-      if (!found || version !== this.mapVersion) return;
-      this.volume = found;
-      volumes.push({ blob: found, name: "map.nii.gz", colormap: "score", opacity: 0.9, show: true });
-    } else {
-      this.volume = null;
-    }
-    this.mapNote.textContent = this.hasMap ? "" : `The study maps no ${layer} of ${network} over the group (controls and baselines are mapped for each participant only); its scores are in the profile below.`;
+    const background = await this.loadBackground();
+    const ask_ = brain.surface ? ask : askBytes;
+    const map = this.hasMap ? await this.load(() => ask_("brainmap", { network, layer, stat, person }, this.slot("brainmap"))) : null;
+    if (version !== this.mapVersion || stage !== this.stage || (this.hasMap && !map) || (brain.surface && !background)) return;
+    let words = "";
     try {
-      await this.showVolumes(volumes);
+      words = await stage.show({ map, background, backgroundIs: brain.background, stat, title });
     } catch (error) {
       this.fail(error);
     }
+    const lacks = this.hasMap ? "" : `There is no map of ${layer} of ${network}${person ? "" : " over the group (controls are mapped for each participant only: choose whose)"}; its scores are in the profile below. `;
+    const ground = brain.background === "mask" ? ` Gray: the mask of participant ${person || brain.people[0]}; no template of ${brain.space} is at hand.` : "";
+    this.mapNote.textContent = `${lacks}${words}${ground}`;
   }
 
-  async showVolumes(volumes) {
-    const viewer = this.viewer;
-    while (viewer.volumes.length) viewer.removeVolume(viewer.volumes[0]);
-    const NVImage = window.niivue.NVImage;
-    viewer.addColormap("score", colorMap("activation", 0.3));
-    for (const { blob, name, colormap, opacity, show } of volumes) {
-      const image = await NVImage.loadFromFile({ file: new File([blob], name), name, colormap: "gray", opacity });
-      image.colorbarVisible = show;
-      viewer.addVolume(image);
-      const added = viewer.volumes.at(-1);
-      if (show) this.setScale(added, colormap); else [added.cal_min, added.cal_max] = [40, 255];
+  async loadBackground() {
+    const { brain } = this;
+    const key = brain.background === "template" ? "template" : this.person;
+    if (!brain.surface && !brain.background) return null;
+    if (!backgrounds.has(key)) {
+      const found = await this.load(() => (brain.surface ? ask("mesh", { person: this.person }) : askBytes("background", { person: this.person })));
+      if (!found) return null;
+      backgrounds.set(key, found);
     }
-    viewer.updateGLVolume();
-    this.canvas.setAttribute("aria-label", `${this.mapTitle.textContent}, from ${write(this.scale?.[0])} to ${write(this.scale?.[1])}; slices through the chosen voxel`);
-    this.canvas.setAttribute("role", "img");
+    return backgrounds.get(key);
   }
 
-  /** Only what is above a threshold is drawn: all that is positive, t above 0, and corrected p below .05. */
-  setScale(image, colormap) {
-    const { stat } = this.choice;
-    const values = image.img;
-    let most = 0;
-    for (const value of values) if (value > most) most = value;
-    this.scale = stat === "pfwe" ? [0.95, 1] : [0, most || 1];
-    image.colormap = colormap; // this sets the limits, which are then set again
-    [image.cal_min, image.cal_max] = stat === "pfwe" ? this.scale : [this.scale[1] * SHOWN_FROM, this.scale[1]];
-    this.mapNote.textContent = stat === "pfwe" ? "Drawn where corrected p is below .05." : `Drawn where it is above ${100 * SHOWN_FROM} % of its largest value, ${write(most)}.`;
-  }
-
-  hear(place) {
-    this.here = Array.from(place.mm).slice(0, 3).map((one) => Math.round(one * 10) / 10);
-    this.place.textContent = `At ${this.here.map((one) => write(one)).join(", ")} mm (x, y, z; right, front and up are positive).`;
-  }
-
-  moveTo(mm) {
-    const viewer = this.viewer;
-    viewer.scene.crosshairPos = viewer.mm2frac(mm);
-    viewer.drawScene();
-    this.hear({ mm });
-  }
-
-  choosePlace() {
-    if (!this.here) return;
-    const text = this.here.join(",");
-    if (text === this.choice.mm) return;
-    this.choice.mm = text;
+  choosePlace(place) {
+    if (!place || place === this.chosenPlace) return;
+    this.chosenPlace = place;
     this.choice.region = "";
     this.drawControls();
     this.openScores();
     this.keep();
   }
 
-  saveMap() {
-    if (!this.viewer) return;
-    this.viewer.drawScene();
-    this.canvas.toBlob((blob) => this.saveBlob(blob, ".png"));
-  }
-
-  saveVolume() { if (this.volume) this.saveBlob(this.volume, ".nii.gz"); }
-
-  saveBlob(blob, ending) {
-    const link = h("a", { href: URL.createObjectURL(blob), download: fileName(this.choice.network, this.choice.layer, this.choice.stat) + ending });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  }
-
   // --- scores and RDMs
+
+  changeNetwork() {
+    this.fixLayer();
+    this.drawControls();
+    this.changeLayer();
+  }
 
   changeLayer() {
     this.problem.hidden = true;
     this.openMap();
     this.drawScores();
     this.openRdms();
+    this.wanted.draw();
+  }
+
+  changePerson() {
+    this.chosenPlace = ""; // a place of one brain is no place of another
+    this.choice.region ||= this.found?.region ?? "";
+    this.open();
   }
 
   chooseRegion() {
-    this.choice.mm = "";
-    const place = brain.places[this.choice.region];
-    if (place && this.viewer) this.moveTo(place);
+    this.chosenPlace = "";
+    this.choice.wanted = "";
+    const place = this.brain.places[this.choice.region];
+    if (place) this.stage?.moveTo(place);
     this.openScores();
   }
 
   async openScores() {
     this.problem.hidden = true;
-    const { region, mm } = this.choice;
-    if (!region && !mm) return;
-    const found = await this.load(() => (region ? ask("region", { region }, this.slot("score")) : ask("voxel", { mm }, this.slot("score"))));
+    const { choice, person } = this;
+    const region = choice.region;
+    const place = this.chosenPlace;
+    if (!region && !place) return;
+    const [command, given] = region ? ["region", { region }] : this.brain.surface ? ["vertex", { vertex: place }] : ["voxel", { mm: place }];
+    const found = await this.load(() => ask(command, { ...given, person }, this.slot("score")));
     if (!found) return;
     this.found = found;
     this.drawScores();
     this.openRdms();
+    this.wanted.open();
+  }
+
+  get where() {
+    const { found } = this;
+    const inside = found.region ? `, in ${found.region}` : "";
+    const mm = found.mm?.map((one) => write(one)).join(", ");
+    if (found.what === "voxel") return `Voxel at ${mm} mm${inside}`;
+    return found.what === "vertex" ? `Vertex ${found.vertex} at ${mm} mm${inside}` : `Region ${found.region}`;
   }
 
   drawScores() {
     const { found } = this;
     if (!found) return;
-    this.dropFigures();
-    const where = found.what === "voxel" ? `Voxel at ${found.mm.map((one) => write(one)).join(", ")} mm${found.region ? `, in ${found.region}` : ""}` : `Region ${found.region}`;
+    this.profileFigures = this.drop(this.profileFigures);
+    const { where } = this;
     const notes = (found.notes ?? []).map((note) => h("p", { class: "caption" }, note));
+    const columns = ["network", "layer", "kind", "mean", "standard_error", "n", "p_corrected"];
     const rows = found.rows.map((row) => [row.network, row.layer, row.kind, row.mean, row.error, row.n, row.p]);
-    const save = h("button", { type: "button", class: "quiet", onclick: () => saveTable(["network", "layer", "kind", "mean", "standard_error", "n", "p_corrected"], rows, fileName(where)) }, "TSV");
+    const save = h("button", { type: "button", class: "quiet", onclick: () => saveTable(columns, rows, fileName(where, this.person)) }, "TSV");
     if (!found.rows.length) {
       fill(this.scoreCard, h("div", { class: "card-head" }, h("h3", {}, where)), ...notes);
       return;
     }
     const families = [...new Set(found.rows.filter((row) => row.kind === "network").map((row) => row.of))];
     const panels = families.map((name) => {
-      const figure = new Figure({ name: () => fileName(where, name, "profile"), height: profileHeight });
-      this.figures.push(figure);
+      const figure = this.figure({ name: () => fileName(where, name, this.person, "profile"), height: profileHeight });
+      this.profileFigures.push(figure);
       const mine = found.rows.filter((row) => row.of === name && row.kind === "network" && row.mean !== null);
       const best = mine.reduce((one, other) => (one && one.mean >= other.mean ? one : other), null);
       figure.show(paintProfile(found, name, this.choice), {
         label: best ? `${found.measure} of ${name} in ${where}: highest at ${best.layer}, ${write(best.mean)}` : `${name}: no score here`,
-        table: () => [["network", "layer", "kind", "mean", "standard_error", "n", "p_corrected"], rows],
+        table: () => [columns, rows],
       });
       return h("figure", {}, h("figcaption", {}, h("b", {}, name), figure.downloads()), figure.frame);
     });
+    const of = this.person ? `${found.measure} of participant ${this.person}` : `${found.measure}, mean of ${found.participants} participants and its standard error`;
+    const band = found.ceiling ? ` Band: noise ceiling (${write(found.ceiling[0])} to ${write(found.ceiling[1])}).` : "";
+    const tested = found.rows.some((row) => row.p !== null) ? " Filled: corrected p below .05." : " Nothing is tested here.";
     fill(this.scoreCard, h("div", { class: "card-head" }, h("h3", {}, where), h("span", { class: "downloads" }, save)),
-      h("p", { class: "caption" }, `${found.measure}, mean of ${found.participants} participants and its standard error. Gray: controls. Dashed: acoustic models. Band: noise ceiling${found.ceiling ? ` (${write(found.ceiling[0])} to ${write(found.ceiling[1])})` : " (none here)"}. Filled: corrected p below .05.`),
+      h("p", { class: "caption" }, `${of}. Gray: controls. Dashed: acoustic models.${band}${tested}`),
       h("div", { class: families.length > 1 ? "pair" : "" }, ...panels), ...notes);
-  }
-
-  dropFigures() {
-    this.figures.forEach((figure) => figure.remove());
-    this.figures = [];
-    this.rdmFigures = [];
   }
 
   async openRdms() {
     const region = this.choice.region || this.found?.region;
     const head = (...more) => h("div", { class: "card-head" }, h("h3", {}, "RDMs"), ...more);
-    if (!region) { fill(this.rdmCard, head(), h("p", { class: "caption" }, "This voxel lies in no region of the study, so there is no RDM beside that of the layer.")); return; }
+    if (!region) { fill(this.rdmCard, head(), h("p", { class: "caption" }, "This place lies in no region of the study, so there is no RDM beside that of the layer.")); return; }
     const { network, layer } = this.choice;
-    const found = await this.load(() => ask("rdms", { region, network, layer }, this.slot("rdms")));
+    const found = await this.load(() => ask("rdms", { region, network, layer, person: this.person }, this.slot("rdms")));
     if (!found) return;
-    (this.rdmFigures ?? []).forEach((figure) => { figure.remove(); this.figures.splice(this.figures.indexOf(figure), 1); });
-    this.rdmFigures = [];
+    this.rdmFigures = this.drop(this.rdmFigures);
+    const n = found.labels.length;
     const panel = (what, values, words) => {
-      const figure = new Figure({ name: () => fileName(network, layer, region, what), height: 300 });
-      this.figures.push(figure);
+      const figure = this.figure({ name: () => fileName(network, layer, region, this.person, what), height: 300 });
       this.rdmFigures.push(figure);
       figure.show(paintRdm(values), {
-        label: `RDM of ${words} over ${found.labels.length} items`,
-        table: () => [["item", ...found.labels], found.labels.map((label, k) => [label, ...values.data.slice(k * found.labels.length, (k + 1) * found.labels.length)])],
+        label: `RDM of ${words} over ${n} items`,
+        table: () => [["item", ...found.labels], found.labels.map((label, k) => [label, ...values.data.slice(k * n, (k + 1) * n)])],
       });
-      const tip = h("p", { class: "caption tip" }, "Point at a pair to read it.");
-      figure.canvas.addEventListener("pointermove", (event) => {
-        const at = figure.paint.find?.(event.offsetX, event.offsetY);
-        tip.textContent = at ? `${found.labels[at[0]]} and ${found.labels[at[1]]}: ${write(values.data[at[0] * found.labels.length + at[1]])}` : "Point at a pair to read it.";
-      });
-      return h("figure", {}, h("figcaption", {}, h("b", {}, words), figure.downloads()), figure.frame, tip);
+      return { figure, element: h("figure", {}, h("figcaption", {}, h("b", {}, words), figure.downloads()), figure.frame) };
     };
-    fill(this.rdmCard, head(),
-      h("p", { class: "caption" }, `Dissimilarities as ranks, with strong colors where two ${brain.level === "condition" ? "conditions" : "sounds"} are alike. ${layer}: ${found.dissimilarity[0]}. ${region}: ${found.dissimilarity[1]}, mean of ${found.participants} participants.`),
-      h("div", { class: "pair" }, panel("layer", found.layer, `${layer} of ${network}`), panel("region", found.region, region)),
-      ...(found.notes ?? []).map((note) => h("p", { class: "caption" }, note)));
+    const whose = this.person ? `participant ${this.person}` : `mean of ${found.participants} participants`;
+    const parts = [panel("layer", found.layer, `${layer} of ${network}`), panel("region", found.region, `${region}, ${whose}`)];
+    const tip = h("p", { class: "caption tip" }, "Point at a pair to read it.");
+    parts.forEach(({ figure }) => {
+      const read = (event) => {
+        const at = figure.paint.find(event.offsetX, event.offsetY);
+        if (!at) return;
+        const value = (values) => write(values.data[at[0] * n + at[1]]);
+        fill(tip, `${found.labels[at[0]]} and ${found.labels[at[1]]}: ${value(found.layer)} in ${layer}, ${value(found.region)} in ${region}`);
+      };
+      figure.canvas.addEventListener("pointermove", read);
+      figure.canvas.addEventListener("click", read);
+    });
+    fill(this.rdmCard, head(), h("p", { class: "caption" }, `Dissimilarities as ranks, with strong colors where two ${this.brain.level === "condition" ? "conditions" : "sounds"} are alike (${layer}: ${found.dissimilarity[0]}; ${region}: ${found.dissimilarity[1]}).`, ...(found.notes ?? []).map((note) => ` ${note}.`)),
+      h("div", { class: "pair" }, ...parts.map((part) => part.element)), tip);
   }
 }

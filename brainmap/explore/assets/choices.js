@@ -1,6 +1,9 @@
 // Every choice is in the address: those of the first view by their names, those of the second with "b." before.
 
-const KEYS = ["network", "sound", "layer", "unit", "class", "method", "rules", "colors", "plane", "region", "stat", "mm"];
+const KEYS = [
+  "network", "sound", "layer", "unit", "class", "method", "rules", "colors", "plane", "tuning", "grown",
+  "person", "stat", "region", "mm", "vertex", "seen", "wanted",
+];
 const PREFIX = ["", "b."];
 
 export function readChoices() {

@@ -1,10 +1,11 @@
 // Drawings on canvases: sounds with maps over them, strips of activations, bars, profiles, RDMs.
 
 import { fileName, h, save, saveTable, write } from "./dom.js";
+import { SvgContext } from "./svg.js";
 
 export const LEFT = 46; // px for the labels of the vertical axis
 export const RIGHT = 10;
-const MARKS = [0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32]; // kHz
+export const MARKS = [0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32]; // kHz
 let colors = {};
 const drawn = new Set();
 
@@ -24,7 +25,7 @@ export function tone(name) {
 }
 
 /** The color map of a quantity in 0..1; shades of sound run the other way where the page is dark. */
-function shade(name) {
+export function shade(name) {
   const turned = name === "sound" && dark.matches;
   const map = colors[name === "score" && dark.matches ? "activation" : name];
   return (value) => {
@@ -40,9 +41,8 @@ export function colorMap(name, from = 0) {
   return { R: channel(0), G: channel(1), B: channel(2), A: Array.from({ length: 256 }, (_, k) => (k ? 255 : 0)), I: Array.from({ length: 256 }, (_, k) => k) };
 }
 
-export function colorOf(name, value) { return `rgb(${shade(name)(value).join(",")})`; }
-
-/** A canvas that is drawn again when its width, its content or the theme changes, and that can be saved. */
+/** A canvas that is drawn again when its width, its content or the theme changes, and that can be saved.
+ * Its height is a number, or a function of its width. */
 export class Figure {
   constructor({ name, height, label = "" }) {
     this.canvas = h("canvas", { role: "img", "aria-label": label });
@@ -74,23 +74,26 @@ export class Figure {
     this.draw();
   }
 
+  get tall() { return typeof this.height === "function" ? this.height(this.width) : this.height; }
+
   draw(scale = window.devicePixelRatio || 1) {
     if (!this.paint || !this.width) return;
-    const { canvas, width, height } = this;
+    const { canvas, width, tall: height } = this;
     canvas.width = Math.round(width * scale);
     canvas.height = Math.round(height * scale);
     canvas.style.height = `${height}px`;
     const context = canvas.getContext("2d");
     context.scale(scale, scale);
-    context.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+    context.font = letters();
     this.paint(context, width, height);
   }
 
-  /** Buttons that save the drawing (at twice its size) and its numbers. */
+  /** Buttons that save the drawing (as pixels at twice its size, or as shapes and text) and its numbers. */
   downloads() {
     const png = h("button", { type: "button", class: "quiet", title: "Save the picture", onclick: () => this.savePicture() }, "PNG");
+    const svg = h("button", { type: "button", class: "quiet", title: "Save the drawing", onclick: () => this.saveDrawing() }, "SVG");
     const tsv = h("button", { type: "button", class: "quiet", title: "Save the numbers", onclick: () => this.table && saveTable(...this.table(), this.fileName()) }, "TSV");
-    return h("span", { class: "downloads" }, png, tsv);
+    return h("span", { class: "downloads" }, png, svg, tsv);
   }
 
   fileName() { return fileName(typeof this.name === "function" ? this.name() : this.name); }
@@ -105,10 +108,20 @@ export class Figure {
     copy.toBlob((blob) => save(blob, `${this.fileName()}.png`));
     this.draw();
   }
+
+  saveDrawing() {
+    if (!this.paint || !this.width) return;
+    const context = new SvgContext(this.width, this.tall);
+    context.font = letters();
+    this.paint(context, this.width, this.tall);
+    save(new Blob([context.write(tone("card"), this.canvas.getAttribute("aria-label"))], { type: "image/svg+xml" }), `${this.fileName()}.svg`);
+  }
 }
 
+function letters() { return `12px ${getComputedStyle(document.body).fontFamily}`; }
+
 /** A picture `(rows, columns)` of 0..1 as a canvas, the first row at the bottom. */
-function makePicture(values, shape, color) {
+export function makePicture(values, shape, color) {
   const [rows, columns] = shape;
   const picture = h("canvas", { width: columns, height: rows });
   const context = picture.getContext("2d");
@@ -177,7 +190,9 @@ function drawEnvelope(context, low, high, box, most, fillOf) {
   const n = low.length;
   for (let k = 0; k < n; k += 1) {
     const [x, next] = [left + (k / n) * width, left + ((k + 1) / n) * width];
-    const [up, down] = [middle - (high[k] / most) * height * 0.48, middle - (low[k] / most) * height * 0.48];
+    const before = Math.max(0, k - 1); // a wave of fewer samples than points stays one line
+    const [above, below] = [Math.max(high[k], low[before]), Math.min(low[k], high[before])];
+    const [up, down] = [middle - (above / most) * height * 0.48, middle - (below / most) * height * 0.48];
     context.fillStyle = fillOf(k);
     context.fillRect(x, up, Math.max(next - x, 0.6), Math.max(down - up, 1));
   }
@@ -297,30 +312,6 @@ export function paintStrip(strip, seconds, chosenRow) {
       context.lineWidth = 1.5;
       context.strokeRect(left, height - (chosenRow + 1) * tall, right - left, tall);
     }
-  };
-}
-
-/** A line over time. */
-export function paintLine(values, { start, step, seconds, least, most }) {
-  return (context, width, height) => {
-    const [left, right, bottom] = [LEFT, width - RIGHT, height - SOUND.axis];
-    const y = (value) => 4 + (bottom - 8) * (1 - (value - least) / (most - least || 1));
-    context.fillStyle = tone("muted");
-    context.textAlign = "right";
-    context.textBaseline = "middle";
-    context.fillText(write(most, 2), left - 6, y(most) + 4);
-    context.fillText(write(least, 2), left - 6, y(least) - 2);
-    context.fillStyle = tone("line");
-    context.fillRect(left, y(Math.max(0, least)), right - left, 1);
-    context.strokeStyle = tone("accent");
-    context.lineWidth = 1.5;
-    context.beginPath();
-    values.forEach((value, k) => {
-      const x = step === null ? left + ((k + 0.5) / values.length) * (right - left) : left + ((start + k * step) / seconds) * (right - left);
-      if (k) context.lineTo(x, y(value)); else context.moveTo(x, y(value));
-    });
-    context.stroke();
-    drawTimeAxis(context, left, right, bottom, seconds);
   };
 }
 

@@ -3,65 +3,34 @@
 import { ask } from "./api.js";
 import { fileName, fill, h, option, saveTable, write } from "./dom.js";
 import {
-  Figure, LEFT, RIGHT, heightOfSound, listColors, paintBars, paintColoredWave, paintScale, paintSound, paintStrip,
+  LEFT, RIGHT, heightOfSound, listColors, paintBars, paintColoredWave, paintScale, paintSound, paintStrip,
 } from "./figures.js";
 import { Player, limitsOf, record, sendFile } from "./sounds.js";
 import { makeExtras } from "./extras.js";
+import { View } from "./view.js";
 
 const UPLOADED = new Map(); // sounds of this session that were dropped or recorded: key -> name
 const TALL = { strip: 40, plain: 16 };
 
-export class LookView {
-  constructor({ about, choice, number, names, keep }) {
-    Object.assign(this, { about, choice, number, keep });
-    this.figures = [];
-    this.version = 0;
+export class LookView extends View {
+  constructor(given) {
+    super(given);
     this.network = null;
     this.sound = null;
     this.scores = null;
     this.map = null;
     this.heads = [];
+    this.topFigures = [];
+    this.stripFigures = [];
     this.player = new Player((seconds, playing) => this.moveHead(seconds, playing));
-    this.element = h("section", { class: "view", "aria-label": names || "View" }, names ? h("h2", { class: "which" }, names) : null);
-    this.controls = h("div", { class: "controls" });
-    this.problem = h("p", { class: "problem", role: "alert", hidden: true });
-    this.cards = h("div", { class: "cards" });
-    this.element.append(this.controls, this.problem, this.cards);
     this.buildCards();
     this.listenForDrops();
     this.openNetwork();
   }
 
   remove() {
-    this.version += 1;
+    super.remove();
     this.player.audio.pause();
-    this.figures.forEach((figure) => figure.remove());
-  }
-
-  slot(name) { return `${this.number}.${name}`; }
-
-  figure(given) {
-    const figure = new Figure(given);
-    this.figures.push(figure);
-    return figure;
-  }
-
-  fail(error) {
-    if (error.isStale || error.status === 0) return;
-    this.problem.textContent = error.message;
-    this.problem.hidden = false;
-  }
-
-  /** Load a part; what an older choice gives is thrown away. */
-  async load(work) {
-    const version = this.version;
-    try {
-      const found = await work();
-      return version === this.version ? found : null;
-    } catch (error) {
-      if (version === this.version) this.fail(error);
-      return null;
-    }
   }
 
   get soundName() {
@@ -107,34 +76,29 @@ export class LookView {
     choice.method ??= "grad-cam";
     choice.colors ??= listColors()[0];
     const layers = this.network?.layers ?? [];
-    const change = (key, then) => (event) => { choice[key] = event.target.value; then.call(this); this.keep(); };
-    const field = (name, element) => {
-      element.setAttribute("aria-label", name);
-      return h("label", {}, h("span", {}, name), element);
-    };
-    const select = (key, options, then) => h("select", { onchange: change(key, then) }, ...options);
     const unit = layers.find((layer) => layer.name === choice.layer)?.units ?? 1;
+    const named = (names, chosen) => names.map((name) => option(name, name, name === chosen));
     fill(this.controls,
-      field("Network", select("network", about.networks.map((name) => option(name, name, name === choice.network)), this.openNetwork)),
-      h("div", { class: "field" }, field("Sound", this.soundMenu(change)), this.soundTools()),
-      field("Layer", select("layer", layers.map((layer) => option(layer.name, `${layer.name} (${layer.units} units)`, layer.name === choice.layer)), this.openLayer)),
-      field("Unit", h("input", { type: "number", min: 0, max: unit - 1, step: 1, value: choice.unit ?? "", placeholder: `0 to ${unit - 1}`, onchange: change("unit", this.openUnit) })),
-      field("Method", h("select", { onchange: change("method", this.changeMethod) },
-        h("optgroup", { label: "Class activation maps" }, ...about.cams.map((name) => option(name, name, name === choice.method))),
-        h("optgroup", { label: "Attributions of samples" }, ...about.attributions.map((name) => option(name, name, name === choice.method))))),
-      choice.method === "lrp" ? field("LRP rules", select("rules", about.rules.map((name) => option(name, name, name === choice.rules)), this.openMap)) : null,
-      field("Colors", select("colors", listColors().map((name) => option(name, name, name === choice.colors)), this.drawMaps)),
+      this.field("Network", this.select("network", named(about.networks, choice.network), this.openNetwork)),
+      h("div", { class: "field" }, this.field("Sound", this.soundMenu()), this.soundTools()),
+      this.field("Layer", this.select("layer", layers.map((layer) => option(layer.name, `${layer.name} (${layer.units} units)`, layer.name === choice.layer)), this.openLayer)),
+      this.field("Unit", h("input", { type: "number", min: 0, max: unit - 1, step: 1, value: choice.unit ?? "", placeholder: `0 to ${unit - 1}`, onchange: this.change("unit", this.openUnit) })),
+      this.field("Method", h("select", { onchange: this.change("method", this.changeMethod) },
+        h("optgroup", { label: "Class activation maps" }, ...named(about.cams, choice.method)),
+        h("optgroup", { label: "Attributions of samples" }, ...named(about.attributions, choice.method)))),
+      choice.method === "lrp" ? this.field("LRP rules", this.select("rules", named(about.rules, choice.rules), this.openMap)) : null,
+      this.field("Colors", this.select("colors", named(listColors(), choice.colors), this.drawMaps)),
     );
   }
 
-  soundMenu(change) {
+  soundMenu() {
     const groups = new Map();
     for (const { id, condition } of this.about.sounds) groups.set(condition, [...(groups.get(condition) ?? []), id]);
     const alone = [...groups.values()].every((ids) => ids.length === 1);
     const mine = [...UPLOADED].map(([key, name]) => option(key, name, key === this.choice.sound));
     if (this.choice.sound.startsWith("upload:") && !UPLOADED.has(this.choice.sound)) mine.push(option(this.choice.sound, "sound of another session", true));
     const made = (id) => option(id, id, id === this.choice.sound);
-    return h("select", { class: "sound", onchange: change("sound", this.openSound) },
+    return h("select", { class: "sound", onchange: this.change("sound", this.openSound) },
       mine.length ? h("optgroup", { label: "Dropped or recorded" }, ...mine) : null,
       ...(alone ? this.about.sounds.map(({ id }) => made(id)) : [...groups].map(([word, ids]) => h("optgroup", { label: word }, ...ids.map(made)))));
   }
@@ -209,7 +173,8 @@ export class LookView {
     this.strips = h("div", { class: "strips" });
     this.stripCaption = h("p", { class: "caption" });
     const bars = h("span", { class: "downloads" },
-      h("button", { type: "button", class: "quiet", onclick: () => this.saveBars() }, "PNG"),
+      h("button", { type: "button", class: "quiet", onclick: () => this.saveBars("savePicture") }, "PNG"),
+      h("button", { type: "button", class: "quiet", onclick: () => this.saveBars("saveDrawing") }, "SVG"),
       h("button", { type: "button", class: "quiet", onclick: () => saveTable(["class", "logit"], this.ranked().map((row) => [row.name, row.value]), named("scores")()) }, "TSV"));
     const topSaves = h("span", { class: "downloads" }, h("button", { type: "button", class: "quiet", onclick: () => this.saveTop() }, "TSV"));
     fill(this.cards,
@@ -283,6 +248,7 @@ export class LookView {
 
   openLayer() {
     this.choice.unit = "";
+    this.choice.grown = "";
     this.drawControls();
     this.openMap();
     this.drawStrips();
@@ -290,6 +256,7 @@ export class LookView {
   }
 
   openUnit() {
+    this.choice.grown = "";
     this.drawStrips();
     this.extras.open();
   }
@@ -387,19 +354,18 @@ export class LookView {
     }));
   }
 
-  saveBars() {
+  saveBars(how) {
     const rows = this.ranked();
     const hidden = h("div", { class: "off" }, this.barFigure.frame);
     this.element.append(hidden);
     this.barFigure.width = 640;
-    this.barFigure.show(paintBars(rows, this.chosenClass), { height: 12 + 22 * rows.length });
-    this.barFigure.savePicture();
+    this.barFigure.show(paintBars(rows, this.chosenClass), { height: 12 + 22 * rows.length, label: `Class scores of ${this.soundName}` });
+    this.barFigure[how]();
     hidden.remove();
   }
 
   drawTop() {
-    this.topFigures?.forEach((figure) => { figure.remove(); this.figures.splice(this.figures.indexOf(figure), 1); });
-    this.topFigures = [];
+    this.topFigures = this.drop(this.topFigures);
     if (!this.topMaps || !this.sound) {
       const words = this.element.classList.contains("mapping") || this.map ? "…" : "There are no maps by this method; choose another.";
       fill(this.top, h("p", { class: "caption" }, words));
@@ -436,9 +402,8 @@ export class LookView {
 
   drawStrips() {
     if (!this.layers) return;
-    this.stripFigures?.forEach((figure) => { figure.remove(); this.figures.splice(this.figures.indexOf(figure), 1); });
+    this.stripFigures = this.drop(this.stripFigures);
     this.heads = this.heads.filter(({ frame }) => !frame.classList.contains("strip"));
-    this.stripFigures = [];
     const rows = this.layers.layers.map((strip) => this.drawStrip(strip));
     const words = ["Rows are units, with strong colors where they are active; each layer has its own scale. Press a row to choose its unit, drag to move in the sound."];
     fill(this.stripCaption, ...words, ...(this.layers.notes ?? []).map((note) => ` Note: ${note}.`));
@@ -466,6 +431,7 @@ export class LookView {
       const moved = strip.name !== this.choice.layer;
       this.choice.layer = strip.name;
       this.choice.unit = String(found);
+      this.choice.grown = "";
       this.drawControls();
       this.drawStrips();
       if (moved) this.openMap();

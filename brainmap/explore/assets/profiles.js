@@ -1,7 +1,7 @@
 // Profiles of layers with ceilings and controls, and RDMs.
 
 import { write } from "./dom.js";
-import { colorOf, tone } from "./figures.js";
+import { makePicture, shade, tone } from "./figures.js";
 
 export const profileHeight = 250;
 const PAD = { left: 52, right: 14, top: 12, bottom: 30, turned: 64 };
@@ -104,15 +104,11 @@ export function paintRdm(values) {
   const paint = (context, width, height) => {
     const size = Math.min(width, height - 4);
     box = { left: (width - size) / 2, top: 2, size };
-    const each = size / n;
-    for (let i = 0; i < n; i += 1) {
-      for (let j = 0; j < n; j += 1) {
-        const share = ranks[i * n + j];
-        if (Number.isNaN(share)) continue;
-        context.fillStyle = colorOf("sound", 1 - share);
-        context.fillRect(box.left + j * each, box.top + i * each, each + 0.3, each + 0.3);
-      }
-    }
+    const upward = (k) => ranks[(n - 1 - Math.floor(k / n)) * n + (k % n)]; // pictures begin at the bottom
+    const color = shade("sound");
+    const picture = makePicture(Float32Array.from(ranks, (_, k) => upward(k)), values.shape, (share) => (Number.isNaN(share) ? [0, 0, 0, 0] : color(1 - share)));
+    context.imageSmoothingEnabled = false;
+    context.drawImage(picture, box.left, box.top, size, size);
     context.strokeStyle = tone("line");
     context.lineWidth = 1;
     context.strokeRect(box.left, box.top, size, size);

@@ -1,6 +1,7 @@
 // Sounds that are played, dropped and recorded.
 
 import { askBytes, sendSound } from "./api.js";
+import { h } from "./dom.js";
 
 /** One sound that plays, with its time told on every frame. */
 export class Player {
@@ -50,6 +51,17 @@ export async function playOnce(command, given) {
   if (once.src) URL.revokeObjectURL(once.src);
   once.src = URL.createObjectURL(blob);
   await once.play();
+}
+
+/** A button that plays a sound once. */
+export function makePlayer(view, label, command, given) {
+  return h("button", { type: "button", class: "play tiny", "aria-label": `Play ${label}`, onclick: () => playOnce(command, given).catch((error) => view.fail(error)) }, "▶");
+}
+
+/** The name of a sound, as a button that opens it in the view. */
+export function makeSoundButton(view, id, condition) {
+  const words = condition === id ? id : `${id} (${condition})`;
+  return h("button", { type: "button", class: "text", title: "Look at this sound", onclick: () => { view.choice.sound = id; view.drawControls(); view.openSound(); } }, words);
 }
 
 export function limitsOf(body) {

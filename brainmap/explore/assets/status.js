@@ -7,6 +7,9 @@ const WORDS = {
   describe: "Opening", network: "Loading the network", sound: "Reading the sound", scores: "Listening", map: "Mapping",
   strips: "Listening with every layer", unit: "Listening with the unit", favorites: "Looking for the unit’s favorite sounds",
   neighbors: "Looking for neighbors", embedding: "Placing the sounds in a plane", brain: "Opening the maps", voxel: "Reading the scores of the voxel", rdms: "Reading RDMs",
+  tuning: "Measuring the tuning", pattern: "Making the sound that drives the unit", patternsound: "Making the sound that drives the unit",
+  mesh: "Reading the cortex", vertex: "Reading the scores of the vertex", background: "Reading the background", gates: "Reading the encoding models",
+  wanted: "Finding the sound that the region is predicted to want", wantedsound: "Finding the sound that the region is predicted to want",
   receive: "Decoding the sound", region: "Reading the scores of the region", brainmap: "Reading the map",
 };
 const SHOWN_AFTER = 1; // s

@@ -1,0 +1,319 @@
+"""Read the maps of a study, of the group or of one participant, and the scores of all layers at one place of them."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from brainmap.checks import check_choice
+from brainmap.errors import InputError
+from brainmap.explore.cortex import find_vertex, load_shown_mesh, name_maps_mesh, name_vertex
+from brainmap.explore.stacks import MapStack, flatten_map
+from brainmap.rsa.surface.meshes import load_mesh
+from brainmap.study.results.context import Context
+from brainmap.study.settings.study import Baselines
+from brainmap.study.stages.brains import load_brain_mask
+from brainmap.study.stages.ceilings import build_ceiling_path, explain_no_ceilings
+from brainmap.study.stages.group_maps import group_map, place_regions
+from brainmap.study.stages.participants import map_path
+from brainmap.study.stages.spaces import find_common_map, find_common_space
+from brainmap.study.stages.surfaces import is_written, load_map
+from brainmap.study.stages.versions import Version
+
+if TYPE_CHECKING:
+    from brainmap.rsa.regions.rois import Rois
+    from brainmap.study.settings.participant import Participant
+
+STATS = {
+    "mean": "mean score over participants",
+    "t": "t over participants",
+    "pfwe": "corrected p (shown as 1 − p)",
+}
+OWN = {"score": "score of the participant"}
+_TEMPLATE = Path("datasets", "data", "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")  # in nilearn's wheel, 1 mm
+_SHADE = 90  # gray of a mask, of 255
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Hold the maps of the group, or of one participant; what is large is read when it is first asked for.
+
+    Parameters
+    ----------
+    context : Context
+    people : sequence of Participant
+        Whose scores are shown.
+    person : Participant or None
+        The one whose maps these are; None for the group.
+    models : sequence of tuple of Version and str
+        The layers of every network, control and baseline.
+    """
+
+    context: Context
+    people: Sequence[Participant]
+    person: Participant | None
+    models: Sequence[tuple[Version, str]]
+
+    @cached_property
+    def space(self) -> str | None:
+        """Return the space of the maps; None where participants share none."""
+        return self.person.brain.space if self.person else find_common_space(self.context, list(self.people))
+
+    @property
+    def stats(self) -> dict[str, str]:
+        """Return what the maps show, by name."""
+        return OWN if self.person else STATS
+
+    @property
+    def on_surface(self) -> bool:
+        """Tell whether the maps lie on the surface."""
+        return self.people[0].brain.on_surface
+
+    @cached_property
+    def mapped(self) -> list[tuple[Version, str]]:
+        """List the layers that have a map."""
+        if self.space is None or self.context.study.settings.searchlight is None:
+            return []
+        first = next(iter(self.stats))
+        return [model for model in self.models if is_written(self._find_map(*model, first))]
+
+    @cached_property
+    def why_none(self) -> str:
+        """Say why there is no map to click; empty where there is one."""
+        if self.context.study.settings.searchlight is None:
+            return "the study has no [searchlight]"
+        if self.space is None:
+            return "participants share no space, so there are no maps of the group; choose a participant"
+        whose = f"participant {self.person.label}" if self.person else "the group"
+        return "" if self.mapped else f"the maps of {whose} are not there; run the study"
+
+    def _find_map(self, version: Version, layer: str, stat: str) -> Path:
+        if self.person is not None:
+            return map_path(self.context, self.person, version, layer)
+        assert self.space is not None  # there are maps
+        return group_map(self.context, version, layer, stat, self.space)
+
+    @cached_property
+    def first(self) -> Any:
+        """Return the first map, whose grid or mesh is that of all."""
+        return load_map(self._find_map(*self.mapped[0], next(iter(self.stats))))
+
+    @cached_property
+    def rois(self) -> Rois | None:
+        """Return the regions on the grid or mesh of the maps; None where they do not lie there."""
+        return place_regions(list(self.people), self.first) if self.mapped else None
+
+    @cached_property
+    def mesh_name(self) -> str:
+        """Return the name of the mesh on which the maps lie."""
+        settings = self.context.study.settings.searchlight
+        assert settings is not None  # there are maps
+        return name_maps_mesh(self.people, settings, of_group=self.person is None)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe what can be seen."""
+        there = not self.why_none
+        return {
+            "maps": [{"network": version.name, "layer": layer} for version, layer in self.mapped],
+            "why": self.why_none,
+            "space": self.space,
+            "surface": self.on_surface,
+            "background": "" if not there or self.on_surface else "template" if self._has_template else "mask",
+            "stats": self.stats,
+            "places": self.place_regions() if there else {},
+        }
+
+    @property
+    def _has_template(self) -> bool:
+        return self.space is not None and self.space.startswith("MNI") and find_template() is not None
+
+    @cached_property
+    def _points(self) -> NDArray[np.float64]:
+        """Return the coordinates of the vertices [mm]."""
+        return np.asarray(load_mesh(self.mesh_name).points)
+
+    def place_regions(self) -> dict[str, Any]:
+        """Return the voxel [mm], or the name of the vertex, of each region that lies nearest to its center."""
+        rois, found = self.rois, {}
+        if rois is None:
+            return {}
+        for k, name in enumerate(rois.names, start=1):
+            inside = np.argwhere(rois.labels == k)
+            if not len(inside):
+                continue
+            points = self._points[inside[:, 0]] if self.on_surface else inside
+            nearest = inside[np.linalg.norm(points - points.mean(axis=0), axis=1).argmin()]
+            if self.on_surface:
+                found[name] = name_vertex(int(nearest[0]), self.first.sizes)
+            else:
+                found[name] = (rois.affine @ [*nearest, 1])[:3].tolist()
+        return found
+
+    # --- what is drawn
+
+    def read_map(self, version: Version, layer: str, stat: str) -> bytes | dict[str, Any]:
+        """Return a map: gzipped NIfTI, 0 where it has no value, or values by vertex; of p, 1 - p."""
+        self.refuse_without()
+        check_choice(stat, list(self.stats), "map")
+        if (version, layer) not in self.mapped:
+            raise InputError(f"map: there is none of {layer!r} of {version.name!r}; choose another layer")
+        image = load_map(self._find_map(version, layer, stat))
+        if self.on_surface:
+            values = flatten_map(image)
+            return {"values": 1 - values if stat == "pfwe" else values, "sizes": list(image.sizes)}
+        values = np.asarray(image.dataobj, dtype=np.float32)
+        return pack_image(np.nan_to_num(1 - values if stat == "pfwe" else values), image.affine)
+
+    def read_background(self) -> bytes:
+        """Return what lies behind maps as gzipped NIfTI: the template of their space, or else the mask of the brain."""
+        self.refuse_without()
+        if self.on_surface:
+            raise InputError("background: the maps lie on the surface; ask for its mesh")
+        path = find_template()
+        if self._has_template and path is not None:
+            image: Any = nib.load(path)
+            values = np.asarray(image.dataobj[::2, ::2, ::2], dtype=np.float32)  # every second mm is enough
+            shades = (255 * values / values.max()).round()
+            return pack_image(shades.astype(np.uint8), image.affine @ np.diag([2.0, 2.0, 2.0, 1.0]))
+        mask = load_brain_mask(self.people[0])
+        return pack_image((np.asarray(mask.dataobj) > 0).astype(np.uint8) * _SHADE, mask.affine)
+
+    def read_mesh(self) -> dict[str, Any]:
+        """Return the mesh on which maps are drawn."""
+        self.refuse_without()
+        if not self.on_surface:
+            raise InputError("mesh: the maps are volumes; ask for their background")
+        mesh, gyri = load_shown_mesh(self.mesh_name)
+        return {
+            "points": mesh.points.astype(np.float32),
+            "triangles": mesh.triangles.astype(np.int32),
+            "sizes": list(mesh.sizes),
+            "gyri": gyri,
+            "what": f"{self.mesh_name}, inflated" if gyri is not None else "the mesh of the study",
+        }
+
+    def refuse_without(self) -> None:
+        """Refuse what needs maps where there are none."""
+        if self.why_none:
+            raise InputError(f"maps: there are none to see, because {self.why_none}")
+
+    # --- the scores at a place
+
+    @cached_property
+    def _ceilings(self) -> tuple[list[Path], str]:
+        """List the maps of the noise ceilings, or say why there are none."""
+        if self.person is not None:
+            return [], "they are of the group"
+        why = explain_no_ceilings(self.context)
+        if why:
+            return [], why
+        paths = [build_ceiling_path(self.context, stat) for stat in ("lowerceiling", "upperceiling")]
+        if not all(is_written(path) for path in paths):
+            return [], "their maps are not there; run the study"
+        if any(load_map(path).shape[:3] != self.first.shape[:3] for path in paths):
+            return [], "they lie on another grid than the maps"
+        return paths, ""
+
+    @cached_property
+    def _scored(self) -> list[tuple[Version, str]]:
+        """List the layers whose maps of the participants are read."""
+        return list(self.mapped if self.person else self.models)
+
+    @cached_property
+    def _tested(self) -> list[tuple[Version, str]]:
+        """List the layers with a map of corrected p."""
+        if self.person is not None:
+            return []
+        return [model for model in self.mapped if is_written(self._find_map(*model, "pfwe"))]
+
+    @cached_property
+    def stack(self) -> MapStack:
+        """Read the maps of all participants, those of corrected p and those of the ceilings."""
+        find = map_path if self.person else find_common_map
+        paths = [find(self.context, person, *model) for model in self._scored for person in self.people]
+        paths += [self._find_map(*model, "pfwe") for model in self._tested]
+        return MapStack.read([*paths, *self._ceilings[0]], deciding=len(self.people))
+
+    def read_voxel(self, place: Sequence[float]) -> dict[str, Any]:
+        """Return the scores of all layers at the voxel that holds a place [mm], with its noise ceilings."""
+        self.refuse_without()
+        if self.on_surface:
+            raise InputError("voxel: the maps lie on the surface; choose a vertex")
+        affine, shape = np.asarray(self.first.affine, dtype=np.float64), self.first.shape[:3]
+        index = tuple(int(k) for k in np.rint(np.linalg.inv(affine) @ [*place, 1])[:3])
+        inside = all(0 <= k < n for k, n in zip(index, shape, strict=True))
+        at = int(np.ravel_multi_index(index, shape)) if inside else -1
+        about = {"what": "voxel", "mm": (affine @ [*index, 1])[:3].tolist(), "voxel": list(index)}
+        return {**about, **self._read_scores(at, "voxel")}
+
+    def read_vertex(self, text: str) -> dict[str, Any]:
+        """Return the scores of all layers at a vertex, "left:0" and so on, with its noise ceilings."""
+        self.refuse_without()
+        if not self.on_surface:
+            raise InputError("vertex: the maps are volumes; choose a voxel")
+        at = find_vertex(text, self.first.sizes)
+        about = {"what": "vertex", "vertex": text, "mm": self._points[at].tolist()}
+        return {**about, **self._read_scores(at, "vertex")}
+
+    def _read_scores(self, at: int, what: str) -> dict[str, Any]:
+        settings, rois = self.context.study.settings.searchlight, self.rois
+        assert settings is not None  # there are maps
+        found = {
+            "region": "" if rois is None or at < 0 else ("", *rois.names)[int(rois.labels.reshape(-1)[at])],
+            "measure": settings.measure,
+            "participants": len(self.people),
+        }
+        row = int(self.stack.numbers[at]) if at >= 0 else -1
+        if row < 0:
+            return {**found, "rows": [], "notes": [f"This {what} lies outside of what the searchlight scored."]}
+        values = self.stack.at(row)
+        n = len(self._scored) * len(self.people)
+        scores = values[:n].reshape(len(self._scored), len(self.people))
+        p = dict(zip(self._tested, values[n : n + len(self._tested)].astype(float), strict=True))
+        rows = [summarize_scores(*model, own, p.get(model)) for model, own in zip(self._scored, scores, strict=True)]
+        paths, why = self._ceilings
+        ceiling = values[-2:].astype(float).tolist() if paths else None
+        return {**found, "rows": rows, "ceiling": ceiling, "notes": [f"No noise ceilings here: {why}."] if why else []}
+
+
+def summarize_scores(
+    version: Version, layer: str, scores: NDArray[np.floating[Any]], p: float | None
+) -> dict[str, Any]:
+    """Summarize scores `(n_participants,)` by their mean and its standard error; what is not finite is counted."""
+    finite = scores[np.isfinite(scores)].astype(float)
+    n = len(finite)
+    return {
+        "network": version.name,
+        "of": version.network.name,
+        "kind": "baseline" if isinstance(version.network, Baselines) else version.control or "network",
+        "layer": layer,
+        "mean": float(finite.mean()) if n else None,
+        "error": float(finite.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
+        "n": n,
+        "p": p,
+    }
+
+
+def find_template() -> Path | None:
+    """Find the template MNI152 in nilearn's wheel; None without one."""
+    found = importlib.util.find_spec("nilearn")
+    if found is None or not found.submodule_search_locations:
+        return None
+    path = Path(next(iter(found.submodule_search_locations))) / _TEMPLATE
+    return path if path.is_file() else None
+
+
+def pack_image(values: NDArray[Any], affine: NDArray[np.floating[Any]]) -> bytes:
+    """Write a volume as gzipped NIfTI."""
+    image = nib.Nifti1Image(values, affine)
+    image.header.set_xyzt_units("mm")
+    return gzip.compress(image.to_bytes(), compresslevel=1)
