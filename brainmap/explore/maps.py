@@ -38,7 +38,7 @@ STATS = {
     "t": "t over participants",
     "pfwe": "corrected p (shown as 1 − p)",
 }
-OWN = {"score": "score of the participant"}
+OWN = {"score": "score of participant"}
 _TEMPLATE = Path("datasets", "data", "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")  # in nilearn's wheel, 1 mm
 _SHADE = 90  # gray of a mask, of 255
 

@@ -52,10 +52,14 @@ class MapStack:
                 scored |= np.isfinite(read_values(path, first))
                 step.advance()
             file = tempfile.TemporaryFile()  # noqa: SIM115  it is read as long as the explorer runs
-            for path in paths:
-                file.write(read_values(path, first)[scored].tobytes())
-                step.advance()
-            file.flush()
+            try:
+                for path in paths:
+                    file.write(read_values(path, first)[scored].tobytes())
+                    step.advance()
+                file.flush()
+            except BaseException:
+                file.close()
+                raise
         numbers = np.full(scored.shape, -1, np.int32)
         n_rows = int(np.count_nonzero(scored))
         numbers[scored] = np.arange(n_rows, dtype=np.int32)

@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -28,6 +29,7 @@ class Running:
 
     process: subprocess.Popen[str]
     address: str
+    folder: Path  # of its temporary files
 
     @property
     def base(self) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import signal
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,6 +18,7 @@ pytest.importorskip("uvicorn")
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from tests.conftest import TinyStudy, write_checkpoint, write_sounds  # noqa: E402
 from tests.explore.running import Running, flac, wait_until  # noqa: E402
+from tests.study.test_surface import ball  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -282,11 +286,112 @@ def test_a_click_on_the_brain_shows_the_scores_there(
 
 def test_figures_and_tables_are_saved(tab: Tab) -> None:
     page = tab.page
-    for words, ending, begins in (("PNG", ".png", b"\x89PNG"), ("TSV", ".tsv", b"second\t")):
+    for words, ending, begins in (
+        ("PNG", ".png", b"\x89PNG"),
+        ("SVG", ".svg", b"<svg xmlns"),
+        ("TSV", ".tsv", b"second\t"),
+    ):
         with page.expect_download() as saved:
             page.locator(".card").first.get_by_role("button", name=words).click()
         assert saved.value.suggested_filename.endswith(ending)
         assert Path(saved.value.path()).read_bytes().startswith(begins)
+
+
+def test_every_figure_is_saved_as_shapes_and_text(tab: Tab) -> None:
+    page = tab.page
+    page.locator(".strip canvas").first.click(position={"x": 300, "y": 20})
+    page.wait_for_selector("article:has-text('Unit') figure canvas")
+    tab.choose("Plane", "pca")
+    page.get_by_label("Tuning", exact=True).select_option("tone")
+    assert "tuning=tone" in page.url
+    page.locator("article:has-text('All sounds in a plane') canvas").wait_for()
+    page.get_by_text("Response less that to silence").wait_for()
+    tab.until("!document.querySelector('.mapping')")
+    buttons = page.get_by_role("button", name="SVG", exact=True)
+    heads = page.locator(".downloads", has=buttons).all()
+    assert len(heads) >= 10
+    for head in heads:
+        assert head.get_by_role("button", name="PNG").count() == 1
+        with page.expect_download() as saved:
+            head.get_by_role("button", name="SVG").click()
+        drawn = ET.fromstring(Path(saved.value.path()).read_text(encoding="utf-8"))
+        assert drawn.find("{http://www.w3.org/2000/svg}title") is not None
+        assert len(list(drawn.iter())) > 3, saved.value.suggested_filename
+
+
+def test_two_tabs_at_once_each_have_their_own_answers(browser: Any, running: Running) -> None:
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        tabs = [Tab(context, running.address), Tab(context, running.address)]
+        for k, name in enumerate(("tree_ben", "yes_anna", "dog_ben", "cat_anna")):
+            tabs[k % 2].choose("Sound", name)  # neither waits for the other
+        for one, name in zip(tabs, ("dog_ben", "cat_anna"), strict=True):
+            one.until("name => document.querySelector('.card h3')?.textContent.startsWith(name)", name)
+            one.settle()
+            asked = one.page.evaluate(
+                "async name => (await fetch(`/api/scores?network=net&sound=${name}`)).json()", name
+            )
+            logits = np.frombuffer(base64.b64decode(asked["logits"]["base64"]), "<f4")
+            best = asked["classes"][int(logits.argmax())]
+            assert one.page.locator(".bar .name").first.inner_text() == best
+            assert one.page.locator("#gone").is_hidden()
+            assert one.said == []
+
+
+def test_a_click_on_the_cortex_shows_the_scores_of_its_vertex(
+    browser: Any, surface_results: TinyStudy, start_explorer: Callable[..., Running]
+) -> None:
+    own = start_explorer(surface_results.out)
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        tab = Tab(context, f"{own.address}&see=brain&layer=conv3&vertex=left:11")
+        page = tab.page
+        page.get_by_role("heading", name="Vertex left:11 at").wait_for()
+        canvas = page.locator(".cortex canvas")
+        canvas.wait_for()
+        tab.until("document.querySelector('.cortex canvas').ariaLabel.includes('vertex left:11 is chosen')")
+        box = canvas.bounding_box()
+        assert box is not None
+        canvas.click(position={"x": box["width"] / 4, "y": 150})
+        tab.until("!document.querySelector('.cortex canvas').ariaLabel.includes('left:11 is chosen')")
+        vertex = page.url.split("vertex=")[1].split("&")[0].replace("%3A", ":")
+        assert vertex.startswith("left:")
+        page.get_by_role("heading", name=f"Vertex {vertex} at").wait_for()
+        points, _ = ball(-30)
+        seen = points[int(vertex.partition(":")[2])]  # the middle of the outer side of a ball of 20 mm
+        assert np.linalg.norm(seen - [-50, 0, 0]) < 6
+        asked = page.evaluate("async v => (await fetch(`/api/vertex?vertex=${v}`)).json()", vertex)
+        with page.expect_download() as saved:
+            page.locator(".card").nth(1).get_by_role("button", name="TSV").first.click()
+        rows = pd.read_csv(saved.value.path(), sep="\t")
+        assert rows["mean"].tolist() == pytest.approx([row["mean"] for row in asked["rows"]])
+        page.get_by_label("Seen from", exact=True).select_option("heights")
+        assert "seen=heights" in page.url
+        tab.choose("Whose", "02")
+        page.get_by_text("score of participant 02: conv3 of net", exact=False).first.wait_for()
+        assert "person=02" in page.url
+        assert tab.said == []
+        assert tab.elsewhere == []
+
+
+def test_what_a_region_is_predicted_to_want_is_found_and_judged(
+    browser: Any, encoding_results: Path, start_explorer: Callable[..., Running]
+) -> None:
+    own = start_explorer(encoding_results)
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        tab = Tab(context, f"{own.address}&see=brain&region=lateral")
+        page = tab.page
+        page.get_by_text("no sound can be said to drive it").first.wait_for()
+        assert page.get_by_role("button", name="Find the sound").count() == 0
+        tab.choose("Region", "primary")
+        page.get_by_role("button", name="Find the sound").first.click()
+        page.locator(".facts tbody tr").first.wait_for()
+        assert "wanted=first" in page.url
+        asked = page.evaluate("async () => (await fetch('/api/wanted?region=primary&network=first')).json()")
+        shown = page.locator(".facts tbody tr").first.locator("td").first.inner_text().replace("\N{MINUS SIGN}", "-")
+        assert float(shown) == pytest.approx(asked["judged"], rel=0.01)
+        page.evaluate("HTMLMediaElement.prototype.play = () => { window.played = true; return Promise.resolve(); }")
+        page.get_by_role("button", name="Play the predicted sound").click()
+        tab.until("window.played")
+        assert tab.said == []
 
 
 def test_a_telephone_scrolls_down_only(browser: Any, running: Running) -> None:

@@ -181,6 +181,35 @@ def test_favorites_of_a_unit_are_its_exemplars(source: Source, model: torch.nn.M
     assert (rate, len(wave) >= rate // 2) == (16_000, True)
 
 
+@pytest.mark.parametrize("stimulus", ["tone", "noise"])
+def test_tuning_is_that_of_the_library(
+    source: Source, model: torch.nn.Module, sounds: features.Sounds, stimulus: Any
+) -> None:
+    strip = ask(source, "strips", **SOUND)["layers"][0]
+    unit = int(strip["picture"].max(axis=1).argmax())
+    found = ask(source, "tuning", network="net", layer="conv1", unit=str(unit), stimulus=stimulus)
+    settings = features.TuningSettings(stimulus=stimulus, per_step=6)
+    wanted = features.measure_tuning(model, sounds, layers=["conv1"], settings=settings)
+    assert found["hertz"] == pytest.approx(wanted.frequencies, rel=1e-6)
+    for level, curve in zip(found["levels"], found["curves"], strict=True):
+        assert curve == pytest.approx(wanted.curves("conv1", level_db=level)[unit], abs=1e-6)
+    assert found["best"] == pytest.approx(found["hertz"][found["curves"][-1].argmax()], rel=1e-6)
+
+
+def test_a_sound_is_grown_that_drives_a_unit_and_is_kept(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    strip = ask(source, "strips", **SOUND)["layers"][0]
+    unit = int(strip["picture"].max(axis=1).argmax())
+    given = {"network": "net", "layer": "conv1", "unit": str(unit)}
+    found = ask(source, "pattern", **given)
+    assert (found["stored"], found["label"], found["prior"]) == (False, f"conv1-{unit}", "audio")
+    assert found["objective"] > found["best_clip"]
+    monkeypatch.setattr("brainmap.explore.units.maximize_activation", None)
+    sound, kind = run_command(source, "patternsound", given)
+    assert (sound[:4], kind) == (b"RIFF", "audio/wav")
+    with pytest.raises(InputError, match="unit: expected 0 to 31"):
+        run_command(source, "pattern", {**given, "unit": "32"})
+
+
 def test_what_is_played_is_what_the_network_hears(source: Source, sounds: features.Sounds) -> None:
     sound, _ = run_command(source, "audio", SOUND)
     wave, rate = soundfile.read(io.BytesIO(sound))

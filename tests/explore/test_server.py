@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("uvicorn")
-from tests.explore.running import Running, is_listening, open_page, wait_until
+from brainmap.explore.uploads import remove_remains
+from tests.explore.running import Running, flac, is_listening, open_page, wait_until
 
 
 def words_of(opening: dict[str, Any]) -> list[str]:
@@ -54,6 +59,33 @@ def test_a_server_that_is_killed_leaves_no_process(
     running.process.kill()
     running.process.wait()
     wait_until(lambda: not is_alive(child))
+
+
+def test_a_server_that_is_killed_leaves_no_sound_behind(
+    opening: dict[str, Any], run_explorer: Callable[..., Running]
+) -> None:
+    running = run_explorer(*words_of(opening))
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    opener.open(running.address)
+    sent = urllib.request.Request(f"{running.base}/api/upload?name=x", data=flac())
+    assert opener.open(sent).status == 200
+    (folder,) = running.folder.glob("brainmap-explore-*")
+    assert len(list(folder.iterdir())) == 1
+    running.process.kill()
+    running.process.wait()
+    wait_until(lambda: not folder.exists())
+
+
+def test_folders_of_explorers_that_are_gone_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    names = {"dead": f"brainmap-explore-{gone.pid}-x", "alive": f"brainmap-explore-{os.getpid()}-x", "other": "other-1"}
+    for name in names.values():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "sound").write_bytes(b"sound")
+    remove_remains()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([names["alive"], names["other"]])
 
 
 def is_alive(process: str) -> bool:

@@ -247,9 +247,10 @@ export class BrainView extends View {
     });
     const of = this.person ? `${found.measure} of participant ${this.person}` : `${found.measure}, mean of ${found.participants} participants and its standard error`;
     const band = found.ceiling ? ` Band: noise ceiling (${write(found.ceiling[0])} to ${write(found.ceiling[1])}).` : "";
+    const has = (what) => found.rows.some(({ kind }) => (what === "control" ? !["network", "baseline"].includes(kind) : kind === what));
     const tested = found.rows.some((row) => row.p !== null) ? " Filled: corrected p below .05." : " Nothing is tested here.";
     fill(this.scoreCard, h("div", { class: "card-head" }, h("h3", {}, where), h("span", { class: "downloads" }, save)),
-      h("p", { class: "caption" }, `${of}. Gray: controls. Dashed: acoustic models.${band}${tested}`),
+      h("p", { class: "caption" }, `${of}.${has("control") ? " Gray: controls." : ""}${has("baseline") ? " Dashed: acoustic models." : ""}${band}${tested}`),
       h("div", { class: families.length > 1 ? "pair" : "" }, ...panels), ...notes);
   }
 
