@@ -15,7 +15,13 @@ from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.features.layers.inputs import find_longest_input
 from brainmap.features.layers.listing import list_layers
-from brainmap.features.maximization.priors import LatentPrior, Prior, compute_fourier_scale, mark_band
+from brainmap.features.maximization.priors import (
+    LatentPrior,
+    Prior,
+    compute_color_mixing,
+    compute_fourier_scale,
+    mark_band,
+)
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import Site, find_site
 from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task
@@ -262,7 +268,9 @@ def _make_prior(
     scale = compute_fourier_scale(settings.parameterization, shape[1:], rate=rate, waveforms=wish.waveforms, band=band)
     said = wish.waveforms is None and settings.parameterization == "spectrum" and len(shape) == 2
     note = "no sounds given: the long-term average spectrum of speech (Byrne 1994) is the prior"
-    prior = Prior(scale, shape, level=level, peak=peak, gain=gain, center=center, device=wish.device)
+    colors = len(shape) == 3 and shape[0] > 1 and scale is not None and wish.waveforms is not None
+    mixing = compute_color_mixing(wish.waveforms) if colors and wish.waveforms is not None else None
+    prior = Prior(scale, shape, level=level, peak=peak, gain=gain, center=center, mixing=mixing, device=wish.device)
     return prior, (note,) if said else ()
 
 

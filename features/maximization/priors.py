@@ -165,6 +165,40 @@ def _scale_to_unit(scale: NDArray[np.float64]) -> NDArray[np.float64]:
     return unit
 
 
+def compute_color_mixing(pictures: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Compute how independent channels are mixed so that they correlate as the channels of pictures do.
+
+    Gradient ascent on channels that are free of each other gives colors that no picture has. Where the parameters are
+    decorrelated, and the mixing is the square root of the channels' covariance, it moves along the colors of pictures.
+
+    Parameters
+    ----------
+    pictures : ndarray (n, c, h, w)
+
+    Returns
+    -------
+    ndarray (c, c)
+        Symmetric, scaled so that the mean square over channels stays.
+
+    References
+    ----------
+    Olah, Mordvintsev and Schubert (2017), doi:10.23915/distill.00007
+
+    Examples
+    --------
+    >>> gray = np.random.default_rng(0).standard_normal((5, 1, 8, 8)) * np.ones((1, 3, 1, 1))
+    >>> compute_color_mixing(gray).round(2).tolist()
+    [[0.58, 0.58, 0.58], [0.58, 0.58, 0.58], [0.58, 0.58, 0.58]]
+    """
+    channels = np.moveaxis(np.asarray(pictures, dtype=np.float64), 1, 0).reshape(pictures.shape[1], -1)
+    covariance = np.atleast_2d(np.cov(channels, bias=True))
+    power = np.trace(covariance) / len(covariance)
+    if power <= 0:
+        return np.eye(len(covariance))
+    values, vectors = np.linalg.eigh(covariance / power)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T)
+
+
 def _compute_radius(shape: Sequence[int]) -> NDArray[np.float64]:
     """Compute the distance of every `rfftn` bin from zero frequency [cycles per sample]."""
     axes = [np.fft.fftfreq(n) for n in shape[:-1]] + [np.fft.rfftfreq(shape[-1])]
@@ -189,6 +223,8 @@ class Prior:
         Root mean square of a start whose level is free.
     center : float
         Value to which the pattern is added at last: level and peak are those of its deviations.
+    mixing : ndarray (c, c), optional
+        Channels of the pattern as sums of independent ones, as `compute_color_mixing` gives it.
     """
 
     def __init__(
@@ -200,10 +236,13 @@ class Prior:
         peak: float | None,
         gain: float = 1.0,
         center: float = 0.0,
+        mixing: NDArray[np.float64] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.shape, self.level, self.peak, self.gain, self.center = tuple(shape), level, peak, gain, center
-        self.scale = None if scale is None else torch.as_tensor(scale, dtype=torch.float32, device=device)
+        self.scale, self.mixing = (
+            None if one is None else torch.as_tensor(one, dtype=torch.float32, device=device) for one in (scale, mixing)
+        )
 
     def start(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """Draw the free parameters of one pattern: white noise of variance 1."""
@@ -232,7 +271,7 @@ class Prior:
         axes = tuple(range(2, len(self.shape) + 1))
         spectrum = torch.view_as_complex(parameters) * self.scale
         raw: Tensor = torch.fft.irfftn(spectrum, s=self.shape[1:], dim=axes, norm="ortho")
-        return raw
+        return raw if self.mixing is None else torch.einsum("dc,bc...->bd...", self.mixing, raw)
 
 
 class LatentPrior(Prior):

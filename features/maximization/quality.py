@@ -130,15 +130,17 @@ def measure_seed_agreement(by_seed: NDArray[np.floating]) -> dict[str, NDArray[n
 
     Parameters
     ----------
-    by_seed : ndarray (n_seeds, n_units, c, t)
+    by_seed : ndarray (n_seeds, n_units, c, t) or (n_seeds, n_units, c, h, w)
 
     Returns
     -------
     dict of ndarray (n_units,)
-        `seed_correlation` is the mean over pairs of seeds of the highest circular cross-correlation of the waveforms;
+        `seed_correlation` is the mean over pairs of seeds of the highest circular cross-correlation of the patterns
+        along their last axis;
         `seed_spectrum_correlation` is the correlation of their amplitude spectra. They are NaN for a single seed.
     """
     n_seeds, n_units = by_seed.shape[:2]
+    by_seed = by_seed.reshape(n_seeds, n_units, -1, by_seed.shape[-1])  # rows of a picture count as channels
     names = ("seed_correlation", "seed_spectrum_correlation")
     if n_seeds < 2:
         return {name: np.full(n_units, np.nan) for name in names}

@@ -22,6 +22,7 @@ from brainmap.features.maximization.priors import compute_penalty, roll_patterns
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import freeze
 from brainmap.features.maximization.task import Task
+from brainmap.features.sounds.inputs import InputAxes, describe_input
 from brainmap.progress import progress
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ class SoftmaxSaturation:
         One row per class: the step at which the probability of each ascent first reaches .999 (NaN: never), the logit
         of the softmax ascent at that step, and the logit at the end of each.
     settings : MaximizationSettings
+    patterns : ndarray (2, n_classes, c, t) or (2, n_classes, c, h, w)
+        What each ascent ends at.
+    rate : int [Hz]
+        Rate of the last axis of patterns, 0 where it is not known.
+    axes : InputAxes, optional
+        What the axes of the input mean, where sounds say so.
     """
 
     class_names: tuple[str, ...]
@@ -53,6 +60,9 @@ class SoftmaxSaturation:
     logit: NDArray[np.float32]
     table: pd.DataFrame
     settings: MaximizationSettings
+    patterns: NDArray[np.float32]
+    rate: int
+    axes: InputAxes | None = None
 
 
 def softmax_saturation(
@@ -116,7 +126,7 @@ def softmax_saturation(
                 )
                 for climbed in CLIMBED
             ]
-    probability, logit = (np.stack([one[i] for one in both]) for i in range(2))
+    probability, logit, patterns = (np.stack([one[i] for one in both]) for i in range(3))
     if class_names is not None and len(class_names) != site.shape[0]:
         raise InputError(f"class_names: expected {site.shape[0]} names, one for each class, got {len(class_names)}")
     names = tuple(class_names[u] if class_names is not None else str(u) for u in task.units)
@@ -126,13 +136,16 @@ def softmax_saturation(
         logit=logit,
         settings=task.settings,
         table=_tabulate_steps(names, probability, logit),
+        patterns=patterns,
+        rate=task.rate,
+        axes=describe_input(sounds),
     )
 
 
 def _climb_units(
     task: Task, climbed: str, entropy: int, advance: Callable[[int], None], threads: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Record probability and logit (n_steps, n_classes) at every step of one ascent."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Record probability and logit (n_steps, n_classes) at every step of one ascent, and the patterns at its end."""
     size = task.settings.micro_batch
     parts = [[Job(unit, 0, "after") for unit in task.units[i : i + size]] for i in range(0, len(task.units), size)]
     grown = run_side_by_side(
@@ -143,13 +156,14 @@ def _climb_units(
         threads=min(threads, len(parts)),
         advance=advance,
     )
-    probability, logit = np.concatenate(list(grown), axis=2)
-    return probability, logit
+    traces, patterns = zip(*grown, strict=True)
+    probability, logit = np.concatenate(traces, axis=2)
+    return probability, logit, np.concatenate(patterns)
 
 
 def _climb_batch(
     task: Task, climbed: str, batch: Sequence[Job], entropy: int, advance: Callable[[int], None]
-) -> NDArray[np.float32]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     start, shifts = draw_starts(task, batch, entropy)
     rows, units = (torch.tensor(n, device=task.device) for n in (range(len(batch)), [job.unit for job in batch]))
     trace = torch.empty(2, task.settings.steps, len(batch), device=task.device)
@@ -168,8 +182,10 @@ def _climb_batch(
         what = f"the {climbed} of unit {list_some(batch[row].unit for row in wrong)}"
         return explain_not_finite(task.model, last[0], what=what, step=step)
 
-    ascend(start, gain, task.settings, blame=blame, advance=advance, floor=FLOOR)
-    return trace.cpu().numpy()
+    free, _ = ascend(start, gain, task.settings, blame=blame, advance=advance, floor=FLOOR)
+    with torch.no_grad():
+        patterns = task.prior.decode(free)
+    return trace.cpu().numpy(), patterns.cpu().numpy()
 
 
 def _tabulate_steps(names: Sequence[str], probability: NDArray[np.float32], logit: NDArray[np.float32]) -> pd.DataFrame:

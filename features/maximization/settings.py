@@ -39,7 +39,7 @@ class MaximizationSettings:
     parameterization : {"spectrum", "pixels", "1/f", "decoder"}
         Fourier coefficients scaled by the mean spectrum of the sounds (without sounds: the long-term average spectrum
         of speech), plain samples, Fourier coefficients scaled by 1/f, or the latent of a decoder (chosen by giving
-        one).
+        one). The channels of pictures (c, h, w) then correlate as those of the pictures that are given.
     jitter_ms : float [ms]
         The pattern is shifted circularly by up to this much, at random in every step.
     l1, l2, lp : float
@@ -76,7 +76,8 @@ class MaximizationSettings:
 
     References
     ----------
-    Olah, Mordvintsev and Schubert (2017), doi:10.23915/distill.00007 (Fourier parameterization, jitter, diversity);
+    Olah, Mordvintsev and Schubert (2017), doi:10.23915/distill.00007 (Fourier parameterization, decorrelated color,
+    jitter, diversity);
     Mahendran and Vedaldi (2016), doi:10.1007/s11263-016-0911-8 (p-norms and total variation); Nguyen et al. (2016),
     arXiv:1605.09304 (a generative prior)
 

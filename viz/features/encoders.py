@@ -89,12 +89,13 @@ def _get_audio(sounds: Any) -> Any:
     return get_waveforms(sounds).waveforms
 
 
-def add_seconds(axes: Axes, seconds: float) -> None:
+def add_seconds(axes: Axes, seconds: float, *, label: bool = True) -> None:
     """Mark the time below an axis of a whole sound."""
     at = np.linspace(0, seconds, 3)
     axes.set_xticks(at, [f"{s:.3g}" for s in at], fontsize=6.5)
     axes.tick_params(axis="x", length=1.5, pad=1.5, colors=MUTED)
-    axes.set_xlabel("time [s]", fontsize=7.5, color=SOFT)
+    if label:
+        axes.set_xlabel("time [s]", fontsize=7.5, color=SOFT)
 
 
 def draw_course(

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
+from brainmap.viz.features.encoders import add_seconds
 from brainmap.viz.features.sounds import add_hertz_ticks, draw_spectrogram, draw_wave, read_waves
 from brainmap.viz.features.spectrograms import add_kilohertz_ticks, add_second_ticks, draw_input, make_picture
 from brainmap.viz.style import (
@@ -32,35 +33,63 @@ NETWORKS = (INK, ACCENT, WARM, "#8a6d1f", "#6b4c8a", "#4d7c4f")
 
 @with_style
 def plot_softmax_saturation(found: Any, *, title: str = "") -> Figure:
-    """Plot ascents on the softmax and on the logit side by side; the first stops when the probability reaches 1.
+    """Plot ascents on the softmax and on the logit, and the patterns at which they end.
+
+    The ascent on the softmax stops when the probability reaches 1; the logit, on a logarithmic axis, climbs on.
 
     Parameters
     ----------
-    found : object with `probability` and `logit` (2, n_steps, n_classes), `class_names`
+    found : SoftmaxSaturation
         Result of `features.softmax_saturation`.
     title : str
 
     Returns
     -------
     matplotlib.figure.Figure
-        Thin lines are classes, the thick line is their mean.
+        Thin lines are classes, the thick line is their mean (of logits, the geometric mean of those above 0.1). Right,
+        the two patterns of the first class.
     """
-    figure = Picture(figsize=(8.4, 3.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Picture(figsize=(10.8, 3.4), layout="constrained")
+    grid = figure.add_gridspec(2, 3, width_ratios=[1.15, 1.15, 1])
+    left, right = figure.add_subplot(grid[:, 0]), figure.add_subplot(grid[:, 1])
     kinds = (("maximizing the softmax", WARM), ("maximizing the logit", ACCENT))
     for axes, values, name in ((left, found.probability, "probability of the class"), (right, found.logit, "logit")):
         steps = np.arange(1, values.shape[1] + 1)
         for trace, (kind, color) in zip(values, kinds, strict=True):
+            shown = np.maximum(trace, _LOWEST_LOGIT) if axes is right else trace
             if trace.shape[1] > 1:
-                axes.plot(steps, trace, color=color, lw=0.5, alpha=0.35)
-            axes.plot(steps, trace.mean(axis=1), color=color, lw=2, label=kind)
+                axes.plot(steps, shown, color=color, lw=0.5, alpha=0.35)
+            mean = np.exp(np.log(shown).mean(axis=1)) if axes is right else shown.mean(axis=1)
+            axes.plot(steps, mean, color=color, lw=2, label=kind)
         axes.set(xlabel="step", ylabel=name, xlim=(1, max(2, steps[-1])))
     left.set_ylim(-0.02, 1.04)
+    right.set_yscale("log")
+    for row, (kind, color) in enumerate(kinds):
+        _draw_ended(figure.add_subplot(grid[row, 2]), found, row, f"{found.class_names[0]}, {kind}", color)
     full, ends = int((found.probability[0, -1] >= 0.999).sum()), found.logit[:, -1].mean(axis=1)
     left.set_title(f"by softmax, {full} of {len(found.class_names)} classes end at 1", fontsize=9)
     right.set_title(f"logit at the end: {ends[0]:,.0f} by softmax, {ends[1]:,.0f} by logit", fontsize=9)
-    right.legend(loc="upper left", frameon=False)
+    right.legend(loc="lower right", frameon=False)
     return add_headline(figure, title)
+
+
+_LOWEST_LOGIT = 0.1  # lower logits lie at the foot of the logarithmic axis
+
+
+def _draw_ended(axes: Axes, found: Any, row: int, words: str, color: str) -> None:
+    """Draw the pattern of the first class at which one ascent ends, with its axes of time and frequency."""
+    pattern = np.asarray(found.patterns[row, 0])
+    if pattern.ndim == 3:
+        drawn = make_picture(pattern, found.axes)
+        draw_input(axes, drawn, found.axes)
+        add_kilohertz_ticks(axes, len(drawn), found.axes)
+        add_second_ticks(axes, drawn.shape[1], found.axes, label=row == 1)
+    else:
+        wave, rate = read_waves(pattern[:1], "plot_softmax_saturation")[0], float(found.rate)
+        add_hertz_ticks(axes, draw_spectrogram(axes, wave, rate))
+        axes.set_ylabel("frequency [Hz]", fontsize=7.5, color=SOFT)
+        add_seconds(axes, wave.size / rate, label=row == 1)
+    axes.set_title(words, fontsize=8, color=color)
 
 
 @with_style

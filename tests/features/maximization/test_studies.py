@@ -149,7 +149,19 @@ def test_softmax_saturates_while_the_logit_climbs(tail: tuple[nn.Module, ...], s
     assert (found.logit[1, -1] > 2 * found.logit[0, -1]).all()
     np.testing.assert_allclose(found.logit[0, 0], found.logit[1, 0], rtol=1e-4)  # the same noise to begin with
     assert found.table["last_logit_by_logit"].tolist() == found.logit[1, -1].tolist()
-    assert render_png(viz.plot_softmax_saturation(found)).startswith(b"\x89PNG")
+    assert found.patterns.shape == (2, 2, 1, 400)
+    with torch.no_grad():
+        ended = net[:-1] if tail else net
+        logits = ended(torch.as_tensor(found.patterns[1])).numpy()
+    assert (logits[[0, 1], [0, 3]] > 0.9 * found.logit[1, -1]).all()  # what the last step reached, or a step more
+    figure = viz.plot_softmax_saturation(found)
+    assert figure.axes[1].get_yscale() == "log"
+    assert [axes.get_title("left") for axes in figure.axes[2:]] == [
+        "a, maximizing the softmax",
+        "a, maximizing the logit",
+    ]
+    assert figure.axes[3].get_xlabel() == "time [s]"
+    assert render_png(figure).startswith(b"\x89PNG")
 
 
 def test_saturation_needs_classes(sounds: Waveforms) -> None:
