@@ -54,6 +54,7 @@ OverTime = Literal["time"]
 # Encoding models
 FoldGroups = Literal["condition", "stimulus", "run"]  # what a fold never divides
 ScanSampling = Literal["lanczos", "mean"]
+StoryPairs = Literal["between", "all"]  # of windows: those of different stories, or of one story too
 EncodingTarget = Literal["voxel", "roi"]  # what is predicted: each voxel, or the mean of each region
 StudyPreset = Literal["words", "roi-rsa", "searchlight", "tuckute2023", "stories"]  # study files of common designs
 EncodingScore = Literal["r", "r2", "r_corrected", "r2_corrected"]

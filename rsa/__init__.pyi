@@ -29,6 +29,7 @@ from .encoding.positions import position_test as position_test
 from .encoding.stories import encode_stories as encode_stories
 from .encoding.story_bands import encode_story_bands as encode_story_bands
 from .encoding.story_ceilings import story_ceilings as story_ceilings
+from .encoding.story_patterns import story_patterns as story_patterns
 from .glm.betas import Betas as Betas, design_rdms as design_rdms, fit_betas as fit_betas
 from .glm.confounds import read_confounds as read_confounds
 from .glm.events import read_events as read_events
@@ -92,6 +93,7 @@ from .rdm.hypotheses import (
     phonetic_rdm as phonetic_rdm,
     read_model_rdms as read_model_rdms,
 )
+from .rdm.pairs import leave_out_pairs_within as leave_out_pairs_within
 from .rdm.run_noise import RunNoise as RunNoise, noise_precision as noise_precision
 from .rdm.sources import select_roi as select_roi
 from .regions.labels import (

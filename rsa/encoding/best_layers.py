@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -56,12 +57,15 @@ class BestLayers:
     layers : dict of str to list of str
         The layers of each network, in order.
     responses : Responses
+    splits : DataFrame
+        `network`, `roi`, `split` and `position` of the layer that each half of the sounds chooses for a region.
     """
 
     regions: pd.DataFrame
     voxels: pd.DataFrame
     layers: dict[str, list[str]]
     responses: Responses
+    splits: pd.DataFrame
 
     def maps(self, mask: Mask | None = None, network: str | None = None) -> dict[str, BrainMap]:
         """Return maps of the best layer (from 1), its position (0 to 1) and its r; NaN where there is no score.
@@ -132,7 +136,7 @@ def best_encoding_layers(fit: Encoding, *, splits: int = 10, rng: np.random.Gene
             held[k], r[k] = _score_halves(space, y, fit.folds.group, halves, fit.settings)
             step.advance(note=space.name)
     roi = fit.responses.targets["roi"].to_numpy()
-    regions, voxels = [], []
+    regions, voxels, each = [], [], []
     for network, own in layers.items():
         rows = [k for k, space in enumerate(fit.spaces) if space.network == network]
         voxels.append(_summarize(held[rows], r[rows], fit.responses.targets, network, own))
@@ -141,8 +145,13 @@ def best_encoding_layers(fit: Encoding, *, splits: int = 10, rng: np.random.Gene
             np.stack([average_present(x[rows][..., roi == name]) for name in names], axis=-1) for x in (held, r)
         )
         regions.append(_summarize(shares, scores, pd.DataFrame({"roi": names}), network, own))
-    of_regions, of_voxels = (pd.concat(rows, ignore_index=True) for rows in (regions, voxels))
-    return BestLayers(of_regions, of_voxels, layers, fit.responses)
+        places = _choose(shares, scores).place
+        each += [
+            pd.DataFrame({"network": network, "roi": roi, "split": np.arange(splits), "position": place})
+            for roi, place in zip(names, places.T, strict=True)
+        ]
+    found = [pd.concat(rows, ignore_index=True) for rows in (regions, voxels, each)]
+    return BestLayers(found[0], found[1], layers, fit.responses, found[2])
 
 
 def _halve_groups(group: Places, splits: int, rng: np.random.Generator) -> list[tuple[Places, Places]]:
@@ -182,15 +191,28 @@ def _score_halves(
     return share, r
 
 
-def _summarize(held: Floats, r: Floats, targets: pd.DataFrame, network: str, layers: list[str]) -> pd.DataFrame:
-    """Summarize over splits what was chosen by `held` and scored by `r`, both `(n_layers, n_splits, n_targets)`."""
+class _Chosen(NamedTuple):
+    """Hold the layers that are chosen in each split `(n_splits, n_targets)`, their depth from 0 to 1, and median r."""
+
+    layer: NDArray[np.intp]
+    place: Floats
+    r: Floats
+
+
+def _choose(held: Floats, r: Floats) -> _Chosen:
+    """Choose layers in each split by `held` `(n_layers, n_splits, n_targets)`; depth is NaN where r is not above 0."""
     usable = np.isfinite(held) & np.isfinite(r)
     chosen = np.where(usable, held, -np.inf).argmax(axis=0)
     scores = np.take_along_axis(r, chosen[None], axis=0)[0]
     known = usable.any(axis=0).all(axis=0)
-    counts = np.stack([(chosen == k).mean(axis=0) for k in range(len(layers))])
     median = np.where(known, np.median(np.where(known, scores, 0.0), axis=0), np.nan)
-    place: NDArray[np.floating] = np.where(median > 0, chosen / (len(layers) - 1), np.nan)
+    return _Chosen(chosen, np.where(median > 0, chosen / (len(held) - 1), np.nan), median)
+
+
+def _summarize(held: Floats, r: Floats, targets: pd.DataFrame, network: str, layers: list[str]) -> pd.DataFrame:
+    """Summarize over splits what was chosen by `held` and scored by `r`, both `(n_layers, n_splits, n_targets)`."""
+    chosen, place, median = _choose(held, r)
+    counts = np.stack([(chosen == k).mean(axis=0) for k in range(len(layers))])
     return pd.DataFrame(
         {
             "network": network,

@@ -199,20 +199,20 @@ def align_stories(
         slice_time_ref=slice_time_ref,
     )
     networks = name_networks(acts, None)
-    tables = {name: _read_windows(one, name) for name, one in networks.items()}
-    _check_stories(tables, responses)
+    tables = {name: read_windows(one, name) for name, one in networks.items()}
+    check_stories(tables, responses)
     if confounds is not None and set(confounds) != set(responses):
         lost = sorted(set(confounds) ^ set(responses))
         raise InputError(f"confounds: expected those of each story, got only one side of {list_some(lost)}; give all")
     unknown = sorted(set(seconds or {}) - set(responses))
     if unknown:
         raise InputError(f"seconds: expected lengths of the stories, got one of {list_some(unknown)}; name the stories")
-    runs = {story: _list_repetitions(given, story) for story, given in responses.items()}
-    removed = {story: _list_repetitions(given, story) for story, given in (confounds or {}).items()}
+    runs = {story: list_repetitions(given, story) for story, given in responses.items()}
+    removed = {story: list_repetitions(given, story) for story, given in (confounds or {}).items()}
     ends = pd.concat(tables.values()).groupby("sound")["end"].max()
     for story, (first, *_) in runs.items():
         check_length(len(first), float((seconds or {}).get(story, ends[story])), settings, story)
-    cleaned = {story: _clean_repetitions(one, removed.get(story), story, settings) for story, one in runs.items()}
+    cleaned = {story: clean_repetitions(one, removed.get(story), story, settings) for story, one in runs.items()}
     spaces = []
     for network, one in networks.items():
         known = [str(layer) for layer in one.layers]
@@ -264,7 +264,7 @@ def count_block(block: float, t_r: float) -> int:
     return int(np.ceil(block / t_r - 1e-9))
 
 
-def _read_windows(acts: Any, network: str) -> pd.DataFrame:
+def read_windows(acts: Any, network: str) -> pd.DataFrame:
     """Return the sound and the end [s] of each row of a feature set."""
     table = getattr(acts, "table", None)
     if table is None or not {"sound", "onset", "duration"} <= set(table.columns) or table["duration"].isna().any():
@@ -275,7 +275,7 @@ def _read_windows(acts: Any, network: str) -> pd.DataFrame:
     return pd.DataFrame({"sound": table["sound"].astype(str), "end": table["onset"] + table["duration"]})
 
 
-def _check_stories(tables: Mapping[str, pd.DataFrame], responses: Mapping[str, Any]) -> None:
+def check_stories(tables: Mapping[str, pd.DataFrame], responses: Mapping[str, Any]) -> None:
     for network, table in tables.items():
         heard, answered = set(table["sound"]), set(responses)
         more, less = sorted(heard - answered), sorted(answered - heard)
@@ -292,7 +292,7 @@ def _check_stories(tables: Mapping[str, pd.DataFrame], responses: Mapping[str, A
         )
 
 
-def _list_repetitions(given: NDArray[np.floating] | Sequence[NDArray[np.floating]], story: str) -> list[Floats]:
+def list_repetitions(given: NDArray[np.floating] | Sequence[NDArray[np.floating]], story: str) -> list[Floats]:
     """Return the repetitions of a story `(n_scans, n_columns)`."""
     arrays = [given] if isinstance(given, np.ndarray) and given.ndim == 2 else list(given)
     found = [np.asarray(one, dtype=np.float64) for one in arrays]
@@ -338,7 +338,7 @@ def check_length(n: int, seconds: float, settings: StorySettings, story: str) ->
         )
 
 
-def _clean_repetitions(
+def clean_repetitions(
     runs: list[Floats], confounds: list[Floats] | None, story: str, settings: StorySettings
 ) -> Floats:
     """Remove drifts and confounds from each repetition, z-score and trim it, `(n_repetitions, n_scans, n_targets)`."""

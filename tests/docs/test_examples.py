@@ -26,6 +26,7 @@ ELSEWHERE = {
     "demo": "the wheel's demo runs in .ci/run",
     "explore": "it serves until it is stopped; its own tests ask it",
     "rsa encode-stories": "the demo has no stories; its own tests run it",
+    "rsa rdm-stories": "the demo has no stories; its own tests run it",
 }
 WORDS = ("cat", "dog", "tree", "bed")
 

@@ -50,6 +50,7 @@ _COLUMNS = {  # columns on the page; the file has all columns
         "other_position",
         "difference",
         "p_corrected",
+        "p_sounds_corrected",
         "p_regions",
         "p_hemispheres",
         "n",

@@ -35,10 +35,13 @@ BEST_COLUMNS = {
 
 @dataclass(frozen=True)
 class GroupBestLayers:
-    """Hold the best layers as means over participants, and those of each participant (of each seed of a network)."""
+    """Hold the best layers as means over participants, and those of each participant (of each seed of a network).
+
+    `splits` are the positions that each half of the sounds chooses, in each participant.
+    """
 
     table: pd.DataFrame
-    each: pd.DataFrame
+    splits: pd.DataFrame
 
 
 def choose_best_layers(
@@ -57,7 +60,9 @@ def choose_best_layers(
     wanted = [name for name in networks if counts.get(name, 0) > 1]
     if not wanted:
         return None
-    found, seeds = [], seeds or {}
+    seeds = seeds or {}
+    found: list[pd.DataFrame] = []
+    halves: list[pd.DataFrame] = []
     for who, fit in enumerate(fits):
         mine = replace(fit, spaces=tuple(space for space in fit.spaces if space.network in wanted))
         try:
@@ -65,8 +70,9 @@ def choose_best_layers(
         except InputError as error:
             log.warning("group: best layers of encoding models are not chosen: %s", error)
             return None
-        own = best.regions.assign(participant=who)
-        found += [own, *(own[own["network"].isin(members)].assign(network=name) for name, members in seeds.items())]
+        for table, kept in ((best.regions, found), (best.splits, halves)):
+            own = table.assign(participant=who)
+            kept += [own, *(own[own["network"].isin(members)].assign(network=name) for name, members in seeds.items())]
     rows = pd.concat(found, ignore_index=True)
     rows["network"] = pd.Categorical(rows["network"], [name for name in networks if name in set(rows["network"])])
     table = pd.DataFrame(
@@ -75,19 +81,21 @@ def choose_best_layers(
             for (network, roi), own in rows.groupby(["network", "roi"], sort=False, observed=True)
         ]
     )
-    return GroupBestLayers(table, rows)
+    return GroupBestLayers(table, pd.concat(halves, ignore_index=True))
 
 
-def compare_positions(context: Context, rows: pd.DataFrame) -> pd.DataFrame | None:
-    """Test within each network whether positions differ between regions, over participants; None for one of either."""
-    inference, found = context.study.settings.rsa.inference, []
+def compare_positions(context: Context, best: GroupBestLayers) -> pd.DataFrame | None:
+    """Test within each network whether positions differ between regions; None for one region or participant."""
+    inference, rows, found = context.study.settings.rsa.inference, best.splits, []
     regions = list(dict.fromkeys(rows["roi"]))
     if len(regions) < 2 or rows["participant"].nunique() < 2:
         return None
-    for network, own in rows.groupby("network", observed=True):
-        wide = own.pivot_table(values="position", index="roi", columns="participant", dropna=False).reindex(regions)
+    for network in dict.fromkeys(best.table["network"]):
+        own, people = rows[rows["network"] == network], sorted(rows["participant"].unique())
+        mean = own.pivot_table(values="position", index=["roi", "participant"], columns="split", dropna=False)
+        wanted = pd.MultiIndex.from_product([regions, people])
         tested = position_test(
-            wide.to_numpy(),
+            mean.reindex(wanted).to_numpy().reshape(len(regions), len(people), -1),
             regions,
             test=inference.test,
             correction="fdr" if inference.correction == "max-t" else inference.correction,

@@ -48,7 +48,7 @@ from brainmap.study.stages.networks import yield_versions
 from brainmap.types import Floats
 
 log = logging.getLogger("brainmap")
-VERSION = 3  # 2: best layers; 3: networks are compared, and seeds of one
+VERSION = 4  # 2: best layers; 3: networks are compared, and seeds of one; 4: positions over sounds
 _ROW = ("network", "layer", "roi")
 SCORE_COLUMNS = {
     **{key: text for key, text in ENCODING_TEST_COLUMNS.items() if key in _ROW},
@@ -141,7 +141,7 @@ def _write_tables(context: Context, people: Sequence[EncodedPerson]) -> Iterator
             "tested"
         )
         yield from _write(context, "encoding_best_layers", best.table, test, BEST_COLUMNS, about)
-        positions = compare_positions(context, best.each)
+        positions = compare_positions(context, best)
         if positions is not None:
             note = str(positions.attrs["note"])
             yield from _write(context, "encoding_positions", positions, note, POSITION_COLUMNS, about)

@@ -36,6 +36,9 @@ def test_planted_layers_and_their_positions_come_back(planted):
     assert table["position"].head(3).tolist() == [0.0, 0.5, 1.0]
     voxels = found.voxels.query("roi != 'none'")
     assert (voxels["layer"] == voxels["roi"]).mean() > 0.9
+    mean = found.splits.groupby("roi", sort=False)["position"].mean()  # of the positions that each half chooses
+    np.testing.assert_allclose(mean[table.index], table["position"])
+    assert found.splits.groupby("roi").size().tolist() == [6] * 4
 
 
 def test_scores_of_the_best_of_many_unrelated_layers_are_not_inflated(world):

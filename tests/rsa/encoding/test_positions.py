@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from scipy import stats
 
 from brainmap import rsa
 from brainmap.errors import InputError
 
+Array = NDArray[Any]
 REGIONS = ("left-A1", "left-STG", "right-A1", "right-STG")
 
 
@@ -36,6 +41,36 @@ def test_effects_keep_their_level_with_gaps():
         p += [table["p_regions"].iloc[0], table["p_hemispheres"].iloc[0]]
         assert table["n"].tolist() == [8, 7, 8, 7, 8, 7]
     assert np.mean(np.array(p) <= 0.05) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / len(p))
+
+
+def draw_halves(rng: np.random.Generator, shift: float, *, splits: int = 20, n: int = 60, people: int = 8) -> Array:
+    """Positions that halves of the sounds choose, where each sound pulls both regions, in all participants alike."""
+    pull = 0.4 * rng.normal(size=(2, 1, n)) + 0.3 * rng.normal(size=(2, people, n))
+    pull[1] += shift
+    halves = [rng.permutation(n)[: n // 2] for _ in range(splits)]
+    return 0.5 + np.stack([pull[..., half].mean(axis=2) for half in halves], axis=2)
+
+
+def test_positions_are_compared_over_sounds_by_halves_of_them() -> None:
+    found = {"p": [], "p_sounds": []}
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        table = rsa.position_test(draw_halves(rng, 0.0), ["A1", "STG"], test="t", permutations=9, rng=rng)
+        for key, values in found.items():
+            values.append(table[key].iloc[0])
+    reject = {key: np.mean(np.array(values) <= 0.05) for key, values in found.items()}
+    assert reject["p"] > 0.2  # the sounds that all participants heard pull at all of them
+    assert reject["p_sounds"] <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 300)
+    rng = np.random.default_rng(1)
+    halves = draw_halves(rng, 0.5)
+    row = rsa.position_test(halves, ["A1", "STG"], test="t", rng=rng).iloc[0]
+    assert row["p_sounds"] < 0.01
+    difference = halves[0] - halves[1]
+    variance = difference.mean(axis=1).var(ddof=1) / 8 + difference.mean(axis=0).var(ddof=1)
+    assert row["p_sounds"] == pytest.approx(2 * stats.t.sf(abs(difference.mean()) / np.sqrt(variance), 7))
+    assert row["p_sounds_corrected"] == row["p_sounds"]
+    assert np.isnan(rsa.position_test(halves.mean(axis=2), ["A1", "STG"], rng=rng)["p_sounds"].iloc[0])
+    assert np.isnan(rsa.position_test(halves[..., :1], ["A1", "STG"], rng=rng)["p_sounds"].iloc[0])
 
 
 def test_what_cannot_be_compared_is_refused():

@@ -9,7 +9,7 @@ import pytest
 
 from brainmap import rsa
 from brainmap.errors import InputError
-from brainmap.rsa.encoding import story_bands
+from brainmap.rsa.encoding import band_fits
 from tests.rsa.encoding.test_stories import T_R, Windows, make_stories, respond
 
 pytestmark = pytest.mark.filterwarnings("ignore:encoding. (there are no repetitions|the (largest|smallest) alpha)")
@@ -39,16 +39,16 @@ def test_weights_of_units_and_of_scans_give_the_same_scores(monkeypatch: pytest.
     one, two = make_stories(rng, n=3, units=3), make_stories(rng, n=3, units=2)
     responses = respond(one, rng, delay=1, noise=1.0, voxels=4)
     bands = {"a": Windows(one), "b": Windows(two)}
-    called, fit_units = [0], story_bands._fit_units
+    called, fit_units = [0], band_fits._fit_units
 
     def fit(*given: Any) -> Any:
         called[0] += 1
         return fit_units(*given)
 
-    monkeypatch.setattr(story_bands, "_fit_units", fit)
+    monkeypatch.setattr(band_fits, "_fit_units", fit)
     units = rsa.encode_story_bands(bands, responses, t_r=T_R, n_iter=5).scores
     assert called[0] > 0
-    monkeypatch.setattr(story_bands, "_fit_units", None)
+    monkeypatch.setattr(band_fits, "_fit_units", None)
     wide = {name: Windows({s: np.tile(x, (1, 40)) for s, x in own.items()}) for name, own in (("a", one), ("b", two))}
     scans = rsa.encode_story_bands(wide, responses, t_r=T_R, n_iter=5).scores  # more units than scans, the same kernels
     for column in ("r", "joint", "unique", "product"):

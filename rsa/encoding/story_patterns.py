@@ -1,0 +1,157 @@
+"""Bring the responses to stories to windows of time, for RDMs beside those of a network's windows."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.encoding.stories import (
+    CUTOFF,
+    StorySettings,
+    check_stories,
+    clean_repetitions,
+    list_repetitions,
+    read_windows,
+)
+from brainmap.types import Floats
+
+if TYPE_CHECKING:
+    from rsatoolbox.data.dataset import Dataset
+
+LAG = 5.0  # [s]; about when the hemodynamic response to a brief sound is highest
+_SLACK = 1e-6  # [s]
+
+
+def story_patterns(
+    acts: Any,
+    responses: Mapping[str, NDArray[np.floating] | Sequence[NDArray[np.floating]]],
+    *,
+    t_r: float,
+    lag: float = LAG,
+    silence: tuple[float, float] = (0.0, 0.0),
+    slice_time_ref: float = 0.0,
+    high_pass: float | None = CUTOFF,
+    confounds: Mapping[str, NDArray[np.floating] | Sequence[NDArray[np.floating]]] | None = None,
+    targets: pd.DataFrame | None = None,
+    mesh: Sequence[int] = (),
+    participant: str = "",
+) -> Dataset:
+    """Average the responses to stories over the windows of a network's features, as patterns for `compute_rdms`.
+
+    Responses are cleaned and z-scored inside each repetition of a story as in `encode_stories`. The pattern of a window
+    is the mean over the scans that lie in it, `lag` seconds later. Windows whose scans were not measured (at the end of
+    a story that was scanned no longer than it sounds) are NaN and counted.
+
+    Neighboring windows resemble each other in a brain and in a network, whatever both compute. Leave out the pairs of
+    windows of one story (`leave_out_pairs_within`), and exchange whole stories in tests (`relabeling_test`, where
+    stories have as many windows).
+
+    Parameters
+    ----------
+    acts : feature set
+        Activations of windows that do not overlap (`extract_activations(..., window=10.0, hop=10.0)`), with a `table`
+        of `sound`, `onset` and `duration` [s]; only the windows are used.
+    responses : mapping of sound to array (n_scans, n_targets), or to a list of these, one a repetition
+    t_r : float [s]
+        Time from scan to scan.
+    lag : float [s]
+        From a sound to the response to it.
+    silence, slice_time_ref, high_pass, confounds, targets, mesh, participant
+        As in `encode_stories`.
+
+    Returns
+    -------
+    rsatoolbox.data.Dataset
+        Observations are windows (`stimulus_id`, as in the features; `condition`, the story; `run`, the repetition), and
+        channels are targets (`voxel`, `roi`).
+
+    Raises
+    ------
+    InputError
+        Sounds differ, windows overlap or are shorter than the time between scans, or no window has its scans.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> windows = [(story, 10.0 * k, 10.0) for story in ("fox", "hen", "owl") for k in range(5)]
+    >>> table = pd.DataFrame(windows, columns=["sound", "onset", "duration"])
+    >>> acts = SimpleNamespace(table=table, items=[f"{s}@{t:g}" for s, t, _ in windows])
+    >>> rng = np.random.default_rng(0)
+    >>> bold = {story: rng.normal(size=(30, 4)) for story in ("fox", "hen", "owl")}
+    >>> data = story_patterns(acts, bold, t_r=2.0)
+    >>> data.measurements.shape, data.obs_descriptors["stimulus_id"][1]
+    ((15, 4), 'fox@10')
+    """
+    from rsatoolbox.data.dataset import Dataset
+
+    windows = read_windows(acts, str(getattr(acts, "network", "") or ""))
+    check_stories({"": windows}, responses)
+    windows = windows.assign(onset=acts.table["onset"].to_numpy(np.float64), item=[str(name) for name in acts.items])
+    _check_windows(windows, t_r)
+    settings = StorySettings(t_r=t_r, delays=(), high_pass=high_pass, silence=silence, slice_time_ref=slice_time_ref)
+    rows, labels, lost = [], [], 0
+    for story, given in responses.items():
+        removed = None if confounds is None else list_repetitions(confounds[story], story)
+        cleaned = clean_repetitions(list_repetitions(given, story), removed, story, settings)
+        own = windows[windows["sound"] == story]
+        means = _average_windows(cleaned, own, settings, lag)
+        lost += int(np.isnan(means[0, :, 0]).sum())
+        for run, mean in enumerate(means, start=1):
+            rows.append(mean)
+            labels += [(item, story, str(run)) for item in own["item"]]
+    values = np.concatenate(rows)
+    if lost == len(windows):
+        raise InputError(f"story_patterns: expected scans {lag:g} s after the windows, got none; take a shorter lag")
+    if lost:
+        warnings.warn(
+            f"story_patterns: {lost} of {len(windows)} windows have no pattern (NaN), because what follows them by "
+            f"{lag:g} s was not scanned",
+            BrainmapWarning,
+            stacklevel=2,
+        )
+    if targets is None:
+        targets = pd.DataFrame({"roi": [""] * values.shape[1], "voxel": np.arange(values.shape[1])})
+    channels = {name: targets[name].to_numpy() for name in targets if not targets[name].isna().any()}
+    described = {"participant": participant, **({"mesh_vertices": "+".join(map(str, mesh))} if len(mesh) else {})}
+    names = ("stimulus_id", "condition", "run")
+    return Dataset(
+        values,
+        descriptors=described,
+        obs_descriptors={name: [row[k] for row in labels] for k, name in enumerate(names)},
+        channel_descriptors=channels or {"voxel": np.arange(values.shape[1])},
+    )
+
+
+def _check_windows(windows: pd.DataFrame, t_r: float) -> None:
+    """Refuse windows that overlap, which share scans, or are shorter than the time between scans."""
+    for story, own in windows.groupby("sound", sort=False):
+        ordered = own.sort_values("onset")
+        shortest = float((ordered["end"] - ordered["onset"]).min())
+        overlap = float((ordered["end"].shift() - ordered["onset"]).max())
+        if overlap > _SLACK:
+            raise InputError(
+                f"story_patterns: expected windows that do not overlap, got some of {story!r} that share {overlap:g} s "
+                "and so their scans; extract them with a hop as long as the window"
+            )
+        if shortest < t_r - _SLACK:
+            raise InputError(
+                f"story_patterns: expected windows of {t_r:g} s (the time between scans) or more, got {shortest:g} s "
+                f"in {story!r}; extract longer ones"
+            )
+
+
+def _average_windows(cleaned: Floats, own: pd.DataFrame, settings: StorySettings, lag: float) -> Floats:
+    """Average scans over windows `(n_runs, n_windows, n_targets)`; NaN where some scans lack."""
+    times = settings.find_times(cleaned.shape[1]) - lag
+    found = np.full((len(cleaned), len(own), cleaned.shape[2]), np.nan)
+    for k, (onset, end) in enumerate(zip(own["onset"], own["end"], strict=True)):
+        inside = (times >= onset - _SLACK) & (times < end - _SLACK)
+        if inside.any() and times[-1] >= end - settings.t_r - _SLACK and times[0] <= onset + settings.t_r + _SLACK:
+            found[:, k] = cleaned[:, inside].mean(axis=1)
+    return found
