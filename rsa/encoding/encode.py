@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, count_threads, list_some
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.encoding.counts import count_layer, warn_of_counts
@@ -40,11 +41,13 @@ from brainmap.rsa.encoding.responses import (
 )
 from brainmap.rsa.encoding.ridge import check_alphas, find_device
 from brainmap.rsa.encoding.scores import score_fold
+from brainmap.threads import limit_blas
 from brainmap.types import Device, EncodingTarget, Floats, Level
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
 
+_Fitted: TypeAlias = tuple[pd.DataFrame, dict[str, Any], Floats]
 ENCODING_COLUMNS = {
     "network": "network",
     "layer": "layer",
@@ -146,6 +149,7 @@ def encode(
     few_items: bool = False,
     descriptors: Mapping[str, Sequence[str]] | None = None,
     device: Device = "auto",
+    threads: int | None = 1,
     rng: np.random.Generator | None = None,
 ) -> Encoding:
     """Predict each voxel's responses to new sounds from each layer by ridge regression, cross-validated.
@@ -188,6 +192,9 @@ def encode(
         Labels `stimulus_id` and `condition` of the rows of arrays.
     device : {"auto", "cpu", "cuda"}
         auto takes a GPU with float64 if there is one.
+    threads : int or None
+        Layers that are fitted side by side, each on one core; None for as many as there are cores. 1 fits one after the
+        other, with all cores for each.
     rng : numpy Generator, optional
         Draws the folds; by default the same items always have the same folds.
 
@@ -231,6 +238,7 @@ def encode(
         settings,
         floor=reliability_floor,
         prediction_reliability=prediction_reliability,
+        threads=count_threads(threads, "encode"),
     )
 
 
@@ -242,10 +250,17 @@ def fit_encoding(
     *,
     floor: float = 0.0,
     prediction_reliability: bool = False,
+    threads: int = 1,
 ) -> Encoding:
     """Fit all layers to aligned responses in the same folds, score them, and warn of what has no score."""
     scores, counts, fold_scores = fit_layers(
-        spaces, responses, folds, settings, floor=floor, prediction_reliability=prediction_reliability
+        spaces,
+        responses,
+        folds,
+        settings,
+        floor=floor,
+        prediction_reliability=prediction_reliability,
+        threads=threads,
     )
     warn_of_counts(counts)
     return Encoding(scores, counts, fold_scores, tuple(spaces), responses, folds, settings)
@@ -259,53 +274,68 @@ def fit_layers(
     *,
     floor: float = 0.0,
     prediction_reliability: bool = False,
+    threads: int = 1,
 ) -> tuple[pd.DataFrame, pd.DataFrame, Floats]:
     """Fit and score some layers; return the scores, the counts, and r within folds `(n_spaces, n_folds, n_targets)`."""
     fewest = min(len(folds.split(k)[0]) for k in range(folds.n_folds))
-    check_kernels(len(folds.fold), folds.n_folds if any(space.shape[1] >= fewest for space in spaces) else 0)
+    at_once = min(threads, len(spaces))
+    check_kernels(len(folds.fold), at_once * folds.n_folds if any(space.shape[1] >= fewest for space in spaces) else 0)
     y = responses.mean
     reliability = measure_reliability(responses.values)
     single = _list_single_runs(responses) if prediction_reliability else np.empty((0, *y.shape))
     stacked = np.concatenate([y, *single], axis=1)
-    tables, counts, fold_scores = [], [], []
+
+    def fit(space: FeatureSpace) -> _Fitted:
+        fitted = fit_folds(space, stacked, folds, settings)
+        predicted = fitted.predicted[:, : y.shape[1]]
+        r, r2 = score_folds(predicted, y, folds)
+        best = fitted.best[:, : y.shape[1]]
+        columns = {
+            "network": space.network,
+            "layer": space.layer,
+            **responses.targets,
+            "r": r.mean(axis=0),
+            "r_corrected": correct_for_noise(r.mean(axis=0), reliability, floor),
+            "r2": r2.mean(axis=0),
+            "r2_corrected": correct_r2_for_noise(r2.mean(axis=0), reliability, floor),
+            "reliability": reliability,
+            "alpha": np.exp(np.log(settings.alphas)[best].mean(axis=0)),
+        }
+        if prediction_reliability:
+            runs = np.stack(np.split(fitted.predicted[:, y.shape[1] :], len(single), axis=1))
+            both = measure_prediction_reliability(runs, folds.fold) * reliability
+            usable = (reliability > floor) & (both > 0)
+            columns["r_corrected_both"] = correct_for_noise(columns["r"], np.where(usable, both, np.nan))
+        counted = count_layer(
+            space,
+            fitted,
+            predicted,
+            y,
+            reliability=reliability,
+            fold=folds.fold,
+            n_alphas=len(settings.alphas),
+            floor=floor,
+        )
+        return pd.DataFrame(columns), counted, r
+
+    found = []
     with progress("encoding layers", len(spaces)) as step:
-        for space in spaces:
-            fitted = fit_folds(space, stacked, folds, settings)
-            predicted = fitted.predicted[:, : y.shape[1]]
-            r, r2 = score_folds(predicted, y, folds)
-            best = fitted.best[:, : y.shape[1]]
-            columns = {
-                "network": space.network,
-                "layer": space.layer,
-                **responses.targets,
-                "r": r.mean(axis=0),
-                "r_corrected": correct_for_noise(r.mean(axis=0), reliability, floor),
-                "r2": r2.mean(axis=0),
-                "r2_corrected": correct_r2_for_noise(r2.mean(axis=0), reliability, floor),
-                "reliability": reliability,
-                "alpha": np.exp(np.log(settings.alphas)[best].mean(axis=0)),
-            }
-            if prediction_reliability:
-                runs = np.stack(np.split(fitted.predicted[:, y.shape[1] :], len(single), axis=1))
-                both = measure_prediction_reliability(runs, folds.fold) * reliability
-                usable = (reliability > floor) & (both > 0)
-                columns["r_corrected_both"] = correct_for_noise(columns["r"], np.where(usable, both, np.nan))
-            tables.append(pd.DataFrame(columns))
-            counts.append(
-                count_layer(
-                    space,
-                    fitted,
-                    predicted,
-                    y,
-                    reliability=reliability,
-                    fold=folds.fold,
-                    n_alphas=len(settings.alphas),
-                    floor=floor,
-                )
-            )
-            fold_scores.append(r)
+        for space, one in zip(spaces, _map_layers(fit, spaces, threads), strict=True):
+            found.append(one)
             step.advance(note=space.name)
-    return pd.concat(tables, ignore_index=True), pd.DataFrame(counts), np.stack(fold_scores)
+    tables, counts, fold_scores = zip(*found, strict=True)
+    return pd.concat(tables, ignore_index=True), pd.DataFrame(list(counts)), np.stack(fold_scores)
+
+
+def _map_layers(
+    fit: Callable[[FeatureSpace], _Fitted], spaces: Sequence[FeatureSpace], threads: int
+) -> Iterator[_Fitted]:
+    """Fit layers side by side, each on one thread; or one after the other, each on all threads of BLAS."""
+    if threads == 1 or len(spaces) == 1:
+        yield from map(fit, spaces)
+        return
+    with limit_blas(), ThreadPoolExecutor(min(threads, len(spaces))) as pool:
+        yield from pool.map(fit, spaces)
 
 
 def score_folds(predicted: Floats, y: Floats, folds: Folds) -> tuple[Floats, Floats]:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, count_threads, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.encode import Encoding, fit_encoding
 from brainmap.rsa.encoding.fits import EncodingSettings
@@ -91,6 +91,7 @@ def encode_stories(
     components: int | None = None,
     reliability_floor: float = 0.0,
     device: Device = "auto",
+    threads: int | None = 1,
     **settings: Any,
 ) -> Encoding:
     """Predict the time courses of voxels while stories are heard, from windows of the layers of networks.
@@ -109,7 +110,7 @@ def encode_stories(
         `brainmap.rsa.load_stories` reads them from images.
     t_r : float [s]
         Time from scan to scan.
-    alphas, inner_folds, components, reliability_floor, device
+    alphas, inner_folds, components, reliability_floor, device, threads
         As in `encode`.
     **settings
         seconds : mapping of sound to float [s], optional
@@ -161,7 +162,8 @@ def encode_stories(
     ridge = EncodingSettings(
         alphas=check_alphas(alphas), inner_folds=inner_folds, components=components, device=find_device(device)
     )
-    return fit_encoding(found.spaces, found.responses, found.folds, ridge, floor=reliability_floor)
+    count = count_threads(threads, "encode_stories")
+    return fit_encoding(found.spaces, found.responses, found.folds, ridge, floor=reliability_floor, threads=count)
 
 
 def align_stories(

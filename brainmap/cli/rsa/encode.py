@@ -32,6 +32,7 @@ from brainmap.cli.rsa.options import (
     Groups,
     LayerNames,
     NFolds,
+    SideBySide,
     Targets,
     commands,
     count_noun,
@@ -161,6 +162,7 @@ def encode(
     device: Annotated[
         types.Device, typer.Option(help="Device of the regression; auto takes cuda if there is one.")
     ] = "auto",
+    jobs: SideBySide = 1,
     seed: Seed = 0,
 ) -> None:
     """Predict voxels or regions from every layer by ridge regression, with cross-validated scores.
@@ -201,6 +203,7 @@ def encode(
         prediction_reliability=prediction_reliability,
         few_items=few_items,
         device=device,
+        threads=jobs,
         rng=np.random.default_rng(seed),
         **settings,
     )

@@ -22,7 +22,7 @@ from brainmap.cli.options import (
     with_options,
 )
 from brainmap.cli.outputs import Table
-from brainmap.cli.rsa.options import commands, count_noun
+from brainmap.cli.rsa.options import SideBySide, commands, count_noun
 from brainmap.cli.rsa.stores import Networks, list_stores, open_networks
 from brainmap.cli.rsa.story_options import StoryBrain, StoryScans, read_numbers
 from brainmap.errors import InputError
@@ -74,6 +74,7 @@ def encode_stories(
     device: Annotated[
         types.Device, typer.Option(help="Device of the regression; auto takes cuda if there is one.")
     ] = "auto",
+    jobs: SideBySide = 1,
     seed: Seed = 0,
     out: Table = None,
     overwrite: Overwrite = False,
@@ -126,6 +127,7 @@ def encode_stories(
         participant=brain.participant or "",
         alphas=penalties,
         device=device,
+        threads=jobs,
     )
     made = {**settings, "layers": layers, "targets": targets, "alphas": [float(a) for a in penalties], "t_r": data.t_r}
     about = build_provenance(made, [*data.files, *list_stores(activations), *brain.others], seed=seed)

@@ -63,6 +63,9 @@ Groups = Annotated[
 ]
 Targets = Annotated[types.EncodingTarget, typer.Option(help="Predict each voxel, or the mean of each ROI.")]
 NFolds = Annotated[int, typer.Option(min=2, help="Test folds; scores are compared at equal numbers only.")]
+SideBySide = Annotated[
+    int, typer.Option("--jobs", "--n-jobs", "-j", min=1, help="Layers fitted side by side, each on one core.")
+]
 FewItems = Annotated[bool, typer.Option("--few-items", help="Allow fewer than 40 items.")]
 
 

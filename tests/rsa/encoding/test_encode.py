@@ -289,3 +289,17 @@ def test_what_holds_in_several_participants_is_said_once():
         "encoding: sub-02: 3 of 9 targets have a reliability at or below the floor: no corrected score; "
         "likewise in 'sub-03'"
     ]
+
+
+def test_layers_that_are_fitted_side_by_side_have_the_same_scores(world) -> None:
+    rng = np.random.default_rng(12)
+    acts = world.features(rng, layers=("conv1", "conv2", "conv3"))
+    data = world.responses(rng, world.plant(rng, acts["conv2"], 6), acts.items)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BrainmapWarning)
+        one, three = (rsa.encode(acts, data, threads=count, prediction_reliability=True) for count in (1, 3))
+    pd.testing.assert_frame_equal(one.scores, three.scores, rtol=1e-10)
+    pd.testing.assert_frame_equal(one.counts, three.counts)
+    np.testing.assert_allclose(one.fold_scores, three.fold_scores, rtol=1e-10)
+    with pytest.raises(InputError, match="encode: expected 1 thread or more, got threads=0"):
+        rsa.encode(acts, data, threads=0)
