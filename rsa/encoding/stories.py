@@ -278,6 +278,12 @@ def read_windows(acts: Any, network: str) -> pd.DataFrame:
 
 
 def check_stories(tables: Mapping[str, pd.DataFrame], responses: Mapping[str, Any]) -> None:
+    """Refuse stories that only features or only responses have, and fewer than three of them.
+
+    Raises
+    ------
+    InputError
+    """
     for network, table in tables.items():
         heard, answered = set(table["sound"]), set(responses)
         more, less = sorted(heard - answered), sorted(answered - heard)

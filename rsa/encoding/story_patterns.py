@@ -49,8 +49,7 @@ def story_patterns(
     a story that was scanned no longer than it sounds) are NaN and counted.
 
     Neighboring windows resemble each other in a brain and in a network, whatever both compute. Leave out the pairs of
-    windows of one story (`leave_out_pairs_within`), and exchange whole stories in tests (`relabeling_test`, where
-    stories have as many windows).
+    windows of one story (`leave_out_pairs_within`) before RDMs are compared.
 
     Parameters
     ----------
