@@ -109,10 +109,6 @@ class Prepared:
 
     def give(self, voxels: slice | NDArray[np.intp], dissimilarity: str) -> Given:
         """Return the inputs of the kernels for these voxels, a range or in increasing order."""
-        chosen = np.arange(len(self.channels))[voxels]
-        if not self.can_slide(dissimilarity):
-            weights = NO_WEIGHTS if self.weights is None else self.weights[voxels]
-            return self.select_patterns(chosen, centered=dissimilarity in SQUARED), weights, self.shared, 1, NO_POWER
         with _ONE_AT_A_TIME:
             if dissimilarity not in self._kept:
                 self._kept[dissimilarity] = self._plan_rows(dissimilarity)
@@ -121,24 +117,29 @@ class Prepared:
             rows, power = kept.take(voxels.start, voxels.stop)
         else:
             rows, power = kept.take_some(voxels)
-        return rows, NO_WEIGHTS, self.shared, 1, power
+        if self.can_slide(dissimilarity):
+            return rows, NO_WEIGHTS, self.shared, 1, power
+        return rows, NO_WEIGHTS if self.weights is None else self.weights[voxels], self.shared, 1, NO_POWER
 
     def _plan_rows(self, dissimilarity: str) -> Rows:
-        """Return rows that are made when they are needed.
+        """Return rows, or patterns where products are not updated, that are made when they are needed.
 
         One pattern is subtracted from those of all voxels for correlations, which do not change, and lose less
         precision to rounding.
         """
-        shift: Any = 0.0
-        if dissimilarity == "correlation":
+        shift, slides = None, self.can_slide(dissimilarity)
+        if slides and dissimilarity == "correlation":
             n = len(self.channels)
             parts = (np.arange(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK))
             shift = sum(self._make_rows(part, dissimilarity).sum(axis=0) for part in parts) / n
-        first = self._make_rows(np.arange(1), dissimilarity)
 
         def make(voxels: NDArray[np.intp]) -> Floats:
-            return np.asarray(self._make_rows(voxels, dissimilarity) - shift)
+            if not slides:
+                return self.select_patterns(voxels, centered=dissimilarity in SQUARED)
+            rows = self._make_rows(voxels, dissimilarity)
+            return rows if shift is None else np.asarray(rows - shift)
 
+        first = make(np.arange(1))
         return Rows(make, len(self.channels), first.shape[1:])
 
     def _make_rows(self, voxels: NDArray[np.intp], dissimilarity: str) -> Floats:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from brainmap.types import Floats
 
-MOST_KEPT = 2**28  # bytes of rows of which nothing is given back
+MOST_KEPT = 2**25  # bytes of rows of which nothing is given back: 32 MB
 _BLOCK = 1024  # number of voxels whose rows are made at a time
 _NO_RESERVE = 0x4000 if sys.platform == "linux" else 0  # MAP_NORESERVE: addresses may be more than the memory there is
 _PRIVATE = getattr(mmap, "MAP_PRIVATE", 0) | getattr(mmap, "MAP_ANONYMOUS", 0)
