@@ -1,0 +1,472 @@
+"""Estimate the time and the memory of a study from its size, before anything is computed.
+
+The time of a stage is a sum of counts (multiplications in spheres, pairs that are ranked, steps of the ascent) times
+the time of one of them on one core. These times were measured once (`benchmarks/growth.py` measures them again) and are
+scaled by how fast this machine multiplies. The table in docs/performance.md comes from the same functions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from brainmap.resources import format_bytes, format_seconds
+
+Counts = Mapping[str, float]
+
+NANOSECONDS: dict[str, float] = {
+    "multiplication": 0.08,  # and addition, in a product of matrices
+    "standardized value": 4.0,  # of a pattern that is copied to a sphere and standardized there
+    "moved value": 3.0,  # of a pattern that enters or leaves a sphere
+    "sphere": 9000.0,  # whatever it holds
+    "member": 4.0,  # a voxel of a sphere
+    "pair": 1.5,  # a dissimilarity of two items
+    "ranked pair": 12.0,
+    "pair and model": 0.35,  # a product of a dissimilarity with a model
+    "pair and participant": 3.0,  # of noise ceilings
+    "flipped place": 2.5,  # a place under a flip of participants' signs
+    "flipped score": 0.07,
+    "enhanced place": 60.0,  # a place under a flip, for TFCE and cluster mass
+    "read byte": 5.0,  # of a compressed image
+    "fitted value": 40.0,  # of BOLD, at a voxel and a time
+    "network product": 0.22,  # a multiplication and addition in a pass through a network
+    "decoded step": 19e6,  # of a pattern that the decoder of speech makes
+    "resampled pair": 4.0,  # of a bootstrap or relabeling, for a model or an RDM
+    "cubed item": 0.5,  # a decomposition of items x items
+    "second": 1e9,
+}
+"""Time of one on a core of the machine where they were measured [ns]."""
+SPEED = 15.7
+"""What `measure_speed` gave there [multiplications per ns]."""
+COMPILING = 30.0
+"""Time until the kernels are compiled, once for each version of brainmap [s]."""
+_BYTES = 450e6  # Python, torch, numba, and what they load
+_PAGE_BYTES = 900e6  # figures of the page
+_JUDGE_BYTES = 500e6  # networks and decoder of maximizing patterns
+_HALVINGS, _FOLDS, _ALPHAS = 20, 5, 13
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """Hold the size of a network: what it computes for a sound, and how many layers become models.
+
+    Attributes
+    ----------
+    products : float
+        Multiplications of a forward pass of one sound.
+    layers : int
+    units : int
+        Units of all layers, after pooling.
+    versions : int
+        1, and one for each control.
+    """
+
+    products: float
+    layers: int
+    units: int
+    versions: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Light:
+    """Hold the size of the searchlight of one participant, and how group maps are tested.
+
+    Attributes
+    ----------
+    voxels : int
+        Voxels of the brain mask, or vertices.
+    sphere : int
+        Voxels of a sphere, or vertices of a disc.
+    slides : bool
+        Whether products are updated from sphere to sphere (crossnobis, euclidean, or one run).
+    ranked : bool
+    per_sphere : bool
+        Whether each sphere has a noise covariance.
+    permutations : int
+    enhanced : bool
+        Whether TFCE or cluster mass corrects the group maps.
+    ceilings : bool
+    differences : int
+        Differences of layers that are tested beside the layers.
+    """
+
+    voxels: int
+    sphere: int
+    slides: bool = False
+    ranked: bool = True
+    per_sphere: bool = False
+    permutations: int = 5000
+    enhanced: bool = False
+    ceilings: bool = True
+    differences: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """Hold the size of what is explained: classes and channels whose patterns are maximized.
+
+    Attributes
+    ----------
+    network : Network
+    classes, channels : int
+        Patterns of classes, by one prior, and of channels of layers.
+    steps : int
+    decoded : bool
+        Whether classes also have patterns by the decoder of speech.
+    judged : bool
+        Whether other networks judge the patterns of classes.
+    """
+
+    network: Network
+    classes: int
+    channels: int
+    steps: int
+    decoded: bool = True
+    judged: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Hold the size of a study.
+
+    Attributes
+    ----------
+    sounds : int
+    items : int
+        Rows of the RDMs: sounds, or their conditions.
+    participants : int
+    runs, patterns : int
+        Runs of a participant, and volumes with a pattern over all of them.
+    grid : int
+        Voxels of an image, or vertices.
+    regions : tuple of int
+        Voxels of each region.
+    networks : tuple of Network
+    crossnobis : bool
+        Whether regions are compared by distances that weigh voxels by their noise.
+    light : Light, optional
+    explained : Explained, optional
+    bootstrap, permutations : int
+        Resamples, and relabelings of sounds.
+    encoded : int
+        Targets of the encoding models of a participant; 0 without them.
+    bold_volumes : int
+        Volumes of BOLD over all runs of a participant; 0 with betas.
+    """
+
+    sounds: int
+    items: int
+    participants: int
+    runs: int
+    patterns: int
+    grid: int
+    regions: tuple[int, ...]
+    networks: tuple[Network, ...]
+    crossnobis: bool = True
+    light: Light | None = None
+    explained: Explained | None = None
+    bootstrap: int = 1000
+    permutations: int = 2000
+    encoded: int = 0
+    encoding_permutations: int = 1000
+    bold_volumes: int = 0
+
+    @property
+    def models(self) -> int:
+        """Return the number of model RDMs: layers of all networks and their controls."""
+        return sum(one.layers * one.versions for one in self.networks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Hold what a study is estimated to take.
+
+    Attributes
+    ----------
+    seconds : mapping of str to float
+        Time of each part, on the cores that it uses.
+    cpu_seconds : float
+        Time of the processor, of all parts.
+    n_bytes : float
+        Largest amount of memory.
+    cores : int
+    """
+
+    seconds: Mapping[str, float]
+    cpu_seconds: float
+    n_bytes: float
+    cores: int
+
+    @property
+    def total(self) -> float:
+        """Return the time of all parts."""
+        return sum(self.seconds.values())
+
+    def describe(self) -> str:
+        """Describe the estimate in a line, with the parts that take longest and what is not counted."""
+        longest = sorted(self.seconds, key=lambda name: -self.seconds[name])[:3]
+        named = ", ".join(f"{name} {format_seconds(self.seconds[name])}" for name in longest)
+        return (
+            f"a run from the beginning takes about {format_seconds(self.total)} on {self.cores} "
+            f"core{'s' if self.cores > 1 else ''} and {format_bytes(self.n_bytes)} of memory, within a factor of two "
+            f"({named}); stages that are computed already, a slow disk and other programs are not counted"
+        )
+
+
+def measure_speed() -> float:
+    """Measure how many multiplications (and additions) of a matrix product this machine makes [per ns of a core]."""
+    x = np.random.default_rng(0).random((256, 256))
+    x @ x  # the first product starts threads and fills caches
+    best = np.inf
+    for _ in range(5):
+        start = time.thread_time_ns()
+        x @ x
+        best = min(best, time.thread_time_ns() - start)
+    return len(x) ** 3 / best
+
+
+def estimate(size: Size, *, cores: int, speed: float = SPEED, compiled: bool = True) -> Estimate:
+    """Estimate time and memory of a study.
+
+    Parameters
+    ----------
+    size : Size
+    cores : int
+    speed : float
+        From `measure_speed`.
+    compiled : bool
+        Whether the kernels were compiled by an earlier run.
+    """
+    parts: dict[str, tuple[Counts, float]] = {
+        "start": ({"second": 5.0 + (0.0 if compiled else COMPILING)}, 1),
+        "networks": (count_networks(size), min(cores, 4)),
+        "betas": (count_betas(size), 1),
+        "regions": (count_regions(size), 1),
+        "encoding models": (count_encoding(size), 1),
+        "explanations": (count_explanations(size), cores),
+        "page": (count_page(size), 1),
+    }
+    if size.light is not None:
+        spheres = count_spheres(size.light, size.items, size.runs, size.models)
+        parts["searchlights"] = (_multiply(spheres, size.participants), cores)
+        parts["group maps"] = (count_group_maps(size), cores if size.light.enhanced else 1)
+        if size.light.ceilings and size.participants > 1:
+            parts["noise ceilings"] = (count_ceilings(size), cores)
+    slower = SPEED / speed
+    cpu = {name: price(counts) * slower for name, (counts, _) in parts.items()}
+    seconds = {name: cpu[name] / used for name, (_, used) in parts.items() if cpu[name] > 0}
+    return Estimate(seconds=seconds, cpu_seconds=sum(cpu.values()), n_bytes=count_bytes(size, cores), cores=cores)
+
+
+def price(counts: Counts) -> float:
+    """Return the time of counts on one core of the machine where times were measured [s]."""
+    return sum(n * NANOSECONDS[name] for name, n in counts.items()) * 1e-9
+
+
+def _multiply(counts: Counts, n: float) -> Counts:
+    return {name: value * n for name, value in counts.items()}
+
+
+def _add(*every: Counts) -> Counts:
+    total: Counter[str] = Counter()
+    for one in every:
+        for name, value in one.items():
+            total[name] += value  # type: ignore[assignment]  # counts are products of sizes, and may be fractions
+    return total
+
+
+def _count_pairs(items: int) -> float:
+    return items * (items - 1) / 2
+
+
+def count_networks(size: Size) -> Counts:
+    """Count what the activations and RDMs of all networks and controls take."""
+    versions = sum(one.versions for one in size.networks)
+    products = sum(one.products * one.versions for one in size.networks)
+    units = sum(one.units * one.versions for one in size.networks)
+    return {
+        "second": 0.5 * versions,
+        "network product": size.sounds * products,
+        "multiplication": size.items**2 * units + 20.0 * size.sounds * units,
+        "pair": 10 * _count_pairs(size.items) * size.models,
+    }
+
+
+def count_betas(size: Size) -> Counts:
+    """Count what the GLMs of all participants with BOLD take."""
+    return {
+        "read byte": 4.0 * size.grid * size.bold_volumes * size.participants,
+        "fitted value": 0.3 * size.grid * size.bold_volumes * size.participants,  # a third of an image is brain
+    }
+
+
+def count_regions(size: Size) -> Counts:
+    """Count what regions of all participants and their tests take, with the reading of images."""
+    pairs, n_regions = _count_pairs(size.items), len(size.regions)
+    halves = 2 * _HALVINGS * n_regions
+    squares = sum(v**2 for v in size.regions) if size.crossnobis else 0
+    cubes = sum(v**3 for v in size.regions) if size.crossnobis else 0
+    rdms = size.runs * size.items * (squares + size.items * sum(size.regions))
+    each: Counts = {
+        "second": 1e-3 * halves,
+        "read byte": 4.0 * size.grid * size.patterns,
+        "multiplication": rdms * (1 + 2 * _HALVINGS) + size.runs * (cubes + squares * size.patterns),
+        "pair": 4 * pairs * halves,
+        "pair and model": pairs * size.models * n_regions,
+    }
+    drawn = size.bootstrap * (size.participants * n_regions + size.models)
+    drawn += size.permutations * size.models * n_regions
+    return _add(_multiply(each, size.participants), {"resampled pair": drawn * pairs, "second": 0.5})
+
+
+def count_spheres(light: Light, items: int, runs: int, models: int) -> Counts:
+    """Count what the searchlight of one participant takes."""
+    pairs, sphere = _count_pairs(items), light.sphere
+    counts: dict[str, float] = {
+        "sphere": 1,
+        "member": sphere,
+        "pair": pairs,
+        "ranked pair": pairs if light.ranked else 0,
+        "pair and model": pairs * models,
+    }
+    if light.slides and not light.per_sphere:
+        radius = max(1.0, (0.24 * sphere) ** (1 / 3))  # in voxels
+        moved = min(sphere, 1.5 * sphere / radius) * runs
+        counts |= {"multiplication": moved * items**2 / 2, "moved value": moved * items}
+    else:
+        products = max(1, runs - 1) * sphere
+        counts |= {"multiplication": products * items**2, "standardized value": runs * sphere * items}
+    if light.per_sphere:  # the covariance of a brick's union, a root, and the patterns through it
+        shared = 37.0 * sphere * items * runs**2
+        counts["multiplication"] += sphere**3 / 6 + sphere**2 * items * runs / 2 + shared
+    return _multiply(counts, light.voxels)
+
+
+def count_ceilings(size: Size) -> Counts:
+    """Count what the noise ceilings of all spheres take, each RDM of all participants once more."""
+    assert size.light is not None
+    each = count_spheres(size.light, size.items, size.runs, 0)
+    pooled = size.light.voxels * _count_pairs(size.items) * size.participants
+    return _add(_multiply(each, size.participants), {"pair and participant": pooled})
+
+
+def count_group_maps(size: Size) -> Counts:
+    """Count what the tests of the searchlight maps take."""
+    assert size.light is not None
+    if size.participants < 2:
+        return {}
+    tested = sum(one.layers for one in size.networks) + size.light.differences
+    flips = min(2.0**size.participants, size.light.permutations)
+    places = flips * tested * size.light.voxels
+    enhanced = places if size.light.enhanced else 0
+    return {
+        "flipped place": places,
+        "flipped score": places * size.participants,
+        "enhanced place": enhanced,
+        "second": 0.1 * tested,
+        "read byte": 4.0 * size.grid * tested * size.participants,
+    }
+
+
+def count_encoding(size: Size) -> Counts:
+    """Count what encoding models of all participants take, with the refits under permutations."""
+    if not size.encoded:
+        return {}
+    train, units = 0.8 * size.items, sum(one.units * one.versions for one in size.networks)
+    refit = _FOLDS * _ALPHAS * train**2 * size.encoded
+    return _multiply(
+        {
+            "multiplication": _FOLDS * size.items**2 * units + refit * (1 + size.encoding_permutations) * size.models,
+            "cubed item": _FOLDS * (_FOLDS + 1) * train**3 * size.models,
+            "second": 0.05 * size.models,
+        },
+        size.participants,
+    )
+
+
+def count_explanations(size: Size) -> Counts:
+    """Count what maximizing patterns and class activation maps take; a step takes about as long as a pass."""
+    asked = size.explained
+    if asked is None:
+        return {}
+    steps = asked.steps * (asked.classes * (2 if asked.decoded else 1) + 0.3 * asked.channels)
+    judged = asked.classes * (2 if asked.decoded else 1) if asked.judged else 0
+    return {
+        "network product": asked.network.products * (steps + 2 * size.sounds),
+        "decoded step": asked.steps * asked.classes if asked.decoded else 0,
+        "second": 3.0 + 2.5 * judged,
+    }
+
+
+def count_page(size: Size) -> Counts:
+    """Count what the page takes, which is written twice where layers are explained."""
+    figures = 8.0 + 0.25 * len(size.regions) + 3.0 * len(size.networks)
+    return {"second": figures * (2 if size.explained else 1)}
+
+
+def count_bytes(size: Size, cores: int) -> float:
+    """Return the largest amount of memory [bytes]."""
+    patterns = 8.0 * size.patterns * (size.light.voxels if size.light else 0.3 * size.grid)
+    pairs = _count_pairs(size.items)
+    run = 4.0 * size.grid * size.patterns / max(1, size.runs)  # an image is read whole
+    largest = [_PAGE_BYTES + (_JUDGE_BYTES if size.explained else 0), patterns + run]
+    if size.light is not None:
+        several = size.participants if size.light.ceilings and size.participants > 1 else 1
+        in_spheres = cores * (pairs * 60 + 2**26 * (several > 1)) + 24.0 * pairs * size.models
+        largest.append(several * (patterns + min(patterns, 2**25)) + in_spheres)
+        tested = sum(one.layers for one in size.networks) + size.light.differences
+        largest.append(24.0 * tested * size.participants * size.light.voxels)
+    if size.encoded:
+        largest.append(patterns + 8.0 * size.items**2 * (_FOLDS + 4))
+    largest.append(8.0 * size.items**2 * 6 + patterns)
+    return _BYTES + max(largest)
+
+
+_NET = Network(products=45e6, layers=9, units=500)
+_LIGHT = Light(voxels=29_398, sphere=47)
+_FINE = Light(voxels=225_741, sphere=389)
+_DEMO = Size(
+    sounds=48,
+    items=48,
+    participants=8,
+    runs=4,
+    patterns=192,
+    grid=141_600,
+    regions=(113,) * 8,
+    networks=(_NET,),
+    light=_LIGHT,
+    explained=Explained(network=_NET, classes=16, channels=16, steps=150),
+)
+_LARGE = replace(_DEMO, sounds=96, items=96, participants=20, runs=8, patterns=768)
+_WHOLE = replace(_LARGE, grid=902_629, regions=(900,) * 8, light=_FINE)
+EXAMPLES: dict[str, Size] = {
+    "regions only: 48 sounds, 8 participants of 4 runs, 1 network": replace(_DEMO, light=None, explained=None),
+    "the demo: with searchlights at 4 mm (29,398 voxels), ceilings, patterns of 16 classes": _DEMO,
+    "the same with 3 networks and 2 controls of each": replace(_DEMO, networks=(replace(_NET, versions=3),) * 3),
+    "96 sounds, 20 participants of 8 runs, searchlights at 4 mm": replace(_LARGE, explained=None),
+    "the same, crossnobis": replace(_LARGE, explained=None, light=replace(_LIGHT, slides=True)),
+    "the same with TFCE": replace(_LARGE, explained=None, light=replace(_LIGHT, slides=True, enhanced=True)),
+    "96 sounds, 20 participants of 8 runs, searchlights at 2 mm (225,741 voxels)": replace(_WHOLE, explained=None),
+    "the same, crossnobis, without ceilings": replace(
+        _WHOLE, explained=None, light=replace(_FINE, slides=True, ceilings=False)
+    ),
+    "165 sounds, 8 participants of 3 runs, regions and encoding models of their voxels": replace(
+        _DEMO, sounds=165, items=165, runs=3, patterns=495, encoded=904, light=None, explained=None
+    ),
+}
+"""Studies in the table of docs/performance.md; spheres have a radius of 9 mm."""
+
+
+def tabulate_examples() -> str:
+    """Write the table of docs/performance.md: what studies of some sizes take on 2 and on 16 cores."""
+    lines = ["| study | 2 cores | 16 cores | memory |", "|---|---|---|---|"]
+    for name, size in EXAMPLES.items():
+        few, many = (estimate(size, cores=cores) for cores in (2, 16))
+        lines.append(
+            f"| {name} | {format_seconds(few.total)} | {format_seconds(many.total)} | {format_bytes(few.n_bytes)} |"
+        )
+    return "\n".join(lines) + "\n"
