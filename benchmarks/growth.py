@@ -171,8 +171,8 @@ def count_encoding(sizes: Sizes) -> costs.Counts:
     return costs.count_encoding(size)
 
 
-LIGHT: Sizes = {"voxels": 2048, "conditions": 32, "runs": 4, "models": 8}
-ALONG = {"voxels": (1024, 2048, 4096), "conditions": (16, 32, 64), "runs": (2, 4, 8), "models": (2, 8, 32)}
+LIGHT: Sizes = {"voxels": 2048, "conditions": 48, "runs": 4, "models": 8}
+ALONG = {"voxels": (1024, 2048, 4096), "conditions": (24, 48, 96), "runs": (2, 4, 8), "models": (2, 8, 32)}
 WORKS = {
     "searchlight, crossnobis, rho-a": Work(
         lambda sizes: prepare_searchlight(sizes, "crossnobis", "rho-a"),
@@ -189,14 +189,14 @@ WORKS = {
     "activations of all layers": Work(
         prepare_extraction,
         count_extraction,
-        {"clips": 32, "milliseconds": 500},
-        {"clips": (16, 32, 64), "milliseconds": (250, 500, 1000)},
+        {"clips": 64, "milliseconds": 500},
+        {"clips": (32, 64, 128), "milliseconds": (250, 500, 1000)},
     ),
     "maximizing patterns": Work(
         prepare_ascent,
         count_ascent,
-        {"patterns": 8, "steps": 10, "milliseconds": 500},
-        {"patterns": (4, 8, 16), "steps": (5, 10, 20), "milliseconds": (250, 500, 1000)},
+        {"patterns": 8, "steps": 20, "milliseconds": 500},
+        {"patterns": (4, 8, 16), "steps": (10, 20, 40), "milliseconds": (250, 500, 1000)},
     ),
     "group maps, max-t": Work(
         prepare_group,
@@ -241,6 +241,7 @@ def measure(work: Work, rounds: int) -> dict[str, tuple[list[float], list[float]
 def draw(found: dict[str, dict[str, tuple[list[float], list[float]]]], path: Path) -> None:
     """A panel a piece of work: times over sizes relative to the base, with the estimate dashed."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     figure = Figure(figsize=(12, 7), layout="constrained")
     for axes, (name, along) in zip(figure.subplots(2, 3).ravel(), found.items(), strict=False):
@@ -251,6 +252,14 @@ def draw(found: dict[str, dict[str, tuple[list[float], list[float]]]], path: Pat
             axes.loglog(relative, said, "--", color=f"C{k}")
         axes.set(title=name, xlabel="size relative to the base", ylabel="CPU time [s]")
         axes.legend(title="exponent over", frameon=False)
+        low, high = axes.get_ylim()
+        steps = [digit * 10.0**k for k in range(-3, 2) for digit in (1, 2, 5)]
+        for one, ticks in ((axes.xaxis, [0.25, 0.5, 1, 2, 4, 8]), (axes.yaxis, steps)):
+            one.set_major_locator(FixedLocator(ticks))
+            one.set_minor_locator(NullLocator())
+            one.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_ylim(low, high)
+    figure.suptitle("CPU time of one core; dashed: the estimate of brainmap check on this machine")
     figure.savefig(path, dpi=110)
 
 

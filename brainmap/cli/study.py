@@ -119,6 +119,10 @@ def check(
     for note in findings.notes:
         typer.echo(f"note: {note}")
     findings.refuse()
+    if findings.measure is not None:
+        from brainmap.study.stages.costs import describe_here
+
+        typer.echo(f"estimate: {describe_here(findings.measure())}")
     typer.echo(f"Nothing is wrong. Run it: brainmap run {study}")
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from brainmap.checks import list_some, suggest_word
+from brainmap.checks import list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.layers.running import evaluating, explain_refusal
-from brainmap.features.layers.selection import select_layers
+from brainmap.features.layers.selection import choose, list_asked
 from brainmap.features.networks.checkpoints import Checkpoint
 from brainmap.features.sounds.batches import iterate_tensors
 from brainmap.features.sounds.reading import read_sound
@@ -43,6 +43,7 @@ from brainmap.study.stages.brains import (
 )
 from brainmap.study.stages.calls import describe_calls
 from brainmap.study.stages.controls import check_controls, check_pairs
+from brainmap.study.stages.costs import Size
 from brainmap.study.stages.encoding import check_encoding
 from brainmap.study.stages.explain import choose_class_priors, choose_explained, load_class_judges
 from brainmap.study.stages.generality import announce_tests
@@ -55,9 +56,11 @@ from brainmap.study.stages.networks import (
     load_heard_network,
 )
 from brainmap.study.stages.participants import WHITENED
+from brainmap.study.stages.sizes import Heard, measure_size
 from brainmap.study.stages.stories_check import check_stories
 from brainmap.study.stages.surfaces import check_same_meshes, describe_surface, list_surface_problems
 from brainmap.study.stages.tables import describe_table, list_lost_repetitions, list_table_problems
+from brainmap.study.stages.truth import check_truth
 from brainmap.study.stages.versions import Version
 from brainmap.tables import read_table
 
@@ -79,11 +82,14 @@ class Findings:
         One line each; the study runs only where there are none.
     notes : tuple of str
         Settings and findings that affect the results and are allowed.
+    measure : callable, optional
+        Measures the size of the study, for an estimate of its time and memory; None for stories.
     """
 
     table: pd.DataFrame
     problems: tuple[str, ...]
     notes: tuple[str, ...]
+    measure: Callable[[], Size] | None = None
 
     def refuse(self) -> None:
         """Raise an `InputError` with every problem, if there are any."""
@@ -115,8 +121,9 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
         problems += _check_sounds(context)
         layers: dict[str, tuple[str, ...]] = {}
         heard: list[str] = []
+        size = Heard()
         for network in context.study.settings.network:
-            _gather_problems(problems, partial(_check_network, context, network, layers))
+            _gather_problems(problems, partial(_check_network, context, network, layers, size))
             _gather_problems(problems, partial(_note_sounds, context, network, heard))
         _gather_problems(problems, lambda: _check_baselines(context))
         people = _list_people(context, participants, problems)
@@ -137,7 +144,7 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
         _gather_problems(problems, lambda: ordered.extend(check_order(context, sound)))
         _gather_problems(problems, lambda: ordered.extend(check_pairs(context)))
         if people:
-            _gather_problems(problems, lambda: _check_truth(context, people[0], layers))
+            _gather_problems(problems, lambda: check_truth(context, people[0], layers))
         baselines = context.study.settings.baselines
         if len(layers) == len(context.study.settings.network):  # a network that fails must be corrected first
             every = [*layers.values(), *([baselines.layers] if baselines else [])]
@@ -148,7 +155,9 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
     said = [str(w.message) for w in caught if issubclass(w.category, BrainmapWarning)]
     notes = [f"participant{'s' if len(who) > 1 else ''} {', '.join(who)}: {note}" for note, who in chosen.items()]
     told = tuple(dict.fromkeys([*heard, *notes, *ordered, *said]))
-    return Findings(table=pd.DataFrame(rows), problems=tuple(dict.fromkeys(problems)), notes=told)
+    ready = bool(sound) and not problems
+    measure = partial(measure_size, context, sound[0], plans[sound[0].label], size) if ready else None
+    return Findings(table=pd.DataFrame(rows), problems=tuple(dict.fromkeys(problems)), notes=told, measure=measure)
 
 
 def _gather_problems(problems: list[str], check: Callable[[], object]) -> None:
@@ -216,7 +225,7 @@ def _check_sounds(context: Context) -> list[str]:
     return problems + one_by_one
 
 
-def _check_network(context: Context, network: Network, found: dict[str, tuple[str, ...]]) -> None:
+def _check_network(context: Context, network: Network, found: dict[str, tuple[str, ...]], size: Heard) -> None:
     """Record the layers after a forward pass of one sound and, where asked for, a class activation map."""
     loaded = load_heard_network(context, network)
     where = f"[network] {network.name}"
@@ -232,13 +241,15 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
                 f"{where}: the network refuses {_describe_feeding(loaded.checkpoint)} of shape {tuple(given.shape)}: "
                 f"{said}; check rate, seconds and input"
             ) from None
-    asked = network.layers
+    asked = network.layers if isinstance(network.layers, str) else list(network.layers)
     try:
-        layers = select_layers(loaded.model, first, asked if isinstance(asked, str) else list(asked))
+        listed = list_asked(loaded.model, first, asked)
+        layers = choose(asked, listed, dict(loaded.model.named_modules()))
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     check_band_layers(context, network, layers)
     found[network.name] = layers
+    size.add(network, listed, layers)
     slugs = [Version(network, "").slug(layer) for layer in layers]
     twice = [layer for layer, slug in zip(layers, slugs, strict=True) if slugs.count(slug) > 1]
     if twice:
@@ -253,7 +264,7 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
         except InputError as error:
             raise InputError(f"[explain.cam] {error}") from None
         try:
-            choose_class_priors(context, loaded)
+            size.add_patterns(listed, choose_class_priors(context, loaded))
             load_class_judges(context, loaded)
         except InputError as error:
             raise InputError(f"[explain.maximization] {error}") from None
@@ -456,25 +467,3 @@ def _check_grids(context: Context, people: Sequence[Participant]) -> None:
             what=f"participant {person.label}: mask (space = {space!r})",
             wanted=f"mask of participant {other.label}",
         )
-
-
-def _check_truth(context: Context, person: Participant, layers: dict[str, tuple[str, ...]]) -> None:
-    """Check that the planted regions and layers exist."""
-    truth = context.study.settings.truth
-    if truth is None:
-        return
-    table = read_table(context.study.resolve(truth.table), "[truth] table")
-    for column in ("region", "layer"):
-        if column not in table:
-            raise InputError(
-                f"[truth] table: expected a column {column!r}, got {list_some(map(str, table.columns))}; add it"
-            )
-    try:
-        known = load_regions(person, whole=True).names
-    except InputError:
-        return  # it is listed with the participant
-    first = layers.get(context.study.settings.network[0].name)
-    for column, names in (("region", known), ("layer", first)):
-        unknown = [name for name in table[column] if name and names is not None and name not in names]
-        if unknown:
-            raise InputError(f"[truth] table: no {column} {unknown[0]!r}{suggest_word(unknown[0], names or ())}")

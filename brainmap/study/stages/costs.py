@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from brainmap.resources import format_bytes, format_seconds
+from brainmap.checks import count_threads
+from brainmap.resources import find_available_memory, format_bytes, format_seconds
 
 Counts = Mapping[str, float]
 
@@ -40,7 +41,7 @@ NANOSECONDS: dict[str, float] = {
     "second": 1e9,
 }
 """Time of one on a core of the machine where they were measured [ns]."""
-SPEED = 15.7
+SPEED = 22.0
 """What `measure_speed` gave there [multiplications per ns]."""
 COMPILING = 30.0
 """Time until the kernels are compiled, once for each version of brainmap [s]."""
@@ -207,19 +208,20 @@ class Estimate:
         return sum(self.seconds.values())
 
     def describe(self) -> str:
-        """Describe the estimate in a line, with the parts that take longest and what is not counted."""
-        longest = sorted(self.seconds, key=lambda name: -self.seconds[name])[:3]
+        """Describe the estimate in a line, with the parts that take longest, what it counts and what it does not."""
+        longest = sorted(self.seconds, key=lambda name: -self.seconds[name])
         named = ", ".join(f"{name} {format_seconds(self.seconds[name])}" for name in longest)
         return (
-            f"a run from the beginning takes about {format_seconds(self.total)} on {self.cores} "
-            f"core{'s' if self.cores > 1 else ''} and {format_bytes(self.n_bytes)} of memory, within a factor of two "
-            f"({named}); stages that are computed already, a slow disk and other programs are not counted"
+            f"about {format_seconds(self.total)} on {self.cores} core{'s' if self.cores > 1 else ''}, "
+            f"{format_bytes(self.n_bytes)} of memory, for a run from the beginning, within a factor of about 2 "
+            f"({named}; the first run of a version compiles for some {COMPILING:.0f} s more; other programs are not "
+            "counted)"
         )
 
 
 def measure_speed() -> float:
     """Measure how many multiplications (and additions) of a matrix product this machine makes [per ns of a core]."""
-    x = np.random.default_rng(0).random((256, 256))
+    x = np.linspace(0.0, 1.0, 256 * 256).reshape(256, 256)
     x @ x  # the first product starts threads and fills caches
     best = np.inf
     for _ in range(5):
@@ -229,7 +231,15 @@ def measure_speed() -> float:
     return len(x) ** 3 / best
 
 
-def estimate(size: Size, *, cores: int, speed: float = SPEED, compiled: bool = True) -> Estimate:
+def describe_here(size: Size) -> str:
+    """Describe what a study takes on this machine, and whether it has the memory."""
+    found = estimate(size, cores=count_threads(None, "estimate"), speed=measure_speed())
+    available = find_available_memory()
+    short = available is not None and found.n_bytes > available
+    return found.describe() + (f"; only {format_bytes(available or 0)} of memory are available" if short else "")
+
+
+def estimate(size: Size, *, cores: int, speed: float = SPEED) -> Estimate:
     """Estimate time and memory of a study.
 
     Parameters
@@ -238,11 +248,9 @@ def estimate(size: Size, *, cores: int, speed: float = SPEED, compiled: bool = T
     cores : int
     speed : float
         From `measure_speed`.
-    compiled : bool
-        Whether the kernels were compiled by an earlier run.
     """
     parts: dict[str, tuple[Counts, float]] = {
-        "start": ({"second": 5.0 + (0.0 if compiled else COMPILING)}, 1),
+        "start": ({"second": 5.0}, 1),
         "networks": (count_networks(size), min(cores, 4)),
         "betas": (count_betas(size), 1),
         "regions": (count_regions(size), 1),
@@ -398,14 +406,14 @@ def count_explanations(size: Size) -> Counts:
     return {
         "network product": asked.network.products * (steps + 2 * size.sounds),
         "decoded step": asked.steps * asked.classes if asked.decoded else 0,
-        "second": 3.0 + 2.5 * judged,
+        "second": 4.0 + 0.5 * judged,
     }
 
 
 def count_page(size: Size) -> Counts:
-    """Count what the page takes, which is written twice where layers are explained."""
+    """Count what the page takes, to which figures are added where layers are explained."""
     figures = 8.0 + 0.25 * len(size.regions) + 3.0 * len(size.networks)
-    return {"second": figures * (2 if size.explained else 1)}
+    return {"second": figures * (1.5 if size.explained else 1)}
 
 
 def count_bytes(size: Size, cores: int) -> float:
