@@ -17,6 +17,7 @@ from brainmap.study.stages.costs import EXAMPLES, Light, count_spheres, estimate
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = list(EXAMPLES.values())[1]
+LIGHT: Any = DEMO.light
 
 
 def test_the_table_of_the_documents_is_that_of_the_estimate() -> None:
@@ -25,8 +26,8 @@ def test_the_table_of_the_documents_is_that_of_the_estimate() -> None:
 
 def test_every_count_has_a_price_and_every_price_is_counted() -> None:
     counted: set[str] = set()
-    whole = replace(DEMO, encoded=100, bold_volumes=800, light=replace(DEMO.light, enhanced=True))
-    for size in (whole, replace(whole, light=replace(whole.light, slides=True))):
+    whole = replace(DEMO, encoded=100, bold_volumes=800, light=replace(LIGHT, enhanced=True))
+    for size in (whole, replace(whole, light=replace(LIGHT, slides=True))):
         for count in (
             costs.count_networks,
             costs.count_betas,
@@ -61,7 +62,7 @@ def test_more_cores_and_a_faster_machine_take_less_time_and_the_processor_works_
 )
 def test_searchlights_grow_with_what_they_hold(changes: dict[str, Any], least: float, most: float) -> None:
     light = changes.pop("light", {})
-    larger = replace(DEMO, **changes, light=replace(DEMO.light, **light))
+    larger = replace(DEMO, **changes, light=replace(LIGHT, **light))
     growth = estimate(larger, cores=1).seconds["searchlights"] / estimate(DEMO, cores=1).seconds["searchlights"]
     assert least <= growth <= most
 
@@ -69,7 +70,7 @@ def test_searchlights_grow_with_what_they_hold(changes: dict[str, Any], least: f
 def test_memory_holds_the_patterns_of_everybody_only_for_ceilings() -> None:
     fine = replace(DEMO, participants=20, patterns=800, light=Light(voxels=200_000, sphere=300))
     assert costs.count_bytes(fine, 2) > 20 * 800 * 200_000 * 8
-    alone = replace(fine, light=replace(fine.light, ceilings=False))
+    alone = replace(fine, light=replace(LIGHT, voxels=200_000, sphere=300, ceilings=False))
     assert 800 * 200_000 * 8 < costs.count_bytes(alone, 2) < 3 * 800 * 200_000 * 8
 
 

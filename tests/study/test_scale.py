@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.study.parallel.dask import connect_dask, warn_of_strangers
 from brainmap.study.parallel.shares import Share
 from brainmap.study.results.claims import hold_file
+from brainmap.study.stages.costs import COMPILING
 
 SILENT = ("[explain]\nmaximization = { steps = 2, classes = 2, channels = 1, best_layers = 1, judges = 'none' }\n", "")
 Lines = Callable[..., tuple[int, list[str], list[str]]]
@@ -444,7 +446,11 @@ def test_the_demo_on_two_dask_workers_one_of_them_killed_is_the_demo_on_threads(
     here, there = tmp_path / "threads", tmp_path / "dask"
     small_demo(here)
     shutil.copytree(here, there)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     assert _start(here).wait() == 0
+    took = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    said = _estimate_seconds(here / "study.toml")
+    assert said / 3 < took < 3 * (said + COMPILING)
     with dask_processes(tmp_path) as (address, workers):
         command = [
             sys.executable,
@@ -469,6 +475,20 @@ def test_the_demo_on_two_dask_workers_one_of_them_killed_is_the_demo_on_threads(
             assert process.wait() == 0, (tmp_path / "log").read_text()
     assert "about" in (tmp_path / "log").read_text()  # progress with the time left
     assert differing(here / "derivatives" / "brainmap", there / "derivatives" / "brainmap") == []
+
+
+def _estimate_seconds(file: Path) -> float:
+    """The processor time that the check of a study estimates."""
+    from brainmap.study.check import check_study
+    from brainmap.study.results.context import Context
+    from brainmap.study.settings.study import load_study
+    from brainmap.study.stages.costs import estimate, measure_speed
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BrainmapWarning)
+        measure = check_study(Context(load_study(file))).measure
+    assert measure is not None
+    return estimate(measure(), cores=1, speed=measure_speed()).cpu_seconds
 
 
 def small_demo(folder: Path) -> None:
