@@ -57,14 +57,21 @@ def serve(
     listening = _listen(port)
     with contextlib.closing(listening):
         port, token = listening.getsockname()[1], secrets.token_urlsafe(24)
-        app = make_app(Worker(opening), title=title, token=token, port=port, limits=limits or Limits())
+        worker = Worker(opening)
+        app = make_app(worker, title=title, token=token, port=port, limits=limits or Limits())
+
+        class Server(uvicorn.Server):
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                await worker.close()  # pages that wait for a job are answered, so that nothing is waited for
+                await super().shutdown(sockets)
+
         settings = uvicorn.Config(
             app, log_level=logging.WARNING, access_log=False, timeout_graceful_shutdown=1, server_header=False
         )
         if opened is not None:
             opened(f"http://{HOST}:{port}/?token={token}")
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again when all is closed
-            uvicorn.Server(settings).run(sockets=[listening])
+            Server(settings).run(sockets=[listening])
 
 
 def _listen(port: int) -> socket.socket:

@@ -44,13 +44,15 @@ def _run_explorers() -> Iterator[Callable[..., Running]]:
 
     def run(*words: object) -> Running:
         command = [sys.executable, "-m", "brainmap", "explore", *map(str, words), "--port", "0", "--no-browser"]
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            env=os.environ | {"TMPDIR": folder.name},
-        )
+        with (Path(folder.name) / "stderr").open("a") as stderr:
+            process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                start_new_session=True,
+                env=os.environ | {"TMPDIR": folder.name},
+            )
         started.append(process)
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -41,6 +43,39 @@ def test_it_listens_on_this_machine_only_and_ctrl_c_ends_it_cleanly(
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(timeout=10) == 0
     assert not is_listening(running.address)
+
+
+def test_ctrl_c_in_the_midst_of_jobs_ends_it_without_a_traceback(
+    opening: dict[str, Any], run_explorer: Callable[..., Running]
+) -> None:
+    running = run_explorer(*words_of(opening))
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    opener.open(running.address)
+    answers: list[int] = []
+
+    def ask(sound: str) -> None:
+        try:
+            with opener.open(f"{running.base}/api/map?network=net&sound={sound}&method=lime&classes=cat") as answer:
+                answers.append(answer.status)
+        except urllib.error.HTTPError as error:
+            answers.append(error.status or 0)
+            error.close()
+
+    threads = [threading.Thread(target=ask, args=(f"{name}_anna",)) for name in ("cat", "dog", "tree", "yes")]
+    for thread in threads:
+        thread.start()
+
+    def count_jobs() -> int:
+        with opener.open(f"{running.base}/api/state") as state:
+            return len(json.load(state)["jobs"])
+
+    wait_until(lambda: count_jobs() == 4)
+    running.process.send_signal(signal.SIGINT)
+    for thread in threads:
+        thread.join()
+    assert running.process.wait(timeout=10) == 0
+    assert answers == [503] * 4
+    assert (running.folder / "stderr").read_text() == ""
 
 
 def test_a_server_that_is_killed_leaves_no_process(
