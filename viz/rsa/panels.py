@@ -7,8 +7,10 @@ Here the views are painted over each other in one array, and matplotlib draws th
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import scipy
@@ -23,18 +25,33 @@ Volume = tuple[NDArray[np.float32], NDArray[np.float64]]
 BOX = ((-77, 77), (-110, 78), (-72, 84))  # the part of MNI space that a view shows [mm]
 PLANES = {"x": (1, 2), "y": (0, 2), "z": (0, 1)}  # the axes of world space that run right and up in a view
 TALL = 200  # every row spans this many millimeters upward, so that all views have one scale
+_TEMPLATE = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 _COARSE = 2  # mm between the points of a glass brain
 
 
 @functools.cache
 def load_template() -> NDArray[np.float32]:
     """Load the MNI152 template at 1 mm, cut to the box; it is axis-aligned, so that a slice is an index."""
-    from nilearn.datasets import load_mni152_template
+    data, affine = _read_template()
+    start = [round(low - at) for (low, _), at in zip(BOX, affine[:3, 3], strict=True)]
+    parts = tuple(slice(s, s + high - low) for s, (low, high) in zip(start, BOX, strict=True))
+    return data[parts]
+
+
+def _read_template() -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Read nilearn's template, from 0 to 1, and its affine; nilearn's own function takes seconds to import."""
+    import nibabel as nib
+
+    found = importlib.util.find_spec("nilearn")
+    place = Path(found.origin).parent / _TEMPLATE if found is not None and found.origin else Path(_TEMPLATE)
+    if place.is_file():
+        image = nib.nifti1.load(place)
+        data = np.asarray(image.dataobj).astype(np.float32)
+        return data / data.max(), image.affine
+    from nilearn.datasets import load_mni152_template  # a version of nilearn that keeps the file elsewhere
 
     image = load_mni152_template(resolution=1)
-    start = [round(low - at) for (low, _), at in zip(BOX, image.affine[:3, 3], strict=True)]
-    parts = tuple(slice(s, s + high - low) for s, (low, high) in zip(start, BOX, strict=True))
-    return np.asarray(image.dataobj, dtype=np.float32)[parts]
+    return np.asarray(image.dataobj, dtype=np.float32), image.affine
 
 
 def compute_plane(view: str, at: float) -> Array:

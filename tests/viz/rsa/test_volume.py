@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import nibabel
@@ -16,6 +18,7 @@ from brainmap.viz.rsa.panels import (
     BOX,
     PLANES,
     TALL,
+    _read_template,
     compute_plane,
     load_template,
     measure_width,
@@ -201,3 +204,18 @@ def test_a_sheet_has_a_row_a_layer() -> None:
     rows = [SheetRow(layer=name, image=ball(), pattern=wave, unit="channel 3") for name in ("conv2", "conv7")]
     figure = plot_sheet(rows, layers=["conv2", "conv4", "conv7"])
     assert [part.texts[0].get_text() for part in figure.subfigs] == ["conv2", "conv7"]
+
+
+def test_the_template_is_nilearns_and_is_read_without_its_import() -> None:
+    from nilearn.datasets import load_mni152_template
+
+    wanted = load_mni152_template(resolution=1)
+    data, affine = _read_template()
+    assert np.array_equal(data, np.asarray(wanted.dataobj, dtype=np.float32))
+    assert np.array_equal(affine, wanted.affine)
+    code = (
+        "import sys\nfrom brainmap.viz.rsa.panels import load_template\nload_template()\n"
+        "print([name for name in ('nilearn', 'sklearn') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
