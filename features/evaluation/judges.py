@@ -7,7 +7,7 @@ ascent adds: the best random pattern of the same prior, and noise with the spect
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.features.activations.store import hash_weights
 from brainmap.features.evaluation.explain import compute_all_logits
+from brainmap.features.layers.running import count_workers, run_side_by_side
 from brainmap.features.networks.checkpoints import Checkpoint, load_network, read_description
 from brainmap.features.networks.feeding import describe_feeding, feed_waveforms
 from brainmap.features.sounds.batches import get_labels
@@ -227,19 +228,25 @@ def _judge_sounds(
     sounds: Sounds | None,
     rows: NDArray[np.intp] | None = None,
     device: str,
+    threads: int | None = None,
 ) -> Judgement:
     from brainmap.features.maximization.quality import simulate_playback
 
     heard = simulate_playback(np.asarray(waveforms), None)
-    recognized = np.full((len(labels), len(judges)), np.nan)
-    for column, judge in enumerate(judges):
+
+    def recognize(_: None, judge: Judge, __: Callable[[int], None]) -> NDArray[np.float64]:
         known = [str(name) for name in judge.checkpoint.classes]
         mine = np.array([row for row, label in enumerate(labels) if label in known], dtype=np.intp)
-        if not len(mine):
-            continue
-        fed = feed_waveforms(heard[mine], judge.checkpoint, rate=rate)
-        called = compute_all_logits(judge.model, fed, device=device).argmax(axis=1)
-        recognized[mine, column] = [known[k] == labels[row] for k, row in zip(called, mine, strict=True)]
+        found = np.full(len(labels), np.nan)
+        if len(mine):
+            fed = feed_waveforms(heard[mine], judge.checkpoint, rate=rate)
+            called = compute_all_logits(judge.model, fed, device=device).argmax(axis=1)
+            found[mine] = [known[k] == labels[row] for k, row in zip(called, mine, strict=True)]
+        return found
+
+    workers = min(count_workers(device, threads, "judges"), len(judges)) or 1
+    by_judge = list(run_side_by_side(recognize, None, judges, modules=(), threads=workers, advance=lambda _: None))
+    recognized = np.stack(by_judge, axis=1) if by_judge else np.full((len(labels), 0), np.nan)
     alike, voiced = np.full((2, len(labels)), np.nan)
     if heard.shape[-1] / rate >= SHORTEST:
         alike = _correlate_with_real(_hear(heard, rate), labels, sounds, rows)
@@ -328,6 +335,7 @@ def judge_maximization(
     sounds: Sounds | None = None,
     rng: np.random.Generator | None = None,
     device: str = "cpu",
+    threads: int | None = None,
 ) -> Maximization:
     """Add to the quality of class patterns what other networks, real examples and two baselines say.
 
@@ -342,6 +350,8 @@ def judge_maximization(
     rng : numpy.random.Generator, optional
     device : str
         Where the network runs, as torch names it.
+    threads : int, optional
+        Number of judges that listen side by side, by default the number of cores.
 
     Returns
     -------
@@ -359,7 +369,7 @@ def judge_maximization(
     names = list(am.class_names)
     waves, rate = get_heard(am, am.patterns)
     check_classes(judges, names)
-    found = _judge_sounds(waves, names, rate=rate, judges=judges, sounds=sounds, device=device)
+    found = _judge_sounds(waves, names, rate=rate, judges=judges, sounds=sounds, device=device, threads=threads)
     table = am.quality.copy()
     said = [
         ", ".join(judge for judge, right in zip(found.judges, row, strict=True) if right == 1)
@@ -369,7 +379,7 @@ def judge_maximization(
     _add_judgement(table, "", found.transfer, found.real_correlation, found.voiced)
     if am.random is not None:
         drawn, _ = get_heard(am, am.random)
-        one = _judge_sounds(drawn, names, rate=rate, judges=judges, sounds=sounds, device=device)
+        one = _judge_sounds(drawn, names, rate=rate, judges=judges, sounds=sounds, device=device, threads=threads)
         _add_judgement(table, "random_", one.transfer, one.real_correlation, one.voiced)
     there = set() if sounds is None else set(get_labels(sounds)[1])
     if any(name in there for name in names) and sounds is not None:
@@ -380,7 +390,13 @@ def judge_maximization(
                 length = round(waves.shape[-1] * own_rate / rate)
                 noise = make_class_noise(sounds, name, (1, length), rng=rng)
                 one = _judge_sounds(
-                    noise, [name] * len(noise), rate=own_rate, judges=judges, sounds=sounds, device=device
+                    noise,
+                    [name] * len(noise),
+                    rate=own_rate,
+                    judges=judges,
+                    sounds=sounds,
+                    device=device,
+                    threads=threads,
                 )
                 parts[:, at] = [np.mean(part) for part in (one.transfer, one.real_correlation, one.voiced)]
         _add_judgement(table, "noise_", *parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from brainmap.features.layers.running import run_side_by_side
 from brainmap.features.maximization.task import Task, iterate_batches
 
 
@@ -25,11 +27,11 @@ class Draws:
     starts: NDArray[np.float32]
 
 
-def find_best_draws(task: Task, dead: set[int], entropy: int) -> Draws:
+def find_best_draws(task: Task, dead: set[int], entropy: int, *, threads: int = 1) -> Draws:
     """Find the best of `settings.draws` random patterns of the prior for each unit.
 
     All units choose among the same patterns: decoded standard normal latents where the prior is a decoder, else noise
-    with the spectrum of the prior.
+    with the spectrum of the prior. Micro-batches run side by side in `threads`, on which no result depends.
     """
     rng = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(zlib.crc32(b"draws"),)))
     units = list(task.units)
@@ -37,22 +39,30 @@ def find_best_draws(task: Task, dead: set[int], entropy: int) -> Draws:
     most = min(task.settings.seeds, task.settings.draws)
     best = np.full((most, len(units)), -np.inf)
     starts = np.zeros((most, len(units), *task.prior.start(np.random.default_rng(0)).shape), np.float32)
-    left = task.settings.draws
-    with torch.no_grad():
+
+    def draw() -> Iterator[Tensor]:
+        left = task.settings.draws
         while left:
             n = min(left, task.settings.micro_batch)
             left -= n
-            free = torch.tensor(np.stack([task.prior.start(rng) for _ in range(n)]), device=task.device)
-            patterns = task.prior.decode(free)
-            values = _compute_units(task, patterns, units)
+            yield torch.tensor(np.stack([task.prior.start(rng) for _ in range(n)]), device=task.device)
+
+    def compute(own: Task, free: Tensor, _: Callable[[int], None]) -> tuple[Tensor, NDArray[np.float64]]:
+        with torch.no_grad():
+            patterns = own.prior.decode(free)
+            values = _compute_units(own, patterns, units)
             if silent:
-                values[:, silent] = _compute_units(task, patterns, units, before=True)[:, silent]
-            every = np.concatenate([best, values])
-            order = np.argsort(-every, axis=0, kind="stable")[:most]
-            best = np.take_along_axis(every, order, axis=0)
-            drawn = np.broadcast_to(free.cpu().numpy()[:, None], (n, *starts.shape[1:]))
-            pool = np.concatenate([starts, drawn])
-            starts = pool[order, np.arange(len(units))]
+                values[:, silent] = _compute_units(own, patterns, units, before=True)[:, silent]
+        return free, values
+
+    drawn = run_side_by_side(compute, task, draw(), modules=task.modules, threads=threads, advance=lambda _: None)
+    for free, values in drawn:
+        every = np.concatenate([best, values])
+        order = np.argsort(-every, axis=0, kind="stable")[:most]
+        best = np.take_along_axis(every, order, axis=0)
+        pool = np.concatenate([starts, np.broadcast_to(free.cpu().numpy()[:, None], (len(free), *starts.shape[1:]))])
+        starts = pool[order, np.arange(len(units))]
+    with torch.no_grad():
         best_ones = [task.prior.decode(batch).cpu() for batch in iterate_batches(task, starts[0])]
     return Draws(torch.cat(best_ones).numpy(), starts)
 

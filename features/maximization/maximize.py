@@ -249,7 +249,8 @@ def _run_task(
     settings = task.settings
     entropy = int(rng.integers(2**63))
     dead = _find_dead_units(task, waveforms, entropy)
-    draws = find_best_draws(task, dead, entropy) if settings.draws and settings.objective == "logit" else None
+    drawn = settings.draws and settings.objective == "logit"
+    draws = find_best_draws(task, dead, entropy, threads=threads) if drawn else None
     starts = draws.starts if draws is not None and isinstance(task.prior, LatentPrior) else None
     found: dict[tuple[int, int], tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
     still: set[int] = set()

@@ -225,7 +225,7 @@ def maximize(
             seed=seed,
             jobs=jobs,
         )
-        patterns.append(_judge(am, judging, one, seed))
+        patterns.append(_judge(am, judging, one, seed, jobs))
     quality = _save_patterns(patterns, out, one.name, table, figure, about=(settings[0], seed, one))
     note_origin(out, "am", one, layer)
     if as_json:
@@ -305,7 +305,7 @@ def _load_judges(
     return found, notes
 
 
-def _judge(am: Maximization, judging: tuple[Judge, ...], one: Listener, seed: int) -> Maximization:
+def _judge(am: Maximization, judging: tuple[Judge, ...], one: Listener, seed: int, jobs: int | None) -> Maximization:
     """Let other networks judge patterns that can be heard."""
     import numpy as np
 
@@ -313,7 +313,8 @@ def _judge(am: Maximization, judging: tuple[Judge, ...], one: Listener, seed: in
 
     if not judging or not am.can_be_heard:
         return am
-    return judge_maximization(am, judging, sounds=one.sounds, rng=np.random.default_rng(seed), device=one.device)
+    rng = np.random.default_rng(seed)
+    return judge_maximization(am, judging, sounds=one.sounds, rng=rng, device=one.device, threads=jobs)
 
 
 def refuse_table(wav: Path | None, name: str, overwrite: bool) -> Path | None:

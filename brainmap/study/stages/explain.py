@@ -238,7 +238,12 @@ def _maximize_network(
             )
             if judging and am.can_be_heard:
                 am = judge_maximization(
-                    am, judging, sounds=one.sounds, rng=np.random.default_rng(seed), device=context.device
+                    am,
+                    judging,
+                    sounds=one.sounds,
+                    rng=np.random.default_rng(seed),
+                    device=context.device,
+                    threads=context.threads,
                 )
             name = name_beside(layer, am.prior) if at else layer
             folder = build_wav_path(context, version)

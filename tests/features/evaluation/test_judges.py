@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -244,3 +246,19 @@ def test_words_of_the_decoder_are_recognized_by_networks_that_were_not_climbed()
     assert table.loc["real sounds", "transfer"] > 0.85
     assert table.loc["decoder prior", "transfer"] >= 0.9 > table.loc["audio prior", "transfer"]
     assert table.loc["decoder prior", "voiced"] > 0.6 > table.loc["class noise", "voiced"]
+
+
+def test_neither_patterns_nor_judgements_depend_on_the_number_of_threads(real) -> None:
+    edge = round(1000 * N / RATE)
+    judges = [make_judge("good", Bands(edge)), make_judge("wrong", Bands(edge, swapped=True))]
+    settings = MaximizationSettings(steps=2, draws=21, jitter_ms=0.0, micro_batch=4, seeds=2)
+    found = []
+    for threads in (1, 3):
+        given: Any = {"settings": settings, "sounds": real, "class_names": ["low", "high"]}
+        am = maximize_activation(Linear(edge), rng=np.random.default_rng(1), threads=threads, **given)
+        found.append(judge_maximization(am, judges, sounds=real, rng=np.random.default_rng(2), threads=threads))
+    one, other = found
+    assert one.random is not None
+    assert np.array_equal(one.random, other.random)
+    assert np.array_equal(one.by_seed, other.by_seed)
+    pd.testing.assert_frame_equal(one.quality, other.quality, check_exact=True)
