@@ -238,11 +238,27 @@ def strip_axes(axes: Axes) -> Axes:
 
 
 def choose_ink(color: Any) -> str:
-    """Return ink or white, whichever is more readable on a background color.
+    """Return ink, white or black, the first that has a contrast of 4.5 with a background color; one always has.
+
+    References
+    ----------
+    W3C (2018), WCAG 2.1, contrast (minimum): https://www.w3.org/TR/WCAG21/#contrast-minimum
 
     Examples
     --------
-    >>> choose_ink("#ffffff"), choose_ink("#000000")
-    ('#1c2530', '#ffffff')
+    >>> choose_ink("#ffffff"), choose_ink("#000000"), choose_ink("#c95827")
+    ('#1c2530', '#ffffff', '#000000')
     """
-    return INK if float(convert_to_oklab(np.asarray(to_rgb(color), dtype=float))[0]) > 0.66 else "#ffffff"
+    light = _measure_luminance(color)
+    if (light + 0.05) / (_measure_luminance(INK) + 0.05) >= _CONTRAST:
+        return INK
+    return "#ffffff" if 1.05 / (light + 0.05) >= _CONTRAST else "#000000"
+
+
+_CONTRAST = 4.5
+
+
+def _measure_luminance(color: Any) -> float:
+    rgb = np.asarray(to_rgb(color), dtype=float)
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))

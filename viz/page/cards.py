@@ -62,7 +62,7 @@ def place_marks(hertz: Array | None, bands: int) -> list[tuple[str, str]]:
     Examples
     --------
     >>> place_marks(np.array([100.0, 550, 1000, 1450]), 4)
-    [('0.1', '87.5%'), ('0.3', '76.4%'), ('1', '37.5%')]
+    [('0.1', '87.5%'), ('1', '37.5%')]
     """
     if hertz is None or len(hertz) != bands:
         return []

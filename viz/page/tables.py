@@ -48,8 +48,19 @@ class HeatRow:
     cells: list[HeatCell]
 
 
+_COORDINATES = ("x", "y", "z")
+
+
 def format_value(value: Any, column: str) -> str:
-    """Format a cell for reading; columns named p or p_... hold p values, with three digits."""
+    """Format a cell for reading; columns named p or p_... hold p values, with three digits.
+
+    Examples
+    --------
+    >>> [format_value(value, "score") for value in (0.25, 0.0, -0.000101, 12.0, 1234.5)]
+    ['.250', '.000', '−1.0e−04', '12', '1.23e+03']
+    >>> format_value(0.0, "z"), format_value(0.0001, "p_corrected")
+    ('0', '< .001')
+    """
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if value is None or value is pd.NA or (isinstance(value, float | np.floating) and bool(np.isnan(value))):
@@ -60,10 +71,12 @@ def format_value(value: Any, column: str) -> str:
         value = float(value)
         if column == "p" or column.startswith("p_"):
             return "< .001" if value < 0.001 else format_decimals(value, 3)
-        if value.is_integer() and abs(value) >= 1:
+        if value.is_integer() and (abs(value) >= 1 or column in _COORDINATES):
             return f"{int(value)}".replace("-", "−")
         if value == 0 or 0.0005 <= abs(value) < 1:
             return format_decimals(value, 3)
+        if abs(value) < 1:
+            return f"{value:.1e}".replace("-", "−")
         return f"{value:.3g}".replace("-", "−")
     return str(value)
 

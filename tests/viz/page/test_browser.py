@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainmap.viz.page.content import NetworkMaps, PeopleContent, ReportContent
+from brainmap.viz.page.content import DesignContent, DesignedRun, NetworkMaps, PeopleContent, ReportContent
 from brainmap.viz.page.write import write_report
 from tests.viz.page.test_people import person
 from tests.viz.page.test_write import small_content
@@ -60,6 +60,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     }
     best = nibabel.Nifti1Image(np.where(np.nan_to_num(means["conv1"].dataobj) > 0.3, 2, 0).astype(np.float32), AFFINE)
     other = small.scores.assign(network="other")
+    pattern = replace(small.maximization[0], units=[HOSTILE], patterns=np.sin(np.arange(64_000) / 3)[None, None])
+    matrix = pd.DataFrame({HOSTILE: [0.0, 1, 2, 0], "drift_1": [1.0, 0.5, -0.5, -1]}, index=[0.0, 2, 4, 6])
+    events = pd.DataFrame({"onset": [1.0], "duration": [2.0], "name": [HOSTILE]})
+    run = DesignedRun(participant="01", run="1", matrix=matrix, kinds=["event", "drift"], events=events)
     content = replace(
         small,
         question=HOSTILE,
@@ -70,9 +74,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
         layers=["conv1", "conv2"],
         maps={"n": NetworkMaps(means=means, p=p, best_layer=best)},
         measure="rho-a",
-        maximization=[
-            replace(small.maximization[0], units=[HOSTILE], patterns=np.sin(np.arange(64_000) / 3)[None, None])
-        ],
+        maximization=[pattern, replace(pattern, prior="decoder")],
+        designs=DesignContent(runs=[run], table=pd.DataFrame({"participant": ["01"], "volumes": [4]}), notes=[HOSTILE]),
         people=pd.DataFrame({"participant": [HOSTILE, "02"], "agreement": [0.1, 0.3]}),
         persons=PeopleContent(
             persons=[person(HOSTILE, outlier=True), person("02")], maps={"02": make_map(3)}, shown="conv1"
@@ -198,7 +201,7 @@ def test_sounds_play_and_tabs_tables_and_participants_open(page: Any) -> None:
     assert button.get_attribute("aria-label") == "stop"
     button.click()
     page.wait_for_selector(".card:not(.playing)")
-    assert button.get_attribute("aria-label") == f"play {HOSTILE}"
+    assert button.get_attribute("aria-label") == f"play {HOSTILE}, without it, by the spectrum of the sounds alone"
     panels = page.locator("#layers ~ .tabs > .panel")
     assert [panels.nth(k).is_visible() for k in (0, 1)] == [True, False]
     page.locator("label[for=network-2]").click()

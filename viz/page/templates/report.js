@@ -38,6 +38,11 @@
     audio.addEventListener("pause", rest);
     audio.addEventListener("ended", rest);
   });
+  const sizes = new ResizeObserver((all) => all.forEach(({ target }) => {  // what scrolls can be reached by keys
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }));
+  document.querySelectorAll(".scroll, .picture").forEach((one) => sizes.observe(one));
   const save = (address, name) => {
     const link = document.createElement("a");
     link.href = address;
