@@ -142,4 +142,4 @@ def _embed_template() -> ViewerMap:
 
 
 def _compress(content: bytes) -> str:
-    return base64.b64encode(zlib.compress(content, 9)).decode("ascii")
+    return base64.b64encode(zlib.compress(content)).decode("ascii")

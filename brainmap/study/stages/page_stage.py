@@ -13,7 +13,7 @@ from brainmap.study.settings.renamed import restore_first_keys
 if TYPE_CHECKING:
     from brainmap.viz.page.content import ReportContent
 
-VERSION = 10
+VERSION = 11
 EXPLAINING = ("explain_cam", "explain_maximization", "explain_regions")
 
 

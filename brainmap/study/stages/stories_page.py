@@ -22,7 +22,7 @@ from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import EncodingContent, ReportContent, StoryFacts
 from brainmap.viz.page.write import methods_paragraph
 
-VERSION = 3
+VERSION = 4
 SIGNIFICANT = 0.05
 _TABLES = {
     "statistics": "stories",
