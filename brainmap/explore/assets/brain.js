@@ -180,7 +180,6 @@ export class BrainView extends View {
     this.openMap();
     this.drawScores();
     this.openRdms();
-    this.wanted.draw();
   }
 
   changePerson() {

@@ -79,6 +79,7 @@ export function makeExtras(view) {
       await unit.open();
       await openNeighbors();
       await openPlane();
+      await unit.openRest();
     },
   };
 }

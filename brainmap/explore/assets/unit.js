@@ -53,8 +53,16 @@ export class UnitCard {
     this.tuning = h("div", {});
     this.pattern = h("div", {});
     fill(this.element, this.head(), ...parts, ...this.drawFilter(found.filter), this.tuning, ...this.drawFavorites(found), this.pattern);
-    if (found.pattern || view.choice.grown) await this.openPattern(); else this.offerPattern();
-    await this.openTuning();
+    this.hasPattern = Boolean(found.pattern);
+    this.drawTuningMenu();
+    if (!this.hasPattern) this.offerPattern();
+  }
+
+  /** What takes longer: the tuning, where it is asked for, and the sound that drives the unit. */
+  async openRest() {
+    if (!this.isChosen || !this.tuning?.isConnected) return;
+    if (this.view.choice.tuning) await this.openTuning();
+    if (this.hasPattern || this.view.choice.grown) await this.openPattern();
   }
 
   drawAnswer(answer) {
@@ -90,18 +98,23 @@ export class UnitCard {
     return [h("figure", {}, h("figcaption", {}, words, wave.downloads()), wave.frame), h("figure", {}, h("figcaption", {}, "Its gain over frequency", gain.downloads()), gain.frame)];
   }
 
-  /** Tuning, where it is asked for; all units of the layer are measured at once. */
-  async openTuning() {
-    const { view, tuning } = this;
+  drawTuningMenu(...more) {
+    const { view } = this;
     const menu = h("select", { "aria-label": "Tuning", onchange: (event) => { view.choice.tuning = event.target.value; view.keep(); this.openTuning(); } },
       ...Object.entries(STIMULI).map(([key, words]) => option(key, words, key === (view.choice.tuning ?? ""))));
-    const head = (...more) => h("h4", { class: "with-menu" }, "Tuning ", menu, ...more);
+    return fill(this.tuning, h("h4", { class: "with-menu" }, "Tuning ", menu, ...more));
+  }
+
+  /** Tuning; all units of the layer are measured at once. */
+  async openTuning() {
+    const { view, tuning } = this;
     const stimulus = view.choice.tuning;
-    if (!(stimulus in STIMULI) || !stimulus) { fill(tuning, head()); return; }
-    fill(tuning, head(), h("p", { class: "caption" }, "Playing …"));
+    const head = (...more) => this.drawTuningMenu(...more);
+    if (!(stimulus in STIMULI) || !stimulus) { head(); return; }
+    head().append(h("p", { class: "caption" }, "Playing …"));
     const found = await view.load(() => ask("tuning", { ...this.given, stimulus }, view.slot("tuning")));
     if (tuning !== this.tuning) return;
-    if (!found) { fill(tuning, head(), h("p", { class: "caption" }, "There is no tuning to show.")); return; }
+    if (!found) { head().append(h("p", { class: "caption" }, "There is no tuning to show.")); return; }
     const hertz = [...found.hertz.data];
     const curves = found.levels.map((level, k) => ({ values: [...found.curves.data.slice(k * hertz.length, (k + 1) * hertz.length)], name: `${write(level)} dB` }));
     const best = Number.isFinite(found.best) && found.best !== null ? `, best at ${write(found.best)} Hz` : "";
@@ -110,7 +123,7 @@ export class UnitCard {
       label: `Tuning of unit ${this.given.unit} of ${this.given.layer} measured ${STIMULI[stimulus]}: ${found.shape}${best}`,
       table: () => [["hertz", ...found.levels.map((level) => `response_at_${level}_dB`)], hertz.map((one, k) => [one, ...curves.map((curve) => curve.values[k])])],
     });
-    fill(tuning, head(made.downloads()), made.frame, h("p", { class: "caption" }, `${found.shape}${best}. Response less that to silence (${write(found.silence)}), mean over ${FRAMES[found.frames]}, at ${found.levels.map((level) => write(level)).join(", ")} dB of the level of sounds.`));
+    head(made.downloads()).append(made.frame, h("p", { class: "caption" }, `${found.shape}${best}. Response less that to silence (${write(found.silence)}), mean over ${FRAMES[found.frames]}, at ${found.levels.map((level) => write(level)).join(", ")} dB of the level of sounds.`));
   }
 
   offerPattern() {
@@ -125,7 +138,7 @@ export class UnitCard {
     fill(pattern, head(), h("p", { class: "caption" }, "Growing the sound …"));
     let found;
     try {
-      found = await ask("pattern", this.given, view.slot("pattern"));
+      found = await ask("pattern", this.given, view.slot("unit")); // another unit takes its turn
     } catch (error) {
       if (error.isStale || pattern !== this.pattern) return;
       view.choice.grown = "";

@@ -57,7 +57,7 @@ export class WantedCard {
     fill(place, h("p", { class: "caption" }, "Fitting the models and growing the sound …"));
     let found;
     try {
-      found = await ask("wanted", { region, network }, view.slot("wanted"));
+      found = await ask("wanted", { region, network }, view.slot("score")); // another region takes its turn
     } catch (error) {
       const words = error.status === 410 ? "Stopped; press Find the sound to begin again." : error.message;
       if (error.status === 410) { view.choice.wanted = ""; view.keep(); this.draw(); }
