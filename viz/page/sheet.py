@@ -12,7 +12,15 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 
 from brainmap.errors import InputError
-from brainmap.viz.features.sounds import draw_cam, draw_spectrogram, draw_wave, get_accent, map_scale, read_waves
+from brainmap.viz.features.sounds import (
+    add_hertz_ticks,
+    draw_cam,
+    draw_spectrogram,
+    draw_wave,
+    get_accent,
+    map_scale,
+    read_waves,
+)
 from brainmap.viz.features.spectrograms import draw_input
 from brainmap.viz.rsa.color_scale import choose_limits
 from brainmap.viz.rsa.volume import draw_glass, read_volume
@@ -103,7 +111,12 @@ def _draw_row(part: SubFigure, row: SheetRow, color: str, vmax: float | None) ->
     elif row.pattern is not None:
         wave = read_waves(row.pattern, "plot_sheet")[0]
         draw_wave(part.add_axes((0.15, 0.72, 0.22, 0.2)), wave, color=color)
-        draw_spectrogram(part.add_axes((0.15, 0.34 if both else 0.08, 0.22, 0.36 if both else 0.62)), wave, row.rate)
+        sound = part.add_axes((0.15, 0.34 if both else 0.13, 0.22, 0.36 if both else 0.57))
+        add_hertz_ticks(sound, draw_spectrogram(sound, wave, row.rate))
+        sound.set_ylabel("Hz", fontsize=7, color=SOFT, labelpad=1)
+        if not both:
+            seconds = wave.size / row.rate
+            sound.set_xticks([0, seconds], ["0", f"{seconds:.2g} s"], fontsize=6.5)
     if row.sound is not None and row.course is not None:
         axes = part.add_axes((0.15, 0.04, 0.22, 0.26) if both else (0.15, 0.25, 0.22, 0.5))
         draw_cam(
