@@ -130,10 +130,11 @@ def _measure_explained(context: Context, heard: Heard) -> costs.Explained | None
     if settings is None:
         return None
     asked, name = settings.maximization, choose_explained(context).network.name
+    regions = 0 if context.study.settings.encoding is None else asked.regions  # a sound for each, as for a channel
     return costs.Explained(
         network=heard.networks[name],
         classes=heard.n_classes if asked.classes == "all" else min(asked.classes, heard.n_classes),
-        channels=asked.channels * asked.best_layers,
+        channels=asked.channels * asked.best_layers + regions,
         steps=asked.steps,
         decoded=heard.decoded,
         judged=asked.judges != "none",
