@@ -1,6 +1,6 @@
 # Begin with `make help`. Everything lives in .venv; nothing outside this folder is touched.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-processors campaign lint docs bench build clean
+.PHONY: help demo test test-slow test-nightly test-processors campaign lint docs bench build clean
 .DELETE_ON_ERROR:
 
 # The first Python that is new enough; `make demo PYTHON=/path/to/python` takes another.
@@ -29,7 +29,10 @@ test: $(VENV)/test.stamp ## install with the test tools, run the tests (minutes)
 	$(TEST)
 
 test-slow: $(VENV)/test.stamp ## the tests that take longer: whole studies, calibration, the wheel
-	$(TEST) -m slow || [ $$? -eq 5 ]  # 5: there are none
+	$(TEST) -m "slow and not nightly"
+
+test-nightly: $(VENV)/test.stamp ## the examples of the gallery that take more than a minute
+	$(TEST) -m nightly || [ $$? -eq 5 ]  # 5: there are none
 
 test-processors: $(VENV)/test.stamp ## the tests as other processors would compute; ONLY="-m bits": those of equality
 	@for set in $(PROCESSORS); do echo "== $$set"; env $$(echo $$set | tr , ' ') $(PYTEST) $(ONLY) || exit 1; done

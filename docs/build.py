@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NEEDED = ("sphinx", "pydata_sphinx_theme", "numpydoc", "myst_parser", "sphinx_gallery")
+NEEDED = ("sphinx", "pydata_sphinx_theme", "numpydoc", "myst_parser", "sphinx_gallery", "transformers")
 
 
 def list_missing() -> list[str]:
-    """List the packages of the extra that are not installed."""
+    """List the packages of the extras that are not installed; an example of the gallery needs transformers."""
     return [name for name in NEEDED if importlib.util.find_spec(name) is None]
 
 
@@ -36,8 +36,8 @@ def main(words: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     if missing := list_missing():
         sys.stderr.write(
-            f"docs: expected the extra docs, got no {', '.join(missing)}; type: "
-            f"{sys.executable} -m pip install -c constraints.txt -e '.[docs]'\n"
+            f"docs: expected the extras docs and transformers, got no {', '.join(missing)}; type: "
+            f"{sys.executable} -m pip install -c constraints.txt -e '.[docs,transformers]'\n"
         )
         return 2
     status = build(given.out, gallery=not given.without_gallery)

@@ -25,9 +25,42 @@ def list_blocks(page: Path, language: str) -> list[str]:
 
 
 def join_lines(block: str) -> list[str]:
-    """What is typed in a console block: lines after `$`, with those that a backslash continues; not what is printed."""
-    whole = re.sub(r"\\\n\s*", "", block)
-    return [line[2:] for line in whole.splitlines() if line.startswith("$ ")]
+    """What is typed in a console block: what follows `$ ` to the end of its quotes; not what is printed."""
+    typed: list[str] = []
+    going_on = False
+    for line in re.sub(r"\\\n\s*", "", block).splitlines():
+        if going_on:
+            typed[-1] += f"\n{line}"
+        elif line.startswith("$ "):
+            typed.append(line[2:])
+        else:
+            continue
+        going_on = is_open(typed[-1])
+    return typed
+
+
+def is_open(line: str) -> bool:
+    """Whether a quote of a line is not closed."""
+    try:
+        shlex.split(line, comments=True)
+    except ValueError:
+        return True
+    return False
+
+
+def list_steps(page: Path) -> Iterator[str]:
+    """What a reader of a page does, in lines of a shell: types what it says, and saves the files that it shows.
+
+    A study file is saved as study.toml, and code whose first comment names a file under that name. A block that prints
+    a line of `brainmap: ` shows a mistake, and is not typed.
+    """
+    for language, text in re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M):
+        named = re.match(r"(?:#!.*\n)?# ([\w.-]+\.\w+)\n", text)
+        if language == "console":
+            yield from join_lines(text) if "\nbrainmap: " not in text else ()
+        elif named or text.startswith("schema = "):
+            name = named[1] if named else "study.toml"
+            yield f"cat > {name} <<'END OF {name}'\n{text}END OF {name}"
 
 
 def list_typed(page: Path) -> list[str]:
@@ -48,11 +81,7 @@ def list_calls(lines: list[str]) -> Iterator[list[str]]:
         for name, text in variables.items():
             line = re.sub(rf"\${name}\b", text, line)
         line = re.sub(r"\$\{?\w+\}?", "1", line)  # a loop's, or the system's
-        try:
-            words = shlex.split(re.sub(r"\s&(?=\s|$)", " ; ", line), comments=True)
-        except ValueError:  # a text over several lines, which is no call of brainmap
-            assert not line.startswith("brainmap ")
-            continue
+        words = shlex.split(re.sub(r"\s&(?=\s|$)", " ; ", line), comments=True)
         call: list[str] | None = None
         for word in [*words, ";"]:
             end = word in (";", "|", "&&", "||", "do", "done") or word.startswith((">", "2>"))
@@ -63,6 +92,12 @@ def list_calls(lines: list[str]) -> Iterator[list[str]]:
                 call.append(word)
             elif word == "brainmap":
                 call = []
+
+
+def read_code() -> str:
+    """The code of all folders; literals that stand one after the other are one."""
+    files = [file for name in ("brainmap", "features", "rsa", "viz") for file in sorted((ROOT / name).rglob("*.py"))]
+    return re.sub(r"\"\s*\n\s*f?\"", "", "".join(file.read_text(encoding="utf-8") for file in files))
 
 
 def find_command(root: Any, words: list[str]) -> tuple[str, Any, list[str]]:

@@ -12,7 +12,7 @@ import typer
 
 from brainmap import cli
 from brainmap.cli import once
-from tests.docs.blocks import EXAMPLES, PAGES, ROOT, find_command, join_lines, list_calls, list_typed
+from tests.docs.blocks import EXAMPLES, PAGES, ROOT, find_command, join_lines, list_calls, list_typed, read_code
 
 PLACES = {"COMMAND", "STUDY", "..."}  # words that stand for others
 
@@ -75,12 +75,7 @@ def test_a_wrong_option_would_be_found(root: Any, monkeypatch: pytest.MonkeyPatc
 
 
 def test_messages_of_the_troubleshooting_page_are_those_that_brainmap_says() -> None:
-    text = "".join(
-        file.read_text(encoding="utf-8")
-        for folder in ("brainmap", "features", "rsa", "viz")
-        for file in sorted((ROOT / folder).rglob("*.py"))
-    )
-    code = re.sub(r"\"\s*\n\s*f?\"", "", text)  # literals that stand one after the other are one
+    code = read_code()
     lost = []
     for page in ("troubleshooting.md", "results.md"):
         for cell in re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / "guides" / page).read_text(encoding="utf-8"), re.M):

@@ -1,4 +1,4 @@
-"""The guide on betas, followed to the letter by somebody who has patterns in NIfTI and in a matrix."""
+"""docs/guides/betas.md, followed to the letter by somebody who has patterns in NIfTI and in a matrix."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import scipy.io
 
 from brainmap import data
 from tests.docs.blocks import ROOT, join_lines, list_blocks
-from tests.docs.test_examples import run_lines
+from tests.docs.shell import Shell
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:conditions. .* has no column 'run'")]
 GUIDE = ROOT / "docs" / "guides" / "betas.md"
@@ -59,13 +59,13 @@ def files(tmp_path: Path) -> Path:
 
 
 def test_betas_of_ones_own_go_through_the_guide_s_study_file_code_and_commands(
-    files: Path, monkeypatch: pytest.MonkeyPatch
+    files: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (brain,) = list_blocks(GUIDE, "toml")
     (files / "study.toml").write_text(STUDY + brain + '[rsa]\ndissimilarity = "crossnobis"\n')
     lines = [line for block in list_blocks(GUIDE, "console") for line in join_lines(block)]
     assert len(lines) == 2
-    assert run_lines(["brainmap check study.toml", *lines], files) == []
+    assert shell.run(["brainmap check study.toml", *lines], files) == []
     (code,) = list_blocks(GUIDE, "python")
     monkeypatch.chdir(files)
     names: dict[str, Any] = {}

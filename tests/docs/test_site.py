@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -14,6 +13,8 @@ import pytest
 
 from brainmap import features, rsa, viz
 from tests.docs.blocks import EXAMPLES, ROOT
+from tests.docs.shell import Shell
+from tests.docs.test_workflows import read_yaml
 
 
 def test_building_without_the_extra_says_the_one_command_to_type(tmp_path: Path) -> None:
@@ -28,8 +29,8 @@ def test_building_without_the_extra_says_the_one_command_to_type(tmp_path: Path)
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("docs: expected the extra docs, got no sphinx, numpydoc; type: ")
-    assert line.endswith(" -m pip install -c constraints.txt -e '.[docs]'")
+    assert line.startswith("docs: expected the extras docs and transformers, got no sphinx, numpydoc; type: ")
+    assert line.endswith(" -m pip install -c constraints.txt -e '.[docs,transformers]'")
 
 
 class Page(HTMLParser):
@@ -106,10 +107,11 @@ def test_every_picture_has_a_description(site: Path) -> None:
     assert sorted({source for page in pages for source in page.without_words}) == []
 
 
-def test_pages_and_read_the_docs_build_by_the_command_of_the_makefile() -> None:
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert re.search(r"^docs: .*\n\t.*docs/build\.py", makefile, re.M)
-    for name in (".readthedocs.yaml", ".github/workflows/site.yml"):
-        text = (ROOT / name).read_text(encoding="utf-8")
-        assert "make docs" in text
-        assert "docs/_build/html" in text
+@pytest.mark.slow
+def test_read_the_docs_serves_what_make_docs_built(site: Path, shell: Shell, tmp_path: Path) -> None:
+    """Its commands are typed one after the other in a clone; the site stands for what `make docs` builds."""
+    (tmp_path / "docs" / "_build").mkdir(parents=True)
+    (tmp_path / "docs" / "_build" / "html").symlink_to(site)
+    commands = read_yaml(ROOT / ".readthedocs.yaml")["build"]["commands"]
+    assert shell.run([f"READTHEDOCS_OUTPUT={tmp_path}/output", *commands], tmp_path) == []
+    assert (tmp_path / "output" / "html" / "index.html").read_bytes() == (site / "index.html").read_bytes()

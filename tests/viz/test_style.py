@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -11,6 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from brainmap.errors import InputError
+from brainmap.viz import style
 from brainmap.viz.style import (
     assign_layer_colors,
     convert_from_oklab,
@@ -96,3 +99,15 @@ def test_the_same_figure_gives_the_same_svg() -> None:
 
     assert draw() == draw()
     assert b"<text" in draw()  # words stay words
+
+
+def test_every_figure_that_viz_makes_shows_itself() -> None:
+    """A plain Figure would be a line of text in a notebook, and missing from the gallery."""
+    folder = Path(style.__file__).parent
+    plain = [
+        f"{file.relative_to(folder)}:{node.lineno}"
+        for file in sorted(folder.rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Figure", "plt.figure", "plt.subplots")
+    ]
+    assert plain == []
