@@ -39,7 +39,8 @@ viz.plot_sound(soundfile.read(folder / "story0.wav")[0][: 5 * 16_000], rate=16_0
 
 # %%
 # Two brains that hear them: one in which conv5 is planted with a delay of 4 s, and one of slow noise, in which there is
-# nothing to find. TR 2 s, 45 scans a story, 20 voxels each.
+# nothing to find. TR 2 s, 45 scans a story, 20 voxels each. Windows of 4 s and noise that is alike over 20 scans were
+# chosen after shorter ones, so that what follows is plain to see: features and noise that are both slow are what leaks.
 t_r, scans, voxels = 2.0, 45, 20
 kernel = np.hanning(22)[1:-1]
 
@@ -68,7 +69,8 @@ pd.DataFrame({what: fit.scores.groupby("layer")["r"].mean() for what, fit in fit
 
 # %%
 # The same features and the same noise, with shuffled scans as folds, by scikit-learn. Each scan of the test lies
-# between two of the training, and the correlation is far from 0. brainmap has no option that divides a story.
+# between two of the training, and the correlation is far from 0; how far depends on how slow features and noise are.
+# brainmap has no option that divides a story.
 x, y = fits["noise"].spaces[1].array, fits["noise"].responses.mean
 shuffled = KFold(5, shuffle=True, random_state=0)
 predicted = cross_val_predict(RidgeCV(alphas=np.logspace(-1, 6, 8)), x, y, cv=shuffled)
