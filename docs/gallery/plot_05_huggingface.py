@@ -47,8 +47,8 @@ names = list(activations.layers)
 viz.plot_correlation_matrix(pd.DataFrame(rsa.compare_rdms(layers, layers), index=names, columns=names))
 
 # %%
-# A brain with an answer: hidden.0 is planted in one half of a box, hidden.4 in the other. The spread of the weights (.5 in
-# place of .02) and the signal (.8) were chosen after a first try, in which the layers were too alike to be told apart.
+# A brain with an answer: hidden.0 is planted in one half of a box, hidden.4 in the other. Spread of the weights (.5 in
+# place of .02) and signal (.8) were chosen after a first try, in which the layers were too alike to be told apart.
 corner = np.diag([4.0, 4, 4, 1]) + np.array([[0, 0, 0, v] for v in (-76, -46, -16, 0)])
 box = nib.Nifti1Image(np.ones((12, 16, 10), np.uint8), corner)
 halves = {name: np.zeros(box.shape, bool) for name in ("back", "front")}
