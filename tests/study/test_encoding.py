@@ -346,6 +346,39 @@ def test_only_what_a_setting_touches_is_computed_again(small: Path, tmp_path: Pa
     assert killed.read_bytes() == before
 
 
+@pytest.mark.slow
+def test_bands_are_those_of_encode_bands_and_go_with_their_setting(small: Path, tmp_path: Path) -> None:
+    from brainmap.features.activations.extract import open_activations
+    from brainmap.rsa import encode_bands, load_patterns, load_rois
+
+    folder = tmp_path / "copy"
+    shutil.copytree(small.parent, folder, copy_function=shutil.copy2)
+    path, named = folder / "study.toml", 'bands = ["first", "acoustics"]\npermutations = 39'
+    path.write_text(path.read_text().replace("permutations = 39", named))
+    assert run(path) == {"group_bands", "report"}
+    table = read(path, "group/encoding_bands.tsv").set_index(["roi", "band"])
+    own, store = folder / "sub-02", folder / "derivatives" / "brainmap" / "features"
+    mask = str(own / "mask.nii.gz")
+    rois = load_rois(str(own / "rois.nii.gz"), table=str(folder / "rois.tsv"), mask=mask)
+    files = [str(own / f"betas_run-{k}.nii.gz") for k in (1, 2, 3)]
+    data = load_patterns(files, mask=mask, rois=rois, stimuli=str(folder / "stimuli.tsv"))
+    bands = {name: open_activations(store / f"network-{name}_features.zarr") for name in ("first", "acoustics")}
+    seed = np.random.default_rng(np.random.SeedSequence([0, *b"encoding"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BrainmapWarning)
+        fit = encode_bands(bands, data, targets="roi", folds=4, rng=seed)
+    each = read(path, "sub-02/func/*desc-bands_encoding.tsv")
+    for column in ("r", "joint", "unique", "product", "unique_spread"):
+        np.testing.assert_allclose(each[column], fit.scores[column], rtol=1e-6, atol=1e-9, err_msg=column)
+    both = pd.concat([each, read(path, "sub-01/func/*desc-bands_encoding.tsv")])
+    mean = both.groupby(["roi", "band"])[["joint", "unique", "product"]].mean()
+    for column in mean:
+        np.testing.assert_allclose(table[column], mean.loc[table.index, column], atol=1e-9, err_msg=column)
+    path.write_text(path.read_text().replace(named, "permutations = 39"))
+    assert run(path) == {"group_bands", "report"}
+    assert not list((folder / "derivatives" / "brainmap").rglob("*bands*.tsv"))
+
+
 def test_tables_of_responses_give_the_scores_of_the_images(small: Path, tmp_path: Path) -> None:
     from brainmap.rsa import load_image, sub_brick_labels
 

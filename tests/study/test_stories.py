@@ -32,7 +32,7 @@ def run(path: Path, *, page: bool = False) -> set[str]:
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore", BrainmapWarning)
         if not page:
-            patch.setattr("brainmap.study.stages.stories_page._write_page", lambda _context: [])
+            patch.setattr("brainmap.study.stages.stories_page.write_files", lambda _context, _read: [])
         run_study(Context(load_study(path), threads=1))
     return {stage for stage, then in closed().items() if before.get(stage) != then}
 
@@ -153,7 +153,7 @@ def test_shares_of_stories_give_the_same_numbers_and_outlive_a_kill(small: Path,
     assert units == [f"sub-02 encoding {what} from {k}" for what in ("models", "permutations") for k in (1, 2)]
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore", BrainmapWarning)
-        patch.setattr("brainmap.study.stages.stories_page._write_page", lambda _context: [])
+        patch.setattr("brainmap.study.stages.stories_page.write_files", lambda _context, _read: [])
         run_chunk(Context(study, threads=2), "2/2")
         chunks = sorted((path.parent / "derivatives" / "brainmap" / ".brainmap" / "chunks").rglob("*.npz"))
         assert [file.parent.name for file in chunks] == ["models-02"] * 2 + ["permutations-02"] * 2
@@ -178,7 +178,7 @@ def test_dask_workers_give_the_same_numbers(small: Path, tmp_path: Path) -> None
     path, kept = copy_without_results(small, tmp_path)
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore", BrainmapWarning)
-        patch.setattr("brainmap.study.stages.stories_page._write_page", lambda _context: [])
+        patch.setattr("brainmap.study.stages.stories_page.write_files", lambda _context, _read: [])
         run_study(Context(load_study(path), threads=1, backend="dask"))
     assert has_results(path, kept)
 

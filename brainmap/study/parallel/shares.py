@@ -16,7 +16,7 @@ from brainmap.errors import InputError
 from brainmap.study.parallel.dask import compute_on_dask
 from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import Piece, compute_here, compute_side_by_side, read_piece
-from brainmap.study.stages.bands import BANDS, BandPieces, are_bands_done
+from brainmap.study.stages.bands import BANDS, BandPieces, has_bands
 from brainmap.study.stages.encoding import EncodedPerson, yield_encoded
 from brainmap.study.stages.encoding_pieces import MODELS, ORDERS, Modeled, ModelPieces, OrderPieces, count_pieces
 from brainmap.study.stages.group_encoding import is_group_encoded
@@ -144,7 +144,7 @@ def _list_encoding_work(context: Context, one: Modeled) -> list[EncodingWork]:
     models: list[EncodingWork] = [] if one.done else [ModelPieces(one)]
     stories = context.study.settings.stories is not None
     over = are_group_stories_done(context) if stories else is_group_encoded(context)
-    bands = [] if not one.asked.bands or (over and are_bands_done(context)) else [BandPieces(one)]
+    bands = [] if not one.asked.bands or (over and has_bands(context, one.kind)) else [BandPieces(one)]
     return [*models, *([] if over else [OrderPieces(one)]), *bands]
 
 

@@ -158,11 +158,13 @@ def run_bands(
     correction: Correction,
     compute: Callable[[Sequence[tuple[Work, Sequence[Piece]]]], None],
 ) -> None:
-    """Fit the bands of all participants and test them over the group, where the study asks for bands.
+    """Fit the bands of all participants and test them over the group; without bands, remove earlier tables of them.
 
     `compute` computes pieces on Dask workers, where these are asked for.
     """
     if not people[0].asked.bands:
+        if has_bands(context, people[0].kind):
+            context.run_stage(STAGE, content_key(VERSION, "none"), list)
         return
     works = [BandPieces(one) for one in people]
     key = content_key(VERSION, [work.pieces[0].key for work in works], [test, correction])
@@ -173,9 +175,9 @@ def run_bands(
         clear_pieces(work.folder)
 
 
-def are_bands_done(context: Context) -> bool:
-    """Tell whether the tables of bands exist."""
-    return context.ledger.read(STAGE)["key"] is not None
+def has_bands(context: Context, kind: str) -> bool:
+    """Tell whether the table of bands over the group exists."""
+    return context.build_table_path(f"{kind}_bands").exists()
 
 
 def _write_tables(context: Context, works: Sequence[BandPieces], test: Test, correction: Correction) -> Iterator[Path]:
