@@ -33,7 +33,7 @@ from brainmap.features.sounds.inputs import describe_input, get_waveforms
 from brainmap.progress import progress
 
 Array = NDArray[np.float64]
-LOWEST_DB = -100.0  # of full scale: the level of silence
+LOWEST_DB = -60.0  # of full scale: what is softer counts as silence, which would else decide every correlation
 STEP_S = 0.01  # s; tables and figures have the mean of frames that are closer
 COLUMNS = {
     "stimulus_id": "sound",

@@ -69,7 +69,7 @@ def plot_encoder_maps(sounds: Any, found: Any, *, items: Sequence[int] | None = 
             if column == 0:
                 axes.set_ylabel(found.regions[row], fontsize=8, color=SOFT)
             if column == len(chosen) - 1:
-                said = f"follows\nenergy: r = {followed[row]:.2f}"
+                said = f"follows\nenergy: r = {round(followed[row], 2) + 0.0:.2f}"
                 axes.annotate(
                     said,
                     (1.02, 0.5),
@@ -93,7 +93,7 @@ def add_seconds(axes: Axes, seconds: float, *, label: bool = True) -> None:
     """Mark the time below an axis of a whole sound."""
     at = np.linspace(0, seconds, 3)
     axes.set_xticks(at, [f"{s:.3g}" for s in at], fontsize=6.5)
-    axes.tick_params(axis="x", length=1.5, pad=1.5, colors=MUTED)
+    axes.tick_params(axis="x", length=1.5, pad=1.5, colors=MUTED, labelbottom=True)
     if label:
         axes.set_xlabel("time [s]", fontsize=7.5, color=SOFT)
 
