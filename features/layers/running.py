@@ -49,6 +49,7 @@ def check_device(device: torch.device | str) -> None:
 def evaluating(model: nn.Module, device: torch.device | str | None = None) -> Iterator[None]:
     """Put the model in eval mode on `device`, and restore the device and the mode of each submodule afterwards.
 
+    Convolutions on a GPU keep the precision of float32, so that results agree with those of the CPU but for rounding.
     BLAS has one thread within the block: after an operation of torch its threads spin for a while, and those of numpy's
     BLAS would wait for the cores that they hold.
 
@@ -70,13 +71,24 @@ def evaluating(model: nn.Module, device: torch.device | str | None = None) -> It
         model.eval()
         if device is not None and torch.device(device) != home:
             model.to(device)
-        with _own_precision(model), limit_blas():
+        with _own_precision(model), _whole_float32(), limit_blas():
             yield
     finally:
         if device is not None and torch.device(device) != home:
             model.to(home)
         for module, flag in flags:
             module.training = flag
+
+
+@contextmanager
+def _whole_float32() -> Iterator[None]:
+    """Keep all 24 bits of float32 in convolutions on a GPU, which torch cuts to 11 by default (TF32)."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 @contextmanager
