@@ -42,12 +42,12 @@ class Away(Tensor):
         return self.raw.tolist()
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return _compute(func, args, kwargs or {})
 
 
 def _is_here(device: object) -> bool:
-    return torch.device(device) == torch.device(DEVICE)  # type: ignore[call-overload]
+    return bool(torch.device(str(device)) == torch.device(DEVICE))
 
 
 def _compute(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
