@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -61,7 +62,7 @@ class Drawing:
     @functools.cached_property
     def key(self) -> str | None:
         """Return the key of everything that the figure depends on; None where its content is of an unknown kind."""
-        digest = hashlib.sha256(f"{_digest_code()} {self.painted} ".encode())
+        digest = hashlib.sha256(f"{_digest_code()} {_list_changed_settings()} {self.painted} ".encode())
         try:
             _feed(digest, self.plot)
         except UnknownError:
@@ -93,6 +94,12 @@ def _digest_code() -> str:
         for name in sorted(name for name in files if name.endswith((".py", ".mplstyle"))):
             digest.update(f"{name} ".encode() + hashlib.sha256(Path(folder, name).read_bytes()).digest())
     return digest.hexdigest()
+
+
+def _list_changed_settings() -> list[tuple[str, str]]:
+    """List the settings of matplotlib that differ from its own, as a user's matplotlibrc may change fonts."""
+    changed = dict.items(mpl.rcParams)  # asking for the backend would import one
+    return sorted((k, repr(v)) for k, v in changed if "backend" not in k and v != dict.get(mpl.rcParamsDefault, k))
 
 
 def _feed(digest: Any, value: Any) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import nibabel
 import numpy as np
 import pandas as pd
@@ -69,7 +70,9 @@ def test_what_is_drawn_already_is_not_drawn_again_and_is_the_same(tmp_path: Path
     assert again[0] != first[0]
 
 
-@pytest.mark.parametrize("how", ["changed", "gone", "no memory", "damaged memory", "strange memory", "other code"])
+@pytest.mark.parametrize(
+    "how", ["changed", "gone", "no memory", "damaged memory", "strange memory", "other code", "other font"]
+)
 def test_a_figure_is_drawn_again_where_its_file_is_not_to_be_trusted(
     tmp_path: Path, drawn: list[str], monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -82,6 +85,8 @@ def test_a_figure_is_drawn_again_where_its_file_is_not_to_be_trusted(
         file.unlink()
     elif how == "no memory":
         memory.unlink()
+    elif how == "other font":
+        monkeypatch.setitem(mpl.rcParams, "font.monospace", ["Courier"])  # which no figure uses
     elif how == "other code":
         monkeypatch.setattr(drawings, "_digest_code", lambda: "another version")
     else:
