@@ -48,7 +48,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_examples_of_all_commands_run_one_after_the_other(demo: Path, shell: Shell) -> None:
     ran = [example for name, example in EXAMPLES.items() if name not in ELSEWHERE]
-    assert shell.run([line for example in ran for line in join_lines(example["run"])], demo) == []
+    wrong = shell.run([line for example in ran for line in join_lines(example["run"])], demo)
+    assert not wrong, "\n".join(wrong)
     named = {word for example in ran for word in re.findall(r"(?:--out|--figure|--wav) '?([\w.-]+)'?", example["run"])}
     files = {file for file in named if "{" not in file and "$" not in file}
     assert [file for file in sorted(files) if not any(demo.glob(f"{file}*"))] == []

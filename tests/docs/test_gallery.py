@@ -19,7 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 GALLERY = ROOT / "docs" / "gallery"
 DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", ROOT.parent / "shared" / "data"))
 SCRIPTS = sorted(GALLERY.glob("plot_*.py"))
-NIGHTLY = {"plot_01_demo_page": "a whole study"}  # examples of one to five minutes of processor time, and what takes it
+NIGHTLY = {  # examples of one to five minutes of processor time, and what takes it
+    "plot_01_demo_page": "a whole study",
+    "plot_13_region_to_sound": "three networks on 192 words, permutations that fit again, and two ascents",
+}
 
 
 def mark(script: Path) -> list[pytest.MarkDecorator]:

@@ -20,7 +20,8 @@ def type_page(page: str, folder: Path, shell: Shell) -> None:
     """Do what a page says, in one shell."""
     lines = [line for line in list_steps(ROOT / page) if line != DEMO]
     assert lines
-    assert shell.run(lines, folder) == []
+    wrong = shell.run(lines, folder)
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.fixture
