@@ -53,3 +53,18 @@ def test_every_picture_has_axes_of_time_and_frequency(tmp_path: Path) -> None:
     spectrograms = [axes for axes in figure.axes if axes.images]
     assert len(spectrograms) == 4
     assert all([text.get_text() for text in axes.get_yticklabels()] == ["100", "1k", "4k"] for axes in spectrograms)
+
+
+def test_regions_on_a_template_are_shown_in_the_head(tmp_path: Path) -> None:
+    from brainmap.rsa.regions.rois import Rois
+
+    labels = np.zeros((20, 24, 20), np.int32)
+    labels[4:6, 12:14, 8:11] = 1
+    affine = np.diag([8.0, 8.0, 8.0, 1.0])
+    affine[:3, 3] = (-80, -110, -70)
+    panels = [make_panel(tmp_path, 1.4)]
+    alone = plot_brain_beside_sound(panels)
+    figure = plot_brain_beside_sound(panels, regions=Rois(names=("left-A1",), labels=labels, affine=affine))
+    assert len(figure.axes) == len(alone.axes) + 1
+    other = plot_brain_beside_sound(panels, regions=Rois(names=("STG",), labels=labels, affine=affine))
+    assert len(other.axes) == len(alone.axes)  # a region that the first participant lacks has no place
