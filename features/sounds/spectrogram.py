@@ -136,7 +136,7 @@ def compute_mel_filters(*, rate: int, n_mels: int, fft: int, fmin: float, fmax: 
     ramps = np.subtract.outer(centers, np.fft.rfftfreq(n=fft, d=1.0 / rate))
     widths = np.diff(centers)
     rising, falling = -ramps[:-2] / widths[:-1, None], ramps[2:] / widths[1:, None]
-    gains = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    gains: NDArray[np.float32] = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
     gains *= (2.0 / (centers[2:] - centers[:-2]))[:, None]
     empty = int((gains.max(axis=1) == 0).sum())
     if empty:

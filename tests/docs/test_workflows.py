@@ -27,7 +27,7 @@ LEAST = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["pr
 def read_yaml(path: Path) -> dict[Any, Any]:
     """A file of YAML, in which no key stands twice."""
 
-    class Once(yaml.SafeLoader):
+    class Once(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
         pass
 
     def build(loader: Any, node: Any) -> dict[Any, Any]:
