@@ -231,7 +231,7 @@ def add_surfaces(folder: Path) -> None:
                 values = np.zeros((10242, len(names)), np.float32)
                 values[near] = (truth[side] + rng.normal(size=truth[side].shape))[:, near].T
                 sides.append(values)
-            found = rsa.SurfaceData(*sides, tuple(names))
+            found = rsa.SurfaceData(sides[0], sides[1], tuple(names))
             rsa.save_surface(found, folder / f"sub-{person}" / f"run-{run}_hemi-{{hemi}}.func.gii")
 
 
