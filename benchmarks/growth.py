@@ -72,7 +72,7 @@ def prepare_searchlight(sizes: Sizes, dissimilarity: Any, measure: Any) -> Run:
 
 
 def count_searchlight(sizes: Sizes, *, slides: bool) -> costs.Counts:
-    """What the estimate counts; of a box, spheres at its faces are smaller."""
+    """Count what the estimate counts, for a box, in which spheres at the faces are smaller."""
     light = costs.Light(voxels=sizes["voxels"], sphere=SPHERE - 5, slides=slides)
     return costs.count_spheres(light, sizes["conditions"], sizes["runs"], sizes["models"])
 
