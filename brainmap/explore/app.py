@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +14,17 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from brainmap import viz
 from brainmap.explore.guard import Guard
 from brainmap.explore.messages import COMMANDS
 from brainmap.explore.uploads import MEGABYTE, TooLargeError, Uploads
 from brainmap.explore.worker import SUPERSEDED, AskError, Worker
+from brainmap.shipped import find_in_nilearn
 
 ASSETS = Path(__file__).with_name("assets")
+TEMPLATES = Path(viz.__file__).parent / "page" / "templates"
 KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _OK, _NOT_FOUND, _TOO_LARGE = 200, 404, 413
-_IN_NILEARN = Path("_assets", "js", "niivue.umd.js")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +37,7 @@ class Limits:
 
 def find_niivue() -> Path | None:
     """Find the copy of NiiVue (BSD-2-Clause, https://github.com/niivue/niivue) in nilearn's wheel; None without one."""
-    found = importlib.util.find_spec("nilearn")
-    if found is None or not found.submodule_search_locations:
-        return None
-    path = Path(next(iter(found.submodule_search_locations))) / _IN_NILEARN
-    return path if path.is_file() else None
+    return find_in_nilearn("_assets/js/niivue.umd.js")
 
 
 def make_app(worker: Worker, *, title: str, token: str, port: int, limits: Limits) -> Starlette:
@@ -133,6 +130,8 @@ def _refuse(words: str, status: int) -> Response:
 def _find_asset(name: str) -> Path | None:
     if name == "niivue.js":
         return find_niivue()
+    if name == "mesh.js":
+        return TEMPLATES / name  # the page of a study draws meshes with it, too
     path = ASSETS / name
     return path if path.parent == ASSETS and path.suffix in KINDS and path.is_file() else None
 

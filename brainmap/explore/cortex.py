@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.rsa.surface.data import HEMISPHERES, MESHES
+from brainmap.rsa.surface.fsaverage import read_fsaverage_depth, read_fsaverage_points, read_fsaverage_triangles
 from brainmap.rsa.surface.meshes import Mesh, join_hemispheres, load_mesh
 from brainmap.study.settings.participant import Participant
 from brainmap.study.settings.study import Searchlight
@@ -33,14 +33,13 @@ def load_shown_mesh(name: str) -> tuple[Mesh, NDArray[np.uint8] | None]:
     """
     if name not in MESHES:
         return load_mesh(name), None
-    from nilearn.datasets import load_fsaverage, load_fsaverage_data
-
-    inflated = load_fsaverage(name)["inflated"].parts
-    depth: Any = load_fsaverage_data(name, mesh_type="inflated", data_type="sulcal").data.parts
-    mesh = join_hemispheres(
-        {side: (inflated[side].coordinates, inflated[side].faces) for side in HEMISPHERES}, name=name
+    points, triangles, depth = (
+        read_fsaverage_points(name, "inflated"),
+        read_fsaverage_triangles(name),
+        read_fsaverage_depth(name),
     )
-    return mesh, (np.concatenate([np.ravel(depth[side]) for side in HEMISPHERES]) < 0).astype(np.uint8)
+    mesh = join_hemispheres({side: (points[side], triangles[side]) for side in HEMISPHERES}, name=name)
+    return mesh, (np.concatenate([depth[side] for side in HEMISPHERES]) < 0).astype(np.uint8)
 
 
 def name_vertex(row: int, sizes: tuple[int, int]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from brainmap.errors import InputError
 from brainmap.explore.cortex import find_vertex, load_shown_mesh, name_maps_mesh, name_vertex
 from brainmap.explore.stacks import MapStack, flatten_map
 from brainmap.rsa.surface.meshes import load_mesh
+from brainmap.shipped import MNI152, find_in_nilearn
 from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Baselines
 from brainmap.study.stages.brains import load_brain_mask
@@ -39,7 +39,6 @@ STATS = {
     "pfwe": "corrected p (shown as 1 − p)",
 }
 OWN = {"score": "score of participant"}
-_TEMPLATE = Path("datasets", "data", "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz")  # in nilearn's wheel, 1 mm
 _SHADE = 90  # gray of a mask, of 255
 
 
@@ -134,7 +133,7 @@ class Maps:
 
     @property
     def _has_template(self) -> bool:
-        return self.space is not None and self.space.startswith("MNI") and find_template() is not None
+        return self.space is not None and self.space.startswith("MNI") and find_in_nilearn(MNI152) is not None
 
     @cached_property
     def _points(self) -> NDArray[np.float64]:
@@ -178,7 +177,7 @@ class Maps:
         self.refuse_without()
         if self.on_surface:
             raise InputError("background: the maps lie on the surface; ask for its mesh")
-        path = find_template()
+        path = find_in_nilearn(MNI152)
         if self._has_template and path is not None:
             image: Any = nib.load(path)
             values = np.asarray(image.dataobj[::2, ::2, ::2], dtype=np.float32)  # every second mm is enough
@@ -301,15 +300,6 @@ def summarize_scores(
         "n": n,
         "p": p,
     }
-
-
-def find_template() -> Path | None:
-    """Find the template MNI152 in nilearn's wheel; None without one."""
-    found = importlib.util.find_spec("nilearn")
-    if found is None or not found.submodule_search_locations:
-        return None
-    path = Path(next(iter(found.submodule_search_locations))) / _TEMPLATE
-    return path if path.is_file() else None
 
 
 def pack_image(values: NDArray[Any], affine: NDArray[np.floating[Any]]) -> bytes:

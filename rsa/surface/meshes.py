@@ -15,6 +15,7 @@ from brainmap.checks import check_choice, check_file, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.rsa.images.names import find_hemisphere_files
 from brainmap.rsa.surface.data import HEMISPHERES, MESHES
+from brainmap.rsa.surface.fsaverage import read_fsaverage_points, read_fsaverage_triangles
 from brainmap.types import Floats
 
 Integers = NDArray[np.int64]
@@ -153,14 +154,9 @@ def _check_triangles(points: NDArray[Any], triangles: NDArray[Any], name: str) -
 
 def _load_fsaverage(name: str) -> Mesh:
     """Load the surface halfway between white matter and pial surface."""
-    from nilearn.datasets import load_fsaverage
-
-    meshes = load_fsaverage(name)
-    parts = {}
-    for side in HEMISPHERES:
-        pial, white = (meshes[key].parts[side] for key in ("pial", "white_matter"))
-        middle = (np.asarray(pial.coordinates, float) + np.asarray(white.coordinates, float)) / 2
-        parts[side] = middle, np.asarray(pial.faces)
+    triangles = read_fsaverage_triangles(name)
+    pial, white = (read_fsaverage_points(name, kind) for kind in ("pial", "white_matter"))
+    parts = {side: ((pial[side] + white[side]) / 2, triangles[side]) for side in HEMISPHERES}
     return join_hemispheres(parts, name=name)
 
 

@@ -268,6 +268,9 @@ def test_a_click_on_the_brain_shows_the_scores_there(
         asked = page.evaluate(f"async () => (await fetch('/api/voxel?mm={place}')).json()")
         heading = page.get_by_role("heading", name="Voxel at").inner_text().replace("\N{MINUS SIGN}", "-")
         assert heading.startswith("Voxel at " + ", ".join(f"{one:g}" for one in asked["mm"]))
+        page.get_by_role("textbox", name="Voxel at [mm]").fill("\N{MINUS SIGN}3, 0, -3")
+        page.get_by_role("textbox", name="Voxel at [mm]").press("Enter")
+        page.get_by_role("heading", name="Voxel at −3, 0, −3 mm, in belt").wait_for()
         page.goto(f"{tab.base}/?see=brain&mm=-3,0,-3")
         page.get_by_role("heading", name="Voxel at −3, 0, −3 mm, in belt").wait_for()
         asked = page.evaluate("async () => (await fetch('/api/voxel?mm=-3,0,-3')).json()")
@@ -363,6 +366,24 @@ def test_a_click_on_the_cortex_shows_the_scores_of_its_vertex(
             page.locator(".card").nth(1).get_by_role("button", name="TSV").first.click()
         rows = pd.read_csv(saved.value.path(), sep="\t")
         assert rows["mean"].tolist() == pytest.approx([row["mean"] for row in asked["rows"]])
+        canvas.focus()
+        page.keyboard.press("ArrowUp")
+        tab.until("name => !document.querySelector('.cortex canvas').ariaLabel.includes(`vertex ${name} is`)", vertex)
+        above = page.url.split("vertex=")[1].split("&")[0].replace("%3A", ":")
+        triangles = ball(-30)[1]
+        both = [(triangles == int(name.partition(":")[2])).any(axis=1) for name in (vertex, above)]
+        assert (both[0] & both[1]).any(), "they share an edge"
+        assert points[int(above.partition(":")[2]), 2] > seen[2]
+        page.get_by_role("heading", name=f"Vertex {above} at").wait_for()
+        page.get_by_role("textbox", name="Vertex").fill("right:90")
+        page.get_by_role("textbox", name="Vertex").press("Enter")
+        page.get_by_role("alert").get_by_text(
+            "Expected a vertex of this mesh, such as left:0, got right:90."
+        ).wait_for()
+        page.get_by_role("textbox", name="Vertex").fill("right:3")
+        page.get_by_role("textbox", name="Vertex").press("Enter")
+        page.get_by_role("heading", name="Vertex right:3 at").wait_for()
+        assert "vertex=right%3A3" in page.url
         page.get_by_label("Seen from", exact=True).select_option("heights")
         assert "seen=heights" in page.url
         tab.choose("Whose", "02")

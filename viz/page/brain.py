@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -49,13 +50,16 @@ def _draw_network(name: str, its: NetworkMaps, drawn: Pictures, label: str, endi
         shown = {layer: its.means[layer] for layer in layers if layer in its.means}
         models = list(shown)
         plot = partial(plot_surface_maps, shown, models=models, best=its.best_layer, mesh=its.mesh, label=label)
-        surface = drawn.add(f"surface-maps{ending}", plot, "Searchlight maps on the cortex", painted=True)
+        names = models if its.best_layer is None else [*models, "best layer"]
+        words = _describe_surface(shown, label)
+        surface = drawn.add(f"surface-maps{ending}", plot, words, painted=True, group=name, maps=names)
     else:
         if its.best_layer is not None:
             plot = partial(plot_best_layer, its.best_layer, layers)
-            best = drawn.add(f"best-layer{ending}", plot, _describe_best(name, its), painted=True)
-        maps, highest = _draw_layers(its, drawn, label, ending)
-    differences, silent = _draw_differences(its, drawn, label, ending)
+            words = _describe_best(name, its)
+            best = drawn.add(f"best-layer{ending}", plot, words, painted=True, group=name, maps=["best layer"])
+        maps, highest = _draw_layers(name, its, drawn, label, ending)
+    differences, silent = _draw_differences(name, its, drawn, label, ending)
     return BrainView(
         name=name,
         colors=assign_layer_colors(layers),
@@ -69,7 +73,9 @@ def _draw_network(name: str, its: NetworkMaps, drawn: Pictures, label: str, endi
     )
 
 
-def _draw_layers(its: NetworkMaps, drawn: Pictures, label: str, ending: str) -> tuple[dict[str, list[Picture]], int]:
+def _draw_layers(
+    name: str, its: NetworkMaps, drawn: Pictures, label: str, ending: str
+) -> tuple[dict[str, list[Picture]], int]:
     """Draw a glass brain and slices for each layer, on one color scale so that layers can be compared."""
     shown = {layer: its.means[layer] for layer in its.list_layers() if layer in its.means}
     if not shown:
@@ -82,14 +88,21 @@ def _draw_layers(its: NetworkMaps, drawn: Pictures, label: str, ending: str) -> 
         glass = partial(plot_glass_brain, image, vmax=top, label=label)
         slices = partial(plot_brain, image, outline=_mark_significant(its.p.get(layer)), vmax=top, label=label)
         made[layer] = [
-            drawn.add(f"glass-{layer}{ending}", glass, f"Glass brain of {layer}: {label} {peak}", painted=True),
-            drawn.add(f"slices-{layer}{ending}", slices, f"Slices of {layer}: {label} {peak}", painted=True),
+            drawn.add(
+                f"{kind}-{layer}{ending}",
+                plot,
+                f"{words} of {layer}: {label} {peak}",
+                painted=True,
+                group=name,
+                maps=[layer],
+            )
+            for kind, plot, words in (("glass", glass, "Glass brain"), ("slices", slices, "Slices"))
         ]
     return made, int(np.argmax(tops))
 
 
 def _draw_differences(
-    its: NetworkMaps, drawn: Pictures, label: str, ending: str
+    network: str, its: NetworkMaps, drawn: Pictures, label: str, ending: str
 ) -> tuple[dict[str, list[Picture]], list[str]]:
     """Draw slices through the peaks of all differences that some voxel shows, on one color scale; name the others."""
     outlines = {name: _mark_significant(its.p_differences[name]) for name in its.differences}
@@ -102,8 +115,21 @@ def _draw_differences(
         cuts = sorted(find_peaks(type(image)(np.abs(values[name]), image.affine), n=2))
         plot = partial(plot_brain, image, cuts=cuts, outline=outlines[name], vmax=top, signed=True, label=f"Δ {label}")
         words = f"Slices through the largest differences {name}"
-        made[name] = [drawn.add(f"difference-{name}{ending}", plot, words, painted=True)]
+        shown_as = name.replace(" - ", " \N{MINUS SIGN} ")
+        made[name] = [
+            drawn.add(f"difference-{name}{ending}", plot, words, painted=True, group=network, maps=[shown_as])
+        ]
     return made, [name for name in outlines if name not in shown]
+
+
+def _describe_surface(shown: Mapping[str, Any], label: str) -> str:
+    """Say which map on the cortex is highest, and at which vertex."""
+    tops = {layer: float(np.nanmax(data.values[:, 0])) for layer, data in shown.items()}
+    layer = max(tops, key=lambda name: tops[name])
+    row, left = int(np.nanargmax(shown[layer].values[:, 0])), len(shown[layer].left)
+    vertex = f"left:{row}" if row < left else f"right:{row - left}"
+    peak = f"{format_decimals(tops[layer])} at vertex {vertex}"
+    return f"Searchlight maps on the cortex: {label} is highest for {layer}, {peak}"
 
 
 def _describe_peak(image: Any) -> str:
@@ -124,10 +150,10 @@ def _describe_best(name: str, its: NetworkMaps) -> str:
 
 
 def select_significant(p: Any) -> NDArray[np.bool_] | None:
-    """Return which voxels have a corrected p of at most .05; None without p values."""
+    """Return which voxels (vertices) have a corrected p of at most .05; None without p values."""
     if p is None:
         return None
-    values = np.asarray(p.dataobj, dtype=np.float32)
+    values = np.asarray(p.dataobj if hasattr(p, "dataobj") else p.values[:, 0], dtype=np.float32)
     return (values > 0) & (values <= np.float32(0.05))
 
 

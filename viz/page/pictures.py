@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -33,13 +34,21 @@ _EMBEDDED = 200_000  # bytes of numbers that the page embeds; those of larger fi
 class Picture:
     """Hold a figure of the page: its description in words, and the stem of its file.
 
-    `data` is the address of its numbers as TSV, where it has some that are short enough to be embedded.
+    `data` is the address of its numbers as TSV, where it has some that are short enough to be embedded. `maps` names
+    the maps of the network `group` that it shows, whose numbers the page's viewer holds.
     """
 
     drawing: Drawing
     words: str
     name: str
     data: str = ""
+    group: str = ""
+    maps: tuple[str, ...] = ()
+
+    @property
+    def names_of_maps(self) -> str:
+        """Return the names of the maps as the page's script reads them."""
+        return json.dumps(self.maps)
 
     @property
     def source(self) -> str:
@@ -70,9 +79,19 @@ class Pictures:
         self._drawings: dict[str, Drawing] = {}
 
     def add(
-        self, name: str, plot: Plot, words: str, *, painted: bool = False, data: pd.DataFrame | None = None
+        self,
+        name: str,
+        plot: Plot,
+        words: str,
+        *,
+        painted: bool = False,
+        data: pd.DataFrame | None = None,
+        group: str = "",
+        maps: Sequence[str] = (),
     ) -> Picture:
         """Add a figure, given as a `functools.partial` of the function that plots it, with its numbers as TSV.
+
+        The numbers of maps are those that the viewer holds; they are named as there, with the network as their group.
 
         The page embeds its SVG. For a figure that is mostly pixels (`painted`), it embeds the PNG, with fewer pixels,
         and no SVG is made.
@@ -88,6 +107,8 @@ class Pictures:
             words=words,
             name=stem,
             data=encode_data_uri(table, "text/tab-separated-values") if 0 < len(table) <= _EMBEDDED else "",
+            group=group,
+            maps=tuple(maps),
         )
 
     def draw(self) -> None:

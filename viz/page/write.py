@@ -106,7 +106,7 @@ _COLUMNS = {  # columns on the page; the file has all columns
     "difference_clusters": _PEAKS,
 }
 TEMPLATES = Path(__file__).with_name("templates")
-_SCRIPTS = ("report.js", "viewer.js")
+_SCRIPTS = ("report.js", "mesh.js", "slices.js", "cortex.js", "viewer.js")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,12 +206,18 @@ def _make_environment() -> jinja2.Environment:
     made = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     made.undefined = jinja2.StrictUndefined
     made.globals["source"] = lambda name: Markup((TEMPLATES / name).read_text(encoding="utf-8"))
-    script = "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    script = _join_scripts()
     made.globals["script"], made.globals["paints"] = Markup(script), _Paints()
     made.globals["policy"] = lambda style: _compose_policy(script, style)
     made.filters["minus"] = lambda name: name.replace(" - ", " \N{MINUS SIGN} ")
     made.filters["number"] = lambda value: f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     return made
+
+
+def _join_scripts() -> str:
+    """Join the scripts in one scope; mesh.js, which the explorer takes as a module, loses the word export."""
+    parts = [(TEMPLATES / name).read_text(encoding="utf-8") for name in _SCRIPTS]
+    return "\n".join(["(() => {", '"use strict";', *(part.replace("\nexport ", "\n") for part in parts), "})();"])
 
 
 class _Paints:

@@ -7,10 +7,8 @@ Here the views are painted over each other in one array, and matplotlib draws th
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import scipy
@@ -18,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from brainmap.shipped import MNI152, find_in_nilearn
 from brainmap.viz.style import INK, MUTED, SOFT, strip_axes
 
 Array = NDArray[np.floating]
@@ -25,7 +24,6 @@ Volume = tuple[NDArray[np.float32], NDArray[np.float64]]
 BOX = ((-77, 77), (-110, 78), (-72, 84))  # the part of MNI space that a view shows [mm]
 PLANES = {"x": (1, 2), "y": (0, 2), "z": (0, 1)}  # the axes of world space that run right and up in a view
 TALL = 200  # every row spans this many millimeters upward, so that all views have one scale
-_TEMPLATE = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 _COARSE = 2  # mm between the points of a glass brain
 
 
@@ -42,9 +40,8 @@ def _read_template() -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Read nilearn's template, from 0 to 1, and its affine; nilearn's own function takes seconds to import."""
     import nibabel as nib
 
-    found = importlib.util.find_spec("nilearn")
-    place = Path(found.origin).parent / _TEMPLATE if found is not None and found.origin else Path(_TEMPLATE)
-    if place.is_file():
+    place = find_in_nilearn(MNI152)
+    if place is not None:
         image = nib.nifti1.load(place)
         data = np.asarray(image.dataobj).astype(np.float32)
         return data / data.max(), image.affine

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
+from brainmap.rsa.surface.fsaverage import read_fsaverage_depth, read_fsaverage_points, read_fsaverage_triangles
 from brainmap.viz.rsa.color_scale import choose_limits, draw_color_bar, paint_scores
 from brainmap.viz.style import MUTED, Picture, assign_layer_colors, strip_axes, with_style
 
@@ -56,6 +58,66 @@ class OfTriangles(Protocol):
 
     @property
     def sizes(self) -> tuple[int, int]: ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ShownMesh:
+    """Hold both hemispheres of a cortex as they are drawn.
+
+    Attributes
+    ----------
+    points : ndarray (n_vertices, 3) [mm]
+        As drawn: inflated, or as the mesh is.
+    own : ndarray (n_vertices, 3) [mm]
+        Where the vertices of the map lie.
+    triangles : ndarray of int (n_triangles, 3)
+    sizes : tuple of int
+        Vertices of the left and the right hemisphere.
+    gyri : ndarray of bool (n_vertices,), optional
+        Vertices on gyri; None where these are not known.
+    rows : ndarray of int (n_vertices,)
+        Rows of the map that are drawn.
+    words : str
+        What is drawn.
+    """
+
+    points: Array
+    own: Array
+    triangles: NDArray[np.int64]
+    sizes: tuple[int, int]
+    gyri: NDArray[np.bool_] | None
+    rows: NDArray[np.int64]
+    words: str
+
+    def take(self, data: Any) -> Array:
+        """Return the values of a map at the vertices that are drawn."""
+        return np.asarray(data.values[self.rows, 0], float)
+
+
+def choose_shown_mesh(data: OnSurface, mesh: OfTriangles) -> ShownMesh:
+    """Choose what a map on a mesh is drawn on, where a picture holds the mesh itself: fsaverage5, or the map's own.
+
+    The vertices of fsaverage5 are the first ones of fsaverage, of which the others are left out.
+    """
+    points, triangles, sizes = np.asarray(mesh.points), np.asarray(mesh.triangles), (mesh.sizes[0], mesh.sizes[1])
+    if not set(sizes) <= {0, *_MESHES}:
+        rows = np.arange(len(points))
+        words = "the mesh of the study"
+        return ShownMesh(points=points, own=points, triangles=triangles, sizes=sizes, gyri=None, rows=rows, words=words)
+    few = min(_MESHES)
+    firsts = [first for first, size in zip((0, sizes[0]), sizes, strict=True) if size]
+    parts = [_load_mesh(_MESHES[few], side) for side, size in zip(("left", "right"), sizes, strict=True) if size]
+    rows = np.concatenate([first + np.arange(few) for first in firsts])
+    words = "fsaverage5, inflated" + ("" if max(sizes) == few else ", whose vertices are every 16th of fsaverage")
+    return ShownMesh(
+        points=np.concatenate([one.points for one in parts]),
+        own=points[rows],
+        triangles=np.concatenate([one.faces + few * k for k, one in enumerate(parts)]),
+        sizes=(few if sizes[0] else 0, few if sizes[1] else 0),
+        gyri=np.concatenate([one.depth for one in parts]) < 0,
+        rows=rows,
+        words=words,
+    )
 
 
 @with_style
@@ -258,11 +320,8 @@ def _color_layers(values: Array, table: Array) -> Array:
 @functools.cache
 def _load_mesh(name: str, side: str) -> Part:
     """Return points [mm] of the inflated surface, triangles, and sulcal depth (above 0 in a sulcus)."""
-    from nilearn.datasets import load_fsaverage, load_fsaverage_data
-
-    part = load_fsaverage(name)["inflated"].parts[side]
-    depth = load_fsaverage_data(name, mesh_type="inflated", data_type="sulcal").data.parts[side]
-    return Part(np.asarray(part.coordinates, float), np.asarray(part.faces, int), np.asarray(depth, float).ravel())
+    points, triangles = read_fsaverage_points(name, "inflated")[side], read_fsaverage_triangles(name)[side]
+    return Part(points, triangles, read_fsaverage_depth(name)[side])
 
 
 def _draw_hemisphere(axes: Axes, part: Part, lateral: bool, side: str, values: Array | None, paint: Any) -> None:

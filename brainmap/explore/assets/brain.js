@@ -2,6 +2,7 @@
 
 import { ask, askBytes } from "./api.js";
 import { fileName, fill, h, option, saveTable, write } from "./dom.js";
+import { findVertex } from "./mesh.js";
 import { paintProfile, paintRdm, profileHeight } from "./profiles.js";
 import { Cortex, Slices } from "./stages.js";
 import { View } from "./view.js";
@@ -15,7 +16,7 @@ export class BrainView extends View {
     super(given);
     this.profileFigures = [];
     this.rdmFigures = [];
-    this.place = h("p", { class: "caption" });
+    this.place = h("p", { class: "caption", "aria-live": "polite" });
     this.mapNote = h("p", { class: "caption" });
     this.mapCard = h("article", { class: "card wide" });
     this.scoreCard = h("article", { class: "card wide" });
@@ -81,13 +82,33 @@ export class BrainView extends View {
     const { brain, choice } = this;
     const options = (names, chosen) => names.map((name) => option(name, name, name === chosen));
     const people = [option("", `mean of ${brain.people.length}`, !choice.person), ...brain.people.map((name) => option(name, `participant ${name}`, name === choice.person))];
-    fill(this.controls,
+    this.fillControls(
       this.field("Network", this.select("network", options(this.listNetworks(), choice.network), this.changeNetwork)),
       this.field("Layer", this.select("layer", options(this.layersOf(choice.network), choice.layer), this.changeLayer)),
       this.field("Whose", this.select("person", people, this.changePerson)),
       brain.why || choice.person ? null : this.field("Map", this.select("stat", Object.entries(brain.stats).map(([key, words]) => option(key, words, key === choice.stat)), this.openMap)),
+      brain.why ? null : this.placeField(),
       this.field("Region", this.select("region", [option("", "choose a region", !choice.region), ...options(brain.regions, choice.region)], this.chooseRegion)),
     );
+  }
+
+  /** Any place by its name: so it can be chosen without a pointer. */
+  placeField() {
+    const [name, example] = this.brain.surface ? ["Vertex", "left:0"] : ["Voxel at [mm]", "x, y, z"];
+    const value = this.brain.surface ? this.chosenPlace : (this.chosenPlace ?? "").replaceAll(",", ", ");
+    return this.field(name, h("input", { type: "text", value: value ?? "", placeholder: example, autocomplete: "off", onchange: (event) => this.typePlace(event.target.value) }));
+  }
+
+  typePlace(text) {
+    const place = text.replaceAll("−", "-").replace(/\s+/g, "");
+    const { surface } = this.brain;
+    const known = surface ? !this.stage?.mesh || findVertex(this.stage.mesh, place) !== null : /^(-?\d+(\.\d+)?,){2}-?\d+(\.\d+)?$/.test(place);
+    if (!known) {
+      this.fail(new Error(surface ? `Expected a vertex of this mesh, such as left:0, got ${text}.` : `Expected x, y, z in mm, got ${text}.`));
+      return;
+    }
+    this.choosePlace(place);
+    this.stage?.moveTo(place);
   }
 
   buildCards() {
@@ -153,7 +174,7 @@ export class BrainView extends View {
     if (!backgrounds.has(key)) {
       const found = await this.load(() => (brain.surface ? ask("mesh", { person: this.person }) : askBytes("background", { person: this.person })));
       if (!found) return null;
-      backgrounds.set(key, found);
+      backgrounds.set(key, brain.surface ? { ...found, points: found.points.data, triangles: found.triangles.data } : found);
     }
     return backgrounds.get(key);
   }
@@ -191,6 +212,7 @@ export class BrainView extends View {
   chooseRegion() {
     this.chosenPlace = "";
     this.choice.wanted = "";
+    this.drawControls();
     const place = this.brain.places[this.choice.region];
     if (place) this.stage?.moveTo(place);
     this.openScores();

@@ -2,84 +2,11 @@
 
 import { LEFT, colorMap, tone } from "./figures.js";
 import { write } from "./dom.js";
+import { PANELS, lookAt, placeOf, stepTo } from "./mesh.js";
 
-// Where one looks from: to the right of the picture, up, and away from the eye, in mm (right, front, up).
-const EYES = {
-  left: { right: [0, -1, 0], up: [0, 0, 1], away: [1, 0, 0] },
-  right: { right: [0, 1, 0], up: [0, 0, 1], away: [-1, 0, 0] },
-  above: { right: [1, 0, 0], up: [0, 1, 0], away: [0, 0, -1] },
-  below: { right: [-1, 0, 0], up: [0, 1, 0], away: [0, 0, 1] },
-  front: { right: [-1, 0, 0], up: [0, 0, 1], away: [0, -1, 0] },
-  back: { right: [1, 0, 0], up: [0, 0, 1], away: [0, 1, 0] },
-};
-export const SIDES = { sides: "the sides", heights: "above and below", ends: "front and back" };
-const PANELS = {
-  sides: [["left", "left", "left, outer side"], ["right", "right", "right, outer side"], ["left", "right", "left, inner side"], ["right", "left", "right, inner side"]],
-  heights: [["left", "above", "left, from above"], ["right", "above", "right, from above"], ["left", "below", "left, from below"], ["right", "below", "right, from below"]],
-  ends: [["left", "front", "left, from the front"], ["right", "front", "right, from the front"], ["left", "back", "left, from behind"], ["right", "back", "right, from behind"]],
-};
 const [NAME, SCALE, GAP] = [20, 44, 10];
 
 export function heightOfCortex(width) { return 2 * (Math.min(260, Math.round(width * 0.36)) + NAME + GAP) + SCALE; }
-
-const dot = (points, k, [x, y, z]) => points[3 * k] * x + points[3 * k + 1] * y + points[3 * k + 2] * z;
-
-/** The vertex seen at each pixel of a panel (-1: none), how much light falls on it, and where vertices lie. */
-function look(mesh, side, eye, width, height) {
-  const first = side === "left" ? 0 : mesh.sizes[0];
-  const n = mesh.sizes[side === "left" ? 0 : 1];
-  const points = mesh.points.data;
-  const { right, up, away } = EYES[eye];
-  const [across, along, deep] = [new Float32Array(n), new Float32Array(n), new Float32Array(n)];
-  let [left, top, far, low] = [Infinity, -Infinity, -Infinity, Infinity];
-  for (let k = 0; k < n; k += 1) {
-    across[k] = dot(points, first + k, right);
-    along[k] = dot(points, first + k, up);
-    deep[k] = dot(points, first + k, away);
-    left = Math.min(left, across[k]); far = Math.max(far, across[k]);
-    low = Math.min(low, along[k]); top = Math.max(top, along[k]);
-  }
-  const scale = 0.96 * Math.min(width / (far - left || 1), height / (top - low || 1));
-  for (let k = 0; k < n; k += 1) {
-    across[k] = width / 2 + (across[k] - (left + far) / 2) * scale;
-    along[k] = height / 2 - (along[k] - (low + top) / 2) * scale;
-  }
-  const seen = new Int32Array(width * height).fill(-1);
-  const depth = new Float32Array(width * height).fill(Infinity);
-  const light = new Float32Array(width * height);
-  const triangles = mesh.triangles.data;
-  for (let t = 0; t < triangles.length; t += 3) {
-    const [a, b, c] = [triangles[t] - first, triangles[t + 1] - first, triangles[t + 2] - first];
-    if (a < 0 || a >= n || b < 0 || b >= n || c < 0 || c >= n) continue;
-    fillTriangle([a, b, c], { across, along, deep, scale, width, height, seen, depth, light, first });
-  }
-  return { seen, depth, light, across, along, deep, first, n, width, height };
-}
-
-function fillTriangle([a, b, c], { across, along, deep, scale, width, height, seen, depth, light, first }) {
-  const area = (across[b] - across[a]) * (along[c] - along[a]) - (across[c] - across[a]) * (along[b] - along[a]);
-  if (area === 0) return;
-  const [x0, x1] = [Math.max(0, Math.ceil(Math.min(across[a], across[b], across[c]) - 0.5)), Math.min(width - 1, Math.floor(Math.max(across[a], across[b], across[c]) + 0.5))];
-  const [y0, y1] = [Math.max(0, Math.ceil(Math.min(along[a], along[b], along[c]) - 0.5)), Math.min(height - 1, Math.floor(Math.max(along[a], along[b], along[c]) + 0.5))];
-  // the slope of the triangle against the direction of sight
-  const [u, v] = [[across[b] - across[a], along[b] - along[a], (deep[b] - deep[a]) * scale], [across[c] - across[a], along[c] - along[a], (deep[c] - deep[a]) * scale]];
-  const normal = [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]];
-  const bright = Math.abs(normal[2]) / (Math.hypot(...normal) || 1);
-  for (let y = y0; y <= y1; y += 1) {
-    for (let x = x0; x <= x1; x += 1) {
-      const wb = ((x - across[a]) * (along[c] - along[a]) - (across[c] - across[a]) * (y - along[a])) / area;
-      const wc = ((across[b] - across[a]) * (y - along[a]) - (x - across[a]) * (along[b] - along[a])) / area;
-      const wa = 1 - wb - wc;
-      if (wa < -1e-6 || wb < -1e-6 || wc < -1e-6) continue;
-      const at = y * width + x;
-      const z = wa * deep[a] + wb * deep[b] + wc * deep[c];
-      if (z >= depth[at]) continue;
-      depth[at] = z;
-      light[at] = bright;
-      seen[at] = first + (wa >= wb && wa >= wc ? a : wb >= wc ? b : c);
-    }
-  }
-}
 
 /** The color of each pixel of a panel: the map where it is above its lowest shown value, else gyri and sulci. */
 function colorPanel(view, mesh, { values, from, most }, dark) {
@@ -114,7 +41,7 @@ function lookOnce(mesh, side, eye, width, height) {
   const own = looks.get(mesh);
   const key = `${side} ${eye} ${width} ${height}`;
   if (own.size > 24) own.clear();
-  if (!own.has(key)) own.set(key, look(mesh, side, eye, width, height));
+  if (!own.has(key)) own.set(key, lookAt(mesh, side, eye, width, height));
   return own.get(key);
 }
 
@@ -154,18 +81,12 @@ export function paintCortex(mesh, shown, state) {
     }
     return null;
   };
-  /** Where a vertex is seen [px], by the name of its panel; panels that do not show it are left out. */
-  paint.places = (vertex) => views.map((view) => ({ name: view.name, at: placeOf(view, vertex) })).filter(({ at }) => at);
+  /** The vertex that an arrow key leads to, in the first panel that shows the chosen one. */
+  paint.step = (vertex, key) => {
+    const view = views.find((one) => vertex !== null && placeOf(one, vertex)) ?? views[0];
+    return view ? stepTo(mesh, view, vertex, key) : null;
+  };
   return paint;
-}
-
-function placeOf(view, vertex) {
-  const k = vertex - view.first;
-  if (k < 0 || k >= view.n) return null;
-  const [x, y] = [Math.round(view.across[k]), Math.round(view.along[k])];
-  const at = y * view.width + x;
-  if (x < 0 || y < 0 || x >= view.width || y >= view.height || view.deep[k] > view.depth[at] + 2) return null;
-  return [view.left + view.across[k], view.top + view.along[k]];
 }
 
 function ring(context, view, chosen) {
@@ -175,7 +96,7 @@ function ring(context, view, chosen) {
     context.strokeStyle = color;
     context.lineWidth = width;
     context.beginPath();
-    context.arc(...at, 6, 0, 2 * Math.PI);
+    context.arc(view.left + at[0], view.top + at[1], 6, 0, 2 * Math.PI);
     context.stroke();
   }
 }

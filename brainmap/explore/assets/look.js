@@ -78,7 +78,7 @@ export class LookView extends View {
     const layers = this.network?.layers ?? [];
     const unit = layers.find((layer) => layer.name === choice.layer)?.units ?? 1;
     const named = (names, chosen) => names.map((name) => option(name, name, name === chosen));
-    fill(this.controls,
+    this.fillControls(
       this.field("Network", this.select("network", named(about.networks, choice.network), this.openNetwork)),
       h("div", { class: "field" }, this.field("Sound", this.soundMenu()), this.soundTools()),
       this.field("Layer", this.select("layer", layers.map((layer) => option(layer.name, `${layer.name} (${layer.units} units)`, layer.name === choice.layer)), this.openLayer)),

@@ -1,8 +1,9 @@
 // Where a map is drawn and pressed: slices of a volume (by NiiVue), or the cortex from several sides.
 
-import { SIDES, heightOfCortex, paintCortex } from "./cortex.js";
+import { heightOfCortex, paintCortex } from "./cortex.js";
 import { h, option, save, write } from "./dom.js";
 import { colorMap } from "./figures.js";
+import { SIDES, findVertex, nameVertex } from "./mesh.js";
 
 const SHOWN_FROM = 0.1; // share of the largest value of a map
 let niivue = null; // the library, loaded once when a map is first wanted
@@ -129,10 +130,14 @@ export class Cortex {
     });
     this.figure.canvas.addEventListener("click", (event) => {
       const row = this.figure.paint?.find(event.offsetX, event.offsetY);
-      if (row === null || row === undefined) return;
-      this.chosen = row;
-      this.draw();
-      this.choose(this.nameOf(row));
+      if (row !== null && row !== undefined) this.press(row);
+    });
+    this.figure.canvas.tabIndex = 0;
+    this.figure.canvas.addEventListener("keydown", (event) => {
+      if (!event.key.startsWith("Arrow") || !this.paint?.step) return;
+      event.preventDefault();
+      const row = this.paint.step(this.chosen, event.key);
+      if (row !== null) this.press(row);
     });
   }
 
@@ -140,21 +145,20 @@ export class Cortex {
 
   async open() { /* nothing to load */ }
 
-  nameOf(row) { return row < this.mesh.sizes[0] ? `left:${row}` : `right:${row - this.mesh.sizes[0]}`; }
+  press(row) {
+    this.chosen = row;
+    this.draw();
+    this.choose(nameVertex(this.mesh, row));
+  }
 
   async show({ map, background, stat, title }) {
     this.mesh = background;
     const scale = map ? findScale(map.values.data, stat) : { from: 0, most: 1, words: "" };
     this.shown = { values: map?.values.data ?? null, ...scale };
     this.title = title;
-    if (this.wanted) this.chosen = this.rowOf(this.wanted);
+    if (this.wanted) this.chosen = findVertex(this.mesh, this.wanted);
     this.draw();
-    return `${scale.words} Drawn on ${this.mesh.what}. Press a vertex to see its scores.`;
-  }
-
-  rowOf(name) {
-    const [side, number] = name.split(":");
-    return Number(number) + (side === "right" ? this.mesh.sizes[0] : 0);
+    return `${scale.words} Drawn on ${this.mesh.what}. Press a vertex to see its scores; arrow keys step to the next one, and a vertex can be named above.`;
   }
 
   draw() {
@@ -164,16 +168,16 @@ export class Cortex {
     const from = this.choice.seen in SIDES ? this.choice.seen : "sides";
     if (state.from !== from || state.shown !== this.shown) this.paint = paintCortex(this.mesh, this.shown, Object.assign(state, { from, shown: this.shown }));
     this.figure.show(this.paint, {
-      label: `${this.title}, on the cortex seen from ${SIDES[from]}${chosen === null ? "" : `; vertex ${this.nameOf(chosen)} is chosen`}`,
-      table: () => [["hemisphere", "vertex", "value"], Array.from({ length: this.mesh.sizes[0] + this.mesh.sizes[1] }, (_, row) => [...this.nameOf(row).split(":"), this.shown.values?.[row]])],
+      label: `${this.title}, on the cortex seen from ${SIDES[from]}${chosen === null ? "" : `; vertex ${nameVertex(this.mesh, chosen)} is chosen`}`,
+      table: () => [["hemisphere", "vertex", "value"], Array.from({ length: this.mesh.sizes[0] + this.mesh.sizes[1] }, (_, row) => [...nameVertex(this.mesh, row).split(":"), this.shown.values?.[row]])],
     });
-    if (chosen !== null) this.tell(`At vertex ${this.nameOf(chosen)}.`);
+    if (chosen !== null) this.tell(`At vertex ${nameVertex(this.mesh, chosen)}.`);
   }
 
   moveTo(name) {
     this.wanted = name;
     if (!this.mesh) return;
-    this.chosen = this.rowOf(name);
+    this.chosen = findVertex(this.mesh, name);
     this.draw();
   }
 }

@@ -1,6 +1,6 @@
 // What all views share: controls, cards, figures, and words where something fails.
 
-import { h } from "./dom.js";
+import { fill, h } from "./dom.js";
 import { Figure } from "./figures.js";
 
 export class View {
@@ -50,6 +50,14 @@ export class View {
       if (version === this.version) this.fail(error);
       return null;
     }
+  }
+
+  /** Draw the controls again; the one that had the focus keeps it. */
+  fillControls(...fields) {
+    const { activeElement } = document;
+    const name = this.controls.contains(activeElement) ? activeElement.getAttribute("aria-label") : null;
+    fill(this.controls, ...fields);
+    if (name) [...this.controls.querySelectorAll("[aria-label]")].find((one) => one.getAttribute("aria-label") === name)?.focus();
   }
 
   field(name, element) {

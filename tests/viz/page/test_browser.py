@@ -16,8 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brainmap.rsa import Mesh, SurfaceData
 from brainmap.viz.page.content import DesignContent, DesignedRun, NetworkMaps, PeopleContent, ReportContent
 from brainmap.viz.page.write import write_report
+from tests.study.test_surface import ball
 from tests.viz.page.test_people import person
 from tests.viz.page.test_write import small_content
 
@@ -115,6 +117,26 @@ def open_page(browser: Any, path: Path, said: list[str], **context: Any) -> Any:
     return page
 
 
+@pytest.fixture(scope="module")
+def on_cortex(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """A network with two maps on two balls of 90 vertices, and the best layer."""
+    (left, triangles), (right, other) = ball(-30), ball(30)
+    mesh = Mesh(np.concatenate([left, right]), np.concatenate([triangles, other + len(left)]), (90, 90), "balls")
+    rng = np.random.default_rng(4)
+    values = {name: rng.uniform(0.1, 0.4, (180, 1)).astype(np.float32) for name in ("conv1", "conv2")}
+    values["conv1"][7], values["conv1"][11], values["conv2"][95] = np.nan, 0.9, 0.8
+
+    def make(of: np.ndarray) -> SurfaceData:
+        return SurfaceData(of[:90].astype(np.float32), of[90:].astype(np.float32), ("m",))
+
+    p = {name: make(np.where(of > 0.3, 0.01, 0.9)) for name, of in values.items()}
+    best = make(np.where(values["conv1"] > 0.3, 1, np.nan))
+    maps = {"n": NetworkMaps(means={name: make(of) for name, of in values.items()}, p=p, best_layer=best, mesh=mesh)}
+    content = replace(small_content(), layers=["conv1", "conv2"], maps=maps, measure="rho-a")
+    path = tmp_path_factory.mktemp("cortex") / "report.html"
+    return Written(write_report(content, path), content)
+
+
 @pytest.fixture
 def page(browser: Any, written: Written) -> Iterator[Any]:
     said: list[str] = []
@@ -164,6 +186,91 @@ def test_the_viewer_is_moved_by_keys_and_by_the_pointer(page: Any) -> None:
     assert page.locator(".found").nth(1).inner_text().startswith("Pointer (40, 20, 6) mm")
     page.get_by_role("button", name="Highest place").click()
     assert page.locator("[data-axis=x]").input_value() == "-32"
+
+
+def test_the_cortex_shows_the_values_of_its_vertices_by_pointer_by_name_and_by_keys(
+    browser: Any, on_cortex: Written
+) -> None:
+    said: list[str] = []
+    page = open_page(browser, on_cortex.path, said)
+    found, points = page.locator(".found").first, on_cortex.maps.mesh.points
+    assert page.locator(".viewer").get_attribute("data-map") == "conv1", "the map with the highest value comes first"
+    place = ", ".join(f"{one:.1f}" for one in points[11]).replace("-", "\N{MINUS SIGN}")
+    assert found.inner_text() == f"Chosen left:11 ({place}) mm: rho-a .900, significant"
+    field = page.get_by_role("textbox", name="Vertex")
+    for map_name in ("conv1", "conv2"):
+        page.get_by_label("Map", exact=True).select_option(map_name)
+        page.wait_for_selector(f".viewer[data-map='{map_name}']")
+        wanted = on_cortex.maps.means[map_name].values[:, 0]
+        for row in (0, 7, 89, 95, 179):
+            field.fill(f"left:{row}" if row < 90 else f"right:{row - 90}")
+            field.press("Enter")
+            shown = page.locator(".found data").first.get_attribute("value")
+            assert (shown == "") == np.isnan(wanted[row])
+            assert not shown or abs(float(shown) - wanted[row]) < np.nanmax(wanted) / 32_767
+    field.fill("left:90")
+    field.press("Enter")
+    assert not field.evaluate("(one) => one.checkValidity()"), "the ball ends at left:89"
+    field.fill("left:11")
+    field.press("Enter")
+    triangles = on_cortex.maps.mesh.triangles
+    canvas = page.locator(".cortex canvas").first
+    canvas.focus()
+    at, steps = 11, 0
+    for key, axis, sign in (("ArrowRight", 1, -1), ("ArrowUp", 2, 1), ("ArrowLeft", 1, 1), ("ArrowDown", 2, -1)) * 2:
+        page.keyboard.press(key)  # the left hemisphere from outside: its front is on the left
+        side, number = field.input_value().split(":")
+        assert side == "left"
+        if int(number) != at:
+            assert ((triangles == at).any(axis=1) & (triangles == int(number)).any(axis=1)).any(), "they share an edge"
+            assert sign * (points[int(number), axis] - points[at, axis]) > 0
+            at, steps = int(number), steps + 1
+    assert steps >= 6
+    box = canvas.bounding_box()
+    canvas.hover(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    name = page.locator(".found data").nth(1).inner_text().split(" ")[0]
+    nearest = points[int(name.removeprefix("left:"))]
+    assert np.linalg.norm(nearest - [-50, 0, 0]) < 6, "the middle of the outer side of a ball of 20 mm"
+    canvas.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    assert field.input_value() == name
+    page.get_by_label("Seen from").select_option("ends")
+    assert page.locator(".cortex figcaption").all_inner_texts()[0] == "left, from the front"
+    page.get_by_role("button", name="Highest place").click()
+    assert field.input_value() == "right:5"
+    assert page.locator(".cortex canvas:visible").count() == 4
+    page.context.close()
+    assert said == [on_cortex.path.as_uri()]
+
+
+@pytest.mark.parametrize("surface", [False, True])
+def test_the_numbers_of_a_figure_of_maps_are_those_of_its_maps(
+    browser: Any, written: Written, on_cortex: Written, surface: bool
+) -> None:
+    one = on_cortex if surface else written
+    page = open_page(browser, one.path, [])
+    with page.expect_download() as loading:
+        page.get_by_role("button", name="Save as TSV").first.click()
+    table = pd.read_csv(loading.value.path(), sep="\t")
+    names = json.loads(page.locator(".picture[data-maps]").first.get_attribute("data-maps"))
+    page.context.close()
+    assert names == (["conv1", "conv2", "best layer"] if surface else ["best layer"])
+    places = {"hemisphere", "vertex"} if surface else {"x", "y", "z"}
+    assert set(table.columns) == places | set(names) | (
+        {"conv1 significant", "conv2 significant"} if surface else set()
+    )
+    if surface:
+        values = one.maps.means["conv1"].values[:, 0]
+        rows = table["vertex"] + 90 * (table["hemisphere"] == "right")
+        np.testing.assert_allclose(table["conv1"], values[rows], atol=np.nanmax(values) / 32_767)
+        assert list(table["conv1 significant"]) == [
+            int(v > 0.3) if np.isfinite(v) else pytest.approx(np.nan, nan_ok=True) for v in values[rows]
+        ]
+    else:
+        best = np.asarray(one.maps.best_layer.dataobj)
+        assert len(table) == np.count_nonzero(best)
+        voxels = np.linalg.inv(AFFINE) @ np.c_[table[["x", "y", "z"]], np.ones(len(table))].T
+        assert (best[tuple(np.rint(voxels[:3]).astype(int))] == 2).all()
+        assert set(table["best layer"]) == {"conv2"}
 
 
 COLORED = """(canvas) => {

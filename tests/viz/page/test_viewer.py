@@ -10,12 +10,15 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from nilearn.datasets import load_fsaverage, load_fsaverage_data
 
+from brainmap.rsa import Mesh, SurfaceData, load_mesh
 from brainmap.viz.page import viewer
 from brainmap.viz.page.brain import BrainView
 from brainmap.viz.page.content import NetworkMaps, ReportContent
 from brainmap.viz.page.viewer import ViewerMap, embed_map, make_viewer
 from brainmap.viz.rsa.panels import load_template
+from brainmap.viz.rsa.surface import choose_shown_mesh
 
 SHAPE = (7, 6, 5)
 AFFINE = np.array([[-8.0, 0, 0, 24], [0, 8, 0, -20], [0, 0, 8, -4], [0, 0, 0, 1]])
@@ -118,5 +121,71 @@ def test_all_maps_that_are_drawn_are_in_the_menu_and_those_without_room_are_name
     less = make_viewer(content, brains)
     assert less is not None
     assert less.left_out == ["conv1 of other"]
-    surfaces = ReportContent(title="t", maps={"n": NetworkMaps(mesh=object())})
-    assert make_viewer(surfaces, [brain("n", [])]) is None
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_maps_on_the_cortex_are_in_the_menu_with_the_mesh_that_is_drawn(known: bool) -> None:
+    """A browser sums the differences again, and finds the coordinates, triangles, gyri and values of the files."""
+    if known:
+        mesh = load_mesh("fsaverage5")
+    else:
+        mesh = Mesh(np.random.default_rng(0).normal(0, 30, (9, 3)), np.array([[0, 1, 2], [2, 1, 3], [5, 6, 8]]), (5, 4))
+    n, left = len(mesh.points), mesh.sizes[0]
+    values = np.random.default_rng(1).normal(size=(n, 1)).astype(np.float32)
+    values[3] = np.nan
+    p = np.where(values > 1, 0.01, 0.9)
+    best = np.where(values > 1, 2.0, np.nan)
+    data, p_data, best_data = (SurfaceData(one[:left], one[left:], ("m",)) for one in (values, p, best))
+    its = NetworkMaps(
+        means={"conv1": data}, p={"conv1": p_data}, best_layer=best_data, mesh=mesh, layers=["a", "conv1"]
+    )
+    content = ReportContent(title="t", measure="rho-a", maps={"n": its})
+    found = make_viewer(content, [brain("n", [])])
+    assert found is not None
+    assert found.kind == "cortex"
+    assert [one.name for one in found.groups["n"]] == ["conv1", "best layer"]
+    assert found.first == ("n", "conv1")
+    about, shown, significant = unpack(found.groups["n"][0])
+    assert np.nanmax(np.abs(shown - values[:, 0])) <= about["step"] / 2 * (1 + 1e-9)
+    np.testing.assert_array_equal(np.isnan(shown), np.isnan(values[:, 0]))
+    np.testing.assert_array_equal(significant, (p[:, 0] < 0.05) & np.isfinite(values[:, 0]))
+    np.testing.assert_array_equal(unpack(found.groups["n"][1])[1], best[:, 0])
+
+    about, content_ = json.loads(found.template.about), zlib.decompress(base64.b64decode(found.template.data))
+    assert about["sizes"] == list(mesh.sizes)
+    numbers = np.frombuffer(content_[: 4 * (3 * n + 3 * about["triangles"])], "<i4")
+    points, triangles = (np.cumsum(part.reshape(3, -1), axis=1).T for part in np.split(numbers, [3 * n]))
+    np.testing.assert_array_equal(triangles, mesh.triangles)
+    assert about["inflated"] == known
+    if not known:
+        np.testing.assert_allclose(points * about["step"], mesh.points, atol=about["step"] / 2 + 1e-9)
+        return
+    parts = load_fsaverage("fsaverage5")["inflated"].parts
+    inflated = np.concatenate([parts[side].coordinates for side in ("left", "right")])
+    np.testing.assert_allclose(points * about["step"], inflated, atol=about["step"] / 2 + 1e-9)
+    rest = content_[4 * len(numbers) :]
+    own = np.cumsum(np.frombuffer(rest[: 12 * n], "<i4").reshape(3, -1), axis=1).T * about["step"]
+    np.testing.assert_allclose(own, mesh.points, atol=about["step"] / 2 + 1e-9)
+    depth = load_fsaverage_data("fsaverage5", mesh_type="inflated", data_type="sulcal").data.parts
+    gyri = np.concatenate([np.ravel(depth[side]) < 0 for side in ("left", "right")])
+    np.testing.assert_array_equal(np.unpackbits(np.frombuffer(rest[12 * n :], np.uint8), count=n), gyri)
+
+
+def test_every_16th_vertex_of_a_fine_mesh_is_drawn_and_a_mesh_without_room_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fine = 163_842
+    mesh = Mesh(np.zeros((2 * fine, 3)), np.zeros((0, 3), np.int64), (fine, fine))
+    values = np.arange(2 * fine, dtype=np.float32)[:, None]
+    data = SurfaceData(values[:fine], values[fine:], ("m",))
+    shown = choose_shown_mesh(data, mesh)
+    assert shown.sizes == (10_242, 10_242)
+    np.testing.assert_array_equal(shown.take(data), np.r_[0:10_242, fine : fine + 10_242])
+    assert "every 16th of fsaverage" in shown.words
+    coarse = load_mesh("fsaverage5")
+    its = NetworkMaps(means={"conv1": data}, mesh=mesh)
+    content = ReportContent(title="t", maps={"n": its})
+    assert make_viewer(content, [brain("n", [])]) is not None
+    np.testing.assert_array_equal(coarse.triangles, shown.triangles)
+    monkeypatch.setattr(viewer, "_ROOM", 1000)
+    assert make_viewer(content, [brain("n", [])]) is None

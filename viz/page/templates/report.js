@@ -1,3 +1,9 @@
+const save = (address, name) => {
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = name;
+  link.click();
+};
 (() => {
   const play = '<svg viewBox="0 0 10 10"><path d="M2 .5 9.2 5 2 9.5z"/></svg>';
   const stop = '<svg viewBox="0 0 10 10"><path d="M1 1h8v8H1z"/></svg>';
@@ -43,12 +49,6 @@
     else target.removeAttribute("tabindex");
   }));
   document.querySelectorAll(".scroll, .picture").forEach((one) => sizes.observe(one));
-  const save = (address, name) => {
-    const link = document.createElement("a");
-    link.href = address;
-    link.download = name;
-    link.click();
-  };
   document.querySelectorAll(".picture").forEach((picture) => {
     const image = picture.querySelector("img"), line = picture.nextElementSibling, table = line.querySelector("a");
     const drawn = image.src.startsWith("data:image/svg");

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainmap.rsa.images.files import load_image
 from brainmap.rsa.rdm.files import read_rdm_descriptors
 from brainmap.rsa.surface.data import SurfaceData
 from brainmap.study.results.context import Context
@@ -70,7 +69,7 @@ def read_maps(context: Context, answers: pd.DataFrame | None) -> dict[str, Netwo
         contrasts = contrasts if all(group_map(context, version, n, "mean", space).exists() for n in contrasts) else []
         found[version.name] = NetworkMaps(
             means=collect("mean", drawn),
-            p=LazyMaps({}, load_image) if on_surface else collect("pfwe", drawn),
+            p=collect("pfwe", [one for one in drawn if is_written(group_map(context, version, one, "pfwe", space))]),
             best_layer=image if on_surface or np.isfinite(get_values(image)).any() else None,
             layers=layers,
             differences=collect("mean", contrasts),
