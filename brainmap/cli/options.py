@@ -146,6 +146,18 @@ def split_names(text: str) -> list[str]:
     return found
 
 
+def read_numbers(text: str, option: str, *, n: int | None = None) -> list[float]:
+    """Read numbers between commas; n of them where a number is expected."""
+    try:
+        found = [float(word) for word in split_names(text)]
+    except ValueError:
+        found = []
+    if not found or n not in (None, len(found)):
+        wanted = "numbers parted by commas, as in 1,10,100" if n is None else f"{n} numbers, as in 10,8"
+        raise InputError(f"{option}: expected {wanted}, got {text!r}")
+    return found
+
+
 def check_names(choices: Any, option: str) -> Callable[[str], str]:
     """Return a parser for an option of several choices, which refuses a misspelt one before anything is loaded.
 

@@ -67,14 +67,18 @@ def join_best_layers(pairs: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
     return joined
 
 
-def compare_best_layers(found: Bootstrap, networks: Mapping[str, Sequence[int]]) -> pd.DataFrame:
-    """Test the difference between the best layers of each pair of networks in a bootstrap of their layers.
+def compare_best_layers(
+    found: Bootstrap, networks: Mapping[str, Sequence[int]], *, among: Sequence[tuple[int, int]] | None = None
+) -> pd.DataFrame:
+    """Test the difference between the best layers of pairs of networks in a bootstrap of their layers.
 
     Parameters
     ----------
     found : Bootstrap
         The resampled scores of all layers.
     networks : mapping name -> positions of its layers in `found.models`
+    among : sequence of (int, int), optional
+        Places of the networks of each pair; by default every pair.
 
     Returns
     -------
@@ -109,7 +113,7 @@ def compare_best_layers(found: Bootstrap, networks: Mapping[str, Sequence[int]])
         names=tuple(f"{name} {BEST}" for name in networks),
     )
     without_bias = 2 * whole.scores - samples[0, used].mean(axis=0)
-    return replace(whole, means=np.concatenate([without_bias, whole.means[-2:]])).pairs("none")
+    return replace(whole, means=np.concatenate([without_bias, whole.means[-2:]])).pairs("none", among=among)
 
 
 def best_layer_differences(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
@@ -17,6 +17,7 @@ from brainmap.rsa.inference.absent import leave_out_absent, warn_of_absent
 from brainmap.rsa.inference.exchange import find_units
 from brainmap.rsa.inference.resampling import Draw, check_varied, make_sampler, resample
 from brainmap.rsa.inference.scores import correct_p
+from brainmap.rsa.inference.seeds import average_rows
 from brainmap.rsa.rdm.alignment import align_vectors, list_rdm_names
 from brainmap.types import Correction, Floats, Measure, Over
 
@@ -107,12 +108,13 @@ class Bootstrap:
             }
         )
 
-    def pairs(self, correction: Correction = "fdr") -> pd.DataFrame:
-        """Test the difference of each pair of models (two-sided), with one row per pair.
+    def pairs(self, correction: Correction = "fdr", *, among: Sequence[tuple[int, int]] | None = None) -> pd.DataFrame:
+        """Test the difference of each pair of models, or of some by their places (two-sided), with one row per pair.
 
         Columns are model, other, difference, standard_error, t, p, p_corrected.
         """
-        a, b = np.triu_indices(len(self.models), 1)
+        every = np.triu_indices(len(self.models), 1)
+        a, b = every if among is None else np.array(among, np.intp).reshape(-1, 2).T
         difference, variance = self.means[a] - self.means[b], self.difference_variances[a, b]
         t, p = _compute_t_and_p(difference, variance, self.df, two_sided=True)
         return pd.DataFrame(
@@ -318,6 +320,20 @@ def summarize_samples(
         variances=variances,
         difference_variances=differences,
         df=min(drawn) - 1,
+    )
+
+
+def average_models(found: Bootstrap, places: Sequence[Sequence[int]], names: Sequence[str]) -> Bootstrap:
+    """Return the bootstrap of means over models, by the places of those of each mean, in the same resamples."""
+    return summarize_samples(
+        np.concatenate([average_rows(found.samples[..., :-2], places, axis=-1), found.samples[..., -2:]], axis=-1),
+        average_rows(found.scores, places),
+        (float(found.ceiling[0]), float(found.ceiling[1])),
+        over=found.over,
+        measure=found.measure,
+        n_flat=0,  # the bootstrap of the models has counted them
+        sizes=(found.n_participants, found.n_conditions),
+        names=tuple(names),
     )
 
 

@@ -15,7 +15,8 @@ from brainmap.progress import progress
 from brainmap.rsa.comparison.measures import find_measure, scale_vectors
 from brainmap.rsa.inference.exchange import Exchange, Places, place_pairs
 from brainmap.rsa.inference.resampling import score_vectors
-from brainmap.rsa.rdm.alignment import align_vectors, list_rdm_names
+from brainmap.rsa.inference.seeds import Seeds, average_rows, list_rows
+from brainmap.rsa.rdm.alignment import align_vectors
 from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
 from brainmap.types import Floats, Measure, UpperAlternative
 
@@ -51,6 +52,7 @@ def relabeling_test(
     permutations: int = 2000,
     alternative: UpperAlternative = "greater",
     rng: np.random.Generator | None = None,
+    seeds: Seeds | None = None,
 ) -> pd.DataFrame:
     """Test each model's mean score in each region by relabeling the items, jointly for all participants.
 
@@ -73,6 +75,9 @@ def relabeling_test(
     alternative : {"greater", "two-sided"}
     rng : numpy Generator, optional
         Used only when relabelings are drawn.
+    seeds : mapping of str to sequence of str, optional
+        Networks that were trained several times, each with the names (RDM descriptor `network`) of its trainings. Each
+        of their layers is one more model, whose score is the mean over the seeds in every relabeling.
 
     Returns
     -------
@@ -87,7 +92,8 @@ def relabeling_test(
     Raises
     ------
     InputError
-        There are fewer than three items, the items differ, no participant has an RDM, or `permutations` is below 1.
+        There are fewer than three items, the items differ, no participant has an RDM, `permutations` is below 1, or
+        seeds of a network are unknown or differ in their layers.
 
     Notes
     -----
@@ -122,7 +128,7 @@ def relabeling_test(
     if data_rdms.n_cond < 3:
         raise InputError(f"relabeling_test: expected at least 3 items, got {data_rdms.n_cond}")
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
-    names = list_rdm_names(model_rdms)
+    rows = list_rows(model_rdms, seeds)
     rois = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * len(data))]
     regions = list(dict.fromkeys(rois))
     of_region = np.array([regions.index(roi) for roi in rois])
@@ -135,23 +141,28 @@ def relabeling_test(
     exchange = Exchange.of(data_rdms)
     orders, enumerated = exchange.orders(permutations, rng or np.random.default_rng())
     scores = compute_relabeled_means(models[tested], data[there], of_region[there], len(regions), orders, measure=named)
+    place = np.cumsum(tested) - 1  # among the tested models
+    whole = np.array([tested[own].all() for own in rows.places])
+    places = [place[own].tolist() for own, there in zip(rows.places, whole, strict=True) if there]
+    scores = average_rows(scores, places, axis=1)
     p, p_corrected, statistic, chance = _count_p(scores, two_sided=alternative == "two-sided")
-    shape = (len(models), len(regions))
+    shape = (len(rows.names), len(regions))
     columns = {"mean": scores[0], "chance": chance, "statistic": statistic, "p": p, "p_corrected": p_corrected}
-    smallest = np.full(len(models), np.nan)
-    smallest[tested] = [_count_same(model, orders) / len(orders) for model in models[tested]]
+    same = [_find_same(model, orders) for model in models[tested]]
+    smallest = np.full(len(rows.names), np.nan)
+    smallest[whole] = [np.all([same[k] for k in own], axis=0).mean() for own in places]
     n = np.bincount(of_region[there], minlength=len(regions))
     table = pd.DataFrame(
         {
-            "model": np.repeat(names, shape[1]),
+            "model": np.repeat(rows.names, shape[1]),
             "roi": np.tile(regions, shape[0]),
-            **{key: _place_values(values, tested, shape) for key, values in columns.items()},
+            **{key: _place_values(values, whole, shape) for key, values in columns.items()},
             "n": np.tile(n, shape[0]),
             "smallest_p": np.repeat(smallest, shape[1]),
         }
     )
     table.attrs |= {
-        "note": _describe_relabeling(exchange, orders, enumerated, alternative, int((~tested).sum()), smallest[tested])
+        "note": _describe_relabeling(exchange, orders, enumerated, alternative, int((~tested).sum()), smallest[whole])
         + (f"; {substitute_words(asked)}" if substitute_words(asked) else ""),
         "relabelings": len(orders),
         "enumerated": enumerated,
@@ -250,14 +261,12 @@ def _count_p(scores: Floats, *, two_sided: bool) -> tuple[Floats, Floats, Floats
     return p, np.where(np.isnan(z[0]), np.nan, family), z[0], chance
 
 
-def _count_same(model: Floats, orders: Places) -> int:
-    """Count the relabelings that leave a model unchanged."""
+def _find_same(model: Floats, orders: Places) -> NDArray[np.bool_]:
+    """Find the relabelings that leave a model unchanged `(n_orders,)`."""
     if len(np.unique(model)) == len(model):  # without ties only the true labels do
-        return int((orders == orders[0]).all(axis=1).sum())
-    return sum(
-        int((model[place_pairs(orders[part])] == model).all(axis=1).sum())
-        for part in _split_orders(len(orders), len(model))
-    )
+        return np.asarray((orders == orders[0]).all(axis=1))
+    parts = _split_orders(len(orders), len(model))
+    return np.concatenate([(model[place_pairs(orders[part])] == model).all(axis=1) for part in parts])
 
 
 def _find_varied(vectors: Floats) -> NDArray[np.bool_]:

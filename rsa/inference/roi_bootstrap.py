@@ -13,13 +13,14 @@ from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import find_measure
 from brainmap.rsa.inference.absent import leave_out_absent, warn_of_absent
-from brainmap.rsa.inference.best_layers import compare_best_layers, group_layers_by_name
-from brainmap.rsa.inference.bootstrap import Bootstrap, bootstrap, check_rdms, draw_resamples
+from brainmap.rsa.inference.best_layers import compare_best_layers, group_layers, group_layers_by_name
+from brainmap.rsa.inference.bootstrap import Bootstrap, average_models, bootstrap, check_rdms, draw_resamples
 from brainmap.rsa.inference.crossvalidation import bootstrap_models
 from brainmap.rsa.inference.exchange import find_units
 from brainmap.rsa.inference.region_bootstrap import bootstrap_regions, can_share
 from brainmap.rsa.inference.resampling import check_varied
 from brainmap.rsa.inference.scores import OF_P, correct_p
+from brainmap.rsa.inference.seeds import Seeds, list_rows
 from brainmap.rsa.rdm.alignment import list_rdm_names
 from brainmap.types import Correction, Measure, Over
 
@@ -77,6 +78,7 @@ def bootstrap_rois(
     measure: Measure | str = "rho-a",
     correction: Correction = "fdr",
     rng: np.random.Generator,
+    seeds: Seeds | None = None,
     **fitted: Any,
 ) -> RoiBootstrap:
     """Bootstrap each ROI of the data, and correct p over models (or pairs of models) and ROIs together.
@@ -95,6 +97,10 @@ def bootstrap_rois(
     correction : {"fdr", "bonferroni", "none"}
     rng
         As in `brainmap.rsa.bootstrap`.
+    seeds : mapping of str to sequence of str, optional
+        Networks that were trained several times, each with the names (RDM descriptor `network`) of its trainings. Each
+        of their layers is one more model, whose score is the mean over the seeds in every resample; it is not compared
+        with the layers of its seeds.
     **fitted
         Settings for families: kind, condition_folds, participant_folds and repeats.
 
@@ -105,8 +111,8 @@ def bootstrap_rois(
     Raises
     ------
     InputError
-        The correction is unknown, or `brainmap.rsa.bootstrap` (for families `brainmap.rsa.bootstrap_models`) refuses
-        the data.
+        The correction is unknown, seeds of a network are unknown or differ in their layers, or
+        `brainmap.rsa.bootstrap` (for families `brainmap.rsa.bootstrap_models`) refuses the data.
 
     References
     ----------
@@ -141,9 +147,15 @@ def bootstrap_rois(
     else:
         found = _bootstrap_each(models, parts, seed=seed, **given)
     networks = {} if isinstance(models, Mapping) else group_layers_by_name(models)
+    of_layers: list[tuple[int, int]] | None = None
+    of_networks: list[tuple[int, int]] | None = None
+    if seeds and not isinstance(models, Mapping):
+        rows = list_rows(models, seeds)
+        found = {roi: average_models(one, rows.places, rows.names) for roi, one in found.items()}
+        networks, of_layers, of_networks = group_layers(rows.owners), rows.list_pairs(), rows.list_network_pairs()
     every = _join_tables({roi: one.table("none") for roi, one in found.items()}, found, correction)
-    pairs = _join_tables({roi: one.pairs("none") for roi, one in found.items()}, found, correction)
-    best = {roi: compare_best_layers(one, networks) for roi, one in found.items()} if networks else {}
+    pairs = _join_tables({roi: one.pairs("none", among=of_layers) for roi, one in found.items()}, found, correction)
+    best = {roi: compare_best_layers(one, networks, among=of_networks) for roi, one in found.items() if networks}
     return RoiBootstrap(
         models=every,
         pairs=pairs,

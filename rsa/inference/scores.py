@@ -16,6 +16,7 @@ from brainmap.rsa.comparison.measures import ALIASES, compare_vectors
 from brainmap.rsa.comparison.partial import align_controls, compare_vectors_partial
 from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.inference.reach import describe_fdr_reach
+from brainmap.rsa.inference.seeds import Seeds, average_rows, list_rows
 from brainmap.rsa.rdm.alignment import align_vectors, find_pair_positions, list_groups
 from brainmap.types import Alternative, Correction, Floats, Level, Measure, Test, UpperAlternative
 
@@ -193,6 +194,7 @@ def split_half_best_layer(
     rng: np.random.Generator,
     by: Level = "condition",
     control_rdms: RDMs | None = None,
+    seeds: Seeds | None = None,
 ) -> pd.DataFrame:
     """Find the best layer of each ROI on one half of the items, and score it on the other half.
 
@@ -215,6 +217,9 @@ def split_half_best_layer(
         The units that are split. With "condition" all tokens of a word are in the same half.
     control_rdms : rsatoolbox RDMs, optional
         RDMs that are removed from layers and data, within each half (`brainmap.rsa.compare_rdms_partial`).
+    seeds : mapping of str to sequence of str, optional
+        One network that was trained several times, with the names (RDM descriptor `network`) of its trainings. Layers
+        are then chosen and scored by the means over the seeds.
 
     Returns
     -------
@@ -231,7 +236,8 @@ def split_half_best_layer(
     Raises
     ------
     InputError
-        There are fewer than two layers or fewer than six items to split, or the RDMs differ in level or items.
+        There are fewer than two layers or fewer than six items to split, the RDMs differ in level or items, or seeds of
+        a network are unknown or differ in their layers.
 
     References
     ----------
@@ -255,6 +261,10 @@ def split_half_best_layer(
         raise InputError(f"split_half_best_layer: expected splits of at least 1, got {splits}")
     models = align_vectors(model_rdms, data_rdms, names=("models", "data"))
     layers = [str(name) for name in model_rdms.rdm_descriptors.get("layer", range(len(models)))]
+    places = [[k] for k in range(len(models))]
+    if seeds:
+        places = list_rows(model_rdms, seeds).places[len(models) :]
+        layers = [layers[own[0]] for own in places]
     if len(layers) < 2:
         raise InputError(f"split_half_best_layer: expected at least 2 layers, got {len(layers)}")
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
@@ -265,9 +275,12 @@ def split_half_best_layer(
     tested = {roi: np.empty((splits, rois.count(roi))) for roi in chosen}
     for k, (train, test) in enumerate(halves):
         on_train, on_test = (
-            compare_vectors(models[:, half], data[:, half], measure=measure)
-            if controls is None
-            else compare_vectors_partial(models[:, half], data[:, half], controls[..., half], measure=measure)
+            average_rows(
+                compare_vectors(models[:, half], data[:, half], measure=measure)
+                if controls is None
+                else compare_vectors_partial(models[:, half], data[:, half], controls[..., half], measure=measure),
+                places,
+            )
             for half in (train, test)
         )
         for roi in chosen:

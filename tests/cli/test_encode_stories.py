@@ -110,6 +110,18 @@ def test_scores_tests_and_maps_are_those_of_the_library(given, study, tmp_path, 
     np.testing.assert_allclose(np.asarray(image.dataobj)[..., 0][mask][1:], mine["r"], rtol=1e-5)
 
 
+def test_best_layers_are_chosen_on_other_stories_and_written_as_a_table_and_an_image(given, tmp_path, brainmap_command):
+    more = ("--best", tmp_path / "best.tsv", "--best-maps", tmp_path / "best.nii.gz", "--splits", 3)
+    answer = brainmap_command(*given, *more)
+    assert answer.code == 0, answer.err
+    table = pd.read_csv(tmp_path / "best.tsv", sep="\t", dtype={"layer": str}, keep_default_na=False).set_index("roi")
+    assert table.loc["A", "layer"] == "0"
+    assert float(table.loc["A", "r"]) > 0.5 > abs(float(table.loc["B", "r"]))
+    assert rsa.sub_brick_labels(tmp_path / "best.nii.gz") == ["layer", "position", "r"]
+    best = np.asarray(nib.load(tmp_path / "best.nii.gz").dataobj)[1, :, :, 0]
+    assert (best == 1).mean() >= 0.75
+
+
 def test_the_planted_layer_and_delay_are_best_in_its_region_alone(given, tmp_path, brainmap_command) -> None:
     r = {}
     for delay in ("2", "4", "6"):
@@ -161,6 +173,7 @@ def test_tables_of_scans_give_the_scores_of_images_and_confounds_are_removed(
         (("--silence", "4"), "--silence: expected 2 numbers, as in 10,8, got '4'"),
         (("--layers", "9"), "--layers: layer of net: expected one of '0', '2'"),
         (("--folds", "4"), "expected 2 to 3 folds of whole stories, got 4"),
+        (("--targets", "roi", "--best-maps", "x.nii.gz"), "--best-maps: expected --targets voxel, got regions"),
         (("--tests", "p.tsv", "--trim", "0,41"), "expected two blocks of 10 scans or more in each story"),
     ],
 )

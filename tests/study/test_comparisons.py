@@ -14,13 +14,13 @@ from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.rsa.inference.best_layers import BEST
 from brainmap.rsa.inference.scores import correct_p
-from brainmap.study.stages.comparisons import keep_comparisons, list_comparisons
+from brainmap.study.stages.comparisons import keep_comparisons, list_comparisons, list_seeds, list_wholes
 
 NAMES = ["a", "a-untrained", "a-permuted", "b", "b-untrained", "sounds"]
 SETTINGS: Any = SimpleNamespace(
     network=[
-        SimpleNamespace(name="a", controls=("untrained", "permuted")),
-        SimpleNamespace(name="b", controls=("untrained",)),
+        SimpleNamespace(name="a", controls=("untrained", "permuted"), seed_of=None),
+        SimpleNamespace(name="b", controls=("untrained",), seed_of=None),
     ],
     baselines=SimpleNamespace(name="sounds"),
 )
@@ -57,6 +57,38 @@ def test_only_pairs_that_answer_a_question_are_compared_and_corrected_over() -> 
     assert found == [(*pair, roi) for pair in COMPARED for roi in ("R", "S")]
     np.testing.assert_allclose(kept["p_corrected"], correct_p(kept["p"], "fdr"))
     assert len(keep_comparisons(table.iloc[:0], SETTINGS, "fdr")) == 0
+
+
+def test_several_seeds_are_compared_as_one_network() -> None:
+    settings: Any = SimpleNamespace(
+        network=[
+            SimpleNamespace(name="a1", controls=("untrained", "permuted"), seed_of="a"),
+            SimpleNamespace(name="a2", controls=("untrained",), seed_of="a"),
+            SimpleNamespace(name="b", controls=("untrained",), seed_of=None),
+        ],
+        baselines=SimpleNamespace(name="sounds"),
+    )
+    assert list_seeds(settings) == {"a": ["a1", "a2"], "a-untrained": ["a1-untrained", "a2-untrained"]}
+    assert list_wholes(settings) == {"a": ["a-untrained"], "b": ["b-untrained"]}, "not all seeds have permuted ones"
+    known = [
+        "a1",
+        "a2",
+        "a1-untrained",
+        "a2-untrained",
+        "a1-permuted",
+        "b",
+        "b-untrained",
+        "sounds",
+        "a",
+        "a-untrained",
+    ]
+    assert list_comparisons(settings, known) == [
+        ("a", "a-untrained"),
+        ("b", "b-untrained"),
+        ("a", "b"),
+        ("a", "sounds"),
+        ("b", "sounds"),
+    ]
 
 
 def test_pairs_over_participants_are_those_of_all_pairs_corrected_over_fewer() -> None:
@@ -110,7 +142,7 @@ def test_exchangeable_trained_and_untrained_networks_are_told_apart_in_one_study
     A test counts as a rejection; so does a study where any corrected p of the family of comparisons is significant.
     """
     settings: Any = SimpleNamespace(
-        network=[SimpleNamespace(name="a", controls=("untrained", "permuted"))],
+        network=[SimpleNamespace(name="a", controls=("untrained", "permuted"), seed_of=None)],
         baselines=SimpleNamespace(name="sounds"),
     )
     rng, simulations = np.random.default_rng(int(10 * share)), 150

@@ -249,6 +249,8 @@ def test_networks_are_compared_by_their_best_layers(small: Path) -> None:
     table = encoding_network_test(fits, pairs=pairs, permutations=39, rng=rng)
     for column in ("r", "other_r", "difference", "p", "p_corrected", "p_unrelated", "p_equal"):
         np.testing.assert_allclose(found[column], table[column], rtol=1e-8, err_msg=column)
+    (sidecar,) = (small.parent / "derivatives" / "brainmap" / "group").glob("encoding_networks.json")
+    assert sidecar.read_text().count("these sounds only") >= 3  # the test, p and p_corrected
     assert (found["smallest_p_these_sounds"] == 0.5).all()  # two participants
     planted = found[(found["roi"] == "primary") & (found["other_network"] == "acoustics")]
     assert (planted["difference"] > 0.1).all()
@@ -292,18 +294,54 @@ def test_seeds_of_a_network_are_also_one_network(tmp_path: Path) -> None:
     assert set(networks["network"]) == {"net"}
     assert "net" in set(read(path, "group/encoding_best_layers.tsv")["network"])
     assert "net" in set(read(path, "group/encoding_agreement.tsv")["network"])
+    check_seeds_in_rsa(path)
     from brainmap.study.run import Context
     from brainmap.study.settings.study import load_study
     from brainmap.study.stages.page import read_page_content
     from brainmap.viz.page.content import ReportContent
     from brainmap.viz.page.write import write_report
 
-    own = read_page_content(Context(load_study(path))).encoding
-    assert own.wholes == {"net": ()}
-    families = {"first": (), "second": ()}
-    write_report(ReportContent(title="x", networks=families, encoding=own), tmp_path / "report.html")
+    content = read_page_content(Context(load_study(path)))
+    assert content.networks == {"net": [], "first": [], "second": []}
+    whole = ReportContent(
+        title="x",
+        networks=content.networks,
+        encoding=content.encoding,
+        scores=content.scores,
+        statistics=content.statistics,
+        answers=content.answers,
+        baselines=content.baselines,
+    )
+    page = write_report(whole, tmp_path / "report.html").read_text(encoding="utf-8")
     for name in ("net", "first", "second"):
         assert (tmp_path / "figures" / f"encoding-{name}.svg").exists()
+    for ending in ("", "-first", "-second"):
+        assert (tmp_path / "figures" / f"layer-profile{ending}.svg").exists()
+    assert [one for one in content.key_results if "some layer of net explains" in one[1]]
+    assert not [one for one in content.key_results if "some layer of first" in one[1]]
+    best = content.answers[content.answers["best"]]
+    assert set(best["network"]) == {"net"}
+    assert set(best["seed_of"]) == {""}
+    assert "not compared: first" not in page
+
+
+def check_seeds_in_rsa(path: Path) -> None:
+    """The tables of RSA have the mean over seeds in each participant, and compare the whole in place of its seeds."""
+    scores = read(path, "group/scores.tsv").set_index(["network", "layer", "roi", "participant"])["score"]
+    table = read(path, "group/statistics.tsv")
+    whole = table[table["network"] == "net"]
+    assert set(whole["seeds"]) == {2}
+    assert whole["test"].unique().tolist() == ["sounds relabeled"]
+    mean = (scores["first"] + scores["second"]) / 2
+    rows = pd.MultiIndex.from_frame(whole[["layer", "roi"]])
+    np.testing.assert_allclose(whole["mean"], mean.groupby(["layer", "roi"]).mean().loc[rows])
+    found = read(path, "group/differences.tsv")
+    layers = found[found["layer"] != "best layer"]
+    assert not ((layers["network"] == "first") & (layers["other_network"] == "net")).any()
+    best = found[found["layer"] == "best layer"]
+    assert set(zip(best["network"], best["other_network"], strict=True)) == {("net", "acoustics")}
+    halves = read(path, "group/best_layers.tsv")
+    assert set(halves["network"]) == {"net", "first", "second"}
 
 
 def test_a_single_seed_is_refused(small: Path, tmp_path: Path) -> None:
@@ -428,7 +466,11 @@ def test_the_page_shows_profiles_tests_and_agreement(small: Path, tmp_path: Path
     assert "significant: permutation of sounds (40 stimuli exchanged), refitted each time; family-wise" in section
     assert "(these sounds only), false discovery rate (Benjamini-Hochberg) over 54 tests" in section
     assert "the larger p of two: permutation of sounds" in section.lower()
-    assert "Networks against each other, controls and acoustic models" in section
+    assert (
+        "Networks against each other, controls and acoustic models, by their best layers (these sounds only)" in section
+    )
+    assert "Layers against controls and acoustic models (these sounds only)" in section
+    assert "the differences are of these sounds only" in page
     assert "Position of the best layers in one region and another" in section
     assert "Encoding models predicted the mean response of each region" in page
     for name in ("encoding-first", "rsa-beside-encoding-first"):

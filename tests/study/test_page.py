@@ -147,7 +147,9 @@ def test_the_key_results_count_regions_and_voxels_of_each_network() -> None:
     best = Nifti1Image(np.array([1, 2, 2, 2, np.nan, 0], np.float32).reshape(6, 1, 1), np.eye(4))
     maps = {"a": NetworkMaps(best_layer=best, layers=["x", "y"])}
     tables = {**TABLES, "recovery": None}
-    found = collect_key_results(tables, tabulate_answers(TABLES, FAMILIES), FAMILIES, maps, measure="rho-a")
+    found = collect_key_results(
+        tables, tabulate_answers(TABLES, FAMILIES), list(FAMILIES), maps, measure="rho-a", planted_from="a"
+    )
     assert [figure for figure, _ in found] == ["1 of 2", "1 of 2", "1 of 1", ".35", "4"]
     assert found[0][1].startswith("regions that some layer of a explains")
     assert found[3][1] == "highest rho-a: z of b in R (noise ceiling .50 to .60)"
@@ -164,7 +166,7 @@ def test_nothing_is_recovered_where_nothing_is_significant() -> None:
         }
     )
     tables = {"statistics": None, "recovery": recovery}
-    found = collect_key_results(tables, None, FAMILIES, {}, measure="rho-a")
+    found = collect_key_results(tables, None, list(FAMILIES), {}, measure="rho-a", planted_from="a")
     assert [figure for figure, _ in found] == ["1 of 2", "0 of 2"]
 
 

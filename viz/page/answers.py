@@ -58,13 +58,14 @@ def show_answers(content: ReportContent) -> AnswersView | None:
     table = content.answers
     if table is None or not len(table):
         return None
+    whole = table[table["seed_of"] == ""] if "seed_of" in table else table
     kinds = [str(c).removeprefix("over_") for c in table if str(c).startswith("over_") and c != "over_best"]
     colors = {name: assign_layer_colors(content.order_layers(name)) for name in content.list_families()}
-    rows = [_arrange_row(str(roi), here, kinds, colors) for roi, here in table.groupby("roi", sort=False)]
+    rows = [_arrange_row(str(roi), here, kinds, colors) for roi, here in whole.groupby("roi", sort=False)]
     return AnswersView(
         opponents=[_NAMES.get(kind, kind) for kind in kinds],
         rows=rows,
-        several=table["network"].nunique() > 1,
+        several=whole["network"].nunique() > 1,
         held_out=bool(table.loc[table["best"], "held_out"].all()),
         table=make_table(table, "answers.tsv"),
     )

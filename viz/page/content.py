@@ -220,8 +220,6 @@ class EncodingContent:
         each other, controls and baselines, and layers; the agreement of RSA and encoding models.
     bands : DataFrame
         `band`, `roi`, `joint`, `unique`, `product`: what each of several feature spaces adds to the others.
-    wholes : mapping of str to tuple of str
-        Networks that are means over several seeds, with their controls.
     tested : str
         The test behind `statistics` in words.
     notes : mapping of table to str
@@ -248,7 +246,6 @@ class EncodingContent:
     ceilings: pd.DataFrame | None = None
     delays: pd.DataFrame | None = None
     stories: StoryFacts | None = None
-    wholes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tested: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
     targets: str = "roi"
@@ -279,7 +276,7 @@ class ReportContent:
     answers : DataFrame
         A row for each region and network: `roi`, `network`, `layer`, `score`, `held_out`, `ceiling_lower`,
         `ceiling_upper`, `of_ceiling`, `explains`, `best`, and `over_<what>` and `p_<what>` for each control, for
-        "acoustic" models, and for the "best" network of the region.
+        "acoustic" models, and for the "best" network of the region; `seed_of` names the network of which one is a seed.
     answers_note : str
         The tests behind `answers`, and the family of their correction.
     rivals : mapping network -> roi -> layers
@@ -287,8 +284,8 @@ class ReportContent:
     network : str
         The network to which patterns and class activation maps belong; by default the first network.
     networks : mapping network -> names of its controls
-        Every network of the study; by default each network of `scores`, without controls. Each has its own profiles
-        and its own table of layers by regions.
+        Every network of the study, and networks of several seeds; by default each network of `scores`, without
+        controls. Each has its own profiles and its own table of layers by regions.
     layers : sequence of str
         Layers of `network` by depth; by default in the order of `scores`.
     measure : str

@@ -114,7 +114,7 @@ def draw_encoding(content: ReportContent, drawn: Pictures) -> EncodingView | Non
     own = content.encoding
     if own is None:
         return None
-    families = {**own.wholes, **content.list_families()}
+    families = content.list_families()
     colors = assign_layer_colors(content.order_layers())
     tables = {
         name: make_table(table, f"encoding_{name}.tsv", colors=colors, columns=_COLUMNS[name])
@@ -130,7 +130,7 @@ def _draw_family(
     content: ReportContent, own: EncodingContent, drawn: Pictures, network: str, controls: tuple[str, ...]
 ) -> EncodedFamily:
     """Draw the profile of a network beside its controls and the best baseline, and RSA beside encoding."""
-    networks = {name for main, its in {**own.wholes, **content.list_families()}.items() for name in (main, *its)}
+    networks = {name for main, its in content.list_families().items() for name in (main, *its)}
     baselines = [str(name) for name in dict.fromkeys(own.scores["network"]) if name not in networks]
     layers = [str(layer) for layer in dict.fromkeys(select_network_rows(own.scores, network)["layer"])]
     statistics, planted = select_network_rows(own.statistics, network), content.find_planted(network)

@@ -9,22 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap import types
-from brainmap.cli.images import refuse_existing_maps, save_brain_maps
 from brainmap.cli.options import (
-    Json,
-    Overwrite,
     Seed,
     build_provenance,
     print_files,
     print_table,
-    refuse_existing,
+    read_numbers,
     split_names,
     with_options,
 )
-from brainmap.cli.outputs import Table
-from brainmap.cli.rsa.options import SideBySide, commands, count_noun
+from brainmap.cli.rsa.encoding_outputs import EncodingOutputs
+from brainmap.cli.rsa.options import LayerNames, SideBySide, Targets, commands, count_noun
 from brainmap.cli.rsa.stores import Networks, list_stores, open_networks
-from brainmap.cli.rsa.story_options import StoryBrain, StoryScans, read_numbers
+from brainmap.cli.rsa.story_options import StoryBrain, StoryScans
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,14 +34,14 @@ if TYPE_CHECKING:
 @commands.command()
 @with_options(StoryScans, fills="scans")
 @with_options(StoryBrain, fills="brain", first=True)
+@with_options(EncodingOutputs, fills="outputs")
 def encode_stories(
     activations: Networks,
     brain: StoryBrain,
     scans: StoryScans,
-    layers: Annotated[str, typer.Option(help="all, or names such as conv1,conv4.")] = "all",
-    targets: Annotated[
-        types.EncodingTarget, typer.Option(help="Predict each voxel, or the mean of each ROI.")
-    ] = "voxel",
+    outputs: EncodingOutputs,
+    layers: LayerNames = "all",
+    targets: Targets = "voxel",
     alphas: Annotated[
         str | None, typer.Option(metavar="NUMBER,...", help="Penalties to choose from; default: 13 from 0.1 to 1e8.")
     ] = None,
@@ -56,29 +53,12 @@ def encode_stories(
     reliability_floor: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="No corrected score at or below this reliability.")
     ] = 0.0,
-    maps: Annotated[str | None, typer.Option(help="Image to write, one sub-brick a layer: .nii.gz or x+tlrc.")] = None,
-    score: Annotated[types.EncodingScore, typer.Option(help="The score of --maps.")] = "r",
-    counts: Annotated[
-        Path | None, typer.Option(help="Also write a .tsv of targets without a score and of alphas at the ends.")
-    ] = None,
-    tests: Annotated[
-        Path | None, typer.Option(help="Also write a .tsv of p for each row, by permuting blocks within stories.")
-    ] = None,
-    permutations: Annotated[int, typer.Option(min=1, help="Permutations of blocks for --tests.")] = 1000,
-    block: Annotated[float, typer.Option(help="Length of the blocks in s, 20 or more.")] = 20.0,
-    correction: Annotated[
-        types.PermutationCorrection,
-        typer.Option(help="Correction of --tests over all rows; max is family-wise by the highest r."),
-    ] = "fdr",
-    space: Annotated[str | None, typer.Option(help="Space of images; default: that of the mask.")] = None,
+    block: Annotated[float, typer.Option(help="Length in s, 20 or more, of the blocks that --tests exchanges.")] = 20.0,
     device: Annotated[
         types.Device, typer.Option(help="Device of the regression; auto takes cuda if there is one.")
     ] = "auto",
     jobs: SideBySide = 1,
     seed: Seed = 0,
-    out: Table = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
 ) -> None:
     """Predict the BOLD of voxels or regions while stories are heard, from windows of each layer.
 
@@ -86,12 +66,10 @@ def encode_stories(
     2 --hop 0.5 --out net.zarr; brainmap rsa encode-stories --activations net.zarr --bold 'sub-01/{sound}.nii.gz' --mask
     mask.nii.gz --out scores.tsv
     """
-    for option, path in (("--out", out), ("--counts", counts), ("--tests", tests)):
-        refuse_existing(path, overwrite, option=option, kinds=(".tsv",))
-    if maps is not None:
-        if targets == "roi" or not (brain.mask or brain.on_surface):
-            raise InputError("--maps: expected --targets voxel and a --mask, got none of both; leave --maps out")
-        refuse_existing_maps(maps, overwrite, "--maps", on_surface=brain.on_surface)
+    for option in outputs.asked_maps:
+        if not (brain.mask or brain.on_surface):
+            raise InputError(f"{option}: expected images and a --mask, or surfaces, got none; leave {option} out")
+    outputs.refuse_existing(targets, on_surface=brain.on_surface)
     brain.check(targets)
     aligned = scans.read()
     from brainmap.rsa.encoding.ridge import check_alphas, find_device
@@ -99,13 +77,6 @@ def encode_stories(
     penalties = check_alphas(None if alphas is None else read_numbers(alphas, "--alphas"))
     find_device(device)
     networks = open_networks(activations, layers)
-    import numpy as np
-
-    from brainmap.record import write_table
-    from brainmap.rsa.encoding.counts import COUNT_COLUMNS
-    from brainmap.rsa.encoding.encode import ENCODING_COLUMNS
-    from brainmap.rsa.encoding.maps import map_encoding
-    from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, encoding_test
     from brainmap.rsa.encoding.stories import encode_stories as fit_stories
 
     sounds = list(dict.fromkeys(next(iter(networks.values())).table["sound"].astype(str)))
@@ -131,22 +102,11 @@ def encode_stories(
     )
     made = {**settings, "layers": layers, "targets": targets, "alphas": [float(a) for a in penalties], "t_r": data.t_r}
     about = build_provenance(made, [*data.files, *list_stores(activations), *brain.others], seed=seed)
-    if out is not None:
-        write_table(fit.scores, out, columns=ENCODING_COLUMNS, about=about)
-    if counts is not None:
-        write_table(fit.counts, counts, columns=COUNT_COLUMNS, about=about)
-    if tests is not None:
-        rng = np.random.default_rng([seed, 1])
-        tested = encoding_test(fit, permutations=permutations, correction=correction, rng=rng)
-        write_table(tested, tests, columns=ENCODING_TEST_COLUMNS, about={**about, "Test": tested.attrs["note"]})
-    written: list[Path | None] = [out, counts, tests]
-    if maps is not None:
-        found = map_encoding(fit, None if fit.responses.mesh else brain.mask, score=score)
-        written += save_brain_maps(found, maps, brain.mask, space=space, overwrite=overwrite)
-    _report(fit, data, written, as_json=as_json)
+    written = list(outputs.write(fit, brain.mask, about, seed))
+    _report(fit, data, written, as_json=outputs.as_json)
 
 
-def _report(fit: Encoding, data: Stories, written: Sequence[Path | None], *, as_json: bool) -> None:
+def _report(fit: Encoding, data: Stories, written: Sequence[Path], *, as_json: bool) -> None:
     """Print the mean score of each layer in each region, or the rows as JSON."""
     if as_json:
         print_table(fit.scores, True)

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from brainmap import types
-from brainmap.cli.options import Overwrite, build_provenance, refuse_existing, with_options
+from brainmap.cli.options import Overwrite, build_provenance, read_numbers, refuse_existing, with_options
 from brainmap.cli.rsa.options import commands, count_noun
 from brainmap.cli.rsa.stores import Networks, list_stores, open_networks
-from brainmap.cli.rsa.story_options import StoryBrain, read_numbers
+from brainmap.cli.rsa.story_options import StoryBrain
 from brainmap.errors import InputError
 
 

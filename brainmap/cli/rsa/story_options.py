@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap import types
-from brainmap.cli.options import Mask, Participant, split_names
+from brainmap.cli.options import Mask, Participant, read_numbers
 from brainmap.cli.rsa.options import load_regions
 from brainmap.errors import InputError
 
@@ -129,15 +129,3 @@ class StoryScans:
             "silence": tuple(around),
             "trim": tuple(int(k) for k in cut),
         }
-
-
-def read_numbers(text: str, option: str, *, n: int | None = None) -> list[float]:
-    """Read numbers between commas; n of them where a number is expected."""
-    try:
-        found = [float(word) for word in split_names(text)]
-    except ValueError:
-        found = []
-    if not found or n not in (None, len(found)):
-        wanted = "numbers parted by commas, as in 1,10,100" if n is None else f"{n} numbers, as in 10,8"
-        raise InputError(f"{option}: expected {wanted}, got {text!r}")
-    return found

@@ -38,7 +38,7 @@ pooling = "mean"                 # over time, never over units: mean, max, rms; 
 dissimilarity = "correlation"    # the network's own geometry: correlation, euclidean or cosine
 units = "zscore"                 # over items; or none
 controls = ["untrained"]         # the same network without what it learned: untrained, permuted
-# seed_of = "ch32"               # of one of several trainings of a network: encoding models also compare them as one
+# seed_of = "ch32"               # of one of several trainings of a network, which are also compared as one network
 
 [[brain]]                        # repeat the block where participants' files are named otherwise
 participants = ["01", "02"]

@@ -1,12 +1,14 @@
 """Choose the networks that a study compares by their best layers: each with its controls, baselines and other networks.
 
+Several seeds of a network are compared as one network, in RSA and in encoding models.
+
 All other pairs, such as the controls of two networks, answer no question of a study, and would only make the correction
 over pairs more severe.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -23,16 +25,61 @@ FAMILY = (
 )
 
 
+def list_seeds(settings: StudySettings) -> dict[str, list[str]]:
+    """List the seeds of networks that have several, by the name of the whole, and those of controls that all have."""
+    found: dict[str, list[str]] = {}
+    for whole in dict.fromkeys(network.seed_of for network in settings.network if network.seed_of):
+        own = [network for network in settings.network if network.seed_of == whole]
+        found[whole] = [network.name for network in own]
+        for control in own[0].controls:
+            if all(control in network.controls for network in own):
+                found[f"{whole}-{control}"] = [f"{network.name}-{control}" for network in own]
+    return found
+
+
+def list_wholes(settings: StudySettings) -> dict[str, list[str]]:
+    """List the networks that a study compares, with the names of their controls; several seeds are one network."""
+    seeds, found = list_seeds(settings), dict[str, list[str]]()
+    for network in settings.network:
+        main = network.seed_of or network.name
+        own = [f"{main}-{control}" for control in network.controls]
+        found.setdefault(main, [name for name in own if not network.seed_of or name in seeds])
+    return found
+
+
 def list_comparisons(settings: StudySettings, known: Collection[str]) -> list[tuple[str, str]]:
-    """List the pairs of networks that a study compares, of those known: trained networks come first in each pair."""
-    names = [network.name for network in settings.network]
-    pairs = [
-        (network.name, f"{network.name}-{control}") for network in settings.network for control in network.controls
-    ]
-    pairs += combinations(names, 2)
+    """List the pairs of networks that a study compares, of those known: trained networks come first in each pair.
+
+    Several seeds of a network are one network here, so that the seeds are not compared on their own.
+    """
+    wholes = list_wholes(settings)
+    pairs = [(main, control) for main, controls in wholes.items() for control in controls]
+    pairs += combinations(wholes, 2)
     if settings.baselines is not None:
-        pairs += [(name, settings.baselines.name) for name in names]
+        pairs += [(name, settings.baselines.name) for name in wholes]
     return [pair for pair in pairs if set(pair) <= set(known)]
+
+
+def add_seeds(scores: pd.DataFrame, seeds: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Add to the scores of participants the means over the seeds of a network.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        A row per network, layer, roi and participant, with a score.
+    seeds : mapping of str to sequence of str
+        As from `list_seeds`.
+
+    Examples
+    --------
+    >>> row = {"network": ["a1", "a2"], "layer": "fc", "roi": "A1", "participant": "01", "score": [0.1, 0.3]}
+    >>> add_seeds(pd.DataFrame(row), {"a": ["a1", "a2"]})[["network", "score"]].values.tolist()
+    [['a1', 0.1], ['a2', 0.3], ['a', 0.2]]
+    """
+    row = ["network", "layer", "roi", "participant"]
+    whole = [scores[scores["network"].isin(own)].assign(network=name) for name, own in seeds.items()]
+    means = [one.groupby(row, sort=False, as_index=False)[["score"]].mean() for one in whole]
+    return pd.concat([scores, *means], ignore_index=True)
 
 
 def keep_comparisons(best: pd.DataFrame, settings: StudySettings, correction: Correction) -> pd.DataFrame:

@@ -1,13 +1,13 @@
-"""Compare networks by encoding models: layers with controls and baselines, networks with networks, seeds as one."""
+"""Compare networks by encoding models: layers with controls and baselines, networks with networks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from brainmap.rsa.encoding.group import NETWORK_TEST_COLUMNS, GroupNull, list_means
+from brainmap.rsa.encoding.group import NETWORK_TEST_COLUMNS, GroupNull
 from brainmap.rsa.inference.differences import score_differences
 from brainmap.study.results.context import Context
 from brainmap.study.stages.inference import make_rng
@@ -38,24 +38,6 @@ NETWORK_COLUMNS = {
 }
 
 
-def list_seeds(context: Context) -> dict[str, list[str]]:
-    """List the seeds of networks that have several, by the name of the whole, and those of controls that all have."""
-    found: dict[str, list[str]] = {}
-    networks = context.study.settings.network
-    for whole in dict.fromkeys(network.seed_of for network in networks if network.seed_of):
-        own = [network for network in networks if network.seed_of == whole]
-        found[whole] = [network.name for network in own]
-        for control in own[0].controls:
-            if all(control in network.controls for network in own):
-                found[f"{whole}-{control}"] = [f"{network.name}-{control}" for network in own]
-    return found
-
-
-def expand_means(values: Floats, rows: Sequence[tuple[str, str]], seeds: Mapping[str, Sequence[str]]) -> Floats:
-    """Append to values `(n_layers, ...)` the means over the seeds of a network."""
-    return np.stack([values[places].mean(axis=0) for _, places in list_means(rows, seeds)])
-
-
 def list_pairs(context: Context, rows: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
     """List the layers of networks that are compared: with the same layer of controls, and with acoustic models."""
     settings, places = context.study.settings, {row: k for k, row in enumerate(rows)}
@@ -68,27 +50,6 @@ def list_pairs(context: Context, rows: Sequence[tuple[str, str]]) -> list[tuple[
         if network in controls:
             own = (places.get((f"{network}-{control}", layer)) for control in controls[network])
             found += [(k, other) for other in (*own, *acoustic) if other is not None]
-    return found
-
-
-def list_network_pairs(context: Context, known: Sequence[str]) -> list[tuple[str, str]]:
-    """List the networks that are compared: each with its controls, with later networks, and with the acoustic models.
-
-    Several seeds of a network are one network here.
-    """
-    settings = context.study.settings
-    mains = list(dict.fromkeys(network.seed_of or network.name for network in settings.network))
-    baselines = [] if settings.baselines is None else [settings.baselines.name]
-    found: list[tuple[str, str]] = []
-    for k, main in enumerate(mains):
-        controls = [
-            f"{main}-{control}"
-            for network in settings.network
-            if main in (network.seed_of, network.name)
-            for control in network.controls
-        ]
-        others = [*dict.fromkeys(controls), *mains[k + 1 :], *baselines]
-        found += [(main, other) for other in others if other in known]
     return found
 
 

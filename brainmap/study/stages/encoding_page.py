@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from brainmap.study.results.context import Context
 from brainmap.study.results.tables import read_results_table
+from brainmap.study.stages.comparisons import add_seeds, list_seeds
 from brainmap.study.stages.encoding import build_encoding_path
-from brainmap.study.stages.encoding_networks import list_seeds
 from brainmap.viz.page.content import EncodingContent
 
 _TABLES = {
@@ -35,16 +34,12 @@ def read_encoding_content(context: Context) -> EncodingContent | None:
     each = pd.concat([read_results_table(file) for file in files], ignore_index=True)
     statistics = read_results_table(paths["statistics"])
     mean = each.groupby([*_ROW, "participant"], sort=False, as_index=False)[["r"]].mean().rename(columns={"r": "score"})
-    seeds = list_seeds(context)
-    whole = [mean[mean["network"].isin(own)].assign(network=name) for name, own in seeds.items()]
-    whole = [one.groupby([*_ROW, "participant"], sort=False, as_index=False).mean() for one in whole]
-    mean = pd.concat([mean, *whole], ignore_index=True)
+    seeds = list_seeds(context.study.settings)
+    mean = add_seeds(mean, seeds)
     mean = mean[mean["roi"].isin(statistics["roi"])]
     tables = {key: read_results_table(path) for key, path in paths.items() if path.exists()}
     notes = {key: read_test(path.with_suffix(".json")) for key, path in paths.items() if path.exists()}
-    scores = read_results_table(context.build_table_path("scores"))
-    of_seeds = [scores[scores["network"].isin(own)].assign(network=name) for name, own in seeds.items()]
-    scores = pd.concat([scores, *of_seeds], ignore_index=True)
+    scores = add_seeds(read_results_table(context.build_table_path("scores")), seeds)
     differences = tables.get("differences")
     return EncodingContent(
         scores=select_best_baselines(context, mean),
@@ -56,7 +51,6 @@ def read_encoding_content(context: Context) -> EncodingContent | None:
         differences=None if differences is None else differences.sort_values("p", kind="stable"),
         agreement=tables.get("agreement"),
         bands=tables.get("bands"),
-        wholes=_list_wholes(context, list(seeds)),
         tested=notes["statistics"].split("; beside it")[0],
         notes={key: f"{said[0].upper()}{said[1:]}." for key, said in notes.items() if said},
         targets=asked.targets,
@@ -64,12 +58,6 @@ def read_encoding_content(context: Context) -> EncodingContent | None:
         folds=asked.folds,
         measure=context.study.settings.rsa.score,
     )
-
-
-def _list_wholes(context: Context, seeds: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """List the networks that are means over seeds, with their controls."""
-    names = {network.seed_of for network in context.study.settings.network}
-    return {name: tuple(one for one in seeds if one.startswith(f"{name}-")) for name in seeds if name in names}
 
 
 def read_test(path: Path) -> str:

@@ -24,6 +24,7 @@ from brainmap.study.results.context import Context
 from brainmap.study.settings.renamed import restore_first_keys
 from brainmap.study.settings.study import Participant
 from brainmap.study.stages.brains import load_regions
+from brainmap.study.stages.comparisons import list_seeds
 from brainmap.study.stages.controls import (
     collect_control_rdms,
     compute_ceilings,
@@ -56,6 +57,7 @@ def run_group(context: Context) -> None:
         [*_hash_rdms(context, people), *design_digests(context, people)],
         restore_first_keys(context.study.settings.rsa.model_dump(), "rsa"),
         context.study.settings.study.seed,
+        *([seeds] if (seeds := list_seeds(context.study.settings)) else []),  # without any, keys are as before
     )
     context.run_stage("group_rois", key, lambda: _write_tables(context, people))
     settings = context.study.settings.searchlight
@@ -123,10 +125,11 @@ def _write_tables(context: Context, people: list[Participant]) -> Iterator[Path]
         ceilings = compute_ceilings(context, brains)
         yield from _write_table(context, "ceilings", ceilings, CEILING_COLUMNS, about)
     best, halved = [], count_items_to_halve(context)
-    for version in yield_versions(context):
+    every_seed = list_seeds(context.study.settings)
+    for name, members in _list_networks(context):
         rng = np.random.default_rng(np.random.SeedSequence([seed, *b"halves"]))  # the same splits for every network
-        mine = leave_out_controls(context, join_model_rdms(context, [version]))
-        if mine is not None and mine.n_rdm > 1 and brains.n_cond >= halved:
+        mine = leave_out_controls(context, join_model_rdms(context, members))
+        if mine is not None and mine.n_rdm > len(members) and brains.n_cond >= halved:
             whole = settings.items == "condition" or _count_conditions(brains) >= halved
             by: Level = "condition" if whole else "stimulus"
             table = split_half_best_layer(
@@ -137,8 +140,9 @@ def _write_tables(context: Context, people: list[Participant]) -> Iterator[Path]
                 rng=rng,
                 by=by,
                 control_rdms=collect_control_rdms(context, brains),
+                seeds={name: every_seed[name]} if name in every_seed else None,
             )
-            table.insert(0, "network", version.name)
+            table.insert(0, "network", name)
             best.append(table)
     if brains.n_cond < halved:
         log.warning(
@@ -149,6 +153,14 @@ def _write_tables(context: Context, people: list[Participant]) -> Iterator[Path]
     if any(len(table) for table in best):
         yield from _write_table(context, "best_layers", pd.concat(best, ignore_index=True), BEST_COLUMNS, about)
     yield from _write_layer_correlations(context, every, about)
+
+
+def _list_networks(context: Context) -> list[tuple[str, list[Version]]]:
+    """List all networks, controls and baselines by name, then those of several seeds, each with its seeds."""
+    every = {version.name: version for version in yield_versions(context)}
+    seeds = list_seeds(context.study.settings)
+    found = {name: [name] for name in every} | seeds
+    return [(name, [every[one] for one in members]) for name, members in found.items()]
 
 
 def _count_conditions(rdms: RDMs) -> int:

@@ -18,15 +18,17 @@ from brainmap.rsa.encoding.agreement import LEAST_LAYERS, correlate_profiles
 from brainmap.rsa.encoding.counts import warn_of_participants
 from brainmap.rsa.encoding.dimensionality import tabulate_dimensionality
 from brainmap.rsa.encoding.encode import Encoding
-from brainmap.rsa.encoding.group import GroupNull, list_means
+from brainmap.rsa.encoding.group import GroupNull
 from brainmap.rsa.encoding.participants import average_over_regions
 from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, average_present
 from brainmap.rsa.encoding.responses import keep_targets
 from brainmap.rsa.inference.scores import score_statistics
+from brainmap.rsa.inference.seeds import SEED_COLUMNS, Seeds, average_rows, list_means, measure_spread
 from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import Piece, Work, clear_pieces
 from brainmap.study.results.tables import read_results_table
 from brainmap.study.stages.bands import run_bands
+from brainmap.study.stages.comparisons import list_comparisons, list_seeds
 from brainmap.study.stages.encoding import EncodedPerson, yield_encoded
 from brainmap.study.stages.encoding_best import BEST_COLUMNS, POSITION_COLUMNS, choose_best_layers, compare_positions
 from brainmap.study.stages.encoding_networks import (
@@ -35,10 +37,7 @@ from brainmap.study.stages.encoding_networks import (
     PARTICIPANTS,
     compare_layers,
     compare_networks,
-    expand_means,
-    list_network_pairs,
     list_pairs,
-    list_seeds,
 )
 from brainmap.study.stages.encoding_pieces import OrderPieces, join_permutations
 from brainmap.study.stages.encoding_tables import read_counts
@@ -59,8 +58,7 @@ SCORE_COLUMNS = {
     "n_corrected": "participants with a corrected score",
     "reliability": "reliability of the mean response over repetitions, mean over voxels and participants",
     "dimensionality": "effective dimensionality of the layer's z-scored units over the sounds (participation ratio)",
-    "seeds": "seeds of the network that are averaged",
-    "seeds_deviation": "standard deviation of the mean over these seeds; n/a for one",
+    **SEED_COLUMNS,
     **{key: text for key, text in ENCODING_TEST_COLUMNS.items() if key in ("p", "p_corrected", "n", "permutations")},
     "smallest_p": ENCODING_TEST_COLUMNS["smallest_p"],
     **PARTICIPANTS,
@@ -119,20 +117,21 @@ def compute_group_key(context: Context, people: Sequence[EncodedPerson]) -> str:
         [[one.label, one.key, file_digest(one.path)] for one in people],
         file_digest(context.build_table_path("scores")),
         [asked.permutations, inference.test, inference.correction, inference.splits, context.study.settings.study.seed],
-        list_seeds(context),
+        list_seeds(context.study.settings),
     )
 
 
 def _write_tables(context: Context, people: Sequence[EncodedPerson]) -> Iterator[Path]:
-    fits, asked, seeds = keep_shared_regions([one.restore() for one in people]), people[0].asked, list_seeds(context)
+    fits, asked = keep_shared_regions([one.restore() for one in people]), people[0].asked
+    seeds = list_seeds(context.study.settings)
     warn_of_participants(read_counts(people))
     inputs = [str(one.path) for one in people]
     about = context.build_provenance({"encoding": asked.model_dump()}, inputs)
     inference = context.study.settings.rsa.inference
     null = join_permutations(people, fits).with_means(seeds)
-    single = [(space.network, space.layer) for space in fits[0].spaces]
-    r = expand_means(average_over_regions(fits, null.regions), single, seeds)
-    yield from _write(context, "encoding", *_test_scores(context, fits, null, r, seeds), SCORE_COLUMNS, about)
+    places = [own for _, own in list_means([(space.network, space.layer) for space in fits[0].spaces], seeds)]
+    r = average_rows(average_over_regions(fits, null.regions), places)
+    yield from _write(context, "encoding", *_test_scores(context, fits, null, r, places), SCORE_COLUMNS, about)
     names = [*list_trained_and_controls(context), *seeds]
     best = choose_best_layers(context, fits, names, splits=inference.splits, seeds=seeds)
     if best is not None:
@@ -145,7 +144,7 @@ def _write_tables(context: Context, people: Sequence[EncodedPerson]) -> Iterator
         if positions is not None:
             note = str(positions.attrs["note"])
             yield from _write(context, "encoding_positions", positions, note, POSITION_COLUMNS, about)
-    pairs, networks = list_pairs(context, null.rows), list_network_pairs(context, null.networks)
+    pairs, networks = list_pairs(context, null.rows), list_comparisons(context.study.settings, null.networks)
     if pairs:
         found = compare_layers(context, null, r, pairs)
         yield from _write(context, "encoding_differences", *found, LAYER_COLUMNS, about)
@@ -200,16 +199,15 @@ def keep_shared_regions(fits: Sequence[Encoding]) -> list[Encoding]:
 
 
 def _test_scores(
-    context: Context, fits: Sequence[Encoding], null: GroupNull, r: Floats, seeds: Mapping[str, Sequence[str]]
+    context: Context, fits: Sequence[Encoding], null: GroupNull, r: Floats, places: Sequence[Sequence[int]]
 ) -> tuple[pd.DataFrame, str]:
     """Test each layer and region by shared permutations of the sounds; beside it, over participants."""
     inference = context.study.settings.rsa.inference
     table = null.test_layers()
     test = table.attrs["note"]
-    single = [(space.network, space.layer) for space in fits[0].spaces]
     shape = (len(table), -1)
     corrected, reliability = (
-        expand_means(average_over_regions(fits, null.regions, score), single, seeds).reshape(shape)
+        average_rows(average_over_regions(fits, null.regions, score), places).reshape(shape)
         for score in ("r_corrected", "reliability")
     )
     own = r.reshape(shape)
@@ -218,7 +216,7 @@ def _test_scores(
         r_corrected=average_present(corrected),
         n_corrected=np.isfinite(corrected).sum(axis=1),
         reliability=average_present(reliability),
-        **describe_layers(fits[0], null, r, seeds),
+        **describe_layers(fits[0], r, places),
         **dict.fromkeys(PARTICIPANTS, np.nan),
     )
     if len(fits) > 1:
@@ -235,22 +233,14 @@ def _test_scores(
     return table, test
 
 
-def describe_layers(fit: Encoding, null: GroupNull, r: Floats, seeds: Mapping[str, Sequence[str]]) -> dict[str, Floats]:
-    """Return the effective dimensionality of each layer, and how many seeds it has and how far their r lie apart.
+def describe_layers(fit: Encoding, r: Floats, places: Sequence[Sequence[int]]) -> dict[str, Floats]:
+    """Return the effective dimensionality of each row of the scores, how many seeds it has, and how far they lie apart.
 
-    Each is `(n_layers x n_regions,)`, as the rows of the scores.
+    `r` `(n_rows, n_regions, n_participants)` begins with the layers as they are.
     """
-    rows = [(space.network, space.layer) for space in fit.spaces]
     size = tabulate_dimensionality(fit.spaces)["dimensionality"].to_numpy()
-    places = [own for _, own in list_means(rows, seeds)]
-    mean = r.mean(axis=2)
-    apart = [mean[own].std(axis=0, ddof=1) if len(own) > 1 else np.full(mean.shape[1], np.nan) for own in places]
-    repeat = len(null.regions)
-    return {
-        "dimensionality": np.repeat(expand_means(size, rows, seeds), repeat),
-        "seeds": np.repeat([len(own) for own in places], repeat),
-        "seeds_deviation": np.concatenate(apart),
-    }
+    mean = r[: len(fit.spaces)].mean(axis=2)
+    return {"dimensionality": np.repeat(average_rows(size, places), mean.shape[1]), **measure_spread(mean, places)}
 
 
 def _compare_with_rsa(
@@ -259,7 +249,7 @@ def _compare_with_rsa(
     regions: Sequence[str],
     r: Floats,
     rows: Sequence[tuple[str, str]],
-    seeds: Mapping[str, Sequence[str]],
+    seeds: Seeds,
 ) -> tuple[pd.DataFrame, str] | None:
     """Correlate the layer profiles of RSA and encoding models in regions that both have; None without such profiles."""
     scores = read_results_table(context.build_table_path("scores")).set_index([*_ROW, "participant"])["score"]

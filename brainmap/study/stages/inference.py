@@ -18,7 +18,7 @@ from brainmap.rsa.inference.best_layers import (
     BEST,
     BEST_NOTE,
     best_layer_differences,
-    group_layers_by_name,
+    group_layers,
     join_best_layers,
 )
 from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS, score_differences
@@ -27,10 +27,10 @@ from brainmap.rsa.inference.reach import describe_fdr_reach
 from brainmap.rsa.inference.relabeling import relabeling_test, substitute_words
 from brainmap.rsa.inference.roi_bootstrap import BOOTSTRAP_COLUMNS, RoiBootstrap, bootstrap_rois
 from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, score_statistics
+from brainmap.rsa.inference.seeds import SEED_COLUMNS, ScoredRows, average_rows, list_rows, measure_spread
 from brainmap.rsa.inference.shared_structure import RESIDUAL_COLUMNS, residual_structure
-from brainmap.rsa.rdm.alignment import list_rdm_names
 from brainmap.study.results.context import Context
-from brainmap.study.stages.comparisons import FAMILY, keep_comparisons, list_comparisons
+from brainmap.study.stages.comparisons import FAMILY, keep_comparisons, list_comparisons, list_seeds
 from brainmap.study.stages.generality import (
     TEST_COLUMNS,
     THESE_SOUNDS,
@@ -71,8 +71,13 @@ class Inferred(NamedTuple):
 
 
 def yield_inference_tables(context: Context, models: RDMs, brains: RDMs, scores: Any) -> Iterator[Inferred]:
-    """Yield the tables that `[rsa] inference` asks for, from scores `(n_models, n_brains)` and their RDMs."""
+    """Yield the tables that `[rsa] inference` asks for, from scores `(n_models, n_brains)` and their RDMs.
+
+    Networks of several seeds are further rows, whose scores are the means over their seeds.
+    """
     settings = context.study.settings.rsa
+    rows = list_rows(models, list_seeds(context.study.settings))
+    scores = average_rows(scores, rows.places)
     several = len(set(map(str, brains.rdm_descriptors["participant"]))) > 1
     zero, between = choose_zero(settings, brains), choose_differences(settings, brains)
     wanted = (
@@ -97,7 +102,7 @@ def yield_inference_tables(context: Context, models: RDMs, brains: RDMs, scores:
     elif zero.kind == "relabeling":
         yield _test_relabeled(context, models, brains, scores)
     if found is not None:
-        names, left_out = _read_names(models), _note_left_out(found)
+        names, left_out = _read_names(models, rows), _note_left_out(found)
         yield Inferred(
             "bootstrap",
             _name_models(found.models, names),
@@ -133,15 +138,16 @@ def _test_participants(
     """Test every layer in every region, and every pair; controls are tested like the networks."""
     settings = context.study.settings.rsa.inference
     zero, between = choices
+    rows = list_rows(models, list_seeds(context.study.settings))
     cube, rois = arrange_scores(scores, brains)
-    labels = {"model": list(list_rdm_names(models)), "roi": rois}
+    labels = {"model": rows.names, "roi": rois}
     given: dict[str, Any] = {
         "test": settings.test,
         "correction": settings.correction,
         "labels": labels,
         "measure": context.study.settings.rsa.measure,
     }
-    names = _read_names(models)
+    names = _read_names(models, rows)
     selected = context.study.settings.stimuli.selected
     table = score_statistics(cube, **given, rng=make_rng(context, "flips"))
     note, first, left_out = table.attrs["note"], table, {}
@@ -172,10 +178,10 @@ def _test_participants(
     about = describe_participant_test(table.attrs["note"], zero, of="scores", selected=selected)
     if zero.kind == "relabeling":
         about |= _describe_exchange(context, brains)
-    columns, about = STATISTICS_COLUMNS | _RELABELED | TEST_COLUMNS, {**about, **left_out}
+    columns, about = STATISTICS_COLUMNS | _RELABELED | SEED_COLUMNS | TEST_COLUMNS, {**about, **left_out}
     yield Inferred(
         "statistics",
-        _name_models(add_participant_test(first, table, zero.kind), names),
+        _name_models(_add_spread(add_participant_test(first, table, zero.kind), table["mean"], rows), names),
         columns,
         {"Test": note, **about},
     )
@@ -192,8 +198,9 @@ def _test_differences(
     given: dict[str, Any],
 ) -> Inferred:
     """Test every pair of layers, and the best layers of every pair of networks, in every region."""
-    table = score_differences(cube, **given, rng=make_rng(context, "differences"))
-    note, networks = table.attrs["note"], group_layers_by_name(models)
+    rows = list_rows(models, list_seeds(context.study.settings))
+    table = score_differences(cube, **given, pairs=rows.list_pairs(), rng=make_rng(context, "differences"))
+    note, networks = table.attrs["note"], group_layers(rows.owners)
     pairs = list_comparisons(context.study.settings, networks)
     rng = make_rng(context, "networks")
     best = best_layer_differences(cube, networks, pairs=pairs, **given, rng=rng) if pairs else table[:0]
@@ -210,14 +217,25 @@ def _test_differences(
     elif between.why:
         log.info("group: differences: %s, so that they are tested over participants: %s", between.why, THESE_SOUNDS)
     columns = DIFFERENCE_COLUMNS | _PAIR | TEST_COLUMNS
-    shown = _name_models(add_participant_test(first, table, between.kind), _read_names(models))
+    shown = _name_models(add_participant_test(first, table, between.kind), _read_names(models, rows))
     return Inferred("differences", shown, columns, {"Test": note, **about})
 
 
-def _read_names(models: RDMs) -> dict[str, tuple[str, str]]:
+def _read_names(models: RDMs, rows: ScoredRows) -> dict[str, tuple[str, str]]:
     """Return the network and layer of each name in the tables, those of best layers included."""
-    names = dict(zip(list_rdm_names(models), list_layer_names(models), strict=True))
-    return names | {f"{network} {BEST}": (network, BEST) for network in group_layers_by_name(models)}
+    layers = [layer for _, layer in list_layer_names(models)]
+    own = zip(rows.owners, (layers[places[0]] for places in rows.places), strict=True)
+    names = dict(zip(rows.names, own, strict=True))
+    return names | {f"{network} {BEST}": (network, BEST) for network in group_layers(rows.owners)}
+
+
+def _add_spread(table: pd.DataFrame, means: pd.Series[float], rows: ScoredRows) -> pd.DataFrame:
+    """Add how many seeds each row has and how far they lie apart, where a network has several."""
+    if len(rows.places[-1]) == 1:
+        return table
+    n_models = sum(len(own) == 1 for own in rows.places)
+    own = means.to_numpy(np.float64).reshape(len(rows.places), -1)[:n_models]
+    return table.assign(**measure_spread(own, rows.places))
 
 
 def _note_best_layers(best: pd.DataFrame) -> dict[str, str]:
@@ -236,6 +254,7 @@ def _relabel_models(context: Context, models: RDMs, brains: RDMs) -> pd.DataFram
         measure=settings.measure,
         permutations=settings.inference.permutations,
         rng=make_rng(context, "permutation"),
+        seeds=list_seeds(context.study.settings),
     )
 
 
@@ -250,14 +269,14 @@ def _describe_exchange(context: Context, brains: RDMs) -> dict[str, str]:
 def _test_relabeled(context: Context, models: RDMs, brains: RDMs, scores: Any) -> Inferred:
     """Test every layer of one participant by relabeling sounds, in the form of the table of several participants."""
     found = _relabel_models(context, models, brains)
-    names = _read_names(models)
+    rows = list_rows(models, list_seeds(context.study.settings))
     # by the measure of the study, where relabelings take a substitute
     mean = arrange_scores(scores, brains)[0][:, :, 0].ravel()
     table = found.assign(mean=mean, standard_error=np.nan, test=WORDS["relabeling"])
     return Inferred(
         "statistics",
-        _name_models(table, names),
-        STATISTICS_COLUMNS | _RELABELED | TEST_COLUMNS | _ONE,
+        _name_models(_add_spread(table, table["mean"], rows), _read_names(models, rows)),
+        STATISTICS_COLUMNS | _RELABELED | SEED_COLUMNS | TEST_COLUMNS | _ONE,
         {"Test": found.attrs["note"], "FirstTest": "relabeling", **_describe_exchange(context, brains)},
     )
 
@@ -274,6 +293,7 @@ def _bootstrap_regions(context: Context, models: RDMs, brains: RDMs) -> RoiBoots
             measure=settings.measure,
             correction=_choose_correction(context),
             rng=make_rng(context, "bootstrap"),
+            seeds=list_seeds(context.study.settings),
         )
         kept = keep_comparisons(found.best_layers, context.study.settings, _choose_correction(context))
         return replace(found, best_layers=kept)
@@ -312,7 +332,7 @@ def _test_unexplained(context: Context, models: RDMs, brains: RDMs) -> Inferred:
         correction=_choose_correction(context),
         rng=make_rng(context, "residuals"),
     )
-    names = _read_names(models)
+    names = _read_names(models, list_rows(models))
     return Inferred("residual_structure", _name_models(table, names), RESIDUAL_COLUMNS, {"Test": table.attrs["note"]})
 
 

@@ -9,6 +9,7 @@ from brainmap.study.results.context import Context
 from brainmap.study.results.tables import read_results_table
 from brainmap.study.settings.study import Network
 from brainmap.study.stages.calls import read_calls_line
+from brainmap.study.stages.comparisons import add_seeds, list_seeds, list_wholes
 from brainmap.study.stages.content.answers import list_rivals, tabulate_answers
 from brainmap.study.stages.content.cautions import list_cautions
 from brainmap.study.stages.content.designs import read_designs
@@ -57,8 +58,13 @@ def read_page_content(context: Context, *, explained: bool = True) -> ReportCont
     version = choose_explained(context)
     scores = _join_tables(context, "scores.tsv", "rois")
     families = {n.name: [f"{n.name}-{control}" for control in n.controls] for n in settings.network}
+    wholes, seeds = list_wholes(settings), list_seeds(settings)
+    shown = {name: its for name, its in wholes.items() if name in seeds} | families
+    scores = add_seeds(scores, seeds)
     baselines = settings.baselines.name if settings.baselines else ""
-    answers = tabulate_answers(tables, families, baselines)
+    answers = tabulate_answers(
+        tables, shown, baselines, seed_of={n.name: n.seed_of for n in settings.network if n.seed_of}
+    )
     maps, panels = read_maps(context, answers), build_panels(context, version) if explained else []
     sounds, cams, cam_notes = find_cams(context, version) if explained else (None, None, [])
     listening = read_region_panels(context, version) if explained else {}
@@ -75,17 +81,19 @@ def read_page_content(context: Context, *, explained: bool = True) -> ReportCont
         unfinished="" if explained else UNFINISHED,
         about=list_about(context, scores),
         cautions=list_cautions(context, tables, families, participants=people),
-        key_results=collect_key_results(tables, answers, families, maps, measure=settings.rsa.score),
+        key_results=collect_key_results(
+            tables, answers, list(wholes), maps, measure=settings.rsa.score, planted_from=settings.network[0].name
+        ),
         answers=answers,
         answers_note=describe_best_layers(context),
         rivals={}
         if statistics is None
         else {
             name: list_rivals(tables["differences"], statistics, name, settings.rsa.inference.correction)
-            for name in families
+            for name in shown
         },
         network=version.name,
-        networks=families,
+        networks=shown,
         layers=list_layers(context, version),
         measure=settings.rsa.score,
         map_measure=settings.searchlight.measure if settings.searchlight else "",

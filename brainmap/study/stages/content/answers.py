@@ -24,7 +24,13 @@ ACOUSTIC = "acoustic"
 """The name of the acoustic models in the columns of comparisons."""
 
 
-def tabulate_answers(tables: Tables, families: Mapping[str, Sequence[str]], baselines: str = "") -> pd.DataFrame | None:
+def tabulate_answers(
+    tables: Tables,
+    families: Mapping[str, Sequence[str]],
+    baselines: str = "",
+    *,
+    seed_of: Mapping[str, str] | None = None,
+) -> pd.DataFrame | None:
     """Build a table with a row for each region and network; None without tested scores.
 
     Parameters
@@ -34,6 +40,9 @@ def tabulate_answers(tables: Tables, families: Mapping[str, Sequence[str]], base
     families : mapping of network to the names of its controls
     baselines : str
         Name of the acoustic models in the tables.
+    seed_of : mapping of str to str, optional
+        The network of which a network is one of several seeds. It is compared in place of its seeds, and a seed is the
+        best of no region.
 
     Returns
     -------
@@ -42,19 +51,22 @@ def tabulate_answers(tables: Tables, families: Mapping[str, Sequence[str]], base
         ceiling_lower, ceiling_upper, of_ceiling (score over the lower ceiling, where that is above 0), explains (some
         layer of the network is significant in the region), best (highest score of the networks that explain it),
         over_<what> and p_<what> (difference to the best layer of a control, of the acoustic models, and of the best
-        network of the region, with its corrected p).
+        network of the region, with its corrected p); seed_of, where there are seeds.
     """
     statistics = tables["statistics"]
     if statistics is None or not len(statistics):
         return None
-    found = _Found(tables)
+    found, seed_of = _Found(tables), seed_of or {}
     rows = []
     for roi in dict.fromkeys(statistics["roi"].astype(str)):
         here = [one for network in families if (one := found.describe(network, roi)) is not None]
-        able = [one for one in here if one["explains"] and np.isfinite(one["score"])]
+        whole = [one for one in here if one["network"] not in seed_of]
+        able = [one for one in whole if one["explains"] and np.isfinite(one["score"])]
         best = max(able, key=lambda one: one["score"]) if able else None
         for one in here:
             one["best"] = one is best
+            if seed_of:
+                one["seed_of"] = seed_of.get(one["network"], "")
             for control in families[one["network"]]:
                 one |= found.compare(one["network"], control, roi, control.removeprefix(f"{one['network']}-"))
             if baselines:

@@ -52,7 +52,7 @@ def pair_rdms(
         return []
     models = {v.name: load_plain_rdms(build_rdm_path(context, v)) for v in yield_versions(context) if not v.control}
     pairs = []
-    for roi, here in answers.groupby("roi", sort=False):
+    for roi, here in answers[answers["network"].isin(models)].groupby("roi", sort=False):
         ranked = here.sort_values(["best", "score"], ascending=False, kind="stable")
         shown = ranked.head(MOST)["network"].tolist()
         shown = shown if explained in shown else [*shown[: MOST - 1], explained]

@@ -20,10 +20,11 @@ MOST = 3  # networks with a figure of their own; the table of answers has all
 def collect_key_results(
     tables: Tables,
     answers: pd.DataFrame | None,
-    families: Mapping[str, Sequence[str]],
+    networks: Sequence[str],
     maps: Mapping[str, NetworkMaps],
     *,
     measure: str,
+    planted_from: str,
 ) -> list[KeyResult]:
     """Collect the key results.
 
@@ -33,14 +34,17 @@ def collect_key_results(
         The group's tables.
     answers : DataFrame, optional
         The best layers of every network in every region, from `tabulate_answers`.
-    families : mapping of network to the names of its controls
+    networks : sequence of str
+        The networks that are compared, without their controls; several seeds are one network.
     maps : mapping of network to its searchlight maps
     measure : str
         Name of the scores.
+    planted_from : str
+        The network whose layers a simulation planted.
     """
-    results = _count_recovered(tables, next(iter(families)))
+    results = _count_recovered(tables, planted_from)
     if answers is not None:
-        results += _count_explained(tables, answers, list(families))
+        results += _count_explained(tables, answers, networks)
         results += _compare_best(answers)
         results += _name_highest(answers, measure)
     return results + [one for network, its in list(maps.items())[:MOST] for one in _count_voxels(network, its)]
@@ -71,7 +75,7 @@ def _count_explained(tables: Tables, answers: pd.DataFrame, networks: Sequence[s
         over += f" ({THESE_SOUNDS})"
     total = answers["roi"].nunique()
     if len(networks) > MOST:
-        n = answers.loc[answers["explains"], "roi"].nunique()
+        n = answers.loc[answers["explains"] & answers["network"].isin(networks), "roi"].nunique()
         return [(f"{n} of {total}", f"regions that some layer of one of {len(networks)} networks explains, {over}")]
     return [
         (
