@@ -23,6 +23,7 @@ from brainmap.study.stages.brains import (
     load_normalized_patterns,
     load_regions,
     map_noise,
+    narrow_patterns,
     screen_patterns,
 )
 
@@ -46,6 +47,18 @@ def replace_rois(study: Any, rois: str, **more: str) -> Any:
     text = study.file.read_text().replace(ROIS, "\n".join([rois, *(f"{k} = {v}" for k, v in more.items())]))
     study.file.write_text(text)
     return study
+
+
+def test_patterns_are_narrowed_only_where_nothing_is_lost(tiny_study: Any) -> None:
+    data = data_of(person_of(tiny_study), tiny_study)
+    assert data.measurements.dtype == np.float64
+    narrow = narrow_patterns(data)
+    assert narrow.measurements.dtype == np.float32
+    assert data.measurements.dtype == np.float64  # the data set itself is as it was
+    np.testing.assert_array_equal(narrow.measurements, data.measurements)
+    np.testing.assert_array_equal(narrow.channel_descriptors["voxel"], data.channel_descriptors["voxel"])
+    divided = rsa.normalize_patterns(data, "zscore-runs")
+    assert narrow_patterns(divided) is divided
 
 
 def test_regions_may_be_masks_one_a_region(tiny_study: Any) -> None:

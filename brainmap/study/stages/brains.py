@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from brainmap.errors import InputError
 from brainmap.rsa.inputs.layouts import build_pattern_arguments as arguments_of
@@ -104,6 +107,19 @@ def load_normalized_patterns(person: Participant, stimuli: dict[str, str], rois:
     for method in person.brain.normalize:
         data = normalize_patterns(data, method)
     return data
+
+
+def narrow_patterns(data: Dataset) -> Dataset:
+    """Return the patterns in single precision where this loses nothing, and as they are where it would.
+
+    Images are read in single precision, so that only normalized patterns have more digits.
+    """
+    narrow = data.measurements.astype(np.float32)
+    if not np.array_equal(narrow, data.measurements, equal_nan=True):
+        return data
+    narrowed = copy(data)
+    narrowed.measurements = narrow
+    return narrowed
 
 
 def screen_patterns(person: Participant, data: Dataset) -> Dataset:

@@ -10,7 +10,7 @@ from brainmap.record import content_key
 from brainmap.rsa.searchlights.ceilings import map_ceilings
 from brainmap.study.results.context import Context
 from brainmap.study.settings.renamed import restore_first_keys
-from brainmap.study.stages.brains import build_searchlight_settings, load_brain_mask, map_noise
+from brainmap.study.stages.brains import build_searchlight_settings, load_brain_mask, map_noise, narrow_patterns
 from brainmap.study.stages.participants import Person, yield_people
 
 log = logging.getLogger("brainmap")
@@ -70,12 +70,18 @@ def _compute_ceilings(context: Context, people: list[Person]) -> Iterator[Path]:
     settings = context.study.settings.searchlight
     assert settings is not None  # the stage runs only with a searchlight
     chosen = build_searchlight_settings(settings, context.study.settings.rsa.items)
+    patterns, noises = {}, {}
+    for one in people:
+        # the patterns of all participants are in memory at once, so they are held in single precision
+        held = narrow_patterns(one.load_patterns())
+        patterns[one.person.label] = held
+        noises[one.person.label] = map_noise(one.person, held, chosen, settings.noise_per)
     maps = map_ceilings(
-        {one.person.label: one.data for one in people},
+        patterns,
         chosen,
         mask={one.person.label: load_brain_mask(one.person) for one in people},
         radius_mm=settings.radius_mm,
-        noise={one.person.label: map_noise(one.person, one.data, chosen, settings.noise_per) for one in people},
+        noise=noises,
         threads=context.threads,
     )
     inputs = [name for one in people for name in one.person.inputs]

@@ -423,9 +423,12 @@ def count_bytes(size: Size, cores: int) -> float:
     run = 4.0 * size.grid * size.patterns / max(1, size.runs)  # an image is read whole
     largest = [_PAGE_BYTES + (_JUDGE_BYTES if size.explained else 0), patterns + run]
     if size.light is not None:
-        several = size.participants if size.light.ceilings and size.participants > 1 else 1
-        in_spheres = cores * (pairs * 60 + 2**26 * (several > 1)) + 24.0 * pairs * size.models
-        largest.append(several * (patterns + min(patterns, 2**25)) + in_spheres)
+        several = size.light.ceilings and size.participants > 1
+        in_spheres = cores * (pairs * 60 + 2**26 * several) + 24.0 * pairs * size.models
+        kept = min(patterns, 2**25)  # of rows
+        # noise ceilings hold all participants in single precision, and one as it is read
+        people = size.participants * (patterns / 2 + kept) if several else 0.0
+        largest.append(patterns + max(kept, people) + in_spheres)
         tested = sum(one.layers for one in size.networks) + size.light.differences
         largest.append(24.0 * tested * size.participants * size.light.voxels)
     if size.encoded:

@@ -94,6 +94,10 @@ class Person:
 
     @cached_property
     def data(self) -> Dataset:
+        return self.load_patterns()
+
+    def load_patterns(self) -> Dataset:
+        """Load the patterns anew, for a stage that does not keep them as they are."""
         return load_normalized_patterns(self.person, self.context.stimuli, self.rois)
 
     @cached_property
