@@ -46,7 +46,8 @@ from .evaluation.regions import (
     load_encoder as load_encoder,
     maximize_regions as maximize_regions,
 )
-from .layers.listing import Layer as Layer, list_layers as list_layers
+from .layers.layer import Layer as Layer
+from .layers.listing import list_layers as list_layers
 from .layers.tap import tap as tap
 from .maximization.comparison import (
     PatternComparison as PatternComparison,
@@ -64,13 +65,10 @@ from .maximization.maximize import (
 from .maximization.metamers import Metamers as Metamers, match_activation as match_activation
 from .maximization.saturation import SoftmaxSaturation as SoftmaxSaturation, softmax_saturation as softmax_saturation
 from .networks.accuracy import AccuracyTable as AccuracyTable, train_accuracy_table as train_accuracy_table
-from .networks.checkpoints import (
-    Checkpoint as Checkpoint,
-    load_checkpoint as load_checkpoint,
-    load_network as load_network,
-    save_checkpoint as save_checkpoint,
-)
+from .networks.architectures import network_names as network_names
+from .networks.checkpoints import load_network as load_network, save_checkpoint as save_checkpoint
 from .networks.controls import control_network as control_network
+from .networks.description import Checkpoint as Checkpoint, load_checkpoint as load_checkpoint
 from .networks.ensemble import Ensemble as Ensemble
 from .networks.readout import readout_network as readout_network
 from .networks.targets import find_targets as find_targets
@@ -79,11 +77,7 @@ from .networks.training import (
     evaluate_network as evaluate_network,
     train_network as train_network,
 )
-from .networks.zoo import (
-    build_network as build_network,
-    describe_network as describe_network,
-    network_names as network_names,
-)
+from .networks.zoo import build_network as build_network, describe_network as describe_network
 from .representations.features import (
     Representation as Representation,
     map_features as map_features,

@@ -169,7 +169,8 @@ def write_checkpoint(path: Path, seed: int = 0) -> None:
     """An untrained network that says how it is fed."""
     import torch
 
-    from brainmap.features.networks.checkpoints import Checkpoint, save_checkpoint
+    from brainmap.features.networks.checkpoints import save_checkpoint
+    from brainmap.features.networks.description import Checkpoint
     from brainmap.features.networks.zoo import build_network
 
     with torch.random.fork_rng():
@@ -211,9 +212,11 @@ def write_rois(folder: Path) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A folder of settings for the session, so that tests neither read nor make the key of the person who runs them."""
+    """Folders of settings and answers for the session, so that those of the person who runs the tests play no part."""
+    answers = tmp_path_factory.mktemp("answers")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("settings")))
+        patch.setattr("brainmap.answers._open_folder", lambda: answers)
         yield
 
 

@@ -98,7 +98,8 @@ def read_sounds(path: Path) -> Any:
 
 
 def write_network(folder: Path) -> Path:
-    from brainmap.features.networks.checkpoints import Checkpoint, save_checkpoint
+    from brainmap.features.networks.checkpoints import save_checkpoint
+    from brainmap.features.networks.description import Checkpoint
 
     model = features.build_network("ch32", n_classes=4, n_samples=2_187)
     about = Checkpoint(architecture="ch32", classes=WORDS[:4], rate=16_000, n_samples=2_187)

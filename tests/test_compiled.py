@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import brainmap.caches
 import brainmap.compiled
 
 CALLEE = "from brainmap.compiled import njit\n\n@njit(cache=True)\ndef inner(x):\n    return x + {}\n"
@@ -34,7 +35,8 @@ def test_a_kernel_whose_callee_changed_in_another_file_is_compiled_again(tmp_pat
     package = tmp_path / "brainmap"
     package.mkdir()
     (package / "__init__.py").touch()
-    shutil.copy(brainmap.compiled.__file__, package)
+    for module in (brainmap.compiled, brainmap.caches):
+        shutil.copy(str(module.__file__), package)
     (package / "caller.py").write_text(CALLER)
     (package / "callee.py").write_text(CALLEE.format(1))
     assert answer(tmp_path) == ("20", 0)

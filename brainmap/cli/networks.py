@@ -40,7 +40,8 @@ def networks(
 ) -> None:
     """List the networks of the zoo with their parameters, inputs, layers and receptive fields."""
     from brainmap.checks import check_choice
-    from brainmap.features.networks.zoo import describe_network, network_names
+    from brainmap.features.networks.architectures import network_names
+    from brainmap.features.networks.zoo import describe_network
 
     chosen = [check_choice(name, network_names(), "network")] if name else list(network_names())
     found = [describe_network(n) for n in chosen]

@@ -217,24 +217,6 @@ def refuse_existing(path: Path | None, overwrite: bool, *, option: str = "--out"
         raise InputError(f"{option}: {taken[0]} exists; say --overwrite or name another file")
 
 
-def choose_device(device: types.Device) -> str:
-    """Return the torch device of that name; auto takes the fastest available.
-
-    Raises
-    ------
-    InputError
-        Another name, or a device this machine lacks.
-    """
-    import torch
-
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return next(name for name, found in there.items() if found)
-    if not there[device]:
-        raise InputError(f"--device: torch finds no {device} here; take --device auto")
-    return device
-
-
 class Several(NamedTuple):
     """Files that are one input, under one name."""
 

@@ -9,7 +9,7 @@ import typer
 
 from brainmap import types
 from brainmap.cli import app
-from brainmap.cli.options import Device, Jobs, Seed, choose_device
+from brainmap.cli.options import Device, Jobs, Seed
 from brainmap.errors import InputError
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")]
@@ -23,9 +23,11 @@ def _open_context(
     from brainmap.study.settings.study import load_study
 
     read = load_study(study)
+    from brainmap.features.layers.devices import choose_device
     from brainmap.study.results.context import Context
 
-    return Context(read, device=choose_device(device), threads=jobs, overwrite=overwrite, **others)
+    wanted = device if device == "auto" else choose_device(device)  # auto waits until something is computed
+    return Context(read, device_wanted=wanted, threads=jobs, overwrite=overwrite, **others)
 
 
 @app.command()

@@ -17,9 +17,8 @@ from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.attribution.lrp import COMPOSITES
 from brainmap.features.attribution.methods import METHODS, attribute
 from brainmap.features.attribution.task import compute_logits
-from brainmap.features.layers.axes import FREQUENCY, TIME
 from brainmap.features.layers.inputs import fit_sounds, make_differentiable
-from brainmap.features.layers.listing import Layer
+from brainmap.features.layers.layer import FREQUENCY, TIME, Layer
 from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.tap import tap
 from brainmap.features.sounds.batches import iterate_tensors

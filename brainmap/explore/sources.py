@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
-import torch
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.explore.notes import collect_notes
 from brainmap.features.activations.store import hash_weights
-from brainmap.features.layers.ear import OUTPUT
-from brainmap.features.layers.listing import Layer, list_layers
+from brainmap.features.layers.devices import choose_device
+from brainmap.features.layers.layer import OUTPUT, Layer
+from brainmap.features.layers.listing import list_layers
 from brainmap.features.layers.running import check_device
-from brainmap.features.networks.checkpoints import Checkpoint, load_network
+from brainmap.features.networks.checkpoints import load_network
 from brainmap.features.networks.controls import control_network
+from brainmap.features.networks.description import Checkpoint
 from brainmap.features.networks.feeding import describe_feeding
 from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.reading import check_sound, read_channels
@@ -290,7 +291,7 @@ def open_source(
 
 def _choose_device(device: str) -> str:
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return choose_device("auto")
     check_device(device)
     return device
 
@@ -337,7 +338,7 @@ def _open_study(path: Path, device: str) -> Source:
     from brainmap.study.settings.study import load_study
     from brainmap.study.stages.networks import class_names, load_heard_network, yield_versions
 
-    context = Context(load_study(path), device=device)
+    context = Context(load_study(path), device_wanted=device)
     about = context.study.settings.study
 
     def load(version: Version) -> Heard:

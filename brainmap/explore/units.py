@@ -12,7 +12,7 @@ from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.explore.sources import Heard, Source
 from brainmap.explore.waves import describe_wave
-from brainmap.features.layers.ear import OUTPUT
+from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.maximization.choice import choose_priors
 from brainmap.features.maximization.maximize import Maximization, maximize_activation
 from brainmap.features.representations.files import list_stored_layers, open_maximizations

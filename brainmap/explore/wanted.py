@@ -39,7 +39,7 @@ from brainmap.study.stages.networks import store_path
 if TYPE_CHECKING:
     from torch import nn
 
-    from brainmap.features.networks.checkpoints import Checkpoint
+    from brainmap.features.networks.description import Checkpoint
 
 PACKAGE_JUDGES = 2  # networks of brainmap that judge where the study has no other network
 _SAME_LENGTH = 0.1  # share by which a judge's input may differ in length

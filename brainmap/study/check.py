@@ -11,17 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from brainmap.checks import list_some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.features.attribution.cam import class_activation_maps
-from brainmap.features.layers.running import evaluating, explain_refusal
-from brainmap.features.layers.selection import choose, list_asked
-from brainmap.features.networks.checkpoints import Checkpoint
-from brainmap.features.sounds.batches import iterate_tensors
+from brainmap.features.networks.description import Checkpoint
 from brainmap.features.sounds.reading import read_sound
-from brainmap.references import first_line
 from brainmap.rsa.images.files import check_same_grid, image_info
 from brainmap.rsa.inputs.layouts import read_repetition_time
 from brainmap.rsa.patterns.screen import responsive_voxels
@@ -45,9 +39,10 @@ from brainmap.study.stages.calls import describe_calls
 from brainmap.study.stages.controls import check_controls, check_pairs
 from brainmap.study.stages.costs import Size
 from brainmap.study.stages.encoding import check_encoding
-from brainmap.study.stages.explain import choose_class_priors, choose_explained, load_class_judges
+from brainmap.study.stages.explain import check_explained, choose_explained
 from brainmap.study.stages.generality import announce_tests
 from brainmap.study.stages.group_maps import check_differences
+from brainmap.study.stages.hearing import check_acoustic_models, find_layers
 from brainmap.study.stages.networks import (
     check_items,
     class_names,
@@ -230,21 +225,11 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
     loaded = load_heard_network(context, network)
     where = f"[network] {network.name}"
     check_items(context, loaded)
-    first = loaded.sounds.take([0])
-    given = next(iterate_tensors(first, 1))
-    with evaluating(loaded.model), torch.no_grad():
-        try:
-            loaded.model(given.clone())
-        except Exception as error:  # a user's network may raise anything
-            said = explain_refusal(loaded.model, given) or first_line(error)
-            raise InputError(
-                f"{where}: the network refuses {_describe_feeding(loaded.checkpoint)} of shape {tuple(given.shape)}: "
-                f"{said}; check rate, seconds and input"
-            ) from None
     asked = network.layers if isinstance(network.layers, str) else list(network.layers)
+    fed = _describe_feeding(loaded.checkpoint).replace("{", "{{").replace("}", "}}")
+    refused = f"the network refuses {fed} of shape {{shape}}: {{why}}; check rate, seconds and input"
     try:
-        listed = list_asked(loaded.model, first, asked)
-        layers = choose(asked, listed, dict(loaded.model.named_modules()))
+        listed, layers = find_layers(loaded, loaded.sounds.take([0]), asked, refused=refused)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     check_band_layers(context, network, layers)
@@ -256,18 +241,7 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
         raise InputError(f"{where}: layers {list_some(twice)} would share file names; choose one of them in layers")
     explain = context.study.settings.explain
     if explain is not None and choose_explained(context).network is network:
-        cam, names = explain.cam, class_names(loaded)
-        try:
-            class_activation_maps(
-                loaded.model, first, method=cam.method, layer=cam.layer, class_names=names, upsample=None
-            )
-        except InputError as error:
-            raise InputError(f"[explain.cam] {error}") from None
-        try:
-            size.add_patterns(listed, choose_class_priors(context, loaded))
-            load_class_judges(context, loaded)
-        except InputError as error:
-            raise InputError(f"[explain.maximization] {error}") from None
+        size.add_patterns(listed, decoded=check_explained(context, loaded))
 
 
 def _describe_feeding(checkpoint: Checkpoint) -> str:
@@ -296,7 +270,7 @@ def _check_baselines(context: Context) -> None:
     except InputError:
         return  # it comes from the first network or the sounds, and is listed there
     try:
-        loaded.model(torch.from_numpy(loaded.sounds.take([0]).waveforms.copy()))
+        check_acoustic_models(loaded, loaded.sounds.take([0]))
     except InputError as error:
         raise InputError(f"[baselines] {error}") from None
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from brainmap import data
 from brainmap.errors import InputError
 from brainmap.features.activations.extract import extract_activations
-from brainmap.features.networks.checkpoints import load_checkpoint, load_network
+from brainmap.features.networks.checkpoints import load_network
+from brainmap.features.networks.description import load_checkpoint
 from brainmap.features.sounds.files import load_sounds
 from brainmap.progress import progress
 from brainmap.record import atomic, command_line, versions, write_json, write_table

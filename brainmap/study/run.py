@@ -36,12 +36,13 @@ from brainmap.study.stages.stories import run_story_networks
 from brainmap.study.stages.story_people import yield_story_people
 from brainmap.study.stages.story_tables import run_stories
 from brainmap.study.stages.versions import Loaded
+from brainmap.threads import limit_blas
 
 __all__ = ["Context", "check_study", "make_report", "merge_study", "run_chunk", "run_study"]
 
 
 @apply_grid_tolerance
-@restrict_threads()
+@limit_blas()
 def run_study(
     context: Context, *, participants: Sequence[str] = (), announce: Callable[[], None] | None = None
 ) -> Path | None:
@@ -133,7 +134,7 @@ def run_chunk(context: Context, share: str) -> None:
 
 
 @apply_grid_tolerance
-@restrict_threads()
+@limit_blas()
 def merge_study(context: Context) -> Path:
     """Merge the computed shares, and continue with the group and the page.
 
@@ -202,7 +203,7 @@ def _run_last_stages(context: Context, loaded: dict[str, Loaded], announce: Call
 
 
 @apply_grid_tolerance
-@restrict_threads()
+@limit_blas()
 def make_report(context: Context) -> Path:
     """Write the page again from the results, whether or not anything has changed.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.features.layers.listing import Layer
+from brainmap.features.layers.layer import Layer
 from brainmap.progress import log
 from brainmap.resources import format_bytes, format_seconds, require_memory
 from brainmap.types import Pooling

@@ -28,11 +28,10 @@ from brainmap.features.activations.windowed import (
     say_wide_layers,
     skip_windows,
 )
-from brainmap.features.layers.axes import TIME, TOKEN
 from brainmap.features.layers.batching import choose_batch_size
-from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import fit_sounds, keep_real
-from brainmap.features.layers.listing import Layer, leave_out_unknown_axes, look_up_layers, place_units, say_taken_off
+from brainmap.features.layers.layer import OUTPUT, TIME, TOKEN, Layer
+from brainmap.features.layers.listing import leave_out_unknown_axes, look_up_layers, place_units, say_taken_off
 from brainmap.features.layers.pooling import pool
 from brainmap.features.layers.running import Advance, count_workers, evaluating, forward, run_side_by_side
 from brainmap.features.layers.selection import choose, list_asked

@@ -16,10 +16,9 @@ from brainmap.features.activations.extract import KIND, Activations, read_store
 from brainmap.features.activations.windowed import get_window_columns
 from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.windows import cut_windows
-from brainmap.features.sounds.word_times import check_word_times
+from brainmap.features.sounds.word_times import SPEECH, check_word_times
 from brainmap.types import Floats, SpeechFeature
 
-NAME = "speech"
 RANGE_DB = 60.0
 PAUSE_S = 0.5
 _OF_WORDS = ("word-rate", "speech-onset")
@@ -97,9 +96,9 @@ def speech_features(
         "windows": get_window_columns(windows),
     }
     for name in asked:
-        stores.keep_array(root, (KIND, name), columns[name][:, None], about, network=NAME, dimensions=("unit",))
+        stores.keep_array(root, (KIND, name), columns[name][:, None], about, network=SPEECH, dimensions=("unit",))
     kept = stores.list_arrays(root, KIND)
-    stores.set_current(root, KIND, {name: kept[name] for name in asked}, network=NAME)
+    stores.set_current(root, KIND, {name: kept[name] for name in asked}, network=SPEECH)
     return read_store(root)
 
 

@@ -12,8 +12,7 @@ from torch import Tensor
 from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.features.activations import store as stores
-from brainmap.features.layers.axes import PLACES, TIME
-from brainmap.features.layers.listing import Layer
+from brainmap.features.layers.layer import PLACES, TIME, Layer
 from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.files import Sounds as LabelledSounds, sounds_from_array
 from brainmap.features.sounds.windows import Windows, cut_windows

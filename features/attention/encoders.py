@@ -21,9 +21,8 @@ from torch import Tensor, nn
 
 from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
-from brainmap.features.layers.axes import PLACES, TIME
 from brainmap.features.layers.inputs import fit_sounds
-from brainmap.features.layers.listing import Layer
+from brainmap.features.layers.layer import PLACES, TIME, Layer
 from brainmap.features.layers.pooling import pool
 from brainmap.features.layers.running import evaluating
 from brainmap.features.networks.readout import ReadoutNetwork

@@ -16,7 +16,8 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attention.voiced_shares import VoicedAttention, voiced_attention
 from brainmap.features.attention.words import find_own_class
 from brainmap.features.attribution.cam import class_activation_maps
-from brainmap.features.layers.listing import Layer, list_layers
+from brainmap.features.layers.layer import Layer
+from brainmap.features.layers.listing import list_layers
 from brainmap.features.layers.selection import select_layers
 from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.front_ends import FrontEnd

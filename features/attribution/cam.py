@@ -33,10 +33,9 @@ from torch import Tensor, nn
 from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.attribution.classes import Classes, choose_classes
-from brainmap.features.layers.axes import FREQUENCY, TIME, TOKEN
-from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import find_longest_lengths, fit_sounds, keep_real
-from brainmap.features.layers.listing import Layer, list_layers, say_taken_off
+from brainmap.features.layers.layer import FREQUENCY, OUTPUT, TIME, TOKEN, Layer
+from brainmap.features.layers.listing import list_layers, say_taken_off
 from brainmap.features.layers.receptive_fields import upsample as upsample_courses
 from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import choose

@@ -23,7 +23,8 @@ from brainmap.errors import InputError
 from brainmap.features.activations.store import hash_weights
 from brainmap.features.evaluation.explain import compute_all_logits
 from brainmap.features.layers.running import count_workers, run_side_by_side
-from brainmap.features.networks.checkpoints import Checkpoint, load_network, read_description
+from brainmap.features.networks.checkpoints import load_network
+from brainmap.features.networks.description import Checkpoint, read_description
 from brainmap.features.networks.feeding import describe_feeding, feed_waveforms
 from brainmap.features.sounds.batches import get_labels
 from brainmap.features.sounds.files import RMS_LEVEL, Sounds

@@ -15,7 +15,7 @@ from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.features.evaluation.judges import Judge, Judgement, judge_patterns, make_class_noise
 from brainmap.features.maximization.maximize import MaximizationSettings, maximize_activation
-from brainmap.features.networks.checkpoints import Checkpoint
+from brainmap.features.networks.description import Checkpoint
 from brainmap.features.sounds.batches import get_labels
 from brainmap.features.sounds.files import Sounds
 

@@ -24,7 +24,8 @@ from brainmap.features.evaluation.explain import compute_all_logits
 from brainmap.features.evaluation.judges import get_heard
 from brainmap.features.layers.running import evaluating
 from brainmap.features.maximization.maximize import Maximization, MaximizationSettings, maximize_activation
-from brainmap.features.networks.checkpoints import Checkpoint, load_network, read_description
+from brainmap.features.networks.checkpoints import load_network
+from brainmap.features.networks.description import Checkpoint, read_description
 from brainmap.features.networks.ensemble import Ensemble
 from brainmap.features.networks.feeding import feed_waveforms, refeed_sounds, takes_sounds
 from brainmap.features.networks.readout import ReadoutNetwork

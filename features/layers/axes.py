@@ -13,9 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
+from brainmap.features.layers.layer import FREQUENCY, OTHER, PLACES, TIME, TOKEN
+
 Names = tuple[str, ...]
-ITEMS, UNITS, PLACES, UNKNOWN = "items", "units", "positions", "?"
-TIME, FREQUENCY, TOKEN, OTHER = "time", "frequency", "token", "other"  # what positions are; OTHER is, say, heads
+ITEMS, UNITS, UNKNOWN = "items", "units", "?"
 
 _UNITS_SECOND = frozenset(
     {

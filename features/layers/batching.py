@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from brainmap.features.layers.listing import Layer
+from brainmap.features.layers.layer import Layer
 from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.windows import Windows
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.features.layers.listing import Layer
+from brainmap.features.layers.layer import Layer
 
 
 @dataclass(frozen=True)

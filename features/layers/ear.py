@@ -18,11 +18,10 @@ from brainmap.checks import list_some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.axes import AxisNames
 from brainmap.features.layers.ends import MOVES, SAME, Ends
+from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.layers.outputs import find_main_path, find_owner, find_tensors, replace_tensors
 from brainmap.features.layers.receptive_fields import Geometry
 from brainmap.types import Stage
-
-OUTPUT = "output"
 
 WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
 RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)

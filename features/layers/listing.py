@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 import torch
@@ -17,20 +17,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from brainmap.checks import check_choice, list_some
-from brainmap.errors import InputError
 from brainmap.features.layers.axes import (
-    FREQUENCY,
     ITEMS,
-    OTHER,
-    PLACES,
-    TIME,
     UNITS,
     AxisNames,
     name_positions,
     order_of,
 )
 from brainmap.features.layers.ear import (
-    OUTPUT,
     RECURRENT,
     WEIGHTED,
     Ear,
@@ -39,6 +33,7 @@ from brainmap.features.layers.ear import (
     attach_ear,
     group_paths,
 )
+from brainmap.features.layers.layer import FREQUENCY, OTHER, OUTPUT, TIME, Layer
 from brainmap.features.layers.outputs import find_owner
 from brainmap.features.layers.receptive_fields import Geometry, Place
 from brainmap.features.layers.running import evaluating, forward, get_device
@@ -61,94 +56,6 @@ class KnowsFrames(Protocol):
         self, lengths: tuple[int, ...], positions: tuple[int, ...]
     ) -> tuple[tuple[str, ...], int | None, float | None] | None:
         """Return the names of axes of positions, and the step and first center of frames [samples], where known."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """Describe one layer of a network.
-
-    Attributes
-    ----------
-    name : str
-        Dotted name of the convolution or linear module; "output" stands for the logits, the output of the network.
-    kind : str
-        Class of that module; a parametrized module (weight norm, say) has the name of the class that it parametrizes.
-    shape : tuple of int
-        Shape of one item: `(channels, frames)`, `(channels, height, width)` or `(units,)`, whatever the order of the
-        network's own axes; where that order is not known, the shape in the network.
-    receptive_field : int [samples], or a tuple (height, width)
-        Extent of the input that a unit sees, including parts outside its ends; None where the receptive field of an
-        operation is not known.
-    stride : int [samples], or a tuple
-        Step between frames; 0 where units have no position because they see everything.
-    center : float [samples], or a tuple
-        Center of the first frame; frame i lies at `center + i * stride`.
-    parameters : int
-        Number of trainable parameters, including those of the normalization and the nonlinearity.
-    order : tuple of int
-        The axes of the network's own tensor (items included) that are the items, the units and the positions; empty
-        where that is not known.
-    classes : tuple of str
-        Names of the class of the module and of its base classes.
-    without : str
-        For the output, the name of the softmax, log_softmax or sigmoid that is taken off; otherwise empty.
-    positions : tuple of str
-        What the axes after the units are: "time", "frequency", "token" (positions in time and frequency in one row),
-        "other" (heads of an attention, say), or merely "positions" where that is not known.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    receptive_field: int | tuple[int, ...] | None
-    stride: int | tuple[int, ...] | None
-    center: float | tuple[float, ...] | None
-    parameters: int
-    order: tuple[int, ...] = ()
-    classes: tuple[str, ...] = ()
-    without: str = ""
-    positions: tuple[str, ...] = ()
-
-    @property
-    def is_convolution(self) -> bool:
-        """Tell whether the module is a convolution of torch or derived from one."""
-        return "_ConvNd" in self.classes
-
-    def arranged(self, activation: Tensor, n_items: int) -> Tensor:
-        """Arrange a tensor of the network as (items, units, positions), without copying it.
-
-        Raises
-        ------
-        InputError
-            The roles of the axes are not known.
-        """
-        if len(self.order) == activation.ndim and activation.shape[self.order[0]] == n_items:
-            return activation if self.order == tuple(range(activation.ndim)) else activation.permute(self.order)
-        raise InputError(
-            f"layer {self.name!r} ({self.kind}) gives {tuple(activation.shape)} for {n_items} items, and which of "
-            "these axes holds its units is not known; name a layer inside it, or say which where activations are "
-            "extracted: units_axis (in a study, [network] units_axis; on the command line, --units-axis)"
-        )
-
-    def with_units(self, axis: int) -> Layer:
-        """Return the layer with its units on an axis of the network's own tensor, and its items on the first other one.
-
-        Raises
-        ------
-        InputError
-            No such axis.
-        """
-        n = len(self.shape) + 1
-        if not -n <= axis < n or axis % n == 0:
-            raise InputError(
-                f"units_axis: expected 1 to {n - 1}, or -1 for the last axis, got {axis}; the activations of layer "
-                f"{self.name!r} have {n} axes, and axis 0 holds the items"
-            )
-        return replace(
-            self,
-            order=(0, axis % n, *(k for k in range(1, n) if k != axis % n)),
-            positions=(TIME,) if n == 3 else (PLACES,) * (n - 2),
-        )
 
 
 def list_layers(model: nn.Module, sounds: Sounds, *, also: Collection[str] = ()) -> tuple[Layer, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from brainmap.features.layers.axes import FREQUENCY, OTHER
+from brainmap.features.layers.layer import FREQUENCY, OTHER
 from brainmap.types import Pooling
 
 

@@ -24,11 +24,12 @@ from torch import nn
 
 from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
-from brainmap.features.layers.listing import Layer, list_asked_names, list_layers
+from brainmap.features.layers.layer import Layer
+from brainmap.features.layers.listing import list_asked_names, list_layers
 from brainmap.features.sounds.batches import Sounds
 
 if TYPE_CHECKING:
-    from brainmap.features.layers.listing import Layer
+    from brainmap.features.layers.layer import Layer
 
 _SHARE = r"(?:0(?:\.\d*)?|\.\d+|1(?:\.0*)?)"
 _DEPTH = re.compile(rf"depth:({_SHARE})(?:-({_SHARE}))?")

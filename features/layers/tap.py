@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError
-from brainmap.features.layers.ear import OUTPUT, Ear, attach_ear, is_function_name
+from brainmap.features.layers.ear import Ear, attach_ear, is_function_name
+from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.layers.outputs import find_owner
 from brainmap.types import Stage
 

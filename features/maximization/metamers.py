@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError, RunError
-from brainmap.features.layers.ear import OUTPUT
 from brainmap.features.layers.inputs import make_differentiable
+from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.layers.running import count_workers, run_side_by_side, use_one_thread
 from brainmap.features.maximization.ascent import ascend, explain_not_finite
 from brainmap.features.maximization.plan import convert_sounds

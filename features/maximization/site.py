@@ -20,7 +20,6 @@ from brainmap.errors import InputError
 from brainmap.features.layers.ear import (
     NONLINEARITIES,
     NORMS,
-    OUTPUT,
     SOFTMAXES,
     WEIGHTED,
     Ear,
@@ -28,6 +27,7 @@ from brainmap.features.layers.ear import (
     is_function_name,
 )
 from brainmap.features.layers.ends import ENDS, MOVES, SAME, passes_end_on
+from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.layers.listing import look_up_layers
 from brainmap.features.layers.running import evaluating
 from brainmap.features.maximization.shortcuts import Operation, Shortcut, choose_shortcuts

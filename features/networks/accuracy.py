@@ -13,9 +13,10 @@ import pandas as pd
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
-from brainmap.features.networks.checkpoints import load_checkpoint
+from brainmap.features.networks.architectures import ARCHITECTURES, network_names
+from brainmap.features.networks.description import load_checkpoint
 from brainmap.features.networks.training import Training, TrainingSettings, check_settings, read_parts
-from brainmap.features.networks.zoo import ARCHITECTURES, count_parameters, network_names
+from brainmap.features.networks.zoo import count_parameters
 from brainmap.features.sounds.files import Sounds
 from brainmap.types import Part, Variant
 

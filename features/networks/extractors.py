@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
-from brainmap.features.layers.axes import FREQUENCY, TIME, TOKEN
+from brainmap.features.layers.layer import FREQUENCY, TIME, TOKEN
 
 _EPSILON = 1e-7  # of Wav2Vec2FeatureExtractor, beside the variance
 _WINDOW = 400  # samples of a window of ASTFeatureExtractor

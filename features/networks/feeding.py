@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from brainmap.errors import InputError
 from brainmap.features.layers.running import evaluating, forward
-from brainmap.features.networks.checkpoints import Checkpoint, read_description
+from brainmap.features.networks.description import Checkpoint, read_description
 from brainmap.features.networks.keras_files import find_keras_length, is_keras
 from brainmap.features.sounds.files import Sounds, fit_length, set_level, sounds_from_array, trim_sound
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd, read_front_end

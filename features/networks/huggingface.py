@@ -21,12 +21,10 @@ from torch import Tensor, nn
 from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.features.networks.extractors import Spectrograms, Waveforms, find_feeding
+from brainmap.features.networks.files import CONFIG, PROCESSORS, WEIGHTS
 from brainmap.features.networks.hidden_states import attach_hidden_states
 from brainmap.progress import log
 
-CONFIG = "config.json"
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 _PARTS = {  # what is loaded for architectures of which only a part listens to sounds
     "ClapModel": "ClapAudioModelWithProjection",
     "WhisperForConditionalGeneration": "WhisperModel",
@@ -247,10 +245,10 @@ def load_folder(path: str | Path) -> FolderNetwork:
     """
     folder = Path(path)
     config = _read_config(folder)
-    if not any((folder / name).is_file() for name in _WEIGHTS):
+    if not any((folder / name).is_file() for name in WEIGHTS):
         held = sorted(p.name for p in folder.iterdir())
         raise InputError(
-            f"checkpoint: {folder} holds no {_WEIGHTS[0]} (it holds {list_some(held)}); pickled weights could run "
+            f"checkpoint: {folder} holds no {WEIGHTS[0]} (it holds {list_some(held)}); pickled weights could run "
             "code and are not read: load the network in transformers and call save_pretrained"
         )
     with _silence_transformers(), torch.random.fork_rng(devices=[]):
@@ -270,20 +268,11 @@ def build_described(stored: Mapping[str, Any]) -> FolderNetwork:
     """
     with tempfile.TemporaryDirectory() as name, _silence_transformers(), torch.random.fork_rng(devices=[]):
         folder = Path(name)
-        for file, key in ((CONFIG, "config"), (_PROCESSORS[0], "feature_extractor")):
+        for file, key in ((CONFIG, "config"), (PROCESSORS[0], "feature_extractor")):
             (folder / file).write_text(json.dumps(stored.get(key, {})), encoding="utf-8")
         kind, loaded = _class_of(folder, _read_config(folder))
         feeding = _read_feeding(folder, kind, loaded)
         return FolderNetwork(_find_listening_part(kind(loaded)), feeding).eval()
-
-
-def list_folder_files(path: str | Path) -> list[Path]:
-    """List the files of a folder on which a network depends: configuration, feature extractor and weights."""
-    folder = Path(path)
-    named = [CONFIG, *_PROCESSORS, *_WEIGHTS]
-    return sorted(
-        {*(folder / name for name in named if (folder / name).is_file()), *folder.glob("model-*.safetensors")}
-    )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -334,9 +323,9 @@ def _class_of(folder: Path, config: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _read_feeding(folder: Path, kind: Any, config: Any) -> Waveforms | Spectrograms:
-    if not any((folder / name).is_file() for name in _PROCESSORS):
+    if not any((folder / name).is_file() for name in PROCESSORS):
         raise InputError(
-            f"checkpoint: {folder} holds no {_PROCESSORS[0]}, which says the rate and how sounds are normalized; copy "
+            f"checkpoint: {folder} holds no {PROCESSORS[0]}, which says the rate and how sounds are normalized; copy "
             "it from where the network comes from, or call save_pretrained(folder) of its feature extractor"
         )
     from transformers import AutoFeatureExtractor

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
-from brainmap.features.layers.ear import OUTPUT, Ear, attach_ear
+from brainmap.features.layers.ear import Ear, attach_ear
 from brainmap.features.layers.inputs import keep_real
-from brainmap.features.layers.listing import Layer
+from brainmap.features.layers.layer import OUTPUT, Layer
 from brainmap.features.layers.pooling import pool
 from brainmap.features.layers.running import evaluating, forward, get_device
 from brainmap.features.layers.selection import find_layer, list_asked

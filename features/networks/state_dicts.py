@@ -18,7 +18,7 @@ from torch import nn
 
 from brainmap.checks import list_some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.references import first_line
+from brainmap.features.networks.files import report_damage
 
 COMPILED = "_orig_mod."  # what torch.compile puts before the names of the module it is given
 WRAPPERS = (COMPILED, "module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # each holds one module
@@ -276,10 +276,3 @@ def hash_weights(weights: Mapping[str, torch.Tensor], about: str) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode("utf-8", "surrogatepass"))
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def report_damage(path: Path, what: str, error: Exception) -> InputError:
-    """Return the error that a file of weights cannot be read."""
-    return InputError(
-        f"checkpoint: {path} ({path.stat().st_size} bytes) is no readable {what} ({first_line(error)}); copy it again"
-    )

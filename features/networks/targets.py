@@ -22,7 +22,7 @@ from torch import nn
 
 from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
-from brainmap.features.layers.ear import OUTPUT
+from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.layers.selection import find_layer, list_asked
 from brainmap.features.networks.readout import ReadoutNetwork, readout_network
 from brainmap.features.sounds.batches import Sounds, get_labels

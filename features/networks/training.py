@@ -20,9 +20,11 @@ from torch import nn
 from brainmap.checks import check_choice
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.running import check_device, evaluating, forward
-from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, load_network, save_checkpoint
+from brainmap.features.networks.architectures import get_zoo_front_end, network_names
+from brainmap.features.networks.checkpoints import load_network, save_checkpoint
+from brainmap.features.networks.description import Checkpoint, load_checkpoint
 from brainmap.features.networks.state_dicts import hash_weights
-from brainmap.features.networks.zoo import get_zoo_front_end, initialize, network_names
+from brainmap.features.networks.zoo import initialize
 from brainmap.features.sounds.augmentation import Augmentation, augment
 from brainmap.features.sounds.batches import iterate_tensors
 from brainmap.features.sounds.files import Sounds, load_sounds

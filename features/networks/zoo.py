@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import get_args
 
 import torch
@@ -23,81 +23,17 @@ from torch import nn
 
 from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError
-from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd
-from brainmap.features.sounds.spectrogram import HOP, MELS, RATE, WINDOW
+from brainmap.features.networks.architectures import (
+    ARCHITECTURES,
+    N_SAMPLES,
+    Architecture,
+    compute_input_shape,
+    network_names,
+)
+from brainmap.features.sounds.spectrogram import RATE
 from brainmap.references import find_function, first_line, is_reference
 from brainmap.types import Head, Nonlinearity, Variant
 
-WORDS = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
-    "bed", "bird", "tree", "cat", "house", "dog",
-)  # fmt: skip
-N_SAMPLES = 16_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """Describe one network of the zoo by what distinguishes it from the others."""
-
-    channels: tuple[int, ...]
-    kernel: int
-    pool: int
-    pools: int  # number of stages that end in pooling
-    per_pool: int = 1  # convolutions before each pooling
-    same: bool = True  # zero padding that keeps the length
-    ceil_mode: bool = False
-    hidden: tuple[int, ...] = ()
-    dims: int = 1  # 2: kernel and pool are the sides of a square
-    dropout: float = 0.5
-    accuracy: Mapping[Variant, float] = field(default_factory=dict)  # in the source study, on Speech Commands
-
-
-ARCHITECTURES = {
-    "base": Architecture(
-        channels=(8, 16, 32, 64, 128),
-        kernel=25,
-        pool=4,
-        pools=5,
-        same=False,
-        ceil_mode=True,
-        hidden=(1024, 512),
-        accuracy={"do": 0.9090, "bn": 0.9072, "do+bn": 0.9240},
-    ),
-    "ch32": Architecture(
-        channels=(32,) * 4 + (64,) * 4,
-        kernel=5,
-        pool=3,
-        pools=7,
-        dropout=0.75,
-        accuracy={"do": 0.9533, "bn": 0.9285, "do+bn": 0.9391},
-    ),
-    "ch64": Architecture(
-        channels=(64,) * 4 + (128,) * 4,
-        kernel=5,
-        pool=3,
-        pools=7,
-        dropout=0.75,
-        accuracy={"do": 0.9589, "do+bn": 0.9497},
-    ),
-    "vgg": Architecture(
-        channels=(64,) * 8 + (128,) * 8,
-        kernel=3,
-        pool=3,
-        pools=7,
-        per_pool=2,
-        dropout=0.75,
-        accuracy={"do": 0.9620, "bn": 0.9423, "do+bn": 0.9136},
-    ),
-    "ch128": Architecture(
-        channels=(128,) * 4 + (256,) * 4 + (512,),
-        kernel=5,
-        pool=3,
-        pools=8,
-        dropout=0.25,
-        accuracy={"do": 0.9535, "do+bn": 0.9701},
-    ),
-    "base-2d": Architecture(channels=(8, 16, 32, 64, 128), kernel=5, pool=2, pools=5, dims=2, hidden=(1024, 512)),
-}
 _MODULES: dict[int, dict[str, type[nn.Module]]] = {
     1: {"conv": nn.Conv1d, "norm": nn.BatchNorm1d, "pool": nn.MaxPool1d, "gap": nn.AdaptiveAvgPool1d,
         "gmp": nn.AdaptiveMaxPool1d},
@@ -105,34 +41,6 @@ _MODULES: dict[int, dict[str, type[nn.Module]]] = {
         "gmp": nn.AdaptiveMaxPool2d},
 }  # fmt: skip
 NONLINEARITIES: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "elu": nn.ELU, "tanh": nn.Tanh}
-
-
-def network_names() -> tuple[str, ...]:
-    """List the names of the networks of the zoo.
-
-    Returns
-    -------
-    tuple of str
-
-    Examples
-    --------
-    >>> network_names()
-    ('base', 'ch32', 'ch64', 'vgg', 'ch128', 'base-2d')
-    """
-    return tuple(ARCHITECTURES)
-
-
-def get_zoo_front_end(name: str, *, rate: int = RATE) -> FrontEnd:
-    """Return what a network of the zoo takes; `base-2d` has a frame every 125 samples at any rate [Hz].
-
-    Examples
-    --------
-    >>> get_zoo_front_end("ch32").kind, get_zoo_front_end("base-2d").kind
-    ('waveform', 'log-mel')
-    """
-    if ARCHITECTURES[name].dims == 1:
-        return WAVEFORM
-    return FrontEnd(kind="log-mel", hop_ms=1000 * HOP / rate, window_ms=1000 * WINDOW / rate)
 
 
 def build_network(
@@ -203,17 +111,13 @@ def build_network(
         raise InputError(
             f"network {name}: expected waveforms, since it has one dimension, got an input of shape {shape}"
         )
-    taken = _compute_input_shape(spec, n_samples) if shape is None else shape
+    taken = compute_input_shape(spec, n_samples) if shape is None else shape
     frames = _add_convolutions(stages, spec, size, taken, "bn" in variant, NONLINEARITIES[activation])
     if frames < 1:
         raise InputError(f"network {name}: {n_samples} samples leave no frame after its pooling; give longer sounds")
     probability = (spec.dropout if dropout is None else dropout) if "do" in variant else 0.0
     _add_head(stages, spec, head, frames, n_classes, probability, NONLINEARITIES[activation])
     return nn.Sequential(stages)
-
-
-def _compute_input_shape(spec: Architecture, n_samples: int) -> tuple[int, ...]:
-    return (n_samples,) if spec.dims == 1 else (MELS, n_samples // HOP)
 
 
 def _add_convolutions(
@@ -308,7 +212,7 @@ def describe_network(name: str, *, variant: Variant | None = None) -> NetworkDes
 
     chosen: Variant = variant or ("bn" if name == "ch128" else "plain")
     model = build_network(name, variant=chosen)
-    taken = (1, *_compute_input_shape(ARCHITECTURES[name], N_SAMPLES))
+    taken = (1, *compute_input_shape(ARCHITECTURES[name], N_SAMPLES))
     layers = list_layers(model, torch.zeros(1, *taken))
     return NetworkDescription(
         name=name,

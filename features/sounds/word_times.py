@@ -12,6 +12,8 @@ from brainmap.checks import check_file, list_some
 from brainmap.errors import InputError
 from brainmap.tables import read_table
 
+SPEECH = "speech"
+"""The name of features of speech among networks."""
 _VALUE = re.compile(r'"((?:[^"]|"")*)"|<(\w+)>|(?<![\w\[.-])(-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(?![\w\].])')
 _TIERS = ("words", "word")
 _SILENT = ("sp", "sil", "spn", "ns", "br", "lg", "cg", "ls", "sl")  # labels of aligners where nothing is said

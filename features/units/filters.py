@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from brainmap.errors import InputError, RunError
-from brainmap.features.layers.listing import Layer, list_layers
+from brainmap.features.layers.layer import Layer
+from brainmap.features.layers.listing import list_layers
 from brainmap.features.layers.running import evaluating, forward, get_device
 from brainmap.features.layers.selection import find_layer
 from brainmap.features.layers.tap import tap

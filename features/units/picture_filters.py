@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from brainmap.errors import InputError
-from brainmap.features.layers.listing import Layer
+from brainmap.features.layers.layer import Layer
 from brainmap.features.sounds.batches import Sounds, iterate_tensors
 from brainmap.features.sounds.inputs import InputAxes, describe_input
 from brainmap.features.units.filters import DEAD, compute_linear_response

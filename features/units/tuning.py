@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError, RunError
-from brainmap.features.layers.ear import OUTPUT
-from brainmap.features.layers.listing import Layer, list_layers, say_taken_off
+from brainmap.features.layers.layer import OUTPUT, Layer
+from brainmap.features.layers.listing import list_layers, say_taken_off
 from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import find_layer, select_layers
 from brainmap.features.layers.tap import tap

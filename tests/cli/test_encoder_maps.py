@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from brainmap import features
-from brainmap.features.networks.checkpoints import load_checkpoint, load_network, save_checkpoint
+from brainmap.features.networks.checkpoints import load_network, save_checkpoint
+from brainmap.features.networks.description import load_checkpoint
 
 
 def test_table_figure_and_answer_are_those_of_the_maps(tiny_inputs: Any, tmp_path: Any, brainmap_command: Any) -> None:

@@ -10,7 +10,8 @@ import pytest
 import soundfile
 import torch
 
-from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from brainmap.features.networks.checkpoints import save_checkpoint
+from brainmap.features.networks.description import Checkpoint, load_checkpoint
 from brainmap.features.networks.zoo import build_network
 
 Run = Callable[..., Any]

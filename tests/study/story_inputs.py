@@ -54,7 +54,8 @@ def write_network(folder: Path) -> dict[str, Any]:
     import torch
 
     from brainmap.features.activations.extract import extract_activations
-    from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, load_network, save_checkpoint
+    from brainmap.features.networks.checkpoints import load_network, save_checkpoint
+    from brainmap.features.networks.description import Checkpoint, load_checkpoint
     from brainmap.features.networks.zoo import build_network
 
     with torch.random.fork_rng():

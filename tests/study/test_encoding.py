@@ -46,7 +46,8 @@ def write_networks(folder: Path, n_samples: int) -> dict[str, Any]:
     import torch
 
     from brainmap.features.activations.extract import extract_activations
-    from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, load_network, save_checkpoint
+    from brainmap.features.networks.checkpoints import load_network, save_checkpoint
+    from brainmap.features.networks.description import Checkpoint, load_checkpoint
     from brainmap.features.networks.zoo import build_network
 
     for seed, name in enumerate(("first", "second")):

@@ -189,7 +189,8 @@ def test_a_correction_out_of_reach_is_said(correction: Any, test: str, smallest:
 
 
 def test_conditions_that_are_no_classes_are_left_out_of_the_maps_and_said(tiny_study: TinyStudy) -> None:
-    from brainmap.features.networks.checkpoints import load_checkpoint, load_network, save_checkpoint
+    from brainmap.features.networks.checkpoints import load_network, save_checkpoint
+    from brainmap.features.networks.description import load_checkpoint
 
     path = tiny_study.folder / "net.safetensors"
     about = replace(load_checkpoint(path), classes=("cat", "dog", "tree", "owl"))  # no "yes"

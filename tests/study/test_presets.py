@@ -66,7 +66,8 @@ def write_sixty_noises(folder: Path) -> tuple[list[str], dict[str, NDArray[Any]]
 
 def hear(checkpoint: Path, stimuli: Path) -> dict[str, NDArray[Any]]:
     from brainmap.features.activations.extract import extract_activations
-    from brainmap.features.networks.checkpoints import load_checkpoint, load_network
+    from brainmap.features.networks.checkpoints import load_network
+    from brainmap.features.networks.description import load_checkpoint
 
     sounds = load_checkpoint(checkpoint).load_sounds(str(stimuli))
     layers = [layer for layer in PLANTED.values() if layer]

@@ -31,7 +31,8 @@ def convert(
     from brainmap.features.networks.feeding import count_outputs
 
     refuse_existing(out, overwrite, kinds=(".safetensors",))
-    model, checkpoint = describe()
+    one = describe()
+    model, checkpoint = one.model, one.checkpoint
     if not checkpoint.architecture:
         raise InputError(
             "--checkpoint: expected weights, got a program (.pt2, .keras or .h5), which is used as it is; give its "

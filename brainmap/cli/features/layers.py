@@ -11,8 +11,9 @@ from brainmap.cli.features.options import Describe, add_network_options, command
 from brainmap.cli.options import Json
 
 if TYPE_CHECKING:
-    from brainmap.features.layers.listing import Layer
-    from brainmap.features.networks.checkpoints import Checkpoint
+    from brainmap.features.layers.layer import Layer
+    from brainmap.features.networks.description import Checkpoint
+    from brainmap.features.networks.opened import Opened
 
 HEADS = ("layer", "kind", "shape", "receptive field", "stride", "parameters")
 
@@ -27,15 +28,9 @@ def layers(
     as_json: Json = False,
 ) -> None:
     """List the layers of a network: name, kind, shape, receptive field, stride in ms."""
-    from brainmap.features.layers.listing import list_layers
-    from brainmap.features.layers.running import evaluating, list_modules
-    from brainmap.features.networks.feeding import make_example
-
-    model, checkpoint = describe()
-    example = make_example(checkpoint)
-    with evaluating(model):
-        listed = list_layers(model, example, also=list_modules(model, example) if every else ())
-    rows = [_describe_layer(layer, checkpoint) for layer in listed]
+    opened = describe()
+    checkpoint = opened.checkpoint
+    rows = [_describe_layer(layer, checkpoint) for layer in _find_layers(opened, every=every)]
     if as_json:
         typer.echo(json.dumps({**describe_network(checkpoint), "layers": rows}, indent=2))
         return
@@ -46,6 +41,25 @@ def layers(
         left = [cell.ljust(width) for cell, width in zip(line[:3], widths[:3], strict=True)]
         right = [cell.rjust(width) for cell, width in zip(line[3:], widths[3:], strict=True)]
         typer.echo("  ".join([*left, *right]))
+
+
+def _find_layers(opened: Opened, *, every: bool) -> list[Layer]:
+    """Find the layers of a network, which is run only the first time that its files are seen."""
+    from dataclasses import asdict
+
+    from brainmap.features.layers.layer import restore_layer
+
+    def run() -> list[dict[str, Any]]:
+        from brainmap.features.layers.listing import list_layers
+        from brainmap.features.layers.running import evaluating, list_modules
+        from brainmap.features.networks.feeding import make_example
+
+        model, example = opened.model, make_example(opened.checkpoint)
+        with evaluating(model):
+            listed = list_layers(model, example, also=list_modules(model, example) if every else ())
+        return [asdict(layer) for layer in listed]
+
+    return [restore_layer(layer) for layer in opened.keep("listing", every, run)]
 
 
 def _describe_layer(layer: Layer, checkpoint: Checkpoint) -> dict[str, Any]:

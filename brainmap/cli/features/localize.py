@@ -117,7 +117,8 @@ def _place_sounds(
 
 def _load_others(one: Listener, paths: list[Path]) -> dict[str, Any]:
     """Load further networks, which must have the same classes and inputs."""
-    from brainmap.features.networks.checkpoints import load_checkpoint, load_network
+    from brainmap.features.networks.checkpoints import load_network
+    from brainmap.features.networks.description import load_checkpoint
 
     found = {}
     for path in paths:

@@ -14,7 +14,7 @@ import typer
 from brainmap import types
 from brainmap.checks import check_choice, list_some
 from brainmap.cli import app
-from brainmap.cli.options import Device, Several, build_provenance, choose_device, join_options, make_group, split_names
+from brainmap.cli.options import Device, Several, build_provenance, join_options, make_group, split_names
 from brainmap.errors import InputError
 from brainmap.progress import log
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from brainmap.features.networks.checkpoints import Checkpoint
+    from brainmap.features.networks.description import Checkpoint
+    from brainmap.features.networks.opened import Opened
     from brainmap.features.networks.targets import Targets
     from brainmap.features.sounds.files import Sounds
 
@@ -182,7 +183,7 @@ def choose_items(sounds: Sounds, text: str | None, most: int) -> list[int]:
 
 
 Hear: TypeAlias = Callable[..., Listener]
-Describe: TypeAlias = Callable[[], "tuple[nn.Module, Checkpoint]"]
+Describe: TypeAlias = Callable[[], "Opened"]
 
 
 def declare_options(
@@ -228,11 +229,11 @@ def add_listener_options(command: Callable[..., None]) -> Callable[..., None]:
 def add_network_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command whose first parameter is `describe` the options that name a network alone.
 
-    `describe()` loads it and gives the network and its `Checkpoint`.
+    `describe()` gives it as `Opened`: how it is fed, and the network itself once that is needed.
     """
     common = inspect.signature(declare_options, eval_str=True).parameters
     left_out = ("sounds", "name", "device")
-    return _add_options(command, {k: v for k, v in common.items() if k not in left_out}, open_checkpoint)
+    return _add_options(command, {k: v for k, v in common.items() if k not in left_out}, open_described)
 
 
 def _add_options(
@@ -244,6 +245,8 @@ def _add_options(
     def wrapper(**given: Any) -> None:
         options = {key: given.pop(key) for key in common}
         if "device" in options:
+            from brainmap.features.layers.devices import choose_device
+
             options["device"] = choose_device(options["device"])
         command(functools.partial(load_it, **options), **given)
 
@@ -278,7 +281,6 @@ def open_checkpoint(checkpoint: Path, *, class_names: str | None = None, **given
         A checkpoint that says nothing and options that do not complete it, or that contradict what it says.
     """
     from brainmap.features.networks.checkpoints import load_network
-    from brainmap.features.networks.feeding import describe_feeding
 
     classes = tuple(split_names(class_names)) if class_names else None
     model = load_network(
@@ -287,8 +289,35 @@ def open_checkpoint(checkpoint: Path, *, class_names: str | None = None, **given
         variant=given["variant"],
         n_classes=len(classes) if classes else None,
     )
+    return model, _describe_feeding(checkpoint, classes, given)
+
+
+def open_described(checkpoint: Path, *, class_names: str | None = None, **given: Any) -> Opened:
+    """Open a network for a command that may do without the network itself.
+
+    Raises
+    ------
+    InputError
+        As `open_checkpoint` raises it.
+    """
+    from brainmap.features.networks.opened import open_network
+
+    classes = tuple(split_names(class_names)) if class_names else None
+    return open_network(
+        checkpoint,
+        architecture=given["architecture"],
+        variant=given["variant"],
+        n_classes=len(classes) if classes else None,
+        describe=functools.partial(_describe_feeding, checkpoint, classes, given),
+        settings=[classes, given],
+    )
+
+
+def _describe_feeding(checkpoint: Path, classes: tuple[str, ...] | None, given: Mapping[str, Any]) -> Checkpoint:
+    from brainmap.features.networks.feeding import describe_feeding
+
     place, ask = "on the command line", "--rate (Hz) and --seconds"
-    return model, describe_feeding(checkpoint, classes=classes, place=place, ask=ask, **given)
+    return describe_feeding(checkpoint, classes=classes, place=place, ask=ask, **given)
 
 
 def note_origin(out: Path, kind: str, one: Listener, layer: str) -> None:

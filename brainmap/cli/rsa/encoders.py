@@ -72,7 +72,8 @@ class EncoderOutput:
         """
         if self.encoder is None or self.checkpoint is None or self.sounds is None:
             return None
-        from brainmap.features.networks.checkpoints import load_network, read_description, save_checkpoint
+        from brainmap.features.networks.checkpoints import load_network, save_checkpoint
+        from brainmap.features.networks.description import read_description
         from brainmap.features.networks.readout import readout_network
 
         stored = read_description(self.checkpoint)

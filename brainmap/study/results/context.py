@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from brainmap.errors import InputError
-from brainmap.features.layers.running import use_one_thread
 from brainmap.features.sounds.files import Sounds, load_sounds
 from brainmap.places import remove, room_for
 from brainmap.progress import heartbeat
@@ -43,6 +42,8 @@ class Context(ResultNames):
 
     Attributes
     ----------
+    device_wanted : str
+        Device on which networks run, of torch, or "auto"; `device` finds that when it is first needed.
     threads : int, optional
         Threads of this process, or worker processes with Dask without a scheduler; default: the cores it may use.
     backend : {"threads", "dask"}
@@ -53,7 +54,7 @@ class Context(ResultNames):
         Other processes work on the same study: each stage is computed by one of them, and the others wait for it.
     """
 
-    device: str = "cpu"
+    device_wanted: str = "cpu"
     threads: int | None = None
     overwrite: bool = False
     backend: Backend = "threads"
@@ -64,6 +65,17 @@ class Context(ResultNames):
     networks: dict[str, Any] = field(default_factory=dict)  # networks that `stages.networks.load` has loaded
     calls: dict[str, tuple[list[str], str]] = field(default_factory=dict)  # classes that each network predicts
     _digests: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def device(self) -> str:
+        """Return the device on which networks run."""
+        from brainmap.features.layers.devices import choose_device
+
+        return choose_device("auto") if self.device_wanted == "auto" else self.device_wanted
+
+    def to_send(self) -> Context:
+        """Return a copy without loaded networks, for another process; it uses the device of this one."""
+        return replace(self, networks={}, idle=[], device_wanted=self.device)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -100,7 +112,12 @@ class Context(ResultNames):
                     if path.is_dir():  # an array marked as complete would be used as it is
                         remove(path)
                 self.ledger.open(name)
-                with collect_notices() as notices, heartbeat(said), room_for(said, self.ledger.folder):
+                with (
+                    collect_notices() as notices,
+                    heartbeat(said),
+                    restrict_threads(),
+                    room_for(said, self.ledger.folder),
+                ):
                     written = list(compute())
                 keep_notices(self.ledger, name, notices)
                 for path in set(before) - set(written):
@@ -184,7 +201,12 @@ def restrict_threads() -> Iterator[None]:
     """Restrict torch and BLAS to one thread per operation, since the split into threads decides the last bits.
 
     Several threads are used where whole pieces of a fixed size run side by side (spheres, batches of sounds, patterns).
+    Only what computes is restricted, so that a run with nothing to do needs neither torch nor scipy.
     """
+    import scipy.linalg  # noqa: F401  # its BLAS is limited only once it is loaded
+
+    from brainmap.features.layers.running import use_one_thread
+
     with use_one_thread(), limit_blas():
         yield
 

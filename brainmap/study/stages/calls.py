@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from brainmap.features.evaluation.understanding import check_understanding
 from brainmap.names import slug
 from brainmap.study.results.context import Context, make_parent
 
@@ -53,7 +52,15 @@ def _build_calls_path(context: Context, name: str) -> Path:
 def _predict_calls(context: Context, loaded: Loaded, names: tuple[str, ...]) -> tuple[list[str], str]:
     """Predict the class of every sound, and describe the count; computed once per call of brainmap."""
     name = loaded.settings.name
-    if name not in context.calls:
+
+    def predict() -> tuple[list[str], str]:
+        from brainmap.features.evaluation.understanding import check_understanding
+
         calls, logits = check_understanding(name, loaded.model, loaded.sounds, names, device=context.device)
-        context.calls[name] = [names[k] for k in np.asarray(logits).argmax(axis=1)], calls.line()
+        return [names[k] for k in np.asarray(logits).argmax(axis=1)], calls.line()
+
+    if name not in context.calls:
+        key = [name, loaded.sounds.digest, loaded.sounds.conditions, loaded.sounds.level, names]
+        called, line = loaded.keep("calls", key, predict)
+        context.calls[name] = called, line
     return context.calls[name]

@@ -14,7 +14,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.features.activations.extract import open_activations
 from brainmap.rsa.encoding.counts import COUNT_COLUMNS
 from brainmap.rsa.encoding.encode import ENCODING_COLUMNS, Encoding
 from brainmap.rsa.encoding.fits import EncodingSettings
@@ -101,6 +100,8 @@ class EncodedPerson:
     @cached_property
     def aligned(self) -> tuple[list[FeatureSpace], Responses]:
         """Align the layers of all networks with the responses of the voxels of the regions."""
+        from brainmap.features.activations.extract import open_activations
+
         context = self.one.context
         networks = {version.name: open_activations(store_path(context, version)) for version in yield_versions(context)}
         items = context.study.settings.rsa.items

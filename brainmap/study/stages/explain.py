@@ -5,19 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from brainmap.checks import check_file
-from brainmap.features.activations import store as stores
-from brainmap.features.activations.extract import open_activations
-from brainmap.features.attribution.cam import ClassActivationMaps, class_activation_maps
-from brainmap.features.evaluation.judges import JUDGED_COLUMNS, Judge, judge_maximization, load_judges
-from brainmap.features.layers.ear import OUTPUT
-from brainmap.features.layers.listing import list_layers
-from brainmap.features.maximization.choice import ChosenPrior, choose_priors
+from brainmap.errors import InputError
+from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.sounds.inputs import describe_input
 from brainmap.names import slug
 from brainmap.record import content_key, file_digest
@@ -33,6 +28,9 @@ from brainmap.study.stages.networks import (
 from brainmap.study.stages.versions import Loaded, Version
 
 if TYPE_CHECKING:
+    from brainmap.features.attribution.cam import ClassActivationMaps
+    from brainmap.features.evaluation.judges import Judge
+    from brainmap.features.maximization.choice import ChosenPrior
     from brainmap.features.maximization.maximize import Maximization
 
 log = logging.getLogger("brainmap")
@@ -59,7 +57,7 @@ def plan_explain(context: Context, loaded: dict[str, Loaded]) -> list[Explaining
     base = content_key(VERSION, version.name, compute_heard_key(context, one, version), names)
     key = content_key(base, settings.cam.model_dump(), one.sounds.items, one.sounds.conditions)
     maps = Explaining("explain_cam", key, lambda: _compute_cams(context, one, version, names))
-    wanted = _list_wanted(context, one, version)
+    wanted = _find_wanted(context, one, version)
     maximization = settings.maximization
     key = content_key(
         base,
@@ -100,6 +98,8 @@ def choose_class_priors(context: Context, one: Loaded) -> tuple[ChosenPrior, ...
     settings = context.study.settings.explain
     assert settings is not None
     asked = settings.maximization
+    from brainmap.features.maximization.choice import choose_priors
+
     return choose_priors(
         asked.prior,
         decoder=None if asked.decoder is None else context.study.resolve(asked.decoder),
@@ -110,8 +110,46 @@ def choose_class_priors(context: Context, one: Loaded) -> tuple[ChosenPrior, ...
     )
 
 
-def load_class_judges(context: Context, one: Loaded) -> tuple[Judge, ...]:
-    """Load the networks that judge patterns of classes; none where the classes are not named.
+def check_explained(context: Context, one: Loaded) -> bool:
+    """Check that `[explain]` suits the network, and tell whether a decoder makes patterns of its classes.
+
+    Raises
+    ------
+    InputError
+        The class activation map, the prior or the judges cannot be made.
+    """
+    settings = context.study.settings.explain
+    assert settings is not None
+    first, names = one.sounds.take([0]), class_names(one)
+
+    def check() -> dict[str, Any]:
+        from brainmap.features.attribution.cam import class_activation_maps
+
+        cam = settings.cam
+        try:
+            class_activation_maps(
+                one.model, first, method=cam.method, layer=cam.layer, class_names=names, upsample=None
+            )
+        except InputError as error:
+            raise InputError(f"[explain.cam] {error}") from None
+        try:
+            decoded = any(prior.decoder is not None for prior in choose_class_priors(context, one))
+            return {"decoded": decoded, "notes": load_class_judges(context, one)[1]}
+        except InputError as error:
+            raise InputError(f"[explain.maximization] {error}") from None
+
+    try:
+        files = digest_maximization(context)
+    except InputError as error:
+        raise InputError(f"[explain.maximization] {error}") from None
+    found = one.keep("explained", [first.digest, settings.cam.model_dump(), names, files], check)
+    for line in found["notes"]:
+        log.info("%s", line)
+    return bool(found["decoded"])
+
+
+def load_class_judges(context: Context, one: Loaded) -> tuple[tuple[Judge, ...], tuple[str, ...]]:
+    """Load the networks that judge patterns of classes, and say what was left out; none where classes are not named.
 
     Raises
     ------
@@ -122,15 +160,14 @@ def load_class_judges(context: Context, one: Loaded) -> tuple[Judge, ...]:
     assert settings is not None
     names, asked = class_names(one), settings.maximization.judges
     if asked == "none" or names is None:
-        return ()
+        return (), ()
+    from brainmap.features.evaluation.judges import load_judges
+
     paths = None if asked == "package" else [context.study.resolve(path) for path in asked]
     judges, notes = load_judges(paths, climbed=one.model)
     if asked == "package" and not any(set(judge.checkpoint.classes) & set(names) for judge in judges):
-        log.info("patterns of classes are not judged: the networks of brainmap know none of the classes")
-        return ()
-    for line in notes:
-        log.info("note: %s", line)
-    return judges
+        return (), ("patterns of classes are not judged: the networks of brainmap know none of the classes",)
+    return judges, tuple(f"note: {line}" for line in notes)
 
 
 def choose_explained(context: Context) -> Version:
@@ -151,8 +188,23 @@ def choose_best_layers(context: Context, version: Version, layers: list[str], mo
     return sorted((str(layer) for layer in ranked.index[:most]), key=layers.index)
 
 
+def _find_wanted(context: Context, one: Loaded, version: Version) -> dict[str, list[int]]:
+    """Return the units to maximize; they are chosen again only where the responses or the best layers have changed."""
+    settings = context.study.settings.explain
+    assert settings is not None
+    best = context.build_table_path("best_layers")
+    asked = settings.maximization.model_dump(include={"classes", "best_layers", "channels"})
+    heard = context.ledger.read(f"network-{version.name}")["key"]
+    key = [one.sounds.digest, heard, version.network.pooling, asked, file_digest(best) if best.exists() else ""]
+    found: dict[str, list[int]] = one.keep("wanted", key, lambda: _list_wanted(context, one, version))
+    return found
+
+
 def _list_wanted(context: Context, one: Loaded, version: Version) -> dict[str, list[int]]:
     """Choose the units to maximize: the classes, and in the best layers the channels that vary most over sounds."""
+    from brainmap.features.activations.extract import open_activations
+    from brainmap.features.layers.listing import list_layers
+
     settings = context.study.settings.explain
     assert settings is not None
     activations = open_activations(store_path(context, version))
@@ -174,6 +226,8 @@ def _list_wanted(context: Context, one: Loaded, version: Version) -> dict[str, l
 
 
 def _compute_cams(context: Context, one: Loaded, version: Version, names: tuple[str, ...] | None) -> Iterator[Path]:
+    from brainmap.features.activations import store as stores
+    from brainmap.features.attribution.cam import class_activation_maps
     from brainmap.features.representations.files import save_cams
 
     settings = context.study.settings.explain
@@ -210,13 +264,18 @@ def _get_table_path(context: Context, version: Version, what: str) -> Path:
 def _maximize_network(
     context: Context, one: Loaded, version: Version, wanted: dict[str, list[int]], names: tuple[str, ...] | None
 ) -> Iterator[Path]:
+    from brainmap.features.activations import store as stores
+    from brainmap.features.evaluation.judges import JUDGED_COLUMNS, judge_maximization
+    from brainmap.features.maximization.choice import ChosenPrior
     from brainmap.features.maximization.maximize import maximize_activation
     from brainmap.features.representations.files import name_beside, save_maximization
 
     settings = context.study.settings.explain
     assert settings is not None
     steps, seed = settings.maximization.steps, context.study.settings.study.seed
-    judges = load_class_judges(context, one) if OUTPUT in wanted else ()
+    judges, notes = load_class_judges(context, one) if OUTPUT in wanted else ((), ())
+    for line in notes:
+        log.info("%s", line)
     stores.set_current(stores.open_store(store_path(context, version)), "am", {}, network=version.name)
     quality = []
     for layer, units in wanted.items():
@@ -255,7 +314,7 @@ def _maximize_network(
     yield from list_array_paths(context, version, "am")
     if quality:
         table = pd.concat(quality, ignore_index=True)
-        columns = {str(c): str(c).replace("_", " ") for c in table.columns} | QUALITY_COLUMNS
+        columns = {str(c): str(c).replace("_", " ") for c in table.columns} | QUALITY_COLUMNS | JUDGED_COLUMNS
         about = context.build_provenance(
             {"maximization": settings.maximization.model_dump()}, list_inputs(context, version)
         )
@@ -269,7 +328,6 @@ QUALITY_COLUMNS = {
     "unit": "unit of the layer",
     "label": "class, or layer and unit",
     "best_random": f"what the best of {DRAWS} random patterns of the prior reaches",
-    **JUDGED_COLUMNS,
 }
 
 

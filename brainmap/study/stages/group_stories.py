@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainmap.features.activations.speech import NAME as SPEECH
+from brainmap.features.sounds.word_times import SPEECH
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.group import GroupNull

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,13 +14,9 @@ import numpy as np
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
-from brainmap.features.activations.acoustics import AcousticModels
-from brainmap.features.activations.extract import extract_activations
-from brainmap.features.activations.store import get_current_arrays, hash_weights, open_store
-from brainmap.features.networks.checkpoints import Checkpoint, load_network
-from brainmap.features.networks.controls import control_network
-from brainmap.features.networks.feeding import describe_feeding
-from brainmap.features.networks.huggingface import list_folder_files
+from brainmap.features.networks.description import Checkpoint
+from brainmap.features.networks.files import list_files
+from brainmap.features.networks.opened import Opened, open_network
 from brainmap.features.sounds.front_ends import WAVEFORM
 from brainmap.names import slug
 from brainmap.places import remove
@@ -34,7 +31,9 @@ from brainmap.study.stages.versions import Loaded, Version
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
+    from torch import nn
 
+_FED = ("architecture", "seconds", "input", "rate", "level", "align", "classes")  # what a study says of its feeding
 VERSION = 3  # 2: units are never averaged, and the level is set after sounds are cut; 3: frequency is not averaged
 
 
@@ -50,13 +49,28 @@ def yield_versions(context: Context) -> Iterator[Version]:
 def load_baselines(context: Context, baselines: Baselines) -> Loaded:
     """Load the acoustic models as a network that takes the sounds of the first network."""
     first = load_heard_network(context, context.study.settings.network[0])
-    model = AcousticModels(baselines.models, rate=first.sounds.rate)
+    rate = first.sounds.rate
+
+    @functools.cache
+    def load() -> nn.Module:
+        from brainmap.features.activations.acoustics import AcousticModels
+
+        return AcousticModels(baselines.models, rate=rate)
+
+    def digest() -> str:
+        from brainmap.features.activations.store import hash_weights
+
+        return hash_weights(load())
+
+    opened = Opened(first.checkpoint, content_key("acoustics", baselines.models, rate), runs_code=False, load=load)
     sounds = replace(first.sounds, front_end=WAVEFORM)
-    return Loaded(baselines, model, first.checkpoint, sounds, hash_weights(model))
+    return Loaded(baselines, opened, sounds, opened.keep("digest", None, digest))
 
 
 def load_heard_network(context: Context, network: Network) -> Loaded:
-    """Load a checkpoint and its sounds, once per call of brainmap.
+    """Open a checkpoint and its sounds, once per call of brainmap.
+
+    The first time that the checkpoint is seen, its network is loaded; later only where the network itself is needed.
 
     Raises
     ------
@@ -67,15 +81,22 @@ def load_heard_network(context: Context, network: Network) -> Loaded:
     if isinstance(known, Loaded):
         return known
     path = context.study.resolve(network.checkpoint)
-    model = load_network(
+    opened = open_network(
         path,
         architecture=network.architecture,
         variant=network.variant,
         n_classes=len(network.classes) if network.classes else None,
+        describe=partial(complete_checkpoint, network, path),
+        settings=network.model_dump(include={*_FED}),
     )
-    checkpoint = complete_checkpoint(network, path)
-    digest = content_key(hash_weights(model), _code_digest(network.architecture or ""))
-    loaded = Loaded(network, model, checkpoint, context.load_sounds_for(checkpoint), digest)
+
+    def digest() -> str:
+        from brainmap.features.activations.store import hash_weights
+
+        return content_key(hash_weights(opened.model), _code_digest(network.architecture or ""))
+
+    sounds = context.load_sounds_for(opened.checkpoint)
+    loaded = Loaded(network, opened, sounds, opened.keep("digest", None, digest))
     context.networks[network.name] = loaded
     return loaded
 
@@ -89,8 +110,9 @@ def _code_digest(architecture: str) -> str:
 
 def complete_checkpoint(network: Network, path: str) -> Checkpoint:
     """Return how a network is fed: settings of its checkpoint, which the study file can complete but not contradict."""
-    said = ("architecture", "seconds", "input", "rate", "level", "align", "classes")
-    given = {key: getattr(network, key) for key in said}
+    from brainmap.features.networks.feeding import describe_feeding  # imports torch
+
+    given = {key: getattr(network, key) for key in _FED}
     try:
         return describe_feeding(path, place="in the study", **given)
     except InputError as error:
@@ -156,6 +178,9 @@ def check_items(context: Context, loaded: Loaded) -> None:
 
 
 def _compute_network(context: Context, loaded: Loaded, version: Version) -> list[Path]:
+    from brainmap.features.activations.extract import extract_activations
+    from brainmap.features.networks.controls import control_network
+
     network, seed = version.network, context.study.settings.study.seed
     model = loaded.model
     if version.control:
@@ -206,12 +231,14 @@ def list_inputs(context: Context, version: Version) -> list[str]:
     weights: list[str] = []
     if isinstance(version.network, Network):
         checkpoint = context.study.resolve(version.network.checkpoint)
-        weights = [str(p) for p in list_folder_files(checkpoint)] if Path(checkpoint).is_dir() else [checkpoint]
+        weights = [str(path) for path in list_files(checkpoint)]
     return [*weights, str(table)] if table.is_file() else weights
 
 
 def list_array_paths(context: Context, version: Version, kind: str) -> list[Path]:
     """List the folders of the current arrays of a kind in a network's store, and the file that lists them."""
+    from brainmap.features.activations.store import get_current_arrays, open_store
+
     store = store_path(context, version)
     arrays = get_current_arrays(open_store(store, create=False), kind).values()
     return [*(store / array.path for array in arrays), store / kind / "zarr.json"]

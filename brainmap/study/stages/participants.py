@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -191,7 +191,7 @@ class Person:
 
     def to_send(self) -> Person:
         """Return a copy without loaded data, for another process."""
-        return Person(replace(self.context, networks={}, idle=[]), self.person)
+        return Person(self.context.to_send(), self.person)
 
     def surface_maps(self) -> SurfaceMaps:
         """Run the searchlight over the vertices of the participant's mesh."""

@@ -19,7 +19,7 @@ from brainmap.errors import InputError
 from brainmap.features.activations.extract import extract_activations
 from brainmap.features.evaluation.judges import load_judges
 from brainmap.features.evaluation.regions import Encoder
-from brainmap.features.networks.checkpoints import Checkpoint
+from brainmap.features.networks.description import Checkpoint
 from brainmap.features.networks.feeding import refeed_sounds
 from brainmap.features.networks.readout import readout_network
 from brainmap.features.sounds.files import Sounds

@@ -16,8 +16,6 @@ import numpy as np
 import pandas as pd
 
 from brainmap.errors import InputError
-from brainmap.features.attention.encoders import COLUMNS, map_encoder, tabulate_maps
-from brainmap.features.evaluation.regions import REGION_COLUMNS, Encoder, maximize_regions, pick_regions
 from brainmap.names import slug
 from brainmap.record import content_key
 from brainmap.study.results.context import Context
@@ -32,31 +30,25 @@ from brainmap.study.stages.explain import (
 )
 from brainmap.study.stages.inference import make_rng
 from brainmap.study.stages.networks import list_inputs
-from brainmap.study.stages.region_encoders import (
-    Reader,
-    RegionData,
-    collect_region_data,
-    fit_judges,
-    list_readers,
-    make_reader,
-)
 from brainmap.study.stages.versions import Loaded, Version
 
 if TYPE_CHECKING:
-    from brainmap.features.evaluation.regions import RegionSounds
+    from brainmap.features.evaluation.regions import Encoder, RegionSounds
     from brainmap.features.maximization.choice import ChosenPrior
+    from brainmap.study.stages.region_encoders import Reader, RegionData
 
 log = logging.getLogger("brainmap")
 VERSION = 1
 STAGE = "explain_regions"
 REAL = 3  # real sounds of each region
 GATE = 0.05
-SOUND_COLUMNS = {
+_FIRST = {
     "region": "region",
     "layer": "layer of the explained network whose encoding model is climbed",
     "r": "encoding score of that layer, mean over participants",
     "p_corrected": "p of that score by the maximum null over all layers and regions",
-    **REGION_COLUMNS,
+}
+_LAST = {
     "prior": "what held the sound to sounds: a decoder, or the spectrum of the sounds (audio)",
     "wav": "file of the sound",
 }
@@ -113,6 +105,10 @@ def build_region_folder(context: Context, version: Version) -> Path:
 
 
 def _find_sounds(context: Context, loaded: dict[str, Loaded], version: Version, wanted: pd.DataFrame) -> Iterator[Path]:
+    from brainmap.features.attention.encoders import COLUMNS
+    from brainmap.features.evaluation.regions import REGION_COLUMNS
+    from brainmap.study.stages.region_encoders import collect_region_data, fit_judges, list_readers, make_reader
+
     people, one = list(yield_encoded(context)), loaded[version.network.name]
     data = collect_region_data(people)
     own = make_reader(one, version, people, data)
@@ -147,7 +143,7 @@ def _find_sounds(context: Context, loaded: dict[str, Loaded], version: Version, 
         },
         list_inputs(context, version),
     )
-    described = {"regions": SOUND_COLUMNS, "region-sounds": REAL_COLUMNS, "region-maps": COLUMNS}
+    described = {"regions": _FIRST | REGION_COLUMNS | _LAST, "region-sounds": REAL_COLUMNS, "region-maps": COLUMNS}
     for name, parts in tables.items():
         if parts:
             table, columns = pd.concat(parts, ignore_index=True), described[name]
@@ -164,6 +160,8 @@ def _choose_prior(context: Context, one: Loaded) -> ChosenPrior:
 
 
 def _make_encoder(own: Reader, data: RegionData, row: Mapping[Any, Any]) -> Encoder:
+    from brainmap.features.evaluation.regions import Encoder
+
     roi = str(row["roi"])
     return Encoder(
         name=own.name,
@@ -177,6 +175,8 @@ def _make_encoder(own: Reader, data: RegionData, row: Mapping[Any, Any]) -> Enco
 def _climb(
     context: Context, encoder: Encoder, judges: Sequence[Encoder], one: Loaded, prior: ChosenPrior
 ) -> RegionSounds:
+    from brainmap.features.evaluation.regions import maximize_regions
+
     settings = context.study.settings.explain
     assert settings is not None
     (roi,) = encoder.scores
@@ -217,6 +217,9 @@ def choose_real_sounds(data: RegionData, one: Loaded, found: RegionSounds, roi: 
 
 def _map_sounds(encoder: Encoder, one: Loaded, shown: pd.DataFrame, device: str) -> list[pd.DataFrame]:
     """Map where in the chosen sounds the climbed model reads; none where its layer has no course of time."""
+    from brainmap.features.attention.encoders import map_encoder, tabulate_maps
+    from brainmap.features.evaluation.regions import pick_regions
+
     (roi,) = encoder.scores
     try:
         maps = map_encoder(pick_regions(encoder, [roi]), one.sounds, device=device)

@@ -20,8 +20,7 @@ from brainmap.study.stages.brains import load_brain_mask, load_regions
 from brainmap.study.stages.explain import choose_explained
 
 if TYPE_CHECKING:
-    from brainmap.features.layers.listing import Layer
-    from brainmap.features.maximization.choice import ChosenPrior
+    from brainmap.features.layers.layer import Layer
 
 _INSIDE = 0.85  # share of a sphere that lies in the brain, on average
 _CORTEX_MM2 = 180_000.0  # of both hemispheres
@@ -52,10 +51,10 @@ class Heard:
         )
         self.layers[network.name] = len(chosen)
 
-    def add_patterns(self, listed: Sequence[Layer], priors: Sequence[ChosenPrior]) -> None:
+    def add_patterns(self, listed: Sequence[Layer], *, decoded: bool) -> None:
         """Add what the patterns of classes of the explained network are made with."""
         self.n_classes = listed[-1].shape[0] if listed else 0
-        self.decoded = any(one.decoder is not None for one in priors)
+        self.decoded = decoded
 
 
 def measure_size(context: Context, person: Participant, plan: Sequence[Pattern], heard: Heard) -> costs.Size:

@@ -9,10 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from brainmap.errors import InputError
-from brainmap.features.activations.extract import extract_activations
-from brainmap.features.activations.speech import speech_features
-from brainmap.features.activations.store import get_current_arrays, open_store
-from brainmap.features.networks.controls import control_network
 from brainmap.features.sounds.files import load_sounds
 from brainmap.features.sounds.reading import check_sound
 from brainmap.features.sounds.windows import Windows, cut_windows
@@ -115,6 +111,9 @@ def _run_speech(context: Context) -> None:
     asked, words = get_story_models(context), list_word_files(context)
 
     def compute() -> list[Path]:
+        from brainmap.features.activations.speech import speech_features
+        from brainmap.features.activations.store import get_current_arrays, open_store
+
         sounds = load_sounds(context.study.resolve(context.study.settings.stimuli.table), level="none")
         store = build_speech_path(context)
         speech_features(sounds, words=words or None, features=asked.speech, store=store).close()
@@ -144,6 +143,9 @@ def _compute_key(context: Context, loaded: Loaded, version: Version) -> str:
 
 def _extract(context: Context, loaded: Loaded, version: Version, key: str) -> list[Path]:
     """Extract the activations of the windows into the store of a network, which a later run goes on with."""
+    from brainmap.features.activations.extract import extract_activations
+    from brainmap.features.networks.controls import control_network
+
     network, model, windows = version.network, loaded.model, cut_stories(context, loaded)
     for line in windows.report.lines():
         log.info("%s", line)

@@ -9,21 +9,17 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
-import torch
 
 from brainmap.checks import check_file, list_some
 from brainmap.errors import InputError
-from brainmap.features.layers.running import evaluating, explain_refusal
-from brainmap.features.layers.selection import select_layers
-from brainmap.features.sounds.batches import iterate_tensors
 from brainmap.features.sounds.word_times import check_word_times
-from brainmap.references import first_line
 from brainmap.rsa.encoding.stories import LEAST_STORIES, check_length, count_block
 from brainmap.rsa.inputs.story_files import name_confounds
 from brainmap.study.results.context import Context
 from brainmap.study.results.folder import check_output
 from brainmap.study.settings.study import Network
 from brainmap.study.stages.bands import check_band_layers
+from brainmap.study.stages.hearing import check_acoustic_models, find_layers
 from brainmap.study.stages.networks import load_baselines, load_heard_network
 from brainmap.study.stages.stories import choose_window, get_story_models, list_word_files, measure_lengths
 from brainmap.study.stages.story_people import StoryPerson, build_story_settings, yield_story_people
@@ -83,20 +79,13 @@ def _check_network(context: Context, network: Network, lengths: dict[str, float]
     short = [f"{item} ({seconds:.3g} s)" for item, seconds in lengths.items() if seconds < window]
     if short:
         raise InputError(f"{where}: expected stories longer than a window of {window:g} s, got {list_some(short, 4)}")
-    first = _take_window(loaded, window)
-    given = next(iterate_tensors(first, 1))
-    with evaluating(loaded.model), torch.no_grad():
-        try:
-            loaded.model(given.clone())
-        except Exception as error:  # a user's network may raise anything
-            said = explain_refusal(loaded.model, given) or first_line(error)
-            raise InputError(
-                f"{where}: the network refuses a window of {window:g} s: {said}; give [stories] window the length that "
-                "it was trained on"
-            ) from None
-    layers = network.layers
+    layers = network.layers if isinstance(network.layers, str) else list(network.layers)
+    refused = (
+        f"the network refuses a window of {window:g} s: {{why}}; give [stories] window the length that it was trained "
+        "on"
+    )
     try:
-        known = select_layers(loaded.model, first, layers if isinstance(layers, str) else list(layers))
+        _, known = find_layers(loaded, _take_window(loaded, window), layers, refused=refused)
         check_band_layers(context, network, known)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
@@ -123,7 +112,7 @@ def _check_baselines(context: Context) -> None:
     except InputError:
         return  # it comes from the first network or the sounds, and is listed there
     try:
-        loaded.model(torch.from_numpy(_take_window(loaded, choose_window(context, loaded)).waveforms.copy()))
+        check_acoustic_models(loaded, _take_window(loaded, choose_window(context, loaded)))
     except InputError as error:
         raise InputError(f"[baselines] {error}") from None
 

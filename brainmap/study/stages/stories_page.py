@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from brainmap.features.activations.speech import NAME as SPEECH
+from brainmap.features.sounds.word_times import SPEECH
 from brainmap.record import content_key
 from brainmap.study.results.context import Context
 from brainmap.study.results.tables import read_results_table

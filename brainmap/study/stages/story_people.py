@@ -13,8 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.features.activations.extract import open_activations
-from brainmap.features.activations.speech import NAME as SPEECH
+from brainmap.features.sounds.word_times import SPEECH
 from brainmap.record import content_key
 from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.fits import EncodingSettings, fit_weights_of_layer
@@ -132,6 +131,8 @@ class StoryPerson:
         context, asked = self.context, self.asked
         stores = {version.name: store_path(context, version) for version in yield_versions(context)}
         stores |= {SPEECH: build_speech_path(context)} if asked.speech else {}
+        from brainmap.features.activations.extract import open_activations
+
         networks = {name: open_activations(path) for name, path in stores.items()}
         found = align_stories(
             networks,
@@ -236,7 +237,7 @@ class StoryPerson:
 
     def to_send(self) -> StoryPerson:
         """Return a copy without loaded data, for another process."""
-        return StoryPerson(replace(self.context, networks={}, idle=[]), self.person, self.asked)
+        return StoryPerson(self.context.to_send(), self.person, self.asked)
 
 
 def yield_story_people(context: Context, only: Sequence[str] = ()) -> Iterator[StoryPerson]:

@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from brainmap.features.networks.checkpoints import Checkpoint
+from brainmap.features.networks.description import Checkpoint
+from brainmap.features.networks.opened import Opened
 from brainmap.features.sounds.files import Sounds
 from brainmap.names import slug
+from brainmap.study.results.context import restrict_threads
 from brainmap.study.settings.study import Baselines, Network
 
+if TYPE_CHECKING:
+    from torch import nn
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Loaded:
     """Hold a network of the study with its sounds; `digest` identifies the function that it computes."""
 
     settings: Network | Baselines
-    model: nn.Module
-    checkpoint: Checkpoint
+    opened: Opened
     sounds: Sounds
     digest: str
+
+    @property
+    def model(self) -> nn.Module:
+        """Return the network itself, which is loaded when it is first needed."""
+        return self.opened.model
+
+    def keep(self, kind: str, key: object, compute: Callable[[], Any]) -> Any:
+        """Return what `compute` finds out about the network, and compute it only once, as `Opened.keep` does."""
+
+        def restricted() -> Any:
+            with restrict_threads():
+                return compute()
+
+        return self.opened.keep(kind, key, restricted)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Return how the network is built and fed."""
+        return self.opened.checkpoint
 
 
 @dataclass(frozen=True)

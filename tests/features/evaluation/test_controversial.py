@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from brainmap.errors import InputError
 from brainmap.features.evaluation.controversial import pick_controversial, save_stimuli
 from brainmap.features.evaluation.judges import Judge
-from brainmap.features.networks.checkpoints import Checkpoint
+from brainmap.features.networks.description import Checkpoint
 from brainmap.features.sounds.files import Sounds, load_sounds, sounds_from_array
 
 RATE, N = 16_000, 1_600

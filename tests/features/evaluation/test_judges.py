@@ -22,7 +22,8 @@ from brainmap.features.evaluation.judges import (
 )
 from brainmap.features.evaluation.priors import compare_priors
 from brainmap.features.maximization.maximize import MaximizationSettings, maximize_activation
-from brainmap.features.networks.checkpoints import Checkpoint, save_checkpoint
+from brainmap.features.networks.checkpoints import save_checkpoint
+from brainmap.features.networks.description import Checkpoint
 from brainmap.features.networks.feeding import feed_waveforms
 from brainmap.features.networks.zoo import build_network
 from brainmap.features.sounds.files import Sounds, load_sounds, sounds_from_array
@@ -231,7 +232,8 @@ def test_priors_are_compared_in_one_table(real) -> None:
 def test_words_of_the_decoder_are_recognized_by_networks_that_were_not_climbed() -> None:
     from brainmap.data import folder
     from brainmap.features.maximization.decoder import load_decoder
-    from brainmap.features.networks.checkpoints import load_network, read_description
+    from brainmap.features.networks.checkpoints import load_network
+    from brainmap.features.networks.description import read_description
 
     path = folder() / "networks" / "ch32.safetensors"
     model, about = load_network(path), read_description(path)

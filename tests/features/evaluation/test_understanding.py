@@ -15,7 +15,8 @@ import brainmap.data
 from brainmap.errors import InputError
 from brainmap.features.evaluation.understanding import check_understanding
 from brainmap.features.networks.calls import describe_other_order
-from brainmap.features.networks.checkpoints import load_checkpoint, load_network
+from brainmap.features.networks.checkpoints import load_network
+from brainmap.features.networks.description import load_checkpoint
 from brainmap.features.sounds.files import Sounds, load_sounds
 
 DATA = Path(brainmap.data.__file__).parent

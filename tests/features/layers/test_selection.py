@@ -2,7 +2,7 @@ import pytest
 from torch import nn
 
 from brainmap.errors import InputError
-from brainmap.features.layers.listing import Layer
+from brainmap.features.layers.layer import Layer
 from brainmap.features.layers.selection import choose
 from brainmap.features.networks.zoo import build_network
 

@@ -22,7 +22,8 @@ from torch import nn
 
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.layers.running import evaluating
-from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, load_network, save_checkpoint
+from brainmap.features.networks.checkpoints import load_network, save_checkpoint
+from brainmap.features.networks.description import Checkpoint, load_checkpoint
 from brainmap.features.networks.zoo import build_network, call_builder
 
 CH32 = Checkpoint(

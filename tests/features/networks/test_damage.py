@@ -17,7 +17,8 @@ from torch import nn
 
 from brainmap.errors import BrainmapError, InputError
 from brainmap.features.layers.running import forward
-from brainmap.features.networks.checkpoints import Checkpoint, load_checkpoint, load_network, save_checkpoint
+from brainmap.features.networks.checkpoints import load_network, save_checkpoint
+from brainmap.features.networks.description import Checkpoint, load_checkpoint
 from brainmap.features.sounds.files import load_sounds
 from brainmap.features.sounds.reading import read_sound
 from brainmap.study.results.pieces import Piece, Scored, read_piece, save_piece

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from brainmap import features
 from brainmap.errors import InputError
-from brainmap.features.networks.checkpoints import load_checkpoint, load_network
+from brainmap.features.networks.checkpoints import load_network
 from brainmap.features.networks.controls import control_network
+from brainmap.features.networks.description import load_checkpoint
 from brainmap.features.networks.huggingface import FolderNetwork, load_folder
 from brainmap.features.sounds.files import Sounds, load_sounds, sounds_from_array
 from tests.features.networks.folders import NAMES, STATES, make_folder, network_of

@@ -15,7 +15,8 @@ from torch import nn
 
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.networks import training
-from brainmap.features.networks.checkpoints import load_checkpoint, load_network, save_checkpoint
+from brainmap.features.networks.checkpoints import load_network, save_checkpoint
+from brainmap.features.networks.description import load_checkpoint
 from brainmap.features.networks.training import (
     TrainingSettings,
     evaluate_model,

@@ -12,14 +12,13 @@ from torch import nn
 
 from brainmap.data import make_words
 from brainmap.errors import InputError
-from brainmap.features.networks import zoo as networks
+from brainmap.features.networks import architectures
+from brainmap.features.networks.architectures import ARCHITECTURES, network_names
 from brainmap.features.networks.zoo import (
-    ARCHITECTURES,
     build_network,
     count_parameters,
     describe_network,
     initialize,
-    network_names,
 )
 
 COUNTS = {"base": 1_855_056, "ch32": 94_768, "ch64": 363_600, "vgg": 470_736, "ch128": 2_071_184, "base-2d": 1_855_056}
@@ -43,8 +42,8 @@ def test_parameter_counts_are_those_of_the_source_study(name: str) -> None:
 
 def test_the_zoo_is_the_source_studys_and_its_words_are_the_demos() -> None:
     assert network_names() == tuple(COUNTS)
-    assert networks.WORDS == make_words.WORDS
-    assert networks.RATE == make_words.RATE
+    assert architectures.WORDS == make_words.WORDS
+    assert architectures.RATE == make_words.RATE
 
 
 def describe_input(name: str) -> tuple[int, ...]:

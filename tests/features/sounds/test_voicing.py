@@ -17,7 +17,7 @@ from torch import nn
 from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attention.voiced import check_resolution
-from brainmap.features.layers.listing import Layer
+from brainmap.features.layers.layer import Layer
 from brainmap.features.sounds.files import Sounds, load_sounds, sounds_from_array
 from brainmap.features.sounds.voicing import KINDS, Voicing, find_voicing
 
@@ -328,7 +328,8 @@ def test_a_network_is_heard_and_left_as_it_was(sounds: Sounds) -> None:
 def test_the_command_leaves_a_table_and_a_picture(tmp_path: Path, brainmap_command: Callable[..., Any]) -> None:
     import json
 
-    from brainmap.features.networks.checkpoints import Checkpoint, save_checkpoint
+    from brainmap.features.networks.checkpoints import save_checkpoint
+    from brainmap.features.networks.description import Checkpoint
     from brainmap.features.networks.zoo import build_network
     from brainmap.features.sounds.files import load_sounds as load
 

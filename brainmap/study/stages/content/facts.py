@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from brainmap.features.activations.speech import NAME as SPEECH
-from brainmap.features.networks.checkpoints import Checkpoint
+from brainmap.features.networks.description import Checkpoint
+from brainmap.features.sounds.word_times import SPEECH
 from brainmap.rsa.images.files import load_image
 from brainmap.rsa.rdm.files import load_plain_rdms
 from brainmap.study.results.context import Context
