@@ -19,7 +19,7 @@ from brainmap.errors import InputError
 from brainmap.features.evaluation.explain import compute_all_logits
 from brainmap.features.evaluation.judges import Judge
 from brainmap.features.maximization.quality import save_waveforms
-from brainmap.features.networks.feeding import refeed_sounds
+from brainmap.features.networks.refeeding import refeed_sounds
 from brainmap.features.sounds.files import Sounds
 from brainmap.names import file_name
 from brainmap.record import write_table

@@ -25,7 +25,8 @@ from brainmap.features.evaluation.explain import compute_all_logits
 from brainmap.features.layers.running import count_workers, run_side_by_side
 from brainmap.features.networks.checkpoints import load_network
 from brainmap.features.networks.description import Checkpoint, read_description
-from brainmap.features.networks.feeding import describe_feeding, feed_waveforms
+from brainmap.features.networks.feeding import describe_feeding
+from brainmap.features.networks.refeeding import feed_waveforms
 from brainmap.features.sounds.batches import get_labels
 from brainmap.features.sounds.files import RMS_LEVEL, Sounds
 from brainmap.features.sounds.inputs import get_waveforms

@@ -27,8 +27,8 @@ from brainmap.features.maximization.maximize import Maximization, MaximizationSe
 from brainmap.features.networks.checkpoints import load_network
 from brainmap.features.networks.description import Checkpoint, read_description
 from brainmap.features.networks.ensemble import Ensemble
-from brainmap.features.networks.feeding import feed_waveforms, refeed_sounds, takes_sounds
 from brainmap.features.networks.readout import ReadoutNetwork
+from brainmap.features.networks.refeeding import feed_waveforms, refeed_sounds, takes_sounds
 from brainmap.features.sounds.batches import Sounds, iterate_tensors
 from brainmap.features.sounds.files import Sounds as LabelledSounds
 

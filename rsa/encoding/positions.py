@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy.special import stdtr
 
 from brainmap.errors import InputError
 from brainmap.rsa.inference.differences import score_differences
@@ -159,7 +159,7 @@ def _test_over_sounds(each: Floats, pairs: Sequence[tuple[int, int]]) -> Floats:
         mean = difference.mean(axis=1)
         variance = mean.var(ddof=1) / n + difference.mean(axis=0).var(ddof=1)
         t = abs(mean.mean()) / np.sqrt(variance) if variance > 0 else np.inf * abs(mean.mean())
-        found[k] = 1.0 if mean.mean() == 0 else 2 * stdtr(min(n, splits) - 1, -t)
+        found[k] = 1.0 if mean.mean() == 0 else 2 * scipy.special.stdtr(min(n, splits) - 1, -t)
     return found
 
 

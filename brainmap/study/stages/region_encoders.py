@@ -20,8 +20,8 @@ from brainmap.features.activations.extract import extract_activations
 from brainmap.features.evaluation.judges import load_judges
 from brainmap.features.evaluation.regions import Encoder
 from brainmap.features.networks.description import Checkpoint
-from brainmap.features.networks.feeding import refeed_sounds
 from brainmap.features.networks.readout import readout_network
+from brainmap.features.networks.refeeding import refeed_sounds
 from brainmap.features.sounds.files import Sounds
 from brainmap.rsa.encoding.encode import fit_layers
 from brainmap.rsa.encoding.fits import EncodingSettings, fit_weights_of_layer

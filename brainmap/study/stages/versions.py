@@ -10,7 +10,6 @@ from brainmap.features.networks.description import Checkpoint
 from brainmap.features.networks.opened import Opened
 from brainmap.features.sounds.files import Sounds
 from brainmap.names import slug
-from brainmap.study.results.context import restrict_threads
 from brainmap.study.settings.study import Baselines, Network
 
 if TYPE_CHECKING:
@@ -34,11 +33,13 @@ class Loaded:
     def keep(self, kind: str, key: object, compute: Callable[[], Any]) -> Any:
         """Return what `compute` finds out about the network, and compute it only once, as `Opened.keep` does."""
 
-        def restricted() -> Any:
-            with restrict_threads():
+        def compute_alike() -> Any:
+            from brainmap.features.layers.running import use_one_thread
+
+            with use_one_thread():
                 return compute()
 
-        return self.opened.keep(kind, key, restricted)
+        return self.opened.keep(kind, key, compute_alike)
 
     @property
     def checkpoint(self) -> Checkpoint:

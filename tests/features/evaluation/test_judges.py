@@ -24,7 +24,7 @@ from brainmap.features.evaluation.priors import compare_priors
 from brainmap.features.maximization.maximize import MaximizationSettings, maximize_activation
 from brainmap.features.networks.checkpoints import save_checkpoint
 from brainmap.features.networks.description import Checkpoint
-from brainmap.features.networks.feeding import feed_waveforms
+from brainmap.features.networks.refeeding import feed_waveforms
 from brainmap.features.networks.zoo import build_network
 from brainmap.features.sounds.files import Sounds, load_sounds, sounds_from_array
 
