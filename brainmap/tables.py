@@ -85,8 +85,19 @@ def _list_tails(name: str) -> list[str]:
     return [name, *(name[match.end() :] for match in re.finditer("/", name))]
 
 
-def read_table(table: str | Path | pd.DataFrame, what: str) -> pd.DataFrame:
+def read_table(table: str | Path | pd.DataFrame, what: str, *, empty_ends: bool = False) -> pd.DataFrame:
     """Read a TSV as strings without any conversion; `cells` tells which are missing.
+
+    In a table of one column, an empty line is a row whose cell is empty; in a wider one it is no row.
+
+    Parameters
+    ----------
+    table : path of a TSV or DataFrame
+    what : str
+        Name of the table in messages.
+    empty_ends : bool
+        Whether empty lines after the last value of a table of one column are rows too. Editors leave such lines at
+        the end of a file; in a table of voxels they are voxels.
 
     Raises
     ------
@@ -110,7 +121,23 @@ def read_table(table: str | Path | pd.DataFrame, what: str) -> pd.DataFrame:
             f"{what}: expected as many fields in each row of {path} as in its header, got more; mend the table"
         )
     check_columns(path, what)
-    return table
+    return table if table.shape[1] > 1 else _read_lines(path, str(table.columns[0]), empty_ends)
+
+
+def _read_lines(path: Path, name: str, empty_ends: bool) -> pd.DataFrame:
+    """Read a table of one column, whose empty lines pandas would leave out."""
+    lines = pd.read_csv(
+        path,
+        sep="\t",
+        dtype=str,
+        keep_default_na=False,
+        encoding="utf-8-sig",
+        header=None,
+        names=[name],
+        skip_blank_lines=False,
+    )
+    said = (lines[name].str.strip() != "").to_numpy().nonzero()[0]
+    return lines.iloc[said[0] + 1 : len(lines) if empty_ends else said[-1] + 1].reset_index(drop=True)
 
 
 def check_columns(path: Path, what: str, separator: str = "\t") -> None:

@@ -98,7 +98,7 @@ def load_voxel_rois(
 
 def read_voxel_rois(voxels: str | Path | pd.DataFrame, *, participant: str | None = None) -> VoxelRois:
     """Read a voxel table, whose regions may be missing; see `load_voxel_rois`."""
-    table = read_table(voxels, "voxel table")
+    table = read_table(voxels, "voxel table", empty_ends=True)
     named = [column for column in REGION_COLUMNS if column in table.columns]
     if len(named) > 1:
         raise InputError(f"voxel table: expected one of the columns {list_some(REGION_COLUMNS)}, got both; drop one")

@@ -119,6 +119,29 @@ def test_axes_are_found_by_their_lengths(tmp_path: Path, order: tuple[int, ...])
     assert np.array_equal(data.measurements[4:8], values[:, voxel, 1])
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_an_empty_line_of_a_voxel_table_of_one_column_is_a_voxel_outside_all_regions(tmp_path: Path, end: str) -> None:
+    regions = ["", "A1", "", "belt", "A1", ""]
+    values = np.nan_to_num(_responses())
+    file, voxels = _write_npy(tmp_path / "x", values), tmp_path / "voxels.tsv"
+    voxels.write_bytes("".join(f"{line}{end}" for line in ["roi", *regions]).encode())
+    found = load_response_table(file, items=ITEMS, voxels=voxels)
+    wanted = load_response_table(file, items=ITEMS, voxels=pd.DataFrame({"roi": regions}))
+    assert found.channel_descriptors["roi"].tolist() == wanted.channel_descriptors["roi"].tolist()
+    assert found.descriptors["voxel_counts"] == wanted.descriptors["voxel_counts"]
+    pd.DataFrame({"roi": regions}).to_csv(voxels, sep="\t", index=False)  # pandas writes such a cell as ""
+    assert load_voxel_rois(voxels).labels.tolist() == load_voxel_rois(pd.DataFrame({"roi": regions})).labels.tolist()
+
+
+def test_empty_lines_at_the_end_of_a_list_of_items_are_no_items(tmp_path: Path) -> None:
+    file, items = _write_npy(tmp_path / "x", np.nan_to_num(_responses())[..., 0]), tmp_path / "items.tsv"
+    items.write_text("stimulus_id\n" + "\n".join(ITEMS) + "\n\n\n")
+    found = load_response_table(file, items=items)
+    assert found.obs_descriptors["stimulus_id"].tolist() == ITEMS
+    items.write_text("stimulus_id\n" + "\n\n".join(ITEMS))  # an empty line between two is an item without a name
+    _refused(file, "expected 7 items.*got an array of 4 x 6", items=items)
+
+
 def test_items_are_matched_by_id(tmp_path: Path) -> None:
     values = np.nan_to_num(_responses())
     order = [2, 0, 3, 1]
