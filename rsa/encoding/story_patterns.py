@@ -67,8 +67,8 @@ def story_patterns(
     Returns
     -------
     rsatoolbox.data.Dataset
-        Observations are windows (`stimulus_id`, as in the features; `condition`, the story; `run`, the repetition), and
-        channels are targets (`voxel`, `roi`).
+        Observations are windows (`stimulus_id`, as in the features; `condition`, the story; `run`, the repetition;
+        `onset` [s]), and channels are targets (`voxel`, `roi`).
 
     Raises
     ------
@@ -103,7 +103,7 @@ def story_patterns(
         lost += int(np.isnan(means[0, :, 0]).sum())
         for run, mean in enumerate(means, start=1):
             rows.append(mean)
-            labels += [(item, story, str(run)) for item in own["item"]]
+            labels += [(item, story, str(run), onset) for item, onset in zip(own["item"], own["onset"], strict=True)]
     values = np.concatenate(rows)
     if lost == len(windows):
         raise InputError(f"story_patterns: expected scans {lag:g} s after the windows, got none; take a shorter lag")
@@ -118,7 +118,7 @@ def story_patterns(
         targets = pd.DataFrame({"roi": [""] * values.shape[1], "voxel": np.arange(values.shape[1])})
     channels = {name: targets[name].to_numpy() for name in targets if not targets[name].isna().any()}
     described = {"participant": participant, **({"mesh_vertices": "+".join(map(str, mesh))} if len(mesh) else {})}
-    names = ("stimulus_id", "condition", "run")
+    names = ("stimulus_id", "condition", "run", "onset")
     return Dataset(
         values,
         descriptors=described,

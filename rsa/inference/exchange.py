@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 from typing import TYPE_CHECKING
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
 Places = NDArray[np.intp]
+ONSET = "onset"
+"""The pattern descriptor that tells when a window of a longer sound begins, in s."""
 
 
 def find_units(rdms: RDMs) -> Places:
@@ -49,18 +51,24 @@ class Exchange:
     several conditions, such as those of one speaker: similarity within conditions or speakers alone does not count as
     evidence. Items without tokens are conditions of one token.
 
+    Windows of stories (items with a pattern descriptor `onset`) follow each other in time and resemble their neighbors
+    in any data. They are rotated inside their stories, alike in all stories of one size, and keep their neighbors.
+
     Attributes
     ----------
     blocks : tuple of int arrays (n_conditions, n_tokens)
-        The items of the conditions of each size; tokens are in the order of their labels.
+        The items of the conditions of each size; tokens are in the order of their labels, or in time.
     n_items : int
     kind : str
         The kind of the items in the plural: stimuli or conditions.
+    in_time : bool
+        Whether tokens follow each other in time, so that they are rotated.
     """
 
     blocks: tuple[Places, ...]
     n_items: int
     kind: str = "stimuli"
+    in_time: bool = False
 
     @classmethod
     def of(cls, rdms: RDMs, items: Places | None = None) -> Exchange:
@@ -70,22 +78,23 @@ class Exchange:
         members: dict[int, list[int]] = {}
         for place, item in enumerate(kept):
             members.setdefault(int(units[item]), []).append(place)
+        in_time = ONSET in rdms.pattern_descriptors and len(members) < len(kept)
         if len(members) < len(kept):  # items without tokens need no labels
-            labels = list_labels(rdms)
+            place_of = [float(t) for t in rdms.pattern_descriptors[ONSET]] if in_time else list_labels(rdms)
             for tokens in members.values():
-                tokens.sort(key=lambda place: labels[kept[place]])
+                tokens.sort(key=lambda place: place_of[kept[place]])
         try:
             kind = LEVELS[find_level(rdms)]
         except (InputError, KeyError):  # RDMs of other packages may name their items differently
             kind = "items"
-        return cls.among(list(members.values()), kind=kind)
+        return cls.among(list(members.values()), kind=kind, in_time=in_time)
 
     @classmethod
-    def among(cls, members: Sequence[Sequence[int]], *, kind: str = "stimuli") -> Exchange:
+    def among(cls, members: Sequence[Sequence[int]], *, kind: str = "stimuli", in_time: bool = False) -> Exchange:
         """Build the exchange of conditions with these items."""
         sizes = sorted({len(tokens) for tokens in members}, reverse=True)
         blocks = tuple(np.array([t for t in members if len(t) == size], dtype=np.intp) for size in sizes)
-        return cls(blocks, sum(map(len, members)), kind)
+        return cls(blocks, sum(map(len, members)), kind, in_time)
 
     @property
     def tokens(self) -> bool:
@@ -95,7 +104,8 @@ class Exchange:
     @property
     def count(self) -> int:
         """Count the relabelings, including the true labels."""
-        return math.prod(math.factorial(side) for block in self.blocks for side in block.shape)
+        within = (lambda n: n) if self.in_time else math.factorial
+        return math.prod(math.factorial(block.shape[0]) * within(block.shape[1]) for block in self.blocks)
 
     def orders(self, most: int, rng: np.random.Generator) -> tuple[Places, bool]:
         """Return relabelings `(n, n_items)` with the true labels first, and whether they are enumerated.
@@ -108,11 +118,17 @@ class Exchange:
         found = np.tile(np.arange(self.n_items), (most + 1, 1))
         for block in self.blocks:
             rows, columns = (rng.permuted(np.tile(np.arange(side), (most, 1)), axis=1) for side in block.shape)
+            if self.in_time:
+                columns = (np.arange(block.shape[1]) + columns[:, :1]) % block.shape[1]
             found[1:, block] = block[rows[:, :, None], columns[:, None, :]]
         return found, False
 
     def _enumerate_orders(self) -> Iterator[Places]:
-        sides = [permutations(range(side)) for block in self.blocks for side in block.shape]
+        sides: list[Iterable[Sequence[int]]] = []
+        for block in self.blocks:
+            rotated = [np.roll(range(block.shape[1]), -k).tolist() for k in range(block.shape[1])]
+            sides += [permutations(range(block.shape[0]))]
+            sides += [rotated if self.in_time else permutations(range(block.shape[1]))]
         for chosen in product(*sides):
             order = np.arange(self.n_items)
             for block, rows, columns in zip(self.blocks, chosen[::2], chosen[1::2], strict=True):
@@ -129,14 +145,17 @@ class Exchange:
         '3 stimuli exchanged'
         >>> Exchange.among([[0, 1], [2, 3], [4, 5], [6]]).words
         'whole conditions exchanged with others of as many tokens (3 of 2 tokens, 1 of 1 token), tokens alike in all'
+        >>> Exchange.among([[0, 1, 2], [3, 4, 5]], in_time=True).words
+        '2 whole stories exchanged, their 3 windows rotated alike in all'
         """
         if not self.tokens:
             return f"{self.n_items} {self.kind} exchanged"
         sizes = [(len(block), block.shape[1]) for block in self.blocks]
+        what, one, how = ("conditions", "token", "") if not self.in_time else ("stories", "window", "rotated ")
         if len(sizes) == 1:
-            return f"{sizes[0][0]} whole conditions exchanged, their {sizes[0][1]} tokens alike in all"
-        each = ", ".join(f"{n} of {size} token{'s' if size > 1 else ''}" for n, size in sizes)
-        return f"whole conditions exchanged with others of as many tokens ({each}), tokens alike in all"
+            return f"{sizes[0][0]} whole {what} exchanged, their {sizes[0][1]} {one}s {how}alike in all"
+        each = ", ".join(f"{n} of {size} {one}{'s' if size > 1 else ''}" for n, size in sizes)
+        return f"whole {what} exchanged with others of as many {one}s ({each}), {one}s {how}alike in all"
 
 
 def place_pairs(orders: Places, *, diagonal: bool = False) -> Places:

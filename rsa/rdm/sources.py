@@ -181,6 +181,7 @@ def build_dataset_sources(
         key: [str(v) for v in data.obs_descriptors[key]] for key in LABEL_OF.values() if key in data.obs_descriptors
     }
     groups = Groups(items, of_obs.get("stimulus_id"), of_obs.get("condition"), in_order=False)
+    labels = _add_onsets(groups.labels, data) if items == "stimulus" else groups.labels
     x = np.asarray(check_numeric(data.measurements, "patterns"))
     run = np.asarray(data.obs_descriptors.get("run", np.zeros(len(x))))
     which = np.unique(run)
@@ -200,7 +201,7 @@ def build_dataset_sources(
             patterns = Blocks(own, what, average=groups.mean, zscore=zscore)
         return Source(
             patterns=patterns,
-            labels=groups.labels,
+            labels=labels,
             name=name,
             rdm_descriptors={**more, **descriptors},
             runs=tuple(str(r) for r in which),
@@ -214,6 +215,14 @@ def build_dataset_sources(
     known = [name for name in np.unique(of_voxel).tolist() if name not in NO_ROI]
     wanted = known if rois == "all" else [rois] if isinstance(rois, str) else [str(roi) for roi in rois]
     return [source(roi, of_voxel == check_choice(roi, known, "roi"), {"roi": roi}) for roi in wanted]
+
+
+def _add_onsets(labels: dict[str, list[str]], data: Any) -> dict[str, list[str]]:
+    """Add when the windows of stories begin, where items are windows."""
+    if "onset" not in data.obs_descriptors or "stimulus_id" not in labels:
+        return labels
+    of_item = dict(zip(map(str, data.obs_descriptors["stimulus_id"]), data.obs_descriptors["onset"], strict=True))
+    return {**labels, "onset": [f"{float(of_item[item]):g}" for item in labels["stimulus_id"]]}
 
 
 def refuse_own_noise(data: Any) -> None:

@@ -18,7 +18,8 @@ import pytest
 from brainmap.explore.sources import Source, open_source
 from tests.conftest import TinyStudy
 from tests.explore.running import Running
-from tests.study.test_encoding import SMALL, run as run_file, write_study
+from tests.study.encoding_inputs import SMALL, write_study
+from tests.study.runs import run as run_file
 from tests.study.test_surface import BRAIN, write_surface
 
 

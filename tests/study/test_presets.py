@@ -57,7 +57,7 @@ def write_words(folder: Path) -> tuple[list[str], dict[str, NDArray[Any]]]:
 
 def write_sixty_noises(folder: Path) -> tuple[list[str], dict[str, NDArray[Any]]]:
     """Write 60 noises and an untrained network that is called first."""
-    from tests.study.test_encoding import write_networks, write_noises
+    from tests.study.encoding_inputs import write_networks, write_noises
 
     names = write_noises(folder, 60, 8_000)
     write_networks(folder, 8_000)

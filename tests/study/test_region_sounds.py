@@ -16,7 +16,8 @@ from brainmap.errors import BrainmapWarning
 from brainmap.rsa.encoding.folds import Folds
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses
 from brainmap.study.stages.region_encoders import collect_region_data
-from tests.study.test_encoding import PLANTED, SMALL, read, write_study
+from tests.study.encoding_inputs import PLANTED, SMALL, write_study
+from tests.study.runs import read
 
 N = 12
 

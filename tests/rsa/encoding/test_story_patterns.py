@@ -74,7 +74,7 @@ def test_patterns_are_means_of_the_scans_that_follow_a_window() -> None:
     assert lost["stimulus_id"].tolist() == ["ram@110"] * 2
 
 
-def test_the_planted_layer_has_the_geometry_between_stories() -> None:
+def test_the_planted_layer_has_the_geometry_between_stories(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     acts = make_windows(rng)
     bold = respond(acts, "conv2", rng, noise=0.5)
@@ -87,23 +87,50 @@ def test_the_planted_layer_has_the_geometry_between_stories() -> None:
         late = rsa.story_patterns(acts, bold, t_r=T_R, lag=LAG + 20)  # of other windows
     wrong = rsa.compare_rdms(layers, rsa.leave_out_pairs_within(rsa.compute_rdms(late)), measure="spearman")
     assert abs(wrong[1, 0]) < 0.15
-    tested = rsa.relabeling_test(layers, brain, measure="spearman", permutations=199, rng=rng)
-    assert tested["p"].tolist()[1] == 1 / 200
+    tested = rsa.relabeling_test(layers, brain, measure="spearman", permutations=300, rng=rng)
+    assert tested["p"].tolist()[1] == 1 / (24 * 12)  # 4 stories exchanged, 12 rotations alike in all
+    assert "4 whole stories exchanged, their 12 windows rotated alike in all" in tested.attrs["note"]
+    rsa.save_rdms(brain, tmp_path / "brain.h5")
+    again = rsa.relabeling_test(layers, rsa.load_rdms(tmp_path / "brain.h5"), measure="spearman", permutations=300)
+    assert again["p"].tolist() == tested["p"].tolist()
     twice = {story: [x, x + 0.5 * rng.normal(size=x.shape)] for story, x in bold.items()}
     crossed = rsa.compute_rdms(rsa.story_patterns(acts, twice, t_r=T_R, lag=LAG), dissimilarity="crossnobis")
     assert rsa.compare_rdms(layers, rsa.leave_out_pairs_within(crossed), measure="spearman")[1, 0] > 0.3
 
 
+def simulate_slow_noise(seed: int, high_pass: float | None) -> tuple[Any, Any]:
+    """RDMs of two unrelated layers whose features change slowly, as those of speech do, and of slow noise."""
+    rng = np.random.default_rng(seed)
+    slow = {name: np.concatenate([smooth(rng, 12, 30, 3) for _ in STORIES]) for name in Windows.layers}
+    acts, bold = Windows(slow), {story: smooth(rng, SCANS, 40, 12) for story in STORIES}
+    return rsa.compute_rdms(acts), rsa.compute_rdms(
+        rsa.story_patterns(acts, bold, t_r=T_R, lag=LAG, high_pass=high_pass)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("high_pass", [None, 120.0])
+def test_relabelings_of_windows_keep_their_level_on_slow_noise(high_pass: float | None) -> None:
+    p, free = [], []
+    for seed in range(400):
+        layers, brain = simulate_slow_noise(seed, high_pass)
+        between = rsa.leave_out_pairs_within(brain)
+        given: dict[str, Any] = {"measure": "spearman", "permutations": 300}
+        p.append(rsa.relabeling_test(layers, between, **given)["p"].tolist())
+        del between.pattern_descriptors["onset"]  # windows as tokens without an order
+        free.append(
+            rsa.relabeling_test(layers, between, **{**given, "permutations": 99}, rng=np.random.default_rng(seed))["p"]
+        )
+    rate = np.mean(np.array(p) <= 0.05, axis=1)  # layers of one simulation share its brain
+    assert rate.mean() <= 0.05 + 2 * rate.std(ddof=1) / np.sqrt(400)
+    if high_pass is None:
+        assert np.mean(np.array(free) <= 0.05) > 0.1  # why windows are rotated, and keep their neighbors
+
+
 def test_windows_of_one_story_are_alike_in_time_and_those_of_different_stories_are_not() -> None:
     scores: dict[str, list[float]] = {"within": [], "between": []}
     for seed in range(24):
-        rng = np.random.default_rng(seed)
-        slow = {  # features that change slowly, as those of speech do
-            name: np.concatenate([smooth(rng, 12, 30, 3) for _ in STORIES]) for name in Windows.layers
-        }
-        acts, bold = Windows(slow), {story: smooth(rng, SCANS, 40, 12) for story in STORIES}
-        layers = rsa.compute_rdms(acts)
-        brain = rsa.compute_rdms(rsa.story_patterns(acts, bold, t_r=T_R, lag=LAG, high_pass=None))
+        layers, brain = simulate_slow_noise(seed, None)
         between = rsa.leave_out_pairs_within(brain)
         within = brain.copy()
         within.dissimilarities[np.isfinite(between.dissimilarities)] = np.nan

@@ -98,6 +98,29 @@ def test_whole_conditions_change_places_and_their_tokens_alike_in_all() -> None:
     )
 
 
+def test_windows_of_stories_keep_their_neighbors() -> None:
+    names = [f"{story}@{10 * k}" for story in ("fox", "hen", "owl") for k in range(12 if story != "owl" else 11)]
+    onsets = [name.split("@")[1] for name in names]  # as text, whose order is another one
+    named: dict[str, Any] = {"stimulus_id": names, "condition": [name[:3] for name in names], "onset": onsets}
+    data = RDMs(np.ones((1, 35 * 34 // 2)), pattern_descriptors=named)
+    exchange = Exchange.of(data)
+    said = "whole stories exchanged with others of as many windows (2 of 12 windows, 1 of 11 windows), windows rotated"
+    assert exchange.words == f"{said} alike in all"
+    assert exchange.count == 2 * 12 * 11
+    every, enumerated = exchange.orders(300, np.random.default_rng(0))
+    assert enumerated
+    assert len({tuple(order) for order in every}) == 2 * 12 * 11
+    assert (every[0] == np.arange(35)).all()
+    drawn, enumerated = exchange.orders(100, np.random.default_rng(0))
+    assert not enumerated
+    assert {tuple(order) for order in drawn} <= {tuple(order) for order in every}
+    for order in drawn:
+        for own in (slice(0, 12), slice(12, 24), slice(24, 35)):
+            n = own.stop - own.start
+            assert set(np.diff(np.append(order[own], order[own][0]))) <= {1, 1 - n}
+        assert (order[12:24] - order[:12]).std() == 0, "alike in all of one size"
+
+
 def test_items_that_are_conditions_or_share_none_are_units_of_their_own() -> None:
     x = np.random.default_rng(0).random((1, 6))
     assert find_units(rdms(x)).tolist() == [0, 1, 2, 3]
