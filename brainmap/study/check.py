@@ -229,12 +229,13 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
     fed = _describe_feeding(loaded.checkpoint).replace("{", "{{").replace("}", "}}")
     refused = f"the network refuses {fed} of shape {{shape}}: {{why}}; check rate, seconds and input"
     try:
-        listed, layers = find_layers(loaded, loaded.sounds.take([0]), asked, refused=refused)
+        listed, chosen = find_layers(loaded, loaded.sounds.take([0]), asked, refused=refused)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
+    layers = tuple(layer.name for layer in chosen)
     check_band_layers(context, network, layers)
     found[network.name] = layers
-    size.add(network, listed, layers)
+    size.add(network, listed, chosen)
     slugs = [Version(network, "").slug(layer) for layer in layers]
     twice = [layer for layer, slug in zip(layers, slugs, strict=True) if slugs.count(slug) > 1]
     if twice:

@@ -31,10 +31,10 @@ from brainmap.features.activations.windowed import (
 from brainmap.features.layers.batching import choose_batch_size
 from brainmap.features.layers.inputs import fit_sounds, keep_real
 from brainmap.features.layers.layer import OUTPUT, TIME, TOKEN, Layer
-from brainmap.features.layers.listing import leave_out_unknown_axes, look_up_layers, place_units, say_taken_off
+from brainmap.features.layers.listing import leave_out_unknown_axes, place_units, say_taken_off
 from brainmap.features.layers.pooling import pool
 from brainmap.features.layers.running import Advance, count_workers, evaluating, forward, run_side_by_side
-from brainmap.features.layers.selection import choose, list_asked
+from brainmap.features.layers.selection import choose_layers
 from brainmap.features.layers.tap import tap
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.features.sounds.inputs import compute_input_rate
@@ -238,11 +238,11 @@ def extract_activations(
     items, conditions = get_labels(sounds)
     root = stores.open_store(store)
     with evaluating(model, device), torch.no_grad():
-        listed = list_asked(model, sounds, layers)
-        size = choose_batch_size(model, listed, sounds) if batch_size is None else batch_size
-        names = choose(layers, listed, dict(model.named_modules()))
+        listed, chosen = choose_layers(model, sounds, layers)
+        size = choose_batch_size(model, [*listed, *chosen], sounds) if batch_size is None else batch_size
         if layers == "all" and units_axis is None:
-            names = leave_out_unknown_axes(names, listed)
+            chosen = leave_out_unknown_axes(chosen)
+        names = [one.name for one in chosen]
         if key is None and store is not None:
             heard = stores.hash_sounds(sounds, batch_size=size)
             key = content_key(stores.hash_weights(model), heard)
@@ -262,7 +262,7 @@ def extract_activations(
         about |= {} if origin is None else {"provenance": dict(origin)}  # it changes no key
         todo = [name for name in names if not stores.is_kept(root, KIND, name, keys[name])]
         timed = pooling == "none" and reduction is None
-        found = place_units(look_up_layers(model, sounds, names, listed=listed), units_axis) if todo or timed else {}
+        found = place_units(chosen, units_axis)
         say_wide_layers(found.values(), sounds)
         if OUTPUT in found:
             say_taken_off(found[OUTPUT])

@@ -17,8 +17,7 @@ from brainmap.features.attention.voiced_shares import VoicedAttention, voiced_at
 from brainmap.features.attention.words import find_own_class
 from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.layers.layer import Layer
-from brainmap.features.layers.listing import list_layers
-from brainmap.features.layers.selection import select_layers
+from brainmap.features.layers.selection import choose_layers
 from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.front_ends import FrontEnd
 from brainmap.features.sounds.inputs import compute_input_rate, compute_time_courses, describe_input
@@ -87,12 +86,11 @@ def attention_to_voicing(
         if not sounds.front_end.is_waveform:
             maps = compute_time_courses(maps.courses[:, 0], describe_input(sounds))
         return voiced_attention(maps, told, **settings)
-    (name,) = select_layers(model, sounds, layer)
-    found = next(one for one in list_layers(model, sounds) if one.name == name)
+    (found,) = choose_layers(model, sounds, layer)[1]
     shape = next(iter(sounds.take([0]).batches(1))).shape
     check_resolution(reduce_to_time(found, sounds.front_end), rate=compute_input_rate(sounds, shape[1:]) or sounds.rate)
-    courses = _map_spoken_words(model, sounds, method, name, class_names, device)
-    return replace(voiced_attention(courses, told, **settings), source=f"{method} at {name}")
+    courses = _map_spoken_words(model, sounds, method, found.name, class_names, device)
+    return replace(voiced_attention(courses, told, **settings), source=f"{method} at {found.name}")
 
 
 def _map_spoken_words(

@@ -68,11 +68,12 @@ def list_layers(model: nn.Module, sounds: Sounds, *, also: Collection[str] = ())
         Only the first sound is used.
     also : collection of str
         Other modules to list, for example a pooling, and tensors in outputs by path (`lstm.1.0`), where these exist.
+        The module that gives the logits is then listed by its own name, too.
 
     Returns
     -------
     tuple of Layer
-        Convolutions and linear layers in the order of their calls; the last one is "output", the logits.
+        Convolutions and linear layers in the order in which they end; the last one is "output", the logits.
         A module that is called again gets a number: `conv`, `conv#2`.
 
     Raises
@@ -90,12 +91,12 @@ def list_layers(model: nn.Module, sounds: Sounds, *, also: Collection[str] = ())
     weighted = [n for n, module in model.named_modules() if n and (isinstance(module, LISTED) or n in also)]
     weighted += [name for name in also if name not in weighted]
     ear = _record_modules_once(model, example, weighted, followed=True, inputs=_name_input(sounds))
-    _name_output(model, ear)
+    _name_output(model, ear, also)
     axes, geometry = cast(AxisNames, ear.axes), cast(Geometry, ear.geometry)
     probed: dict[str, list[_Probed]] = {heard.name: [] for heard in ear.heard}
     if not all(_has_plain_axes(heard, axes) for heard in ear.heard):
         for changed, probe in _resize_example(example, axes=len(example.shape) - 2):
-            _record_shapes(model, probe, changed, weighted, probed)
+            _record_shapes(model, probe, changed, (weighted, also), probed)
     listed = [_describe_heard_layer(heard, axes, geometry, probed[heard.name]) for heard in ear.heard]
     if isinstance(model, KnowsFrames):
         listed = [_apply_frames(one, model.frames_of(tuple(example.shape[2:]), one.shape[1:])) for one in listed]
@@ -131,20 +132,30 @@ def _record_modules_once(
     return ear
 
 
-def _name_output(model: nn.Module, ear: Ear) -> None:
-    """Rename the layer that gives the logits to "output", or add the output as another layer.
+def _name_output(model: nn.Module, ear: Ear, asked: Collection[str]) -> None:
+    """Rename the layer that gives the logits to "output", or add the output as another layer; it comes last.
 
-    Of an output with several tensors each is added by its path (`output.embedding`), the logits as "output" too.
+    A module that is asked for keeps its own name beside it. Of an output with several tensors each is added by its path
+    (`output.embedding`), the logits as "output" too.
     """
+    own = next((k for k, one in reversed(list(enumerate(ear.heard))) if _is_listed(one)), None)
     if len(ear.outputs) > 1:
         ear.heard += [Heard(name, model, tensor, tensor, False) for name, tensor in ear.outputs.items()]
+        own = len(ear.heard) - 1
     logits = ear.logits
     if logits is None:
         return
-    if ear.heard and ear.heard[-1].tensor is logits and not isinstance(ear.heard[-1].module, HiddenState):
-        ear.heard[-1].name = OUTPUT
-    else:
-        ear.heard.append(Heard(OUTPUT, model, logits, logits, False))
+    found = Heard(OUTPUT, model, logits, logits, False)
+    if own is not None and ear.heard[own].tensor is logits and not isinstance(ear.heard[own].module, HiddenState):
+        found = replace(ear.heard[own], name=OUTPUT)
+        if ear.heard[own].name not in asked:
+            del ear.heard[own]
+    ear.heard.append(found)
+
+
+def _is_listed(heard: Heard) -> bool:
+    """Tell whether a layer is listed without being asked for."""
+    return bool(heard.kinds) or (isinstance(heard.module, LISTED) and not heard.path)
 
 
 def _has_plain_axes(heard: Heard, axes: AxisNames) -> bool:
@@ -174,15 +185,15 @@ def _record_shapes(
     model: nn.Module,
     batch: Tensor,
     changed: tuple[int, ...],
-    names: Sequence[str],
+    names: tuple[Sequence[str], Collection[str]],
     probed: dict[str, list[_Probed]],
 ) -> None:
     """Record the shapes of those layers that the network reaches at another length of the input."""
     if all(len(found) >= batch.ndim - 2 for found in probed.values()):
         return  # every layer accepts the shorter lengths
-    ear = _record_modules_once(model, batch, names, followed=False)
+    ear = _record_modules_once(model, batch, names[0], followed=False)
     if ear.logits is not None or ear.outputs:
-        _name_output(model, ear)
+        _name_output(model, ear, names[1])
     for heard in ear.heard:
         if heard.name in probed:
             probed[heard.name].append((len(batch), changed, tuple(heard.tensor.shape)))
@@ -240,22 +251,22 @@ def say_taken_off(output: Layer) -> None:
         )
 
 
-def leave_out_unknown_axes(names: Sequence[str], layers: Sequence[Layer]) -> tuple[str, ...]:
-    """Leave out the layers whose axis of units is not known, and say which; all names if it is known of none.
+def leave_out_unknown_axes(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Leave out the layers whose axis of units is not known, and say which; all layers if it is known of none.
 
     Such a layer is refused where it is asked for by name.
     """
-    unknown = [layer.name for layer in layers if layer.name in names and not layer.order]
-    if not unknown or len(unknown) == len(names):
-        return tuple(names)
+    unknown = [layer.name for layer in layers if not layer.order]
+    if not unknown or len(unknown) == len(layers):
+        return tuple(layers)
     log.warning(
         "note: %d of %d layers are left out, since it is not known which of their axes holds units: %s; say it with "
         "units_axis (--units-axis) to have them",
         len(unknown),
-        len(names),
+        len(layers),
         list_some(unknown),
     )
-    return tuple(name for name in names if name not in unknown)
+    return tuple(layer for layer in layers if layer.order)
 
 
 def list_asked_names(names: str | Sequence[str], model: nn.Module) -> tuple[str, ...]:
@@ -265,37 +276,13 @@ def list_asked_names(names: str | Sequence[str], model: nn.Module) -> tuple[str,
     return tuple(f"{module}.{path}".rstrip(".") for module, path in owners if module)
 
 
-def look_up_layers(
-    model: nn.Module, sounds: Sounds, names: Sequence[str], *, listed: Sequence[Layer] = ()
-) -> dict[str, Layer]:
-    """Look up layers by the names that `select_layers` gives, even if `list_layers` does not list them by default.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    sounds : Sounds, array or Tensor (n, c, t) or (n, c, h, w)
-    names : sequence of str
-    listed : sequence of Layer, optional
-        Layers that are listed already; the network runs again only if one of the names is not among them.
-
-    Raises
-    ------
-    InputError
-        A sound that the network refuses.
-    """
-    if not {layer.name for layer in listed} >= set(names):
-        listed = list_layers(model, sounds, also=list_asked_names(names, model))
-    known = {layer.name: layer for layer in listed}
-    last = listed[-1]  # the module whose activations are the logits is listed as the output
-    return {name: known[name] if name in known else replace(last, name=name) for name in names}
-
-
-def place_units(layers: Mapping[str, Layer], axis: int | Mapping[str, int] | None) -> dict[str, Layer]:
+def place_units(layers: Sequence[Layer], axis: int | Mapping[str, int] | None) -> dict[str, Layer]:
     """Apply the axis of the units that the caller gave to the layers."""
+    found = {one.name: one for one in layers}
     if axis is None:
-        return dict(layers)
+        return found
     if isinstance(axis, int):
-        return {name: one if one.order else one.with_units(axis) for name, one in layers.items()}
+        return {name: one if one.order else one.with_units(axis) for name, one in found.items()}
     for name in axis:
-        check_choice(name, list(layers), "units_axis: layer")
-    return {name: one.with_units(axis[name]) if name in axis else one for name, one in layers.items()}
+        check_choice(name, list(found), "units_axis: layer")
+    return {name: one.with_units(axis[name]) if name in axis else one for name, one in found.items()}

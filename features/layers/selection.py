@@ -7,10 +7,14 @@
 | `last-conv` | the last convolution |
 | `conv`, `linear` | every convolution, or every linear layer |
 | `Conv1d`, `MaxPool1d` | every layer of that class, or, where none is listed, every module of it |
+| `lstm.1.0`, `relu#2` | a tensor in the output of a module, and the second call of a module |
 | `conv*`, `conv[1-3]` | every name that matches, as file names do |
 | `2:5`, `:3`, `-2:` | by place, counted from 0, as a Python slice |
 | `depth:0.5` | the layer nearest to that relative depth, from the first (0) to the last (1); the earlier one of two |
 | `depth:0.25-0.75` | all layers between these relative depths |
+
+Layers are in the order in which the forward pass ends them, however they are asked for: a block comes after the modules
+inside it, and the output last.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.layers.layer import Layer
 from brainmap.features.layers.listing import list_asked_names, list_layers
+from brainmap.features.layers.outputs import find_owner
 from brainmap.features.sounds.batches import Sounds
 
 if TYPE_CHECKING:
@@ -46,7 +51,8 @@ def choose(patterns: str | Sequence[str], listed: Sequence[Layer], modules: Mapp
     listed : sequence of Layer
         As `list_layers` gives them.
     modules : mapping of str to Module
-        As `model.named_modules()` gives them; a module that is not a listed layer comes last.
+        As `model.named_modules()` gives them; a module that is not a listed layer comes last, as does what may be a
+        tensor in its output.
 
     Raises
     ------
@@ -58,14 +64,18 @@ def choose(patterns: str | Sequence[str], listed: Sequence[Layer], modules: Mapp
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         found = _match_pattern(pattern, listed, names, modules)
         if not found:
-            kinds = dict.fromkeys([layer.kind for layer in listed])
-            hint = suggest_word(pattern, [*names, *filter(None, modules), *kinds, "last-conv", "linear", "all"])
-            raise InputError(
-                f"layers: nothing fits {pattern!r}{hint}; the network has {list_some(names, 24)}; "
-                "or say a pattern (conv*), kind (conv, linear, Conv1d), place (1:4) or depth (depth:0.5)"
-            )
+            raise _report_nothing(pattern, listed, modules)
         chosen |= dict.fromkeys(found)
     return tuple(sorted(chosen, key=lambda name: names.index(name) if name in names else len(names)))
+
+
+def _report_nothing(pattern: str, listed: Sequence[Layer], modules: Mapping[str, Any]) -> InputError:
+    names, kinds = [layer.name for layer in listed], dict.fromkeys([layer.kind for layer in listed])
+    hint = suggest_word(pattern, [*names, *filter(None, modules), *kinds, "last-conv", "linear", "all"])
+    return InputError(
+        f"layers: nothing fits {pattern!r}{hint}; the network has {list_some(names, 24)}; "
+        "or say a pattern (conv*), kind (conv, linear, Conv1d), place (1:4) or depth (depth:0.5)"
+    )
 
 
 def _match_pattern(
@@ -89,11 +99,12 @@ def _match_pattern(
     if any(mark in pattern for mark in "*?["):
         return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
     of_kind = [layer.name for layer in listed if pattern in layer.classes]
-    return of_kind or [
+    found = of_kind or [
         name
         for name, module in modules.items()
         if name and pattern in [one.__name__ for one in type(module).__mro__[:-2]]
     ]
+    return found or [pattern] * bool(find_owner(pattern, modules)[0])
 
 
 def _select_depth(names: Sequence[str], low: float, high: float | None) -> Sequence[str]:
@@ -101,6 +112,47 @@ def _select_depth(names: Sequence[str], low: float, high: float | None) -> Seque
     if high is None:
         return [min(names, key=lambda name: round(abs(names.index(name) / last - low), 9))]  # the earlier one of two
     return [name for place, name in enumerate(names) if low - 1e-9 <= place / last <= high + 1e-9]
+
+
+def choose_layers(
+    model: nn.Module, sounds: Sounds, layers: str | Sequence[str]
+) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
+    """List the layers of a model, and those that names, globs, kinds, places or depths select.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    sounds : Sounds, array or Tensor (n, c, t) or (n, c, h, w)
+        Only the first sound is used.
+    layers : str or sequence of str
+        As in the table of `brainmap.features.layers.selection`.
+
+    Returns
+    -------
+    tuple of (tuple of Layer, tuple of Layer)
+        What `list_layers` gives, and the selected layers, in the order in which the forward pass ends them.
+
+    Raises
+    ------
+    InputError
+        A pattern that fits no layer, or a module that takes no part in the forward pass.
+    """
+    modules, listed = dict(model.named_modules()), list_layers(model, sounds)
+    names = choose(layers, listed, modules)
+    whole = listed
+    if not {layer.name for layer in listed}.issuperset(names):
+        whole = list_layers(model, sounds, also=list_asked_names(names, model))
+    chosen = tuple(layer for layer in whole if layer.name in names)
+    known = {layer.name for layer in chosen}
+    for name in [layers] if isinstance(layers, str) else layers:
+        if name in modules and name in names and name not in known:
+            raise InputError(
+                f"layers: expected modules that take part in the forward pass, got {name!r} "
+                f"({type(modules[name]).__name__}), which is not called or gives no tensor; leave it out"
+            )
+        if not chosen or (name in names and name not in known):
+            raise _report_nothing(name, listed, modules)
+    return listed, chosen
 
 
 def select_layers(model: nn.Module, sounds: Sounds, layers: str | Sequence[str]) -> tuple[str, ...]:
@@ -115,10 +167,15 @@ def select_layers(model: nn.Module, sounds: Sounds, layers: str | Sequence[str])
         "all", "last-conv", "conv3", "conv*", "conv", "Conv1d", "1:4", "depth:0.5" and more: see
         `brainmap.features.layers.selection`.
 
+    Returns
+    -------
+    tuple of str
+        In the order in which the forward pass ends the layers: a block comes after the modules inside it.
+
     Raises
     ------
     InputError
-        A pattern that fits no layer.
+        A pattern that fits no layer, or a module that takes no part in the forward pass.
 
     Examples
     --------
@@ -126,10 +183,10 @@ def select_layers(model: nn.Module, sounds: Sounds, layers: str | Sequence[str])
     >>> net = nn.Sequential(nn.Conv1d(1, 2, 5), nn.Conv1d(2, 2, 1), nn.Flatten(), nn.Linear(8, 3))
     >>> select_layers(net, torch.zeros(1, 1, 8), "all")
     ('0', '1', 'output')
-    >>> select_layers(net, torch.zeros(1, 1, 8), ["depth:0.5", "linear"])
-    ('1', 'output')
+    >>> select_layers(net, torch.zeros(1, 1, 8), ["depth:0.5", "linear", "2"])
+    ('1', '2', 'output')
     """
-    return choose(layers, list_asked(model, sounds, layers), dict(model.named_modules()))
+    return tuple(layer.name for layer in choose_layers(model, sounds, layers)[1])
 
 
 def list_asked(model: nn.Module, sounds: Sounds, layers: str | Sequence[str]) -> tuple[Layer, ...]:

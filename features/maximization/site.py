@@ -28,8 +28,8 @@ from brainmap.features.layers.ear import (
 )
 from brainmap.features.layers.ends import ENDS, MOVES, SAME, passes_end_on
 from brainmap.features.layers.layer import OUTPUT
-from brainmap.features.layers.listing import look_up_layers
 from brainmap.features.layers.running import evaluating
+from brainmap.features.layers.selection import choose_layers
 from brainmap.features.maximization.shortcuts import Operation, Shortcut, choose_shortcuts
 
 _POOLS = (
@@ -312,7 +312,7 @@ def _find_order(
     model: nn.Module, layer: str, example: Tensor, value: Tensor, shape: tuple[int, ...]
 ) -> tuple[int, ...]:
     """Find the axes of a layer's tensor that are items, units and positions; raise an error if they are unknown."""
-    found = look_up_layers(model, example, [layer])[layer]
+    (found,) = choose_layers(model, example, [layer])[1]
     if len(found.shape) == 1 and len(shape) > 2:  # logits that are squeezed only after a softmax
         units = [k for k in range(1, len(shape)) if shape[k] == found.shape[0]][:1]
         return (0, *units, *(k for k in range(1, len(shape)) if k not in units))

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.layer import OUTPUT, Layer
-from brainmap.features.layers.listing import list_layers, say_taken_off
+from brainmap.features.layers.listing import say_taken_off
 from brainmap.features.layers.running import evaluating, forward
-from brainmap.features.layers.selection import find_layer, select_layers
+from brainmap.features.layers.selection import choose_layers
 from brainmap.features.layers.tap import tap
 from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.cochlea import convert_from_erb, convert_to_erb
@@ -260,9 +260,8 @@ def measure_tuning(
     example, rate = get_waveform(get_waveforms(sounds), rate, "tuning")
     sweep = _Sweep(chosen, example.shape[2], rate, rng or np.random.default_rng(0))
     with evaluating(model, device), torch.no_grad():
-        names = select_layers(model, sounds, layers)
-        listed = list_layers(model, sounds)
-        placed = {name: find_layer(listed, name, "tuning") for name in names}
+        placed = {one.name: one for one in choose_layers(model, sounds, layers)[1]}
+        names = tuple(placed)
         if OUTPUT in names:
             say_taken_off(placed[OUTPUT])
         windows = {name: _choose_frames(layer, sweep) for name, layer in placed.items()}

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 def find_layers(
     loaded: Loaded, first: Sounds, asked: str | Sequence[str], *, refused: str
-) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
-    """Run a sound through a network, and return its layers and the names of those that are asked for.
+) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
+    """Run a sound through a network, and return its layers and those that are asked for, as `choose_layers` does.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def find_layers(
         import torch
 
         from brainmap.features.layers.running import evaluating, explain_refusal
-        from brainmap.features.layers.selection import choose, list_asked
+        from brainmap.features.layers.selection import choose_layers
         from brainmap.features.sounds.batches import iterate_tensors
 
         given = next(iterate_tensors(first, 1))
@@ -50,12 +50,11 @@ def find_layers(
             except Exception as error:  # a user's network may raise anything
                 why = explain_refusal(loaded.model, given) or first_line(error)
                 raise InputError(refused.format(shape=tuple(given.shape), why=why)) from None
-        listed = list_asked(loaded.model, first, asked)
-        chosen = choose(asked, listed, dict(loaded.model.named_modules()))
-        return {"listed": [asdict(layer) for layer in listed], "chosen": chosen}
+        listed, chosen = choose_layers(loaded.model, first, asked)
+        return {"listed": [asdict(layer) for layer in listed], "chosen": [asdict(layer) for layer in chosen]}
 
     found = loaded.keep("layers", [first.digest, asked], hear)
-    return tuple(map(restore_layer, found["listed"])), tuple(found["chosen"])
+    return tuple(map(restore_layer, found["listed"])), tuple(map(restore_layer, found["chosen"]))
 
 
 def check_acoustic_models(loaded: Loaded, first: Sounds) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _FED = ("architecture", "seconds", "input", "rate", "level", "align", "classes")  # what a study says of its feeding
 VERSION = 3  # 2: units are never averaged, and the level is set after sounds are cut; 3: frequency is not averaged
+_ORDERED = 1  # 1: layers are in the order in which the forward pass ends them, however they are asked for
 
 
 def yield_versions(context: Context) -> Iterator[Version]:
@@ -162,7 +163,7 @@ def compute_network_key(context: Context, loaded: Loaded, version: Version) -> s
     settings = version.network.model_dump(include=read)
     items = context.study.settings.rsa.items
     heard = compute_heard_key(context, loaded, version)
-    return content_key(VERSION, heard, settings, items, loaded.sounds.conditions, class_names(loaded))
+    return content_key(VERSION, _ORDERED, heard, settings, items, loaded.sounds.conditions, class_names(loaded))
 
 
 def check_items(context: Context, loaded: Loaded) -> None:

@@ -36,17 +36,16 @@ class Heard:
     n_classes: int = 0
     decoded: bool = False
 
-    def add(self, network: Network, listed: Sequence[Layer], chosen: Sequence[str]) -> None:
+    def add(self, network: Network, listed: Sequence[Layer], chosen: Sequence[Layer]) -> None:
         """Add a network, of which all layers and those with an RDM are known.
 
         A weight is multiplied once at each position of its layer.
         """
-        kept = [layer for layer in listed if layer.name in chosen]
         whole = network.pooling in ("none", "flatten")
         self.networks[network.name] = costs.Network(
             products=float(sum(layer.parameters * math.prod(layer.shape[1:]) for layer in listed)),
             layers=len(chosen),
-            units=sum(math.prod(layer.shape if whole else layer.shape[:1]) for layer in kept),
+            units=sum(math.prod(layer.shape if whole else layer.shape[:1]) for layer in chosen),
             versions=1 + len(network.controls),
         )
         self.layers[network.name] = len(chosen)

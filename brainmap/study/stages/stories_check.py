@@ -86,7 +86,7 @@ def _check_network(context: Context, network: Network, lengths: dict[str, float]
     )
     try:
         _, known = find_layers(loaded, _take_window(loaded, window), layers, refused=refused)
-        check_band_layers(context, network, known)
+        check_band_layers(context, network, [layer.name for layer in known])
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     hop = get_story_models(context).hop

@@ -1,10 +1,15 @@
+from pathlib import Path
+
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from brainmap.errors import InputError
+from brainmap.features.activations.extract import extract_activations, open_activations
 from brainmap.features.layers.layer import Layer
-from brainmap.features.layers.selection import choose
+from brainmap.features.layers.selection import choose, select_layers
 from brainmap.features.networks.zoo import build_network
+from brainmap.rsa.rdm.compute import compute_rdms
 
 NAMES = (*(f"conv{i}" for i in range(1, 9)), "output")
 MODULES = dict(build_network("ch32").named_modules())
@@ -80,3 +85,75 @@ def test_what_fits_nothing_is_told_with_the_nearest_name(pattern: str, hint: str
     with pytest.raises(InputError, match=hint) as caught:
         choose(["conv1", pattern], LISTED, MODULES)
     assert "\n" not in str(caught.value)
+
+
+class Block(nn.Module):
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.conv, self.bn, self.pool = nn.Conv2d(n_in, n_out, 3, padding=1), nn.BatchNorm2d(n_out), nn.MaxPool2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(torch.relu(self.bn(self.conv(x))))  # type: ignore[no-any-return]
+
+
+class Recurrent(nn.Module):
+    """Blocks in a ModuleList, a GRU, and a head that is defined before all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(6, 3))
+        self.relu = nn.ReLU()
+        self.blocks = nn.ModuleList([Block(1, 2), Block(2, 4)])
+        self.rnn = nn.GRU(8, 6, batch_first=True)
+        self.spare = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = self.relu(block(x))
+        steps, _ = self.rnn(x.permute(0, 3, 1, 2).flatten(2))
+        return self.head(steps.mean(1))  # type: ignore[no-any-return]
+
+
+ENDED = (
+    "blocks.0.conv", "blocks.0.bn", "blocks.0.pool", "blocks.0", "relu", "blocks.1.conv", "blocks.1.bn",
+    "blocks.1.pool", "blocks.1", "relu#2", "rnn", "head.1", "head", "output",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ENDED,
+        ENDED[::-1],
+        ("blocks.0", "blocks.1", "rnn", "output"),
+        ("blocks.0.pool", "blocks.0.conv", "blocks.1.pool", "rnn"),
+        ("output", "head", "relu#2", "linear", "conv", "MaxPool2d"),
+        ("0:2", "blocks.0", "depth:1"),
+    ],
+)
+def test_layers_are_in_the_order_in_which_the_forward_pass_ends_them(asked: tuple[str, ...], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x = Recurrent().eval(), torch.randn(3, 1, 8, 12)
+    ended: list[str] = []
+    hooks = [
+        one.register_forward_hook(lambda *_, name=name: ended.append(f"{name}#2" if name in ended else name))
+        for name, one in net.named_modules()
+    ]
+    with torch.no_grad():
+        net(x)
+    for hook in hooks:
+        hook.remove()
+    assert [name or "output" for name in ended if name not in ("head.0",)] == list(ENDED)
+    chosen = select_layers(net, x, asked)
+    assert list(chosen) == [name for name in ENDED if name in chosen]
+    assert set(chosen) >= set(asked) & set(ENDED)
+    found = extract_activations(net, x, layers=asked, store=tmp_path / "a.zarr", rate=100.0)
+    assert found.layers == open_activations(tmp_path / "a.zarr").layers == chosen
+    assert list(compute_rdms(found).rdm_descriptors["layer"]) == list(chosen)
+
+
+def test_a_module_that_takes_no_part_is_refused_before_anything_runs() -> None:
+    net, x = Recurrent().eval(), torch.randn(1, 1, 8, 12)
+    for name, kind in (("spare", "Linear"), ("blocks", "ModuleList")):
+        with pytest.raises(InputError, match=f"got '{name}' \\({kind}\\), which is not called or gives no tensor"):
+            select_layers(net, x, ["rnn", name])
