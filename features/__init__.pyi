@@ -17,9 +17,10 @@ from .attention.words import (
     target_attention as target_attention,
 )
 from .attribution.audible import hear_relevance as hear_relevance
-from .attribution.cam import ClassActivationMaps as ClassActivationMaps, class_activation_maps as class_activation_maps
+from .attribution.cam import class_activation_maps as class_activation_maps
 from .attribution.lrp import Composite as Composite, Relevance as Relevance, Rule as Rule, relevance as relevance
-from .attribution.methods import Attributions as Attributions, attribute as attribute
+from .attribution.methods import attribute as attribute
+from .attribution.results import Attributions as Attributions, ClassActivationMaps as ClassActivationMaps
 from .evaluation.controversial import (
     Controversial as Controversial,
     pick_controversial as pick_controversial,

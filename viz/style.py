@@ -130,7 +130,7 @@ def assign_layer_colors(layers: Sequence[str]) -> dict[str, str]:
     """
     names = list(dict.fromkeys(layers))
     depth = np.linspace(0, 0.8, len(names)) if len(names) > 1 else np.full(len(names), 0.4)
-    return {name: to_hex(mpl.colormaps["viridis"](d)) for name, d in zip(names, depth, strict=True)}
+    return dict(zip(names, map(to_hex, mpl.colormaps["viridis"](depth)), strict=True))
 
 
 def with_style(make: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError, RunError
@@ -33,7 +32,6 @@ from brainmap.features.activations.sealed import (
     seal,
     seal_group,
 )
-from brainmap.features.sounds.batches import Sounds, iterate_tensors
 from brainmap.names import file_name
 from brainmap.places import room_for
 from brainmap.progress import log
@@ -41,7 +39,10 @@ from brainmap.record import PARTIAL, clear_unfinished, content_key
 
 if TYPE_CHECKING:
     import zarr
+    from torch import nn
     from zarr import Group as Group
+
+    from brainmap.features.sounds.batches import Sounds
 
 _CHUNK_BYTES = 1 << 20
 RESUMED_ROWS = 256  # rows of a chunk of windows, so that a run that is killed loses little
@@ -65,6 +66,8 @@ def hash_sounds(sounds: Sounds, *, batch_size: int = 32) -> str:
     >>> hash_sounds(x, batch_size=1) == hash_sounds(x) != hash_sounds(2 * x)
     True
     """
+    from brainmap.features.sounds.batches import iterate_tensors  # imports torch
+
     known = getattr(sounds, "digest", None)  # `Sounds` caches its own digest
     if isinstance(known, str):
         return known

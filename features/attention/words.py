@@ -21,7 +21,7 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.types import Alternative, CoverMeasure, CoverScale, Empty
 
 if TYPE_CHECKING:
-    from brainmap.features.attribution.cam import ClassActivationMaps
+    from brainmap.features.attribution.results import ClassActivationMaps
 
 
 COVER_COLUMNS = {

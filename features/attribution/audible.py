@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.features.attribution.methods import Attributions
+from brainmap.features.attribution.results import Attributions
 from brainmap.features.attribution.time_frequency import attenuate, make_mask
 from brainmap.features.sounds.inputs import describe_input, get_waveforms
 

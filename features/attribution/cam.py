@@ -22,7 +22,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -33,6 +32,7 @@ from torch import Tensor, nn
 from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.attribution.classes import Classes, choose_classes
+from brainmap.features.attribution.results import ClassActivationMaps
 from brainmap.features.layers.inputs import find_longest_lengths, fit_sounds, keep_real
 from brainmap.features.layers.layer import FREQUENCY, OUTPUT, TIME, TOKEN, Layer
 from brainmap.features.layers.listing import list_layers, say_taken_off
@@ -46,52 +46,6 @@ from brainmap.progress import log, progress
 from brainmap.types import CamMethod
 
 _TINY = 1e-12
-
-
-@dataclass(frozen=True)
-class ClassActivationMaps:
-    """Hold the class activation maps of a set of sounds.
-
-    Attributes
-    ----------
-    maps : ndarray float32 (n_items, n_classes, t) or (n_items, n_classes, h, w)
-        Signed maps over the samples of the sound, or over the frames of the layer where they were not upsampled.
-    items, conditions : tuple of str
-    class_names : tuple of str
-        Names along the second axis.
-    method, layer : str
-    logits : ndarray float32 (n_items, n_classes)
-    positions : tuple of str
-        What the axes after the classes are: "time", "frequency", "token", ...; over a layer, time is the last of them.
-    """
-
-    maps: NDArray[np.float32] = field(repr=False)
-    items: tuple[str, ...] = field(repr=False)
-    conditions: tuple[str, ...] = field(repr=False)
-    class_names: tuple[str, ...]
-    method: str
-    layer: str
-    logits: NDArray[np.float32] = field(repr=False)
-    positions: tuple[str, ...] = ()
-
-    def take(self, rows: Sequence[int]) -> ClassActivationMaps:
-        """Select the maps of some of the sounds."""
-        index = np.asarray(rows, dtype=np.intp)
-        items, conditions = (tuple(names[k] for k in index) for names in (self.items, self.conditions))
-        return replace(self, maps=self.maps[index], items=items, conditions=conditions, logits=self.logits[index])
-
-    def of(self, class_name: str) -> NDArray[np.float32]:
-        """Return the maps of one class, `(n_items, t)`.
-
-        Raises
-        ------
-        InputError
-            There is no such class.
-        """
-        if class_name not in self.class_names:
-            hint = suggest_word(class_name, self.class_names)
-            raise InputError(f"class: no {class_name!r}{hint}; there are {list_some(self.class_names, 24)}")
-        return self.maps[:, self.class_names.index(class_name)]
 
 
 def class_activation_maps(

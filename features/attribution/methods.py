@@ -16,7 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ from brainmap.features.attribution.gradients import (
 )
 from brainmap.features.attribution.lime import Lime
 from brainmap.features.attribution.occlusion import Occlusion
+from brainmap.features.attribution.results import Attributions
 from brainmap.features.attribution.task import Explainer, Found, Method, Task, compute_logits, find_not_finite
 from brainmap.features.layers.inputs import clear_padding, find_longest_lengths, make_differentiable
 from brainmap.features.layers.listing import list_layers, say_taken_off
@@ -98,84 +99,6 @@ METHODS: dict[str, type[Method]] = {
     "occlusion": Occlusion,
     "lime": Lime,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attributions:
-    """Hold the attributions of a set of sounds by one method.
-
-    Attributes
-    ----------
-    maps : ndarray float32 (n_items, n_chosen, c, t) or (n_items, n_chosen, c, h, w)
-        In the shape of the sounds; n_chosen is 1 for "predicted" and "true". Occlusion and LIME treat the channels of a
-        sound as one: for occlusion c is the number of bands (1 without bands), and LIME repeats its values.
-    items, conditions : tuple of str
-    class_names : tuple of str
-        Names of all outputs of the network.
-    targets : ndarray int (n_items, n_chosen)
-        Class that each map explains, as a position in `class_names`.
-    method : str
-    layer : str or None
-        Layer of guided Grad-CAM.
-    logits : ndarray float32 (n_items, n_classes)
-    rate : float or None [Hz]
-    delta : ndarray float32 (n_items, n_chosen) or None
-        Integrated gradients: sum of the map minus the difference of the logits of sound and baseline. LRP: sum of the
-        map and of the relevance absorbed by biases, minus the logit.
-    fidelity : ndarray float32 (n_items, n_chosen) or None
-        LIME: weighted R squared of the linear model.
-    effects : ndarray float32 (n_items, n_chosen, n_windows, n_bands) or None
-        Occlusion and LIME: one value per window and band.
-    windows : ndarray int (n_windows, n_axes, 2) or None [samples]
-        Start and end (the first sample after it) along every axis of the sound.
-    bands : ndarray (n_bands, 2) or None [Hz]
-    products : bool
-        Whether maps are products of the samples and a gradient, which have an exact share of each moment and frequency.
-    """
-
-    maps: NDArray[np.float32] = field(repr=False)
-    items: tuple[str, ...] = field(repr=False)
-    conditions: tuple[str, ...] = field(repr=False)
-    class_names: tuple[str, ...]
-    targets: NDArray[np.intp] = field(repr=False)
-    method: str
-    layer: str | None = None
-    logits: NDArray[np.float32] = field(repr=False)
-    rate: float | None = None
-    delta: NDArray[np.float32] | None = field(default=None, repr=False)
-    fidelity: NDArray[np.float32] | None = field(default=None, repr=False)
-    effects: NDArray[np.float32] | None = field(default=None, repr=False)
-    windows: NDArray[np.intp] | None = field(default=None, repr=False)
-    bands: NDArray[np.float64] | None = field(default=None, repr=False)
-    products: bool = False
-
-    @property
-    def courses(self) -> NDArray[np.float32]:
-        """Sum the maps over channels (or bands), (n_items, n_chosen, t) or (n_items, n_chosen, h, w)."""
-        summed: NDArray[np.float32] = self.maps.sum(axis=2)
-        return summed
-
-    def names(self, item: int) -> tuple[str, ...]:
-        """List the classes that the maps of an item explain."""
-        return tuple(self.class_names[c] for c in self.targets[item])
-
-    def of(self, class_name: str) -> NDArray[np.float32]:
-        """Return the maps of one class for all items, (n_items, c, t) or (n_items, c, h, w).
-
-        Raises
-        ------
-        InputError
-            There is no such class, or it was not explained for every item.
-        """
-        if class_name not in self.class_names:
-            hint = suggest_word(class_name, self.class_names)
-            raise InputError(f"class: no {class_name!r}{hint}; there are {list_some(self.class_names, 24)}")
-        hit = self.targets == self.class_names.index(class_name)
-        if not hit.any(1).all():
-            missing = [item for item, found in zip(self.items, hit.any(1), strict=True) if not found]
-            raise InputError(f"class: {class_name!r} was not explained for {list_some(missing, 4)}; use classes='all'")
-        picked: NDArray[np.float32] = self.maps[np.arange(len(hit)), hit.argmax(1)]
-        return picked
 
 
 def attribute(

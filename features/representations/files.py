@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -16,11 +16,12 @@ from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.features.activations import store as stores
 from brainmap.features.activations.sealed import catch_bad_metadata, group_attributes
-from brainmap.features.attribution.cam import ClassActivationMaps
-from brainmap.features.attribution.methods import Attributions
-from brainmap.features.maximization.maximize import Maximization
+from brainmap.features.attribution.results import Attributions, ClassActivationMaps
 from brainmap.features.sounds.inputs import InputAxes
 from brainmap.types import Align, PatternPrior
+
+if TYPE_CHECKING:
+    from brainmap.features.maximization.maximize import Maximization
 
 
 @dataclass(frozen=True, kw_only=True)

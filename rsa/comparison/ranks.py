@@ -24,10 +24,18 @@ def rank_rows(rows: NDArray[np.floating]) -> Floats:
         from brainmap.rsa.comparison.rank_kernels import rank_by_buckets
 
         return np.asarray(rank_by_buckets(np.ascontiguousarray(values)))
-    return _rank_by_sorting(values)
+    return rank_by_sorting(values)
 
 
-def _rank_by_sorting(rows: Floats) -> Floats:
+def rank_by_sorting(rows: Floats) -> Floats:
+    """Compute the ranks of `rank_rows` without compiled code, which takes a second to load.
+
+    Examples
+    --------
+    >>> rank_by_sorting(np.array([[0.3, 0.1, 0.3], [3.0, 2.0, 1.0]]))
+    array([[2.5, 1. , 2.5],
+           [3. , 2. , 1. ]])
+    """
     if not rows.size:
         return rows.copy()
     n = rows.shape[1]

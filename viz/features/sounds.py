@@ -37,6 +37,7 @@ from brainmap.viz.style import (
 )
 
 Array = NDArray[np.floating]
+_POINTS = 2048  # of the transform of a frame, for spectrograms
 
 
 def _convert_values(values: Any) -> NDArray[np.float32]:
@@ -64,6 +65,22 @@ def find_envelope(wave: Array, bins: int) -> tuple[Array, Array]:
     bins = min(bins, wave.size)
     starts = np.linspace(0, wave.size, bins, endpoint=False).astype(int)
     return np.minimum.reduceat(wave, starts), np.maximum.reduceat(wave, starts)
+
+
+def transform_frames(wave: NDArray[np.float64]) -> NDArray[np.complex128]:
+    """Compute the short-time Fourier transform `(1025, frames)` of a waveform of 16 samples or more.
+
+    Hann windows of at most 512 samples begin a quarter of their length apart. The first one has its center before the
+    first sample and the last one behind the last sample, so that every sample is in four windows.
+    """
+    size = min(512, 2 ** int(np.log2(wave.size)))
+    half, hop = size // 2, size // 4
+    n_frames = -(-(wave.size + half) // hop) + 1
+    padded = np.zeros((n_frames - 1) * hop + size)
+    padded[half + hop : half + hop + wave.size] = wave
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop] * window
+    return np.asarray(np.fft.rfft(frames, _POINTS).T)
 
 
 def compute_log_spectrogram(
@@ -95,17 +112,13 @@ def compute_log_spectrogram(
     >>> bool(abs(np.log2(hertz[loud.mean(axis=1).argmax()] / 1000)) < 0.1)
     True
     """
-    from scipy.signal import ShortTimeFFT  # slow to import
-    from scipy.signal.windows import hann
-
-    size = min(512, 2 ** int(np.log2(wave.size)))
-    transform = ShortTimeFFT(hann(size, sym=False), hop=max(1, size // 4), fs=rate, mfft=2048)
-    power = np.abs(transform.stft(np.asarray(wave, dtype=float))) ** 2
+    bins = np.fft.rfftfreq(_POINTS, 1 / rate)
+    power = np.abs(transform_frames(np.asarray(wave, dtype=float))) ** 2
     hertz = np.geomspace(lowest, rate / 2, bands)
-    rows = np.stack([np.interp(hertz, transform.f, frame) for frame in power.T], axis=1)
+    rows = np.stack([np.interp(hertz, bins, frame) for frame in power.T], axis=1)
     # A band wider than a frequency bin shows its loudest bin; otherwise a pure tone could fall between two bands.
     edges = np.sqrt(hertz[:-1] * hertz[1:])
-    starts = np.searchsorted(transform.f, np.r_[hertz[0], edges])
+    starts = np.searchsorted(bins, np.r_[hertz[0], edges])
     rows = np.maximum(rows, np.maximum.reduceat(power, np.minimum(starts, len(power) - 1), axis=0))
     level = 10 * np.log10(np.maximum(rows, 1e-20))
     return np.clip(1 + (level - level.max()) / range_db, 0, 1), hertz

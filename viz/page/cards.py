@@ -268,7 +268,8 @@ def color_bars(wave: Array, course: Array, limit: float, bins: int = 120) -> lis
     low, high = np.minimum(low, -0.03), np.maximum(high, 0.03)
     level = np.round(Normalize(-limit, limit, clip=True)(average_in_bins(course, len(low))) * 40) / 40
     paths: dict[str, list[str]] = {}
-    for i, (v, h, at) in enumerate(zip(low, high, np.asarray(level), strict=True)):
-        shade = to_hex(tuple(0.95 * part for part in get_colormap("signed")(at)[:3]))
+    colors = 0.95 * get_colormap("signed")(np.asarray(level))[:, :3]
+    for i, (v, h, color) in enumerate(zip(low, high, colors, strict=True)):
+        shade = to_hex(color)
         paths.setdefault(shade, []).append(f"M{i},{20 - 19 * h:.1f}h1.08V{20 - 19 * v:.1f}h-1.08Z")
     return [("".join(bars), shade) for shade, bars in paths.items()]

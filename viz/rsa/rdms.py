@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy
 from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
@@ -16,6 +15,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
+from brainmap.rsa.comparison.ranks import rank_by_sorting
 from brainmap.viz.style import (
     INK,
     MUTED,
@@ -45,26 +45,26 @@ def _convert_to_squares(rdms: Any, labels: Sequence[str] | None) -> tuple[NDArra
     if array.ndim >= 2 and array.shape[-1] == array.shape[-2]:
         squares = array[None] if array.ndim == 2 else array
     else:
-        try:
-            squares = np.stack([scipy.spatial.distance.squareform(row, checks=False) for row in np.atleast_2d(array)])
-        except ValueError as error:
+        rows = np.atleast_2d(array)
+        n = round((1 + np.sqrt(1 + 8 * rows.shape[-1])) / 2)
+        if rows.ndim != 2 or n * (n - 1) // 2 != rows.shape[1]:
             raise InputError(
                 f"plot_rdm: expected RDMs of shape (n, n), (k, n, n) or condensed (k, pairs), got {array.shape}"
-            ) from error
+            )
+        squares, pairs = np.zeros((len(rows), n, n)), np.triu_indices(n, 1)
+        squares[:, *pairs] = squares[:, *pairs[::-1]] = rows
     named = labels if labels is not None else [str(i) for i in range(squares.shape[1])]
     return squares, [str(n) for n in named], [""] * len(squares)
 
 
 def rank_pairs(square: NDArray[np.float64]) -> NDArray[np.float64]:
     """Convert dissimilarities to ranks from 0 to 1; the diagonal and missing pairs are unchanged."""
-    from scipy.stats import rankdata  # slow to import
-
     rows, columns = np.triu_indices(len(square), 1)
     values = square[rows, columns]
     finite = np.isfinite(values)
     ranks = np.full(values.shape, np.nan)
     if finite.sum() > 1:
-        ranks[finite] = (rankdata(values[finite]) - 1) / (finite.sum() - 1)
+        ranks[finite] = (rank_by_sorting(values[None, finite])[0] - 1) / (finite.sum() - 1)
     out = np.zeros_like(square)
     out[rows, columns] = out[columns, rows] = ranks
     return out

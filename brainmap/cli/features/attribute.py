@@ -38,7 +38,7 @@ from brainmap.cli.options import (
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
-    from brainmap.features.attribution.methods import Attributions
+    from brainmap.features.attribution.results import Attributions
     from brainmap.features.sounds.files import Sounds
 
 METHODS = f"Methods parted by commas: {', '.join(get_args(types.AttributionMethod))}."

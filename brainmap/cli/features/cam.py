@@ -29,7 +29,7 @@ from brainmap.errors import InputError
 from brainmap.progress import log
 
 if TYPE_CHECKING:
-    from brainmap.features.attribution.cam import ClassActivationMaps
+    from brainmap.features.attribution.results import ClassActivationMaps
 
 Method = Annotated[types.CamMethod, typer.Option(help="Method of class activation mapping.")]
 MapLayer = Annotated[

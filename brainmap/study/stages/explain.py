@@ -28,7 +28,7 @@ from brainmap.study.stages.networks import (
 from brainmap.study.stages.versions import Loaded, Version
 
 if TYPE_CHECKING:
-    from brainmap.features.attribution.cam import ClassActivationMaps
+    from brainmap.features.attribution.results import ClassActivationMaps
     from brainmap.features.evaluation.judges import Judge
     from brainmap.features.maximization.choice import ChosenPrior
     from brainmap.features.maximization.maximize import Maximization

@@ -15,7 +15,7 @@ from torch import nn
 from brainmap import features, rsa
 from brainmap.errors import BrainmapError, InputError
 from brainmap.features.activations import sealed as _sealed, store as stores
-from brainmap.features.attribution.cam import ClassActivationMaps
+from brainmap.features.attribution.results import ClassActivationMaps
 from brainmap.features.representations import files as explanations
 from brainmap.features.sounds.files import sounds_from_array
 from tests.mutations import copy_of, mutate_folder

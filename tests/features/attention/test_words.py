@@ -14,7 +14,7 @@ from brainmap.features.attention.words import (
     find_own_class,
     target_attention,
 )
-from brainmap.features.attribution.cam import ClassActivationMaps
+from brainmap.features.attribution.results import ClassActivationMaps
 
 NAMES = ("bed", "cat", "dog", "six")
 T = 60

@@ -10,7 +10,7 @@ from scipy.spatial.distance import pdist
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.features.attribution.methods import Attributions
+from brainmap.features.attribution.results import Attributions
 from brainmap.features.representations.features import map_features, pattern_features, pattern_reliability
 from brainmap.types import FeatureSet
 

@@ -10,7 +10,7 @@ import pytest
 from brainmap import viz
 from brainmap.errors import InputError
 from brainmap.features.attention.words import attention_cover
-from brainmap.features.attribution.cam import ClassActivationMaps
+from brainmap.features.attribution.results import ClassActivationMaps
 from brainmap.viz.features.attention import average_attention
 
 NAMES = ("bed", "cat", "dog")

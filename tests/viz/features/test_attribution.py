@@ -7,7 +7,8 @@ from matplotlib.collections import QuadMesh
 from torch import nn
 
 from brainmap.errors import InputError
-from brainmap.features.attribution.methods import Attributions, attribute
+from brainmap.features.attribution.methods import attribute
+from brainmap.features.attribution.results import Attributions
 from brainmap.features.sounds.files import Sounds, sounds_from_array
 from brainmap.viz.features.attribution import plot_attribution, plot_occlusion
 from brainmap.viz.style import render_png

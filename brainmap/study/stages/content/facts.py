@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from brainmap.features.networks.description import Checkpoint
+from brainmap.answers import keep_answer
+from brainmap.features.networks.description import Checkpoint, describe_checkpoint
 from brainmap.features.sounds.word_times import SPEECH
+from brainmap.record import content_key
 from brainmap.rsa.images.files import load_image
 from brainmap.rsa.rdm.files import load_plain_rdms
 from brainmap.study.results.context import Context
@@ -97,11 +99,10 @@ def collect_facts(context: Context, brains: RDMs, scores: pd.DataFrame) -> dict[
     networks = {}
     for name, checkpoint in checkpoints.items():
         mine = next(v for v in yield_versions(context) if v.network.name == name)
-        model = checkpoint.build() if checkpoint.architecture and ":" not in checkpoint.architecture else None
         layers = load_plain_rdms(build_rdm_path(context, mine)).n_rdm
         facts: dict[str, Any] = {"layers": layers}
-        if model is not None:
-            facts["parameters"] = sum(p.numel() for p in model.parameters())
+        if checkpoint.architecture and ":" not in checkpoint.architecture:
+            facts["parameters"] = _count_parameters(checkpoint)
         if checkpoint.training and "test_accuracy" in checkpoint.training:
             facts["accuracy"] = checkpoint.training["test_accuracy"]
         networks[name] = facts
@@ -132,6 +133,15 @@ def collect_facts(context: Context, brains: RDMs, scores: pd.DataFrame) -> dict[
 
 def _read_checkpoint(context: Context, network: Network) -> Checkpoint:
     return complete_checkpoint(network, context.study.resolve(network.checkpoint))
+
+
+def _count_parameters(checkpoint: Checkpoint) -> int:
+    """Count the parameters of a network that brainmap builds; it is built only once, which takes seconds."""
+
+    def count() -> int:
+        return sum(p.numel() for p in checkpoint.build().parameters())
+
+    return int(keep_answer("parameters", content_key(describe_checkpoint(checkpoint)), count))
 
 
 def _find_highest_ceilings(context: Context) -> dict[str, str] | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from brainmap.rsa.comparison.ranks import rank_by_sorting
 from brainmap.study.results.context import Context
 from brainmap.study.results.tables import read_results_table
 from brainmap.study.stages.content.maps import LazyMaps, list_layers
@@ -166,12 +167,10 @@ def compute_agreement(vectors: Floats) -> Floats:
     >>> compute_agreement(np.array([[1.0, 2, 3], [1, 2, 4], [3, 2, 1]])).round(2)
     array([ 0.,  0., -1.])
     """
-    from scipy.stats import rankdata
-
     there = np.isfinite(vectors).all(axis=0)
     if len(vectors) < 2 or there.sum() < 3:
         return np.full(len(vectors), np.nan)
-    ranks = rankdata(vectors[:, there], axis=1)
+    ranks = rank_by_sorting(vectors[:, there])
     others = (ranks.sum(axis=0) - ranks) / (len(ranks) - 1)
     a, b = (one - one.mean(axis=1, keepdims=True) for one in (ranks, others))
     scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
