@@ -24,6 +24,9 @@ HEAVY = (
     "himalaya",
     "matplotlib",
     "jinja2",
+    "scipy.stats",
+    "scipy.signal",
+    "scipy.spatial",
 )
 PROGRAM = f"""
 import sys
@@ -58,6 +61,14 @@ def test_check_and_a_second_run_import_no_torch(finished: TinyStudy, tmp_path: P
     _, loaded = run_apart(tmp_path / "cache", "run", finished.file)
     assert loaded == []
     assert finished.files() == before
+
+
+def test_a_page_that_is_written_again_imports_only_what_draws(finished: TinyStudy, tmp_path: Path) -> None:
+    run_apart(tmp_path / "cache", "report", finished.file)
+    before = finished.files()
+    _, loaded = run_apart(tmp_path / "cache", "report", finished.file)
+    assert set(loaded) == {"zarr", "matplotlib", "jinja2"}
+    assert finished.files().keys() == before.keys()
 
 
 def without_estimate(said: str) -> list[str]:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from brainmap.errors import InputError
-from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.networks.description import Checkpoint, read_description
-from brainmap.features.networks.keras_files import find_keras_length, is_keras
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd, read_front_end
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def describe_feeding(
@@ -84,8 +82,11 @@ def _fit_length(path: Path, said: Mapping[str, Any], seconds: float | None) -> f
     InputError
         The user gives another length than the file.
     """
-    taken = said.get("input", WAVEFORM)
-    length = find_keras_length(path) if "rate" in said and taken.is_waveform and is_keras(path) else None
+    if "rate" not in said or not said.get("input", WAVEFORM).is_waveform:
+        return seconds
+    from brainmap.features.networks.keras_files import find_keras_length, is_keras  # imports torch
+
+    length = find_keras_length(path) if is_keras(path) else None
     if length is None:
         return seconds
     if seconds is not None and round(seconds * said["rate"]) != length:
@@ -101,6 +102,8 @@ def make_example(checkpoint: Checkpoint) -> Tensor:
 
     For a network that takes sounds of any length it lasts at most one second.
     """
+    import torch
+
     if checkpoint.own_lengths:
         checkpoint = replace(checkpoint, n_samples=min(checkpoint.n_samples or checkpoint.rate, checkpoint.rate))
     return 0.05 * torch.randn(1, *checkpoint.input_shape(), generator=torch.Generator().manual_seed(0))
@@ -114,9 +117,13 @@ def count_outputs(model: nn.Module, checkpoint: Checkpoint) -> int | None:
     InputError
         The network refuses its input.
     """
+    import torch
+
+    from brainmap.features.layers.running import evaluating, forward
+
     with evaluating(model), torch.no_grad():
         given = forward(model, make_example(checkpoint))
-    return given.shape[1] if isinstance(given, Tensor) and given.ndim == 2 else None
+    return given.shape[1] if isinstance(given, torch.Tensor) and given.ndim == 2 else None
 
 
 def _format_setting(value: object) -> str:

@@ -173,16 +173,23 @@ def correct_p(p: NDArray[np.floating] | pd.Series[float], correction: Correction
     >>> correct_p(np.array([0.01, 0.04, np.nan, 0.03]), "fdr").round(3)
     array([0.03, 0.04,  nan, 0.04])
     """
-    from scipy.stats import false_discovery_control
-
     check_choice(correction, OF_P, "correction")
     result = np.array(p, dtype=np.float64)
     tested = ~np.isnan(result)
     if correction == "fdr" and tested.any():
-        result[tested] = false_discovery_control(result[tested])
+        result[tested] = _control_discoveries(result[tested])
     elif correction == "bonferroni":
         result[tested] = np.minimum(1.0, result[tested] * tested.sum())
     return result
+
+
+def _control_discoveries(p: Floats) -> Floats:
+    """Correct p values `(n,)` for the false discovery rate (Benjamini and Hochberg 1995), without scipy's import."""
+    order = np.argsort(p)
+    raised = p[order] * (len(p) / np.arange(1, len(p) + 1))
+    found = np.empty(len(p))
+    found[order] = np.minimum(1.0, np.minimum.accumulate(raised[::-1])[::-1])
+    return found
 
 
 def split_half_best_layer(

@@ -93,9 +93,12 @@ class Context(ResultNames):
         """Tell whether a stage was computed from the content of its key, and need not be computed again."""
         return not self.overwrite and self.ledger.is_done(name, self._add_origin(key))
 
-    def run_stage(self, name: str, key: str, compute: Callable[[], Iterable[Path]]) -> None:
+    def run_stage(
+        self, name: str, key: str, compute: Callable[[], Iterable[Path]], *, runs_networks: bool = True
+    ) -> None:
         """Compute a stage, unless it was computed before with the same key.
 
+        A stage that `runs_networks` has torch restricted to one thread, for which torch is imported.
         Files that the stage wrote before and no longer writes are removed, so that the results always match the study.
         """
         start, said = time.monotonic(), name.replace("_", ": ", 1)
@@ -115,7 +118,7 @@ class Context(ResultNames):
                 with (
                     collect_notices() as notices,
                     heartbeat(said),
-                    restrict_threads(),
+                    restrict_threads() if runs_networks else limit_blas(),
                     room_for(said, self.ledger.folder),
                 ):
                     written = list(compute())

@@ -111,7 +111,7 @@ def _code_digest(architecture: str) -> str:
 
 def complete_checkpoint(network: Network, path: str) -> Checkpoint:
     """Return how a network is fed: settings of its checkpoint, which the study file can complete but not contradict."""
-    from brainmap.features.networks.feeding import describe_feeding  # imports torch
+    from brainmap.features.networks.feeding import describe_feeding
 
     given = {key: getattr(network, key) for key in _FED}
     try:

@@ -24,14 +24,14 @@ def build_page_path(context: Context) -> Path:
 
 def run_page(context: Context) -> Path:
     """Write the page, unless nothing on it has changed."""
-    context.run_stage("report", _compute_key(context), lambda: _write_page(context))
+    context.run_stage("report", _compute_key(context), lambda: _write_page(context), runs_networks=False)
     return build_page_path(context)
 
 
 def run_first_page(context: Context) -> Path:
     """Write the page without what explains the layers."""
     key = content_key(_compute_key(context, without=EXPLAINING), "first")
-    context.run_stage("report", key, lambda: _write_page(context, explained=False))
+    context.run_stage("report", key, lambda: _write_page(context, explained=False), runs_networks=False)
     return build_page_path(context)
 
 

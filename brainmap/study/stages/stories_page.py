@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def run_story_page(context: Context) -> Path:
     """Write the page, unless nothing on it has changed, and return its path."""
     keys = [context.ledger.read(stage)["key"] for stage in context.ledger.stages() if stage != "report"]
     key = content_key(VERSION, keys, context.study.settings.model_dump(by_alias=True))
-    context.run_stage("report", key, lambda: write_files(context, lambda: read_story_content(context)))
+    write = partial(write_files, context, partial(read_story_content, context))
+    context.run_stage("report", key, write, runs_networks=False)
     return build_page_path(context)
 
 

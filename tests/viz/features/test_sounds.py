@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.signal import ShortTimeFFT
+from scipy.signal.windows import hann
 
 from brainmap.errors import InputError
 from brainmap.features.attention.words import find_own_class
 from brainmap.viz import plot_cam, plot_maximization, plot_sound
 from brainmap.viz.features.attention import average_attention, plot_target_attention
-from brainmap.viz.features.sounds import average_in_bins, compute_log_spectrogram
+from brainmap.viz.features.sounds import average_in_bins, compute_log_spectrogram, transform_frames
 
 RATE = 16_000
 T = np.arange(RATE) / RATE
@@ -30,6 +32,13 @@ def test_a_tone_lies_at_its_frequency_and_is_the_loudest(hertz: Any) -> None:
 def test_a_later_sound_is_drawn_later() -> None:
     loud, _ = compute_log_spectrogram(np.where(T > 0.75, np.sin(2 * np.pi * 800 * T), 0.0), rate=RATE)
     assert loud.max(axis=0).argmax() / loud.shape[1] > 0.73
+
+
+@pytest.mark.parametrize("n", [16, 20, 100, 805, 16_000])
+def test_frames_are_transformed_as_scipy_does(n: int) -> None:
+    wave, size = np.random.default_rng(n).standard_normal(n), min(512, 2 ** int(np.log2(n)))
+    scipys = ShortTimeFFT(hann(size, sym=False), hop=size // 4, fs=16_000, mfft=2048)
+    np.testing.assert_allclose(np.abs(transform_frames(wave)), np.abs(scipys.stft(wave)), atol=1e-12)
 
 
 def test_silence_is_drawn_without_a_warning() -> None:
