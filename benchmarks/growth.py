@@ -29,6 +29,7 @@ import numpy as np  # noqa: E402
 from clock import cpu_seconds  # noqa: E402
 
 from brainmap.study.stages import costs  # noqa: E402
+from brainmap.study.stages.example_costs import tabulate_examples  # noqa: E402
 
 Sizes = dict[str, int]
 Run = Callable[[], object]
@@ -272,7 +273,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the table of docs/performance.md")
     given = parser.parse_args()
     if given.table:
-        sys.stdout.write(costs.tabulate_examples())
+        sys.stdout.write(tabulate_examples())
         return
     warnings.simplefilter("ignore")
     print(

@@ -12,9 +12,9 @@ import pytest
 
 from brainmap.rsa.inference.best_layers import BEST
 from brainmap.study.stages.content.answers import list_rivals, tabulate_answers
-from brainmap.study.stages.content.cautions import describe_reach
+from brainmap.study.stages.content.cautions import describe_reach, describe_uncertain
 from brainmap.study.stages.content.key_results import collect_key_results
-from brainmap.study.stages.content.people import compute_agreement, find_outliers
+from brainmap.study.stages.content.people import compute_agreement, find_outliers, keep_agreed_regions
 from brainmap.viz.page.answers import show_answers
 from brainmap.viz.page.content import NetworkMaps, ReportContent
 from tests.conftest import TinyStudy
@@ -99,18 +99,19 @@ PAIRS = pd.DataFrame(
     columns=["network", "layer", "other_network", "other_layer", "roi", "difference", "p_corrected"],
 )
 PAIRS["p"] = PAIRS["p_corrected"]
-HALVES = pd.DataFrame({"network": ["a"], "roi": ["R"], "layer": ["y"], "score": [0.25]})
+HALVES = pd.DataFrame({"network": ["a"], "roi": ["R"], "layer": ["y"], "score": [0.25], "chosen_share": [0.4]})
 CEILINGS = pd.DataFrame({"roi": ["R", "S"], "lower": [0.5, -0.1], "upper": [0.6, 0.2]})
 TABLES = {"statistics": STATISTICS, "differences": PAIRS, "best_layers": HALVES, "ceilings": CEILINGS}
 FAMILIES = {"a": ["a-untrained"], "b": []}
 
 
-def test_the_answer_of_a_region_is_the_best_of_all_networks_on_sounds_that_did_not_choose_the_layer() -> None:
+def test_the_answer_of_a_region_is_its_best_layer_with_the_score_of_sounds_that_did_not_choose_it() -> None:
     table = tabulate_answers({**TABLES, "recovery": None}, FAMILIES)
     assert table is not None
     rows = table.set_index(["roi", "network"])
-    assert rows.loc[("R", "a"), ["layer", "score", "held_out"]].tolist() == ["y", 0.25, True]
-    assert rows.loc[("R", "b"), ["layer", "score", "held_out"]].tolist() == ["z", 0.35, False]
+    assert rows.loc[("R", "a"), ["layer", "layer_score", "score", "held_out"]].tolist() == ["x", 0.30, 0.25, True]
+    assert rows.loc[("R", "a"), ["chosen", "chosen_share"]].tolist() == ["y", 0.4], "halves need not agree with all"
+    assert rows.loc[("R", "b"), ["layer", "layer_score", "score", "held_out"]].tolist() == ["z", 0.35, 0.35, False]
     assert rows["best"].tolist() == [False, True, False, False], "nothing explains S"
     assert rows.loc[("R", "a"), "of_ceiling"] == 0.5
     assert np.isnan(rows.loc[("S", "a"), "of_ceiling"])
@@ -124,12 +125,39 @@ def test_a_network_that_its_control_beats_is_never_shown_as_ahead() -> None:
     assert view is not None
     best, silent = view.rows
     assert (best.network, best.layer, best.against[0].kind) == ("b", "z", "untested")
-    assert best.others == "not told apart: a y (.25)"
+    assert (best.certainty, best.rivals) == ("", ""), "b was not halved, and has one layer"
+    assert best.others == "not told apart: a x (.25)"
     assert (silent.roi, silent.network) == ("S", "")
     alone = tabulate_answers(TABLES, {"a": ["a-untrained"]})
     view = show_answers(ReportContent(title="t", answers=alone, statistics=STATISTICS))
     assert view is not None
     assert (view.rows[0].against[0].text, view.rows[0].against[0].kind) == ("−.10", "behind")
+
+
+def test_the_best_layer_is_that_of_every_figure_and_says_how_sure_it_is() -> None:
+    alone = tabulate_answers(TABLES, {"a": ["a-untrained"]})
+    rivals = {"a": list_rivals(PAIRS, STATISTICS, "a")}
+    view = show_answers(ReportContent(title="t", answers=alone, statistics=STATISTICS, rivals=rivals))
+    assert view is not None
+    row = view.rows[0]
+    assert row.layer == rivals["a"]["R"][0] == "x"
+    assert row.certainty == "halves choose y most often, in 40 %"
+    assert row.rivals == "not told apart from y"
+    assert list(describe_uncertain(alone)) == [
+        "Which layer is best is uncertain in R: no layer is the best in half of the halves of the sounds."
+    ]
+    sure = tabulate_answers({**TABLES, "best_layers": HALVES.assign(layer="x", chosen_share=0.9)}, {"a": []})
+    assert list(describe_uncertain(sure)) == []
+
+
+def test_a_participant_is_no_outlier_because_of_a_region_of_noise() -> None:
+    rng = np.random.default_rng(0)
+    agreement = pd.DataFrame({"R": rng.normal(0.7, 0.03, 6), "noise": [0.4, 0.35, 0.3, 0.38, 0.36, -1.8]})
+    assert list(keep_agreed_regions(agreement)) == ["R"]
+    assert not any(find_outliers(keep_agreed_regions(agreement).mean(axis=1).to_numpy()))
+    assert find_outliers(agreement.mean(axis=1).to_numpy())[5], "the mean over all regions calls it one"
+    agreement.loc[2, "R"] = 0.1
+    assert find_outliers(keep_agreed_regions(agreement).mean(axis=1).to_numpy())[2]
 
 
 def test_layers_are_rivals_of_the_best_unless_another_layer_is_ahead_and_only_where_some_is_significant() -> None:

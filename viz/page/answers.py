@@ -29,12 +29,17 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """Hold a region's row; without a network where none explains the region."""
+    """Hold a region's row; without a network where none explains the region.
+
+    `certainty` says how often halves of the sounds choose the layer, `rivals` which layers are not told apart from it.
+    """
 
     roi: str
     network: str
     layer: str
     color: str
+    certainty: str
+    rivals: str
     score: str
     ceiling: str
     share: str
@@ -61,7 +66,9 @@ def show_answers(content: ReportContent) -> AnswersView | None:
     whole = table[table["seed_of"] == ""] if "seed_of" in table else table
     kinds = [str(c).removeprefix("over_") for c in table if str(c).startswith("over_") and c != "over_best"]
     colors = {name: assign_layer_colors(content.order_layers(name)) for name in content.list_families()}
-    rows = [_arrange_row(str(roi), here, kinds, colors) for roi, here in whole.groupby("roi", sort=False)]
+    rows = [
+        _arrange_row(str(roi), here, kinds, colors, content.rivals) for roi, here in whole.groupby("roi", sort=False)
+    ]
     return AnswersView(
         opponents=[_NAMES.get(kind, kind) for kind in kinds],
         rows=rows,
@@ -71,26 +78,60 @@ def show_answers(content: ReportContent) -> AnswersView | None:
     )
 
 
-def _arrange_row(roi: str, here: pd.DataFrame, kinds: Sequence[str], colors: Mapping[str, Mapping[str, str]]) -> Answer:
+def _arrange_row(
+    roi: str,
+    here: pd.DataFrame,
+    kinds: Sequence[str],
+    colors: Mapping[str, Mapping[str, str]],
+    rivals: Mapping[str, Mapping[str, Sequence[str]]],
+) -> Answer:
     best = here[here["best"]]
     row = (best if len(best) else here).iloc[0].to_dict()
     low, high, share = row["ceiling_lower"], row["ceiling_upper"], row["of_ceiling"]
     ceiling = f"{format_decimals(low)} to {format_decimals(high)}" if np.isfinite(low) else "–"
     if not len(best):
         nothing = [Comparison(text="", note="", kind="untested")] * len(kinds)
-        blank = {"network": "", "layer": "", "color": "", "score": "", "share": "", "others": ""}
+        blank = dict.fromkeys(("network", "layer", "color", "certainty", "rivals", "score", "share", "others"), "")
         return Answer(roi=roi, ceiling=ceiling, against=nothing, **blank)
+    near = list(rivals.get(str(row["network"]), {}).get(roi, ()))[1:]
     return Answer(
         roi=roi,
         network=str(row["network"]),
         layer=str(row["layer"]),
         color=colors.get(str(row["network"]), {}).get(str(row["layer"]), "#7b8794"),
+        certainty=describe_certainty(str(row["layer"]), str(row["chosen"]), float(row["chosen_share"])),
+        rivals=_describe_rivals(near),
         score=format_decimals(row["score"]),
         ceiling=ceiling,
         share=_place_score(row["score"], low, high, share),
         against=[compare(row[f"over_{kind}"], row[f"p_{kind}"]) for kind in kinds],
         others=_describe_others(here[~here["best"]]),
     )
+
+
+def describe_certainty(layer: str, chosen: str, share: float) -> str:
+    """Say how often halves of the sounds choose a layer; empty where none was chosen.
+
+    Examples
+    --------
+    >>> describe_certainty("conv4", "conv4", 0.92)
+    'best in 92 % of the halves'
+    >>> describe_certainty("conv4", "conv3", 0.35)
+    'halves choose conv3 most often, in 35 %'
+    """
+    if not np.isfinite(share):
+        return ""
+    if layer == chosen:
+        return f"best in {100 * share:.0f} % of the halves"
+    return f"halves choose {chosen} most often, in {100 * share:.0f} %"
+
+
+def _describe_rivals(layers: Sequence[str]) -> str:
+    """Name the layers that are not told apart from the best one, at most three of them."""
+    if not layers:
+        return ""
+    more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+    return f"not told apart from {', '.join(layers[:3])}{more}"
 
 
 def _place_score(score: float, low: float, high: float, share: float) -> str:

@@ -80,7 +80,7 @@ def read_page_content(context: Context, *, explained: bool = True) -> ReportCont
         simulated=settings.study.simulated,
         unfinished="" if explained else UNFINISHED,
         about=list_about(context, scores),
-        cautions=list_cautions(context, tables, families, participants=people),
+        cautions=list_cautions(context, tables, families, answers, participants=people),
         key_results=collect_key_results(
             tables, answers, list(wholes), maps, measure=settings.rsa.score, planted_from=settings.network[0].name
         ),

@@ -1,9 +1,10 @@
 """Answer the question of a study for each region and network: the best layer, and what it must be ahead of.
 
-The best layer is the one that was chosen on one half of the sounds, and its score is that on the other half. Whether
-the network is ahead of its controls, of the acoustic models and of other networks is told by the tests of best layers,
-which choose the layers of both again (`brainmap.rsa.inference.best_layers`), so that no layer is chosen and tested on
-the same data.
+The best layer is the one with the highest score on all sounds, as in every figure. Its score there is too high, because
+it was chosen by it, so that the score of a network is that of choosing a layer on one half of the sounds, on the other
+half; how often halves choose the best layer tells how sure it is. Whether the network is ahead of its controls, of the
+acoustic models and of other networks is told by the tests of best layers, which choose the layers of both again
+(`brainmap.rsa.inference.best_layers`), so that no layer is chosen and tested on the same data.
 """
 
 from __future__ import annotations
@@ -47,11 +48,13 @@ def tabulate_answers(
     Returns
     -------
     DataFrame
-        roi, network, layer (the best one), score, held_out (the layer was chosen on other sounds than it is scored on),
-        ceiling_lower, ceiling_upper, of_ceiling (score over the lower ceiling, where that is above 0), explains (some
-        layer of the network is significant in the region), best (highest score of the networks that explain it),
-        over_<what> and p_<what> (difference to the best layer of a control, of the acoustic models, and of the best
-        network of the region, with its corrected p); seed_of, where there are seeds.
+        roi, network, layer (with the highest score on all sounds), layer_score (that score), score (of the layers that
+        were chosen on other sounds than they are scored on, where held_out, and else `layer_score`), held_out, chosen
+        (the layer that halves of the sounds choose most often) and chosen_share (how often), ceiling_lower,
+        ceiling_upper, of_ceiling (score over the lower ceiling, where that is above 0), explains (some layer of the
+        network is significant in the region), best (highest score of the networks that explain it), over_<what> and
+        p_<what> (difference to the best layer of a control, of the acoustic models, and of the best network of the
+        region, with its corrected p); seed_of, where there are seeds.
     """
     statistics = tables["statistics"]
     if statistics is None or not len(statistics):
@@ -107,16 +110,19 @@ class _Found:
             return None
         chosen = self._pick(self.tables.get("best_layers"), network=network, roi=roi)
         top = mine.iloc[int(mine["mean"].to_numpy(dtype=float).argmax())]
-        row = chosen.iloc[0] if len(chosen) else top
-        score = float(chosen["score"].iloc[0]) if len(chosen) else float(top["mean"])
+        halves: dict[Any, Any] = chosen.iloc[0].to_dict() if len(chosen) else {}
+        score = float(halves.get("score", top["mean"]))
         bounds = self._pick(self.tables.get("ceilings"), roi=roi)
         lower, upper = (float(bounds[side].iloc[0]) if len(bounds) else np.nan for side in ("lower", "upper"))
         return {
             "roi": roi,
             "network": network,
-            "layer": str(row["layer"]),
+            "layer": str(top["layer"]),
+            "layer_score": float(top["mean"]),
             "score": score,
             "held_out": bool(len(chosen)),
+            "chosen": str(halves.get("layer", "")),
+            "chosen_share": float(halves.get("chosen_share", np.nan)),
             "ceiling_lower": lower,
             "ceiling_upper": upper,
             "of_ceiling": score / lower if lower > 0 else np.nan,

@@ -24,9 +24,14 @@ FEW = 6
 
 
 def list_cautions(
-    context: Context, tables: Tables, families: Mapping[str, Sequence[str]], *, participants: int
+    context: Context,
+    tables: Tables,
+    families: Mapping[str, Sequence[str]],
+    answers: pd.DataFrame | None,
+    *,
+    participants: int,
 ) -> list[str]:
-    """List what a reader must know before the results, in whole sentences."""
+    """List what a reader must know before the results, in whole sentences; `answers` as from `tabulate_answers`."""
     settings = context.study.settings
     return [
         *_describe_participants(participants),
@@ -35,6 +40,7 @@ def list_cautions(
         *_describe_chance(context),
         *_describe_lacking(families, acoustic=settings.baselines is not None),
         *_describe_unreliable(tables.get("ceilings")),
+        *describe_uncertain(answers),
     ]
 
 
@@ -147,4 +153,23 @@ def _describe_unreliable(ceilings: pd.DataFrame | None, *, what: str = "geometry
         yield (
             f"Participants share no {what} in {join_names(silent)} (lower noise ceiling not above 0): no model can "
             "be told to match there."
+        )
+
+
+def describe_uncertain(answers: pd.DataFrame | None) -> Iterator[str]:
+    """Name the regions whose best layer is the best in less than half of the halves of the sounds.
+
+    Examples
+    --------
+    >>> row = {"roi": "HG", "best": True, "layer": "conv2", "chosen": "conv1", "chosen_share": 0.35}
+    >>> next(describe_uncertain(pd.DataFrame([row])))
+    'Which layer is best is uncertain in HG: no layer is the best in half of the halves of the sounds.'
+    """
+    if answers is None:
+        return
+    unsure = answers.loc[answers["best"] & (answers["chosen_share"] < 0.5), "roi"].astype(str).tolist()
+    if unsure:
+        yield (
+            f"Which layer is best is uncertain in {join_names(unsure)}: no layer is the best in half of the halves of "
+            "the sounds."
         )

@@ -66,7 +66,7 @@ def pair_rdms(
                     layer=str(row["layer"]),
                     model=models[row["network"]].subset("layer", row["layer"]),
                     brain=brains.subset("roi", roi),
-                    note=f"{measure} = {format_decimals(row['score'])}{ceiling}",
+                    note=f"{measure} = {format_decimals(row['layer_score'])}{ceiling}",
                 )
             )
     return pairs
@@ -124,7 +124,7 @@ def build_sheet(
     mine = answers[(answers["network"] == version.name) & answers["explains"] & answers["layer"].isin(list(means))]
     where: dict[str, list[str]] = {}
     for row in mine.to_dict("records"):
-        where.setdefault(str(row["layer"]), []).append(f"{row['roi']} ({row['score']:.2f})")
+        where.setdefault(str(row["layer"]), []).append(f"{row['roi']} ({row['layer_score']:.2f})")
     by_layer = {panel.layer: panel for panel in panels}
     return [_make_row(layer, by_layer.get(layer), means[layer], where[layer]) for layer in means if layer in where]
 

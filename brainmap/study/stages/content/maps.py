@@ -83,12 +83,16 @@ def read_maps(context: Context, answers: pd.DataFrame | None) -> dict[str, Netwo
 def choose_layers(answers: pd.DataFrame | None, network: str, layers: Sequence[str]) -> list[str]:
     """Choose the layers of a network that are best in most regions, at most three, by depth; else the last one.
 
+    A network of three layers or fewer has them all.
+
     Examples
     --------
     >>> table = pd.DataFrame({"network": "n", "layer": ["c", "a", "a"], "explains": True})
-    >>> choose_layers(table, "n", ["a", "b", "c"])
+    >>> choose_layers(table, "n", ["a", "b", "c", "d"])
     ['a', 'c']
     """
+    if len(layers) <= MOST:
+        return list(layers)
     if answers is None:
         return list(layers[-1:])
     mine = answers[(answers["network"] == network) & answers["layer"].isin(layers)]

@@ -45,18 +45,19 @@ def tabulate_people(
     -------
     DataFrame
         participant, agreement (Spearman correlation of the participant's RDM with the mean ranks of the others', mean
-        over regions; of several participants), lowest_region (where it is lowest), outlier, reliability (of RDMs over
-        runs, mean over regions, where runs were compared), best_layers_score (mean over regions of the score of the
-        region's best layer), voxels (used, of the mask), left_out (voxels of the mask that were not used).
+        over the regions of `keep_agreed_regions`; of several participants), lowest_region (of these, where it is
+        lowest), outlier (nobody is one where participants agree in no region), reliability (of RDMs over runs, mean
+        over regions, where runs were compared), best_layers_score (mean over regions of the score of the region's best
+        layer), voxels (used, of the mask), left_out (voxels of the mask that were not used).
     """
     agreement = compare_people(brains)
     table = pd.DataFrame({"participant": agreement.index})
     if len(agreement) > 1:
-        mean = agreement.mean(axis=1)
-        table["agreement"] = mean.to_numpy()
-        known = agreement.fillna(np.inf)
-        table["lowest_region"] = known.idxmin(axis=1).to_numpy()
-        table["outlier"] = find_outliers(mean.to_numpy())
+        agreed = keep_agreed_regions(agreement)
+        shown = agreement if agreed.empty else agreed
+        table["agreement"] = shown.mean(axis=1).to_numpy()
+        table["lowest_region"] = shown.fillna(np.inf).idxmin(axis=1).to_numpy()
+        table["outlier"] = [False] * len(table) if agreed.empty else find_outliers(agreed.mean(axis=1).to_numpy())
     for name, found in (
         ("reliability", _read_reliability(context)),
         ("best_layers_score", _average_best(scores, answers)),
@@ -175,6 +176,22 @@ def compute_agreement(vectors: Floats) -> Floats:
     a, b = (one - one.mean(axis=1, keepdims=True) for one in (ranks, others))
     scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
     return np.asarray((a * b).sum(axis=1) / np.where(scale > 0, scale, np.inf))
+
+
+def keep_agreed_regions(agreement: pd.DataFrame) -> pd.DataFrame:
+    """Keep the regions (columns) where the mean agreement of participants (rows) is two standard errors above 0.
+
+    Elsewhere RDMs hold noise alone, and to agree with nobody is no sign of a bad participant.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"HG": [0.8, 0.7, 0.9, 0.1], "noise": [0.3, 0.2, -0.9, 0.1]})
+    >>> list(keep_agreed_regions(table))
+    ['HG']
+    """
+    least = 2 * agreement.std(axis=0) / np.sqrt(agreement.notna().sum(axis=0))
+    kept: pd.DataFrame = agreement.loc[:, agreement.mean(axis=0) > least]
+    return kept
 
 
 def find_outliers(values: Floats) -> list[bool]:
