@@ -24,12 +24,12 @@ def plot_accuracy(found: Any, *, title: str = "") -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Rows of a matrix are the words that were spoken, columns those that were called, and colors the share of a row;
+        Rows of a matrix are the classes of the sounds, columns those that were called, and colors the share of a row;
         above each are the accuracy on the testing part and its 95 % interval.
 
     Notes
     -----
-    A dark diagonal is a good network. A dark column is a word that the network calls whatever is spoken, which is what
+    A dark diagonal is a good network. A dark column is a class that the network calls whatever it hears, which is what
     networks do that have learned nothing.
     """
     table = found.table
@@ -54,19 +54,19 @@ def plot_accuracy(found: Any, *, title: str = "") -> Figure:
             axes.set_title(said, fontsize=8, color=INK)
             if column == 0:
                 axes.set_yticks(range(len(words)), words, fontsize=6)
-                axes.set_ylabel(f"{network}\n{cell.parameters:,} parameters\n\nspoken", fontsize=8, color=SOFT)
+                axes.set_ylabel(f"{network}\n{cell.parameters:,} parameters\n\nclass", fontsize=8, color=SOFT)
             if row == len(networks) - 1:
                 axes.set_xticks(range(len(words)), words, fontsize=6, rotation=90)
                 axes.set_xlabel("called", fontsize=8, color=SOFT)
     bar = figure.colorbar(shades, ax=grid, shrink=min(1.0, 2.2 / height), aspect=18, pad=0.015)
-    bar.set_label("share of the spoken word", fontsize=8)
+    bar.set_label("share of the sounds of a class", fontsize=8)
     bar.outline.set_visible(False)
     return add_headline(figure, title or f"Accuracy on {int(table['n'].iloc[0]):,} sounds of the testing part")
 
 
 def _draw_matrix(axes: Axes, counts: np.ndarray) -> Any:
     spoken = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, spoken, out=np.full_like(counts, np.nan), where=spoken > 0)  # blank: no such word
+    shares = np.divide(counts, spoken, out=np.full_like(counts, np.nan), where=spoken > 0)  # blank: no such sound
     image = axes.imshow(shares, cmap=get_colormap("sound"), vmin=0, vmax=1)
     strip_axes(axes)
     axes.set(xticks=[], yticks=[])

@@ -233,7 +233,7 @@ def choose_one_of_each(sounds: Any, most: int) -> list[int]:
 def plot_cam(
     sounds: Any, cams: Any, *, items: Sequence[int] | None = None, columns: int = 4, title: str = ""
 ) -> Figure:
-    """Plot waveforms colored by the map of their own class: orange is evidence for the word, blue against it.
+    """Plot waveforms colored by the map of their own class: orange is evidence for that class, blue against it.
 
     Maps of networks on spectrograms lie over the spectrogram as the network takes it. Maps that stayed over the
     frequencies and frames of a layer are drawn below the spectrogram of the sound.
@@ -319,7 +319,7 @@ def _draw_evidence_bar(
     )
     bar.outline.set_visible(False)
     bar.set_ticks([-limit, 0, limit], labels=["against", "0", "for"])
-    bar.set_label("evidence for the word said", color=SOFT)
+    bar.set_label("evidence for its own class", color=SOFT)
     bar.ax.tick_params(length=0)
 
 

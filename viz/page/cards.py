@@ -204,6 +204,18 @@ def make_cam_cards(sounds: Any, cams: Any, *, most: int = 16) -> list[Card]:
     ]
 
 
+def describe_cam_cards(sounds: Any, cams: Any) -> str:
+    """Say what the cards of `make_cam_cards` show."""
+    if np.ndim(cams.maps) != 4:
+        return "Each waveform is a sound, colored by the class activation map of its own class."
+    if has_pictures(sounds, cams.maps[:, :, None]):
+        return "Each picture is a sound as the network takes it, under the class activation map of its own class."
+    return (
+        "Above is the spectrogram of a sound; below it, over the same time, lies the class activation map of its own "
+        "class over the frequencies and frames of the layer."
+    )
+
+
 def _picture(picture: Array, overlay: Array | None = None, limit: float = 1.0) -> str:
     """Draw a spectrogram, dark where it is large, with a signed map over it."""
     low, high = np.quantile(picture, [0.01, 1.0])
@@ -243,7 +255,11 @@ def _cam_pictures(sounds: Any, cams: Any, chosen: Sequence[int], own: NDArray[np
     ]
 
 
+_MAP_ROWS, _GAP = 32, 2  # rows of a map below a spectrogram, and of the gap between them
+
+
 def _make_frame_cards(sounds: Any, cams: Any, chosen: Sequence[int], own: NDArray[np.intp]) -> list[Card]:
+    """Make one card per sound: its spectrogram, and below it the map over the frequencies and frames of a layer."""
     maps = [np.asarray(cams.maps[item])[own[item]] for item in chosen]
     limit = float(np.quantile(np.abs(maps), 0.98)) or 1.0
     audio = read_waves(sounds.waveforms, "report: sounds")
@@ -251,12 +267,26 @@ def _make_frame_cards(sounds: Any, cams: Any, chosen: Sequence[int], own: NDArra
         Card(
             label=str(sounds.conditions[item]),
             paths=[],
-            spectrogram=_picture(np.zeros_like(values), values, limit),
             seconds=_write_seconds(audio[item].size / sounds.rate),
             audio=encode_data_uri(encode_wav(audio[item], sounds.rate), "audio/wav"),
+            **_stack_map(audio[item], sounds.rate, values, limit),
         )
         for item, values in zip(chosen, maps, strict=True)
     ]
+
+
+def _stack_map(wave: Array, rate: float, values: Array, limit: float) -> dict[str, Any]:
+    """Draw the log spectrogram of a waveform with a map `(h, w)` below it, and place the marks of the spectrogram."""
+    loud, hertz = compute_log_spectrogram(wave, rate=rate, bands=64)
+    bands, frames = loud.shape
+    rows, columns = (np.arange(n) * size // n for n, size in zip((_MAP_ROWS, frames), values.shape, strict=True))
+    below = get_colormap("signed")(Normalize(-limit, limit, clip=True)(values[::-1][np.ix_(rows, columns)]))[..., :3]
+    above = get_colormap("sound")(np.clip(loud[::-1], 0, 1))[..., :3]
+    out = io.BytesIO()
+    imsave(out, np.concatenate([above, np.ones((_GAP, frames, 3)), below]), format="png")
+    height = bands / (bands + _GAP + _MAP_ROWS)
+    marks = [(name, f"{float(place.rstrip('%')) * height:.1f}%") for name, place in place_marks(hertz, bands)]
+    return {"spectrogram": encode_data_uri(out.getvalue(), "image/png"), "marks": marks}
 
 
 def color_bars(wave: Array, course: Array, limit: float, bins: int = 120) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from brainmap.places import room_for
 from brainmap.record import name_unfinished
 from brainmap.viz.page.answers import AnswersView, show_answers
 from brainmap.viz.page.brain import BrainView, draw_brains
-from brainmap.viz.page.cards import Card, make_cam_cards
+from brainmap.viz.page.cards import Card, describe_cam_cards, make_cam_cards
 from brainmap.viz.page.citations import write_bibliography, write_latex, write_markdown, write_references
 from brainmap.viz.page.content import ReportContent
 from brainmap.viz.page.designs import DesignView, show_designs
@@ -141,6 +141,7 @@ class _View:
     sheet_cards: list[Card]
     sheet_ends: tuple[str, str]
     cams: list[Card]
+    cams_note: str
     sounds_notes: list[str]
     methods: list[Markup]
     copies: list[Copy]
@@ -311,6 +312,7 @@ def _make_view(content: ReportContent, drawn: Pictures) -> _View:
         sheet_cards=make_sheet_cards(content.sheet),
         sheet_ends=find_sheet_ends(content.sheet),
         cams=cards,
+        cams_note=describe_cam_cards(content.sounds, content.cams) if cards else "",
         sounds_notes=list(content.sounds_notes),
         methods=[_link_dois(part) for part in content.methods.split("\n\n") if part.strip()],
         copies=_copy_methods(content.methods),
