@@ -96,6 +96,7 @@ def test_activations_do_not_depend_on_threads(net: nn.Module, noises: np.ndarray
     equal_on_all_threads(compute)
 
 
+@pytest.mark.slow
 def test_a_study_does_not_depend_on_jobs_nor_on_torchs_threads(tiny_study: Any) -> None:
     tiny_study.edit(("channels = 1", "channels = 12"))  # two micro-batches of a layer
     with torch_on(3):

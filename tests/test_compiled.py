@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import brainmap.caches
 import brainmap.compiled
 
@@ -31,6 +33,7 @@ def answer(folder: Path) -> tuple[str, int]:
     return number, int(hits)
 
 
+@pytest.mark.slow
 def test_a_kernel_whose_callee_changed_in_another_file_is_compiled_again(tmp_path: Path) -> None:
     package = tmp_path / "brainmap"
     package.mkdir()

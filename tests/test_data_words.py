@@ -84,6 +84,7 @@ def test_no_timbre_is_in_two_parts_and_every_part_has_every_word() -> None:
     assert 0.75 < share < 0.9
 
 
+@pytest.mark.slow
 def test_foreign_accents_say_every_word_with_phonemes_that_are_spoken(tmp_path: Path) -> None:
     if shutil.which("espeak-ng") is None:
         pytest.skip("espeak-ng is not installed")

@@ -23,6 +23,7 @@ def heard(tiny_inputs):
     return model, features.load_sounds(tiny_inputs.folder / "stimuli.tsv", rate=16_000, seconds=0.15, level="rms")
 
 
+@pytest.mark.slow
 def test_attributions_are_the_librarys_and_leave_a_figure(given, heard, tmp_path, brainmap_command):
     out, figure = tmp_path / "a.zarr", tmp_path / "a.png"
     words = ("features", "attribute", *given, "--out", out, "--figure", figure)

@@ -60,6 +60,7 @@ def identification(patterns: np.ndarray, half: tuple[int, ...]) -> float:
 
 
 @needs_haxby
+@pytest.mark.slow
 def test_haxby_s_categories_are_told_apart_with_default_settings(
     haxby: Path, tmp_path: Path, lines_of: Callable[..., tuple[int, list[str], list[str]]]
 ) -> None:

@@ -52,6 +52,7 @@ def words_of(study: Path, **more: object) -> list[object]:
     return words
 
 
+@pytest.mark.slow
 def test_commands_of_features_take_the_encoder(study: Path, brainmap_command: Callable[..., Any]) -> None:
     answer = brainmap_command(*words_of(study))
     assert answer.code == 0, answer.err
@@ -101,6 +102,7 @@ def test_another_network_than_that_of_the_activations_is_refused(
     assert not (study / "e.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_sounds_that_regions_are_predicted_to_want(study: Path, brainmap_command: Callable[..., Any]) -> None:
     betas = np.load(study / "betas.npy")
     for run, (name, layer) in enumerate((("e", "conv2"), ("judge", "conv3"))):

@@ -43,6 +43,7 @@ def given(folder: Path, *words: object) -> list[object]:
     return ["--checkpoint", folder / "gap.safetensors", "--sounds", folder / "stimuli.tsv", *words]
 
 
+@pytest.mark.slow
 def test_faithfulness_leaves_a_table_and_a_figure(folder: Path, tmp_path: Path, brainmap_command: Run) -> None:
     words = given(
         folder,
@@ -81,6 +82,7 @@ def test_randomization_goes_from_the_top_to_the_bottom(folder: Path, tmp_path: P
     assert (tmp_path / "sane.png").exists()
 
 
+@pytest.mark.slow
 def test_localize_compares_networks(folder: Path, tmp_path: Path, brainmap_command: Run) -> None:
     words = given(folder, "--also", folder / "gmp.safetensors", "--method", "cam,saliency", "--json")
     at = ["--boundaries", folder / "stimuli.tsv", "--out", tmp_path / "l.tsv", "--figure", tmp_path / "l.png"]

@@ -56,6 +56,7 @@ def test_activations_are_never_replaced_silently(given, tmp_path, brainmap_comma
     assert list_stored_layers(tmp_path / "a.zarr", "activations") == ("conv2",)
 
 
+@pytest.mark.slow
 def test_maximize_keeps_patterns_and_writes_wav_and_their_quality(given, tmp_path, brainmap_command):
     out, wav = tmp_path / "a.zarr", tmp_path / "am"
     words = ("features", "maximize", *given, "--steps", 2, "--out", out)

@@ -96,6 +96,7 @@ def test_saturation_is_a_picture_and_numbers(given, tmp_path, brainmap_command):
     assert figure.stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_patterns_of_two_stores_are_compared(given, tmp_path, brainmap_command):
     stores = [tmp_path / "a.zarr", tmp_path / "b.zarr"]
     words = ("features", "maximize", *given, "--steps", 1, "--judges", "none")
@@ -179,6 +180,7 @@ def test_the_mean_of_two_networks_is_climbed_and_a_third_judges(given, tmp_path,
     assert "networks of the same classes" in wrong.err
 
 
+@pytest.mark.slow
 def test_a_decoder_is_trained_on_a_folder(given, tmp_path, brainmap_command):
     rng = np.random.default_rng(0)
     for k in range(20):

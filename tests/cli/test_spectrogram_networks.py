@@ -133,6 +133,7 @@ def test_cam_and_its_figure_are_two_dimensional(given, tmp_path, brainmap_comman
     assert figure.stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_maximizing_patterns_are_pictures_and_become_sounds(given, trained, tmp_path, brainmap_command):
     out, wav, figure = tmp_path / "a.zarr", tmp_path / "wav", tmp_path / "am.png"
     answer = brainmap_command(
@@ -183,6 +184,7 @@ def test_maximizing_patterns_are_pictures_and_become_sounds(given, trained, tmp_
     ],
     ids=lambda words: words[0],
 )
+@pytest.mark.slow
 def test_every_command_draws_the_network(words, given, tmp_path, monkeypatch, brainmap_command):
     monkeypatch.chdir(tmp_path)
     answer = brainmap_command("features", words[0], *given, *words[1:], "--figure", "a.png")

@@ -71,6 +71,7 @@ def sections(found: Any) -> set[str]:
     return set(re.findall(r"^([A-Z][A-Za-z ]+)\n-{3,}$", inspect.getdoc(found) or "", re.M))
 
 
+@pytest.mark.slow
 def test_numpydoc_finds_every_public_docstring_in_order() -> None:
     validate = pytest.importorskip(
         "numpydoc.validate", reason="numpydoc is not installed (pip install '.[docs]')"

@@ -265,6 +265,7 @@ def test_an_event_that_is_no_stimulus_is_named_with_what_to_do(bold_study: TinyS
     assert any("'button'" in line and "no condition" in line and "nuisance" in line for line in found), found
 
 
+@pytest.mark.slow
 def test_bold_knows_its_order_of_events(bold_study: TinyStudy) -> None:
     bold_study.edit(
         ("[rsa]\n", '[rsa]\ncontrol_for = ["noise-only", "elapsed-time"]\n'),

@@ -21,6 +21,7 @@ BASELINES = '\n[baselines]\nmodels = ["mfcc", "cochleagram"]\n\n[rsa]\n'
 PEARSON = ('measure = "rho-a"', 'measure = "pearson"')
 
 
+@pytest.mark.slow
 def test_scores_and_ceilings_are_partial_and_a_control_is_no_longer_compared(tiny_study: Any) -> None:
     controlled = BASELINES + 'control_for = ["mfcc"]\n'
     silent = (
@@ -67,6 +68,7 @@ def test_controls_that_are_no_baselines_are_said(tiny_study: Any, section: str, 
 
 
 @pytest.mark.parametrize("known", [True, False])
+@pytest.mark.slow
 def test_the_order_of_events_is_controlled_for_where_betas_know_it(tiny_study: Any, known: bool) -> None:
     """`noise-only` has the form of the brain's dissimilarity, here correlation."""
     light = ("[searchlight]\nradius_mm = 6.0\n", "")

@@ -244,6 +244,7 @@ def test_agreement_is_the_rank_correlation_of_profiles_within_a_participant(smal
         assert row.rho == pytest.approx(np.mean(rho), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_only_what_a_setting_touches_is_computed_again(small: Path, tmp_path: Path) -> None:
     path = copy_study(small, tmp_path)
     folder = path.parent
@@ -360,6 +361,7 @@ def test_the_page_shows_profiles_tests_and_agreement(small: Path, tmp_path: Path
     assert set(own.scores["network"]) == {"first", "first-permuted", "best acoustic model"}
 
 
+@pytest.mark.slow
 def test_voxels_are_averaged_in_regions_that_all_participants_have(
     small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -398,6 +400,7 @@ def copy_without_encoding(small: Path, tmp_path: Path) -> tuple[Path, dict[str, 
     return path, kept
 
 
+@pytest.mark.slow
 def test_shares_of_encoding_models_give_the_same_numbers_and_outlive_a_kill(small: Path, tmp_path: Path) -> None:
     missing = r"6 of 14 chunks are missing \(sub-01 encoding models from 1, "
     path, kept = copy_without_encoding(small, tmp_path)

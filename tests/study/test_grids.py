@@ -35,6 +35,7 @@ def problems(study: Any) -> tuple[str, ...]:
     return check_study(Context(load_study(study.file))).problems
 
 
+@pytest.mark.slow
 def test_a_study_says_how_far_grids_may_lie_apart(tiny_study: Any) -> None:
     shift_mask(tiny_study)
     assert any("corners up to 0.06 mm apart" in line for line in problems(tiny_study))

@@ -23,6 +23,7 @@ def maps_of(study: Any, desc: str, stat: str) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_tfce_and_differences_are_what_the_library_gives_and_end_on_the_page(finished: Any) -> None:
     finished.edit((PLAIN, TFCE))
     assert finished.run(page=True) == {"maps", "group_maps", "report"}

@@ -51,6 +51,7 @@ def rdms_of(study: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("over", ["both", "participants"])
+@pytest.mark.slow
 def test_a_bootstrap_is_that_of_the_library_for_every_region(tiny_study: Any, over: Over) -> None:
     pearson = ('measure = "rho-a"', 'measure = "pearson"')
     tiny_study.edit(with_inference(f'bootstrap = 100, over = "{over}"'), pearson, *QUICK)
@@ -84,6 +85,7 @@ def test_a_bootstrap_is_that_of_the_library_for_every_region(tiny_study: Any, ov
     assert not (tiny_study.out / "group" / "bootstrap.tsv").exists(), "what lies on disk is what the study says"
 
 
+@pytest.mark.slow
 def test_networks_are_compared_by_their_best_layers(tiny_study: Any) -> None:
     """A network and its control have rows of their own in the table of differences, and a table on the page."""
     tiny_study.edit(
@@ -138,6 +140,7 @@ def test_scores_are_tested_by_relabeling_the_sounds_of_whole_words(tiny_results:
     )
 
 
+@pytest.mark.slow
 def test_a_selection_of_sounds_is_said_beside_the_test(tiny_study: Any) -> None:
     tiny_study.edit(('table = "stimuli.tsv"', 'table = "stimuli.tsv"\nselected = true'), *QUICK)
     tiny_study.run(page=True)

@@ -86,6 +86,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("change", "expected"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES])
+@pytest.mark.slow
 def test_a_change_computes_what_depends_on_it_and_nothing_else(
     finished: Any, change: Callable[[Any], None], expected: set[str]
 ) -> None:
@@ -98,6 +99,7 @@ def test_a_change_computes_what_depends_on_it_and_nothing_else(
     assert finished.run() == set()
 
 
+@pytest.mark.slow
 def test_other_weights_compute_everything_again(finished: Any, write_inputs: Any) -> None:
     write_inputs["checkpoint"](finished.folder / "net.safetensors", seed=1)
     assert finished.run() == NETWORK | ROIS | LIGHTS | GROUP | HEARD | PAGE
@@ -142,6 +144,7 @@ def test_a_second_run_changes_no_file_and_is_quick(finished: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("how", ["deleted", "truncated"])
+@pytest.mark.slow
 def test_a_result_that_is_gone_or_cut_is_made_again(finished: Any, pattern: str, stage: str, how: str) -> None:
     before = finished.files()
     (path,) = finished.out.glob(pattern)
@@ -153,6 +156,7 @@ def test_a_result_that_is_gone_or_cut_is_made_again(finished: Any, pattern: str,
     assert finished.files() == before
 
 
+@pytest.mark.slow
 def test_what_the_study_writes_no_more_is_removed(finished: Any) -> None:
     finished.edit(('layers = ["conv1", "conv3", "output"]', 'layers = ["conv1", "output"]'))
     finished.run()
@@ -163,6 +167,7 @@ def test_what_the_study_writes_no_more_is_removed(finished: Any) -> None:
     assert "conv3" not in slugs
 
 
+@pytest.mark.slow
 def test_overwrite_computes_every_stage_and_gives_the_same_files(finished: Any) -> None:
     before = finished.files()
     computed = finished.run(overwrite=True)

@@ -32,6 +32,7 @@ def content(study: Any) -> Any:
 
 
 @pytest.mark.bits
+@pytest.mark.slow
 def test_participants_one_by_one_on_two_threads_end_as_all_at_once(tiny_study: Any, tiny_results: Any) -> None:
     assert tiny_study.run("01", jobs=2) == {
         "description",

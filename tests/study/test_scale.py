@@ -275,6 +275,7 @@ def on_dask(study: Any, address: str, share: str = "") -> None:
 
 
 @pytest.mark.bits
+@pytest.mark.slow
 def test_dask_workers_compute_what_threads_compute(
     chunked: Any, tiny_results: Any, scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

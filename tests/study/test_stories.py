@@ -80,6 +80,7 @@ def test_scores_are_those_of_encode_stories_on_the_same_files(small: Path) -> No
 
 
 @pytest.mark.parametrize("kind", ["array", "table", "surface"])
+@pytest.mark.slow
 def test_arrays_tables_and_surfaces_give_the_scores_of_volumes(small: Path, tmp_path: Path, kind: str) -> None:
     from brainmap.study.check import check_study
     from brainmap.study.results.context import Context
@@ -107,6 +108,7 @@ def copy_without_results(small: Path, tmp_path: Path) -> tuple[Path, dict[str, b
     return path, kept
 
 
+@pytest.mark.slow
 def test_shares_of_stories_give_the_same_numbers_and_outlive_a_kill(small: Path, tmp_path: Path) -> None:
     missing = r"4 of 8 chunks are missing \(sub-01 encoding models from 1, "
     check_shares(*copy_without_results(small, tmp_path), networks=2, others=[], missing=missing)
@@ -174,6 +176,7 @@ def test_only_what_a_setting_touches_is_computed_again(small: Path, tmp_path: Pa
     assert run(path) == {"sub-01_stories", "sub-02_stories", "group_stories", "report"}
 
 
+@pytest.mark.slow
 def test_the_page_shows_stories_with_delays_and_names_no_sounds(small: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(small.parent, folder, copy_function=shutil.copy2)

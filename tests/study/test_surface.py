@@ -115,6 +115,7 @@ def test_a_study_on_the_surface_runs_to_its_page(surface_study: Any) -> None:
     assert study.run(page=True) == set()
 
 
+@pytest.mark.slow
 def test_cifti_files_give_the_numbers_of_gifti(surface_study: Any) -> None:
     study = surface_study
     text = study.file.read_text()

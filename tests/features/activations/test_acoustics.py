@@ -137,6 +137,7 @@ def test_each_model_is_a_layer_that_rsa_takes(noises: Array, tmp_path: Path) -> 
     np.testing.assert_array_equal(again["mfcc"][:], found["mfcc"][:])
 
 
+@pytest.mark.slow
 def test_items_do_not_meet(noises: Array) -> None:
     whole = features.acoustic_features(noises, rate=RATE)
     alone = features.acoustic_features(noises[[3, 1]], rate=RATE, batch_size=1)
@@ -178,6 +179,7 @@ def test_what_is_no_waveform_is_refused(noises: Array) -> None:
         features.acoustic_features(noises[..., :2000], models=["modulation"], rate=RATE)
 
 
+@pytest.mark.slow
 def test_the_command_leaves_a_store_and_a_picture(
     noises: Array, tmp_path: Path, brainmap_command: Callable[..., Any]
 ) -> None:
@@ -197,6 +199,7 @@ def test_the_command_leaves_a_store_and_a_picture(
     assert "expected one of 'all', 'waveform-envelope'" in wrong.err
 
 
+@pytest.mark.slow
 def test_a_study_compares_acoustic_models_as_one_more_network(tiny_study: Any) -> None:
     import pandas as pd
 

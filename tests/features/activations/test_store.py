@@ -91,6 +91,7 @@ features.extract_activations(net, x, store=store, layers="all", batch_size=2)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@pytest.mark.slow
 def test_a_killed_extraction_goes_on_with_the_layers_that_are_missing(tmp_path: Path) -> None:
     store = tmp_path / "a.zarr"
     program = f"{EXTRACTION}\nstore = {str(store)!r}\n{KILLED_IN_THE_MIDDLE}"

@@ -122,6 +122,7 @@ def test_what_has_no_course_of_time_is_refused(noises: Sounds) -> None:
         features.map_encoder(model, noises)
 
 
+@pytest.mark.slow
 def test_map_finds_the_band_that_a_voxel_answers_better_than_energy_does() -> None:
     from brainmap.data import folder
 

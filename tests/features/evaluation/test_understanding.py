@@ -48,6 +48,7 @@ def test_the_shipped_network_knows_its_words(model: nn.Module) -> None:
     assert "likely" not in calls.line()
 
 
+@pytest.mark.slow
 def test_the_wrong_rate_is_found(model: nn.Module) -> None:
     calls, _ = check_understanding("ch32", model, words(rate=8_000, seconds=2.0), CLASSES)
     assert calls.right < 16  # and yet more than by chance, since the network has learned words at several speeds
@@ -57,6 +58,7 @@ def test_the_wrong_rate_is_found(model: nn.Module) -> None:
     assert cause in calls.line()
 
 
+@pytest.mark.slow
 def test_files_whose_header_says_the_wrong_rate_are_found(model: nn.Module, tmp_path: Path) -> None:
     sounds = words()
     paths = [tmp_path / f"{k}.wav" for k in range(len(sounds))]
@@ -108,6 +110,7 @@ def test_a_network_that_guesses_is_given_no_cause_more_often_than_said() -> None
     assert given / 200 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
 
 
+@pytest.mark.slow
 def test_an_untrained_network_has_no_better_rate() -> None:
     from brainmap.features.networks.zoo import build_network
 

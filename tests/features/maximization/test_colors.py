@@ -62,6 +62,7 @@ def test_mixing_gives_noise_the_covariance_of_the_pictures() -> None:
     np.testing.assert_array_equal(compute_color_mixing(np.ones((2, 3, 4, 4))), np.eye(3))
 
 
+@pytest.mark.slow
 def test_patterns_have_the_colors_of_the_pictures_and_another_network_knows_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

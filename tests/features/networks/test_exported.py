@@ -136,6 +136,7 @@ def test_controls_measure_the_normalization_again_and_draw_weights(mixed, plain)
         control_network(mixed[1], rng=np.random.default_rng(0), sounds=SOUNDS)
 
 
+@pytest.mark.slow
 def test_a_copy_shares_nothing(mixed) -> None:
     copied = copy.deepcopy(mixed[1])
     with torch.no_grad():

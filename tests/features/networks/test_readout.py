@@ -175,6 +175,7 @@ def test_a_saved_readout_is_the_same_network_with_its_names(layer, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["wav2vec2-group", "whisper", pytest.param("clap", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_saved_readout_of_a_hugging_face_folder_needs_no_folder(name, tmp_path):
     from tests.features.networks.folders import make_folder
 

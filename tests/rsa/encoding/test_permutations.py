@@ -45,6 +45,7 @@ def test_scores_of_a_permutation_are_those_of_encoding_permuted_responses(world)
         np.testing.assert_allclose(found[1], again.scores["r"], atol=1e-10)
 
 
+@pytest.mark.slow
 def test_noise_voxels_pass_at_the_nominal_level_and_planted_ones_are_found(world):
     rng = np.random.default_rng(1)
     acts = world.features(rng, n_items=96, layers=("conv1", "conv2"))

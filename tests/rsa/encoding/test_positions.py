@@ -31,6 +31,7 @@ def test_an_effect_of_region_is_none_of_hemisphere():
     assert turned["p_regions"].iloc[0] > 0.05
 
 
+@pytest.mark.slow
 def test_effects_keep_their_level_with_gaps():
     p = []
     for seed in range(200):
@@ -51,6 +52,7 @@ def draw_halves(rng: np.random.Generator, shift: float, *, splits: int = 20, n: 
     return 0.5 + np.stack([pull[..., half].mean(axis=2) for half in halves], axis=2)
 
 
+@pytest.mark.slow
 def test_positions_are_compared_over_sounds_by_halves_of_them() -> None:
     found = {"p": [], "p_sounds": []}
     for seed in range(300):

@@ -430,6 +430,7 @@ def bids_study(tiny_study: Any) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_a_study_of_a_bids_folder_gives_the_scores_of_the_same_files_by_pattern(
     bids_study: Any, tiny_results: Any, lines_of: Any
 ) -> None:

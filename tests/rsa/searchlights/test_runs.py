@@ -156,6 +156,7 @@ WAYS: dict[str, Way] = {
 
 @pytest.mark.parametrize("gaps", list(GAPS))
 @pytest.mark.parametrize("way", list(WAYS))
+@pytest.mark.slow
 def test_every_sphere_is_the_loop_over_the_runs_that_two_items_share(
     way: str, gaps: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,7 @@ def layers(n_items: int = 12, names: tuple[str, ...] = ("conv2", "conv4"), alike
 
 
 @pytest.mark.parametrize(("runs", "voxels"), [(1, 30), (4, 30), (3, 3)])
+@pytest.mark.slow
 def test_rdms_are_distributed_as_those_of_patterns_with_this_geometry(runs: int, voxels: int) -> None:
     gram = embed_rdm(layers(5).dissimilarities[0]).gram
     kind: Any = "euclidean" if runs == 1 else "crossnobis"

@@ -203,6 +203,7 @@ def test_a_map_in_another_space_or_outside_of_the_cortex_is_refused() -> None:
         rsa.project_to_surface(mni(np.full((3, 3, 3), np.nan)))
 
 
+@pytest.mark.slow
 def test_commands_project_and_draw(tmp_path: Path, lines_of: Any) -> None:
     where = positions()
     ball = np.exp(-((where - [-45, -21, 7]) ** 2).sum(-1) / 200)
