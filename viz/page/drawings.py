@@ -72,12 +72,13 @@ class Drawing:
     def draw(self) -> Rendered:
         """Draw the figure, unless this was done."""
         if self.rendered is None:
-            self.rendered = _render(self.plot, painted=self.painted)
+            self.rendered = render(self.plot, painted=self.painted)
         return self.rendered
 
 
 @with_style
-def _render(plot: Plot, *, painted: bool) -> Rendered:
+def render(plot: Plot, *, painted: bool) -> Rendered:
+    """Draw a figure as PNG and, unless it is mostly pixels (`painted`), as SVG."""
     figure = settle(plot())
     files = {".png": render_png(figure, dpi=144 if painted else 192)}
     if not painted:
@@ -153,23 +154,27 @@ def _holds_all(value: Any) -> bool:
     return not hasattr(value, "iterate_waveforms")
 
 
-def recall(drawings: Mapping[str, Drawing], folder: Path, memory: Path) -> None:
-    """Take the figures from their files that an earlier page drew with the same keys; changed files are not taken."""
+def read_memory(memory: Path) -> dict[str, Any]:
+    """Read what an earlier page remembers of its figures, by their stems; empty where there is nothing to read."""
     try:
         known = json.loads(memory.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def recall(stem: str, drawing: Drawing, folder: Path, known: Mapping[str, Any]) -> None:
+    """Take a figure from its files if an earlier page drew it with the same key; changed files are not taken."""
+    said = known.get(stem)
+    if drawing.key is None or not isinstance(said, dict) or said.get("key") != drawing.key:
         return
-    for stem, drawing in drawings.items():
-        said = known.get(stem) if isinstance(known, dict) else None
-        if drawing.key is None or not isinstance(said, dict) or said.get("key") != drawing.key:
-            continue
-        suffixes = (".png",) if drawing.painted else (".png", ".svg")
-        try:
-            files = {suffix: (folder / f"{stem}{suffix}").read_bytes() for suffix in suffixes}
-        except OSError:
-            continue
-        if said.get("files") == _digest_files(files) and isinstance(said.get("width"), int):
-            drawing.rendered = Rendered(width=said["width"], files=files)
+    suffixes = (".png",) if drawing.painted else (".png", ".svg")
+    try:
+        files = {suffix: (folder / f"{stem}{suffix}").read_bytes() for suffix in suffixes}
+    except OSError:
+        return
+    if said.get("files") == _digest_files(files) and isinstance(said.get("width"), int):
+        drawing.rendered = Rendered(width=said["width"], files=files)
 
 
 def remember(drawings: Mapping[str, Drawing], memory: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,8 @@ import pandas as pd
 from brainmap.names import file_name
 from brainmap.record import atomic
 from brainmap.viz.features.attention import plot_target_attention
-from brainmap.viz.page.drawings import Drawing, Plot, recall, remember
+from brainmap.viz.page.drawings import Drawing, Plot, read_memory, recall, remember
+from brainmap.viz.page.helper import Helper
 from brainmap.viz.page.sheet import find_sheet_top, plot_sheet
 from brainmap.viz.rsa.rdms import match_items, plot_rdm_pair
 from brainmap.viz.rsa.volume import plot_regions
@@ -71,11 +71,15 @@ class Pictures:
         Folder of their files.
     memory : path, optional
         File with the keys of the figures in the folder; figures with equal keys are not drawn again.
+    helper : Helper, optional
+        A process that draws some of them, from when they are added.
     """
 
-    def __init__(self, folder: Path, memory: Path | None = None) -> None:
+    def __init__(self, folder: Path, memory: Path | None = None, helper: Helper | None = None) -> None:
         self.folder = folder
         self.memory = memory
+        self.helper = helper
+        self._known = {} if memory is None else read_memory(memory)
         self._drawings: dict[str, Drawing] = {}
 
     def add(
@@ -101,6 +105,9 @@ class Pictures:
         while stem in self._drawings:
             stem, again = file_name(name.lower(), str(again + 1)), again + 1
         self._drawings[stem] = drawing = Drawing(plot, painted)
+        recall(stem, drawing, self.folder, self._known)
+        if self.helper is not None and drawing.rendered is None and drawing.key is not None:
+            self.helper.offer(drawing)
         table = b"" if data is None else data.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n").encode()
         return Picture(
             drawing=drawing,
@@ -113,12 +120,12 @@ class Pictures:
 
     def draw(self) -> None:
         """Draw all figures that are not drawn already."""
-        if self.memory is not None:
-            recall(self._drawings, self.folder, self.memory)
-        for stem, drawing in self._drawings.items():
-            started = time.process_time()
+        if self.helper is not None:
+            while (drawing := self.helper.take()) is not None:
+                drawing.draw()
+            self.helper.finish()
+        for drawing in self._drawings.values():
             drawing.draw()
-            _LOG.debug("figure %s: %.2f s of CPU", stem, time.process_time() - started)
 
     def save(self) -> None:
         """Write the files; each file appears completely or not at all."""

@@ -22,6 +22,7 @@ from brainmap.viz.page.citations import write_bibliography, write_latex, write_m
 from brainmap.viz.page.content import ReportContent
 from brainmap.viz.page.designs import DesignView, show_designs
 from brainmap.viz.page.encoding import EncodingView, draw_encoding
+from brainmap.viz.page.helper import Helper
 from brainmap.viz.page.layers import Family, draw_families
 from brainmap.viz.page.methods import methods_paragraph
 from brainmap.viz.page.patterns import PanelView, arrange_panels, find_sheet_ends, make_sheet_cards
@@ -155,7 +156,12 @@ class _View:
 
 
 def write_report(
-    content: ReportContent, path: str | Path, *, figures: str | Path | None = None, memory: Path | None = None
+    content: ReportContent,
+    path: str | Path,
+    *,
+    figures: str | Path | None = None,
+    memory: Path | None = None,
+    helper: Helper | None = None,
 ) -> Path:
     """Write the page, and every figure on it as PNG and SVG beside it.
 
@@ -170,6 +176,8 @@ def write_report(
     memory : path, optional
         File with the keys of the figures in the folder. A figure that an earlier page drew of the same content is taken
         from its files, which are the same to the last byte.
+    helper : Helper, optional
+        A process that draws some of the figures.
 
     Returns
     -------
@@ -184,7 +192,7 @@ def write_report(
         If the page cannot be written there.
     """
     path = Path(path)
-    drawn = Pictures(Path(figures) if figures is not None else path.parent / "figures", memory)
+    drawn = Pictures(Path(figures) if figures is not None else path.parent / "figures", memory, helper)
     view = _make_view(content, drawn)
     drawn.draw()
     html = _make_environment().get_template("report.html.j2").render(view=view)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from brainmap.checks import count_threads
 from brainmap.record import content_key
 from brainmap.study.results.context import Context
 from brainmap.study.settings.renamed import restore_first_keys
+from brainmap.study.stages.group_maps import list_tested_layers
 
 if TYPE_CHECKING:
     from brainmap.viz.page.content import ReportContent
+    from brainmap.viz.page.helper import Helper
 
 VERSION = 11
+_MANY = 5  # layers with maps, from which on a second process saves more time than its imports take
 EXPLAINING = ("explain_cam", "explain_maximization", "explain_regions")
 
 
@@ -51,10 +56,22 @@ def _write_page(context: Context, *, explained: bool = True) -> list[Path]:
 
 def write_files(context: Context, read: Callable[[], ReportContent]) -> list[Path]:
     """Write a page of what `read` returns, and return it with its figures."""
-    from brainmap.viz.page.write import write_report
-
     figures = build_page_path(context).parent / "figures"
     before = {p: p.stat().st_mtime_ns for p in figures.glob("*")}
     memory = context.ledger.place("report", ".figures")  # from which a later page knows what it need not draw
-    page = write_report(read(), build_page_path(context), figures=figures, memory=memory)
+    with _start_helper(context, drawn=bool(before) and memory.is_file()) as helper:
+        from brainmap.viz.page.write import write_report  # while the helper imports the same
+
+        page = write_report(read(), build_page_path(context), figures=figures, memory=memory, helper=helper)
     return [page, *(p for p in sorted(figures.glob("*")) if p.stat().st_mtime_ns != before.get(p))]
+
+
+def _start_helper(context: Context, *, drawn: bool) -> AbstractContextManager[Helper | None]:
+    """Start a process that draws beside this one, where a second core is free and there is much to draw."""
+    light = context.study.settings.searchlight
+    layers = 0 if light is None else len(list_tested_layers(context))
+    if drawn or layers < _MANY or count_threads(context.threads, "page") < 2:
+        return nullcontext()
+    from brainmap.viz.page.helper import Helper
+
+    return Helper()

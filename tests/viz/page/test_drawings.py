@@ -39,13 +39,13 @@ CONTENT = ReportContent(title="t", networks={"net": []}, scores=SCORES, layer_co
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the functions whose figures were drawn."""
     found: list[str] = []
-    render = drawings._render
+    render = drawings.render
 
     def count(plot: Any, *, painted: bool) -> Any:
         found.append(plot.func.__name__)
         return render(plot, painted=painted)
 
-    monkeypatch.setattr(drawings, "_render", count)
+    monkeypatch.setattr(drawings, "render", count)
     return found
 
 
