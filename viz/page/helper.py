@@ -121,7 +121,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asked, told = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints would be no answer
-    import brainmap.viz.page.pictures  # noqa: F401  # what most figures need, while there is nothing to draw
+    import brainmap.viz.rsa.profiles  # while there is nothing to draw
+    import brainmap.viz.rsa.rdms
+    import brainmap.viz.rsa.volume  # noqa: F401
 
     with contextlib.suppress(Exception):  # whoever asked then draws the figure, and raises what is wrong with it
         dict.update(mpl.rcParams, pickle.load(asked))
