@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from brainmap.checks import list_some
@@ -30,12 +31,13 @@ from brainmap.viz.style import (
     with_style,
 )
 
+_DASHES = ((0, (4, 2)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
+"""Of the lines of other networks, one after the other."""
+
 
 def _draw_ceiling_band(axes: Axes, ceiling: pd.DataFrame, *, name: str) -> None:
     lower, upper = float(ceiling["lower"].iloc[0]), float(ceiling["upper"].iloc[0])
-    axes.axhspan(lower, upper, color="#dfe5ea", lw=0, zorder=0)
-    place = axes.get_yaxis_transform()
-    axes.text(1, upper, f"{name} ", color=MUTED, fontsize=7.5, va="bottom", ha="right", transform=place)
+    axes.axhspan(lower, upper, color="#dfe5ea", lw=0, zorder=0, label=name)
 
 
 def _draw_participants(axes: Axes, wide: pd.DataFrame, colors: Mapping[str, str]) -> None:
@@ -81,8 +83,8 @@ def plot_layer_profile(
     ----------
     scores : DataFrame
         Columns `layer`, `roi`, `participant`, `score`, and `network` if there are several networks. The first network
-        is drawn in full, the others as thin lines named at their end. A line with layers that the first network lacks
-        is refused. A model with one layer, such as an acoustic baseline, is a horizontal line.
+        is drawn in full, the others as thin lines that the legend names. A line with layers that the first network
+        lacks is refused. A model with one layer, such as an acoustic baseline, is a horizontal line.
     ceilings : DataFrame, optional
         Columns `roi`, `lower`, `upper`; each region gets a band.
     statistics : DataFrame, optional
@@ -146,46 +148,27 @@ def plot_layer_profile(
     columns = min(columns, len(rois)) if len(rois) != 5 else 5
     rows = -(-len(rois) // columns)
     width = 10 if columns > 2 else 3.4 * columns
-    height = 2.75 * rows
-    figure = Picture(figsize=(width, height))
-    longest = max((len(str(layer)) for layer in order), default=4)
-    # Margins are set in inches, because a layout engine takes seconds for so many ticks.
-    foot = 0.18 + 0.06 * longest
-    gap = foot + 0.26
-    panel = (height - 0.3 - foot - (rows - 1) * gap) / rows
-    figure.subplots_adjust(
-        left=0.55 / width,
-        right=1 - 0.06 / width,
-        top=1 - 0.3 / height,
-        bottom=foot / height,
-        wspace=0.09,
-        hspace=gap / panel,
-    )
+    figure = Picture(figsize=(width, 2.75 * rows))
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     highest = float(scores["score"].max())
     if ceilings is not None and len(ceilings):
         highest = max(highest, float(ceilings["upper"].max()))
-    for at, (axes, roi) in enumerate(zip(grid.ravel(), rois, strict=False)):
+    for axes, roi in zip(grid.ravel(), rois, strict=False):
         here = main[main["roi"] == roi]
         wide = here.pivot_table(index="participant", columns="layer", values="score", observed=True)
         wide = wide.reindex(columns=order)
         starred = _find_starred(statistics, roi, networks[:1], alpha)
         axes.axhline(0, color="#9aa5b1", lw=0.8, zorder=1)
         if ceilings is not None and (ceilings["roi"] == roi).any():
-            _draw_ceiling_band(axes, ceilings[ceilings["roi"] == roi], name=ceiling if at == 0 else "")
+            _draw_ceiling_band(axes, ceilings[ceilings["roi"] == roi], name=ceiling)
         if baselines:
-            _draw_baselines(axes, scores[scores["network"].isin(baselines)], roi, named=at == 0)
+            _draw_baselines(axes, scores[scores["network"].isin(baselines)], roi)
         if planted and planted.get(roi) in order:
-            _mark_planted(axes, order.index(planted[roi]), named=at == 0)
-        for other in networks[1:]:
-            _draw_other(
-                axes,
-                scores[(scores["network"] == other) & (scores["roi"] == roi)],
-                order,
-                other,
-                named=at == 0,
-                color=MUTED if other in controls else ACCENT,
-            )
+            axes.axvline(order.index(planted[roi]), color=WARM, lw=1.1, ls=(0, (1, 2)), zorder=1.5, label="planted")
+        for other, dashes in zip(networks[1:], cycle(_DASHES)):
+            here_too = scores[(scores["network"] == other) & (scores["roi"] == roi)]
+            line: dict[str, Any] = {"color": MUTED if other in controls else ACCENT, "ls": dashes}
+            _draw_other(axes, here_too, order, other, **line)
         _draw_participants(axes, wide, colors)
         _draw_curve(axes, wide, colors, starred)
         if rivals is not None:
@@ -200,10 +183,49 @@ def plot_layer_profile(
         row[0].set_ylabel(measure)
     for axes in grid.ravel()[len(rois) :]:
         axes.set_visible(False)
+    _arrange(figure, rows, foot=0.18 + 0.06 * max((len(str(layer)) for layer in order), default=4))
     return figure
 
 
-def _draw_baselines(axes: Axes, found: pd.DataFrame, roi: str, *, named: bool) -> None:
+def _arrange(figure: Figure, rows: int, *, foot: float) -> None:
+    """Set the margins in inches, with a legend above the panels; a layout engine takes seconds for so many ticks."""
+    width, height = figure.get_size_inches()
+    named: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    top, gap = 0.3, foot + 0.26
+    if named:
+        across = max(1, min(len(named), int((width - 0.5) / (0.45 + 0.062 * max(map(len, named))))))
+        head = 0.06 + 0.16 * -(-len(named) // across)
+        height, top = height + head, top + head
+        figure.set_size_inches(width, height)
+        figure.legend(
+            named.values(),
+            named.keys(),
+            loc="upper left",
+            bbox_to_anchor=(0.45 / width, 1),
+            borderaxespad=0.2,
+            ncols=across,
+            fontsize=7.5,
+            frameon=False,
+            labelcolor=SOFT,
+            handlelength=1.8,
+            columnspacing=1.4,
+            labelspacing=0.25,
+        )
+    panel = (height - top - foot - (rows - 1) * gap) / rows
+    figure.subplots_adjust(
+        left=0.55 / width,
+        right=1 - 0.06 / width,
+        top=1 - top / height,
+        bottom=foot / height,
+        wspace=0.09,
+        hspace=gap / panel,
+    )
+
+
+def _draw_baselines(axes: Axes, found: pd.DataFrame, roi: str) -> None:
     """Draw a band over the means of acoustic models, or of one standard error around a single one."""
     here = found[found["roi"] == roi]
     by_model = here.groupby("layer", observed=True)["score"]
@@ -213,24 +235,20 @@ def _draw_baselines(axes: Axes, found: pd.DataFrame, roi: str, *, named: bool) -
         low, high = low - error, high + error
     if not np.isfinite(low):
         return
-    axes.axhspan(low, high, color=ACCENT, alpha=0.16, lw=0, zorder=0.5)
+    one = found["layer"].nunique() == 1  # otherwise each region has its own, under the name of all
+    name = "acoustic models" if len(by_model) > 1 else str(here["layer" if one else "network"].iloc[0])
+    axes.axhspan(low, high, color=ACCENT, alpha=0.16, lw=0, zorder=0.5, label=name)
     axes.axhline(high, color=ACCENT, alpha=0.6, lw=0.8, zorder=0.6)
-    if named:
-        one = found["layer"].nunique() == 1  # otherwise each region has its own, under the name of all
-        name = "acoustic models" if len(by_model) > 1 else str(here["layer" if one else "network"].iloc[0])
-        said = axes.annotate(
-            name, (-0.5, high), xytext=(0, 2), textcoords="offset points", color=ACCENT, fontsize=7.5, zorder=5
-        )
-        said.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
 
 
 def _mark_rivals(axes: Axes, places: Sequence[int], height: float) -> None:
     """Mark the best layer by a triangle that points at it, and layers not told apart from it by a bar."""
     if not places:
         return
-    axes.plot(places[0], height, "v", color=INK, ms=5.5, mew=0, zorder=4)
+    axes.plot(places[0], height, "v", color=INK, ms=5.5, mew=0, zorder=4, label="best layer")
     for at in places[1:]:
-        axes.plot([at - 0.32, at + 0.32], [height, height], color=INK, lw=1.8, solid_capstyle="butt", zorder=4)
+        bar: dict[str, Any] = {"color": INK, "lw": 1.8, "solid_capstyle": "butt", "zorder": 4}
+        axes.plot([at - 0.32, at + 0.32], [height, height], label="not told apart from it", **bar)
 
 
 def _find_starred(statistics: pd.DataFrame | None, roi: str, network: Sequence[str], alpha: float) -> set[str]:
@@ -242,43 +260,19 @@ def _find_starred(statistics: pd.DataFrame | None, roi: str, network: Sequence[s
     return set(here["layer"])
 
 
-def _mark_planted(axes: Axes, at: int, *, named: bool) -> None:
-    axes.axvline(at, color=WARM, lw=1.1, ls=(0, (1, 2)), zorder=1.5)
-    if named:
-        axes.annotate(
-            "planted",
-            (at, 0.01),
-            xycoords=("data", "axes fraction"),
-            xytext=(3, 0),
-            textcoords="offset points",
-            color=WARM,
-            fontsize=7.5,
-            va="bottom",
-        )
-
-
-def _draw_other(
-    axes: Axes, here: pd.DataFrame, order: Sequence[str], name: str, *, named: bool, color: str = ACCENT
-) -> None:
+def _draw_other(axes: Axes, here: pd.DataFrame, order: Sequence[str], name: str, **line: Any) -> None:
+    """Draw the profile of another network, or a horizontal line of a model with one layer."""
     mean = here.groupby("layer", observed=True)["score"].mean()
     known = [layer for layer in order if layer in mean.index]
-    if not known:  # a model with one layer, such as an acoustic baseline, is a horizontal line
-        if len(mean) > 1:
-            raise InputError(
-                f"plot_layer_profile: expected layers of {name} that the first network has too, got "
-                f"{list_some(map(str, mean.index))}; draw each network on its own"
-            )
-        level = float(here["score"].mean())
-        axes.axhline(level, color=color, lw=1, ls=(0, (4, 2)), zorder=1.8)
-        end, side = (-0.5, level), "left"  # a profile is named at its other end
-    else:
-        axes.plot([order.index(k) for k in known], mean[known], color=color, lw=1, ls=(0, (4, 2)), zorder=1.8)
-        end, side = (float(order.index(known[-1])), float(mean[known[-1]])), "right"
-    if named:
-        said = axes.annotate(
-            name, end, xytext=(0, 3), textcoords="offset points", color=color, fontsize=7.5, ha=side, zorder=5
+    if known:
+        axes.plot([order.index(k) for k in known], mean[known], lw=1, zorder=1.8, label=name, **line)
+        return
+    if len(mean) > 1:
+        raise InputError(
+            f"plot_layer_profile: expected layers of {name} that the first network has too, got "
+            f"{list_some(map(str, mean.index))}; draw each network on its own"
         )
-        said.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # the text may overlap points
+    axes.axhline(float(here["score"].mean()), lw=1, zorder=1.8, label=name, **line)
 
 
 @with_style

@@ -45,6 +45,11 @@ def words(axes: Any) -> Any:
     return [t.get_text() for t in axes.texts]
 
 
+def names(figure: Any) -> Any:
+    """The names in the legend, none where there is no legend."""
+    return [t.get_text() for legend in figure.legends for t in legend.get_texts()]
+
+
 def test_points_are_the_means_of_the_first_network_in_order_of_depth() -> None:
     figure = plot_layer_profile(SCORES, layers=LAYERS)
     axes = figure.axes[0]
@@ -52,7 +57,7 @@ def test_points_are_the_means_of_the_first_network_in_order_of_depth() -> None:
     curve = next(line for line in axes.lines if np.size(line.get_xdata()) == 3 and line.get_linestyle() == "-")
     np.testing.assert_allclose(np.asarray(curve.get_ydata(), dtype=float), expected)
     assert [t.get_text() for t in axes.get_xticklabels()] == LAYERS
-    assert "untrained" in words(axes)
+    assert names(figure) == ["untrained"]
 
 
 def test_stars_stand_where_corrected_p_is_below_the_level() -> None:
@@ -68,6 +73,7 @@ def test_the_best_layer_and_those_not_told_apart_are_marked_in_place_of_stars() 
     assert [np.asarray(line.get_xdata()).tolist() for line in marks] == [[2]]
     bars = [np.mean(np.asarray(line.get_xdata(), dtype=float)) for line in first.lines if line.get_linewidth() == 1.8]
     assert bars == [1.0]
+    assert names(figure) == ["untrained", "best layer", "not told apart from it"]
     assert not [line for line in second.lines if line.get_marker() == "v"], "nothing is significant there"
     assert "*" not in words(first)
     trained = STATISTICS[STATISTICS["network"] == "trained"]
@@ -88,15 +94,16 @@ def test_acoustic_models_are_a_band_from_the_lowest_to_the_highest_mean() -> Non
         ]
     )
     both = pd.concat([SCORES, models])
-    axes = plot_layer_profile(both, baselines=["sounds"]).axes[0]
+    figure = plot_layer_profile(both, baselines=["sounds"])
+    axes = figure.axes[0]
     spans = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
     assert [(round(p.get_y(), 6), round(p.get_height(), 6)) for p in spans] == [(0.065, 0.1)]
-    assert "acoustic models" in words(axes)
-    one = plot_layer_profile(both[both["layer"] != "envelope"], baselines=["sounds"]).axes[0]
-    (band,) = (patch for patch in one.patches if isinstance(patch, Rectangle))
+    assert names(figure) == ["acoustic models", "untrained"]
+    one = plot_layer_profile(both[both["layer"] != "envelope"], baselines=["sounds"])
+    (band,) = (patch for patch in one.axes[0].patches if isinstance(patch, Rectangle))
     error = np.std([0.0, 0.01, 0.02, 0.03], ddof=1) / 2
     assert (band.get_y(), band.get_height()) == pytest.approx((0.065 - error, 2 * error))
-    assert "mfcc" in words(one)
+    assert "mfcc" in names(one)
 
 
 def test_controls_and_acoustic_models_have_rows_of_their_highest_means() -> None:
@@ -109,9 +116,25 @@ def test_controls_and_acoustic_models_have_rows_of_their_highest_means() -> None
 def test_band_and_planted_layer_are_drawn_and_named_once() -> None:
     ceilings = pd.DataFrame({"roi": ["A1", "control"], "lower": [0.3, -0.1], "upper": [0.5, 0.2]})
     figure = plot_layer_profile(SCORES, ceilings, planted={"A1": "conv2"})
-    assert [sum("noise ceiling" in w for w in words(axes)) for axes in figure.axes] == [1, 0]
-    assert "planted" in words(figure.axes[0])
+    assert names(figure) == ["noise ceiling", "planted", "untrained"]
     assert figure.axes[0].get_ylim()[1] > 0.5
+
+
+def test_the_legend_lies_above_the_panels_and_within_the_figure() -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    ceilings = pd.DataFrame({"roi": ["A1", "control"], "lower": [0.3, -0.1], "upper": [0.5, 0.2]})
+    for scores in (SCORES, SCORES[SCORES["roi"] == "A1"]):  # two panels, and a narrow figure of one
+        figure = plot_layer_profile(scores, ceilings, planted={"A1": "conv2"}, rivals={"A1": ["conv10", "conv2"]})
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        (legend,) = figure.legends
+        box, whole = legend.get_window_extent(), figure.bbox
+        assert whole.x0 <= box.x0, "it begins within the figure"
+        assert box.x1 <= whole.x1, "and ends within it"
+        titles = [axes.title.get_window_extent() for axes in figure.axes]
+        titles += [axes._left_title.get_window_extent() for axes in figure.axes if hasattr(axes, "_left_title")]
+        assert box.y0 >= max(title.y1 for title in titles) - 1, "titles lie below it"
 
 
 def test_the_table_frames_the_best_layer_only_where_some_layer_is_significant() -> None:
