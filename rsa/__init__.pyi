@@ -22,7 +22,7 @@ from .encoding.group import (
     encoding_group_test as encoding_group_test,
     encoding_network_test as encoding_network_test,
 )
-from .encoding.maps import map_encoding as map_encoding
+from .encoding.maps import map_bands as map_bands, map_encoding as map_encoding
 from .encoding.participants import encoding_statistics as encoding_statistics
 from .encoding.permutations import encoding_test as encoding_test
 from .encoding.positions import position_test as position_test

@@ -6,9 +6,11 @@ from typing import TypeAlias, get_args
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
+from brainmap.rsa.encoding.bands import BandedEncoding
 from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.responses import Responses
 from brainmap.rsa.regions.rois import Mask, load_mask
@@ -59,6 +61,59 @@ def map_encoding(fit: Encoding, mask: Mask | None = None, *, score: EncodingScor
         space.name: place_in_brain(values[k * n : (k + 1) * n], fit.responses, mask, space.name)
         for k, space in enumerate(fit.spaces)
     }
+
+
+def map_bands(
+    fit: BandedEncoding, mask: Mask | None = None, *, tested: pd.DataFrame | None = None, alpha: float = 0.05
+) -> dict[str, BrainMap]:
+    """Return maps of a banded model: the preferred band, R2 of all bands, and what each band adds to the others.
+
+    Parameters
+    ----------
+    fit : BandedEncoding
+        A model of voxels, of patterns that were read inside the mask, or of vertices.
+    mask : path, Nifti1Image or list of these, optional
+        The mask of the patterns, which voxels need.
+    tested : DataFrame, optional
+        What `fit.test` returns: voxels in which all bands together are not significant have no preferred band.
+    alpha : float
+        Level of that test, corrected.
+
+    Returns
+    -------
+    dict of str to Nifti1Image or SurfaceData
+        `preferred` (the number of the band, from 1; NaN where there is none), `joint`, and `unique <band>` of each,
+        which may be negative.
+
+    Raises
+    ------
+    InputError
+        As in `map_encoding`.
+
+    Examples
+    --------
+    >>> from rsatoolbox.data.dataset import Dataset
+    >>> from brainmap.rsa import encode_bands
+    >>> rng = np.random.default_rng(0)
+    >>> x, names = rng.normal(size=(60, 10)), [f"sound{k}" for k in range(60)]
+    >>> voxels = np.stack([x[:, 0], x[:, 9]], axis=1) + 0.3 * rng.normal(size=(60, 2))
+    >>> data = Dataset(voxels, obs_descriptors={"stimulus_id": names})
+    >>> two = {"one": x[:, :5], "other": x[:, 5:]}
+    >>> fit = encode_bands(two, data, descriptors={"stimulus_id": names}, n_iter=10, seeds=(0,))
+    >>> maps = map_bands(fit, nib.Nifti1Image(np.ones((2, 1, 1), "f4"), np.eye(4)))
+    >>> maps["preferred"].get_fdata().ravel().tolist()
+    [1.0, 2.0]
+    """
+    n = len(fit.responses.targets)
+    preferred = fit.preference(tested, alpha=alpha)["band"]
+    number = {band: k for k, band in enumerate(fit.bands, start=1)}
+    values = {
+        "preferred": np.array([number.get(band, np.nan) for band in preferred], np.float64),
+        "joint": fit.scores["joint"].to_numpy(np.float64)[:n],
+    }
+    unique = fit.scores["unique"].to_numpy(np.float64).reshape(len(fit.bands), n)
+    values |= {f"unique {band}": own for band, own in zip(fit.bands, unique, strict=True)}
+    return {name: place_in_brain(own, fit.responses, mask, name) for name, own in values.items()}
 
 
 def place_in_brain(values: Floats, responses: Responses, mask: Mask | None, name: str) -> BrainMap:

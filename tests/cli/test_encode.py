@@ -165,6 +165,25 @@ def test_bands_are_stores_or_the_layers_of_one(given, study, tmp_path, brainmap_
     assert refused.code == 2
 
 
+def test_bands_are_tested_and_mapped_where_all_together_are_significant(given, study, tmp_path, brainmap_command):
+    words = ("rsa", "bands", *given[2:], "--n-iter", 3, "--searches", 1, "--targets", "voxel", "--permutations", 49)
+    answer = brainmap_command(*words, "--tests", tmp_path / "p.tsv", "--maps", tmp_path / "m.nii.gz")
+    assert answer.code == 0, answer.err
+    tested = pd.read_csv(tmp_path / "p.tsv", sep="\t")
+    assert len(tested) == 11
+    assert "48 stimuli exchanged" in json.loads((tmp_path / "p.json").read_text())["Test"]
+    assert rsa.sub_brick_labels(tmp_path / "m.nii.gz") == ["preferred", "joint", "unique conv1", "unique conv4"]
+    values = np.asarray(nib.load(tmp_path / "m.nii.gz").dataobj).reshape(12, 4)[1:]  # one voxel is outside the mask
+    known = (tested["p_corrected"] <= 0.05).to_numpy() & (values[:, 1] > 0)
+    assert known.sum() > 5
+    np.testing.assert_array_equal(np.isfinite(values[:, 0]), known)
+    assert (values[known, 0] == 1).mean() > 0.8, "conv1 was planted"
+    assert (values[known, 2] > values[known, 3]).mean() > 0.8
+    regions = brainmap_command(*words[:-4], "--targets", "roi", "--maps", tmp_path / "x.nii.gz")
+    assert regions.code == 2
+    assert "--maps: expected --targets voxel, got regions" in regions.err
+
+
 def test_vertices_are_predicted_and_mapped_as_voxels_are(study, tmp_path, brainmap_command):
     """The voxels of the study are the vertices of a surface, with the same numbers."""
     from brainmap.rsa.surface.data import SurfaceData, save_surface

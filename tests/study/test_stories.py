@@ -120,6 +120,33 @@ def test_dask_workers_give_the_same_numbers(small: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_seeds_of_a_network_are_also_one_network(small: Path, tmp_path: Path) -> None:
+    path = copy_study(small, tmp_path)
+    text = path.read_text().replace('name = "first"', 'name = "first"\nseed_of = "net"')
+    start, stop = text.index("[[network]]"), text.index("[[brain]]")
+    second = (
+        text[start:stop].replace('name = "first"', 'name = "second"').replace('pooling = "mean"', 'pooling = "max"')
+    )
+    path.write_text(text[:stop] + second + text[stop:])
+    assert {"network-second", "sub-02_stories", "group_stories"} <= run(path, page=True)
+    table = read(path, "group/stories.tsv")
+    mean = table.set_index(["network", "layer", "roi"])["mean"]
+    both = np.stack([mean["first"], mean["second"]])
+    np.testing.assert_allclose(mean["net"], both.mean(axis=0), rtol=1e-10)
+    whole = table[table["network"] == "net"]
+    assert set(whole["seeds"]) == {2}
+    np.testing.assert_allclose(whole["seeds_deviation"], both.std(axis=0, ddof=1), rtol=1e-8)
+    delays = read(path, "group/stories_delays.tsv").set_index(["network", "layer", "roi", "delay"])["weight"]
+    np.testing.assert_allclose(delays["net"], (delays["first"] + delays["second"]) / 2)
+    assert "net" in set(read(path, "group/stories_best_layers.tsv")["network"])
+    differences = read(path, "group/stories_differences.tsv")
+    assert {"first", "second", "net"} == set(differences["network"])
+    page = (path.parent / "derivatives" / "brainmap" / "report.html").read_text()
+    assert "regions that some layer of net predicts" in page
+    assert "regions that some layer of first predicts" not in page
+
+
+@pytest.mark.slow
 def test_bands_are_those_of_encode_story_bands_and_the_planted_one_is_preferred(small: Path, tmp_path: Path) -> None:
     from brainmap import rsa
     from brainmap.features.activations.extract import open_activations

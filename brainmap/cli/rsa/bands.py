@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from brainmap import types
+from brainmap.cli.images import refuse_existing_maps, save_brain_maps
 from brainmap.cli.options import (
     Items,
     Json,
@@ -19,7 +22,7 @@ from brainmap.cli.options import (
     with_options,
 )
 from brainmap.cli.outputs import Table
-from brainmap.cli.rsa.options import Brain, FewItems, Groups, LayerNames, NFolds, Targets, commands
+from brainmap.cli.rsa.options import Brain, FewItems, Groups, LayerNames, NFolds, Targets, commands, refuse_tables
 from brainmap.cli.rsa.stores import Networks, list_stores, open_networks
 from brainmap.errors import InputError
 
@@ -40,6 +43,22 @@ def bands(
     n_iter: Annotated[int, typer.Option(min=1, help="Number of weights of the bands that are tried.")] = 50,
     searches: Annotated[int, typer.Option(min=1, help="Random searches, over which scores are averaged.")] = 3,
     few_items: FewItems = False,
+    tests: Annotated[
+        Path | None, typer.Option(help="Also write a .tsv of p of all bands together, by permuting the sounds.")
+    ] = None,
+    maps: Annotated[
+        str | None,
+        typer.Option(
+            help="Image to write: the preferred band (from 1) where all bands are significant, their R2, and what each "
+            "adds. .nii.gz, x+tlrc, .func.gii with {hemi}."
+        ),
+    ] = None,
+    permutations: Annotated[int, typer.Option(min=1, help="Permutations of the sounds for --tests and --maps.")] = 1000,
+    correction: Annotated[
+        types.PermutationCorrection,
+        typer.Option(help="Correction of --tests over all rows; max is family-wise by the highest r."),
+    ] = "fdr",
+    space: Annotated[str | None, typer.Option(help="Space of images; default: that of the mask.")] = None,
     seed: Seed = 0,
     out: Table = None,
     overwrite: Overwrite = False,
@@ -53,11 +72,21 @@ def bands(
     if targets == "roi" and brain.rois is None:
         raise InputError("--targets roi: expected --rois too, got none; give an image of regions, or --targets voxel")
     refuse_existing(out, overwrite, kinds=(".tsv",))
+    refuse_existing(tests, overwrite, option="--tests", kinds=(".tsv",))
+    if maps is not None:
+        from brainmap.rsa.surface.data import is_surface
+
+        refuse_tables(brain.images, "--maps")
+        if targets == "roi":
+            raise InputError("--maps: expected --targets voxel, got regions; leave --maps out")
+        refuse_existing_maps(maps, overwrite, "--maps", on_surface=any(is_surface(name) for name in brain.images))
     networks = open_networks(activations, layers)
     import numpy as np
 
     from brainmap.record import write_table
     from brainmap.rsa.encoding.bands import BAND_COLUMNS, encode_bands
+    from brainmap.rsa.encoding.maps import map_bands
+    from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS
 
     data = brain.load_patterns(brain.load_regions())
     asked: dict[str, Any] = {
@@ -71,14 +100,23 @@ def bands(
     }
     given = next(iter(networks.values())) if len(networks) == 1 else networks
     fit = encode_bands(given, data, few_items=few_items, rng=np.random.default_rng(seed), **asked)
+    about = build_provenance(asked, [*brain.inputs, *list_stores(activations)], seed=seed)
+    written = [path for path in (out, tests) if path is not None]
     if out is not None:
-        inputs = [*brain.inputs, *list_stores(activations)]
-        write_table(fit.scores, out, columns=BAND_COLUMNS, about=build_provenance(asked, inputs, seed=seed))
+        write_table(fit.scores, out, columns=BAND_COLUMNS, about=about)
+    if tests is not None or maps is not None:
+        tested = fit.test(permutations=permutations, correction=correction, rng=np.random.default_rng([seed, 1]))
+        if tests is not None:
+            columns = {name: text for name, text in ENCODING_TEST_COLUMNS.items() if name in tested}
+            write_table(tested, tests, columns=columns, about={**about, "Test": tested.attrs["note"]})
+        if maps is not None:
+            found = map_bands(fit, None if fit.responses.mesh else brain.mask, tested=tested)
+            written += save_brain_maps(found, maps, brain.mask, space=space, overwrite=overwrite)
     if as_json:
         print_table(fit.scores, True)
         return
     print_table(_average_bands(fit.scores), False)
-    print_files(out)
+    print_files(*written)
 
 
 def _average_bands(scores: pd.DataFrame) -> pd.DataFrame:

@@ -60,15 +60,17 @@ def list_comparisons(settings: StudySettings, known: Collection[str]) -> list[tu
     return [pair for pair in pairs if set(pair) <= set(known)]
 
 
-def add_seeds(scores: pd.DataFrame, seeds: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+def add_seeds(scores: pd.DataFrame, seeds: Mapping[str, Sequence[str]], *, value: str = "score") -> pd.DataFrame:
     """Add to the scores of participants the means over the seeds of a network.
 
     Parameters
     ----------
     scores : DataFrame
-        A row per network, layer, roi and participant, with a score.
+        A row per network and whatever else the columns tell (layer, roi, participant), with a value.
     seeds : mapping of str to sequence of str
         As from `list_seeds`.
+    value : str
+        The column of the values.
 
     Examples
     --------
@@ -76,9 +78,9 @@ def add_seeds(scores: pd.DataFrame, seeds: Mapping[str, Sequence[str]]) -> pd.Da
     >>> add_seeds(pd.DataFrame(row), {"a": ["a1", "a2"]})[["network", "score"]].values.tolist()
     [['a1', 0.1], ['a2', 0.3], ['a', 0.2]]
     """
-    row = ["network", "layer", "roi", "participant"]
+    row = [str(column) for column in scores if column != value]
     whole = [scores[scores["network"].isin(own)].assign(network=name) for name, own in seeds.items()]
-    means = [one.groupby(row, sort=False, as_index=False)[["score"]].mean() for one in whole]
+    means = [one.groupby(row, sort=False, as_index=False, dropna=False)[[value]].mean() for one in whole]
     return pd.concat([scores, *means], ignore_index=True)
 
 

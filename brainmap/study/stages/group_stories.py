@@ -19,11 +19,13 @@ from brainmap.rsa.encoding.permutations import average_present
 from brainmap.rsa.encoding.story_ceilings import STORY_CEILING_COLUMNS, story_ceilings
 from brainmap.rsa.inference.differences import score_differences
 from brainmap.rsa.inference.scores import score_statistics
+from brainmap.rsa.inference.seeds import Seeds, average_rows, list_means, measure_spread
 from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import Piece, Work, clear_pieces
 from brainmap.study.results.tables import read_results_table
 from brainmap.study.settings.stories import StoryModels
 from brainmap.study.stages.bands import run_bands
+from brainmap.study.stages.comparisons import add_seeds, list_seeds
 from brainmap.study.stages.encoding_best import BEST_COLUMNS, choose_best_layers
 from brainmap.study.stages.encoding_networks import LAYER_COLUMNS, list_pairs
 from brainmap.study.stages.encoding_pieces import OrderPieces, join_permutations
@@ -35,16 +37,14 @@ from brainmap.study.stages.story_tables import DELAY_COLUMNS
 from brainmap.types import Floats
 
 log = logging.getLogger("brainmap")
-VERSION = 1
+VERSION = 2  # 2: several seeds of a network are one network
 _OF_STORIES = {
     "p_these_sounds": "p over participants, uncorrected: of these stories only, which are taken as fixed",
     "p_these_sounds_corrected": "the same, corrected over all rows of the table",
     "smallest_p_these_sounds": "smallest p that so many participants can reach",
 }
 STORY_COLUMNS = {
-    **{
-        name: text for name, text in SCORE_COLUMNS.items() if name not in ("dimensionality", "seeds", "seeds_deviation")
-    },
+    **{name: text for name, text in SCORE_COLUMNS.items() if name != "dimensionality"},
     "mean": "r: correlation of predicted and measured time courses within test folds of whole stories, mean over "
     "folds, the targets of the region, and participants",
     "p": "(k + 1) / (N + 1), where k of N permutations of blocks of scans within stories, shared by all participants "
@@ -106,6 +106,7 @@ def _compute_key(context: Context, people: Sequence[StoryPerson]) -> str:
         [[one.label, one.key, file_digest(one.path)] for one in people],
         [asked.permutations, asked.block, asked.test, asked.correction, asked.splits],
         context.study.settings.study.seed,
+        list_seeds(context.study.settings),
     )
 
 
@@ -118,12 +119,14 @@ def _write_tables(context: Context, people: Sequence[StoryPerson], asked: StoryM
         path = context.build_table_path(name)
         yield from context.save_table(table[list(columns)], path, columns=columns, about={"Test": test, **about})
 
-    r = average_over_regions(fits, regions)
-    null = join_permutations(people, fits)
-    yield from write("stories", *_test_scores(context, fits, null, r, asked), STORY_COLUMNS)
-    yield from write("stories_delays", _average_delays(people), "", GROUP_DELAY_COLUMNS)
-    networks = list_trained_and_controls(context)
-    chosen = choose_best_layers(context, fits, networks, splits=asked.splits)
+    seeds = list_seeds(context.study.settings)
+    null = join_permutations(people, fits).with_means(seeds)
+    places = [own for _, own in list_means([(space.network, space.layer) for space in fits[0].spaces], seeds)]
+    r = average_rows(average_over_regions(fits, regions), places)
+    yield from write("stories", *_test_scores(context, fits, null, r, places), STORY_COLUMNS)
+    yield from write("stories_delays", _average_delays(people, seeds), "", GROUP_DELAY_COLUMNS)
+    networks = [*list_trained_and_controls(context), *seeds]
+    chosen = choose_best_layers(context, fits, networks, splits=asked.splits, seeds=seeds)
     if chosen is not None:
         best = chosen.table
         splits = best["splits"].iloc[0]
@@ -133,27 +136,27 @@ def _write_tables(context: Context, people: Sequence[StoryPerson], asked: StoryM
         log.warning("group: no ceiling between participants and no differences, because there is one participant")
         return
     yield from write("stories_ceilings", story_ceilings(fits), "", STORY_CEILING_COLUMNS)
-    rows = [(space.network, space.layer) for space in fits[0].spaces]
-    pairs = [*list_pairs(context, rows), *_list_speech_pairs(context, fits[0])]
+    pairs = [*list_pairs(context, null.rows), *_list_speech_pairs(context, null.rows)]
     if pairs:
-        found = _test_pairs(context, fits[0], regions, r, pairs, asked)
+        found = _test_pairs(context, null, r, pairs, asked)
         yield from write("stories_differences", *found, STORY_DIFFERENCE_COLUMNS)
 
 
 def _test_scores(
-    context: Context, fits: Sequence[Encoding], null: GroupNull, r: Floats, asked: StoryModels
+    context: Context, fits: Sequence[Encoding], null: GroupNull, r: Floats, places: Sequence[Sequence[int]]
 ) -> tuple[pd.DataFrame, str]:
     """Test each layer and region by shared permutations of blocks within stories; beside it, over participants."""
-    table = null.test_layers()
+    table, asked = null.test_layers(), get_story_models(context)
     test = table.attrs["note"]
     more: dict[str, Any] = {
-        name: average_over_regions(fits, null.regions, name).reshape(len(table), -1)
+        name: average_rows(average_over_regions(fits, null.regions, name), places).reshape(len(table), -1)
         for name in ("r_corrected", "reliability", "explainable_variance")
     }
     table = table.rename(columns={"r": "mean"}).assign(
         standard_error=np.nan,
         n_corrected=np.isfinite(more["r_corrected"]).sum(axis=1),
         **{name: average_present(values) for name, values in more.items()},
+        **measure_spread(r[: len(fits[0].spaces)].mean(axis=2), places),
         **dict.fromkeys(_OF_STORIES, np.nan),
     )
     if len(fits) > 1:
@@ -170,38 +173,34 @@ def _test_scores(
     return table, test
 
 
-def _list_speech_pairs(context: Context, fit: Encoding) -> list[tuple[int, int]]:
-    """List the layers of networks with each feature of speech."""
-    trained = {network.name for network in context.study.settings.network}
-    speech = [k for k, space in enumerate(fit.spaces) if space.network == SPEECH]
-    return [(k, other) for k, space in enumerate(fit.spaces) if space.network in trained for other in speech]
+def _list_speech_pairs(context: Context, rows: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
+    """List the layers of networks, and of networks of several seeds, with each feature of speech."""
+    trained = {name for network in context.study.settings.network for name in (network.name, network.seed_of)}
+    speech = [k for k, (network, _) in enumerate(rows) if network == SPEECH]
+    return [(k, other) for k, (network, _) in enumerate(rows) if network in trained for other in speech]
 
 
 def _test_pairs(
-    context: Context,
-    fit: Encoding,
-    regions: Sequence[str],
-    r: Floats,
-    pairs: Sequence[tuple[int, int]],
-    asked: StoryModels,
+    context: Context, null: GroupNull, r: Floats, pairs: Sequence[tuple[int, int]], asked: StoryModels
 ) -> tuple[pd.DataFrame, str]:
     """Test layers against their controls, acoustic models and features of speech, paired over participants."""
     table = score_differences(
         r,
         test=asked.test,
         correction=asked.correction,
-        labels={"model": [str(k) for k in range(len(fit.spaces))], "roi": list(regions)},
+        labels={"model": [str(k) for k in range(len(r))], "roi": null.regions},
         pairs=pairs,
         rng=make_rng(context, "story differences"),
     )
     for key, side in (("", "model"), ("other_", "other")):
-        named = [fit.spaces[int(k)] for k in table[side]]
-        table[f"{key}network"], table[f"{key}layer"] = [s.network for s in named], [s.layer for s in named]
+        named = [null.rows[int(k)] for k in table[side]]
+        table[f"{key}network"], table[f"{key}layer"] = [row[0] for row in named], [row[1] for row in named]
     return table, f"{table.attrs['note']}; of these stories only, with no claim about networks"
 
 
-def _average_delays(people: Sequence[StoryPerson]) -> pd.DataFrame:
-    """Average the weights of delays over participants."""
+def _average_delays(people: Sequence[StoryPerson], seeds: Seeds) -> pd.DataFrame:
+    """Average the weights of delays over participants, and over the seeds of a network in each."""
     each = pd.concat([read_results_table(one.delay_path) for one in people], ignore_index=True)
+    each = add_seeds(each, seeds, value="weight")
     grouped = each.groupby(["network", "layer", "roi", "delay"], sort=False)["weight"]
     return grouped.agg(["mean", "sem"]).reset_index().rename(columns={"mean": "weight", "sem": "standard_error"})

@@ -13,6 +13,7 @@ from brainmap.features.sounds.word_times import SPEECH
 from brainmap.record import content_key
 from brainmap.study.results.context import Context
 from brainmap.study.results.tables import read_results_table
+from brainmap.study.stages.comparisons import add_seeds, list_seeds, list_wholes
 from brainmap.study.stages.content.cautions import list_story_cautions
 from brainmap.study.stages.content.facts import list_notices, list_story_about, read_provenance
 from brainmap.study.stages.encoding_page import read_test, select_best_baselines
@@ -48,6 +49,8 @@ def read_story_content(context: Context) -> ReportContent:
     """Read everything that the page of a study of stories shows from the results."""
     about, networks = context.study.settings.study, context.study.settings.network
     families = {n.name: [f"{n.name}-{control}" for control in n.controls] for n in networks}
+    wholes, seeds = list_wholes(context.study.settings), list_seeds(context.study.settings)
+    shown = {name: its for name, its in wholes.items() if name in seeds} | families
     people = list(yield_story_people(context))
     tables = {
         name: read_results_table(context.build_table_path(file))
@@ -57,9 +60,7 @@ def read_story_content(context: Context) -> ReportContent:
     statistics, main = tables["statistics"], networks[0].name
     layers = [str(layer) for layer in dict.fromkeys(statistics[statistics["network"] == main]["layer"])]
     facts = _collect_facts(context, people)
-    question = (
-        f"Which layer of {' or '.join(families)} predicts the time courses of each region while stories are heard?"
-    )
+    question = f"Which layer of {' or '.join(wholes)} predicts the time courses of each region while stories are heard?"
     return ReportContent(
         title=about.name,
         question=about.question or question,
@@ -71,9 +72,9 @@ def read_story_content(context: Context) -> ReportContent:
             facts,
         ),
         cautions=list_story_cautions(tables, families, acoustic=context.study.settings.baselines is not None),
-        key_results=_collect_key_results(statistics, families),
+        key_results=_collect_key_results(statistics, wholes),
         network=main,
-        networks=families,
+        networks=shown,
         layers=layers,
         encoding=_read_encoding(context, people, tables, facts),
         counts=_join(one.context.build_subject_path(one.person, "counts.tsv", desc="voxels") for one in people),
@@ -109,6 +110,7 @@ def _read_encoding(
     each = _join(one.path for one in people)
     row = ["network", "layer", "roi", "participant"]
     mean = each.groupby(row, sort=False, as_index=False)[["r"]].mean().rename(columns={"r": "score"})
+    mean = add_seeds(mean, list_seeds(context.study.settings))
     notes = {name: read_test(context.build_table_path(_TABLES[name]).with_suffix(".json")) for name in tables}
     differences = tables.get("differences")
     return EncodingContent(

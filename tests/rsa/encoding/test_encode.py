@@ -198,6 +198,49 @@ def data_of(acts, rng):
     )
 
 
+def test_the_table_has_a_row_for_each_layer_and_voxel_and_the_named_columns(world):
+    rng = np.random.default_rng(16)
+    acts = world.features(rng, n_items=60, layers=("conv1", "conv2"))
+    data = world.responses(rng, rng.normal(size=(60, 3)), acts.items, roi=["A", "", "B"])
+    scores = encode({"net": acts}, data).scores
+    wanted = ["network", "layer", "roi", "voxel", "r", "r_corrected", "r2", "r2_corrected", "reliability", "alpha"]
+    assert list(scores) == wanted
+    rows = [("net", layer, roi, k) for layer in acts.layers for k, roi in enumerate(("A", "", "B"))]
+    assert list(scores[wanted[:4]].itertuples(index=False, name=None)) == rows
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.6])
+def test_voxels_at_or_below_the_floor_of_reliability_have_no_corrected_score_and_are_counted(world, floor):
+    rng = np.random.default_rng(17)
+    acts = world.features(rng, n_items=60, layers=("conv1",))
+    data = world.responses(rng, world.plant(rng, acts["conv1"], 4), acts.items, reliability=0.8)
+    data.measurements[:60, 3] = rng.normal(size=60) - data.measurements[60:, 3]  # opposite: a reliability below 0
+    with pytest.warns(BrainmapWarning) as told:
+        fit = rsa.encode(acts, data, reliability_floor=floor)
+    lost = (fit.scores["reliability"] <= floor).to_numpy()
+    assert lost[3]
+    assert fit.scores["r_corrected"].isna().tolist() == lost.tolist() == fit.scores["r2_corrected"].isna().tolist()
+    assert fit.scores["r"].notna().all()
+    assert fit.counts["unreliable"].tolist() == [lost.sum()]
+    assert any(
+        f"{lost.sum()} of 4 targets have a reliability at or below the floor" in str(one.message) for one in told
+    )
+
+
+def test_repetitions_inside_a_run_are_averaged_and_give_no_reliability(world):
+    rng = np.random.default_rng(18)
+    acts = world.features(rng, n_items=60, layers=("conv1",))
+    values = rng.normal(size=(240, 3))
+    obs = {"stimulus_id": acts.items * 4, "run": np.repeat(["1", "1", "2", "2"], 60)}
+    fit = encode(acts, Dataset(values, obs_descriptors=obs))
+    halves = values.reshape(2, 2, 60, 3).mean(axis=1)
+    np.testing.assert_allclose(fit.responses.values, halves)
+    r = [np.corrcoef(halves[0, :, v], halves[1, :, v])[0, 1] for v in range(3)]
+    np.testing.assert_allclose(fit.scores["reliability"], [2 * x / (1 + x) for x in r])
+    once = encode(acts, Dataset(values[:120], obs_descriptors={key: list(v)[:120] for key, v in obs.items()}))
+    assert once.scores["reliability"].isna().all()
+
+
 def test_alphas_at_the_ends_of_their_range_are_counted_and_warned_of(world):
     rng = np.random.default_rng(9)
     acts = world.features(rng, n_items=60, layers=("conv1",), n_units=5)
@@ -206,6 +249,10 @@ def test_alphas_at_the_ends_of_their_range_are_counted_and_warned_of(world):
         fit = rsa.encode(acts, data, alphas=[1e4, 1e5])
     assert fit.counts["lowest_alpha"].tolist() == [1.0]
     np.testing.assert_allclose(fit.scores["alpha"], 1e4)
+    noise = world.responses(rng, rng.normal(size=(60, 6)), acts.items)
+    with pytest.warns(BrainmapWarning, match=r"the largest alpha is the best one .* try larger ones \(targets without"):
+        fit = rsa.encode(acts, noise, alphas=[1e-4, 1e-3])
+    assert fit.counts["highest_alpha"][0] > 0.9
 
 
 def test_means_of_regions_are_predicted_in_place_of_voxels(world):

@@ -17,6 +17,7 @@ from brainmap.rsa.encoding.noise import measure_explainable_variance
 from brainmap.rsa.encoding.responses import FeatureSpace
 from brainmap.rsa.encoding.scans import delay_features, lanczos_weights, sample_scans, zscore
 from brainmap.rsa.encoding.scores import score_fold
+from brainmap.rsa.encoding.stories import count_delays
 
 pytestmark = pytest.mark.filterwarnings("ignore:encoding. (there are no repetitions|the (largest|smallest) alpha)")
 Array = NDArray[Any]
@@ -92,6 +93,13 @@ def test_means_of_scans_are_those_of_the_samples_since_the_scan_before() -> None
     x, times = np.arange(1.0, 9.0)[:, None], np.arange(1.0, 9.0)
     found = sample_scans(x, times, np.array([2.0, 4.0, 6.0, 8.0]), "mean")
     assert found[:, 0].tolist() == [1.5, 3.5, 5.5, 7.5]
+
+
+@pytest.mark.parametrize(("t_r", "last"), [(2.0, 8.0), (1.5, 9.0), (1.0, 8.0), (0.8, 8.0), (0.37, 8.14)])
+def test_default_delays_are_all_multiples_of_the_tr_up_to_8_s_or_more(t_r: float, last: float) -> None:
+    found = count_delays(None, t_r)
+    assert found == tuple(range(1, len(found) + 1))
+    assert found[-1] * t_r == pytest.approx(last)
 
 
 def test_a_planted_layer_predicts_new_stories_and_its_delay_is_found() -> None:
