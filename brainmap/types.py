@@ -90,7 +90,7 @@ NoisePlace = Literal["voxel", "sphere"]
 NoiseFrom = Literal["runs", "residuals", "none"]
 
 # Images, regions, surfaces, inputs
-Layout = Literal["files", "bids", "afni_proc"]
+Layout = Literal["files", "bids", "afni_proc", "spm"]
 InputKind = Literal["betas", "bold"]
 BrainKind = Literal["betas", "bold", "table", "stories"]
 TableAxis = Literal["items", "voxels", "repetitions"]

@@ -131,6 +131,8 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
             if plan:
                 _gather_problems(problems, partial(check_encoding, context, plan))
             rows.append(_describe_person(person, found, plan))
+            for note in dict.fromkeys(one.note for one in person.found if one.note):
+                chosen.setdefault(note, []).append(person.label)
             plans[person.label] = plan
         problems += list_lost_repetitions(people, plans)
         sound = [person for person, row in zip(people, rows, strict=True) if row["problems"] == "none"]

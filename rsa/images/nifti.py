@@ -152,7 +152,16 @@ def build_info(
     t_r = round(step * unit, 6) if is_time and unit and math.isfinite(step) and step > 0 else None
     begin = float(header["toffset"])
     start = round(begin * unit, 6) if t_r is not None and unit and math.isfinite(begin) else 0.0
-    return ImageInfo(path, (*grid, n) if n > 1 else grid, affine, view=view, t_r=t_r, start=start, **described)
+    return ImageInfo(
+        path,
+        (*grid, n) if n > 1 else grid,
+        affine,
+        view=view,
+        t_r=t_r,
+        start=start,
+        description=bytes(header["descrip"]).rstrip(b"\0").decode("utf-8", errors="replace"),
+        **described,
+    )
 
 
 def _choose_affine(header: Any, grid: tuple[int, ...], what: str) -> tuple[NDArray[np.float64], int]:

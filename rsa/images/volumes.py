@@ -130,6 +130,8 @@ class ImageInfo:
         The commands that produced the file, one per line.
     start : float [s]
         Time of the first sub-brick, if there is a repetition time.
+    description : str
+        NIfTI's `descrip`, at most 80 characters; SPM writes there which regressor a beta is of.
     """
 
     path: Path | None
@@ -143,6 +145,7 @@ class ImageInfo:
     view: str
     history: str
     start: float = 0.0
+    description: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Find the inputs of a study: runs, BIDS names, and the output of fMRIPrep and afni_proc.py."""
+"""Find the inputs of a study: runs, BIDS names, and the output of fMRIPrep, afni_proc.py and SPM."""

@@ -1,7 +1,8 @@
-"""Find the inputs of a study in different folder layouts: name patterns, BIDS derivatives, afni_proc results."""
+"""Find the inputs of a study in different folder layouts: name patterns, BIDS, afni_proc results, SPM models."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
-from brainmap.rsa.inputs import afni_proc as _afni_proc, bids as _bids
+from brainmap.rsa.inputs import afni_proc as _afni_proc, bids as _bids, spm as _spm
 from brainmap.rsa.inputs.runs import RunInputs as RunInputs, fill_pattern, match_files, sort_runs
 from brainmap.types import InputKind, Layout
 
@@ -42,8 +43,9 @@ def find_inputs(
     where : str or Path
         "files": a pattern of image names in which `{participant}`, `{session}`, `{task}` and `{run}` stand for labels
         of letters and digits. "bids": a folder of derivatives (fMRIPrep's, or a GLM's). "afni_proc": a folder that
-        contains `stats.<participant>+tlrc` or `+orig` files at some depth.
-    layout : {"files", "bids", "afni_proc"}
+        contains `stats.<participant>+tlrc` or `+orig` files at some depth. "spm": a pattern of first-level folders,
+        `sub-{participant}/first_level`, each with `SPM.mat`, or with betas whose headers name their regressors.
+    layout : {"files", "bids", "afni_proc", "spm"}
     participants : sequence of str, optional
         Labels of the participants, without `sub-`. By default all participants that are found.
     kind : {"betas", "bold"}
@@ -64,7 +66,9 @@ def find_inputs(
     Returns
     -------
     list of RunInputs
-        Runs in order of participant, session, task and run (2 before 10).
+        Runs in order of participant, session, task and run (2 before 10). Of SPM, an entry per beta: only the
+        regressors `Sn(k) NAME*bf(1)` of conditions are patterns, k is their run, and `note` counts what is left out
+        (parametric modulators, derivatives of the response, regressors of no interest, constants).
 
     Raises
     ------
@@ -84,6 +88,8 @@ def find_inputs(
     check_choice(kind, get_args(InputKind), "kind")
     if layout == "files":
         found = _find_by_pattern(str(where), participants, kind, task, sessions)
+    elif layout == "spm":
+        found = _find_in_spm(str(where), participants, kind, sessions)
     else:
         folder = Path(where)
         if not folder.is_dir():
@@ -113,6 +119,11 @@ def _find_by_pattern(
     pattern: str, participants: Sequence[str] | None, kind: InputKind, task: str | None, sessions: Sequence[str] | None
 ) -> list[RunInputs]:
     found = []
+    if re.search(r"[*?]", re.split(r"[\[<]", pattern)[0]):
+        raise InputError(
+            f"files: expected a name in which {{run}} stands for the label of a run, got {pattern!r} with * or ? of a "
+            "shell; write {run} in its place, or for SPM's beta_*.nii take layout = 'spm' and folder = for files"
+        )
     for participant in participants or [""]:
         known = {"participant": participant, "task": task or ""}
         who = f"participant {participant}: " if participant else ""
@@ -128,6 +139,11 @@ def _find_by_pattern(
         ]
         if not here:
             raise InputError(f"{who}there is no file {filled} of session {list_some(sessions or ())}")
+        if here[0].run and len(here) > 1 and _spm.is_beta(here[0].image):
+            raise InputError(
+                f"{who}expected an image a run, got {list_some([Path(one.image).name for one in here], 3)}, which SPM "
+                "wrote as a beta each; take layout = 'spm' and folder = in place of files"
+            )
         tasks = sorted({one.task for one in here})
         if len(tasks) > 1:
             raise InputError(f"{who}{pattern} finds the tasks {list_some(tasks)}; say which you mean (task)")
@@ -171,6 +187,24 @@ def _find_in_afni_proc(
     return [run for label in labels for run in _afni_proc.find_runs(folder, label, stats, fit=desc, space=space)]
 
 
+def _find_in_spm(
+    pattern: str, participants: Sequence[str] | None, kind: InputKind, sessions: Sequence[str] | None
+) -> list[RunInputs]:
+    if kind == "bold":
+        raise InputError("layout spm: this layout gives betas, not BOLD; for BOLD give files = with {run}")
+    found = []
+    for participant in participants or [""]:
+        filled = fill_pattern(pattern, {"participant": participant})
+        for places, folder in match_files(filled):
+            who = places.get("participant", participant)
+            if sessions is None or places.get("session", "") in sessions:
+                of_folder = {place: places.get(place, "") for place in ("session", "run")}
+                found += _spm.find_runs(Path(folder), who, **of_folder)
+    if not found:
+        raise InputError(f"layout spm: there is no folder {pattern} of session {list_some(sessions or ())}")
+    return found
+
+
 def _add_files(one: RunInputs, patterns: Mapping[str, str]) -> RunInputs:
     """Return the run with the files that further patterns name."""
     places = _drop_empty({place: getattr(one, place) for place in ("participant", "session", "task", "run")})
@@ -192,6 +226,8 @@ def _add_files(one: RunInputs, patterns: Mapping[str, str]) -> RunInputs:
 def inputs_table(inputs: Sequence[RunInputs]) -> pd.DataFrame:
     """Tabulate the inputs that were found, one row per run, from names and headers alone.
 
+    Several images of one run, such as SPM's betas, have one row.
+
     Parameters
     ----------
     inputs : sequence of RunInputs
@@ -200,8 +236,9 @@ def inputs_table(inputs: Sequence[RunInputs]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `participant`, `session`, `task`, `run`, `image` (name), `volumes`, `grid`, `voxel_mm`, `t_r` [s] and `space`
-        (from the header or the sidecar), `mask`, `labels`, `events`, `confounds` (names, empty if there is none).
+        `participant`, `session`, `task`, `run`, `image` (name of the first), `volumes` (of all images), `grid`,
+        `voxel_mm`, `t_r` [s] and `space` (from the header or the sidecar), `mask`, `labels`, `events`, `confounds`
+        (names, empty if there is none).
 
     Raises
     ------
@@ -214,7 +251,10 @@ def inputs_table(inputs: Sequence[RunInputs]) -> pd.DataFrame:
     from brainmap.rsa.images.files import image_info
 
     rows = []
+    of_run: dict[tuple[str, ...], list[RunInputs]] = {}
     for one in inputs:
+        of_run.setdefault((one.participant, one.session, one.task, one.run), []).append(one)
+    for one, *others in of_run.values():
         info = image_info(one.image)
         sides = nib.affines.voxel_sizes(info.affine)
         names = {
@@ -227,15 +267,15 @@ def inputs_table(inputs: Sequence[RunInputs]) -> pd.DataFrame:
             }.items()
         }
         if one.volumes:
-            names["labels"] = f"{len(one.volumes)} betas by the design"
+            names["labels"] = f"{sum(len(each.volumes) for each in (one, *others))} betas by the design"
         rows.append(
             {
                 "participant": one.participant,
                 "session": one.session,
                 "task": one.task,
                 "run": one.run,
-                "image": Path(one.image).name,
-                "volumes": info.shape[3] if len(info.shape) > 3 else 1,
+                "image": Path(one.image).name + (f" and {len(others)} more" if others else ""),
+                "volumes": sum(_count_volumes(each.image) for each in (one, *others)),
                 "grid": " x ".join(map(str, info.shape[:3])),
                 "voxel_mm": " x ".join(f"{side:.3g}" for side in sides),
                 "t_r": read_repetition_time(one),
@@ -244,6 +284,13 @@ def inputs_table(inputs: Sequence[RunInputs]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _count_volumes(image: str) -> int:
+    from brainmap.rsa.images.files import image_info
+
+    shape = image_info(image).shape
+    return shape[3] if len(shape) > 3 else 1
 
 
 def read_repetition_time(one: RunInputs) -> float | None:

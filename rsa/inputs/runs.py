@@ -18,7 +18,7 @@ _VALUE = "[A-Za-z0-9]+"
 
 @dataclass(frozen=True, kw_only=True)
 class RunInputs:
-    """Hold the files of one run, or of one image that contains all runs.
+    """Hold the files of one run, of one image that contains all runs, or of one of several images of a run.
 
     Attributes
     ----------
@@ -43,6 +43,8 @@ class RunInputs:
         Space from the file names; empty if they give none.
     t_r, start_time : float or None [s]
         Repetition time and start time from the sidecars.
+    note : str
+        What a layout took from the participant's folder and left out, in words; empty if there is nothing to say.
     """
 
     participant: str
@@ -61,6 +63,7 @@ class RunInputs:
     space: str = ""
     t_r: float | None = None
     start_time: float | None = None
+    note: str = ""
 
     @property
     def label(self) -> str:
@@ -114,7 +117,7 @@ def fill_pattern(pattern: str, known: Mapping[str, str]) -> str:
 
 
 def match_files(pattern: str) -> list[tuple[dict[str, str], str]]:
-    """Find every file on disk that fits a pattern, and return the values of its placeholders with its name.
+    """Find every file or folder on disk that fits a pattern, and return the values of its placeholders with its name.
 
     A placeholder that occurs twice has the same value both times. AFNI names may omit their ending and carry
     selectors. A pattern without placeholders is returned whether or not such a file exists.
@@ -128,9 +131,10 @@ def match_files(pattern: str) -> list[tuple[dict[str, str], str]]:
         return [({}, pattern)]
     selected = re.search(r"[\[<][^/]*$", pattern)  # an AFNI selector is not part of the file name
     selector = selected.group() if selected else ""
-    parts = Path(pattern.removesuffix(selector)).parts
-    found: list[tuple[dict[str, str], Path]] = [({}, Path(parts[0]))]
-    for depth, part in enumerate(parts[1:], start=2):
+    whole = Path(pattern.removesuffix(selector))
+    parts = whole.relative_to(whole.anchor).parts
+    found: list[tuple[dict[str, str], Path]] = [({}, Path(whole.anchor))]
+    for depth, part in enumerate(parts, start=1):
         last = depth == len(parts)
         if not _PLACE.search(part) and not last:
             found = [(known, path / part) for known, path in found]

@@ -195,6 +195,7 @@ def add_bold(folder: Path) -> None:
     save(np.random.default_rng(0).normal(size=SHAPE).astype(np.float32), folder / "map.nii.gz")
     add_tables(folder)
     add_surfaces(folder)
+    add_spm(folder)
 
 
 def add_tables(folder: Path) -> None:
@@ -212,6 +213,18 @@ def add_tables(folder: Path) -> None:
     voxels = pd.DataFrame({"roi": ["A1"] * 20 + ["belt"] * 20 + ["A1"] * 20, "participant": ["01"] * 40 + ["02"] * 20})
     voxels[["roi"]].head(40).to_csv(folder / "voxels.tsv", sep="\t", index=False)
     voxels.to_csv(folder / "all-voxels.tsv", sep="\t", index=False)
+
+
+def add_spm(folder: Path) -> None:
+    """The first level of two participants: three sounds in two sessions, motion, and constants, named in headers."""
+    names = [f"Sn({k}) {name}" for k in (1, 2) for name in ("cat*bf(1)", "dog*bf(1)", "tree*bf(1)", "R1", "R2")]
+    for person in PEOPLE[:2]:
+        rng, own = np.random.default_rng(int(person)), folder / f"sub-{person}" / "first_level"
+        save(np.ones(SHAPE, np.uint8), own / "mask.nii")
+        for k, name in enumerate([*names, "Sn(1) constant", "Sn(2) constant"], start=1):
+            image = nib.Nifti1Image(rng.normal(size=SHAPE).astype(np.float32), affine())
+            image.header["descrip"] = f"spm_spm:beta ({k:04d}) - {name}".encode()
+            nib.save(image, own / f"beta_{k:04d}.nii")
 
 
 def add_surfaces(folder: Path) -> None:

@@ -52,20 +52,39 @@ def files(tmp_path: Path) -> Path:
         for run in (1, 2, 3, 4):
             image = nib.Nifti1Image((truth + rng.normal(size=truth.shape)).astype(np.float32), affine)
             nib.save(image, folder / f"betas_run-{run}.nii.gz")
+        write_first_level(folder / "first_level", list(words["stimulus_id"]), affine)
     scipy.io.savemat(tmp_path / "responses.mat", {"betas": rng.normal(size=(len(words), 60, 4))})
     words[["stimulus_id"]].to_csv(tmp_path / "items.tsv", sep="\t", index=False)
     pd.DataFrame({"roi": ["A1"] * 30 + ["belt"] * 30}).to_csv(tmp_path / "voxels.tsv", sep="\t", index=False)
     return tmp_path
 
 
+def write_first_level(folder: Path, names: list[str], affine: np.ndarray) -> None:
+    """The betas of the folder above as SPM writes them, with the motion and the constant of each session."""
+    folder.mkdir()
+    images = [nib.load(folder.parent / f"betas_run-{run}.nii.gz") for run in (1, 2, 3, 4)]
+    betas = [
+        (f"Sn({k}) {name}*bf(1)", values)
+        for k, image in enumerate(images, start=1)
+        for name, values in zip(names, np.moveaxis(np.asarray(image.dataobj), 3, 0), strict=True)
+    ]
+    betas += [(f"Sn({k}) {name}", np.zeros((8, 8, 8), "f4")) for k in (1, 2, 3, 4) for name in ("R1", "constant")]
+    for k, (name, values) in enumerate(betas, start=1):
+        made = nib.Nifti1Image(values, affine)
+        made.header["descrip"] = f"spm_spm:beta ({k:04d}) - {name}".encode()
+        nib.save(made, folder / f"beta_{k:04d}.nii")
+    shutil.copy(folder.parent / "mask.nii.gz", folder)
+
+
 def test_betas_of_ones_own_go_through_the_guide_s_study_file_code_and_commands(
     files: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (brain,) = list_blocks(GUIDE, "toml")
+    brain, of_spm = list_blocks(GUIDE, "toml")
     (files / "study.toml").write_text(STUDY + brain + '[rsa]\ndissimilarity = "crossnobis"\n')
     lines = [line for block in list_blocks(GUIDE, "console") for line in join_lines(block)]
     assert len(lines) == 2
-    assert shell.run(["brainmap check study.toml", *lines], files) == []
+    (files / "spm.toml").write_text(STUDY + of_spm + '[rsa]\ndissimilarity = "crossnobis"\n')
+    assert shell.run(["brainmap check study.toml", "brainmap check spm.toml", *lines], files) == []
     (code,) = list_blocks(GUIDE, "python")
     monkeypatch.chdir(files)
     names: dict[str, Any] = {}

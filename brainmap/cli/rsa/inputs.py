@@ -14,7 +14,11 @@ from brainmap.cli.rsa.options import commands
 @commands.command()
 def inputs(
     where: Annotated[
-        str, typer.Argument(help="Folder, or with --layout files a pattern such as sub-{participant}_{run}.nii.")
+        str,
+        typer.Argument(
+            help="Folder, or a pattern such as sub-{participant}_{run}.nii (files) or sub-{participant}/first_level "
+            "(spm)."
+        ),
     ],
     layout: Annotated[types.Layout, typer.Option(help="Layout of the folder.")] = "bids",
     kind: Annotated[types.InputKind, typer.Option(help="Kind of images.")] = "bold",
@@ -25,14 +29,14 @@ def inputs(
     desc: Annotated[str | None, typer.Option(help="Only this desc entity; for afni_proc: REML or OLS.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the runs in a folder of fMRIPrep, of another BIDS pipeline or of afni_proc, one row per run."""
+    """List the runs in folders of fMRIPrep, of another BIDS pipeline, of afni_proc or of SPM, one row per run."""
     from brainmap.rsa.inputs.layouts import find_inputs, inputs_table
 
     people = [label.removeprefix("sub-") for label in participant or []]
     found = find_inputs(
         where,
         layout=layout,
-        kind="betas" if layout == "afni_proc" else kind,
+        kind="betas" if layout in ("afni_proc", "spm") else kind,
         participants=people or None,
         task=task,
         space=space,
@@ -46,4 +50,7 @@ def inputs(
     told = table.fillna("").astype(str).replace("None", "")
     one_for_all = [c for c in told if c not in ("participant", "run", "image") and told[c].nunique() == 1]
     print_table(told.drop(columns=one_for_all), False)
+    for note in dict.fromkeys(one.note for one in found if one.note):
+        who = dict.fromkeys(one.participant for one in found if one.note == note)
+        typer.echo(f"{', '.join(who)}: {note}".removeprefix(": "))
     typer.echo("In all: " + ", ".join(f"{c} {told[c].iloc[0]}" for c in one_for_all if told[c].iloc[0]))

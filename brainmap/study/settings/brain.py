@@ -309,6 +309,12 @@ class Brain(Section):
         lacking = [key for key in needs if getattr(self, key) is None]
         if lacking:
             raise ValueError(f"lacks the key {lacking[0]!r}, which layout = {self.layout!r} needs; add it")
+        if self.layout == "spm" and (self.kind == "bold" or "labels" in self.model_fields_set):
+            wrong_key = "kind = 'bold'" if self.kind == "bold" else "labels"
+            raise ValueError(
+                f"{wrong_key} does not go with layout = 'spm', whose betas have the names of SPM's regressors; leave "
+                "it out"
+            )
         if self.kind == "bold" and self.layout == "files" and self.events is None:
             raise ValueError(
                 "lacks the key 'events', which kind = 'bold' needs; add the events.tsv, or stim_times by condition"
@@ -324,11 +330,16 @@ class Brain(Section):
         return self._check_placeholders()
 
     def _check_placeholders(self) -> Brain:
-        """Refuse one file for several participants."""
+        """Refuse one file, or one folder of SPM, for several participants."""
         several = len(self.participants) > 1 and self.kind != "table"  # a table of voxels tells whose they are
         if self.files is not None and several and "{participant}" not in self.files:
             raise ValueError(
                 f"files: expected a name with {{participant}} for {len(self.participants)} participants, got "
                 f"{self.files!r}; write {{participant}} where their labels stand"
+            )
+        if self.layout == "spm" and several and "{participant}" not in str(self.folder):
+            raise ValueError(
+                f"folder: expected a name with {{participant}} for {len(self.participants)} participants of SPM, got "
+                f"{self.folder!r}; write {{participant}} where their labels stand"
             )
         return self

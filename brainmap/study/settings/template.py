@@ -45,7 +45,8 @@ participants = ["01", "02"]
 kind = "betas"                   # or "bold": a GLM of each run comes first; or "table": items x voxels (x repetitions)
 files = "sub-{participant}/betas_run-{run}.nii.gz"   # or AFNI: "sub-{participant}/betas_run-{run}+tlrc.HEAD"
 # Paths may hold {participant}, {session}, {task} and {run}. Instead of files, and mostly of mask:
-# layout = "bids"                # fMRIPrep's or another pipeline's derivatives in folder; or "afni_proc"
+# layout = "bids"                # fMRIPrep's or another pipeline's derivatives in folder; or "afni_proc"; or "spm":
+#                                  folder = "sub-{participant}/first_level", with SPM.mat, its betas and mask.nii
 # folder = "derivatives/fmriprep"
 # task = "words"                 # these five choose among what the layout finds
 # sessions = ["1", "2"]

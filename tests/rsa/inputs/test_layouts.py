@@ -364,6 +364,15 @@ def test_patterns_find_sessions_and_runs_wherever_they_stand(tmp_path: Path) -> 
     assert (found[2].labels, found[2].masks) == ("post_10.tsv", ("m_01.nii",))
 
 
+def test_a_pattern_may_begin_with_the_participant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for who in ("01", "02"):
+        (tmp_path / f"sub-{who}").mkdir()
+        (tmp_path / f"sub-{who}" / "b_1.nii").touch()
+    monkeypatch.chdir(tmp_path)
+    found = rsa.find_inputs("sub-{participant}/b_{run}.nii")
+    assert [(one.participant, one.image) for one in found] == [("01", "sub-01/b_1.nii"), ("02", "sub-02/b_1.nii")]
+
+
 @pytest.mark.parametrize("typed", ["b_run-{run}+tlrc", "b_run-{run}+tlrc.", "b_run-{run}+tlrc.HEAD"])
 def test_afni_names_find_their_runs_as_people_type_them(tmp_path: Path, typed: str) -> None:
     for run in ("1", "10", "2"):
