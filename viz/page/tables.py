@@ -51,13 +51,19 @@ class HeatRow:
 _COORDINATES = ("x", "y", "z")
 
 
+_CORRELATIONS = ("score", "mean", "lower", "upper", "ceiling", "difference", "standard_error", "agreement", "reliab")
+"""How the names of columns begin that hold correlations, or differences of these."""
+
+
 def format_value(value: Any, column: str) -> str:
     """Format a cell for reading; columns named p or p_... hold p values, with three digits.
 
     Examples
     --------
-    >>> [format_value(value, "score") for value in (0.25, 0.0, -0.000101, 12.0, 1234.5)]
+    >>> [format_value(value, "beta") for value in (0.25, 0.0, -0.000101, 12.0, 1234.5)]
     ['.250', '.000', '−1.0e−04', '12', '1.23e+03']
+    >>> format_value(-0.000101, "ceiling_lower")  # a correlation is not told more exactly
+    '.000'
     >>> format_value(0.0, "z"), format_value(0.0001, "p_corrected")
     ('0', '< .001')
     """
@@ -75,6 +81,8 @@ def format_value(value: Any, column: str) -> str:
             return f"{int(value)}".replace("-", "−")
         if value == 0 or 0.0005 <= abs(value) < 1:
             return format_decimals(value, 3)
+        if abs(value) < 1 and column.startswith(_CORRELATIONS):
+            return format_decimals(0.0, 3)
         if abs(value) < 1:
             return f"{value:.1e}".replace("-", "−")
         return f"{value:.3g}".replace("-", "−")
