@@ -116,6 +116,8 @@ class Person:
     ----------
     label : str
     outlier : bool
+    agreement : float
+        With the others, as in the table of participants; NaN where it is not known.
     regions : DataFrame
         A row for each region: `roi`, and what is known of `agreement`, `reliability`, and voxels used and left out.
     rdms : mapping of region to ndarray (n_items, n_items)
@@ -124,6 +126,7 @@ class Person:
 
     label: str
     outlier: bool
+    agreement: float
     regions: pd.DataFrame
     rdms: Mapping[str, Any] = field(default_factory=dict)
 

@@ -112,9 +112,10 @@ def _show_person(person: Person, content: PeopleContent, top: float) -> PersonVi
 def _describe(person: Person) -> str:
     """Say how far a participant agrees with others, how far its RDMs repeat, and how many voxels are left out."""
     regions, said = person.regions, []
-    for name in ("agreement", "reliability"):
-        if name in regions and regions[name].notna().any():
-            said.append(f"mean {name} {format_decimals(float(regions[name].mean()))}")
+    if np.isfinite(person.agreement):
+        said.append(f"mean agreement {format_decimals(person.agreement)}")
+    if "reliability" in regions and regions["reliability"].notna().any():
+        said.append(f"mean reliability {format_decimals(float(regions['reliability'].mean()))}")
     if {"voxels", "kept"} <= set(regions):
         whole = regions[regions["roi"] == "mask"] if (regions["roi"] == "mask").any() else regions
         lost = int((whole["voxels"] - whole["kept"]).sum())

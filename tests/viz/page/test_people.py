@@ -60,7 +60,11 @@ def person(label: str, n: int = 2, *, agreement: float = 0.3, outlier: bool = Fa
         }
     )
     return Person(
-        label=label, outlier=outlier, regions=regions, rdms={name: squareform(rng.random(10)) for name in names}
+        label=label,
+        outlier=outlier,
+        agreement=agreement,
+        regions=regions,
+        rdms={name: squareform(rng.random(10)) for name in names},
     )
 
 
@@ -77,7 +81,7 @@ def test_participants_say_what_is_left_out_and_maps_share_a_scale() -> None:
     assert view is not None
     assert [one.label for one in view.persons] == ["02", "01", "03"]
     assert view.ends == (".20", ".60")
-    assert view.persons[0].facts.startswith("mean agreement .11")
+    assert view.persons[0].facts.startswith("mean agreement .10, mean reliability")
     assert view.persons[0].facts.endswith("12 voxels left out")
     assert view.persons[2].map == ""
     assert view.persons[0].map_words == "Glass brain of participant 02, conv4 of net: highest value .60"

@@ -103,7 +103,8 @@ def describe_people(
         if reliability is not None:
             regions = regions.join(_select_person(reliability, label)[["reliability"]], on="roi")
         regions = regions.join(voxels, on="roi")
-        persons.append(Person(label=label, outlier=bool(row.get("outlier", False)), regions=regions, rdms=mine))
+        outlier, own = bool(row.get("outlier", False)), float(row.get("agreement", np.nan))
+        persons.append(Person(label=label, outlier=outlier, agreement=own, regions=regions, rdms=mine))
     shown, maps = _find_person_maps(context, answers)
     return PeopleContent(persons=persons, maps=maps, shown=shown)
 
