@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +26,21 @@ def is_reference(text: str) -> bool:
     return bool(module and function)
 
 
-def find_function(reference: str, what: str) -> Callable[..., Any]:
-    """Import `module:function`; the current folder is searched first.
+def find_function(reference: str, what: str, *, beside: str | Path = "") -> Callable[..., Any]:
+    """Import `module:function`; the current folder is searched first, and that of the checkpoint last.
 
     Parameters
     ----------
     reference : str
     what : str
         Name of the setting, which begins the message of an error.
+    beside : str or Path, optional
+        Folder of the checkpoint, which is searched where the module lies nowhere else.
 
     Raises
     ------
     InputError
-        The module cannot be imported, or has no such function.
+        The module cannot be imported, or has no such function; or another module of its name is in use.
 
     Examples
     --------
@@ -44,23 +48,46 @@ def find_function(reference: str, what: str) -> Callable[..., Any]:
     3.0
     """
     module_name, _, function_name = reference.partition(":")
-    added = str(Path.cwd())
-    sys.path.insert(0, added)
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # a user's module may raise anything
-        raise InputError(
-            f"{what}: {module_name!r} cannot be imported ({type(error).__name__}: "
-            f"{first_line(error)}); is it installed or in this folder?"
-        ) from None
-    finally:
-        sys.path.remove(added)
+    folder = str(Path(beside).resolve()) if beside else ""
+    with _search_folders(folder):
+        _check_origin(module_name, what, folder)
+        try:
+            module = importlib.import_module(module_name)
+        except (Exception, SystemExit) as error:  # a user's module may raise anything
+            raise InputError(
+                f"{what}: {module_name!r} cannot be imported ({type(error).__name__}: "
+                f"{first_line(error)}); is it installed, in this folder{' or beside the checkpoint' * bool(folder)}?"
+            ) from None
     function: Callable[..., Any] | None = getattr(module, function_name, None)
     if not callable(function):
         raise InputError(
             f"{what}: {module_name} has no function {function_name!r}{suggest_word(function_name, dir(module))}"
         )
     return function
+
+
+@contextmanager
+def _search_folders(beside: str) -> Iterator[None]:
+    """Search the current folder first, and one more folder last, where modules are imported."""
+    first, last = str(Path.cwd()), [beside] if beside and beside not in sys.path else []
+    sys.path[:] = [first, *sys.path, *last]
+    try:
+        yield
+    finally:
+        sys.path.remove(first)
+        for folder in last:
+            sys.path.remove(folder)
+
+
+def _check_origin(module: str, what: str, beside: str) -> None:
+    """Refuse a module beside a checkpoint while another one of its name is in use."""
+    top = module.partition(".")[0]
+    known = getattr(sys.modules.get(top), "__file__", None)
+    found = PathFinder.find_spec(top) if beside and known else None
+    if found is None or found.origin is None or not Path(found.origin).is_relative_to(beside):
+        return
+    if Path(str(known)).resolve() != Path(found.origin).resolve():
+        raise InputError(f"{what}: expected module {found.origin}, got {known}, which is in use; rename one of them")
 
 
 def first_line(error: BaseException) -> str:

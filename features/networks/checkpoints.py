@@ -225,4 +225,4 @@ def _build_for(path: Path, given: dict[str, str], n_classes: int | None) -> nn.M
         )
     if n_classes not in (None, len(stored.classes)) and stored.classes:
         raise InputError(f"checkpoint: expected {n_classes} classes, got {len(stored.classes)} in {path}")
-    return replace(stored, **given).build()  # type: ignore[arg-type]
+    return replace(stored, beside=str(path.parent), **given).build()  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from brainmap.features.networks.architectures import get_zoo_front_end, network_
 from brainmap.features.networks.files import report_damage
 from brainmap.features.networks.trust import is_signed
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd, read_front_end
-from brainmap.references import is_reference
+from brainmap.references import find_function, is_reference
 from brainmap.types import Align, Loudness
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Checkpoint:
     own : bool
         Whether functions that it names may be called: the caller names them, or this user wrote the file. It is not
         stored.
+    beside : str
+        Folder of its file, where functions that it names may lie, too. It is not stored.
     """
 
     architecture: str
@@ -81,6 +83,7 @@ class Checkpoint:
     readout: Mapping[str, Any] | None = None
     folder: Mapping[str, Any] | None = None
     own: bool = field(default=True, compare=False)
+    beside: str = field(default="", compare=False)
 
     @property
     def front_end(self) -> FrontEnd:
@@ -116,6 +119,8 @@ class Checkpoint:
                 f"checkpoint: names the code {self.front_end.kind!r} as its front end, and was written elsewhere; "
                 f"give input = {self.front_end.kind!r} (--input) if you want it to run"
             )
+        if self.front_end.is_code and self.beside:
+            find_function(self.front_end.kind, "input", beside=self.beside)
 
     def load_sounds(self, source: str | Path, *, part: AnyPart = "all") -> Sounds:
         """Find sounds and describe how to read them as this network takes them, as `features.load_sounds` does."""
@@ -194,7 +199,7 @@ class Checkpoint:
                 dropout=self.dropout,
                 shape=None if self.input is None or self.input.is_waveform else self._picture_shape(),
             )
-        return call_builder(self.architecture)
+        return call_builder(self.architecture, beside=self.beside)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -253,14 +258,14 @@ def read_description(path: str | Path) -> Checkpoint | None:
         return None
     own = is_signed(compose_signed_text(held), held.get("signature", ""))
     try:
-        return replace(restore_checkpoint(json.loads(text)), own=own)
+        return replace(restore_checkpoint(json.loads(text)), own=own, beside=str(path.parent))
     except (InputError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"checkpoint: {path} carries brainmap metadata that cannot be read ({error})") from None
 
 
 def restore_checkpoint(stored: Mapping[str, Any]) -> Checkpoint:
     """Return the description that `describe_checkpoint` made plain values of; values of later versions are left out."""
-    known = {f.name for f in fields(Checkpoint)} - {"own"}
+    known = {f.name for f in fields(Checkpoint)} - {"own", "beside"}
     kept = {k: v for k, v in stored.items() if k in known}
     taken = read_front_end(stored["input"]) if "input" in stored else None
     return Checkpoint(**{**kept, "classes": tuple(stored.get("classes", ())), "input": taken})
@@ -269,7 +274,7 @@ def restore_checkpoint(stored: Mapping[str, Any]) -> Checkpoint:
 def describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return a description as plain values; what the architecture says itself is left out."""
     found = asdict(checkpoint)
-    del found["own"]
+    del found["own"], found["beside"]
     for key in ("dropout", "input", "readout", "folder"):
         if found[key] is None:
             del found[key]

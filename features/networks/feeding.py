@@ -55,7 +55,8 @@ def describe_feeding(
         seconds = _fit_length(Path(path), said, seconds)
         if "rate" not in said or seconds is None:
             raise InputError(f"{path} does not say how it was fed; give {ask} {place}")
-        return Checkpoint(architecture=architecture or "", n_samples=round(seconds * said["rate"]), **said)
+        beside, n_samples = str(Path(path).parent), round(seconds * said["rate"])
+        return Checkpoint(architecture=architecture or "", n_samples=n_samples, beside=beside, **said)
     if seconds is not None and stored.own_lengths:
         stored = stored.cut_to(seconds)
     own = {"input": stored.front_end, "seconds": stored.n_samples / stored.rate}

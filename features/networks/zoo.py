@@ -16,6 +16,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import get_args
 
 import torch
@@ -248,14 +249,14 @@ def initialize(model: nn.Module, rng: torch.Generator) -> None:
                     module.bias.uniform_(-bound, bound, generator=rng)
 
 
-def call_builder(reference: str) -> nn.Module:
-    """Call `module:function`, which must return a `torch.nn.Module`; the current folder is searched too."""
+def call_builder(reference: str, *, beside: str | Path = "") -> nn.Module:
+    """Call `module:function`, which must return a `torch.nn.Module`; it is found as `find_function` finds it."""
     if not is_reference(reference):
         raise InputError(
             f"architecture: expected one of {list_some(network_names())} or 'module:function', got {reference!r}"
             f"{suggest_word(reference, network_names())}"
         )
-    function = find_function(reference, "architecture")
+    function = find_function(reference, "architecture", beside=beside)
     try:
         model = function()
     except (Exception, SystemExit) as error:  # a user's function may raise anything

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import stat
 import sys
 import warnings
@@ -25,6 +26,7 @@ from brainmap.features.layers.running import evaluating
 from brainmap.features.networks.checkpoints import load_network, save_checkpoint
 from brainmap.features.networks.description import Checkpoint, load_checkpoint
 from brainmap.features.networks.zoo import build_network, call_builder
+from brainmap.features.sounds.front_ends import read_front_end
 
 CH32 = Checkpoint(
     architecture="ch32", variant="bn", classes=("no", "yes", "maybe"), n_samples=4_000, training={"seed": 3}
@@ -469,3 +471,70 @@ def test_weights_of_another_kind_of_number_are_refused(
     weights = build_network("ch32").state_dict()
     first = next(iter(weights))
     refused(saved(tmp_path, {**weights, first: change(weights[first])}), said, architecture="ch32")
+
+
+BESIDE = """
+from torch import nn
+import helper_{0}
+
+
+def build():
+    return nn.Sequential(nn.Conv1d(1, helper_{0}.WIDTH, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(2, 3))
+
+
+def double(sounds, rate):
+    return 2 * sounds
+"""
+
+
+def forget_beside() -> None:
+    for module in ("beside_a", "helper_a"):
+        sys.modules.pop(module, None)
+
+
+def test_code_is_found_beside_the_checkpoint_by_whoever_wrote_it_or_named_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, elsewhere = tmp_path / "mine", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (folder / "beside_a.py").write_text(BESIDE.format("a"))
+    (folder / "helper_a.py").write_text("WIDTH = 2\n")
+    monkeypatch.chdir(elsewhere)
+    before = sys.path[:]
+    about = Checkpoint(
+        architecture="beside_a:build",
+        classes=("a", "b", "c"),
+        n_samples=40,
+        input=read_front_end("beside_a:double"),
+        beside=str(folder),
+    )
+    network = about.build()
+    path = save_checkpoint(network, folder / "net.safetensors", about)
+    torch.save(network.state_dict(), folder / "net.pt")
+    for load in (
+        lambda: load_network(path),
+        lambda: load_network(folder / "net.pt", architecture="beside_a:build"),
+    ):
+        forget_beside()
+        assert torch.equal(weights_of(load())["0.weight"], weights_of(network)["0.weight"])
+    forget_beside()
+    assert load_checkpoint(path).input_shape() == (1, 40)  # its front end is found there, too
+    assert sys.path == before
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "beside_a.py").write_text(BESIDE.format("a"))
+    shutil.copy(folder / "net.pt", other)
+    with pytest.raises(InputError, match=r"expected module .*other/beside_a.py, got .*mine/beside_a.py, .* rename"):
+        load_network(other / "net.pt", architecture="beside_a:build")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "another"))
+    forget_beside()
+    with pytest.raises(InputError, match="was written elsewhere"):
+        load_network(path)
+    assert "beside_a" not in sys.modules
+    monkeypatch.chdir(folder)  # what lies in the current folder or is installed comes first
+    (folder / "beside_a.py").write_text(BESIDE.format("a").replace("Linear(2, 3)", "Linear(2, 4)"))
+    shutil.copy(other / "beside_a.py", elsewhere)
+    monkeypatch.chdir(elsewhere)
+    assert load_network(folder / "net.pt", architecture="beside_a:build").state_dict()["3.weight"].shape == (3, 2)
+    forget_beside()
