@@ -42,7 +42,7 @@ from brainmap.study.stages.encoding import check_encoding
 from brainmap.study.stages.explain import check_explained, choose_explained
 from brainmap.study.stages.generality import announce_tests
 from brainmap.study.stages.group_maps import check_differences
-from brainmap.study.stages.hearing import check_acoustic_models, find_layers
+from brainmap.study.stages.hearing import check_acoustic_models, check_rdms, find_layers, place_layers
 from brainmap.study.stages.networks import (
     check_items,
     class_names,
@@ -232,8 +232,9 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
     refused = f"the network refuses {fed} of shape {{shape}}: {{why}}; check rate, seconds and input"
     try:
         listed, chosen = find_layers(loaded, loaded.sounds.take([0]), asked, refused=refused)
+        chosen = place_layers(network, chosen)
     except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+        raise InputError(_say_each(where, error)) from None
     layers = tuple(layer.name for layer in chosen)
     check_band_layers(context, network, layers)
     found[network.name] = layers
@@ -242,9 +243,17 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
     twice = [layer for layer, slug in zip(layers, slugs, strict=True) if slugs.count(slug) > 1]
     if twice:
         raise InputError(f"{where}: layers {list_some(twice)} would share file names; choose one of them in layers")
+    try:
+        check_rdms(loaded, chosen, context.study.settings.rsa.items)
+    except InputError as error:
+        raise InputError(_say_each(where, error)) from None
     explain = context.study.settings.explain
     if explain is not None and choose_explained(context).network is network:
         size.add_patterns(listed, decoded=check_explained(context, loaded))
+
+
+def _say_each(where: str, error: InputError) -> str:
+    return "\n".join(f"{where}: {line}" for line in str(error).splitlines())
 
 
 def _describe_feeding(checkpoint: Checkpoint) -> str:

@@ -29,10 +29,10 @@ from brainmap.features.activations.windowed import (
     skip_windows,
 )
 from brainmap.features.layers.batching import choose_batch_size
-from brainmap.features.layers.inputs import fit_sounds, keep_real
-from brainmap.features.layers.layer import OUTPUT, TIME, TOKEN, Layer
-from brainmap.features.layers.listing import leave_out_unknown_axes, place_units, say_taken_off
-from brainmap.features.layers.pooling import pool
+from brainmap.features.layers.inputs import fit_sounds
+from brainmap.features.layers.layer import OUTPUT, TIME, TOKEN, Layer, place_units
+from brainmap.features.layers.listing import leave_out_unknown_axes, say_taken_off
+from brainmap.features.layers.pooling import pool_layer
 from brainmap.features.layers.running import Advance, count_workers, evaluating, forward, run_side_by_side
 from brainmap.features.layers.selection import choose_layers
 from brainmap.features.layers.tap import tap
@@ -408,12 +408,15 @@ class _Extraction:
             log.info("activations: %s kept as they are, with no more than %d units", list_some(whole), asked)
 
     def _pool_layer(self, model: nn.Module, layer: str, activation: Tensor, batch: Tensor) -> Tensor:
-        pooling = self.about["pooling"]
-        if pooling in ("none", "flatten") and not self.layers[layer].order and len(activation) == len(batch):
-            return activation if pooling == "none" else activation.flatten(1)  # the axes stay, whatever their roles are
-        found = self.layers[layer]
-        arranged = keep_real(model, found.arranged(activation, len(batch)), batch.shape[2:])
-        return pool(arranged, pooling, positions=found.positions, pool_frequency="pool_frequency" in self.about)
+        about = self.about
+        return pool_layer(
+            model,
+            self.layers[layer],
+            activation,
+            batch,
+            pooling=about["pooling"],
+            pool_frequency="pool_frequency" in about,
+        )
 
     def _make_rows(self, model: nn.Module, layer: str, activation: Tensor, done: int, batch: Tensor) -> NDArray[Any]:
         pooled = self._pool_layer(model, layer, activation, batch)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,10 +79,14 @@ class Layer:
         """
         if len(self.order) == activation.ndim and activation.shape[self.order[0]] == n_items:
             return activation if self.order == tuple(range(activation.ndim)) else activation.permute(self.order)
-        raise InputError(
-            f"layer {self.name!r} ({self.kind}) gives {tuple(activation.shape)} for {n_items} items, and which of "
-            "these axes holds its units is not known; name a layer inside it, or say which where activations are "
-            "extracted: units_axis (in a study, [network] units_axis; on the command line, --units-axis)"
+        raise self.report_unknown_axes(activation.shape, n_items)
+
+    def report_unknown_axes(self, shape: Sequence[int], n_items: int) -> InputError:
+        """Make the error for a layer of which it is not known where the units are."""
+        return InputError(
+            f"layer {self.name!r} ({self.kind}) gives {tuple(shape)} for {n_items} item{'s' * (n_items > 1)}, and "
+            "which of these axes holds its units is not known; name a layer inside it, or say which where activations "
+            "are extracted: units_axis (in a study, [network] units_axis; on the command line, --units-axis)"
         )
 
     def with_units(self, axis: int) -> Layer:
@@ -109,3 +114,15 @@ def restore_layer(stored: Mapping[str, Any]) -> Layer:
     """Return the layer whose fields were stored as plain values, in which tuples are lists."""
     fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
     return Layer(**fields)
+
+
+def place_units(layers: Sequence[Layer], axis: int | Mapping[str, int] | None) -> dict[str, Layer]:
+    """Apply the axis of the units that the caller gave to the layers."""
+    found = {one.name: one for one in layers}
+    if axis is None:
+        return found
+    if isinstance(axis, int):
+        return {name: one if one.order else one.with_units(axis) for name, one in found.items()}
+    for name in axis:
+        check_choice(name, list(found), "units_axis: layer")
+    return {name: one.with_units(axis[name]) if name in axis else one for name, one in found.items()}

@@ -7,7 +7,7 @@ layer stay open, a longer sound follows.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Protocol, TypeAlias, TypeVar, cast, runtime_checkable
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import list_some
 from brainmap.features.layers.axes import (
     ITEMS,
     UNITS,
@@ -274,15 +274,3 @@ def list_asked_names(names: str | Sequence[str], model: nn.Module) -> tuple[str,
     known = dict(model.named_modules())
     owners = [find_owner(name, known) for name in ([names] if isinstance(names, str) else names)]
     return tuple(f"{module}.{path}".rstrip(".") for module, path in owners if module)
-
-
-def place_units(layers: Sequence[Layer], axis: int | Mapping[str, int] | None) -> dict[str, Layer]:
-    """Apply the axis of the units that the caller gave to the layers."""
-    found = {one.name: one for one in layers}
-    if axis is None:
-        return found
-    if isinstance(axis, int):
-        return {name: one if one.order else one.with_units(axis) for name, one in found.items()}
-    for name in axis:
-        check_choice(name, list(found), "units_axis: layer")
-    return {name: one.with_units(axis[name]) if name in axis else one for name, one in found.items()}

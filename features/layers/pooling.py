@@ -4,10 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from brainmap.features.layers.layer import FREQUENCY, OTHER
+from brainmap.features.layers.inputs import keep_real
+from brainmap.features.layers.layer import FREQUENCY, OTHER, Layer
 from brainmap.types import Pooling
+
+
+def pool_layer(
+    model: nn.Module,
+    layer: Layer,
+    activation: Tensor,
+    batch: Tensor,
+    *,
+    pooling: Pooling,
+    pool_frequency: bool = False,
+) -> Tensor:
+    """Pool what a network gave in a layer for a batch, without the padding that the network adds itself.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    layer : Layer
+    activation : Tensor
+        In the order of the network's own axes.
+    batch : Tensor (n, c, t) or (n, c, h, w)
+        What the network was given.
+    pooling : {"mean", "max", "rms", "none", "flatten"}
+    pool_frequency : bool
+        As `pool` takes it.
+
+    Raises
+    ------
+    InputError
+        It is not known which axis holds the units, and pooling needs it.
+    """
+    if pooling in ("none", "flatten") and not layer.order and len(activation) == len(batch):
+        return activation if pooling == "none" else activation.flatten(1)  # the axes stay, whatever their roles are
+    arranged = keep_real(model, layer.arranged(activation, len(batch)), batch.shape[2:])
+    return pool(arranged, pooling, positions=layer.positions, pool_frequency=pool_frequency)
 
 
 def pool(

@@ -365,6 +365,12 @@ def prepare_models(model_rdms: RDMs, pairs: NDArray[np.intp], measure: Measure) 
         raise InputError("searchlight: expected at least two pairs of items with patterns in two runs, got fewer")
     if not np.isfinite(vectors).all():
         bad = [name for name, row in zip(names, vectors, strict=True) if not np.isfinite(row).all()]
+        whole = [name for name, row in zip(names, vectors, strict=True) if not np.isfinite(row).any()]
+        if whole:
+            raise InputError(
+                f"searchlight: expected dissimilarities, got NaN for every pair of models {list_some(whole)} (the "
+                "correlation of a single unit, say); leave these models out"
+            )
         raise InputError(f"searchlight: models {list_some(bad)} have NaN pairs; leave the items out on both sides")
     flat = [name for name, row in zip(names, vectors, strict=True) if not row.max() > row.min()]
     if flat and measure not in ("cosine", "cosine_cov"):

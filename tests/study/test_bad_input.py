@@ -245,12 +245,65 @@ def one_space_two_grids(study: Any) -> None:
     study.file.write_text(first + 'participants = ["03"]' + second.replace('"rois.nii.gz"', '"rois03.nii.gz"'))
 
 
+ODD = """
+from torch import nn
+
+
+class Loudness(nn.Module):
+    def forward(self, x):
+        return x.square().mean(2)
+
+
+class Same(nn.Module):
+    def forward(self, x):
+        return 0 * x[:, 0, :5] + x.new_tensor([1.0, 2.0, 0.0, 4.0, 3.0])
+
+
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.loudness, self.same, self.square = Loudness(), Same(), nn.Unflatten(1, (8, 8))
+        self.conv, self.grid, self.head = nn.Conv1d(1, 4, 9), nn.AdaptiveAvgPool1d(16), nn.Linear(64, 4)
+
+    def forward(self, x):
+        square = self.square(self.grid(self.conv(x)).flatten(1))
+        return self.head(square.flatten(1)) + 0 * (self.loudness(x) + self.same(x).sum())
+
+
+def build():
+    return Odd()
+"""
+
+
+def layers_without_rdms(study: Any) -> None:
+    import torch
+
+    (study.folder / "odd_nets.py").write_text(ODD)
+    sys.modules.pop("odd_nets", None)  # of another test
+    (study.folder / "__pycache__").write_text("so that Python keeps no bytecode here")
+    names: dict[str, Any] = {}
+    exec(ODD, names)  # the same code as in the file
+    torch.save(names["build"]().state_dict(), study.folder / "odd.pt")
+    more = 'architecture = "odd_nets:build"\nrate = 16000\nseconds = 0.15\nlevel = "rms"\n'
+    study.edit(('checkpoint = "net.safetensors"', f'checkpoint = "odd.pt"\n{more}'))
+    text = study.file.read_text()
+    start = text.index("layers = ")
+    wanted = 'layers = ["conv", "square", "loudness", "same"]'
+    study.file.write_text(text[:start] + wanted + text[text.index("\n", start) :])
+
+
+def layers_whose_rdm_is_nan_or_constant(study: Any) -> None:
+    layers_without_rdms(study)
+    study.edit(('"conv", "square", ', '"conv", '))
+
+
 def unknown_planted_region(study: Any) -> None:
     (study.folder / "truth.tsv").write_text("region\tlayer\nleft-b\tconv1\n")
     study.file.write_text(study.file.read_text() + '\n[truth]\ntable = "truth.tsv"\n')
 
 
 ONE_EACH = [
+    (layers_without_rdms, ["[network] net: layer 'square' (Unflatten) gives (1, 8, 8) for 1 item", "units_axis"]),
     (missing_audio, ["no file", "cat_anna.wav"]),
     (corrupt_audio, ["cat_anna.wav", "cannot be read"]),
     (audio_cut_short, ["cat_anna.wav"]),
@@ -286,6 +339,14 @@ ONE_EACH = [
 ]
 
 SEVERAL = [
+    (
+        layers_whose_rdm_is_nan_or_constant,
+        [
+            "[network] net: expected dissimilarities in the RDM of layer 'loudness' (Loudness) with 1 unit, got NaN "
+            "for every pair (correlation needs two units or more); leave the layer out",
+            "RDM of layer 'same' (Same) with 5 units, got the same values for every sound; leave the layer out",
+        ],
+    ),
     (two_bad_sounds, ["cat_anna.wav", "dog_ben.wav"]),
     (other_grid, ["ROI image: grid", "betas_run-1.nii.gz", "betas_run-2.nii.gz", "betas_run-3.nii.gz"]),
     (shifted_rois, [f"participant 0{k}: ROI image" for k in (1, 2, 3)]),

@@ -19,7 +19,7 @@ from brainmap.study.results.context import Context
 from brainmap.study.results.folder import check_output
 from brainmap.study.settings.study import Network
 from brainmap.study.stages.bands import check_band_layers
-from brainmap.study.stages.hearing import check_acoustic_models, find_layers
+from brainmap.study.stages.hearing import check_acoustic_models, find_layers, place_layers
 from brainmap.study.stages.networks import load_baselines, load_heard_network
 from brainmap.study.stages.stories import choose_window, get_story_models, list_word_files, measure_lengths
 from brainmap.study.stages.story_people import StoryPerson, build_story_settings, yield_story_people
@@ -86,7 +86,7 @@ def _check_network(context: Context, network: Network, lengths: dict[str, float]
     )
     try:
         _, known = find_layers(loaded, _take_window(loaded, window), layers, refused=refused)
-        check_band_layers(context, network, [layer.name for layer in known])
+        check_band_layers(context, network, [layer.name for layer in place_layers(network, known)])
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     hop = get_story_models(context).hop
