@@ -123,7 +123,7 @@ def _list_run_volumes(path: Path, design: Design, run: str) -> tuple[tuple[int, 
     """Return volume, stimulus, condition and run of every beta; the regressor of a single trial gives its run."""
     from brainmap.rsa.glm.afni_buckets import Regressor, list_design_regressors
     from brainmap.rsa.images.files import image_info
-    from brainmap.rsa.patterns.table import label_patterns
+    from brainmap.rsa.patterns.labels import label_patterns
     from brainmap.rsa.patterns.volume import describe_source
 
     source, labels = describe_source(path), image_info(path).labels

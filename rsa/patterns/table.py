@@ -18,8 +18,16 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.glm.afni_buckets import Regressor, find_stimuli, refuse_unsure_labels
-from brainmap.tables import assign_conditions, cells, match_by_folders, read_table
+from brainmap.rsa.patterns.labels import (
+    Conditions,
+    Source,
+    format_plain,
+    list_rows,
+    read_column,
+    warn_of_one_for_all,
+    warn_of_unlabeled,
+)
+from brainmap.tables import assign_conditions, match_by_folders, read_table
 from brainmap.types import Missing
 
 VOXEL_COLUMNS = {
@@ -34,11 +42,9 @@ VOXEL_COLUMNS = {
 }
 
 Stimuli = Mapping[str, str] | pd.DataFrame | str | Path
-Conditions = str | Path | pd.DataFrame | Sequence[str] | Sequence[Sequence[str]]
 Runs = Sequence[object] | NDArray[Any]
 
 _GLMSINGLE = re.compile(r"type[cd]_|glmdenoise|fithrf_rr|fracridge", re.IGNORECASE)  # outputs that share runs
-_STATISTIC = re.compile(r"_(Tstat|Fstat|Zscore|zstat|R\^2)$")
 
 
 class Pattern(NamedTuple):
@@ -73,38 +79,6 @@ class PatternSettings:
         check_choice(self.missing, get_args(Missing), "missing")
 
 
-@dataclass(frozen=True)
-class Source:
-    """Hold what the header of one image says.
-
-    Attributes
-    ----------
-    name : str
-    n_volumes : int
-    labels : tuple of str
-        Labels of the sub-bricks; empty if there are none.
-    statistics : tuple of int
-        Volumes whose code names a distribution (t, F, ...).
-    regressors : tuple of Regressor
-        Regressors that the history or the design of an AFNI bucket lists.
-    """
-
-    name: str
-    n_volumes: int
-    labels: tuple[str, ...] = ()
-    statistics: tuple[int, ...] = ()
-    regressors: tuple[Regressor, ...] = ()
-
-
-def _read_column(table: pd.DataFrame, name: str, what: str) -> list[str]:
-    if name not in table.columns:
-        found = list_some([str(c) for c in table.columns])
-        raise InputError(
-            f"{what}: expected a column {name!r}, got {found}{suggest_word(name, map(str, table.columns))}"
-        )
-    return cells(table[name])
-
-
 def read_conditions(stimuli: Stimuli | None) -> dict[str, str]:
     """Return the condition of every stimulus id, from a mapping, a table or the path of a `stimuli.tsv`.
 
@@ -118,8 +92,8 @@ def read_conditions(stimuli: Stimuli | None) -> dict[str, str]:
     if isinstance(stimuli, Mapping):
         return {str(stimulus): str(condition) for stimulus, condition in stimuli.items()}
     table = read_table(stimuli, "stimuli")
-    ids = _read_column(table, "stimulus_id", "stimuli")
-    conditions = _read_column(table, "condition", "stimuli")
+    ids = read_column(table, "stimulus_id", "stimuli")
+    conditions = read_column(table, "condition", "stimuli")
     for column, texts in (("stimulus_id", ids), ("condition", conditions)):
         if "" in texts:
             raise InputError(f"stimuli: expected a {column} in every row, got none in row {texts.index('') + 1}")
@@ -129,103 +103,11 @@ def read_conditions(stimuli: Stimuli | None) -> dict[str, str]:
     return dict(zip(ids, conditions, strict=True))
 
 
-def label_patterns(source: Source) -> list[tuple[int, str, str]]:
-    """Return volume, stimulus and condition of every pattern that the sub-brick labels of an image name.
-
-    In an AFNI statistics bucket, only the coefficients of stimuli are patterns, never t, F, contrasts or baseline
-    terms (`find_stimuli` explains how they are distinguished). In other images, patterns are the volumes without a
-    statistic code (or all volumes, if all have one).
-
-    Examples
-    --------
-    >>> label_patterns(Source("stats+tlrc", 3, ("Full_Fstat", "yes#0_Coef", "yes#0_Tstat")))
-    [(1, 'yes', 'yes')]
-    >>> label_patterns(Source("betas.nii", 2, ("cat", "dog")))
-    [(0, 'cat', 'cat'), (1, 'dog', 'dog')]
-
-    Raises
-    ------
-    InputError
-        If the image has no labels, only labels of statistics, or coefficients that could be stimuli or something else.
-    """
-    labels = source.labels
-    if not any(label.strip() for label in labels):
-        raise InputError(f"patterns: {source.name} has no sub-brick labels; give conditions= as a TSV path or a list")
-    if len(labels) != source.n_volumes:
-        raise InputError(f"patterns: {source.name} has {source.n_volumes} volumes and {len(labels)} labels")
-    found = find_stimuli(labels, source.statistics, source.regressors, source.name)
-    if found is not None:
-        return found
-    if any(_STATISTIC.search(label.strip()) for label in labels):
-        raise InputError(
-            f"patterns: expected '#n_Coef' sub-bricks in {source.name}, got statistics only ({list_some(labels)}); run "
-            "3dDeconvolve without -nocoef/-nobucket, or give conditions="
-        )
-    # A file with only t values is accepted, because t values can be the patterns.
-    skip = source.statistics if len(source.statistics) < source.n_volumes else ()
-    found = [(volume, label.strip(), label.strip()) for volume, label in enumerate(labels) if volume not in skip]
-    refuse_unsure_labels([label for _, label, _ in found], source.regressors, source.name)
-    return found
-
-
-def _read_conditions_table(
-    table: pd.DataFrame, source: Source, run: str | None, known: Mapping[str, str]
-) -> list[tuple[int, str, str, str | None]]:
-    """Return the rows of a conditions table for one image: volume, stimulus, condition, and run if given."""
-    what = "conditions table"
-    if run is not None and "run" in table.columns:
-        has = sorted(set(table["run"].map(_format_plain)))
-        table = table[table["run"].map(_format_plain).str.lstrip("0") == run.lstrip("0")]
-        if table.empty:
-            raise InputError(f"{what}: there is no row for run {run!r} ({source.name}); its runs are {list_some(has)}")
-    runs = [_format_plain(r) for r in table["run"]] if "run" in table.columns else [None] * len(table)
-    if "stimulus_id" in table.columns:
-        stimuli = _read_column(table, "stimulus_id", what)
-        conditions = _read_column(table, "condition", what) if "condition" in table.columns else stimuli
-    else:
-        stimuli = conditions = _read_column(table, "condition", what)
-    if "volume" not in table.columns and len(table) != source.n_volumes:
-        raise InputError(
-            f"{what}: expected a row for each of the {source.n_volumes} volumes of {source.name}, or a column "
-            f"'volume' (0-based), got {len(table)} rows"
-        )
-    numbers = _read_column(table, "volume", what) if "volume" in table.columns else [str(k) for k in range(len(table))]
-    named = [k for k, stimulus in enumerate(stimuli) if stimulus]
-    if len(named) < len(stimuli):
-        said = f"{what}: {len(stimuli) - len(named)} of {len(stimuli)} rows ({source.name}) name nothing"
-        warnings.warn(f"{said} and are left out", BrainmapWarning, stacklevel=6)
-    volumes = [_parse_volume(numbers[k], source) for k in named]
-    twice = [volume for volume, count in Counter(volumes).items() if count > 1]
-    if twice:
-        raise InputError(f"{what}: volume {list_some(twice)} of {source.name} is named more than once")
-    return [
-        (volume, stimuli[k], known.get(stimuli[k], conditions[k]), runs[k])
-        for volume, k in zip(volumes, named, strict=True)
-    ]
-
-
-def _parse_volume(text: str, source: Source) -> int:
-    number = _format_plain(text)
-    if not number.isdigit():
-        raise InputError(f"conditions table: expected a whole number from 0 as the volume, got {text!r}")
-    if int(number) >= source.n_volumes:
-        raise InputError(
-            f"conditions table: expected a volume from 0 to {source.n_volumes - 1} of {source.name}, which has "
-            f"{source.n_volumes} volumes, got {number}"
-        )
-    return int(number)
-
-
-def _format_plain(run: object) -> str:
-    """Return a number as text; a table with gaps turns 1 into 1.0, which becomes 1 again."""
-    return re.sub(r"\.0$", "", str(run).strip())
-
-
 def _assign_runs(sources: Sequence[Source], runs: Runs | None) -> tuple[list[str | None], list[str]]:
     """Return the run of each file, and the run of each volume if one file holds several runs."""
     if runs is None:
         return ([None], []) if len(sources) == 1 else ([str(k + 1) for k in range(len(sources))], [])
-    names = [_format_plain(run) for run in runs]
+    names = [format_plain(run) for run in runs]
     if len(names) == len(sources):
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice and any(source.n_volumes > 1 for source in sources):  # files with one condition each share a run
@@ -238,32 +120,6 @@ def _assign_runs(sources: Sequence[Source], runs: Runs | None) -> tuple[list[str
         + (f" or for each of its {sources[0].n_volumes} volumes" if len(sources) == 1 else "")
         + f", got {len(names)}"
     )
-
-
-def _choose_conditions(conditions: Conditions, k: int, sources: Sequence[Source]) -> object:
-    """Return what `conditions` says about source k: 'sub-brick', a table, or one label per volume."""
-    if isinstance(conditions, (str, Path, pd.DataFrame)):
-        labelled = isinstance(conditions, str) and conditions == "sub-brick"
-        return "sub-brick" if labelled else read_table(conditions, "conditions")
-    given: list[Any] = list(conditions)
-    if any(isinstance(c, pd.DataFrame) for c in given):
-        if len(given) != len(sources):
-            raise InputError(
-                f"patterns: expected a conditions table for each of {len(sources)} files, got {len(given)}"
-            )
-        labelled = isinstance(given[k], str) and given[k] == "sub-brick"
-        return "sub-brick" if labelled else read_table(given[k], "conditions")
-    if given and all((isinstance(c, str) and c.endswith(".tsv")) or isinstance(c, Path) for c in given):
-        if len(given) != len(sources):
-            raise InputError(
-                f"patterns: expected a conditions table for each of {len(sources)} files, got {len(given)}"
-            )
-        return read_table(given[k], "conditions")
-    if given and not isinstance(given[0], str):
-        if len(given) != len(sources):
-            raise InputError(f"patterns: expected a list of labels for each of {len(sources)} files, got {len(given)}")
-        return [str(label) for label in given[k]]
-    return [str(label) for label in given]
 
 
 def plan_patterns(sources: Sequence[Source], settings: PatternSettings | None = None) -> list[Pattern]:
@@ -292,7 +148,7 @@ def plan_patterns(sources: Sequence[Source], settings: PatternSettings | None = 
     file_runs, volume_runs = _assign_runs(sources, settings.runs)
     rows: list[Pattern] = []
     for k in range(len(sources)):
-        for volume, stimulus, condition, run in _list_rows(settings.conditions, k, sources, file_runs[k], known):
+        for volume, stimulus, condition, run in list_rows(settings.conditions, k, sources, file_runs[k], known):
             said = volume_runs[volume] if volume_runs else file_runs[k] or run or "1"
             rows.append(Pattern(k, volume, stimulus, condition, said))
     condition_of = assign_conditions(((row.stimulus_id, row.condition) for row in rows), "conditions")
@@ -311,7 +167,8 @@ def plan_patterns(sources: Sequence[Source], settings: PatternSettings | None = 
     gaps = _find_gaps(rows)
     if gaps and settings.missing == "error":
         raise InputError(_describe_gaps(gaps, rows, sources))
-    _warn_of_one_for_all(settings.conditions, sources)
+    warn_of_one_for_all(settings.conditions, sources)
+    warn_of_unlabeled(settings.conditions, sources, file_runs)
     _warn_of_glmsingle(sources, rows)
     return rows + gaps
 
@@ -327,36 +184,6 @@ def _warn_of_glmsingle(sources: Sequence[Source], rows: Sequence[Pattern]) -> No
             BrainmapWarning,
             stacklevel=4,
         )
-
-
-def _warn_of_one_for_all(conditions: Conditions, sources: Sequence[Source]) -> None:
-    """Warn if a table without runs is used for several images: if their orders differ, patterns are mixed up."""
-    if len(sources) < 2 or (isinstance(conditions, str) and conditions == "sub-brick"):
-        return
-    if isinstance(conditions, str | Path | pd.DataFrame) and "run" not in read_table(conditions, "conditions").columns:
-        name = "table" if isinstance(conditions, pd.DataFrame) else str(conditions)
-        warnings.warn(
-            f"conditions: {name} has no column 'run' and serves all {len(sources)} images, as if the order of their "
-            "volumes were the same; where it is not, give one table per run, or a column 'run'",
-            BrainmapWarning,
-            stacklevel=4,
-        )
-
-
-def _list_rows(
-    conditions: Conditions, k: int, sources: Sequence[Source], run: str | None, known: Mapping[str, str]
-) -> list[tuple[int, str, str, str | None]]:
-    source, said = sources[k], _choose_conditions(conditions, k, sources)
-    if isinstance(said, pd.DataFrame):
-        return _read_conditions_table(said, source, run, known)
-    if isinstance(said, list):
-        if len(said) != source.n_volumes:
-            raise InputError(
-                f"patterns: expected a label for each of the {source.n_volumes} volumes of {source.name}, got "
-                f"{len(said)} labels"
-            )
-        return [(volume, label, label, None) for volume, label in enumerate(said)]
-    return [(volume, stimulus, condition, None) for volume, stimulus, condition in label_patterns(source)]
 
 
 def _fill_conditions(rows: list[Pattern], known: Mapping[str, str], sources: Sequence[Source]) -> list[Pattern]:

@@ -19,7 +19,8 @@ from brainmap.errors import InputError
 from brainmap.resources import require_memory
 from brainmap.rsa.glm.afni_buckets import read_regressors
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
-from brainmap.rsa.patterns.table import Conditions, Pattern, PatternSettings, Runs, Source, Stimuli, plan_patterns
+from brainmap.rsa.patterns.labels import Conditions, Source
+from brainmap.rsa.patterns.table import Pattern, PatternSettings, Runs, Stimuli, plan_patterns
 from brainmap.rsa.regions.labels import load_rois
 from brainmap.rsa.regions.rois import Image, Mask, Rois, build_grid, load_mask
 from brainmap.types import FloatType, Missing

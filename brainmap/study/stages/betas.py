@@ -22,8 +22,9 @@ from brainmap.rsa.glm.files import format_coefficient_labels, save_betas
 from brainmap.rsa.glm.plan import Plan, RunSettings, describe_parameters, plan_betas
 from brainmap.rsa.glm.timing import find_sidecars
 from brainmap.rsa.images.files import check_same_grid, image_info
+from brainmap.rsa.patterns.labels import Source
 from brainmap.rsa.patterns.surface import plan_any_patterns
-from brainmap.rsa.patterns.table import Pattern, PatternSettings, Source, plan_patterns
+from brainmap.rsa.patterns.table import Pattern, PatternSettings, plan_patterns
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.rsa.regions.rois import build_grid
 from brainmap.study.results.context import Context, log, make_parent

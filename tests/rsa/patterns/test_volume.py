@@ -120,11 +120,31 @@ def test_a_table_says_volume_stimulus_condition_and_run(rng: np.random.Generator
     )
     table.to_csv(tmp_path / "labels.tsv", sep="\t", index=False)
     for conditions in (tmp_path / "labels.tsv", str(tmp_path / "labels.tsv"), table):
-        data = load_patterns(whole, mask=image(half_mask()), conditions=conditions)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            data = load_patterns(whole, mask=image(half_mask()), conditions=conditions)
+        said = "patterns: 4 of 10 volumes of image in memory have no label in the table and are left out"
+        assert [str(one.message) for one in told] == ([] if conditions is table else [said])
         assert list(data.obs_descriptors["condition"][:3]) == ["no", "yes", "null"]
         assert list(data.obs_descriptors["run"]) == ["01"] * 3 + ["02"] * 3
         np.testing.assert_array_equal(data.measurements, whole.get_fdata()[half_mask() > 0].T[table["volume"]])
         assert data.descriptors["volumes_left_out"] == 4
+
+
+def test_volumes_without_a_label_are_counted_over_runs_and_statistics_are_none(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    whole = image(rng.normal(size=(*SHAPE, 6)))
+    stats = [None, None, "Ttest(9)", None, None, None]
+    for run in (1, 2, 3):
+        save_image(whole, tmp_path / f"b{run}+orig", stats=stats, labels=[f"x{k}" for k in range(6)])
+    rows = pd.DataFrame({"volume": [0, 1, 3] * 3, "condition": ["a", "b", "c"] * 3, "run": [1] * 3 + [2] * 3 + [3] * 3})
+    rows.to_csv(tmp_path / "t.tsv", sep="\t", index=False)
+    files = [tmp_path / f"b{run}+orig" for run in (1, 2, 3)]
+    with pytest.warns(
+        BrainmapWarning, match=r"2 of 6 volumes of b1\+orig have no label .*, and so are .* 2 more images"
+    ):
+        load_patterns(files, mask=image(half_mask()), conditions=tmp_path / "t.tsv")
 
 
 def test_one_table_with_a_run_column_serves_a_file_a_run(rng: np.random.Generator) -> None:
