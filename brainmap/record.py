@@ -28,6 +28,7 @@ from brainmap import __version__
 from brainmap.errors import InputError
 from brainmap.names import file_name, names_in
 from brainmap.places import resolve_inside, room_for
+from brainmap.resources import is_running
 
 HOST = re.sub(r"[^A-Za-z0-9]", "", platform.node())[:24] or "host"
 _UNFINISHED = re.compile(r"\.(?P<host>[A-Za-z0-9]+)-(?P<pid>\d+)\..+")
@@ -64,17 +65,6 @@ def clear_unfinished(folder: Path) -> int:
                 path.unlink()
                 removed += 1
     return removed
-
-
-def is_running(pid: int) -> bool:
-    """Tell whether a process of this machine is running."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
 
 
 @contextmanager

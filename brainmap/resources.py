@@ -152,3 +152,14 @@ def _read_address_space(root: Path) -> Iterator[int]:
     except (OSError, ValueError):
         return
     yield most - pages * resource.getpagesize()
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process of this machine is running."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
-from brainmap.explore.sources import Heard, Source
+from brainmap.explore.sources import FEW, Heard, Source
 from brainmap.explore.waves import BINS, describe_envelope, describe_wave, shade
 from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.attribution.lrp import COMPOSITES
@@ -148,6 +148,7 @@ def _attribute_class(
             method=method,
             classes=[name],
             class_names=heard.classes,
+            batch_size=FEW,
             device=source.device,
             **settings,
         )

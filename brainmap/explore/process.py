@@ -6,12 +6,14 @@ killed.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import shutil
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +26,7 @@ from brainmap.explore.notes import collect_notes
 from brainmap.progress import follow_progress
 
 log = logging.getLogger("brainmap")
+_OFTEN = 0.2  # s between two times that memory is given back while a job runs
 
 
 class StoppedError(Exception):
@@ -87,15 +90,28 @@ def main() -> None:
     while True:
         question = line.questions.get()
         line.say(*_answer(line, question, partial(run_command, source, question["command"], question["arguments"])))
+        _give_memory_back()
+
+
+def _give_memory_back() -> None:
+    """Have the C library return what a job no longer needs to the system, where it can (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def _answer(line: Line, question: dict[str, Any], compute: Callable[[], Any]) -> tuple[dict[str, Any], bytes]:
     """Compute an answer; a mistake of the user's has status 422, a failed computation 500."""
     number = int(question["id"])
+    given_back = time.monotonic()
 
     def told(label: str, done: int, total: int) -> None:
         if number in line.unwanted:
             raise StoppedError
+        nonlocal given_back
+        if time.monotonic() > given_back + _OFTEN:  # the parts of a job do not add up
+            _give_memory_back()
+            given_back = time.monotonic()
         line.say({"id": number, "label": label, "done": done, "total": total})
 
     try:

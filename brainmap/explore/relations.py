@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.explore.sources import UPLOAD, Heard, Source
+from brainmap.explore.sources import FEW, UPLOAD, Heard, Source
 from brainmap.features.activations.extract import Activations, extract_activations, open_activations
 from brainmap.features.representations.files import list_stored_layers
 from brainmap.features.units.nearest_sounds import nearest_neighbors
@@ -69,7 +69,7 @@ def _gather_features(source: Source, heard: Heard) -> Activations:
                 kept = open_activations(path)
                 if list(kept.items) == list(source.items):
                     return kept
-        return extract_activations(heard.model, heard.sounds, pooling="mean", batch_size=8, device=source.device)
+        return extract_activations(heard.model, heard.sounds, pooling="mean", batch_size=FEW, device=source.device)
 
     return source.memory.remember(content_key("features", heard.digest, heard.sounds.digest), compute)
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 UPLOAD = "upload:"
 """What the name of a sound begins with that was dropped or recorded; its SHA-256 follows."""
+FEW = 4
+"""Sounds that go through a network together: as fast as more of them on a processor, and with less memory."""
 _MOST_BYTES = 128_000_000
 _MOST_SOUNDS = 64
 
@@ -338,7 +340,7 @@ def _open_study(path: Path, device: str) -> Source:
     from brainmap.study.settings.study import load_study
     from brainmap.study.stages.networks import class_names, load_heard_network, yield_versions
 
-    context = Context(load_study(path), device_wanted=device)
+    context = Context(load_study(path), device_wanted=device, threads=1)  # each thread takes memory of its own
     about = context.study.settings.study
 
     def load(version: Version) -> Heard:

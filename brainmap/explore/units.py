@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
-from brainmap.explore.sources import Heard, Source
+from brainmap.explore.sources import FEW, Heard, Source
 from brainmap.explore.waves import describe_wave
 from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.maximization.choice import choose_priors
@@ -55,6 +55,7 @@ def _find_exemplars(source: Source, heard: Heard, layer: str, unit: int) -> Exem
             units=[unit],
             k=EXEMPLARS,
             class_names=heard.classes if layer == OUTPUT else None,
+            batch_size=FEW,
             device=source.device,
         )
 
@@ -89,7 +90,12 @@ def measure_unit(source: Source, heard: Heard, *, layer: str, unit: int, stimulu
 
     def compute() -> Tuning:
         return measure_tuning(
-            heard.model, heard.sounds.take([0]), layers=[layer], settings=settings, device=source.device
+            heard.model,
+            heard.sounds.take([0]),
+            layers=[layer],
+            settings=settings,
+            batch_size=FEW,
+            device=source.device,
         )
 
     key = content_key("tuning", heard.digest, heard.sounds.rate, heard.sounds.n_samples, layer, stimulus)
@@ -167,7 +173,7 @@ def _grow_pattern(source: Source, heard: Heard, layer: str, unit: int) -> _Patte
         units=[unit],
         sounds=heard.sounds,
         decoder=chosen.decoder,
-        settings=chosen.settings(),
+        settings=chosen.settings(compiled=False, micro_batch=FEW),
         device=source.device,
     )
     if not am.can_be_heard:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from starlette.requests import Request
 
-from brainmap.record import is_running
+from brainmap.resources import is_running
 
 MEGABYTE = 1_000_000
 _PREFIX = "brainmap-explore-"  # the number of the process follows, and then chance

@@ -19,7 +19,7 @@ from brainmap.explore.messages import JSON, pack_message, receive_message
 log = logging.getLogger("brainmap")
 PATIENCE = 1.0  # s in which a job that is stopped may end by itself; then its process is killed
 SUPERSEDED = 204  # the status of a job that gave its turn to a newer one, for which nobody waits
-ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "4194304", "MALLOC_TRIM_THRESHOLD_": "33554432"}
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "2000000", "MALLOC_TRIM_THRESHOLD_": "8388608"}
 """Have glibc give large tensors back to the system, which saves 200 MB after activations of all sounds."""
 _MOST_DEATHS = 3  # deaths in a row before the process was ready once
 

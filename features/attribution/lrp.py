@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainmap.errors import InputError, RunError
-from brainmap.features.attribution.lrp_graph import Follow
+from brainmap.features.attribution.lrp_graph import Follow, pull_back
 from brainmap.features.attribution.lrp_operations import RULES
 from brainmap.features.attribution.lrp_rules import (
     COMPOSITES as COMPOSITES,
@@ -154,7 +154,7 @@ def _explain_batch(
     for k in range(targets.shape[1]):
         follow.ledger.clear()
         seed = torch.zeros_like(logits).scatter_(1, chosen[:, k : k + 1], scores[:, k : k + 1])
-        (found,) = torch.autograd.grad(logits, follow.input, seed, retain_graph=True)
+        found = pull_back(logits, seed, follow.input)
         maps[:, k] = found
         spent[0, :, k], spent[1, :, k] = follow.ledger.absorbed.cpu(), follow.ledger.lost.cpu()
     result = tuple(np.asarray(t.cpu()) for t in (maps, scores))

@@ -33,6 +33,7 @@ from brainmap.features.sounds.batches import Sounds, iterate_tensors
 from brainmap.features.sounds.files import Sounds as LabelledSounds
 
 CHANCE = 0.05  # p above which a region is not said to be predicted
+_FEW = 1  # sounds that go through a network together: the largest judge takes 12 MB for each, and gains nothing
 OTHER, SAME = "other data", "same data"
 
 REGION_COLUMNS = {
@@ -325,7 +326,7 @@ class _Scale:
         if isinstance(sounds, LabelledSounds):
             fed = None if fed is None or takes_sounds(fed, sounds) else fed
             given = sounds if fed is None else refeed_sounds(sounds, fed)
-        raw = compute_all_logits(model, given, device=device).astype(np.float64)
+        raw = compute_all_logits(model, given, batch_size=_FEW, device=device).astype(np.float64)
         mean, spread = raw.mean(axis=0), raw.std(axis=0, ddof=1)
         if not (spread > 0).all():
             raise InputError(
@@ -338,7 +339,7 @@ class _Scale:
         if self.fed is not None:
             waves, rate = get_heard(am, patterns)
             given = feed_waveforms(waves, self.fed, rate=rate)
-        raw = compute_all_logits(self.model, given, device=self.device).astype(np.float64)
+        raw = compute_all_logits(self.model, given, batch_size=_FEW, device=self.device).astype(np.float64)
         return (raw - self.mean) / self.spread
 
 
@@ -353,7 +354,7 @@ def _measure_distance(
 
     def pooled(given: Sounds) -> NDArray[np.float64]:
         with evaluating(model, device), torch.no_grad():
-            parts = [model.pooled(batch).double().cpu() for batch in iterate_tensors(given, 16, device=device)]
+            parts = [model.pooled(batch).double().cpu() for batch in iterate_tensors(given, _FEW, device=device)]
         values: NDArray[np.float64] = torch.cat(parts).numpy()
         return values
 

@@ -229,7 +229,7 @@ def maximize_activation(
         if decoder is not None:
             stack.enter_context(freeze(decoder, device))
         stack.enter_context(use_one_thread())
-        full, site = find_input(net, layer, wish)
+        full, site = find_input(net, layer, wish, compiled=settings.compiled)
         task, named = plan(net, site, settings, full=full, wish=wish)
         names = named or _check_class_names(task, class_names)
         found = _run_task(

@@ -76,7 +76,7 @@ def describe_wish(sounds: Sounds | None, *, rate: float | None, **given: Any) ->
     return Wish(waveforms=waveforms, rate=rate, time_axis=-1 if axes is None else axes.time_axis, **given)
 
 
-def find_input(model: nn.Module, layer: str, wish: Wish) -> tuple[Shape, Site]:
+def find_input(model: nn.Module, layer: str, wish: Wish, *, compiled: bool = True) -> tuple[Shape, Site]:
     """Find the shape (c, t) or (c, h, w) of a whole input, and the layer's site in the network.
 
     The sounds give the shape; without them it is `length` where the network takes that, else one second.
@@ -89,10 +89,10 @@ def find_input(model: nn.Module, layer: str, wish: Wish) -> tuple[Shape, Site]:
     shapes = [*asked, second] if wish.waveforms is None else [wish.waveforms.shape[1:]]
     for shape in shapes[:-1]:
         try:
-            return shape, find_site(model, layer, torch.zeros(1, *shape, device=wish.device))
+            return shape, find_site(model, layer, torch.zeros(1, *shape, device=wish.device), compiled=compiled)
         except InputError:
             continue  # it is shorter than the whole input, as the pattern of an early layer may be
-    return shapes[-1], find_site(model, layer, torch.zeros(1, *shapes[-1], device=wish.device))
+    return shapes[-1], find_site(model, layer, torch.zeros(1, *shapes[-1], device=wish.device), compiled=compiled)
 
 
 def plan(

@@ -112,7 +112,7 @@ def softmax_saturation(
     sounds = None if sounds is None else make_differentiable(model, sounds)
     wish = describe_wish(sounds, rate=rate, units=units, length=length, device=device)
     with freeze(model, device) as net, use_one_thread():
-        full, site = find_input(net, "output", wish)
+        full, site = find_input(net, "output", wish, compiled=settings.compiled)
         if len(site.shape) != 1:
             raise InputError(
                 f"softmax saturation: expected a network that returns one number for each class, got {site.shape}"

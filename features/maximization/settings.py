@@ -73,6 +73,9 @@ class MaximizationSettings:
         ones, because many latents lie where a class has no gradient.
     micro_batch : int
         Number of patterns that go through the network together (8 on a CPU is about twice as fast as 64).
+    compiled : bool
+        Pool with compiled kernels, which give the same patterns up to twice as fast, and whose compiler takes half a
+        second and 100 MB. False pays for a few patterns alone.
 
     References
     ----------
@@ -113,6 +116,7 @@ class MaximizationSettings:
     seeds: int = 1
     draws: int = 0
     micro_batch: int = 8
+    compiled: bool = True
 
     def __post_init__(self) -> None:
         for name, choices in (

@@ -22,7 +22,9 @@ LARGE = 4 << 20
 Shortcut: TypeAlias = tuple[str, Callable[..., Any]]  # the operation's name, and its replacement
 
 
-def choose_shortcuts(operations: Sequence[Operation], keep: Collection[int]) -> Mapping[int, Shortcut]:
+def choose_shortcuts(
+    operations: Sequence[Operation], keep: Collection[int], *, compiled: bool = True
+) -> Mapping[int, Shortcut]:
     """Choose the operations of a forward pass that can be replaced by faster ones, by their numbers.
 
     Parameters
@@ -31,6 +33,8 @@ def choose_shortcuts(operations: Sequence[Operation], keep: Collection[int]) -> 
         Operations of one pass in eval mode.
     keep : collection of int
         Operations whose results must stay unchanged.
+    compiled : bool
+        Whether poolings are replaced by compiled kernels.
     """
     found: dict[int, Shortcut] = {}
     kernels: dict[int, tuple[Tensor, Tensor | None]] = {}
@@ -48,7 +52,7 @@ def choose_shortcuts(operations: Sequence[Operation], keep: Collection[int]) -> 
                 kernels[before] = folded
                 found[before] = (operations[before].name, _convolve_by_item(operations[before], *folded))
                 found[i] = (op.name, _pass_on)
-        elif op.name == "max_pool1d" and (size := _get_pool_size(op)) is not None:
+        elif compiled and op.name == "max_pool1d" and (size := _get_pool_size(op)) is not None:
             gated = before is not None and operations[before].name == "relu"
             if gated and before is not None:
                 found[before] = ("relu", _pass_on)

@@ -209,7 +209,7 @@ def _explain_refusal(patterns: Tensor, error: Exception) -> InputError:
     return InputError(f"activation maximization: the network refuses inputs {shape}: {said}; give length=")
 
 
-def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
+def find_site(model: nn.Module, layer: str, example: Tensor, *, compiled: bool = True) -> Site:
     """Find the operations around a layer's nonlinearity by recording one forward pass.
 
     Parameters
@@ -219,6 +219,8 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
     layer : str
         A module's dotted name, `conv#2` for its second call; "output" is the output of the network.
     example : Tensor (1, c, ...)
+    compiled : bool
+        Whether compiled kernels may take the place of poolings.
 
     Raises
     ------
@@ -277,7 +279,7 @@ def find_site(model: nn.Module, layer: str, example: Tensor) -> Site:
     )
     texture = record.find_last_map(after) if order == tuple(range(len(order))) else None  # channels are second then
     kept = {one for one in (before, after, texture) if one is not None}
-    fast = choose_shortcuts(record.operations[: max(kept) + 1], kept)
+    fast = choose_shortcuts(record.operations[: max(kept) + 1], kept, compiled=compiled)
     shape = tuple(record.shapes[place][k] for k in order[1:])
     return Site(layer, before, after, shape, head, order, texture, fast, notes)
 

@@ -74,7 +74,7 @@ def test_a_sound_is_judged_by_another_network_on_another_participant(source: Sou
 
 def test_a_sound_that_was_found_is_kept(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     first = ask(source, "wanted", region="primary", network="first")
-    monkeypatch.setattr("brainmap.explore.wanted.maximize_regions", None)
+    monkeypatch.setattr("brainmap.explore.wanted.RegionSearch", None)
     assert ask(source, "wanted", region="primary", network="first")["judged"] == first["judged"]
 
 

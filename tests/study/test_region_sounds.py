@@ -44,7 +44,7 @@ def test_participants_are_halved_and_their_items_matched() -> None:
         make_person("02", values["02"], back, ["B", "A", "C"]),
         make_person("03", values["03"][:, 1:], items[1:], ["A", "B", "C"]),  # lacks the first item
     ]
-    data = collect_region_data(people)
+    data = collect_region_data(people, 3)
     assert (data.items, data.regions) == (tuple(items[1:]), ("A", "B"))
     assert data.divided
     assert sorted(data.climbed.names) == ["sub-01", "sub-03"]
@@ -63,11 +63,11 @@ def test_participants_are_halved_and_their_items_matched() -> None:
 def test_runs_of_a_single_participant_are_halved_where_both_halves_have_all_items() -> None:
     rng, items = np.random.default_rng(0), [str(k) for k in range(N)]
     values = rng.standard_normal((3, N, 1))
-    data = collect_region_data([make_person("01", values, items, ["A"])])
+    data = collect_region_data([make_person("01", values, items, ["A"])], 1)
     assert data.climbed.names == {"sub-01 run-1", "sub-01 run-3"}
     assert data.judging.names == {"sub-01 run-2"}
     values[1, :6] = np.nan  # run 2 has the other items only
-    assert not collect_region_data([make_person("01", values, items, ["A"])]).divided
+    assert not collect_region_data([make_person("01", values, items, ["A"])], 1).divided
 
 
 @pytest.fixture(scope="module")

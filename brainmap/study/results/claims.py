@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from brainmap.errors import InputError
-from brainmap.record import HOST, is_running, name_unfinished
+from brainmap.record import HOST, name_unfinished
+from brainmap.resources import is_running
 
 log = logging.getLogger("brainmap")
 ALIVE = 5.0  # s between two updates by the holder of a claim

@@ -17,6 +17,7 @@ from brainmap.features.sounds.inputs import describe_input
 from brainmap.names import slug
 from brainmap.record import content_key, file_digest
 from brainmap.study.results.context import Context
+from brainmap.study.settings.study import Maximizing
 from brainmap.study.stages.networks import (
     class_names,
     compute_heard_key,
@@ -96,8 +97,7 @@ def choose_class_priors(context: Context, one: Loaded) -> tuple[ChosenPrior, ...
         A decoder that cannot be read, or whose sounds the network does not take.
     """
     settings = context.study.settings.explain
-    assert settings is not None
-    asked = settings.maximization
+    asked = Maximizing() if settings is None else settings.maximization
     from brainmap.features.maximization.choice import choose_priors
 
     return choose_priors(

@@ -7,8 +7,9 @@ Participants are therefore halved, or the runs of a single one; where neither is
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,22 +19,27 @@ from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.features.activations.extract import extract_activations
 from brainmap.features.evaluation.judges import load_judges
-from brainmap.features.evaluation.regions import Encoder
+from brainmap.features.evaluation.regions import Encoder, RegionSounds, maximize_regions
+from brainmap.features.maximization.choice import ChosenPrior
 from brainmap.features.networks.description import Checkpoint
 from brainmap.features.networks.readout import readout_network
 from brainmap.features.networks.refeeding import refeed_sounds
 from brainmap.features.sounds.files import Sounds
+from brainmap.progress import progress
 from brainmap.rsa.encoding.encode import fit_layers
 from brainmap.rsa.encoding.fits import EncodingSettings, fit_weights_of_layer
 from brainmap.rsa.encoding.folds import Folds
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses
 from brainmap.study.results.context import Context
-from brainmap.study.settings.study import Network
-from brainmap.study.stages.encoding import EncodedPerson
+from brainmap.study.settings.study import Maximizing, Network
+from brainmap.study.stages.encoding import EncodedPerson, yield_encoded
+from brainmap.study.stages.explain import DRAWS, choose_class_priors
+from brainmap.study.stages.inference import make_rng
 from brainmap.study.stages.versions import Loaded, Version
 from brainmap.types import Floats, Pooling
 
 log = logging.getLogger("brainmap")
+FEW = 2  # sounds that go through a judge together: the largest one takes 12 MB for each, in each thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +63,8 @@ class RegionData:
     rows : tuple of array
         Rows of the sounds that each item is the mean of.
     settings : EncodingSettings
+    spaces : tuple of FeatureSpace
+        The layers of all networks of the study, in the order of the items.
     """
 
     items: tuple[str, ...]
@@ -67,6 +75,7 @@ class RegionData:
     folds: Folds
     rows: tuple[np.ndarray, ...]
     settings: EncodingSettings
+    spaces: tuple[FeatureSpace, ...]
 
     @property
     def divided(self) -> bool:
@@ -80,56 +89,78 @@ class RegionData:
         return Responses(half.mean[None], self.items, self.conditions, ("1",), targets)
 
 
-def collect_region_data(people: Sequence[EncodedPerson]) -> RegionData:
+@dataclass(frozen=True, eq=False)
+class _Means:
+    """Hold the mean responses of the regions of a participant: over runs, and in each run, `(n_items, n_regions)`."""
+
+    label: str
+    items: tuple[str, ...]
+    runs: tuple[str, ...]
+    regions: tuple[str, ...]
+    whole: Floats
+    by_run: Sequence[Floats]
+
+    @classmethod
+    def of(cls, label: str, responses: Responses) -> _Means:
+        """Average the responses over the voxels of each region."""
+        roi = responses.targets["roi"].to_numpy()
+        regions = tuple(dict.fromkeys(roi))
+
+        def average(values: Floats) -> Floats:
+            return np.stack([values[:, roi == name].mean(axis=1) for name in regions], axis=1)
+
+        by_run = [average(one) for one in responses.values]
+        return cls(label, responses.items, responses.runs, regions, average(responses.mean), by_run)
+
+    def choose(self, values: Floats, items: Sequence[str], regions: Sequence[str]) -> Floats:
+        """Return values of some items and regions, z-scored over the items."""
+        rows, columns = [self.items.index(one) for one in items], [self.regions.index(one) for one in regions]
+        mean = values[np.ix_(rows, columns)]
+        there = np.isfinite(mean)
+        n = np.maximum(there.sum(axis=0), 1)
+        center = np.where(there, mean, 0.0).sum(axis=0) / n
+        spread = np.sqrt(np.where(there, (mean - center) ** 2, 0.0).sum(axis=0) / n)
+        return np.asarray((mean - center) / np.where(spread > 0, spread, 1.0))
+
+
+def collect_region_data(people: Iterable[EncodedPerson], total: int) -> RegionData:
     """Average the responses of regions over halves of the participants, or of the runs of a single one.
 
     Responses of each participant (or run) are z-scored over the items first. Items and regions that some participant
-    lacks are left out.
+    lacks are left out. Participants are read one after another, and only the means of their regions are kept;
+    `total` is their number.
     """
-    spaces, first = people[0].aligned
-    every = [one.aligned[1] for one in people]
-    items = [item for item in first.items if all(item in one.items for one in every)]
-    own = [set(one.targets["roi"]) for one in every]
-    regions = tuple(roi for roi in dict.fromkeys(first.targets["roi"]) if all(roi in names for names in own))
-    if len(people) > 1:
-        parts = [(f"sub-{one.label}", _average(found, found.mean, items, regions)) for one, found in _pair(people)]
+    every: list[_Means] = []
+    with progress("reading responses", total) as step:
+        for one in people:
+            if not every:
+                (spaces, responses), folds, settings = one.aligned, one.folds, one.settings
+            every.append(_Means.of(one.label, one.aligned[1]))
+            step.advance()
+    items = [item for item in responses.items if all(item in one.items for one in every)]
+    regions = tuple(roi for roi in every[0].regions if all(roi in one.regions for one in every))
+    if len(every) > 1:
+        parts = [(f"sub-{one.label}", one.choose(one.whole, items, regions)) for one in every]
     else:
-        values = zip(first.runs, first.values, strict=True)
-        parts = [(f"sub-{people[0].label} run-{run}", _average(first, one, items, regions)) for run, one in values]
+        values = zip(every[0].runs, every[0].by_run, strict=True)
+        parts = [(f"sub-{every[0].label} run-{run}", every[0].choose(one, items, regions)) for run, one in values]
     halves = [_join(parts[k::2]) for k in range(min(2, len(parts)))]
     if len(halves) < 2 or any(np.isnan(half.mean).any() for half in halves):
         halves = [Half(frozenset(name for name, _ in parts), _join(parts).mean)] * 2
-    at = [first.items.index(item) for item in items]
-    fold, group = (
-        np.unique(part[at], return_inverse=True)[1] for part in (people[0].folds.fold, people[0].folds.group)
-    )
-    folds = replace(people[0].folds, fold=fold, group=group)
+    at = [responses.items.index(item) for item in items]
+    fold, group = (np.unique(part[at], return_inverse=True)[1] for part in (folds.fold, folds.group))
+    rows = tuple(np.asarray(spaces[0].members[k]) for k in at)
     return RegionData(
         items=tuple(items),
-        conditions=tuple(first.conditions[k] for k in at),
+        conditions=tuple(responses.conditions[k] for k in at),
         regions=regions,
         climbed=halves[0],
         judging=halves[1],
-        folds=folds,
-        rows=tuple(np.asarray(spaces[0].members[k]) for k in at),
-        settings=people[0].settings,
+        folds=replace(folds, fold=fold, group=group),
+        rows=rows,
+        settings=settings,
+        spaces=tuple(replace(space, members=rows) for space in spaces),
     )
-
-
-def _pair(people: Sequence[EncodedPerson]) -> list[tuple[EncodedPerson, Responses]]:
-    return [(one, one.aligned[1]) for one in people]
-
-
-def _average(responses: Responses, values: Floats, items: Sequence[str], regions: Sequence[str]) -> Floats:
-    """Average values `(n_items, n_targets)` over the voxels of each region, and z-score them over the items."""
-    rows = [responses.items.index(item) for item in items]
-    roi = responses.targets["roi"].to_numpy()
-    mean = np.stack([values[rows][:, roi == name].mean(axis=1) for name in regions], axis=1)
-    there = np.isfinite(mean)
-    n = np.maximum(there.sum(axis=0), 1)
-    center = np.where(there, mean, 0.0).sum(axis=0) / n
-    spread = np.sqrt(np.where(there, (mean - center) ** 2, 0.0).sum(axis=0) / n)
-    return np.asarray((mean - center) / np.where(spread > 0, spread, 1.0))
 
 
 def _join(parts: Sequence[tuple[str, Floats]]) -> Half:
@@ -170,23 +201,21 @@ class Reader:
         )
 
 
-def make_reader(one: Loaded, version: Version, people: Sequence[EncodedPerson], data: RegionData) -> Reader:
-    """Take the features of a network of the study, in the order of the items."""
+def make_reader(one: Loaded, version: Version, data: RegionData) -> Reader:
+    """Take the features of a network of the study."""
     network = version.network
-    spaces = tuple(replace(space, members=data.rows) for space in people[0].aligned[0] if space.network == version.name)
+    spaces = tuple(space for space in data.spaces if space.network == version.name)
     frequency = isinstance(network, Network) and network.pool_frequency
     return Reader(version.name, one.model, one.checkpoint, one.sounds, spaces, network.pooling, frequency)
 
 
-def list_readers(
-    context: Context, loaded: dict[str, Loaded], climbed: Version, people: Sequence[EncodedPerson], data: RegionData
-) -> list[Reader]:
+def list_readers(context: Context, loaded: Mapping[str, Loaded], climbed: Version, data: RegionData) -> list[Reader]:
     """List the networks whose encoding models judge: the others of the study, or those of `[explain] judges`."""
     own = loaded[climbed.network.name]
     others = [network for network in context.study.settings.network if network.name != climbed.network.name]
     others = [network for network in others if loaded[network.name].digest != own.digest]
     if others:
-        return [make_reader(loaded[network.name], Version(network, ""), people, data) for network in others]
+        return [make_reader(loaded[network.name], Version(network, ""), data) for network in others]
     settings = context.study.settings.explain
     asked = "package" if settings is None else settings.maximization.judges
     if asked == "none":
@@ -196,7 +225,7 @@ def list_readers(
     for judge in load_judges(paths, climbed=own.model)[0]:
         sounds = refeed_sounds(own.sounds, judge.checkpoint)
         acts = extract_activations(
-            judge.model, sounds, device=context.device, network=judge.name, threads=context.threads
+            judge.model, sounds, batch_size=FEW, device=context.device, network=judge.name, threads=context.threads
         )
         spaces = tuple(FeatureSpace(judge.name, layer, np.asarray(acts[layer][:]), data.rows) for layer in acts.layers)
         readers.append(Reader(judge.name, judge.model, judge.checkpoint, sounds, spaces, "mean", False))
@@ -236,3 +265,85 @@ def fit_judges(readers: Sequence[Reader], data: RegionData, wanted: Sequence[str
     if silent := [roi for roi, own in judges.items() if not own]:
         log.info("note: no other network predicts %s, so that no sound is made for it", list_some(silent))
     return judges
+
+
+@dataclass(frozen=True)
+class RegionSearch:
+    """Hold what the search for the sounds of regions needs: the network that is climbed, the data, and the judges.
+
+    Attributes
+    ----------
+    context : Context
+    one : Loaded
+        The network that is climbed.
+    own : Reader
+    data : RegionData
+    readers : sequence of Reader
+        The networks that judge.
+    prior : ChosenPrior
+    """
+
+    context: Context
+    one: Loaded
+    own: Reader
+    data: RegionData
+    readers: Sequence[Reader]
+    prior: ChosenPrior
+
+    @classmethod
+    def prepare(cls, context: Context, loaded: Mapping[str, Loaded], version: Version) -> RegionSearch:
+        """Read the participants and the features of the networks of the study."""
+        people, one = list(context.study.participants()), loaded[version.network.name]
+        data = collect_region_data(yield_encoded(context), len(people))
+        readers = list_readers(context, loaded, version, data)
+        return cls(context, one, make_reader(one, version, data), data, readers, _choose_prior(context, one))
+
+    def judge(self, regions: Sequence[str]) -> dict[str, list[Encoder]]:
+        """Fit the judges of some regions; a region that no network predicts has none."""
+        return fit_judges(self.readers, self.data, regions)
+
+    def climb(self, row: Mapping[Any, Any], judges: Sequence[Encoder], **changes: Any) -> tuple[Encoder, RegionSounds]:
+        """Find the sound that a region is predicted to want, through one layer.
+
+        Parameters
+        ----------
+        row : mapping
+            `roi`, `layer`, and `mean` and `p_corrected` of its score.
+        judges : sequence of Encoder
+        **changes
+            Changes of the settings of the ascent.
+
+        Raises
+        ------
+        InputError
+            Features that no network can be cut of, such as reduced ones.
+        """
+        context, roi = self.context, str(row["roi"])
+        settings = context.study.settings.explain
+        asked = Maximizing() if settings is None else settings.maximization
+        encoder = Encoder(
+            name=self.own.name,
+            model=self.own.fit(str(row["layer"]), self.data, self.data.climbed),
+            scores={roi: float(row["mean"])},
+            p={roi: float(row["p_corrected"])},
+            data=self.data.climbed.names,
+        )
+        found = maximize_regions(
+            [encoder],
+            self.one.sounds,
+            regions=[roi],
+            judges=judges,
+            decoder=self.prior.decoder,
+            settings=self.prior.settings(steps=asked.steps, **changes),
+            draws=DRAWS,
+            rng=make_rng(context, f"sound of {roi}"),
+            device=context.device,
+            threads=context.threads,
+        )
+        return encoder, found
+
+
+def _choose_prior(context: Context, one: Loaded) -> ChosenPrior:
+    """Choose the prior as for classes; without any prior the level is free, and predictions are climbed without end."""
+    first = choose_class_priors(context, one)[0]
+    return first if first.prior != "none" else ChosenPrior(prior="audio")

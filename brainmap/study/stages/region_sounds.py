@@ -8,9 +8,9 @@ the sound. Beside it stand the real sounds with the highest responses, chosen on
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,22 +20,17 @@ from brainmap.names import slug
 from brainmap.record import content_key
 from brainmap.study.results.context import Context
 from brainmap.study.results.tables import read_results_table
-from brainmap.study.stages.encoding import yield_encoded
 from brainmap.study.stages.explain import (
-    DRAWS,
     Explaining,
-    choose_class_priors,
     choose_explained,
     digest_maximization,
 )
-from brainmap.study.stages.inference import make_rng
 from brainmap.study.stages.networks import list_inputs
 from brainmap.study.stages.versions import Loaded, Version
 
 if TYPE_CHECKING:
     from brainmap.features.evaluation.regions import Encoder, RegionSounds
-    from brainmap.features.maximization.choice import ChosenPrior
-    from brainmap.study.stages.region_encoders import Reader, RegionData
+    from brainmap.study.stages.region_encoders import RegionData
 
 log = logging.getLogger("brainmap")
 VERSION = 1
@@ -107,15 +102,12 @@ def build_region_folder(context: Context, version: Version) -> Path:
 def _find_sounds(context: Context, loaded: dict[str, Loaded], version: Version, wanted: pd.DataFrame) -> Iterator[Path]:
     from brainmap.features.attention.encoders import COLUMNS
     from brainmap.features.evaluation.regions import REGION_COLUMNS
-    from brainmap.study.stages.region_encoders import collect_region_data, fit_judges, list_readers, make_reader
+    from brainmap.study.stages.region_encoders import RegionSearch
 
-    people, one = list(yield_encoded(context)), loaded[version.network.name]
-    data = collect_region_data(people)
-    own = make_reader(one, version, people, data)
+    search, one = RegionSearch.prepare(context, loaded, version), loaded[version.network.name]
+    data = search.data
     rows = [row for row in wanted.to_dict("records") if row["roi"] in data.regions]
-    readers = list_readers(context, loaded, version, people, data)
-    judges = fit_judges(readers, data, [str(row["roi"]) for row in rows])
-    prior = _choose_prior(context, one)
+    judges = search.judge([str(row["roi"]) for row in rows])
     tables: dict[str, list[pd.DataFrame]] = {"regions": [], "region-sounds": [], "region-maps": []}
     for row in rows:
         roi = str(row["roi"])
@@ -123,8 +115,7 @@ def _find_sounds(context: Context, loaded: dict[str, Loaded], version: Version, 
             continue
         log.info("finding a sound that %s is predicted to want", roi)
         try:
-            encoder = _make_encoder(own, data, row)
-            found = _climb(context, encoder, judges[roi], one, prior)
+            encoder, found = search.climb(row, judges[roi])
         except InputError as error:
             log.warning("note: no sound is made for %s: %s", roi, error)
             continue
@@ -149,49 +140,6 @@ def _find_sounds(context: Context, loaded: dict[str, Loaded], version: Version, 
             table, columns = pd.concat(parts, ignore_index=True), described[name]
             path = build_region_path(context, version, name)
             yield from context.save_table(table[list(columns)], path, columns=columns, about=about)
-
-
-def _choose_prior(context: Context, one: Loaded) -> ChosenPrior:
-    """Choose the prior as for classes; without any prior the level is free, and predictions are climbed without end."""
-    from brainmap.features.maximization.choice import ChosenPrior
-
-    first = choose_class_priors(context, one)[0]
-    return first if first.prior != "none" else ChosenPrior(prior="audio")
-
-
-def _make_encoder(own: Reader, data: RegionData, row: Mapping[Any, Any]) -> Encoder:
-    from brainmap.features.evaluation.regions import Encoder
-
-    roi = str(row["roi"])
-    return Encoder(
-        name=own.name,
-        model=own.fit(str(row["layer"]), data, data.climbed),
-        scores={roi: float(row["mean"])},
-        p={roi: float(row["p_corrected"])},
-        data=data.climbed.names,
-    )
-
-
-def _climb(
-    context: Context, encoder: Encoder, judges: Sequence[Encoder], one: Loaded, prior: ChosenPrior
-) -> RegionSounds:
-    from brainmap.features.evaluation.regions import maximize_regions
-
-    settings = context.study.settings.explain
-    assert settings is not None
-    (roi,) = encoder.scores
-    return maximize_regions(
-        [encoder],
-        one.sounds,
-        regions=[roi],
-        judges=judges,
-        decoder=prior.decoder,
-        settings=prior.settings(steps=settings.maximization.steps),
-        draws=DRAWS,
-        rng=make_rng(context, f"sound of {roi}"),
-        device=context.device,
-        threads=context.threads,
-    )
 
 
 def choose_real_sounds(data: RegionData, one: Loaded, found: RegionSounds, roi: str) -> pd.DataFrame:
