@@ -8,8 +8,10 @@ touches scans again. Where scans outnumber units many times, this takes a third 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import reduce
+from operator import add
+from typing import TypeVar
 
 import numpy as np
 
@@ -30,9 +32,6 @@ class _Units:
     x: Floats
     xx: Floats
 
-    def __add__(self, other: _Units) -> _Units:
-        return _Units(self.n + other.n, self.x + other.x, self.xx + other.xx)
-
     def center(self, mean: Floats) -> Floats:
         """Return the products of units less a mean."""
         cross = np.outer(self.x, mean)
@@ -47,8 +46,14 @@ class _Responses:
     yy: Floats
     xy: Floats
 
-    def __add__(self, other: _Responses) -> _Responses:
-        return _Responses(self.y + other.y, self.yy + other.yy, self.xy + other.xy)
+
+_Sums = TypeVar("_Sums", _Units, _Responses)
+
+
+def _add_stories(sums: Sequence[_Sums], stories: Sequence[int]) -> _Sums:
+    """Add up the sums of some stories."""
+    kind = type(sums[0])
+    return kind(*(reduce(add, [getattr(sums[k], one.name) for k in stories]) for one in fields(kind)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +82,7 @@ class _Fit:
 
     def project(self, sums: Sequence[_Responses]) -> tuple[_Responses, _Responses, Floats]:
         """Return the sums over training and test, and the products of centered units and responses of training."""
-        own, other = (reduce(lambda a, b: a + b, [sums[k] for k in part]) for part in (self.train, self.test))
+        own, other = (_add_stories(sums, part) for part in (self.train, self.test))
         mean = self.units.x / self.units.n
         return own, other, np.asarray(self.vectors.T @ (own.xy - np.outer(mean, own.y)))
 
@@ -185,7 +190,7 @@ def _factor(
     units: Sequence[_Units], train: Sequence[int], test: Sequence[int], scale: Floats, components: int | None
 ) -> _Fit:
     """Factor the scaled units of training stories, with the products of those of test stories."""
-    own, other = (reduce(lambda a, b: a + b, [units[k] for k in part]) for part in (train, test))
+    own, other = (_add_stories(units, part) for part in (train, test))
     mean, both = own.x / own.n, np.outer(scale, scale)
     values, vectors = np.linalg.eigh(own.center(mean) * both)
     kept = values > own.n * np.finfo(np.float64).eps * values.max(initial=0.0)  # others are rounding
