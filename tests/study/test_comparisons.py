@@ -57,6 +57,11 @@ def test_only_pairs_that_answer_a_question_are_compared_and_corrected_over() -> 
     assert found == [(*pair, roi) for pair in COMPARED for roi in ("R", "S")]
     np.testing.assert_allclose(kept["p_corrected"], correct_p(kept["p"], "fdr"))
     assert len(keep_comparisons(table.iloc[:0], SETTINGS, "fdr")) == 0
+    other = table.assign(model=table["other"], other=table["model"], difference=0.1, t=2.0)  # the other way round
+    turned = keep_comparisons(other, SETTINGS, "fdr")
+    pd.testing.assert_frame_equal(turned[kept.columns.tolist()], kept)
+    assert set(turned["difference"]) == {-0.1}
+    assert set(turned["t"]) == {-2.0}
 
 
 def test_several_seeds_are_compared_as_one_network() -> None:

@@ -156,7 +156,7 @@ def test_seeds_of_a_network_are_also_one_network(tmp_path: Path) -> None:
     text = path.read_text()
     for name in ("first", "second"):
         text = text.replace(f'name = "{name}"', f'name = "{name}"\nseed_of = "net"')
-    path.write_text(text)
+    path.write_text(text.replace("bootstrap = 0", "bootstrap = 100"))
     run(path)
     table = read(path, "group/encoding.tsv")
     mean = table.set_index(["network", "layer", "roi"])["mean"]
@@ -198,6 +198,7 @@ def test_seeds_of_a_network_are_also_one_network(tmp_path: Path) -> None:
     best = content.answers[content.answers["best"]]
     assert set(best["network"]) == {"net"}
     assert set(best["seed_of"]) == {""}
+    assert best["over_acoustic"].notna().all()
     assert "not compared: first" not in page
 
 
@@ -216,6 +217,11 @@ def check_seeds_in_rsa(path: Path) -> None:
     assert not ((layers["network"] == "first") & (layers["other_network"] == "net")).any()
     best = found[found["layer"] == "best layer"]
     assert set(zip(best["network"], best["other_network"], strict=True)) == {("net", "acoustics")}
+    assert set(best["test"]) == {"bootstrap"}
+    top = table.groupby(["roi", "network"])["mean"].max().unstack()
+    primary = best[best["roi"] == "primary"].iloc[0]
+    assert primary["difference"] == pytest.approx(top.loc["primary", "net"] - top.loc["primary", "acoustics"], abs=0.1)
+    assert primary["difference"] > 0.1
     halves = read(path, "group/best_layers.tsv")
     assert set(halves["network"]) == {"net", "first", "second"}
 

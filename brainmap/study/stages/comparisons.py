@@ -87,17 +87,25 @@ def add_seeds(scores: pd.DataFrame, seeds: Mapping[str, Sequence[str]], *, value
 def keep_comparisons(best: pd.DataFrame, settings: StudySettings, correction: Correction) -> pd.DataFrame:
     """Keep those pairs of best layers that a study compares, in their order, and correct p over them.
 
+    Pairs whose networks come the other way round are turned.
+
     Parameters
     ----------
     best : DataFrame
-        A row per pair of networks and region: model, other ("<network> best layer"), roi, p, p_corrected.
+        A row per pair of networks and region: model, other ("<network> best layer"), roi, difference, p, p_corrected.
     settings : StudySettings
     correction : {"fdr", "bonferroni", "none"}
     """
     ends = f" {BEST}"
     sides = [best[side].astype(str).str.removesuffix(ends) for side in ("model", "other")]
     order = {pair: k for k, pair in enumerate(list_comparisons(settings, {*sides[0], *sides[1]}))}
-    place = np.array([order.get(pair, -1) for pair in zip(*sides, strict=True)], dtype=np.intp)
+    pairs = list(zip(*sides, strict=True))
+    turned = np.array([(b, a) in order for a, b in pairs], dtype=bool)
+    place = np.array([order.get(pair, order.get(pair[::-1], -1)) for pair in pairs], dtype=np.intp)
+    best = best.assign(
+        model=best["model"].where(~turned, best["other"]), other=best["other"].where(~turned, best["model"])
+    )
+    best = best.assign(**{name: best[name].where(~turned, -best[name]) for name in ("difference", "t") if name in best})
     rows = np.flatnonzero(place >= 0)
     kept = best.iloc[rows[np.argsort(place[rows], kind="stable")]].reset_index(drop=True)
     return kept.assign(p_corrected=correct_p(kept["p"], correction))
