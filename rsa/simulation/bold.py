@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,14 +110,30 @@ def simulate_bold(
         noise = filter_ar1(draw_smooth_noise(n_scans, mask=mask, fwhm_mm=fwhm_mm, rng=rng), ar)
         noise += (_compute_standard_error(design, ar) * design).astype(np.float32) @ amplitudes[order]
         noise += _draw_drift(scans, n_voxels, rng)
-        grid = np.zeros((*inside.shape, n_scans), dtype=np.int16)
-        grid[inside] = np.rint(_BASELINE + _NOISE_SD * noise).T
-        images.append(Nifti1Image(grid, mask.affine))
+        values = np.rint(_BASELINE + _NOISE_SD * noise).astype(np.int16)
+        images.append(Nifti1Image(fill_volumes(values, inside), mask.affine))
         images[-1].header.set_zooms((*mask.header.get_zooms()[:3], t_r))
         images[-1].header.set_xyzt_units("mm", "sec")
         names = [str(items[item]) for item in order]
         events.append(pd.DataFrame({"onset": onsets, "duration": duration, "trial_type": names}))
     return SimulatedBold(images=tuple(images), events=tuple(events), t_r=t_r)
+
+
+def fill_volumes(rows: NDArray[Any], inside: NDArray[np.bool_]) -> NDArray[Any]:
+    """Put the values of the voxels of a mask in C order, `(n, n_mask_voxels)`, into volumes `(x, y, z, n)`, 0 outside.
+
+    Volumes lie one after another in memory, as in the files that they are written to.
+
+    Examples
+    --------
+    >>> fill_volumes(np.array([[1, 2]]), np.array([[[True], [False]], [[False], [True]]]))[..., 0].tolist()
+    [[[1], [0]], [[0], [2]]]
+    """
+    x, y, z = np.nonzero(inside)
+    place = np.ravel_multi_index((z, y, x), inside.shape[::-1])
+    volumes = np.zeros((len(rows), inside.size), dtype=rows.dtype)
+    volumes[:, place] = rows
+    return volumes.reshape(len(rows), *inside.shape[::-1]).transpose(3, 2, 1, 0)
 
 
 def _build_trial_regressors(onsets: Floats, duration: float, scans: Floats) -> Floats:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from brainmap.errors import InputError
-from brainmap.rsa.simulation.bold import simulate_bold
+from brainmap.rsa.simulation.bold import fill_volumes, simulate_bold
 from brainmap.rsa.simulation.participants import matched_geometry, plant_patterns, simulate_participant
 
 PAIRS = np.triu_indices(12, 1)
@@ -41,6 +41,16 @@ def brain():
     left, right = np.zeros((2, *ball.shape), dtype=bool)
     left[4:8, 6:11, 6:11] = right[10:12, 6:11, 6:11] = True
     return nib.Nifti1Image(ball.astype(np.uint8), affine), {"left": left, "right": right}
+
+
+def test_rows_fill_volumes_as_indexing_does_and_in_the_order_of_files(brain, rng):
+    inside = np.asarray(brain[0].dataobj) > 0
+    rows = rng.normal(size=(3, inside.sum())).astype(np.float32)
+    expected = np.zeros((*inside.shape, 3), dtype=np.float32)
+    expected[inside] = rows.T
+    found = fill_volumes(rows, inside)
+    np.testing.assert_array_equal(found, expected)
+    assert found.flags.f_contiguous
 
 
 def test_points_have_the_layers_correlation_distances_whatever_units_are_dead(features):

@@ -182,6 +182,16 @@ def analyze(participants, models, planted):
     return roi_scores, {r: (c.lower, c.upper) for r, c in ceilings.items()}, group_test(maps)
 
 
+def test_the_demos_mask_is_that_of_nilearn():
+    from nilearn.datasets import load_mni152_brain_mask
+
+    from brainmap.study.demo import load_demo_mask
+
+    wanted, found = load_mni152_brain_mask(resolution=4), load_demo_mask()
+    np.testing.assert_array_equal(np.asarray(found.dataobj), np.asarray(wanted.dataobj))
+    np.testing.assert_array_equal(found.affine, wanted.affine)
+
+
 @pytest.mark.slow
 def test_the_demos_known_answer_is_recovered_over_five_seeds(layer_features):
     from brainmap.rsa import compute_rdms, simulate_participant
