@@ -42,7 +42,7 @@ from brainmap.study.stages.encoding import check_encoding
 from brainmap.study.stages.explain import check_explained, choose_explained
 from brainmap.study.stages.generality import announce_tests
 from brainmap.study.stages.group_maps import check_differences
-from brainmap.study.stages.hearing import check_acoustic_models, check_rdms, find_layers, place_layers
+from brainmap.study.stages.hearing import check_acoustic_models, check_rdms, choose_first, find_layers, place_layers
 from brainmap.study.stages.networks import (
     check_items,
     class_names,
@@ -231,7 +231,7 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
     fed = _describe_feeding(loaded.checkpoint).replace("{", "{{").replace("}", "}}")
     refused = f"the network refuses {fed} of shape {{shape}}: {{why}}; check rate, seconds and input"
     try:
-        listed, chosen = find_layers(loaded, loaded.sounds.take([0]), asked, refused=refused)
+        listed, chosen = find_layers(loaded, choose_first(loaded.sounds), asked, refused=refused)
         chosen = place_layers(network, chosen)
     except InputError as error:
         raise InputError(_say_each(where, error)) from None

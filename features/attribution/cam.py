@@ -162,7 +162,7 @@ def class_activation_maps(
             if not whole_input and found.shape[2:] != maps.shape[2:]:
                 raise InputError(
                     "class activation maps: the sounds have several lengths, and so have their maps over frames; let "
-                    "maps be upsampled, or give seconds to which all sounds are cut"
+                    "maps be upsampled, give seconds to which all sounds are cut, or pad them (no own_lengths)"
                 )
             whole = upsample_maps(found, batch.shape[2:], target) if whole_input else found
             maps[rows, ..., : whole.shape[-1]] = whole  # after the end of a shorter sound maps are zero

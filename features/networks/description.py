@@ -48,8 +48,8 @@ class Checkpoint:
     level, align : str
         Settings of `load_sounds`.
     own_lengths : bool
-        Sounds keep their own lengths, because the network takes no padding; `n_samples` is then the longest one that it
-        takes, or 0 for any length.
+        Sounds keep their own lengths, because the network takes no padding or the user wants none; `n_samples` is then
+        the longest one that it takes, or 0 for any length.
     training : dict
         Settings, seed, best epoch and history of the training, as plain values.
     input : FrontEnd, optional

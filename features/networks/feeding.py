@@ -40,7 +40,8 @@ def describe_feeding(
     ask : str
         What a user gives for a file that says nothing, for messages.
     **given
-        `rate`, `level`, `align`, `classes`, and the further arguments of the architecture; None says nothing.
+        `rate`, `level`, `align`, `classes`, `own_lengths` and the further arguments of the architecture; None says
+        nothing. Sounds may keep their own lengths where a file says that they are padded, but not the other way round.
 
     Raises
     ------
@@ -57,6 +58,8 @@ def describe_feeding(
             raise InputError(f"{path} does not say how it was fed; give {ask} {place}")
         beside, n_samples = str(Path(path).parent), round(seconds * said["rate"])
         return Checkpoint(architecture=architecture or "", n_samples=n_samples, beside=beside, **said)
+    if said.get("own_lengths"):
+        stored = replace(stored, own_lengths=True)
     if seconds is not None and stored.own_lengths:
         stored = stored.cut_to(seconds)
     own = {"input": stored.front_end, "seconds": stored.n_samples / stored.rate}

@@ -47,6 +47,12 @@ class SoundReport:
     silent: tuple[str, ...] = ()
     clipped: tuple[str, ...] = ()
 
+    @property
+    def padding(self) -> float:
+        """Return the share of the time of all sounds, as they are heard, that is padding; 0 to 1."""
+        missing = sum(self.seconds - seconds for _, seconds in self.padded)
+        return missing / (self.n * self.seconds) if self.padded else 0.0
+
     def lines(self) -> tuple[str, ...]:
         """Write one line for each problem, for a terminal or a page; without problems there are no lines.
 
@@ -57,7 +63,9 @@ class SoundReport:
         """
         found = [
             self._describe_lengths("longer", "cut", self.cut),
-            self._describe_lengths("shorter", "padded with zeros", self.padded),
+            self._describe_lengths(
+                "shorter", f"padded with zeros, {self.padding:.0%} of all that is heard", self.padded
+            ),
         ]
         for left_out, what, why in (
             (self.others, "", "no audio and left out"),

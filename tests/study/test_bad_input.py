@@ -496,3 +496,18 @@ def test_a_wrong_setting_is_one_line_that_names_its_line(
     assert (code, len(lines)) == (2, 1), lines
     assert lines[0].startswith(f"brainmap: {tiny_study.file}, line {number}: ")
     assert said in lines[0]
+
+
+def test_own_lengths_are_tried_with_the_shortest_sound(tiny_study: Any, lines_of: Callable[..., Any]) -> None:
+    import soundfile
+
+    path = tiny_study.folder / "sounds" / "dog_ben.wav"
+    wave, rate = soundfile.read(path)
+    soundfile.write(path, wave[:1200], rate)
+    padded = lines_of("check", tiny_study.file)
+    assert padded[0] == 0, padded
+    told = "1 of 8 is shorter than 0.15 s and padded with zeros, 6% of all that is heard (the shortest lasts 0.075 s)"
+    assert any(told in line for line in padded[1] + padded[2]), padded
+    tiny_study.edit(('checkpoint = "net.safetensors"', 'checkpoint = "net.safetensors"\nown_lengths = true'))
+    said = refused(tiny_study, lines_of)
+    assert "[network] net: the network refuses a sound of shape (1, 1, 1200)" in said[0]

@@ -279,3 +279,23 @@ def test_participants_and_masks_are_described_on_the_page(finished: TinyStudy) -
     assert content.regions.names == ("left-a", "right-a", "belt")
     assert content.regions_note.startswith("All participants have these regions. The line is the edge of what 3 masks")
     assert "168 voxels; 0 more are in some of them" in content.regions_note
+
+
+def test_padding_is_a_caution_from_a_tenth_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from brainmap.study.settings.study import Network
+    from brainmap.study.stages.content import cautions
+
+    shares = {"silent": 0.41, "full": 0.09, "old": None}
+    networks = [Network(name=name, checkpoint="net.safetensors") for name in shares]
+    context: Any = SimpleNamespace(study=SimpleNamespace(settings=SimpleNamespace(network=networks)))
+    fed = {"padded": 24, "sounds": 24, "seconds": 2.0}
+    monkeypatch.setattr(
+        cautions,
+        "read_fed",
+        lambda _, version: {} if shares[version.name] is None else {**fed, "padding": shares[version.name]},
+    )
+    said = list(cautions._describe_padding(context))
+    assert len(said) == 1
+    assert said[0].startswith("Network silent heard 24 of 24 sounds padded with zeros to 2 s: 41% of all that it heard")

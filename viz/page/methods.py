@@ -100,7 +100,7 @@ def methods_paragraph(settings: Mapping[str, Any]) -> str:
         The sections of a study file as plain values: `study`, `stimuli`, `network` (a table or a list), `brain`
         (a table or a list), `rsa`, `searchlight`, `explain`, `baselines`. A section `facts` may add what the study
         found: `stimuli`, `conditions`, `participants`, `runs`, `mask_voxels`, `sphere_voxels` (numbers),
-        `networks` (mapping name -> {"parameters", "layers", "accuracy"}), `simulated` (bool), `planted` (mapping
+        `networks` (mapping name -> {"parameters", "layers", "accuracy", "fed"}), `simulated` (bool), `planted` (mapping
         roi -> layer), `between_runs` (bool: brain dissimilarities took products of different runs only), `halved`
         (bool: best layers were chosen on one half of the items), `tests` (mapping "scores" and "differences" -> which
         test came first: "relabeling", "bootstrap" or "participants"), `best_layers` (bool: best layers of networks were

@@ -211,6 +211,14 @@ def declare_options(
     level: Annotated[
         types.Loudness | None, typer.Option(help="Level to which its input is scaled.", rich_help_panel=OTHERS)
     ] = None,
+    own_lengths: Annotated[
+        bool,
+        typer.Option(
+            "--own-lengths",
+            help="Sounds keep their own lengths, at most that, and are not padded; the network must take them.",
+            rich_help_panel=OTHERS,
+        ),
+    ] = False,
     input: InputOption = None,
     device: Device = "cpu",
 ) -> None:
@@ -317,6 +325,7 @@ def _describe_feeding(checkpoint: Path, classes: tuple[str, ...] | None, given: 
     from brainmap.features.networks.feeding import describe_feeding
 
     place, ask = "on the command line", "--rate (Hz) and --seconds"
+    given = {**given, "own_lengths": given["own_lengths"] or None}
     return describe_feeding(checkpoint, classes=classes, place=place, ask=ask, **given)
 
 

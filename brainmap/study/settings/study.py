@@ -73,6 +73,7 @@ class Network(Section):
     seconds: float | None = Field(default=None, gt=0)
     level: Loudness | None = None
     align: Align | None = None
+    own_lengths: bool | None = None  # sounds are not padded; seconds is then the longest
     input: str | None = None  # kind and settings, as log-mel,mels=40,hop_ms=10, or as a table
     layers: Literal["all"] | tuple[str, ...] = "all"
     pooling: Pooling = "mean"

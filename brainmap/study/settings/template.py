@@ -31,6 +31,7 @@ checkpoint = "ch32.safetensors"  # or .pt, .pt2, .keras, .h5, or a Hugging Face 
 # input = { kind = "log-mel", mels = 64, hop_ms = 10 }  # what it takes: or waveform, cochleagram, module:function
 # level = "rms"                  # level to which each sound is scaled: rms, peak or none
 # align = "start"                # or center
+# own_lengths = true             # sounds are not padded; for networks that take any length
 layers = "all"                   # or a list of names; see `brainmap networks ch32`
 pooling = "mean"                 # over time, never over units: mean, max, rms; or flatten, which keeps time
 # pool_frequency = true          # average layers of spectrograms over frequency as over time

@@ -18,6 +18,7 @@ from brainmap.names import slug
 from brainmap.record import content_key, file_digest
 from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Maximizing
+from brainmap.study.stages.hearing import choose_first
 from brainmap.study.stages.networks import (
     class_names,
     compute_heard_key,
@@ -120,7 +121,7 @@ def check_explained(context: Context, one: Loaded) -> bool:
     """
     settings = context.study.settings.explain
     assert settings is not None
-    first, names = one.sounds.take([0]), class_names(one)
+    first, names = choose_first(one.sounds), class_names(one)
 
     def check() -> dict[str, Any]:
         from brainmap.features.attribution.cam import class_activation_maps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.features.layers.layer import Layer, place_units, restore_layer
+from brainmap.features.sounds.reading import check_sound
 from brainmap.references import first_line
 from brainmap.rsa.rdm.dissimilarity import PRIOR
 from brainmap.rsa.rdm.sources import build_array_source
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
     from brainmap.features.sounds.files import Sounds
 
 _FEW = 8  # sounds of which RDMs are tried
+
+
+def choose_first(sounds: Sounds) -> Sounds:
+    """Return the first sound; of sounds that keep their own lengths the shortest, which a network may not take, then
+    the longest.
+    """
+    if not sounds.own_lengths:
+        return sounds.take([0])
+    lengths = [n_frames / rate for rate, n_frames in map(check_sound, map(Path, sounds.table["path"]))]
+    return sounds.take([int(np.argmin(lengths)), int(np.argmax(lengths))])
 
 
 def find_layers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,6 +25,7 @@ from brainmap.record import content_key, file_digest
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.files import load_rdms, save_rdms
+from brainmap.study.results.bids_names import build_sidecar_path
 from brainmap.study.results.context import Context, make_parent
 from brainmap.study.settings.study import Baselines, Network
 from brainmap.study.stages.calls import write_calls
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
     from torch import nn
 
-_FED = ("architecture", "seconds", "input", "rate", "level", "align", "classes")  # what a study says of its feeding
+    from brainmap.features.sounds.files import Sounds
+
+_FED = ("architecture", "seconds", "input", "rate", "level", "align", "classes", "own_lengths")
+"""What a study says of how a network is fed."""
 VERSION = 3  # 2: units are never averaged, and the level is set after sounds are cut; 3: frequency is not averaged
 _ORDERED = 1  # 1: layers are in the order in which the forward pass ends them, however they are asked for
 
@@ -64,7 +69,7 @@ def load_baselines(context: Context, baselines: Baselines) -> Loaded:
         return hash_weights(load())
 
     opened = Opened(first.checkpoint, content_key("acoustics", baselines.models, rate), runs_code=False, load=load)
-    sounds = replace(first.sounds, front_end=WAVEFORM)
+    sounds = replace(first.sounds, front_end=WAVEFORM, own_lengths=False)  # they are compared moment by moment
     return Loaded(baselines, opened, sounds, opened.keep("digest", None, digest))
 
 
@@ -209,14 +214,12 @@ def _compute_network(context: Context, loaded: Loaded, version: Version) -> list
     )
     activations.close()
     path = save_rdms(rdms, make_parent(build_rdm_path(context, version)))
-    about = context.build_provenance(
-        {
-            "network": network.model_dump(),
-            "control": version.control or "none",
-            "items": context.study.settings.rsa.items,
-        },
-        list_inputs(context, version),
-    )
+    settings = {
+        "network": network.model_dump(),
+        "control": version.control or "none",
+        "items": context.study.settings.rsa.items,
+    }
+    about = {**context.build_provenance(settings, list_inputs(context, version)), "Fed": _describe_fed(loaded.sounds)}
     names = class_names(loaded)
     calls = (
         []
@@ -224,6 +227,28 @@ def _compute_network(context: Context, loaded: Loaded, version: Version) -> list
         else list(write_calls(context, loaded, names, about))
     )
     return [path, context.write_sidecar(path, about), *calls, *list_array_paths(context, version, "activations")]
+
+
+def _describe_fed(sounds: Sounds) -> dict[str, Any]:
+    """Describe the sounds as a network is fed, for the sidecar, the methods and the cautions."""
+    report = sounds.report
+    return {
+        "rate": sounds.rate,
+        "seconds": sounds.n_samples / sounds.rate,
+        "level": sounds.level,
+        "own_lengths": sounds.own_lengths,
+        "sounds": report.n,
+        "cut": len(report.cut),
+        "padded": len(report.padded),
+        "padding": report.padding,
+    }
+
+
+def read_fed(context: Context, version: Version) -> dict[str, Any]:
+    """Read what a network was fed from the sidecar of its RDMs; empty where that does not say it."""
+    path = build_sidecar_path(build_rdm_path(context, version))
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")).get("Fed", {}) if path.exists() else {}
+    return found
 
 
 def list_inputs(context: Context, version: Version) -> list[str]:

@@ -50,7 +50,10 @@ def test_each_kind_of_fault_is_counted_under_its_name_and_no_other(tmp_path: Pat
     assert lines[0] == (
         "sounds: 3 of 11 are longer than 1 s and cut to it (the longest lasts 600 s): 'late', 'long', 'slightly'"
     )
-    assert lines[1].startswith("sounds: 1 of 11 is shorter than 1 s and padded with zeros (the shortest lasts 0.25 s)")
+    assert found.padding == pytest.approx(0.75 / 11)
+    assert lines[1].startswith(
+        "sounds: 1 of 11 is shorter than 1 s and padded with zeros, 7% of all that is heard (the shortest lasts 0.25 s)"
+    )
     assert len(lines) == 6
     assert all("\n" not in line for line in lines)
 

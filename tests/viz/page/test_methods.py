@@ -121,3 +121,23 @@ def test_every_work_with_a_doi_in_a_methods_section_is_known() -> None:
         known = {work.doi for work in WORKS}
         assert {doi for doi in found if doi not in known and not doi.startswith("10.1016/S0047")} == set()
     assert len({work.key for work in WORKS}) == len(WORKS)
+
+
+@pytest.mark.parametrize(
+    ("fed", "words"),
+    [
+        ({}, "at 22,050 Hz, 2 s long, scaled to an RMS of 0.05 of full scale. Activations"),
+        ({"level": "none", "cut": 3}, "2 s long (3 of 24 were cut), at the level of the files. Activations"),
+        ({"padded": 24, "padding": 0.414}, "24 of 24 sounds were shorter and padded with zeros, 41 % of all that was"),
+        ({"own_lengths": True, "level": "peak"}, "at its own length, scaled to a peak of 0.5 of full scale."),
+        ({"own_lengths": True, "cut": 2}, "at its own length up to 2 s (2 were cut),"),
+    ],
+)
+def test_how_a_network_was_fed_is_told(fed: dict[str, Any], words: str) -> None:
+    plain = {"rate": 22_050, "seconds": 2.0, "level": "rms", "own_lengths": False, "sounds": 24, "cut": 0, "padded": 0}
+    facts = {"networks": {"mini": {"layers": 3, "fed": {**plain, "padding": 0.0, **fed}}}}
+    network = {"name": "mini", "layers": "all", "pooling": "mean"}
+    assert words in methods_paragraph({"network": network, "facts": facts})
+    assert "heard every sound. Activations" in methods_paragraph(
+        {"network": network, "facts": {"networks": {"mini": {}}}}
+    )

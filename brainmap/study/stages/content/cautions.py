@@ -15,12 +15,18 @@ from brainmap.study.results.context import Context
 from brainmap.study.stages.calls import read_calls_line
 from brainmap.study.stages.content.answers import Tables
 from brainmap.study.stages.group_maps import SIGNIFICANT, group_map, list_tested_layers
+from brainmap.study.stages.networks import read_fed
 from brainmap.study.stages.spaces import find_common_space
+from brainmap.study.stages.versions import Version
 from brainmap.study.stages.wording import join_names
 from brainmap.types import Correction
 
 FEW = 6
 """Participants from which on a signed-rank test, and one of what they share, can be significant after a correction."""
+
+
+PADDED = 0.1
+"""Share of padding from which on it is said at the top."""
 
 
 def list_cautions(
@@ -38,6 +44,7 @@ def list_cautions(
         *_describe_reach(tables, settings.rsa.inference.correction),
         *_describe_maps(context),
         *_describe_chance(context),
+        *_describe_padding(context),
         *_describe_lacking(families, acoustic=settings.baselines is not None),
         *_describe_unreliable(tables.get("ceilings")),
         *describe_uncertain(answers),
@@ -129,6 +136,19 @@ def _describe_chance(context: Context) -> Iterator[str]:
         line = read_calls_line(context, network) or ""
         if NEAR_CHANCE in line:
             yield f"{line[0].upper()}{line[1:]}."
+
+
+def _describe_padding(context: Context) -> Iterator[str]:
+    """Name the networks that heard much silence, which their sounds were padded with."""
+    for network in context.study.settings.network:
+        fed = read_fed(context, Version(network, ""))
+        if fed.get("padding", 0.0) >= PADDED:
+            yield (
+                f"Network {network.name} heard {fed['padded']} of {fed['sounds']} sounds padded with zeros to "
+                f"{fed['seconds']:g} s: {fed['padding']:.0%} of all that it heard is padding, which counts in means "
+                "over time, so that its RDMs hold differences of duration (own_lengths = true takes each sound at its "
+                "own length, where the network can)."
+            )
 
 
 def _describe_lacking(families: Mapping[str, Sequence[str]], *, acoustic: bool) -> Iterator[str]:

@@ -20,7 +20,7 @@ from brainmap.study.results.notices import CHECK, read_notices
 from brainmap.study.settings.study import Network, Participant
 from brainmap.study.stages.betas import read_noise
 from brainmap.study.stages.ceilings import MEANINGS, build_ceiling_path, explain_no_ceilings
-from brainmap.study.stages.networks import build_rdm_path, complete_checkpoint, list_inputs, yield_versions
+from brainmap.study.stages.networks import build_rdm_path, complete_checkpoint, list_inputs, read_fed, yield_versions
 from brainmap.study.stages.wording import collect_test_facts, join_names
 from brainmap.viz.page.content import StoryFacts
 
@@ -100,7 +100,7 @@ def collect_facts(context: Context, brains: RDMs, scores: pd.DataFrame) -> dict[
     for name, checkpoint in checkpoints.items():
         mine = next(v for v in yield_versions(context) if v.network.name == name)
         layers = load_plain_rdms(build_rdm_path(context, mine)).n_rdm
-        facts: dict[str, Any] = {"layers": layers}
+        facts: dict[str, Any] = {"layers": layers, "fed": read_fed(context, mine)}
         if checkpoint.architecture and ":" not in checkpoint.architecture:
             facts["parameters"] = _count_parameters(checkpoint)
         if checkpoint.training and "test_accuracy" in checkpoint.training:

@@ -1,0 +1,114 @@
+"""Any network can be given each sound at its own length, if it takes sounds of several lengths."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import nn
+
+from brainmap.errors import InputError
+from brainmap.features.activations.extract import extract_activations, open_activations
+from brainmap.features.networks.checkpoints import load_network, save_checkpoint
+from brainmap.features.networks.description import Checkpoint, load_checkpoint
+from brainmap.features.networks.feeding import describe_feeding, make_example
+from brainmap.features.networks.zoo import build_network
+
+RATE, SECONDS = 8_000, (0.05, 0.1, 0.1, 0.2, 0.3)  # the last one is longer than the network's 0.2 s
+
+CODE = """
+from torch import nn
+
+
+def build():
+    return nn.Sequential(
+        nn.Conv1d(1, 3, 9, stride=4), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(3, 2)
+    )
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five sounds of other lengths, a network that takes any length and says 0.2 s, and its weights alone."""
+    rng = np.random.default_rng(0)
+    rows = ["stimulus_id\tcondition\tpath"]
+    for k, seconds in enumerate(SECONDS):
+        soundfile.write(tmp_path / f"{k}.wav", 0.2 * rng.normal(size=round(seconds * RATE)), RATE, subtype="FLOAT")
+        rows.append(f"s{k}\tc\t{k}.wav")
+    (tmp_path / "stimuli.tsv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "own_length_nets.py").write_text(CODE)
+    sys.modules.pop("own_length_nets", None)  # of another test
+    torch.manual_seed(0)
+    about = Checkpoint(
+        architecture="own_length_nets:build",
+        classes=("a", "b"),
+        rate=RATE,
+        n_samples=1600,
+        level="none",
+        beside=str(tmp_path),
+    )
+    model = about.build()
+    save_checkpoint(model, tmp_path / "net.safetensors", about)
+    torch.save(model.state_dict(), tmp_path / "net.pt")
+    return tmp_path
+
+
+def by_hand(folder: Path) -> np.ndarray:
+    """Mean over time of the first layer for every sound, read and run one by one without padding."""
+    conv: Any = load_network(folder / "net.pt", architecture="own_length_nets:build")[0]  # type: ignore[index]
+    rows = []
+    for k in range(len(SECONDS)):
+        wave = soundfile.read(folder / f"{k}.wav", dtype="float32")[0][:1600]
+        with torch.no_grad():
+            heard = nn.functional.conv1d(torch.tensor(wave)[None, None], conv.weight, conv.bias, stride=4)
+        rows.append(heard.clamp(min=0).mean(2)[0].numpy())
+    return np.stack(rows)
+
+
+def test_means_over_time_are_those_of_the_sounds_alone(folder: Path) -> None:
+    model = load_network(folder / "net.safetensors")
+    fed = describe_feeding(folder / "net.safetensors", own_lengths=True)
+    sounds = fed.load_sounds(folder / "stimuli.tsv")
+    found = extract_activations(model, sounds, layers="0")
+    np.testing.assert_allclose(found["0"][:], by_hand(folder), rtol=1e-5, atol=1e-7)
+    assert sounds.report.padded == ()
+    assert sounds.report.cut == (("s4", 0.3),)
+    padded = load_checkpoint(folder / "net.safetensors").load_sounds(folder / "stimuli.tsv")
+    assert padded.report.padding == pytest.approx((0.15 + 0.1 + 0.1) / (5 * 0.2))
+    assert sounds.digest != padded.digest
+    assert make_example(fed).shape == (1, 1, 1600)
+
+
+def test_commands_have_the_option_and_a_converted_file_keeps_it(folder: Path, brainmap_command: Any) -> None:
+    own = ("--checkpoint", folder / "net.pt", "--architecture", "own_length_nets:build", "--rate", RATE)
+    fed = (*own, "--seconds", 0.2, "--level", "none", "--own-lengths")
+    sounds = ("--sounds", folder / "stimuli.tsv", "--layers", "0")
+    answer = brainmap_command("features", "activations", *fed, *sounds, "--out", folder / "a.zarr")
+    assert answer.code == 0, answer.err
+    assert "padded" not in answer.err
+    saved = brainmap_command("features", "convert", *fed, "--class-names", "a,b", "--out", folder / "own.safetensors")
+    assert saved.code == 0, saved.err
+    assert load_checkpoint(folder / "own.safetensors").own_lengths
+    kept = ("--checkpoint", folder / "own.safetensors")
+    assert brainmap_command("features", "activations", *kept, *sounds, "--out", folder / "b.zarr").code == 0
+    for store in ("a.zarr", "b.zarr"):
+        with open_activations(folder / store) as found:
+            np.testing.assert_allclose(found["0"][:], by_hand(folder), rtol=1e-5, atol=1e-7)
+
+
+def test_a_file_that_says_own_lengths_is_not_contradicted_and_one_length_is_refused(folder: Path) -> None:
+    said = replace(load_checkpoint(folder / "net.safetensors"), own_lengths=True)
+    save_checkpoint(load_network(folder / "net.safetensors"), folder / "own.safetensors", said)
+    with pytest.raises(InputError, match="own_lengths is False in the call and True in"):
+        describe_feeding(folder / "own.safetensors", own_lengths=False)
+    assert describe_feeding(folder / "own.safetensors").own_lengths
+    flat = build_network("ch32", n_classes=2, n_samples=2400)
+    sounds = replace(said, level="rms").load_sounds(folder / "stimuli.tsv")
+    with pytest.raises(InputError, match=r"refuses sounds of shape \(1, 400\)"):
+        extract_activations(flat, sounds)
