@@ -87,6 +87,7 @@ from .patterns.volume import (
 from .patterns.voxel_tables import VoxelRois as VoxelRois, load_voxel_rois as load_voxel_rois
 from .rdm.alignment import stack_rdms as stack_rdms
 from .rdm.compute import compute_rdms as compute_rdms
+from .rdm.dissimilarity import compute_dissimilarities as compute_dissimilarities
 from .rdm.files import load_rdms as load_rdms, save_rdms as save_rdms
 from .rdm.hypotheses import (
     category_rdm as category_rdm,

@@ -58,7 +58,8 @@ def compute_rdms(
         voxel, roi) gives one RDM, or one per ROI. An array gives one RDM and needs its labels in `descriptors`.
         Features on disk (zarr, memmap) are read in blocks and may be larger than memory.
     dissimilarity : {"correlation", "euclidean", "crossnobis", "mahalanobis", "cosine", "poisson", "poisson_cv"}
-        See `brainmap.rsa.rdm.dissimilarity.compute_dissimilarities`; euclidean ones are squared and divided by n_units.
+        Defined in `compute_dissimilarities`; euclidean ones are squared and divided by n_units. Correlation is 1 - r of
+        one set of patterns, and of several runs what the notes say.
     items : {"stimulus", "condition"}
         The rows of the RDM. With "condition", the tokens of a condition are averaged within each run *before* the RDM
         is computed. The items of some feature sets (maximizing patterns) are classes or units; "condition" then means
@@ -102,6 +103,12 @@ def compute_rdms(
     InputError
         There are fewer than three items, a layer or ROI is unknown, labels are missing or ambiguous, crossnobis has no
         runs, poisson has negative values, or the features of `over="time"` have no time axis.
+
+    Notes
+    -----
+    Between runs the correlation distance of items i and j is (r_ii + r_jj) / 2 - r_ij, where r_ab is the Pearson
+    correlation over voxels of pattern a in one run with pattern b in another, averaged over all ordered pairs of
+    different runs that have both items. `compute_dissimilarities` has the formulas of the others.
 
     Examples
     --------

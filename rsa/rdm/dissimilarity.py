@@ -71,11 +71,12 @@ def compute_dissimilarities(
     Between runs d_ij is the mean over ordered pairs of runs m != l of (x_i - x_j)_m' S^-1 (x_i - x_j)_l (/ n_units),
     over exactly the runs that have both items; with fewer than two it is NaN. Hence an offset or a decaying response
     that all patterns of a run share has no effect, even where items lack runs. For correlation each run's pattern is
-    first centered over units and scaled to unit length (for cosine only scaled), and the mean is halved. If both
-    factors came from the same run, the result would be exactly 1 - r. Between runs, noise that the runs do not share
-    causes no bias: pure noise gives 0 on average, whatever its order in time, whereas 1 - r within a run makes
-    patterns that are neighbors in time similar. Single values may be negative and are kept. As each pattern is scaled
-    together with its noise, distances of noisy patterns are shrunk by their reliability.
+    first centered over units and scaled to unit length (for cosine only scaled), and the mean is halved. With r_ab, the
+    mean over these pairs of runs of the correlation of pattern a in run m with pattern b in run l, this is
+    d_ij = (r_ii + r_jj) / 2 - r_ij. If both factors came from the same run, it would be exactly 1 - r. Between runs,
+    noise that the runs do not share causes no bias: pure noise gives 0 on average, whatever its order in time, whereas
+    1 - r within a run makes patterns that are neighbors in time similar. Single values may be negative and are kept.
+    As each pattern is scaled together with its noise, distances of noisy patterns are shrunk by their reliability.
 
     Poisson is the symmetrized Kullback-Leibler divergence of Poisson rates, (x_i - x_j)'(log x_i - log x_j) / n_units;
     between runs one factor comes from run m and the other from run l, which equals the mean over all leave-one-run-out

@@ -149,7 +149,9 @@ def searchlight(
     radius_mm : float [mm]
         Voxels at `<=` this distance belong to a sphere.
     dissimilarity : {"correlation", "cosine", "euclidean", "crossnobis"}
-        euclidean and crossnobis are squared and divided by the number of voxels.
+        As in `compute_dissimilarities`; euclidean and crossnobis are squared and divided by the number of voxels.
+        Correlation is 1 - r of one set of patterns; between runs it is (r_ii + r_jj) / 2 - r_ij, where r_ab is the mean
+        correlation of pattern a in one run with pattern b in another.
     measure : {"spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov"}
         As in `compare_rdms`; the whitened measures assume patterns with equal variances and no covariance. Kendall's
         tau takes about 0.1 ms per sphere and model (64 items); the time of the others is negligible.

@@ -30,10 +30,26 @@ _MEASURES = {
 _GEOMETRIES = {
     "correlation": "one minus the Pearson correlation between patterns",
     "euclidean": "the squared Euclidean distance between patterns, divided by their number of channels",
-    "crossnobis": "the cross-validated Mahalanobis distance (crossnobis; products between independent runs only, "
-    "negative estimates kept; Walther et al. 2016, doi:10.1016/j.neuroimage.2015.12.012)",
-    "mahalanobis": "the squared Mahalanobis distance",
+    "crossnobis": "the cross-validated Mahalanobis distance (crossnobis): the product of the difference of two "
+    "patterns in one run with their difference in another, averaged over all pairs of different runs that have both "
+    "and divided by the number of voxels; negative estimates were kept (Walther et al. 2016, doi:10.1016/j.neuroimage.2015.12.012)",
+    "mahalanobis": "the squared Mahalanobis distance between patterns, divided by their number of channels",
     "cosine": "one minus the cosine between patterns",
+}
+_BETWEEN_RUNS = {  # the same where two runs or more were measured
+    "correlation": "the correlation distance between runs: with r(a, b) the Pearson correlation of pattern a in one "
+    "run with pattern b in another, averaged over all pairs of different runs that have both items, the distance of "
+    "items i and j was (r(i, i) + r(j, j)) / 2 - r(i, j)",
+    "cosine": "the cosine distance between runs: with c(a, b) the cosine of pattern a in one run and pattern b in "
+    "another, averaged over all pairs of different runs that have both items, the distance of items i and j was "
+    "(c(i, i) + c(j, j)) / 2 - c(i, j)",
+    "euclidean": "the squared Euclidean distance between runs: the product of the difference of two patterns in one "
+    "run with their difference in another, averaged over all pairs of different runs that have both and divided by the "
+    "number of voxels; negative estimates were kept",
+    "mahalanobis": "the squared Mahalanobis distance between runs, which is crossnobis (Walther et al. 2016, "
+    "doi:10.1016/j.neuroimage.2015.12.012): the product of the difference of two patterns in one run with their "
+    "difference in another, averaged over all pairs of different runs that have both and divided by the number of "
+    "voxels; negative estimates were kept",
 }
 _TESTS = {
     "signed-rank": "a one-sided Wilcoxon signed-rank test over participants",
@@ -63,11 +79,10 @@ def _list_values(value: Any) -> list[Any]:
 
 
 def _describe_dissimilarity(key: Any, between_runs: Any = False) -> str:
-    """Describe a dissimilarity in words; between-run estimates use only products of different runs."""
-    said = _GEOMETRIES.get(str(key), str(key))
-    if between_runs and key != "crossnobis":
-        said += ", from products of patterns of different runs only"
-    return said
+    """Describe a dissimilarity in words; between runs, only products of different runs are used."""
+    named = str(key)
+    known = _GEOMETRIES | _BETWEEN_RUNS if between_runs else _GEOMETRIES
+    return known.get(named, named)
 
 
 def _describe_controls(rsa: Mapping[str, Any]) -> str:

@@ -145,6 +145,22 @@ def test_between_runs_equals_a_loop_over_pairs_of_runs(dissimilarity: Any) -> No
     np.testing.assert_allclose(compute_dissimilarities(x, dissimilarity=dissimilarity), expected, atol=1e-12)
 
 
+def test_the_correlation_distance_between_runs_is_the_formula_of_the_documents() -> None:
+    """(r_ii + r_jj) / 2 - r_ij from numpy's correlations, over the runs that both items have; not from products."""
+    x = np.random.default_rng(11).normal(size=(4, 5, 9)) * 3 + 7
+    x[1, 2] = x[3, 2] = x[3, 4] = np.nan
+    expected = []
+    for i, j in zip(*np.triu_indices(5, 1), strict=True):
+        runs = [m for m in range(4) if np.isfinite(x[m, [i, j]]).all()]
+        pairs = [(m, n) for m in runs for n in runs if m != n]
+
+        def r(a: int, b: int, pairs: list[tuple[int, int]] = pairs) -> float:
+            return float(np.mean([np.corrcoef(x[m, a], x[n, b])[0, 1] for m, n in pairs]))
+
+        expected.append((r(i, i) + r(j, j)) / 2 - r(i, j))
+    np.testing.assert_allclose(compute_dissimilarities(x), expected, atol=1e-12)
+
+
 def test_between_runs_of_the_same_run_twice_is_one_minus_r() -> None:
     x = np.random.default_rng(6).normal(size=(5, 30))
     np.testing.assert_allclose(compute_dissimilarities(np.stack([x, x])), compute_dissimilarities(x), atol=1e-12)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
 from brainmap.study.settings.brain import Glm
 from brainmap.study.settings.study import Rsa
 from brainmap.viz.page import methods
@@ -55,6 +58,65 @@ def test_noise_is_of_the_source_and_the_estimate_that_were_used() -> None:
     assert "shrunk" not in said(covariance="full")
     both = [{"noise": "runs"}, {"noise": "none"}]
     assert "another way in some groups" in methods_paragraph({**CROSSNOBIS, "brain": both})
+
+
+def compare_two(x: np.ndarray, kernel: Callable[[np.ndarray, np.ndarray], float]) -> float:
+    """The mean of a function of two runs' patterns of two items over all pairs of different runs."""
+    return float(np.mean([kernel(x[m], x[n]) for m in range(len(x)) for n in range(len(x)) if m != n]))
+
+
+def multiply(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a[0] - a[1]) @ (b[0] - b[1]) / a.shape[1])
+
+
+def correlate(a: np.ndarray, b: np.ndarray) -> float:
+    r = np.corrcoef(a, b)[:2, 2:]
+    return float((r[0, 0] + r[1, 1]) / 2 - r[0, 1])
+
+
+def measure_angles(a: np.ndarray, b: np.ndarray) -> float:
+    c = np.array([[x @ y / np.sqrt(x @ x * (y @ y)) for y in b] for x in a])
+    return float((c[0, 0] + c[1, 1]) / 2 - c[0, 1])
+
+
+PRODUCT = "product of the difference of two patterns in one run with their difference in another"
+
+
+@pytest.mark.parametrize(
+    ("dissimilarity", "kernel", "within", "between"),
+    [
+        ("correlation", correlate, "one minus the Pearson correlation", "(r(i, i) + r(j, j)) / 2 - r(i, j)"),
+        ("cosine", measure_angles, "one minus the cosine", "(c(i, i) + c(j, j)) / 2 - c(i, j)"),
+        ("euclidean", multiply, "squared Euclidean distance between patterns, divided by", PRODUCT),
+        ("crossnobis", multiply, PRODUCT, PRODUCT),
+        ("mahalanobis", multiply, "squared Mahalanobis distance between patterns, divided by", PRODUCT),
+    ],
+)
+def test_each_dissimilarity_is_what_the_methods_say(
+    dissimilarity: Any, kernel: Callable[[np.ndarray, np.ndarray], float], within: str, between: str
+) -> None:
+    """Sentence and number side by side: what is written of runs is computed by numpy alone, and so is one set."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 2, 8)) + 2
+    root = rng.normal(size=(8, 20))
+    precision = root @ root.T if dissimilarity in ("crossnobis", "mahalanobis") else None
+    whitened = x if precision is None else x @ np.linalg.cholesky(precision)
+    (found,) = compute_dissimilarities(x, dissimilarity=dissimilarity, precision=precision)
+    assert found == pytest.approx(compare_two(whitened, kernel), rel=1e-12)
+    for key in ("rsa", "searchlight"):
+        settings = {key: {"dissimilarity": dissimilarity}, "brain": [{"noise": "runs"}]}
+        assert between in methods_paragraph({**settings, "facts": {"between_runs": True}})
+        alone = methods_paragraph({**settings, "facts": {"between_runs": False}})
+        assert within in alone
+        assert ("different runs" in alone) == (dissimilarity == "crossnobis")
+    if dissimilarity != "crossnobis":
+        (found,) = compute_dissimilarities(x[0], dissimilarity=dissimilarity, precision=precision)
+        assert found == pytest.approx(kernel(whitened[0], whitened[0]), rel=1e-12)
+
+
+def test_a_searchlight_by_crossnobis_without_noise_is_called_euclidean() -> None:
+    text = methods_paragraph({"searchlight": {"dissimilarity": "crossnobis"}, "brain": [{"noise": "none"}]})
+    assert "without weights, so that it is a squared Euclidean distance" in text
 
 
 def of_tests(facts: dict[str, Any], **inference: Any) -> str:

@@ -456,8 +456,8 @@ def test_methods_say_how_runs_and_noise_entered_the_dissimilarities() -> None:
         settings = {"rsa": {"dissimilarity": dissimilarity}, "brain": [{"noise": noise}]}
         return methods_paragraph({**settings, "facts": {"between_runs": between}})
 
-    assert "different runs only" in said("correlation", "runs", between=True)
-    assert "different runs only" not in said("correlation", "runs", between=False)
+    assert "pairs of different runs" in said("correlation", "runs", between=True)
+    assert "different runs" not in said("correlation", "runs", between=False)
     assert "shrunk to its diagonal" in said("crossnobis", "runs", between=True)
     assert "distances are Euclidean" in said("crossnobis", "none", between=True)
     assert "shrunk" not in said("correlation", "runs", between=True)
