@@ -32,7 +32,8 @@ _GEOMETRIES = {
     "euclidean": "the squared Euclidean distance between patterns, divided by their number of channels",
     "crossnobis": "the cross-validated Mahalanobis distance (crossnobis): the product of the difference of two "
     "patterns in one run with their difference in another, averaged over all pairs of different runs that have both "
-    "and divided by the number of voxels; negative estimates were kept (Walther et al. 2016, doi:10.1016/j.neuroimage.2015.12.012)",
+    "and divided by the number of voxels; negative estimates were kept (Walther et al. 2016, "
+    "doi:10.1016/j.neuroimage.2015.12.012)",
     "mahalanobis": "the squared Mahalanobis distance between patterns, divided by their number of channels",
     "cosine": "one minus the cosine between patterns",
 }
