@@ -26,6 +26,7 @@ from .encoding.maps import map_bands as map_bands, map_encoding as map_encoding
 from .encoding.participants import encoding_statistics as encoding_statistics
 from .encoding.permutations import encoding_test as encoding_test
 from .encoding.positions import position_test as position_test
+from .encoding.segments import Segments as Segments, join_windows as join_windows
 from .encoding.stories import encode_stories as encode_stories
 from .encoding.story_bands import encode_story_bands as encode_story_bands
 from .encoding.story_ceilings import story_ceilings as story_ceilings

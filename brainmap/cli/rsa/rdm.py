@@ -21,6 +21,7 @@ from brainmap.cli.options import (
     with_options,
 )
 from brainmap.cli.rsa.options import Brain, commands, count_noun, list_steps, load_left_over
+from brainmap.cli.rsa.stores import Segment, join_asked
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def rdm(
     ] = None,
     window: Annotated[float, typer.Option(help="Length of the windows of --over time, in ms.")] = 100.0,
     step: Annotated[float | None, typer.Option(help="Step between windows in ms; default: half a window.")] = None,
+    segment: Segment = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Compute RDMs of a network's layers, patterns or maps, or of a participant's ROIs (--betas)."""
@@ -105,8 +107,11 @@ def rdm(
     scaling = units or ("zscore" if standard else "none")
     settings: dict[str, Any] = {"items": items, "units": "zscore" if scaling == "zscore" else None}
     settings |= _choose_windows(over, window, step, activations)
+    if segment is not None and (activations is None or over is not None):
+        raise InputError("--segment: expected --activations of windows of stories without --over, got others")
     for kind, store in stores.items():
         found = load_features(store, kind, layers=layers, sounds=sounds, space=space, classes=classes)
+        found = join_asked(found, segment)
         rdms = _compute_layer_rdms(found, layers, dissimilarity=dissimilarity or "correlation", **settings)
     if brain.images:
         left = load_left_over(noise, residuals, brain.mask)
@@ -117,7 +122,12 @@ def rdm(
         _write_voxel_table(data, voxels, brain.images)
     save_rdms(rdms, out)
     inputs = [*(brain.inputs if brain.images else []), *(residuals or [])]
-    made = {**settings, "dissimilarity": rdms.dissimilarity_measure, **{k: str(path) for k, path in stores.items()}}
+    made = {
+        **settings,
+        "segment": segment,
+        "dissimilarity": rdms.dissimilarity_measure,
+        **{k: str(path) for k, path in stores.items()},
+    }
     write_json(out.with_suffix(".json"), build_provenance(made, inputs))
     _report_rdms(rdms, out)
 

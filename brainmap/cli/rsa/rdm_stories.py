@@ -10,7 +10,7 @@ import typer
 from brainmap import types
 from brainmap.cli.options import Overwrite, build_provenance, read_numbers, refuse_existing, with_options
 from brainmap.cli.rsa.options import commands, count_noun
-from brainmap.cli.rsa.stores import Networks, list_stores, open_networks
+from brainmap.cli.rsa.stores import Networks, Segment, join_asked, list_stores, open_networks
 from brainmap.cli.rsa.story_options import StoryBrain
 from brainmap.errors import InputError
 
@@ -35,21 +35,22 @@ def rdm_stories(
         types.StoryPairs,
         typer.Option(help="Pairs of windows of different stories, or all: neighbors in time are alike in any case."),
     ] = "between",
+    segment: Segment = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Compute the RDMs of regions over windows of stories, for comparison with those of a network's windows.
 
-    Windows are those of the activations and must not overlap: brainmap features activations --checkpoint
-    net.safetensors --sounds stories.tsv --window 10 --hop 10 --out net.zarr; brainmap rsa rdm-stories --activations
-    net.zarr --bold 'sub-01/{sound}.nii.gz' --mask mask.nii.gz --rois rois.nii.gz --out brain.h5; brainmap rsa rdm
-    --activations net.zarr --out layers.h5; brainmap rsa compare layers.h5 brain.h5
+    Windows are those of the activations and must not overlap; those of encoding models are joined by --segment:
+    brainmap rsa rdm-stories --activations net.zarr --segment 10 --bold 'sub-01/{sound}.nii.gz' --mask mask.nii.gz
+    --rois rois.nii.gz --out brain.h5; brainmap rsa rdm --activations net.zarr --segment 10 --out layers.h5; brainmap
+    rsa compare layers.h5 brain.h5
     """
     refuse_existing(out, overwrite, kinds=(".h5", ".hdf5"))
     brain.check("voxel")
     around = read_numbers(silence, "--silence", n=2)
     if min(around) < 0:
         raise InputError(f"--silence: expected seconds from 0, got {silence}")
-    network = next(iter(open_networks(activations, "all").values()))
+    network = join_asked(next(iter(open_networks(activations, "all").values())), segment)
     from brainmap.record import write_json
     from brainmap.rsa.encoding.story_patterns import story_patterns
     from brainmap.rsa.rdm.compute import compute_rdms
@@ -63,7 +64,7 @@ def rdm_stories(
     found = compute_rdms(patterns, rois=regions, dissimilarity=dissimilarity)
     found = leave_out_pairs_within(found) if pairs == "between" else found
     save_rdms(found, out)
-    made = {**asked, "dissimilarity": dissimilarity, "pairs": pairs}
+    made = {**asked, "dissimilarity": dissimilarity, "pairs": pairs, "segment": segment}
     inputs = [*data.files, *list_stores(activations), *brain.others]
     write_json(out.with_suffix(".json"), build_provenance(made, inputs))
     stories = len(data.responses)

@@ -21,6 +21,19 @@ Networks = Annotated[
         help="Activations, a .zarr of `brainmap features activations`, or name=FILE for several networks.",
     ),
 ]
+Segment = Annotated[
+    float | None,
+    typer.Option(help="Join the windows of stories to segments of so many s, of which the RDMs are, as in 10."),
+]
+
+
+def join_asked(acts: Any, segment: float | None) -> Any:
+    """Join the windows of activations to segments, where these are asked for."""
+    if segment is None:
+        return acts
+    from brainmap.rsa.encoding.segments import join_windows
+
+    return join_windows(acts, segment)
 
 
 def load_features(
