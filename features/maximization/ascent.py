@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.running import find_broken_module
+from brainmap.features.maximization.jitter import draw_shifts
 from brainmap.features.maximization.priors import normalize_gradient
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.task import Task
@@ -145,5 +146,5 @@ def draw_starts(task: Task, batch: Sequence[Job], entropy: int) -> tuple[Tensor,
         np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(layer, job.unit, job.seed))) for job in batch
     ]
     free = torch.tensor(np.stack([task.prior.start(rng) for rng in rngs]), device=task.device)
-    shifts = [rng.integers(-task.jitter, task.jitter + 1, task.settings.steps) for rng in rngs]
+    shifts = [draw_shifts(rng, task.jitter, task.settings.steps) for rng in rngs]
     return free, np.stack(shifts, axis=1)

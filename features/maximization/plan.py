@@ -15,6 +15,7 @@ from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.features.layers.inputs import find_longest_input
 from brainmap.features.layers.listing import list_layers
+from brainmap.features.maximization.jitter import limit_jitter, measure_jitter
 from brainmap.features.maximization.priors import (
     LatentPrior,
     Prior,
@@ -110,15 +111,10 @@ def plan(
         )
     flat = len(full) == 2
     rate = wish.rate or 16_000
-    jitter = round(rate * settings.jitter_ms / 1000) if wish.time_axis == -1 and (flat or wish.rate) else 0
+    jitter, none = measure_jitter(settings.jitter_ms, wish.rate, flat=flat, time_axis=wish.time_axis)
     shape, notes = _choose_shape(model, site, settings, full, jitter, wish)
-    if settings.jitter_ms and not flat and wish.rate is None:
-        notes += ("no jitter: rate= (frames a second along the last axis) was not given, so ms mean nothing",)
-    if settings.jitter_ms and wish.time_axis != -1:
-        notes += ("no jitter: time is not the last axis of the input",)
-    if jitter >= shape[-1]:
-        notes += (f"jitter cut from {jitter} samples to half of the pattern's {shape[-1]}",)
-        jitter = shape[-1] // 2
+    jitter, cut = limit_jitter(jitter, shape[-1])
+    notes += (*none, *cut)
     if settings.diversity and site.texture is None:
         notes += (f"diversity: nothing up to {site.layer!r} has positions; patterns differ in the layer's vector",)
     center = 0.0

@@ -1,4 +1,4 @@
-"""Define priors of activation maximization: how a pattern is parameterized, leveled, jittered and penalized."""
+"""Define priors of activation maximization: how a pattern is parameterized, leveled and penalized."""
 
 from __future__ import annotations
 
@@ -348,13 +348,6 @@ def normalize_gradient(gradient: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     scaled = gradient / highest.clamp_min(1e-37)
     size = highest * compute_rms(scaled)
     return scaled * (highest / size.clamp_min(max(floor, 1e-37))), size
-
-
-def roll_patterns(patterns: Tensor, shifts: NDArray[np.integer], *, axis: int = -1) -> Tensor:
-    """Roll every pattern circularly along its axis of time by its own number of samples."""
-    if not np.any(shifts):
-        return patterns
-    return torch.stack([p.roll(int(s), axis) for p, s in zip(patterns, shifts, strict=True)])
 
 
 def compute_penalty(patterns: Tensor, settings: MaximizationSettings) -> Tensor | None:

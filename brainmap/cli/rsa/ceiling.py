@@ -19,17 +19,13 @@ from brainmap.cli.options import (
     print_files,
 )
 from brainmap.cli.rsa.options import (
-    SPHERES_MM,
-    NoisePer,
-    Radius,
-    Shrinkage,
-    build_searchlight_settings,
     commands,
     count_noun,
     load_given_patterns,
     load_left_over,
     refuse_tables,
 )
+from brainmap.cli.rsa.searchlight_options import SPHERES_MM, NoisePer, Radius, Shrinkage, build_searchlight_settings
 from brainmap.errors import InputError
 
 PLACE = "{participant}"

@@ -32,30 +32,12 @@ if TYPE_CHECKING:
 
     from brainmap.rsa.patterns.residuals import Residuals
     from brainmap.rsa.regions.rois import Rois
-    from brainmap.rsa.searchlights.settings import SearchlightSettings
 
 
 commands = make_group(
     "rsa", "Representational similarity analysis: RDMs, comparison, inference, searchlights, group maps."
 )
 app.add_typer(commands)
-
-SPHERES_MM = 9.0  # radius of spheres where none is given
-Radius = Annotated[
-    float | None,
-    typer.Option(
-        min=0.1,
-        help=f"Radius in mm of spheres (default {SPHERES_MM:g}) or discs (10); includes exactly this distance.",
-    ),
-]
-NoisePer = Annotated[
-    types.NoisePlace,
-    typer.Option(help="Whether noise is the variance of each voxel, or the covariance of each sphere."),
-]
-Shrinkage = Annotated[
-    types.Shrinkage | None, typer.Option(help="Shrinkage target of the covariance of a sphere; default: diag.")
-]
-
 
 LayerNames = Annotated[str, typer.Option(help="all, or names such as conv1,conv4.")]
 Groups = Annotated[
@@ -260,22 +242,3 @@ def load_stacked_rdms(files: Sequence[Path]) -> RDMs:
     from brainmap.rsa.rdm.files import load_rdms
 
     return stack_rdms([load_rdms(file) for file in files])
-
-
-def build_searchlight_settings(
-    noise_per: types.NoisePlace, noise: types.NoiseFrom, shrinkage: types.Shrinkage | None, **given: Any
-) -> SearchlightSettings:
-    """Build the settings of spheres and discs, and of their ceilings.
-
-    Raises
-    ------
-    InputError
-        If choices do not go together.
-    """
-    from brainmap.rsa.searchlights.settings import SearchlightSettings
-
-    if shrinkage is not None and noise_per == "voxel":
-        raise InputError("--shrinkage is of the covariance of a sphere: give --noise-per sphere too, or leave it out")
-    if noise_per == "sphere" and noise == "none":
-        raise InputError("--noise-per sphere needs to know the noise: give --noise runs or --noise residuals")
-    return SearchlightSettings(shrinkage=shrinkage or "diag", **given)
