@@ -263,6 +263,9 @@ def extract_activations(
         todo = [name for name in names if not stores.is_kept(root, KIND, name, keys[name])]
         timed = pooling == "none" and reduction is None
         found = place_units(chosen, units_axis)
+        for one in chosen:
+            if found[one.name].order != one.order:
+                log.warning("note: units_axis: %s; pooling is over time", found[one.name].describe_axes())
         say_wide_layers(found.values(), sounds)
         if OUTPUT in found:
             say_taken_off(found[OUTPUT])

@@ -261,6 +261,9 @@ def name_positions(
 def order_of(shape: Sequence[int], names: Names | None, probes: Sequence[tuple[int, Sequence[int]]]) -> tuple[int, ...]:
     """Find the order that brings axes to (items, units, positions); it is empty where it is not known.
 
+    Where several axes follow neither the items nor the length of the input, the first of them holds the units, and the
+    others are kept as positions of another kind, which are never pooled: one channel of 64 bands, say.
+
     Parameters
     ----------
     shape : sequence of int
@@ -278,6 +281,8 @@ def order_of(shape: Sequence[int], names: Names | None, probes: Sequence[tuple[i
     (0, 1, 2)
     >>> order_of((1, 8, 8), None, [])
     ()
+    >>> order_of((1, 1, 64, 173), None, [(3, (3, 1, 64, 87))])
+    (0, 1, 2, 3)
     """
     probes = [(n, other) for n, other in probes if len(other) == len(shape)]
     axes = range(len(shape))
@@ -296,6 +301,6 @@ def order_of(shape: Sequence[int], names: Names | None, probes: Sequence[tuple[i
     said = [k for k in axes if names is not None and names[k] == UNITS and k not in moving and k != items]
     left = [k for k in axes if k != items and k not in moving]
     units = said if len(said) == 1 else left if moving else []
-    if len(units) != 1:
+    if not units:
         return ()
     return (items, units[0], *(k for k in axes if k not in (items, units[0])))

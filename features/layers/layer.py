@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -90,24 +90,52 @@ class Layer:
         )
 
     def with_units(self, axis: int) -> Layer:
-        """Return the layer with its units on an axis of the network's own tensor, and its items on the first other one.
+        """Return the layer with its units on an axis of the network's own tensor.
+
+        Axes whose roles are known keep them, and the axis that held the units is kept beside them. Of a layer without
+        known axes the items are on the first one, and the positions in time on the only other one.
 
         Raises
         ------
         InputError
-            No such axis.
+            No such axis; it holds the items or time; or several others are left, and it is not known which one holds
+            time.
         """
         n = len(self.shape) + 1
-        if not -n <= axis < n or axis % n == 0:
+        where = f"units_axis: expected an axis of units, got {axis} for layer {self.name!r} ({self.kind})"
+        if not -n <= axis < n:
+            raise InputError(f"{where}, which has {n} axes; give 1 to {n - 1}, or -1 for the last")
+        axis %= n
+        roles = dict(zip(self.order[2:], self.positions, strict=False)) if self.order else {}
+        items = self.order[0] if self.order else 0
+        if axis == items:
+            raise InputError(f"{where}, which holds the items; give another")
+        if roles.get(axis) in (TIME, TOKEN):
+            raise InputError(f"{where}, which holds time, since its length follows that of the sound; give another")
+        others = [k for k in range(n) if k not in (axis, items)]
+        if not self.order and len(others) > 1:
             raise InputError(
-                f"units_axis: expected 1 to {n - 1}, or -1 for the last axis, got {axis}; the activations of layer "
-                f"{self.name!r} have {n} axes, and axis 0 holds the items"
+                f"{where}, of whose axes {list_some(others)} it is not known which holds time, so that frequency might "
+                "be averaged; name a layer inside it, or take pooling 'flatten'"
             )
+        lengths = dict(zip(self.order[1:] or range(1, n), self.shape, strict=True))
         return replace(
             self,
-            order=(0, axis % n, *(k for k in range(1, n) if k != axis % n)),
-            positions=(TIME,) if n == 3 else (PLACES,) * (n - 2),
+            shape=tuple(lengths[k] for k in (axis, *others)),
+            order=(items, axis, *others),
+            positions=tuple(roles.get(k, OTHER if self.order else TIME) for k in others),
         )
+
+    def describe_axes(self) -> str:
+        """Say which of the network's own axes hold what.
+
+        Examples
+        --------
+        >>> Layer("a", "GRU", (48, 21), None, None, None, 0, order=(0, 2, 1), positions=("time",)).describe_axes()
+        "layer 'a' (GRU): units on axis 2 (48), time on axis 1 (21)"
+        """
+        named = zip(self.order[1:], self.shape, ("units", *self.positions), strict=False)
+        return f"layer {self.name!r} ({self.kind}): " + ", ".join(f"{w} on axis {k} ({n})" for k, n, w in named)
 
 
 def restore_layer(stored: Mapping[str, Any]) -> Layer:

@@ -176,10 +176,52 @@ def test_a_layer_whose_axes_are_not_known_is_refused_by_name_unless_they_are_sai
         found = features.extract_activations(net, SOUNDS, layers=["maps", "conv"], units_axis=axis)  # type: ignore[arg-type]
         np.testing.assert_allclose(found["maps"][:], wanted.mean(1), atol=1e-4)
         assert found["conv"].shape == (3, 6)  # known, and so left alone
-    with pytest.raises(InputError, match=r"units_axis: expected 1 to .*, got 0; the activations of layer 'maps'"):
-        features.extract_activations(net, SOUNDS, layers=["maps"], units_axis=0)
+    for axis, why in ((0, "which holds the items"), (3, "which has 3 axes; give 1 to 2, or -1")):
+        with pytest.raises(InputError, match=f"expected an axis of units, got {axis} for layer 'maps' .*, {why}"):
+            features.extract_activations(net, SOUNDS, layers=["maps"], units_axis=axis)
     with pytest.raises(InputError, match=r"units_axis: layer: expected one of .*, got 'map'"):
         features.extract_activations(net, SOUNDS, layers=["maps"], units_axis={"map": 1})
+
+
+class Spectrum(nn.Module):
+    """Magnitudes (n, 1, bands, frames), computed by no operation whose axes are known."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.matmul(torch.eye(9), x[:, 0].unfold(1, 16, 8).transpose(1, 2)[:, :9]).abs()[:, None]
+
+
+class Inside(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.front, self.conv, self.head = Spectrum(), nn.Conv2d(1, 4, 3), nn.Linear(4, 2)
+        self.cube = nn.Unflatten(1, (2, 2, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.conv(self.front(x)).mean((2, 3))
+        return torch.as_tensor(self.head(self.cube(found).flatten(1)))
+
+
+@pytest.mark.parametrize("axis", [None, 1, 2, -1, {"front": 1}, {"front": 2}])
+def test_frequency_is_never_pooled_whichever_axis_is_said_to_hold_units(
+    axis: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = Inside().eval()
+    with torch.no_grad():
+        wanted = net.front(torch.tensor(SOUNDS)).numpy().mean(3)[:, 0]
+    found = features.extract_activations(net, SOUNDS, layers=["front"], units_axis=axis)
+    np.testing.assert_allclose(found["front"][:], wanted, atol=1e-6)
+    told = "units_axis: layer 'front' (Spectrum): units on axis 2 (9), other on axis 1 (1), time on axis 3"
+    assert (told in caplog.text) == (axis == {"front": 2})
+
+
+def test_an_axis_of_time_or_one_beside_several_unknown_ones_is_no_axis_of_units() -> None:
+    net = Inside().eval()
+    with pytest.raises(InputError, match=r"got -1 for layer 'front' \(Spectrum\), which holds time, since its length"):
+        features.extract_activations(net, SOUNDS, layers=["front"], units_axis={"front": -1})
+    said = r"got 1 for layer 'cube' \(Unflatten\), of whose axes 2, 3 it is not known which holds time"
+    with pytest.raises(InputError, match=said):
+        features.extract_activations(net, SOUNDS, layers=["cube"], units_axis=1)
+    assert features.extract_activations(net, SOUNDS, layers=["cube"], pooling="flatten")["cube"].shape == (3, 4)
 
 
 def test_all_layers_are_those_whose_units_are_known_and_the_others_are_named(caplog: pytest.LogCaptureFixture) -> None:
