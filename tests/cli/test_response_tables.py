@@ -106,7 +106,7 @@ def test_rdms_of_a_table_are_those_of_the_images(image, table, tmp_path, brainma
     ("words", "said"),
     [
         (("rdm", "--out", "x.h5", "--minimum-voxels", 1), ""),
-        (("searchlight", "--models", "x.h5", "--out", "x.nii.gz"), "does not tell where its voxels lie"),
+        (("searchlight", "--models", "x.h5", "--out", "x.nii.gz"), "make images of it ('From a matrix to maps' in"),
         (("encode", "--activations", "net.zarr", "--maps", "r.nii.gz"), "--maps: expected images"),
     ],
 )

@@ -44,10 +44,12 @@ def files(tmp_path: Path) -> Path:
     pd.DataFrame({"index": [1, 2], "name": ["A1", "belt"]}).to_csv(tmp_path / "rois.tsv", sep="\t", index=False)
     names = pd.DataFrame({"volume": range(len(words)), "stimulus_id": words["stimulus_id"]})
     names.to_csv(tmp_path / "labels.tsv", sep="\t", index=False)
+    mask = np.ones((8, 8, 8), np.uint8)
+    mask[7], mask[:, 7, 5:] = 0, 0  # not the same from front to back as from left to right
     for person in ("01", "02", "03"):
         folder = tmp_path / f"sub-{person}"
         folder.mkdir()
-        nib.save(nib.Nifti1Image(np.ones((8, 8, 8), np.uint8), affine), folder / "mask.nii.gz")
+        nib.save(nib.Nifti1Image(mask, affine), folder / "mask.nii.gz")
         truth = rng.normal(size=(8, 8, 8, len(words)))
         for run in (1, 2, 3, 4):
             image = nib.Nifti1Image((truth + rng.normal(size=truth.shape)).astype(np.float32), affine)
@@ -85,10 +87,38 @@ def test_betas_of_ones_own_go_through_the_guide_s_study_file_code_and_commands(
     assert len(lines) == 2
     (files / "spm.toml").write_text(STUDY + of_spm + '[rsa]\ndissimilarity = "crossnobis"\n')
     assert shell.run(["brainmap check study.toml", "brainmap check spm.toml", *lines], files) == []
-    (code,) = list_blocks(GUIDE, "python")
+    code = list_blocks(GUIDE, "python")[0]
     monkeypatch.chdir(files)
     names: dict[str, Any] = {}
     exec(compile(code, GUIDE.name, "exec"), names)
     assert list(names["rdms"].rdm_descriptors["roi"]) == ["A1", "belt"]
     reliable = names["rdms"].dissimilarities
     assert (reliable > 0).mean() > 0.99  # patterns that repeat over runs are apart
+
+
+def test_a_matrix_from_matlab_lands_in_the_voxels_of_its_mask(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MATLAB's `find` counts down the first axis, as a loop over the other axes does here."""
+    mask = np.asarray(nib.load(files / "sub-01" / "mask.nii.gz").dataobj) > 0
+    images = [np.asarray(nib.load(files / "sub-01" / f"betas_run-{run}.nii.gz").dataobj) for run in (1, 2, 3, 4)]
+    places = [(x, y, z) for z in range(8) for y in range(8) for x in range(8) if mask[x, y, z]]
+    numbers = [1 + x + 8 * y + 64 * z for x, y, z in places]
+    betas = np.stack([[one[place] for place in places] for one in images]).transpose(2, 1, 0)
+    saved = {"betas": betas, "voxels": np.array(numbers, float)[:, None]}
+    scipy.io.savemat(files / "sub-01" / "responses.mat", saved)
+    code = list_blocks(GUIDE, "python")[1]
+    monkeypatch.chdir(files)
+    exec(compile(code, GUIDE.name, "exec"), {})
+    for run, image in enumerate(images, start=1):
+        found = nib.load(files / "sub-01" / f"responses_run-{run}.nii.gz")
+        np.testing.assert_array_equal(np.asarray(found.dataobj), np.where(mask[..., None], image, np.nan))
+        np.testing.assert_array_equal(found.affine, nib.load(files / "sub-01" / "mask.nii.gz").affine)
+    with pytest.raises(AssertionError, match="not the voxels of this mask"):
+        exec(compile(code.replace(', order="F"', ""), GUIDE.name, "exec"), {})
+    by_coordinates = code.replace(
+        'np.unravel_index(saved["voxels"].ravel().astype(int) - 1, mask.shape, order="F")',
+        'tuple(saved["XYZ"].astype(int) - 1)',
+    )
+    scipy.io.savemat(files / "sub-01" / "responses.mat", {**saved, "XYZ": np.array(places, float).T + 1})
+    exec(compile(by_coordinates, GUIDE.name, "exec"), {})
+    again = np.asarray(nib.load(files / "sub-01" / "responses_run-4.nii.gz").dataobj)
+    np.testing.assert_array_equal(again, np.where(mask[..., None], images[3], np.nan))

@@ -171,7 +171,7 @@ def test_another_array_of_the_file_is_computed_anew(table_study: Any) -> None:
         ("{ table =", '{ image = "rois.nii.gz", table =', "rois.image does not go with kind = 'table'"),
         ('kind = "table"\n', 'mask = "mask.nii.gz"\n', "key: expected kind = 'table' beside it, got 'betas'"),
         ('kind = "table"\nfiles', "files", "key: expected kind = 'table'"),
-        ("[rsa]", "[searchlight]\nradius_mm = 6.0\n\n[rsa]", "which does not tell where voxels lie"),
+        ("[rsa]", "[searchlight]\nradius_mm = 6.0\n\n[rsa]", "('From a matrix to maps' in the guide to betas)"),
         ('key = "betas"', 'key = "betas"\nnoise = "residuals"', "noise = 'residuals' does not go with"),
         ('key = "betas"', 'axes = ["voxel"]', "'voxels'"),
     ],

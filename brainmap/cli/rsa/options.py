@@ -145,7 +145,8 @@ def refuse_tables(betas: Sequence[str], what: str) -> None:
     if tables:
         raise InputError(
             f"{what}: expected images, since a response table does not tell where its voxels lie, got {tables[0]}; "
-            "take regions (brainmap rsa rdm --rois voxels.tsv), or images"
+            "take regions (brainmap rsa rdm --rois voxels.tsv), or make images of it ('From a matrix to maps' in the "
+            "guide to betas)"
         )
 
 

@@ -347,7 +347,7 @@ class StudySettings(Section):
         if self.searchlight is not None and any(brain.on_table for brain in self.brain):
             raise ValueError(
                 "[searchlight] expected images, got [[brain]] kind = 'table', which does not tell where voxels lie; "
-                "leave [searchlight] out"
+                "leave [searchlight] out, or make images of the table ('From a matrix to maps' in the guide to betas)"
             )
         known = self.baselines.models if self.baselines else ()
         for name in self.rsa.control_for:
