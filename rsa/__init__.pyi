@@ -57,11 +57,12 @@ from .inference.best_layers import best_layer_differences as best_layer_differen
 from .inference.bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap
 from .inference.crossvalidation import bootstrap_models as bootstrap_models
 from .inference.differences import score_differences as score_differences
+from .inference.halves import split_half_best_layer as split_half_best_layer
 from .inference.partition import partition_statistics as partition_statistics
 from .inference.permutation import permutation_test as permutation_test
 from .inference.relabeling import relabeling_test as relabeling_test
 from .inference.roi_bootstrap import RoiBootstrap as RoiBootstrap, bootstrap_rois as bootstrap_rois
-from .inference.scores import score_statistics as score_statistics, split_half_best_layer as split_half_best_layer
+from .inference.scores import score_statistics as score_statistics
 from .inference.shared_structure import residual_structure as residual_structure
 from .inputs.layouts import (
     RunInputs as RunInputs,

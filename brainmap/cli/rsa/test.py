@@ -281,7 +281,7 @@ def _relabel_items(files: list[Path], *, rng: np.random.Generator, wanted: bool,
 def _choose_best_layer(
     files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, splits: int, by: Any
 ) -> Tables:
-    from brainmap.rsa.inference.scores import BEST_COLUMNS, split_half_best_layer
+    from brainmap.rsa.inference.halves import BEST_COLUMNS, split_half_best_layer
 
     models, data = _load_both(files)
     return [(split_half_best_layer(models, data, measure=measure, splits=splits, by=by, rng=rng), BEST_COLUMNS)]

@@ -16,7 +16,7 @@ from brainmap.record import content_key, file_digest
 from brainmap.rsa.comparison.ceilings import CEILING_COLUMNS
 from brainmap.rsa.comparison.measures import compare_rdms
 from brainmap.rsa.images.files import load_image
-from brainmap.rsa.inference.scores import BEST_COLUMNS, split_half_best_layer
+from brainmap.rsa.inference.halves import BEST_COLUMNS, split_half_best_layer
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.files import load_plain_rdms, load_rdms
 from brainmap.rsa.simulation.recovery import RECOVERY_COLUMNS, recovery_table

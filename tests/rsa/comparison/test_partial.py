@@ -17,7 +17,8 @@ from brainmap.rsa.comparison.ceilings import noise_ceilings
 from brainmap.rsa.comparison.measures import compare_vectors
 from brainmap.rsa.comparison.partial import compare_rdms_partial, compare_vectors_partial, partial_ceilings
 from brainmap.rsa.comparison.splines import count_items_needed
-from brainmap.rsa.inference.scores import score_statistics, split_half_best_layer
+from brainmap.rsa.inference.halves import split_half_best_layer
+from brainmap.rsa.inference.scores import score_statistics
 
 
 def tied(rng: np.random.Generator, n: int, pairs: int = 45) -> np.ndarray:

@@ -13,7 +13,8 @@ from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import compare_vectors
-from brainmap.rsa.inference.scores import correct_p, score_statistics, split_half_best_layer
+from brainmap.rsa.inference.halves import split_half_best_layer
+from brainmap.rsa.inference.scores import correct_p, score_statistics
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
 
@@ -242,7 +243,7 @@ def test_a_best_layer_has_a_position_with_its_spread_and_none_where_nothing_is_e
 
 
 def test_tokens_of_a_word_stay_on_one_side() -> None:
-    from brainmap.rsa.inference.scores import _draw_halves
+    from brainmap.rsa.inference.halves import _draw_halves
 
     _, brains = planted(np.random.default_rng(12))
     i, j = np.triu_indices(brains.n_cond, 1)
