@@ -66,7 +66,10 @@ def label_patterns(source: Source) -> list[tuple[int, str, str]]:
     """
     labels = source.labels
     if not any(label.strip() for label in labels):
-        raise InputError(f"patterns: {source.name} has no sub-brick labels; give conditions= as a TSV path or a list")
+        raise InputError(
+            f"patterns: {source.name} has no sub-brick labels; name its volumes in a table: labels = in a study file, "
+            "--labels of a command, or conditions= in Python"
+        )
     if len(labels) != source.n_volumes:
         raise InputError(f"patterns: {source.name} has {source.n_volumes} volumes and {len(labels)} labels")
     found = find_stimuli(labels, source.statistics, source.regressors, source.name)
@@ -75,7 +78,7 @@ def label_patterns(source: Source) -> list[tuple[int, str, str]]:
     if any(_STATISTIC.search(label.strip()) for label in labels):
         raise InputError(
             f"patterns: expected '#n_Coef' sub-bricks in {source.name}, got statistics only ({list_some(labels)}); run "
-            "3dDeconvolve without -nocoef/-nobucket, or give conditions="
+            "3dDeconvolve without -nocoef/-nobucket, or name the volumes in a table (labels, or conditions= in Python)"
         )
     # A file with only t values is accepted, because t values can be the patterns.
     skip = source.statistics if len(source.statistics) < source.n_volumes else ()

@@ -319,7 +319,7 @@ BAD: list[tuple[Change, str]] = [
     (_set(conditions=WORDS[:3]), "each of the 4 volumes .* got 3 labels"),
     (_set(conditions=[WORDS, WORDS]), "a list of labels for each of 3 files, got 2"),
     (_set(conditions=["a", "b", "a", "b"]), "'a' occurs twice in run 1"),
-    (_set(conditions="sub-brick"), "no sub-brick labels; give conditions="),
+    (_set(conditions="sub-brick"), "no sub-brick labels; name its volumes in a table: labels = in a study file"),
     (_set(conditions="labels.tsv"), "no file labels.tsv"),
     (_set(conditions=pd.DataFrame({"condition": WORDS[:3]})), "each of the 4 volumes .* got 3 rows"),
     (_set(conditions=pd.DataFrame({"word": WORDS})), "expected a column 'condition', got 'word'"),
