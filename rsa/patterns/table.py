@@ -23,6 +23,7 @@ from brainmap.rsa.patterns.labels import (
     Source,
     format_plain,
     list_rows,
+    name_table,
     read_column,
     warn_of_one_for_all,
     warn_of_unlabeled,
@@ -158,7 +159,7 @@ def plan_patterns(sources: Sequence[Source], settings: PatternSettings | None = 
     )
     rows = [row._replace(stimulus_id=_rename_rows(row, called)) for row in rows]
     _refuse_repeats(rows, sources)
-    rows = _fill_conditions(rows, known, sources)
+    rows = _fill_conditions(rows, known, sources, settings.conditions)
     distinct = list(dict.fromkeys(row.stimulus_id for row in rows))
     if len(distinct) < 3:
         raise InputError(
@@ -186,7 +187,9 @@ def _warn_of_glmsingle(sources: Sequence[Source], rows: Sequence[Pattern]) -> No
         )
 
 
-def _fill_conditions(rows: list[Pattern], known: Mapping[str, str], sources: Sequence[Source]) -> list[Pattern]:
+def _fill_conditions(
+    rows: list[Pattern], known: Mapping[str, str], sources: Sequence[Source], conditions: Conditions
+) -> list[Pattern]:
     """Take the condition of each stimulus from the stimuli table, unless all rows are named by condition.
 
     Single trials `cat_anna#0`, `cat_anna#1` then become the stimulus `cat_anna`, twice.
@@ -200,10 +203,12 @@ def _fill_conditions(rows: list[Pattern], known: Mapping[str, str], sources: Seq
         # If other volumes are named by condition, the name that is neither is reported, not the first condition.
         strange = [row for row in unknown if row.stimulus_id not in by_condition]
         row = (strange or unknown)[0]
+        table = name_table(conditions, row.source, len(sources))
         raise InputError(
-            f"patterns: {row.stimulus_id!r} (volume {row.volume} of {sources[row.source].name}) is no stimulus_id "
+            f"patterns: {row.stimulus_id!r} (volume {row.volume} of {sources[row.source].name}"
+            f"{f', by {table}' if table else ''}) is no stimulus_id "
             f"{'and no condition ' if len(strange) < len(unknown) and strange else ''}of the stimuli table"
-            f"{suggest_word(row.stimulus_id, known)}"
+            f"{suggest_word(row.stimulus_id, [*known, *sorted(by_condition)])}"
         )
     return [row._replace(condition=known[row.stimulus_id]) for row in rows]
 

@@ -177,6 +177,21 @@ def test_the_stimuli_table_gives_tokens_their_condition(rng: np.random.Generator
         )
 
 
+def test_a_misspelt_condition_is_told_from_the_conditions_and_by_the_table_that_has_it(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    stimuli = {f"{word}-tok{k}": word for word in ("Tone", "VowA", "VowI") for k in (1, 2)}
+    pd.DataFrame({"volume": range(3), "condition": ["Tone", "vow_a", "VowI"]}).to_csv(
+        tmp_path / "run1.tsv", sep="\t", index=False
+    )
+    run = betas(rng, n=3, runs=1)
+    message = r"'vow_a' \(volume 1 of .*, by .*run1.tsv\) is no stimulus_id and no condition .*did you mean 'VowA'\?"
+    with pytest.raises(InputError, match=message):
+        load_patterns(run, mask=image(half_mask()), conditions=tmp_path / "run1.tsv", stimuli=stimuli)
+    with pytest.raises(InputError, match=r"\(volume 1 of image in memory\) .*did you mean 'VowA'"):
+        load_patterns(run, mask=image(half_mask()), conditions=["Tone", "vow_a", "VowI"], stimuli=stimuli)
+
+
 def test_betas_in_one_image_take_labels_and_runs_of_volumes(rng: np.random.Generator) -> None:
     runs = betas(rng)
     whole = image(np.concatenate([run.get_fdata() for run in runs], axis=-1))
