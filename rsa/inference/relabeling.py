@@ -68,8 +68,8 @@ def relabeling_test(
         descriptor `roi`; without it all belong to one region). A single participant is enough.
     measure : str
         As in `brainmap.rsa.compare_rdms`. Relabelings are compared by rho-a in place of tau-a and by Spearman in place
-        of tau-b, which would take hours; the test is valid for any statistic. bures and data with missing pairs are
-        slow.
+        of tau-b, which would take hours; the test is valid for any statistic. bures is slow, and so are data with
+        missing pairs, unless all lack the same ones and relabelings keep them (pairs of windows of one story).
     permutations : int
         All relabelings are enumerated if there are at most this many; else this many are drawn.
     alternative : {"greater", "two-sided"}
@@ -192,9 +192,12 @@ def compute_relabeled_means(
     """
     total = np.zeros((len(orders), len(models), n_regions))
     count = np.zeros((len(models), n_regions))
-    whole = ~np.isnan(data).any(axis=1) & (measure != "bures")
+    missing = np.isnan(data)
+    lost = missing[0] if _stay_missing(missing, orders, measure) else np.zeros(data.shape[1], bool)
+    whole = ~missing[:, ~lost].any(axis=1) & (measure != "bures")
     if whole.any():
-        x, y = (_convert_to_factors(side, measure) for side in (models, data[whole]))
+        x, y = (_convert_to_factors(side[:, ~lost], measure) for side in (models, data[whole]))
+        renumbered = np.cumsum(~lost) - 1
         # summed over participants, inner products equal the inner product with the summed vectors
         pooled = np.zeros((n_regions, x.shape[1]))
         np.add.at(pooled, of_region[whole], y)
@@ -202,6 +205,7 @@ def compute_relabeled_means(
         for part in _split_orders(len(orders), pooled.size):
             # relabeling the models equals the inverse relabeling of the data, and there are fewer data vectors
             places = place_pairs(np.argsort(orders[part], axis=1), diagonal=measure.endswith("_cov"))
+            places = renumbered[places[:, ~lost]] if lost.any() else places
             for region, vector in enumerate(pooled):
                 total[part, :, region] += vector[places] @ x.T
     if not whole.all():
@@ -216,6 +220,17 @@ def compute_relabeled_means(
                 shown.advance(len(places))
         count += np.bincount(of_rest, minlength=n_regions)
     return total / np.where(count > 0, count, np.nan)
+
+
+def _stay_missing(missing: NDArray[np.bool_], orders: Places, measure: Measure) -> bool:
+    """Tell whether all data lack the same pairs, and relabelings exchange these among themselves.
+
+    So they do for pairs of windows of one story, which then count as if they did not exist.
+    """
+    if not missing.any() or (missing != missing[0]).any() or measure == "bures" or measure.endswith("_cov"):
+        return False
+    parts = _split_orders(len(orders), missing.shape[1])
+    return all(bool((missing[0][place_pairs(orders[part])] == missing[0]).all()) for part in parts)
 
 
 def _convert_to_factors(vectors: Floats, measure: Measure) -> Floats:

@@ -18,6 +18,7 @@ from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import MEASURES, compare_vectors
 from brainmap.rsa.inference.exchange import Exchange, find_units
+from brainmap.rsa.inference.relabeling import _stay_missing
 from brainmap.rsa.rdm.alignment import find_pair_positions
 from brainmap.types import Measure
 
@@ -119,6 +120,28 @@ def test_windows_of_stories_keep_their_neighbors() -> None:
             n = own.stop - own.start
             assert set(np.diff(np.append(order[own], order[own][0]))) <= {1, 1 - n}
         assert (order[12:24] - order[:12]).std() == 0, "alike in all of one size"
+
+
+@pytest.mark.parametrize("measure", ["spearman", "pearson", "rho-a", "cosine"])
+def test_pairs_that_all_lack_count_as_if_they_did_not_exist(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
+    from brainmap.rsa.inference import relabeling
+
+    rng = np.random.default_rng(0)
+    words = [f"w{k // 3}" for k in range(15)]
+    models, data = (
+        rdms(rng.random((2, 105)), words, layer=["a", "b"]),
+        rdms(rng.random((6, 105)), words, roi=["R", "S"] * 3),
+    )
+    data = rsa.leave_out_pairs_within(data)
+    given: dict[str, Any] = {"measure": measure, "permutations": 200}
+    fast = rsa.relabeling_test(models, data, **given, rng=np.random.default_rng(1))
+    monkeypatch.setattr(relabeling, "_stay_missing", lambda *_: False)
+    slow = rsa.relabeling_test(models, data, **given, rng=np.random.default_rng(1))
+    pd.testing.assert_frame_equal(fast, slow, rtol=1e-9)
+    missing, orders = np.zeros((2, 105), bool), Exchange.of(data).orders(50, rng)[0]
+    missing[:, 7] = True  # of two conditions
+    assert not _stay_missing(missing, orders, measure)
+    assert not _stay_missing(np.isnan(data.dissimilarities), orders, "corr_cov")
 
 
 def test_items_that_are_conditions_or_share_none_are_units_of_their_own() -> None:
