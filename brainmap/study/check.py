@@ -18,6 +18,7 @@ from brainmap.features.networks.description import Checkpoint
 from brainmap.features.sounds.reading import read_sound
 from brainmap.rsa.images.files import check_same_grid, image_info
 from brainmap.rsa.inputs.layouts import read_repetition_time
+from brainmap.rsa.inputs.runs import make_natural_key
 from brainmap.rsa.patterns.screen import responsive_voxels
 from brainmap.rsa.patterns.table import Pattern
 from brainmap.rsa.patterns.volume import check_patterns
@@ -59,6 +60,7 @@ from brainmap.study.stages.truth import check_truth
 from brainmap.study.stages.versions import Version
 from brainmap.tables import read_table
 
+MOST_RUNS = 12  # that are named in the table of the check
 COSTLY = (
     f"noise = 'runs' with {FEWEST_RUNS} runs weights each run by two others, which costs accuracy (RDMs correlated .81 "
     "with the truth in simulations, .945 with 4 runs); residuals of the GLM avoid this cost"
@@ -186,7 +188,7 @@ def _describe_person(person: Participant, found: Sequence[str], plan: Sequence[P
         "files": len(person.files),
         "first file": Path(person.files[0]).name,
         "sessions": ", ".join(sessions) or "-",
-        "runs": ", ".join(person.runs) or "one",
+        "runs": _list_runs(person, plan),
         "space": person.brain.space,
     }
     with contextlib.suppress(InputError):
@@ -203,6 +205,14 @@ def _describe_person(person: Participant, found: Sequence[str], plan: Sequence[P
         timed = not (person.brain.on_surface or person.brain.on_table)
         row["TR [s]"] = (read_repetition_time(first) if timed else None) or "-"
     return {**row, "problems": len(found) or "none"}
+
+
+def _list_runs(person: Participant, plan: Sequence[Pattern]) -> str:
+    """Name the runs of the patterns, of which a table may tell several in one file; many are counted."""
+    names = sorted({row.run for row in plan if row.source >= 0}, key=make_natural_key) if plan else list(person.runs)
+    if len(names) > MOST_RUNS:
+        return f"{len(names)}: {', '.join(names[:2])} ... {names[-1]}"
+    return ", ".join(names) if len(names) > 1 else "one"
 
 
 def _check_sounds(context: Context) -> list[str]:

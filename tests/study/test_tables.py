@@ -227,3 +227,21 @@ def test_voxels_of_tables_are_screened_and_repetitions_may_be_files(table_study:
     table_study.run()
     counts = read_tables(table_study.out)["sub-01/func/sub-01_task-tiny_desc-voxels_counts.tsv"]
     assert (counts["dropped_unreliable"] > 0).all()
+
+
+def test_check_names_the_runs_that_a_column_of_the_table_tells_and_counts_many(table_study: Any) -> None:
+    own = table_study.folder
+    for participant in PEOPLE:
+        cube, items, _ = read_cube(own, participant)
+        write_mat(own / f"sub-{participant}" / "betas.mat", np.concatenate([cube[..., k] for k in range(3)]))
+        rows = pd.DataFrame({"stimulus_id": items * 3, "run": np.repeat(["r1", "r2", "r10"], len(items))})
+        rows.to_csv(own / f"sub-{participant}" / "items.tsv", sep="\t", index=False)
+    many = read_cube(own, "03")[1]
+    (own / "sub-03" / "items.tsv").unlink()
+    pd.DataFrame({"stimulus_id": many * 15, "run": np.repeat(np.arange(1, 16), len(many))}).to_csv(
+        own / "sub-03" / "items.tsv", sep="\t", index=False
+    )
+    cube = read_cube(own, "03")[0]
+    write_mat(own / "sub-03" / "betas.mat", np.concatenate([cube[..., k % 3] + k for k in range(15)]))
+    table = check_study(Context(load_study(table_study.file))).table
+    assert table["runs"].tolist() == ["r1, r2, r10", "r1, r2, r10", "15: 1, 2 ... 15"]
