@@ -22,10 +22,11 @@ from brainmap.features.layers.listing import list_layers
 from brainmap.features.layers.running import check_device
 from brainmap.features.networks.checkpoints import load_network
 from brainmap.features.networks.controls import control_network
-from brainmap.features.networks.description import Checkpoint
+from brainmap.features.networks.description import Checkpoint, note_default_level
 from brainmap.features.networks.feeding import describe_feeding
 from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.reading import check_sound, read_channels
+from brainmap.progress import log
 from brainmap.record import content_key
 
 if TYPE_CHECKING:
@@ -300,6 +301,9 @@ def _choose_device(device: str) -> str:
 
 def _open_checkpoints(checkpoints: Sequence[str], sounds: str, given: dict[str, Any], device: str) -> Source:
     names = _name_checkpoints(checkpoints)
+    for path in checkpoints:
+        if level := note_default_level(path, given.get("level"), say="--level {}"):
+            log.warning("note: %s", level)
     first = describe_feeding(checkpoints[0], **_feeding_of(given)).load_sounds(sounds)
 
     def load(name: str, path: str) -> Heard:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from brainmap.checks import list_some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.features.networks.description import Checkpoint
+from brainmap.features.networks.description import Checkpoint, note_default_level
 from brainmap.features.sounds.reading import read_sound
 from brainmap.rsa.images.files import check_same_grid, image_info
 from brainmap.rsa.inputs.layouts import read_repetition_time
@@ -275,6 +275,8 @@ def _describe_feeding(checkpoint: Checkpoint) -> str:
 def _note_sounds(context: Context, network: Network, notes: list[str]) -> None:
     """Note the report on the sounds as a network takes them, and how many it classifies as their condition."""
     loaded = load_heard_network(context, network)
+    level = note_default_level(context.study.resolve(network.checkpoint), network.level, say="level = '{}'")
+    notes += [f"network {network.name}: {level}"] * bool(level)
     notes += loaded.sounds.report.lines()
     names = class_names(loaded)
     if names is not None:

@@ -263,6 +263,30 @@ def read_description(path: str | Path) -> Checkpoint | None:
         raise InputError(f"checkpoint: {path} carries brainmap metadata that cannot be read ({error})") from None
 
 
+def note_default_level(path: str | Path, level: str | None, *, say: str) -> str:
+    """Say that sounds keep their level, where neither the file of a network nor the user says one; otherwise nothing.
+
+    Parameters
+    ----------
+    path : path
+        The checkpoint.
+    level : str, optional
+        What the user says.
+    say : str
+        How the user says it, with {} for the level.
+    """
+    from brainmap.features.sounds.files import PEAK_LEVEL, RMS_LEVEL
+
+    if level is not None or read_description(path) is not None:
+        return ""
+    none, rms, peak = (say.format(one) for one in ("none", "rms", "peak"))
+    return (
+        f"level: sounds keep the level of their files, since {Path(path).name} does not say at which one it was "
+        f"trained; give {rms} (each sound at an RMS of {RMS_LEVEL:g} of full scale), {peak} (a peak of "
+        f"{PEAK_LEVEL:g}), or {none}"
+    )
+
+
 def restore_checkpoint(stored: Mapping[str, Any]) -> Checkpoint:
     """Return the description that `describe_checkpoint` made plain values of; values of later versions are left out."""
     known = {f.name for f in fields(Checkpoint)} - {"own", "beside"}

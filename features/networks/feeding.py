@@ -27,6 +27,8 @@ def describe_feeding(
 ) -> Checkpoint:
     """Return how a network is fed: as its file says, which the user can complete but not contradict.
 
+    Where neither says a level, sounds keep that of their files, for which `description.note_default_level` has words.
+
     Parameters
     ----------
     path : path
@@ -57,6 +59,7 @@ def describe_feeding(
         if "rate" not in said or seconds is None:
             raise InputError(f"{path} does not say how it was fed; give {ask} {place}")
         beside, n_samples = str(Path(path).parent), round(seconds * said["rate"])
+        said = {"level": "none", **said}
         return Checkpoint(architecture=architecture or "", n_samples=n_samples, beside=beside, **said)
     if said.get("own_lengths"):
         stored = replace(stored, own_lengths=True)

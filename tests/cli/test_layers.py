@@ -126,3 +126,22 @@ def test_modules_are_listed_as_they_end():
 
     net = nn.Sequential(nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU()), nn.Flatten())
     assert list_modules(net.eval(), torch.zeros(1, 1, 8)) == ("0.0", "0.1", "0", "1")
+
+
+def test_a_level_that_nobody_says_is_that_of_the_files_and_noted(theirs, tiny_inputs, brainmap_command):
+    fed = ("--checkpoint", "theirs.pt", "--architecture", "their_nets:build", *FED[:4], *INPUT)
+    sounds = ("--sounds", tiny_inputs.folder / "stimuli.tsv", "--layers", "0")
+    told = "note: level: sounds keep the level of their files, since theirs.pt does not say at which one it was trained"
+    for out, level in (("silent", ()), ("none", ("--level", "none")), ("rms", ("--level", "rms"))):
+        answer = brainmap_command("features", "activations", *fed, *sounds, *level, "--out", f"{out}.zarr")
+        assert answer.code == 0, answer.err
+        assert (told in answer.err) == (out == "silent")
+    assert (
+        "give --level rms (each sound at an RMS of 0.05 of full scale), --level peak (a peak of 0.5), or --level none"
+        in (brainmap_command("features", "activations", *fed, *sounds, "--out", "silent.zarr", "--overwrite").err)
+    )
+    assert told in brainmap_command("features", "convert", *fed, "--out", "none.safetensors").err
+    assert features.load_checkpoint("none.safetensors").level == "none"
+    rows = [features.open_activations(f"{out}.zarr")["0"][:] for out in ("silent", "none", "rms")]
+    assert (rows[0] == rows[1]).all()
+    assert abs(rows[0] - rows[2]).max() > 1e-3

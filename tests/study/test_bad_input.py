@@ -511,3 +511,25 @@ def test_own_lengths_are_tried_with_the_shortest_sound(tiny_study: Any, lines_of
     tiny_study.edit(('checkpoint = "net.safetensors"', 'checkpoint = "net.safetensors"\nown_lengths = true'))
     said = refused(tiny_study, lines_of)
     assert "[network] net: the network refuses a sound of shape (1, 1, 1200)" in said[0]
+
+
+def test_a_level_that_nobody_says_is_noted(tiny_study: Any, lines_of: Callable[..., Any]) -> None:
+    import torch
+
+    from brainmap.features.networks.checkpoints import load_network
+
+    torch.save(load_network(tiny_study.folder / "net.safetensors").state_dict(), tiny_study.folder / "net.pt")
+    sys.modules.pop("level_nets", None)
+    (tiny_study.folder / "level_nets.py").write_text(
+        "from brainmap.features.networks.zoo import build_network\n"
+        "def build():\n    return build_network('ch32', n_classes=4, n_samples=2400)\n"
+    )
+    fed = 'checkpoint = "net.pt"\narchitecture = "level_nets:build"\nrate = 16000\nseconds = 0.15'
+    tiny_study.edit(('checkpoint = "net.safetensors"', fed))
+    code, out, err = lines_of("check", tiny_study.file)
+    assert code == 0, err
+    assert any("network net: level: sounds keep the level of their files, since net.pt" in line for line in out + err)
+    tiny_study.edit(("seconds = 0.15", "seconds = 0.15\nlevel = 'rms'"))
+    code, out, err = lines_of("check", tiny_study.file)
+    assert code == 0, err
+    assert not any("level: sounds keep" in line for line in out + err)

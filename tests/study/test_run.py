@@ -195,7 +195,7 @@ def test_labels_from_tables_and_weights_from_a_state_dict_give_the_same_scores(
         "from brainmap.features.networks.zoo import build_network\n"
         f"def build():\n    return build_network('ch32', n_classes=4, n_samples={2400})\n"
     )
-    fed = 'checkpoint = "net.pt"\narchitecture = "mynet:build"\nrate = 16000\nseconds = 0.15'
+    fed = 'checkpoint = "net.pt"\narchitecture = "mynet:build"\nrate = 16000\nseconds = 0.15\nlevel = "rms"'
     tiny_study.edit(('checkpoint = "net.safetensors"', fed), ROIS_ONLY, SILENT)
     tiny_study.edit(("mask = ", 'labels = "labels_{participant}_{run}.tsv"\nmask = '))
     with pytest.MonkeyPatch.context() as patch:

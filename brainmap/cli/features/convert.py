@@ -31,7 +31,7 @@ def convert(
     from brainmap.features.networks.feeding import count_outputs
 
     refuse_existing(out, overwrite, kinds=(".safetensors",))
-    one = describe()
+    one = describe(report=True)
     model, checkpoint = one.model, one.checkpoint
     if not checkpoint.architecture:
         raise InputError(

@@ -183,7 +183,7 @@ def choose_items(sounds: Sounds, text: str | None, most: int) -> list[int]:
 
 
 Hear: TypeAlias = Callable[..., Listener]
-Describe: TypeAlias = Callable[[], "Opened"]
+Describe: TypeAlias = Callable[..., "Opened"]
 
 
 def declare_options(
@@ -237,7 +237,8 @@ def add_listener_options(command: Callable[..., None]) -> Callable[..., None]:
 def add_network_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command whose first parameter is `describe` the options that name a network alone.
 
-    `describe()` gives it as `Opened`: how it is fed, and the network itself once that is needed.
+    `describe()` gives it as `Opened`: how it is fed, and the network itself once that is needed. `describe(report=True)`
+    says at which level it is fed where nobody said one.
     """
     common = inspect.signature(declare_options, eval_str=True).parameters
     left_out = ("sounds", "name", "device")
@@ -273,9 +274,12 @@ def load_listener(
     InputError
         A checkpoint that says nothing and options that do not complete it, or that contradict what it says.
     """
+    from brainmap.features.networks.description import note_default_level
+
     model, fed = open_checkpoint(checkpoint, **given)
     heard = fed.load_sounds(sounds)
-    for line in heard.report.lines() if report else ():
+    level = note_default_level(checkpoint, given["level"], say="--level {}")
+    for line in (*[level] * bool(level), *(heard.report.lines() if report else ())):
         log.warning("note: %s", line)
     return Listener(name or checkpoint.stem, model, fed, heard, device, checkpoint, sounds)
 
@@ -300,7 +304,7 @@ def open_checkpoint(checkpoint: Path, *, class_names: str | None = None, **given
     return model, _describe_feeding(checkpoint, classes, given)
 
 
-def open_described(checkpoint: Path, *, class_names: str | None = None, **given: Any) -> Opened:
+def open_described(checkpoint: Path, *, class_names: str | None = None, report: bool = False, **given: Any) -> Opened:
     """Open a network for a command that may do without the network itself.
 
     Raises
@@ -308,8 +312,11 @@ def open_described(checkpoint: Path, *, class_names: str | None = None, **given:
     InputError
         As `open_checkpoint` raises it.
     """
+    from brainmap.features.networks.description import note_default_level
     from brainmap.features.networks.opened import open_network
 
+    if report and (level := note_default_level(checkpoint, given["level"], say="--level {}")):
+        log.warning("note: %s", level)
     classes = tuple(split_names(class_names)) if class_names else None
     return open_network(
         checkpoint,
