@@ -83,7 +83,7 @@ def _check_origin(module: str, what: str, beside: str) -> None:
     """Refuse a module beside a checkpoint while another one of its name is in use."""
     top = module.partition(".")[0]
     known = getattr(sys.modules.get(top), "__file__", None)
-    found = PathFinder.find_spec(top) if beside and known else None
+    found = PathFinder.find_spec(top) if known and beside not in ("", str(Path.cwd())) else None
     if found is None or found.origin is None or not Path(found.origin).is_relative_to(beside):
         return
     if Path(str(known)).resolve() != Path(found.origin).resolve():

@@ -237,8 +237,8 @@ def add_listener_options(command: Callable[..., None]) -> Callable[..., None]:
 def add_network_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command whose first parameter is `describe` the options that name a network alone.
 
-    `describe()` gives it as `Opened`: how it is fed, and the network itself once that is needed. `describe(report=True)`
-    says at which level it is fed where nobody said one.
+    `describe()` gives it as `Opened`: how it is fed, and the network itself once that is needed; with
+    `describe(report=True)` it is said at which level it is fed, where nobody said one.
     """
     common = inspect.signature(declare_options, eval_str=True).parameters
     left_out = ("sounds", "name", "device")
