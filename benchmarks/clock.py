@@ -21,9 +21,16 @@ def cpu_seconds(work: Callable[[], T]) -> tuple[float, T]:
 
 
 def in_turn(
-    contenders: Mapping[K, Callable[[], Any]], rounds: int, *, fewer: Mapping[K, int] | None = None
+    contenders: Mapping[K, Callable[[], Any]],
+    rounds: int,
+    *,
+    fewer: Mapping[K, int] | None = None,
+    clock: Callable[[], float] = time.process_time,
 ) -> dict[K, list[float]]:
-    """CPU times of each contender, round by round; a slow peer may run in `fewer` rounds."""
+    """CPU times of each contender, round by round; a slow peer may run in `fewer` rounds.
+
+    Of several threads some spin while they wait, so that their time is that of another clock.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     most = {name: min(rounds, (fewer or {}).get(name, rounds)) for name in contenders}
     times: dict[K, list[float]] = {name: [] for name in contenders}
@@ -31,6 +38,8 @@ def in_turn(
         for turn in range(rounds):
             for name, work in contenders.items():
                 if turn < most[name]:
-                    times[name].append(cpu_seconds(work)[0])
+                    start = clock()
+                    work()
+                    times[name].append(clock() - start)
                     step.advance(note=" ".join(map(str, name)) if isinstance(name, tuple) else str(name))
     return times

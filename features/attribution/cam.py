@@ -20,7 +20,8 @@ maps at zero.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, get_args
 
@@ -37,7 +38,13 @@ from brainmap.features.layers.inputs import find_longest_lengths, fit_sounds, ke
 from brainmap.features.layers.layer import FREQUENCY, OUTPUT, TIME, TOKEN, Layer
 from brainmap.features.layers.listing import list_layers, say_taken_off
 from brainmap.features.layers.receptive_fields import upsample as upsample_courses
-from brainmap.features.layers.running import evaluating, forward
+from brainmap.features.layers.running import (
+    count_workers,
+    evaluating,
+    forward,
+    run_side_by_side,
+    use_one_thread,
+)
 from brainmap.features.layers.selection import choose
 from brainmap.features.layers.tap import tap
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
@@ -59,6 +66,7 @@ def class_activation_maps(
     batch_size: int = 8,
     upsample: bool | None = True,
     device: str = "cpu",
+    threads: int | None = None,
 ) -> ClassActivationMaps:
     """Compute where in each sound the evidence for each class lies.
 
@@ -85,6 +93,9 @@ def class_activation_maps(
         so where the positions of the layer can be placed in the input, and otherwise says that maps stay over them, as
         for a network on waveforms with a spectrogram inside.
     device : str
+    threads : int, optional
+        Number of batches that run side by side, by default the number of cores. The results do not depend on it, since
+        each of several batches runs on one torch thread. On a GPU batches run in sequence.
 
     Returns
     -------
@@ -121,59 +132,118 @@ def class_activation_maps(
     check_choice(method, get_args(CamMethod), "method")
     sounds = fit_sounds(model, sounds)
     items, conditions = get_labels(sounds)
-    done, maps, scores, chosen = 0, np.empty(0, np.float32), np.empty(0, np.float32), Classes((), [])
-    whole_input = bool(upsample)
-    zero: list[NDArray[np.bool_]] = []
-    by_gradient = method in _BY_GRADIENT
     with ExitStack() as stack:
         stack.enter_context(evaluating(model, device))
         stack.enter_context(torch.no_grad())
         target = map_layer(model, sounds, layer)
         say_taken_off(list_layers(model, sounds)[-1])
-        heard = stack.enter_context(tap(model, [target.name, OUTPUT], gradient=by_gradient, cut=by_gradient))
+        names = class_names or getattr(model, "class_names", None)
+        work = _Mapping(sounds, method, target, upsample, classes, names)
         step = stack.enter_context(progress("class activation maps", len(items)))
-
-        def logits_of(batch: Tensor) -> Tensor:
-            forward(model, batch.clone())  # a network may change its input in place
-            return heard[OUTPUT]
-
-        for batch in iterate_tensors(sounds, batch_size, device=device):
-            logits = logits_of(batch)
-            activation = keep_real(model, target.arranged(heard[target.name], len(batch)), batch.shape[2:])
-            if not done:
-                chosen = choose_classes(logits, classes, class_names or getattr(model, "class_names", None))
-                whole_input = can_upsample(target, batch.ndim - 2) if upsample is None else upsample
-                if upsample is None and not whole_input:
-                    _say_positions(target, activation)
-                shape = find_longest_lengths(sounds, batch) if whole_input else tuple(activation.shape[2:])
-                maps = np.zeros((len(items), len(chosen.names), *shape), np.float32)
-                scores = np.empty((len(items), len(chosen.names)), np.float32)
-            rows = slice(done, done + len(batch))
-            scores[rows] = logits.detach()[:, chosen.columns].cpu()
-            _check_finite_maps(scores[rows], items[rows], chosen.names, "logit")
-            if method == "cam":
-                found = _compute_cam(model, activation, logits, chosen)
-            elif method == "score-cam":
-                found = _compute_score_cam(logits_of, batch, activation, target, chosen)
-            else:
-                found = _map_by_gradient(model, method, heard[target.name], logits, chosen, target, batch.shape[2:])
-            _check_finite_maps(found, items[rows], chosen.names, f"{method} map at {target.name}")
-            zero.append((found == 0).reshape(*found.shape[:2], -1).all(axis=2))  # the upsampled maps are large
-            if not whole_input and found.shape[2:] != maps.shape[2:]:
-                raise InputError(
-                    "class activation maps: the sounds have several lengths, and so have their maps over frames; let "
-                    "maps be upsampled, give seconds to which all sounds are cut, or pad them (no own_lengths)"
-                )
-            whole = upsample_maps(found, batch.shape[2:], target) if whole_input else found
-            maps[rows, ..., : whole.shape[-1]] = whole  # after the end of a shorter sound maps are zero
-            done += len(batch)
-            step.advance(len(batch))
-    _warn_of_zeros(np.concatenate(zero), items, chosen.names)
-    positions = _name_map_axes(target, sounds, maps.ndim - 2, whole=whole_input)
-    if not whole_input and TIME in positions[:-1]:  # time comes last, as in every picture
+        batches = _number_batches(iterate_tensors(sounds, batch_size, device=device))
+        several = len(items) > batch_size
+        if several:
+            stack.enter_context(use_one_thread())
+        work.map_batch(model, next(batches), step.advance)
+        if several:
+            count = min(count_workers(device, threads, "class activation maps"), -(-len(items) // batch_size) - 1)
+            done = run_side_by_side(
+                work.map_batch, model, batches, modules=[model], threads=count, advance=step.advance
+            )
+            deque(done, maxlen=0)  # maps lie where they belong
+    maps = work.maps
+    _warn_of_zeros(work.zero, items, work.chosen.names)
+    positions = _name_map_axes(target, sounds, maps.ndim - 2, whole=work.whole)
+    if not work.whole and TIME in positions[:-1]:  # time comes last, as in every picture
         at = positions.index(TIME)
         maps, positions = np.moveaxis(maps, 2 + at, -1), (*positions[:at], *positions[at + 1 :], TIME)
-    return ClassActivationMaps(maps, items, conditions, chosen.names, method, target.name, scores, positions)
+    return ClassActivationMaps(maps, items, conditions, work.chosen.names, method, target.name, work.scores, positions)
+
+
+def _number_batches(batches: Iterator[Tensor]) -> Iterator[tuple[int, Tensor]]:
+    """Yield each batch with the number of items before it."""
+    done = 0
+    for batch in batches:
+        yield done, batch
+        done += len(batch)
+
+
+class _Mapping:
+    """Map batches of sounds, of which the first one tells what the maps of all look like.
+
+    Attributes
+    ----------
+    chosen : Classes
+    whole : bool
+        Whether maps lie over the samples of the sounds.
+    maps : ndarray float32 (n_items, n_classes, ...)
+    scores : ndarray float32 (n_items, n_classes)
+    zero : ndarray of bool (n_items, n_classes)
+        Maps that are zero everywhere.
+    """
+
+    def __init__(
+        self,
+        sounds: Sounds,
+        method: str,
+        target: Layer,
+        upsample: bool | None,
+        classes: str | int | Sequence[str | int],
+        class_names: Sequence[str] | None,
+    ) -> None:
+        self.sounds, self.items, self.method, self.target = sounds, get_labels(sounds)[0], method, target
+        self.asked, self.classes, self.class_names = upsample, classes, class_names
+        self.whole, self.chosen = bool(upsample), Classes((), [])
+        self.maps = self.scores = np.empty(0, np.float32)
+        self.zero = np.empty(0, bool)
+
+    def map_batch(self, model: nn.Module, item: tuple[int, Tensor], advance: Callable[[int], None]) -> None:
+        """Map the sounds of a batch into their rows, by a network of this thread's own."""
+        start, batch = item
+        rows, target = slice(start, start + len(batch)), self.target
+        by_gradient = self.method in _BY_GRADIENT
+        with torch.no_grad(), tap(model, [target.name, OUTPUT], gradient=by_gradient, cut=by_gradient) as heard:
+
+            def logits_of(given: Tensor) -> Tensor:
+                forward(model, given.clone())  # a network may change its input in place
+                return heard[OUTPUT]
+
+            logits = logits_of(batch)
+            activation = keep_real(model, target.arranged(heard[target.name], len(batch)), batch.shape[2:])
+            if not start:
+                self._begin(batch, logits, activation)
+            chosen = self.chosen
+            self.scores[rows] = logits.detach()[:, chosen.columns].cpu()
+            _check_finite_maps(self.scores[rows], self.items[rows], chosen.names, "logit")
+            if self.method == "cam":
+                found = _compute_cam(model, activation, logits, chosen)
+            elif self.method == "score-cam":
+                found = _compute_score_cam(logits_of, batch, activation, target, chosen)
+            else:
+                tensor = heard[target.name]
+                found = _map_by_gradient(model, self.method, tensor, logits, chosen, target, batch.shape[2:])
+        _check_finite_maps(found, self.items[rows], chosen.names, f"{self.method} map at {target.name}")
+        self.zero[rows] = (found == 0).reshape(*found.shape[:2], -1).all(axis=2)  # the upsampled maps are large
+        if not self.whole and found.shape[2:] != self.maps.shape[2:]:
+            raise InputError(
+                "class activation maps: the sounds have several lengths, and so have their maps over frames; let "
+                "maps be upsampled, give seconds to which all sounds are cut, or pad them (no own_lengths)"
+            )
+        shown = upsample_maps(found, batch.shape[2:], target) if self.whole else found
+        self.maps[rows, ..., : shown.shape[-1]] = shown  # after the end of a shorter sound maps are zero
+        advance(len(batch))
+
+    def _begin(self, batch: Tensor, logits: Tensor, activation: Tensor) -> None:
+        """Choose the classes, and make room for all maps."""
+        self.chosen = choose_classes(logits, self.classes, self.class_names)
+        if self.asked is None:
+            self.whole = can_upsample(self.target, batch.ndim - 2)
+            if not self.whole:
+                _say_positions(self.target, activation)
+        shape = find_longest_lengths(self.sounds, batch) if self.whole else tuple(activation.shape[2:])
+        self.zero = np.zeros((len(self.items), len(self.chosen.names)), bool)
+        self.scores = np.empty(self.zero.shape, np.float32)
+        self.maps = np.zeros((*self.zero.shape, *shape), np.float32)
 
 
 def can_upsample(target: Layer, n_axes: int) -> bool:

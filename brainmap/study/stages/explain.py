@@ -240,6 +240,7 @@ def _compute_cams(context: Context, one: Loaded, version: Version, names: tuple[
         layer=settings.cam.layer,
         class_names=names,
         device=context.device,
+        threads=context.threads,
         upsample=None,
     )
     path = store_path(context, version)

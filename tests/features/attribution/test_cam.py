@@ -70,6 +70,27 @@ def test_cam_with_global_max_pooling_has_the_logit_at_each_channels_maximum(soun
     np.testing.assert_allclose(cams.maps, np.einsum("ck,nkp->ncp", weight, activation), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.bits
+@pytest.mark.parametrize("method", ["cam", "grad-cam", "score-cam"])
+def test_threads_do_not_change_a_bit_of_a_map(sounds: Array, method: CamMethod) -> None:
+    net, many = network("gap"), np.concatenate([sounds, sounds[::-1], 2 * sounds])
+    alone = features.class_activation_maps(net, many, method=method, batch_size=2, threads=1)
+    before = torch.get_num_threads()
+    for threads in (2, 3):
+        beside = features.class_activation_maps(net, many, method=method, batch_size=2, threads=threads)
+        np.testing.assert_array_equal(beside.maps, alone.maps)
+        np.testing.assert_array_equal(beside.logits, alone.logits)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_sound_of_a_later_batch_that_cannot_be_mapped_is_named(sounds: Array, threads: int) -> None:
+    many = np.concatenate([sounds, sounds, sounds])
+    many[7, 0, 3] = np.nan
+    with pytest.raises(RunError, match="of item '7'"):
+        features.class_activation_maps(network(), many, batch_size=2, threads=threads)
+
+
 @pytest.mark.parametrize("act", [nn.ReLU, nn.ELU])
 def test_hires_cam_with_a_flatten_head_sums_to_the_logit(sounds: Array, act: type[nn.Module]) -> None:
     net = network("flatten", act)
