@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -253,6 +254,11 @@ def explain_refusal(model: nn.Module, batch: Tensor) -> str:
     >>> explain_refusal(net, torch.zeros(1, 1, 8))
     "module '2' (Linear) expects 10 values along its last axis, got 12"
     """
+    if _takes_no_channels(model, batch):
+        return (
+            "it takes (n, samples), and is given (n, 1, samples); let its builder return a subclass whose forward is "
+            "`def forward(self, x): return super().forward(x[:, 0])`"
+        )
     reached: list[tuple[str, nn.Module, tuple[int, ...]]] = []
 
     def listen(name: str) -> Callable[[nn.Module, Any], None]:
@@ -276,6 +282,17 @@ def explain_refusal(model: nn.Module, batch: Tensor) -> str:
             along = "its last axis" if axis == -1 else "its axis of channels"
             return f"module {name!r} ({type(module).__name__}) expects {wanted} values along {along}, got {shape[axis]}"
     return ""
+
+
+def _takes_no_channels(model: nn.Module, batch: Tensor) -> bool:
+    """Tell whether a model that refuses waveforms `(n, 1, t)` takes them as `(n, t)`."""
+    if batch.ndim != 3 or batch.shape[1] != 1:
+        return False
+    with suppress(Exception), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        given = model(batch[:1, 0].expand(2, -1).clone())
+        return isinstance(given, Tensor) and len(given) == 2
+    return False
 
 
 def list_modules(model: nn.Module, batch: Tensor) -> tuple[str, ...]:

@@ -137,12 +137,13 @@ def unwrap_names(path: Path, weights: dict[str, torch.Tensor], model: nn.Module)
     """Weights under the network's own names: without what a trainer or wrapper put before all of them.
 
     As few leading parts as possible are taken off, and only what all names share; what `torch.compile` or another
-    wrapper of a part put inside names goes too. Where nothing makes all names fit, what makes most of them fit is
+    wrapper of a part put inside names goes too. Where all names of the network share leading parts, because the network
+    is a wrapper itself, these may take their place. Where nothing makes all names fit, what makes most of them fit is
     taken, and `check_weights` says the rest.
     """
     wanted = {name for name in model.state_dict() if not _is_counter(name)}
     best = weights
-    for named in _strip_prefixes(weights):
+    for named in _rename_weights(weights, model.state_dict()):
         have = {name for name in named if not _is_counter(name)}
         if have == wanted:
             best = named
@@ -151,11 +152,23 @@ def unwrap_names(path: Path, weights: dict[str, torch.Tensor], model: nn.Module)
             best = named
     if best is not weights and best.keys() != weights.keys():
         before, after = next(pair for pair in zip(weights, best, strict=True) if pair[0] != pair[1])
-        _warn(
-            f"checkpoint: a prefix that all names of {path.name} share is taken off, so that they fit the "
-            f"network: {before!r} is read as {after!r}"
-        )
+        done = "is taken off" if before.endswith(after) else "is replaced by that of the network"
+        what = f"a prefix that all names of {path.name} share {done}"
+        if after.endswith(before):
+            what = f"the prefix that all names of the network share is put before those of {path.name}"
+        _warn(f"checkpoint: {what}, so that they fit the network: {before!r} is read as {after!r}")
     return best
+
+
+def _rename_weights(weights: dict[str, torch.Tensor], own: Collection[str]) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield the weights under other names: stripped, and then below the leading parts that all own names share."""
+    stripped = list(_strip_prefixes(weights))
+    yield from stripped
+    prefix, left = "", set(own)
+    while left and all("." in name for name in left) and len(first := {name.partition(".")[0] for name in left}) == 1:
+        part = f"{first.pop()}."
+        prefix, left = prefix + part, {name.removeprefix(part) for name in left}
+        yield from ({f"{prefix}{name}": value for name, value in one.items()} for one in stripped)
 
 
 def _strip_prefixes(weights: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:

@@ -20,6 +20,7 @@ from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.networks.checkpoints import load_network
 from brainmap.features.networks.pickles import load_pickled
+from brainmap.features.networks.state_dicts import match_names
 
 
 def plain() -> nn.Module:
@@ -176,3 +177,57 @@ def test_networks_are_fed_their_own_precision(dtype: torch.dtype, close: float, 
     assert all(p.dtype == dtype for p in other.parameters())
     assert not other._forward_pre_hooks
     assert not other._forward_hooks
+
+
+class Mono(nn.Module):
+    """A network on (n, samples), with a short Fourier transform that refuses an axis of channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(17, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        spectrum = torch.stft(x, 32, 16, window=torch.ones(32), return_complex=True).abs()
+        return torch.as_tensor(self.conv(spectrum).mean(2))
+
+
+class Wrapper(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Mono()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor(self.net(x[:, 0]))
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.module.", "net.", "module._orig_mod."])
+def test_weights_fit_a_wrapper_of_ones_own_whatever_their_prefix(prefix: str) -> None:
+    plain, wrapper = Mono(), Wrapper()
+    given = {f"{prefix}{name}": value for name, value in plain.state_dict().items()}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = match_names(Path("net.pt"), given, wrapper)
+    wrapper.load_state_dict(found)
+    x = torch.randn(2, 1, 200)
+    assert torch.equal(wrapper(x), plain(x[:, 0]))
+    assert len(said) == (prefix != "net.")
+    if said:
+        words = (
+            "share is replaced by that of the network" if prefix else "the network share is put before those of net.pt"
+        )
+        assert words in str(said[0].message)
+        assert f"'{prefix}conv.weight' is read as 'net.conv.weight'" in str(said[0].message)
+
+
+def test_a_network_without_an_axis_of_channels_is_told_with_its_remedy() -> None:
+    sounds = np.random.default_rng(0).normal(size=(3, 1, 200)).astype(np.float32)
+    with pytest.raises(InputError, match=r"refuses sounds of shape \(1, 200\): it takes \(n, samples\), .* subclass"):
+        features.extract_activations(Mono(), sounds)
+
+    class Mended(Mono):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x[:, 0])
+
+    assert features.extract_activations(Mended(), sounds).layers == ("conv", "output")
+    with pytest.raises(InputError, match="expects 10 values along its last axis"):
+        features.extract_activations(nn.Sequential(nn.Flatten(), nn.Linear(10, 2)), sounds)
