@@ -187,6 +187,9 @@ def merge(study: StudyFile, jobs: Jobs = None, device: Device = "auto") -> None:
 @app.command()
 def report(
     study: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the results, or the study file.")],
+    svg: Annotated[
+        bool, typer.Option("--svg", help="Write maps and other figures of pixels in figures/ as SVG, too.")
+    ] = False,
 ) -> None:
     """Make the page of a study again."""
     from brainmap.study.settings.study import study_of
@@ -194,4 +197,4 @@ def report(
     context = _open_context(study_of(study) if study.is_dir() else study, "cpu")
     from brainmap.study.run import make_report
 
-    typer.echo(f"The page: {make_report(context)}")
+    typer.echo(f"The page: {make_report(context, svg=svg)}")

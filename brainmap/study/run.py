@@ -204,8 +204,8 @@ def _run_last_stages(context: Context, loaded: dict[str, Loaded], announce: Call
 
 @apply_grid_tolerance
 @limit_blas()
-def make_report(context: Context) -> Path:
-    """Write the page again from the results, whether or not anything has changed.
+def make_report(context: Context, *, svg: bool = False) -> Path:
+    """Write the page again from the results, whether or not anything has changed; with `svg`, all figures as SVG.
 
     Raises
     ------
@@ -221,10 +221,10 @@ def make_report(context: Context) -> Path:
         raise InputError(f"report: {missing[0]} is gone or changed; run the study, which makes it again")
     again = replace(context, overwrite=True)
     if not _is_of_stories(context):
-        return run_page(again)
+        return run_page(again, svg=svg)
     from brainmap.study.stages.stories_page import run_story_page
 
-    return run_story_page(again)
+    return run_story_page(again, svg=svg)
 
 
 def _is_of_stories(context: Context) -> bool:

@@ -86,6 +86,12 @@ def render(plot: Plot, *, painted: bool) -> Rendered:
     return Rendered(width=round(figure.get_figwidth() * 96), files=files)
 
 
+@with_style
+def draw_vector(plot: Plot) -> bytes:
+    """Draw a figure that is mostly pixels as SVG: text and lines as such, and maps as pixels."""
+    return render_svg(settle(plot()), dpi=150)
+
+
 @functools.cache
 def _digest_code() -> str:
     """Compute the digest of the code of brainmap, and of the versions of the libraries that draw."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
+from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import EncodingContent, ReportContent
 from brainmap.viz.page.pictures import Picture, Pictures
 from brainmap.viz.page.tables import HeatRow, Table, arrange_heat_rows, make_table, select_network_rows
@@ -146,7 +148,9 @@ def _draw_family(
         baselines=baselines,
         ceiling="ceiling between participants",
     )
-    profile = drawn.add(f"encoding-{network}", plot, f"r of encoding models against the depth of {network}")
+    shown = select_network_rows(own.scores, network, (*controls, *baselines))
+    words = f"r of encoding models of {network}, a panel a region. {_describe_peaks(statistics)}"
+    profile = drawn.add(f"encoding-{network}", plot, words, data=shown)
     return EncodedFamily(
         name=network,
         controls=controls,
@@ -164,8 +168,12 @@ def _draw_delays(own: EncodingContent, drawn: Pictures, network: str, layers: li
     """Draw the weights of a network by delay; None where items are sounds."""
     if own.delays is None:
         return None
-    plot = partial(plot_delays, select_network_rows(own.delays, network), layers=layers)
-    return drawn.add(f"delays-{network}", plot, f"Weights of {network} by delay")
+    mine = select_network_rows(own.delays, network)
+    plot = partial(plot_delays, mine, layers=layers)
+    mean = mine.groupby(["roi", "delay"], sort=False)["weight"].mean()
+    peaks = [f"{delay:g} s in {roi}" for roi, delay in mean.dropna().groupby(level="roi", sort=False).idxmax()]
+    words = f"Weights of {network} by delay; the mean over layers is highest at {', '.join(peaks)}"
+    return drawn.add(f"delays-{network}", plot, words, data=mine)
 
 
 def _draw_agreement(own: EncodingContent, drawn: Pictures, network: str, layers: list[str]) -> Picture | None:
@@ -188,4 +196,16 @@ def _draw_agreement(own: EncodingContent, drawn: Pictures, network: str, layers:
         rho=rho,
         layers=layers,
     )
-    return drawn.add(f"rsa-beside-encoding-{network}", plot, f"RSA beside encoding models of {network}")
+    agrees = [f"{format_decimals(value)} in {roi}" for roi, value in rho.items() if np.isfinite(value)]
+    words = f"RSA beside encoding models of {network}, a point a layer"
+    words += f"; rank correlation over layers {', '.join(agrees)}" if agrees else ""
+    return drawn.add(f"rsa-beside-encoding-{network}", plot, words, data=both)
+
+
+def _describe_peaks(statistics: pd.DataFrame) -> str:
+    """Say in which layer each region's profile peaks."""
+    best = statistics.dropna(subset="mean").sort_values("mean", ascending=False, kind="stable")
+    best = best.drop_duplicates("roi").sort_index()
+    columns = zip(best["layer"], best["roi"], best["mean"].astype(float), strict=True)
+    peaks = [f"{layer} in {roi} ({format_decimals(mean)})" for layer, roi, mean in columns]
+    return f"The mean is highest for {', '.join(peaks)}" if peaks else "No score is known"

@@ -95,12 +95,13 @@ def plot_brain_beside_sound(panels: Sequence[RegionPanel], *, regions: Any = Non
         part.text(0.004, 0.92, one.roi, fontsize=10, fontweight="bold", va="top")
         part.text(0.004, 0.79, f"{one.layer}, r = {one.values['r']:.2f}", fontsize=7.5, color=SOFT, va="top")
         if glass and one.roi in regions.names:
-            _draw_region(part.add_axes((0.0, 0.08, 0.25, 0.6)), regions, one.roi)
+            _draw_region(part.add_axes((0.0, 0.14, 0.25, 0.58)), regions, one.roi)
         _draw_real(part, (left, wide), one.real[0])
-        sound = part.add_axes((left + wide + 0.045, 0.24, wide, 0.62))
+        sound = part.add_axes((left + wide + 0.075, 0.24, wide, 0.62))
         add_hertz_ticks(sound, draw_spectrogram(sound, read_waves(one.predicted, "page")[0], one.rate))
         add_seconds(sound, one.predicted.size / one.rate)
         sound.set_title("predicted sound", fontsize=8, loc="left", pad=3)
+        sound.set_ylabel("frequency\n[Hz]", fontsize=7, color=SOFT, labelpad=1)
         start = left + 2 * (wide + 0.045) + 0.1
         bars = part.add_axes((start, 0.28, 0.985 - start, 0.58))
         draw_values(bars, one.values)
@@ -128,4 +129,4 @@ def _draw_real(part: Any, at: tuple[float, float], sound: RealSound) -> None:
 
 def _draw_region(axes: Axes, regions: Any, name: str) -> None:
     labels = (np.asarray(regions.labels) == list(regions.names).index(name) + 1).astype(np.float32)
-    draw_glass(axes, (labels, np.linalg.inv(regions.affine)), (0.5, Normalize(0.0, 1.0)))
+    draw_glass(axes, (labels, np.linalg.inv(regions.affine)), (0.5, Normalize(0.0, 1.0)), small=True)

@@ -16,8 +16,9 @@ import pandas as pd
 from brainmap.names import file_name
 from brainmap.record import atomic
 from brainmap.viz.features.attention import plot_target_attention
-from brainmap.viz.page.drawings import Drawing, Plot, read_memory, recall, remember
+from brainmap.viz.page.drawings import Drawing, Plot, draw_vector, read_memory, recall, remember
 from brainmap.viz.page.helper import Helper
+from brainmap.viz.page.numbers import list_attention, list_regions, list_sheet
 from brainmap.viz.page.sheet import find_sheet_top, plot_sheet
 from brainmap.viz.rsa.rdms import match_items, plot_rdm_pair
 from brainmap.viz.rsa.volume import plot_regions
@@ -136,20 +137,29 @@ class Pictures:
         if self.memory is not None:
             remember(self._drawings, self.memory)
 
+    def save_vectors(self) -> None:
+        """Write an SVG of each figure of which the page embeds pixels."""
+        for stem, drawing in self._drawings.items():
+            if drawing.painted:
+                with atomic(self.folder / f"{stem}.svg") as beside:
+                    beside.write_bytes(draw_vector(drawing.plot))
+
     def draw_overview(self, content: ReportContent, layers: Sequence[str]) -> dict[str, Picture]:
         """Draw the figures of the explained network that occur once on the page, by name."""
         made: dict[str, Picture] = {}
         if content.sheet:
             plot = partial(plot_sheet, content.sheet, layers=layers, vmax=find_sheet_top(content.sheet))
             words = "; ".join(f"{row.layer}: {row.where or row.unit}" for row in content.sheet)
-            made["sheet"] = self.add("sheet", plot, words, painted=True)
+            made["sheet"] = self.add("sheet", plot, words, painted=True, data=list_sheet(content.sheet))
         if content.regions is not None:
             plot = partial(plot_regions, content.regions, mask=content.mask)
             words = f"{len(content.regions.names)} regions and the mask on the template"
-            made["regions"] = self.add("regions", plot, words, painted=True)
+            made["regions"] = self.add("regions", plot, words, painted=True, data=list_regions(content.regions))
         if content.sounds is not None and content.cams is not None:
             plot = partial(plot_target_attention, content.sounds, content.cams)
-            made["attention"] = self.add("target-attention", plot, "Mean map of each class on each word", painted=True)
+            data = list_attention(content.sounds, content.cams)
+            words = "Mean map of each class on each word"
+            made["attention"] = self.add("target-attention", plot, words, painted=True, data=data)
         return made
 
     def draw_pairs(self, pairs: Sequence[RdmPair]) -> dict[str, list[tuple[str, Picture]]]:

@@ -11,6 +11,7 @@ from brainmap.viz.features.players import encode_wav
 from brainmap.viz.page.cards import Card, color_bars, draw_spectrogram, trace_outline
 from brainmap.viz.page.content import ReportContent
 from brainmap.viz.page.listening import RegionPanel, plot_brain_beside_sound
+from brainmap.viz.page.numbers import list_courses
 from brainmap.viz.page.pictures import Picture, Pictures
 from brainmap.viz.page.tables import Table, make_table
 from brainmap.viz.style import ACCENT, SOFT, assign_layer_colors, encode_data_uri
@@ -50,7 +51,7 @@ def draw_listening(content: ReportContent, drawn: Pictures) -> ListeningView | N
     plot = partial(plot_brain_beside_sound, panels, regions=content.regions)
     words = "; ".join(f"{one.roi}: {one.real[0].name} and a predicted sound" for one in panels)
     return ListeningView(
-        picture=drawn.add("brain-beside-sound", plot, words, painted=True),
+        picture=drawn.add("brain-beside-sound", plot, words, painted=True, data=list_courses(panels)),
         panels=[(one, make_region_cards(one)) for one in panels],
         table=make_table(table, "regions.tsv", colors=colors, columns=_COLUMNS),
         same_data=any(one.values["judged_on"] == "same data" for one in panels),

@@ -162,6 +162,7 @@ def write_report(
     figures: str | Path | None = None,
     memory: Path | None = None,
     helper: Helper | None = None,
+    svg: bool = False,
 ) -> Path:
     """Write the page, and every figure on it as PNG and SVG beside it.
 
@@ -178,6 +179,8 @@ def write_report(
         from its files, which are the same to the last byte.
     helper : Helper, optional
         A process that draws some of the figures.
+    svg : bool
+        Write figures that are mostly pixels as SVG, too: with text and lines as such, and maps as pixels.
 
     Returns
     -------
@@ -200,6 +203,8 @@ def write_report(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         drawn.save()
+        if svg:
+            drawn.save_vectors()
         with room_for(path.name, path.parent):
             beside.write_text(html, encoding="utf-8")
             beside.replace(path)

@@ -66,4 +66,6 @@ def plot_delays(weights: pd.DataFrame, *, layers: Sequence[str] | None = None, c
     grid[0, 0].set_ylim(bottom=0)
     for axes in grid.ravel()[len(rois) :]:
         axes.set_visible(False)
+    if len(order) > 1:
+        grid[0, 0].legend(ncols=2 if len(order) > 6 else 1, fontsize=6.5, handlelength=1, borderaxespad=0.2)
     return figure

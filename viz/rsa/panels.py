@@ -218,11 +218,12 @@ class Panels:
             rows, columns = (np.arange(n) + 0.5 for n in inside.shape)
             self.axes.contour(columns, -rows, inside, levels=[0.5], colors=[INK], linewidths=0.8)
 
-    def caption(self, at: int, words: str, *, sides: bool = False) -> None:
-        """Write below a view, and L and R beside it where it has two sides."""
+    def caption(self, at: int, words: str, *, sides: bool = False, outside: bool = False) -> None:
+        """Write into the lower edge of a view (or below it), and L and R beside it where it has two sides."""
         top, left = self.find_corner(at)[0] // TALL * TALL, self.find_corner(at)[1]
         wide = measure_width(self.views[at])
-        self.axes.text(left + 0.03 * wide, -top - 0.985 * TALL, words, fontsize=7.5, color=MUTED, va="bottom")
+        low, align = (1.02, "top") if outside else (0.985, "bottom")
+        self.axes.text(left + 0.03 * wide, -top - low * TALL, words, fontsize=7.5, color=MUTED, va=align)
         for share, side, align in ((0.03, "L", "left"), (0.97, "R", "right")) if sides else ():
             x, y = left + share * wide, -top - 0.14 * TALL
             self.axes.text(x, y, side, fontsize=7.5, color=SOFT, ha=align, va="bottom")

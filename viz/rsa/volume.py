@@ -203,17 +203,21 @@ def plot_glass_brain(
     return figure
 
 
-def draw_glass(axes: Axes, volume: Volume, limits: tuple[float, Normalize]) -> None:
-    """Draw the four glass-brain views of a volume into given axes, with one scale."""
-    _paint_glass(Panels(axes, [view for view, _ in _VIEWS], len(_VIEWS)), volume, limits)
+def draw_glass(axes: Axes, volume: Volume, limits: tuple[float, Normalize], *, small: bool = False) -> None:
+    """Draw the four glass-brain views of a volume into given axes, with one scale.
+
+    Views that are less than 3 cm wide (`small`) have short captions below them.
+    """
+    _paint_glass(Panels(axes, [view for view, _ in _VIEWS], len(_VIEWS)), volume, limits, small=small)
 
 
-def _paint_glass(panels: Panels, volume: Volume, limits: tuple[float, Normalize]) -> None:
+def _paint_glass(panels: Panels, volume: Volume, limits: tuple[float, Normalize], *, small: bool = False) -> None:
     box = resample_to_box(volume)
     for at, (view, side) in enumerate(_VIEWS):
         for layer in _render_glass(box, view, side, limits):
             panels.paint(at, layer)
-        panels.caption(at, side or {"y": "from behind", "z": "from above"}[view])
+        words = side or {"y": "from behind", "z": "from above"}[view]
+        panels.caption(at, words.removeprefix("from ") if small else words, outside=small)
     panels.show()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from brainmap.checks import count_threads
 from brainmap.record import content_key
@@ -27,9 +27,9 @@ def build_page_path(context: Context) -> Path:
     return context.study.out / "report.html"
 
 
-def run_page(context: Context) -> Path:
-    """Write the page, unless nothing on it has changed."""
-    context.run_stage("report", _compute_key(context), lambda: _write_page(context), runs_networks=False)
+def run_page(context: Context, *, svg: bool = False) -> Path:
+    """Write the page, unless nothing on it has changed; with `svg`, all of its figures as SVG, too."""
+    context.run_stage("report", _compute_key(context), lambda: _write_page(context, svg=svg), runs_networks=False)
     return build_page_path(context)
 
 
@@ -47,14 +47,14 @@ def _compute_key(context: Context, *, without: Sequence[str] = ()) -> str:
     return content_key(VERSION, keys, restore_first_keys(context.study.settings.model_dump(by_alias=True)))
 
 
-def _write_page(context: Context, *, explained: bool = True) -> list[Path]:
+def _write_page(context: Context, *, explained: bool = True, svg: bool = False) -> list[Path]:
     """Write the page and its figures."""
     from brainmap.study.stages.page import read_page_content
 
-    return write_files(context, lambda: read_page_content(context, explained=explained))
+    return write_files(context, lambda: read_page_content(context, explained=explained), svg=svg)
 
 
-def write_files(context: Context, read: Callable[[], ReportContent]) -> list[Path]:
+def write_files(context: Context, read: Callable[[], ReportContent], *, svg: bool = False) -> list[Path]:
     """Write a page of what `read` returns, and return it with its figures."""
     figures = build_page_path(context).parent / "figures"
     before = {p: p.stat().st_mtime_ns for p in figures.glob("*")}
@@ -62,7 +62,8 @@ def write_files(context: Context, read: Callable[[], ReportContent]) -> list[Pat
     with _start_helper(context, drawn=bool(before) and memory.is_file()) as helper:
         from brainmap.viz.page.write import write_report  # while the helper imports the same
 
-        page = write_report(read(), build_page_path(context), figures=figures, memory=memory, helper=helper)
+        how: dict[str, Any] = {"figures": figures, "memory": memory, "helper": helper, "svg": svg}
+        page = write_report(read(), build_page_path(context), **how)
     return [page, *(p for p in sorted(figures.glob("*")) if p.stat().st_mtime_ns != before.get(p))]
 
 

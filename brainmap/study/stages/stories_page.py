@@ -36,11 +36,11 @@ _TABLES = {
 }
 
 
-def run_story_page(context: Context) -> Path:
-    """Write the page, unless nothing on it has changed, and return its path."""
+def run_story_page(context: Context, *, svg: bool = False) -> Path:
+    """Write the page, unless nothing on it has changed, and return its path; with `svg`, all figures as SVG, too."""
     keys = [context.ledger.read(stage)["key"] for stage in context.ledger.stages() if stage != "report"]
     key = content_key(VERSION, keys, context.study.settings.model_dump(by_alias=True))
-    write = partial(write_files, context, partial(read_story_content, context))
+    write = partial(write_files, context, partial(read_story_content, context), svg=svg)
     context.run_stage("report", key, write, runs_networks=False)
     return build_page_path(context)
 

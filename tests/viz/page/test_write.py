@@ -497,6 +497,18 @@ def test_a_browser_is_told_to_run_the_page_s_own_script_and_to_load_nothing(page
     assert not re.search(r"\son\w+=", re.sub(r"<script>.*?</script>|<style>.*?</style>", "", html, flags=re.DOTALL))
 
 
+def test_figures_of_pixels_are_svg_too_where_asked(tmp_path: Any) -> None:
+    rng = np.random.default_rng(0)
+    sounds = SimpleNamespace(items=[f"{word}-{k}" for word in WORDS for k in range(3)], conditions=np.repeat(WORDS, 3))
+    content = replace(small_content(), rdm_pairs=[_pair("A1", "conv2", sounds, rng)], maximization=())
+    page = write_report(content, tmp_path / "plain" / "report.html")
+    both = write_report(content, tmp_path / "svg" / "report.html", svg=True)
+    drawn = {name: {one.name for one in (tmp_path / name / "figures").iterdir()} for name in ("plain", "svg")}
+    assert drawn["svg"] - drawn["plain"] == {"rdms-a1.svg"}
+    assert "<text" in (tmp_path / "svg" / "figures" / "rdms-a1.svg").read_text()
+    assert both.read_bytes() == page.read_bytes()
+
+
 def test_the_numbers_of_a_figure_are_saved_as_a_table(tmp_path: Any) -> None:
     rng = np.random.default_rng(0)
     heard = [word for word in WORDS for _ in range(3)]
