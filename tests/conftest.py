@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
 import sys
+import tarfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -128,6 +131,36 @@ class TinyStudy:
     def _closed(self) -> dict[str, int]:
         """When each stage was last computed."""
         return {p.stem: p.stat().st_mtime_ns for p in (self.out / ".brainmap").glob("*.json")}
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The rules of axe-core, which are fetched from npm and not kept."""
+    folder = tmp_path_factory.mktemp("axe")
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("there is no npm to fetch axe-core")
+    try:
+        subprocess.run([npm, "pack", "axe-core@4"], cwd=folder, check=True, capture_output=True, timeout=120)
+    except (subprocess.SubprocessError, OSError) as error:
+        pytest.skip(f"npm cannot fetch axe-core: {error}")
+    with tarfile.open(next(folder.glob("*.tgz"))) as packed:
+        file = packed.extractfile("package/axe.min.js")
+        assert file is not None
+        return file.read().decode("utf-8")
+
+
+def find_serious(page: Any, axe: str) -> list[tuple[str, list[str]]]:
+    """List what axe-core finds serious or critical on a page in a browser, with everything on it opened."""
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    page.evaluate(axe)
+    found = page.evaluate("axe.run()")
+    assert len(found["passes"]) > 15
+    return [
+        (one["id"], [node["html"][:200] for node in one["nodes"][:3]])
+        for one in found["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]
 
 
 def _stand_in(content: object, path: Path, **how: object) -> Path:

@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("uvicorn")
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-from tests.conftest import TinyStudy, write_checkpoint, write_sounds  # noqa: E402
+from tests.conftest import TinyStudy, find_serious, write_checkpoint, write_sounds  # noqa: E402
 from tests.explore.running import Running, flac, wait_until  # noqa: E402
 from tests.study.test_surface import ball  # noqa: E402
 
@@ -413,6 +413,22 @@ def test_what_a_region_is_predicted_to_want_is_found_and_judged(
         page.get_by_role("button", name="Play the predicted sound").click()
         tab.until("window.played")
         assert tab.said == []
+
+
+@pytest.mark.parametrize("see", ["look", "brain"])
+def test_axe_finds_nothing_serious(
+    browser: Any, surface_results: TinyStudy, start_explorer: Callable[..., Running], axe: str, see: str
+) -> None:
+    own = start_explorer(surface_results.out)
+    for scheme in ("light", "dark"):
+        with browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme) as context:
+            tab = Tab(context, f"{own.address}&see={see}&layer=conv3&vertex=left:11")
+            if see == "look":
+                tab.settle()
+            else:
+                tab.page.get_by_role("heading", name="Vertex left:11 at").wait_for()
+                tab.until("document.querySelector('.cortex canvas')?.ariaLabel.includes('vertex left:11 is chosen')")
+            assert find_serious(tab.page, axe) == []
 
 
 def test_a_telephone_scrolls_down_only(browser: Any, running: Running) -> None:

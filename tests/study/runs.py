@@ -22,7 +22,7 @@ def without_pages() -> Iterator[None]:
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore", BrainmapWarning)
         for name in PAGES:
-            patch.setattr(f"brainmap.study.stages.{name}", lambda *_: [])
+            patch.setattr(f"brainmap.study.stages.{name}", lambda *_, **__: [])
         yield
 
 

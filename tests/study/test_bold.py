@@ -99,11 +99,15 @@ def write_participant(folder: Path, label: str) -> None:
 
 @pytest.fixture(scope="session")
 def bold_inputs(tiny_inputs: TinyStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bold") / "study"
+    return write_bold_study(tiny_inputs, tmp_path_factory.mktemp("bold") / "study")
+
+
+def write_bold_study(inputs: TinyStudy, folder: Path) -> Path:
+    """A study of two participants whose betas are fitted to BOLD, with the sounds and the network of the tiny one."""
     folder.mkdir()
     for name in ("stimuli.tsv", "net.safetensors", "rois.nii.gz", "rois.tsv"):
-        shutil.copy(tiny_inputs.folder / name, folder)
-    shutil.copytree(tiny_inputs.folder / "sounds", folder / "sounds")
+        shutil.copy(inputs.folder / name, folder)
+    shutil.copytree(inputs.folder / "sounds", folder / "sounds")
     for label in ("01", "02"):
         write_participant(folder, label)
     for place in (folder / "bids", folder / "bids" / "derivatives" / "fmriprep"):

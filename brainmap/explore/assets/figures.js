@@ -44,7 +44,7 @@ export function colorMap(name, from = 0) {
 /** A canvas that is drawn again when its width, its content or the theme changes, and that can be saved.
  * Its height is a number, or a function of its width. */
 export class Figure {
-  constructor({ name, height, label = "" }) {
+  constructor({ name, height, label = "A figure that is not drawn yet" }) {
     this.canvas = h("canvas", { role: "img", "aria-label": label });
     this.frame = h("div", { class: "frame" }, this.canvas);
     this.name = name;

@@ -8,7 +8,7 @@ export class View {
     Object.assign(this, { about, choice, number, keep });
     this.figures = [];
     this.version = 0;
-    this.element = h("section", { class: "view", "aria-label": names || "View" }, names ? h("h2", { class: "which" }, names) : null);
+    this.element = h("section", { class: "view", "aria-label": names || "View" }, h("h2", { class: names ? "which" : "unseen" }, names || "View"));
     this.controls = h("div", { class: "controls" });
     this.problem = h("p", { class: "problem", role: "alert", hidden: true });
     this.cards = h("div", { class: "cards" });
