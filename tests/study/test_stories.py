@@ -120,6 +120,55 @@ def test_dask_workers_give_the_same_numbers(small: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_rdms_of_segments_stand_beside_encoding_models_and_go_with_their_setting(small: Path, tmp_path: Path) -> None:
+    from brainmap import rsa
+    from brainmap.features.activations.extract import open_activations
+
+    path = copy_study(small, tmp_path)
+    path.write_text(path.read_text().replace("# segment = 10 ", "segment = 10 "))
+    assert run(path, page=True) == {"group_story_rdms", "report"}
+    table = read(path, "group/stories_rsa.tsv").set_index(["roi", "layer"])
+    for roi, planted in PLANTED.items():
+        if planted is None:
+            assert (table.loc[roi, "p_corrected"] > 0.05).all()
+    assert table.loc["early", "mean"].idxmax() == "conv2"
+    assert table.loc["late", "mean"].idxmax() == "conv6"
+    assert table.loc[("late", "conv6"), "p_corrected"] <= 0.05  # of the other region 8 minutes of sound are too few
+    # by another route: the RDMs of each participant, and scipy's correlation of the pairs between stories
+    from scipy.stats import spearmanr
+
+    names, own = [f"story_{k}" for k in range(4)], path.parent
+    store = own / "derivatives" / "brainmap" / "features" / "network-first_features.zarr"
+    segments = rsa.join_windows(open_activations(store), 10.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BrainmapWarning)  # units that never speak
+        model = rsa.compute_rdms(segments, layers=["conv2"], units="zscore")
+    found = []
+    for who in ("01", "02"):
+        mask, labels = str(own / f"sub-{who}" / "mask.nii.gz"), str(own / f"sub-{who}" / "rois.nii.gz")
+        rois = rsa.load_rois(labels, table=str(own / "rois.tsv"))
+        data = rsa.load_stories(f"{own}/sub-{who}/{{sound}}_run-{{run}}_bold.nii.gz", names, mask=mask, rois=rois)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BrainmapWarning)  # of the last segments
+            brain = rsa.compute_rdms(rsa.story_patterns(segments, data.responses, **data.settings), rois="early")
+        order = [
+            list(model.pattern_descriptors["stimulus_id"]).index(k) for k in brain.pattern_descriptors["stimulus_id"]
+        ]
+        x = model.get_matrices()[0][np.ix_(order, order)]
+        apart = [a.split("@")[0] != b.split("@")[0] for a in segments.items for b in segments.items]
+        there = np.triu(np.isfinite(brain.get_matrices()[0]), 1) & np.reshape(apart, x.shape)[np.ix_(order, order)]
+        found.append(spearmanr(x[there], brain.get_matrices()[0][there]).statistic)
+    assert table.loc[("early", "conv2"), "mean"] == pytest.approx(np.mean(found), abs=1e-9)
+    page = (own / "derivatives" / "brainmap" / "report.html").read_text()
+    assert "RDMs of segments of stories" in page
+    assert "windows were averaged over segments of 10 s" in page
+    assert (own / "derivatives" / "brainmap" / "figures" / "rsa-beside-encoding-first.svg").exists()
+    path.write_text(path.read_text().replace("segment = 10 ", "# segment = 10 "))
+    assert run(path) == {"group_story_rdms", "report"}
+    assert not list((own / "derivatives" / "brainmap").rglob("*stories_rsa*"))
+
+
+@pytest.mark.slow
 def test_seeds_of_a_network_are_also_one_network(small: Path, tmp_path: Path) -> None:
     path = copy_study(small, tmp_path)
     text = path.read_text().replace('name = "first"', 'name = "first"\nseed_of = "net"')
@@ -256,6 +305,7 @@ def test_the_page_shows_stories_with_delays_and_names_no_sounds(small: Path, tmp
         ),
         ("block = 20 ", "bands = ['first']\nblock = 20 ", "bands: expected two or more that differ, got 'first'"),
         ("block = 20 ", "block = 10 ", "block: expected a number of 20.0 or more, got 10"),
+        ("block = 20 ", "segment = 0\nblock = 20 ", "segment: expected a number above 0"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(

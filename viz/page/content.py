@@ -221,6 +221,8 @@ class EncodingContent:
     best_layers, positions, networks, differences, agreement : DataFrame
         Best layers, chosen and scored on different halves of the sounds, and tests of their positions; networks against
         each other, controls and baselines, and layers; the agreement of RSA and encoding models.
+    segments : DataFrame
+        `network`, `layer`, `roi`, `mean`, `p_corrected`: RDMs of segments of stories; they are none of sounds.
     bands : DataFrame
         `band`, `roi`, `joint`, `unique`, `product`: what each of several feature spaces adds to the others.
     tested : str
@@ -245,6 +247,7 @@ class EncodingContent:
     networks: pd.DataFrame | None = None
     differences: pd.DataFrame | None = None
     agreement: pd.DataFrame | None = None
+    segments: pd.DataFrame | None = None
     bands: pd.DataFrame | None = None
     ceilings: pd.DataFrame | None = None
     delays: pd.DataFrame | None = None

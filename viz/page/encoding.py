@@ -83,6 +83,16 @@ _COLUMNS = {  # columns on the page; the file has all columns
     "ceilings": ("roi", "lower", "upper", "n"),
     "delays": ("network", "layer", "roi", "delay", "weight", "standard_error"),
     "bands": ("band", "roi", "joint", "p_joint_corrected", "unique", "standard_error", "product", "preferred", "n"),
+    "segments": (
+        "network",
+        "layer",
+        "roi",
+        "mean",
+        "standard_error",
+        "p_corrected",
+        "p_these_sounds_corrected",
+        "n",
+    ),
     "agreement": ("network", "roi", "layers", "rho", "standard_error", "p_corrected", "n"),
 }
 

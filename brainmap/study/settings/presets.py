@@ -264,6 +264,8 @@ speech = ["sound-energy"]        # what any claim about a network has to beat; w
 targets = "roi"                  # the mean of each region, or "voxel": each voxel, whose scores are averaged
 # folds = 5                      # of whole stories; without it, each story is left out alone
 permutations = 1000              # of blocks within stories, the same for all participants, each refitted
+# segment = 10                   # s; RDMs of segments of the stories beside encoding models
+# lag = 5                        # s from a sound to the response to it, of these RDMs
 block = 20                       # s, or more: neighboring scans resemble each other
 """
 

@@ -40,6 +40,8 @@ class StoryModels(Section):
     block: float = Field(default=20.0, ge=20)  # s
     test: Test = "signed-rank"  # over participants, of these stories only
     correction: Correction = "fdr"  # of that test
+    segment: float | None = Field(default=None, gt=0)  # s; RDMs of segments of so many s beside encoding models
+    lag: Seconds = 5.0  # s from a sound to the response to it, of these RDMs
     splits: int = Field(default=20, ge=1)  # random halves of the stories, to choose the best layer and to score it
 
     @model_validator(mode="after")

@@ -291,6 +291,12 @@ class StudySettings(Section):
             raise ValueError(
                 f"[{beside[0]}] does not go with [stories], whose items are scans and not sounds; leave it out"
             )
+        tables = [str(brain.files) for brain in self.brain if brain.on_region_table]
+        if self.stories.segment is not None and tables:
+            raise ValueError(
+                f"[stories] segment: expected files of voxels, whose patterns make RDMs, got tables of regions "
+                f"({tables[0]}); leave segment out"
+            )
         models = [*self.network, *([self.baselines] if self.baselines else [])]
         of_rdms = sorted({key for one in models for key in ("dissimilarity", "units") if key in one.model_fields_set})
         if of_rdms:

@@ -33,6 +33,7 @@ from brainmap.study.stages.group_encoding import SCORE_COLUMNS, keep_shared_regi
 from brainmap.study.stages.inference import make_rng
 from brainmap.study.stages.stories import get_story_models
 from brainmap.study.stages.story_people import StoryPerson, yield_story_people
+from brainmap.study.stages.story_rdms import run_story_rdms
 from brainmap.study.stages.story_tables import DELAY_COLUMNS
 from brainmap.types import Floats
 
@@ -87,6 +88,7 @@ def run_group_stories(context: Context, compute: Callable[[Sequence[tuple[Work, 
         clear_pieces(work.folder)
     asked = get_story_models(context)
     run_bands(context, people, test=asked.test, correction=asked.correction, compute=compute)
+    run_story_rdms(context, people)
 
 
 def are_group_stories_done(context: Context) -> bool:

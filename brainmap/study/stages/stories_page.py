@@ -20,11 +20,12 @@ from brainmap.study.stages.encoding_page import read_test, select_best_baselines
 from brainmap.study.stages.page_stage import build_page_path, write_files
 from brainmap.study.stages.stories import get_story_models, measure_lengths
 from brainmap.study.stages.story_people import StoryPerson, yield_story_people
+from brainmap.study.stages.story_rdms import MEASURE
 from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import EncodingContent, ReportContent, StoryFacts
 from brainmap.viz.page.write import methods_paragraph
 
-VERSION = 4
+VERSION = 5
 SIGNIFICANT = 0.05
 _TABLES = {
     "statistics": "stories",
@@ -33,6 +34,7 @@ _TABLES = {
     "ceilings": "stories_ceilings",
     "delays": "stories_delays",
     "bands": "stories_bands",
+    "segments": "stories_rsa",
 }
 
 
@@ -116,18 +118,27 @@ def _read_encoding(
     return EncodingContent(
         scores=_name_speech(select_best_baselines(context, mean[mean["roi"].isin(statistics["roi"])])),
         statistics=statistics,
-        similarity=pd.DataFrame(columns=["network", "layer", "roi", "score"]),
+        similarity=_select_similarity(tables.get("segments")),
         best_layers=tables.get("best_layers"),
         differences=None if differences is None else differences.sort_values("p", kind="stable"),
         ceilings=tables.get("ceilings"),
         delays=tables["delays"],
         bands=tables.get("bands"),
+        segments=tables.get("segments"),
+        measure=MEASURE,
         tested=notes["statistics"].split("; beside it")[0],
         notes={key: f"{said[0].upper()}{said[1:]}." for key, said in notes.items() if said},
         targets=asked.targets,
         folds=asked.folds or facts.stories,
         stories=facts,
     )
+
+
+def _select_similarity(segments: pd.DataFrame | None) -> pd.DataFrame:
+    """Select the scores of RDMs, which are drawn beside those of encoding models; none where there are none."""
+    if segments is None:
+        return pd.DataFrame(columns=["network", "layer", "roi", "score"])
+    return segments.rename(columns={"mean": "score"})[["network", "layer", "roi", "score"]]
 
 
 def _name_speech(scores: pd.DataFrame) -> pd.DataFrame:

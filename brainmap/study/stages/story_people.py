@@ -166,7 +166,7 @@ class StoryPerson:
     def key(self) -> str:
         """Return the key of everything that the scores depend on."""
         context, brain = self.context, self.person.brain
-        later = {"permutations", "block", "test", "correction", "splits", "bands"}
+        later = {"permutations", "block", "test", "correction", "splits", "bands", "segment", "lag"}
         return content_key(
             VERSION,
             [[v.name, context.ledger.read(f"network-{v.name}")["key"]] for v in yield_versions(context)],

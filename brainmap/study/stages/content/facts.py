@@ -182,6 +182,7 @@ def _is_of_study(context: Context, stage: str) -> bool:
         "group_recovery": settings.truth,
         "group_encoding": settings.encoding,
         "group_stories": settings.stories,
+        "group_story_rdms": None if settings.stories is None else settings.stories.segment,
         "explain_cam": settings.explain,
         "explain_maximization": settings.explain,
         "explain_regions": None if settings.encoding is None else settings.explain,
