@@ -121,7 +121,12 @@ def content_key(*parts: object) -> str:
     return hashlib.sha256(json.dumps(_convert_to_plain(parts), sort_keys=True).encode()).hexdigest()
 
 
+_PLAIN = (str, int, float, bool, type(None))
+
+
 def _convert_to_plain(value: Any) -> Any:
+    if type(value) in _PLAIN:  # most values are names of items
+        return value
     if isinstance(value, np.ndarray) and value.dtype != object:  # the bytes of an object array are addresses
         return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
     if is_dataclass(value) and not isinstance(value, type):

@@ -62,6 +62,9 @@ def test_equal_content_has_an_equal_key_and_other_content_another() -> None:
     assert content_key({"x", "y", "z"}) == content_key({"z", "y", "x"})
     names = [np.array([f"w{i}" for i in range(3)], dtype=object) for _ in range(2)]
     assert content_key(names[0]) == content_key(names[1])  # not the addresses of the strings
+    values = ("a", 1, 2.5, True, None, np.float64(0.1), np.str_("b"), [np.float32(1.5), ("c", {"d"})], {1: "e"})
+    before = "6ba76e5a4b71ac3b821cf40ee7caae4b623166e7bcfdae39b73c695d0b461c50"  # results of earlier versions stay
+    assert content_key(*values, np.arange(3), Path("g"), float("nan")) == before
     keys = [
         content_key(v)
         for v in (

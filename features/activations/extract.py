@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -238,7 +239,7 @@ def extract_activations(
     items, conditions = get_labels(sounds)
     root = stores.open_store(store)
     with evaluating(model, device), torch.no_grad():
-        listed, chosen = choose_layers(model, sounds, layers)
+        listed, chosen = choose_layers(model, sounds, layers, only=True)
         size = choose_batch_size(model, [*listed, *chosen], sounds) if batch_size is None else batch_size
         if layers == "all" and units_axis is None:
             chosen = leave_out_unknown_axes(chosen)
@@ -382,18 +383,24 @@ class _Extraction:
     ) -> Iterator[dict[str, NDArray[Any]]]:
         """Yield the pooled activations, batch by batch."""
         start, advance = self.start, step.advance if step else lambda *_: None
+        tapped: dict[int, dict[str, Tensor]] = {}
 
         def hear(own: nn.Module, item: tuple[int, Tensor], advance: Advance) -> dict[str, NDArray[Any]]:
             done, batch = item
-            with torch.no_grad(), tap(own, layers, stage=self.about["stage"]) as heard:
+            with torch.no_grad():
+                if id(own) not in tapped:  # once for each copy, since a tap looks at all modules by name
+                    tapped[id(own)] = stack.enter_context(tap(own, layers, stage=self.about["stage"]))
+                heard = tapped[id(own)]
                 forward(own, batch)
                 rows = {layer: self._make_rows(own, layer, heard[layer], done, batch) for layer in layers}
+                heard.clear()
             advance(len(batch))
             return rows
 
-        return run_side_by_side(
-            hear, model, number_batches(batches, start), modules=[model], threads=threads, advance=advance
-        )
+        with ExitStack() as stack:
+            yield from run_side_by_side(
+                hear, model, number_batches(batches, start), modules=[model], threads=threads, advance=advance
+            )
 
     def _make_reducers(
         self, reduction: Reduction, model: nn.Module, heard: Mapping[str, Tensor], first: Tensor

@@ -126,6 +126,7 @@ class Ear:
         self._calls.clear()
         self._inside.clear()
         self._last = _NOTHING
+        self.outputs, self.logits = {}, None  # those of the pass before, which may be large
         if self.cut:
             torch.set_grad_enabled(False)
         if not self.follows:

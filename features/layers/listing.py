@@ -7,7 +7,7 @@ layer stay open, a longer sound follows.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Protocol, TypeAlias, TypeVar, cast, runtime_checkable
@@ -58,7 +58,13 @@ class KnowsFrames(Protocol):
         """Return the names of axes of positions, and the step and first center of frames [samples], where known."""
 
 
-def list_layers(model: nn.Module, sounds: Sounds, *, also: Collection[str] = ()) -> tuple[Layer, ...]:
+def list_layers(
+    model: nn.Module,
+    sounds: Sounds,
+    *,
+    also: Collection[str] = (),
+    known: Callable[[Sequence[Layer]], Collection[str]] | None = None,
+) -> tuple[Layer, ...]:
     """Find the layers of a model by running one sound through it.
 
     Parameters
@@ -69,6 +75,8 @@ def list_layers(model: nn.Module, sounds: Sounds, *, also: Collection[str] = ())
     also : collection of str
         Other modules to list, for example a pooling, and tensors in outputs by path (`lstm.1.0`), where these exist.
         The module that gives the logits is then listed by its own name, too.
+    known : callable, optional
+        Chooses the names of the layers whose axes must be known; by default those of all layers are found.
 
     Returns
     -------
@@ -94,7 +102,10 @@ def list_layers(model: nn.Module, sounds: Sounds, *, also: Collection[str] = ())
     _name_output(model, ear, also)
     axes, geometry = cast(AxisNames, ear.axes), cast(Geometry, ear.geometry)
     probed: dict[str, list[_Probed]] = {heard.name: [] for heard in ear.heard}
-    if not all(_has_plain_axes(heard, axes) for heard in ear.heard):
+    unclear = {heard.name for heard in ear.heard if not _has_plain_axes(heard, axes)}
+    if unclear and known is not None:
+        unclear &= set(known([_describe_heard_layer(heard, axes, geometry, ()) for heard in ear.heard]))
+    if unclear:
         for changed, probe in _resize_example(example, axes=len(example.shape) - 2):
             _record_shapes(model, probe, changed, (weighted, also), probed)
     listed = [_describe_heard_layer(heard, axes, geometry, probed[heard.name]) for heard in ear.heard]

@@ -115,7 +115,7 @@ def _select_depth(names: Sequence[str], low: float, high: float | None) -> Seque
 
 
 def choose_layers(
-    model: nn.Module, sounds: Sounds, layers: str | Sequence[str]
+    model: nn.Module, sounds: Sounds, layers: str | Sequence[str], *, only: bool = False
 ) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
     """List the layers of a model, and those that names, globs, kinds, places or depths select.
 
@@ -126,6 +126,8 @@ def choose_layers(
         Only the first sound is used.
     layers : str or sequence of str
         As in the table of `brainmap.features.layers.selection`.
+    only : bool
+        The axes of layers that are not selected may stay unknown, which saves forward passes.
 
     Returns
     -------
@@ -137,7 +139,8 @@ def choose_layers(
     InputError
         A pattern that fits no layer, or a module that takes no part in the forward pass.
     """
-    modules, listed = dict(model.named_modules()), list_layers(model, sounds)
+    modules = dict(model.named_modules())
+    listed = list_layers(model, sounds, known=(lambda found: choose(layers, found, modules)) if only else None)
     names = choose(layers, listed, modules)
     whole = listed
     if not {layer.name for layer in listed}.issuperset(names):

@@ -1,5 +1,7 @@
 import tracemalloc
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from torch import nn
 
 from brainmap import features
 from brainmap.errors import InputError, RunError
+from brainmap.features.layers.selection import choose_layers
+from brainmap.features.layers.tap import tap
 from brainmap.features.sounds.batches import SoundSource
 from brainmap.types import FeatureSet, Pooling
 
@@ -232,3 +236,71 @@ def test_memory_does_not_grow_with_the_number_of_sounds(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0]  # four times the sounds; chunks that are being written at once differ
     assert 2 * peaks[1] < 1000 * 8 * 498 * 4  # holding all of it would have shown
+
+
+class Windowed(nn.Module):
+    """A network whose second layer folds time into its items, so that other lengths must tell its axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.folded, self.passes = nn.Conv1d(1, 4, 3, padding=1), nn.Linear(4, 2), 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        heard = self.first(x).unfold(2, 5, 5).permute(0, 2, 3, 1).reshape(-1, 5, 4)
+        return self.folded(heard).mean(1).unflatten(0, (len(x), -1)).mean(1)
+
+
+def test_other_lengths_are_tried_only_where_layers_that_are_asked_for_need_them(sounds: Array) -> None:
+    net = Windowed()
+    with torch.no_grad():
+        wanted = net.first(torch.from_numpy(sounds)).mean(2).numpy()
+    for layers, extra in ((["first"], 0), (["first", "folded"], 1)):
+        net.passes = 0
+        _, chosen = choose_layers(net, sounds, layers, only=True)
+        assert net.passes == 1 + extra
+        assert chosen == choose_layers(net, sounds, layers)[1]
+    found = features.extract_activations(net, sounds, layers=["first"], threads=1, batch_size=len(sounds))
+    np.testing.assert_allclose(found["first"], wanted, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_layers_are_tapped_once_for_all_batches_and_left_free(
+    threads: int, sounds: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, taps = small_network().eval(), []
+
+    @contextmanager
+    def counted(model: nn.Module, *given: Any, **settings: Any) -> Iterator[dict[str, torch.Tensor]]:
+        taps.append(model)
+        with tap(model, *given, **settings) as heard:
+            yield heard
+
+    monkeypatch.setattr("brainmap.features.activations.extract.tap", counted)
+    found = features.extract_activations(net, sounds, layers=["4"], pooling="none", batch_size=1, threads=threads)
+    assert 1 <= len(taps) <= threads < len(sounds)
+    assert not any(one._forward_hooks or one._forward_pre_hooks for model in taps for one in model.modules())
+    assert torch.is_grad_enabled()
+    with torch.no_grad():
+        wanted = net[:6](torch.from_numpy(sounds)).numpy()
+    np.testing.assert_allclose(found["4"], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_of_a_pass_is_held_while_the_next_one_runs(sounds: Array) -> None:
+    held: list[bool] = []
+    outputs: list[weakref.ref[torch.Tensor]] = []
+
+    class Watching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv1d(1, 2, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            held.append(any(one() is not None for one in outputs))
+            out: torch.Tensor = self.conv(x).flatten(1)
+            outputs.append(weakref.ref(out))
+            return out
+
+    features.extract_activations(Watching(), sounds, layers=["conv", "output"], batch_size=1, threads=1)
+    assert len(held) > len(sounds)
+    assert not any(held)
