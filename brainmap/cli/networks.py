@@ -24,6 +24,7 @@ from brainmap.cli.options import (
     split_names,
     with_options,
 )
+from brainmap.progress import log
 
 if TYPE_CHECKING:
     from brainmap.features.networks.training import TrainingSettings
@@ -230,13 +231,23 @@ def evaluate(
     device: Annotated[str, typer.Option(help="Device of the network: cpu, cuda or mps.")] = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Measure the accuracy and the confusion table of a checkpoint."""
-    from brainmap.features.networks.training import evaluate_network
+    """Measure the accuracy and the confusion table of a checkpoint, and say what is likely wrong where it is low."""
+    from brainmap.features.evaluation.understanding import check_understanding
+    from brainmap.features.networks.training import evaluate_model, load_evaluated
 
-    found = evaluate_network(data, checkpoint, part=part, device=device)
+    model, sounds, classes = load_evaluated(data, checkpoint, part=part)
+    for line in sounds.report.lines():
+        log.warning("note: %s", line)
+    found = evaluate_model(model, sounds, classes, device=device)
+    calls, _ = check_understanding(checkpoint.stem, model, sounds, classes, logits=found.logits, device=device)
+    log.warning("note: %s", calls.line())
     if as_json:
         table = found.confusion.T.to_dict()
         confusion = {str(word): {str(c): int(n) for c, n in row.items() if n} for word, row in table.items()}
-        typer.echo(json.dumps({"accuracy": found.accuracy, "n": found.n, "confusion": confusion}, indent=2))
+        typer.echo(
+            json.dumps(
+                {"accuracy": found.accuracy, "n": found.n, "calls": calls.line(), "confusion": confusion}, indent=2
+            )
+        )
         return
     typer.echo(f"{found.accuracy:.1%} of {found.n} sounds are classified correctly\n\n{found.confusion.to_string()}")

@@ -167,7 +167,7 @@ def _collect(trainings: Sequence[Training]) -> AccuracyTable:
         rows.append(row)
         name, words = f"{settings.network} {settings.variant}", list(training.classes)
         confusions[name] = pd.DataFrame(
-            about["test_confusion"], index=pd.Index(words, name="spoken"), columns=pd.Index(words, name="called")
+            about["test_confusion"], index=pd.Index(words, name="condition"), columns=pd.Index(words, name="called")
         )
         checkpoints[name] = training.out
     return AccuracyTable(table=pd.DataFrame(rows), confusions=confusions, checkpoints=checkpoints)

@@ -96,13 +96,16 @@ class Evaluation:
     accuracy : float
         Share of sounds whose largest logit is their own class.
     confusion : DataFrame
-        Number of sounds of the row's word that were classified as the column's word.
+        Number of sounds of the row's condition that were classified as the column's class.
     n : int
+    logits : ndarray (n, n_classes)
+        What the network gave for each sound.
     """
 
     accuracy: float
     confusion: pd.DataFrame
     n: int
+    logits: NDArray[np.float32] = field(repr=False)
 
 
 def train_network(
@@ -212,15 +215,23 @@ def evaluate_network(
     Returns
     -------
     Evaluation
-        The accuracy, the confusion table, and the number of sounds.
+        The accuracy, the confusion table, the number of sounds, and their logits.
     """
+    model, sounds, classes = load_evaluated(data, checkpoint, part=part, architecture=architecture)
+    return evaluate_model(model, sounds, classes, device=device)
+
+
+def load_evaluated(
+    data: str | Path, checkpoint: str | Path, *, part: str = "all", architecture: str | None = None
+) -> tuple[nn.Module, Sounds, tuple[str, ...]]:
+    """Load a network, the sounds on which it is evaluated, and its classes, as `evaluate_network` takes them."""
     stored = load_checkpoint(checkpoint)
     model = load_network(checkpoint, architecture=architecture)
     sounds = stored.load_sounds(data)
     if part != "all":
         check_choice(part, ("training", "validation", "testing"), "part")
         sounds = split_sounds(sounds, Path(data))[part]  # type: ignore[index]
-    return evaluate_model(model, sounds, stored.classes, device=device)
+    return model, sounds, stored.classes
 
 
 def evaluate_model(
@@ -228,7 +239,7 @@ def evaluate_model(
 ) -> Evaluation:
     """Evaluate a model whose logits are in the order of `classes`."""
     check_known(sounds, classes, "evaluate: the data")
-    called: list[int] = []
+    rows: list[NDArray[np.float32]] = []
     with evaluating(model, device), torch.inference_mode():
         for batch in iterate_tensors(sounds, batch_size, device=device):
             logits = forward(model, batch)
@@ -237,11 +248,13 @@ def evaluate_model(
                     f"evaluate: expected a network with one logit for each of its {len(classes)} classes, got "
                     f"{tuple(logits.shape[1:])} for each sound"
                 )
-            called += logits.argmax(dim=1).tolist()
+            rows.append(logits.float().cpu().numpy())
+    given = np.concatenate(rows)
     truth = pd.Categorical(sounds.conditions, categories=list(classes))
-    guess = pd.Categorical([classes[i] for i in called], categories=list(classes))
-    confusion = pd.crosstab(truth, guess, dropna=False, rownames=["spoken"], colnames=["called"])
-    return Evaluation(accuracy=float(np.mean(truth.codes == guess.codes)), confusion=confusion, n=len(sounds))
+    guess = pd.Categorical([classes[i] for i in given.argmax(axis=1)], categories=list(classes))
+    confusion = pd.crosstab(truth, guess, dropna=False, rownames=["condition"], colnames=["called"])
+    right = float(np.mean(truth.codes == guess.codes))
+    return Evaluation(accuracy=right, confusion=confusion, n=len(sounds), logits=given)
 
 
 class Training:

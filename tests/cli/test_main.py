@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import resource
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -218,3 +220,31 @@ def test_train_refuses_a_folder_without_sounds(tmp_path, brainmap_command):
 def test_the_package_is_the_command():
     done = subprocess.run([sys.executable, "-m", "brainmap", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("brainmap ")
+
+
+def test_evaluate_says_what_is_likely_wrong_as_the_commands_that_explain_do(tmp_path, brainmap_command):
+    import pandas as pd
+
+    import brainmap.data
+    from brainmap import features
+
+    folder = Path(str(brainmap.data.__file__)).parent
+    table = pd.read_csv(folder / "words" / "stimuli.tsv", sep="\t").groupby("condition").head(3)
+    table["path"] = [str(folder / "words" / name) for name in table["path"]]
+    table.to_csv(tmp_path / "stimuli.tsv", sep="\t", index=False)
+    about = features.load_checkpoint(folder / "networks" / "ch32.safetensors")
+    turned = dataclasses.replace(about, classes=(*about.classes[1:], about.classes[0]))
+    model = features.load_network(folder / "networks" / "ch32.safetensors")
+    path = features.save_checkpoint(model, tmp_path / "turned.safetensors", turned)
+    plain = brainmap_command("evaluate", tmp_path / "stimuli.tsv", "--checkpoint", path)
+    assert plain.code == 0, plain.err
+    said = next(line for line in plain.err.splitlines() if "network turned calls" in line)
+    assert "near chance" in said
+    assert "class names" in said
+    words = ("--checkpoint", path, "--sounds", tmp_path / "stimuli.tsv", "--out", tmp_path / "cam.zarr")
+    other = brainmap_command("features", "cam", *words)
+    assert said.removeprefix("note: ") in other.out + other.err
+    right = brainmap_command(
+        "evaluate", tmp_path / "stimuli.tsv", "--checkpoint", folder / "networks" / "ch32.safetensors", "--json"
+    )
+    assert json.loads(right.out)["calls"].startswith("network ch32 calls 48 of 48 sounds by their condition (chance 3)")

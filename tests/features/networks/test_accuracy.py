@@ -142,7 +142,7 @@ def test_the_command_leaves_table_matrices_and_picture(words: Path, tmp_path: Pa
     assert list(table["accuracy"]) == [row["accuracy"] for row in rows]
     about = json.loads((out / "accuracy.json").read_text())
     assert about["accuracy"]["Description"].startswith("share of the sounds of the testing part")
-    matrix = pd.read_csv(out / "ch32-bn.confusion.tsv", sep="\t", index_col="spoken")
+    matrix = pd.read_csv(out / "ch32-bn.confusion.tsv", sep="\t", index_col="condition")
     assert matrix.to_numpy().sum() == 2
     assert picture.stat().st_size > 10_000
     stored = features.load_checkpoint(out / "ch32-bn.safetensors")
