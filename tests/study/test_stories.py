@@ -262,7 +262,7 @@ def test_the_page_shows_stories_with_delays_and_names_no_sounds(small: Path, tmp
     words = re.sub(r"<[^>]+>|data:[^\"]+", " ", page)
     assert "while 4 stories (8 min, 240 scans of 2 s) are heard" in " ".join(words.split())
     assert "blocks of at least 20 s within stories" in " ".join(words.split())
-    assert 'alt="Weights of first by delay"' in page
+    assert 'alt="Weights of first by delay; the mean over layers is highest at ' in page
     about = dict(re.findall(r"<dt>(\w[\w ]+)</dt><dd>(.*?)</dd>", page))
     assert about["Participants"] == "2: 01 and 02"
     assert about["Stories"] == "4 of 8.0 min together"
