@@ -405,19 +405,25 @@ def _compute_score_cam(
     return np.asarray(torch.einsum("nck,nk...->nc...", weights, activation.to(weights.dtype)).float().cpu())
 
 
+_ELSEWHERE = (
+    "take a method whose maps lie on the sounds (saliency, occlusion), or another layer; maps over the positions of "
+    "this one come from `brainmap features cam`, and in Python from class_activation_maps with upsample=False"
+)
+
+
 def upsample_maps(maps: NDArray[np.float32], lengths: Sequence[int], target: Layer) -> NDArray[np.float32]:
     """Interpolate maps from the frames of the layer to the samples of the sound, axis by axis."""
     n = len(lengths)
     if TOKEN in target.positions:
         raise InputError(
             f"class activation maps: the positions of layer {target.name!r} are tokens, of which none is a place in "
-            "time; ask for maps over the tokens (upsample=False)"
+            f"time; {_ELSEWHERE}"
         )
     centers, strides = _repeat_size(target.center, n), _repeat_size(target.stride, n)
     if maps.ndim - 2 != n:
         raise InputError(
             f"class activation maps: layer {target.name!r} has {maps.ndim - 2} axes of positions and the sounds have "
-            f"{n}; ask for maps over the frames of the layer (upsample=False)"
+            f"{n}; {_ELSEWHERE}"
         )
     for axis, length in enumerate(lengths):
         frames = maps.shape[2 + axis]

@@ -141,3 +141,9 @@ def test_the_commands_draw_maps_and_leave_out_what_is_no_class(
     answer = brainmap_command(*words)
     assert answer.code == 0, answer.err
     assert all(Path(name).stat().st_size > 5000 for name in ("cam.png", "again.png", "at.png"))
+    words = ("features", "faithfulness", *network, "--windows", 4, "--out", "faith.tsv")
+    refused = brainmap_command(*words, "--method", "grad-cam")
+    assert refused.code == 2
+    assert "take a method whose maps lie on the sounds (saliency, occlusion), or another layer" in refused.err
+    answer = brainmap_command(*words, "--method", "saliency,occlusion")
+    assert answer.code == 0, answer.err
