@@ -345,6 +345,13 @@ def test_check_names_what_is_wrong_with_stories_before_anything_runs(small: Path
     assert "bands: layer of first: expected one of 'conv2', 'conv6', got 'conv1'" in "\n".join(
         check_study(Context(load_study(path))).problems
     )
+    for seconds in ("0.3", "200", "1"):
+        path.write_text(text.replace("# segment = 10 ", f"segment = {seconds} "))
+        long = "\n".join(check_study(Context(load_study(path))).problems)
+        wanted = (
+            "0.6 s (a window of first) to 120 s (the shortest story)" if seconds != "1" else "the time between scans"
+        )
+        assert f"[stories] segment: expected {wanted}" in long
     path.write_text(text.replace("hop = 1 ", "window = 0.1\nhop = 1 "))
     text = path.read_text()
     path.write_text(

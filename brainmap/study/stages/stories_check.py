@@ -79,6 +79,12 @@ def _check_network(context: Context, network: Network, lengths: dict[str, float]
     short = [f"{item} ({seconds:.3g} s)" for item, seconds in lengths.items() if seconds < window]
     if short:
         raise InputError(f"{where}: expected stories longer than a window of {window:g} s, got {list_some(short, 4)}")
+    segment, least = get_story_models(context).segment, min(lengths.values())
+    if segment is not None and not window <= segment <= least:
+        raise InputError(
+            f"[stories] segment: expected {window:g} s (a window of {network.name}) to {least:g} s (the shortest "
+            f"story), got {segment:g} s; change it"
+        )
     layers = network.layers if isinstance(network.layers, str) else list(network.layers)
     refused = (
         f"the network refuses a window of {window:g} s: {{why}}; give [stories] window the length that it was trained "
@@ -125,6 +131,11 @@ def _check_person(one: StoryPerson, lengths: dict[str, float]) -> None:
     if one.asked.hop > t_r + 1e-6:
         raise InputError(
             f"[stories] hop: expected at most the time between scans ({t_r:g} s), got {one.asked.hop:g} s; shorten it"
+        )
+    if one.asked.segment is not None and one.asked.segment < t_r:
+        raise InputError(
+            f"[stories] segment: expected the time between scans ({t_r:g} s) or more, got {one.asked.segment:g} s; "
+            "lengthen it"
         )
     for file in one.files:
         settings = build_story_settings(one.asked, file)
