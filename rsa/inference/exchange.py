@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations, product
+from itertools import permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm.rdms import RDMs
 
 Places = NDArray[np.intp]
+ALL = math.factorial(8)  # relabelings that are enumerated at once, in a second or two
+MANY = 1000  # relabelings; whoever asks for fewer wants to be quick
 ONSET = "onset"
 """The pattern descriptor that tells when a window of a longer sound begins, in s."""
 
@@ -114,7 +116,7 @@ class Exchange:
         labels.
         """
         if self.count <= most:
-            return np.array(list(self._enumerate_orders())), True
+            return self._enumerate_orders(), True
         found = np.tile(np.arange(self.n_items), (most + 1, 1))
         for block in self.blocks:
             rows, columns = (rng.permuted(np.tile(np.arange(side), (most, 1)), axis=1) for side in block.shape)
@@ -123,17 +125,18 @@ class Exchange:
             found[1:, block] = block[rows[:, :, None], columns[:, None, :]]
         return found, False
 
-    def _enumerate_orders(self) -> Iterator[Places]:
-        sides: list[Iterable[Sequence[int]]] = []
+    def _enumerate_orders(self) -> Places:
+        sides: list[Places] = []
         for block in self.blocks:
-            rotated = [np.roll(range(block.shape[1]), -k).tolist() for k in range(block.shape[1])]
-            sides += [permutations(range(block.shape[0]))]
-            sides += [rotated if self.in_time else permutations(range(block.shape[1]))]
-        for chosen in product(*sides):
-            order = np.arange(self.n_items)
-            for block, rows, columns in zip(self.blocks, chosen[::2], chosen[1::2], strict=True):
-                order[block] = block[np.ix_(rows, columns)]
-            yield order
+            rotated = [np.roll(range(block.shape[1]), -k) for k in range(block.shape[1])]
+            sides.append(np.array(list(permutations(range(block.shape[0])))))
+            sides.append(np.array(rotated if self.in_time else list(permutations(range(block.shape[1])))))
+        found = np.tile(np.arange(self.n_items), (self.count, 1))
+        chosen = np.unravel_index(np.arange(self.count), [len(side) for side in sides])
+        for k, block in enumerate(self.blocks):
+            rows, columns = sides[2 * k][chosen[2 * k]], sides[2 * k + 1][chosen[2 * k + 1]]
+            found[:, block] = block[rows[:, :, None], columns[:, None, :]]
+        return found
 
     @property
     def words(self) -> str:
@@ -156,6 +159,19 @@ class Exchange:
             return f"{sizes[0][0]} whole {what} exchanged, their {sizes[0][1]} {one}s {how}alike in all"
         each = ", ".join(f"{n} of {size} {one}{'s' if size > 1 else ''}" for n, size in sizes)
         return f"whole {what} exchanged with others of as many {one}s ({each}), {one}s {how}alike in all"
+
+
+def limit_relabelings(count: int, permutations: int) -> int:
+    """Return up to how many relabelings are enumerated, of `count` in all: of 8 items and fewer every one.
+
+    Drawn ones would do with less precision, and p could not be below 1 / (permutations + 1).
+
+    Examples
+    --------
+    >>> limit_relabelings(40_320, 2000), limit_relabelings(362_880, 2000), limit_relabelings(40_320, 199)
+    (40320, 2000, 199)
+    """
+    return max(count, permutations) if count <= ALL and permutations >= MANY else permutations
 
 
 def place_pairs(orders: Places, *, diagonal: bool = False) -> Places:

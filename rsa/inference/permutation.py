@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import compare_vectors, find_measure, group_by_missing, scale_vectors
-from brainmap.rsa.inference.exchange import Exchange, place_pairs
+from brainmap.rsa.inference.exchange import Exchange, limit_relabelings, place_pairs
 from brainmap.rsa.inference.resampling import check_varied
 from brainmap.rsa.rdm.alignment import align_vectors, find_pair_positions, list_rdm_names
 from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
@@ -68,7 +68,8 @@ def permutation_test(
     measure : str
         As in `brainmap.rsa.compare_rdms`.
     permutations : int
-        All distinct relabelings are enumerated if there are at most this many; else this many are drawn.
+        All distinct relabelings are enumerated if there are at most this many, or, from 1,000 on, at most 40,320 (those
+        of 8 items); else this many are drawn.
     alternative : {"greater", "less", "two-sided"}
     rng : numpy Generator, optional
         Used only when relabelings are drawn.
@@ -180,11 +181,12 @@ def _test_models(
     check_varied(models, names, "permutation_test: models")
     n_items = exchange.n_items
     if exchange.tokens:
-        orders, enumerated = exchange.orders(permutations, rng)
+        orders, enumerated = exchange.orders(limit_relabelings(exchange.count, permutations), rng)
         orders = orders if enumerated else orders[1:]  # the true labels are counted below
     else:
         classes = _find_alike(models, n_items)
-        enumerated = _count_relabelings(classes) <= permutations
+        count = _count_relabelings(classes)
+        enumerated = count <= limit_relabelings(count, permutations)
         orders = (
             np.array(list(_yield_arrangements(classes, n_items)))
             if enumerated
@@ -293,9 +295,11 @@ def _count_distinct(model: Floats, n_items: int, most: int) -> float:
     """
     classes = _find_alike(model, n_items)
     total = _count_relabelings(classes)
-    if total > most:
+    if total > limit_relabelings(total, most):
         return float(min(total, 10**300))  # 171! has no float
-    moved = np.array([model[0, find_pair_positions(order, n_items)] for order in _yield_arrangements(classes, n_items)])
+    if len(np.unique(model)) == model.size:
+        return float(total)  # no two relabelings of an RDM without ties are the same
+    moved = model[0, place_pairs(np.array(list(_yield_arrangements(classes, n_items))))]
     return float(len(np.unique(moved, axis=0)))
 
 

@@ -13,7 +13,7 @@ from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.comparison.measures import find_measure, scale_vectors
-from brainmap.rsa.inference.exchange import Exchange, Places, place_pairs
+from brainmap.rsa.inference.exchange import Exchange, Places, limit_relabelings, place_pairs
 from brainmap.rsa.inference.resampling import score_vectors
 from brainmap.rsa.inference.seeds import Seeds, average_rows, list_rows
 from brainmap.rsa.rdm.alignment import align_vectors
@@ -71,7 +71,8 @@ def relabeling_test(
         of tau-b, which would take hours; the test is valid for any statistic. bures is slow, and so are data with
         missing pairs, unless all lack the same ones and relabelings keep them (pairs of windows of one story).
     permutations : int
-        All relabelings are enumerated if there are at most this many; else this many are drawn.
+        All relabelings are enumerated if there are at most this many, or, from 1,000 on, at most 40,320 (those of 8
+        items; not by bures, which is slow); else this many are drawn.
     alternative : {"greater", "two-sided"}
     rng : numpy Generator, optional
         Used only when relabelings are drawn.
@@ -139,7 +140,8 @@ def relabeling_test(
             "nothing is left to test"
         )
     exchange = Exchange.of(data_rdms)
-    orders, enumerated = exchange.orders(permutations, rng or np.random.default_rng())
+    most = permutations if named == "bures" else limit_relabelings(exchange.count, permutations)
+    orders, enumerated = exchange.orders(most, rng or np.random.default_rng())
     scores = compute_relabeled_means(models[tested], data[there], of_region[there], len(regions), orders, measure=named)
     place = np.cumsum(tested) - 1  # among the tested models
     whole = np.array([tested[own].all() for own in rows.places])

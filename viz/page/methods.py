@@ -120,8 +120,8 @@ def methods_paragraph(settings: Mapping[str, Any]) -> str:
         roi -> layer), `between_runs` (bool: brain dissimilarities took products of different runs only), `halved`
         (bool: best layers were chosen on one half of the items), `tests` (mapping "scores" and "differences" -> which
         test came first: "relabeling", "bootstrap" or "participants"), `best_layers` (bool: best layers of networks were
-        compared), `exchanged` (what relabeling exchanged, in
-        words), `version` (str).
+        compared), `exchanged` and `relabelings` (what relabeling exchanged, and how many
+        relabelings there were, in words), `version` (str).
 
     Returns
     -------

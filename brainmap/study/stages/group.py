@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
 log = logging.getLogger("brainmap")
-VERSION = 7  # 7: of the pairs of best layers, those that a study compares; a layer is recovered where it is significant
+VERSION = 8  # 8: all relabelings of 8 items and fewer; 7: of the pairs of best layers, those that a study compares
 
 
 def run_group(context: Context) -> None:

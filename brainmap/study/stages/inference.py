@@ -150,9 +150,9 @@ def _test_participants(
     names = _read_names(models, rows)
     selected = context.study.settings.stimuli.selected
     table = score_statistics(cube, **given, rng=make_rng(context, "flips"))
-    note, first, left_out = table.attrs["note"], table, {}
+    note, first, relabeled, left_out = table.attrs["note"], table, table, {}
     if zero.kind == "relabeling":
-        first = _relabel_models(context, models, brains)
+        relabeled = first = _relabel_models(context, models, brains)
         note = first.attrs["note"]
         first = pd.concat(
             [
@@ -177,7 +177,7 @@ def _test_participants(
     _say_reach("scores", table, settings.correction)
     about = describe_participant_test(table.attrs["note"], zero, of="scores", selected=selected)
     if zero.kind == "relabeling":
-        about |= _describe_exchange(context, brains)
+        about |= _describe_exchange(context, brains, relabeled)
     columns, about = STATISTICS_COLUMNS | _RELABELED | SEED_COLUMNS | TEST_COLUMNS, {**about, **left_out}
     yield Inferred(
         "statistics",
@@ -258,12 +258,15 @@ def _relabel_models(context: Context, models: RDMs, brains: RDMs) -> pd.DataFram
     )
 
 
-def _describe_exchange(context: Context, brains: RDMs) -> dict[str, str]:
-    """Describe for the sidecar what a relabeling exchanges, and the measure that it takes instead of the study's."""
+def _describe_exchange(context: Context, brains: RDMs, tested: pd.DataFrame) -> dict[str, str]:
+    """Describe for the sidecar what a relabeling exchanges, how many there were, and the measure if it is another."""
     instead = substitute_words(context.study.settings.rsa.measure)
     if instead:
         log.info("group: %s; the scores are not affected", instead)
-    return {"Exchanged": Exchange.of(brains).words, **({"Substitute": instead} if instead else {})}
+    n = tested.attrs["relabelings"]
+    many = f"all {n:,} relabelings" if tested.attrs["enumerated"] else f"{n - 1:,} relabelings drawn at random"
+    about = {"Exchanged": Exchange.of(brains).words, "Relabelings": many}
+    return {**about, **({"Substitute": instead} if instead else {})}
 
 
 def _test_relabeled(context: Context, models: RDMs, brains: RDMs, scores: Any) -> Inferred:
@@ -277,7 +280,7 @@ def _test_relabeled(context: Context, models: RDMs, brains: RDMs, scores: Any) -
         "statistics",
         _name_models(_add_spread(table, table["mean"], rows), _read_names(models, rows)),
         STATISTICS_COLUMNS | _RELABELED | SEED_COLUMNS | TEST_COLUMNS | _ONE,
-        {"Test": found.attrs["note"], "FirstTest": "relabeling", **_describe_exchange(context, brains)},
+        {"Test": found.attrs["note"], "FirstTest": "relabeling", **_describe_exchange(context, brains, found)},
     )
 
 

@@ -64,6 +64,7 @@ def collect_test_facts(context: Context) -> dict[str, Any]:
     about = {of: _read_sidecar(context, name) for name, of in TABLES.items()}
     return {
         "tests": {of: one["FirstTest"] for of, one in about.items() if "FirstTest" in one},
+        "relabelings": about["scores"].get("Relabelings", ""),
         "exchanged": "; ".join(about["scores"][key] for key in ("Exchanged", "Substitute") if key in about["scores"]),
         "best_layers": "BestLayers" in about["differences"],
         "bootstrapped": context.build_table_path("bootstrap").exists(),

@@ -71,6 +71,32 @@ def test_equals_every_relabeling_written_out(measure: Measure, missing: bool) ->
     assert found["smallest_p"].eq(1 / 120).all()
 
 
+def test_all_relabelings_of_eight_items_are_enumerated_and_p_is_exact() -> None:
+    """Pearson correlations of one model and two participants over the rows of all 8! permuted matrices, by numpy."""
+    rng = np.random.default_rng(3)
+    model = rng.random((1, 28))
+    data = model + 0.3 * rng.normal(size=(2, 28))
+    i, j = np.triu_indices(8, 1)
+    square = np.zeros((8, 8))
+    square[i, j] = square[j, i] = model[0]
+    every = np.array(list(permutations(range(8))))
+    moved = square[every[:, i], every[:, j]]
+    standard = (moved - moved.mean(axis=1, keepdims=True)) / moved.std(axis=1, keepdims=True)
+    each = [standard @ (one - one.mean()) / one.std() / 28 for one in data]
+    scores = np.mean(each, axis=0)
+    p = np.mean(scores >= scores[0] - 1e-9)
+    found = rsa.relabeling_test(rdms(model), rdms(data, roi=["a", "a"]), measure="pearson")
+    assert (found.attrs["relabelings"], found.attrs["enumerated"]) == (40_320, True)
+    assert found["p"].item() == p
+    assert p < 1 / 2001, "draws could not tell it"
+    np.testing.assert_allclose(found["chance"], scores.mean(), atol=1e-12)
+    one = rsa.permutation_test(rdms(model), rdms(data[:1]), measure="pearson")
+    assert one["p"].item() == np.mean(each[0] >= each[0][0] - 1e-10)
+    assert one["smallest_p"].item() == 1 / 40_320
+    few = rsa.relabeling_test(rdms(model), rdms(data, roi=["a", "a"]), measure="pearson", permutations=199, rng=rng)
+    assert (few.attrs["relabelings"], few.attrs["enumerated"]) == (200, False)
+
+
 def test_whole_conditions_change_places_and_their_tokens_alike_in_all() -> None:
     """Words of two tokens, and one of three that has nobody to change with: (3! x 2!) x 3! by hand."""
     words = ["cat", "dog", "cat", "eel", "dog", "eel", "fox", "fox", "fox"]

@@ -119,6 +119,14 @@ def test_a_searchlight_by_crossnobis_without_noise_is_called_euclidean() -> None
     assert "without weights, so that it is a squared Euclidean distance" in text
 
 
+def test_methods_say_how_many_relabelings_there_were() -> None:
+    settings = {"rsa": {"inference": {"permutations": 2000}, "measure": "rho-a"}}
+    facts = {"tests": {"scores": "relabeling"}, "exchanged": "8 conditions exchanged"}
+    exact = methods_paragraph({**settings, "facts": {**facts, "relabelings": "all 40,320 relabelings"}})
+    assert "(all 40,320 relabelings; 8 conditions exchanged; Kriegeskorte" in exact
+    assert "(at most 2,000 relabelings, all where there are fewer;" in methods_paragraph({**settings, "facts": facts})
+
+
 def of_tests(facts: dict[str, Any], **inference: Any) -> str:
     rsa = Rsa(inference=inference).model_dump()
     return methods_paragraph({"rsa": rsa, "facts": {"participants": 12, **facts}})
