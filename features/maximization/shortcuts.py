@@ -57,7 +57,10 @@ def choose_shortcuts(
             if gated and before is not None:
                 found[before] = ("relu", _pass_on)
             head = _find_head(operations, found, before, keep)
-            if head in kernels:  # maps are joined once they are small
+            if head in kernels and (padding := _find_single_padding(operations[head])) is not None:
+                found[head] = (operations[head].name, _make_filter_pool(*kernels[head], padding, size, gated))
+                found[i] = (op.name, _pass_on)
+            elif head in kernels:  # maps are joined once they are small
                 found[head] = (
                     operations[head].name,
                     _convolve_by_item(operations[head], *kernels[head], _make_pool(size, gated)),
@@ -154,6 +157,33 @@ def _get_pool_size(op: Operation) -> int | None:
     return size if plain and fits and dilation == 1 and not (said["ceil_mode"] or said["return_indices"]) else None
 
 
+def _find_single_padding(convolution: Operation) -> int | None:
+    """Return the padding of a convolution that filters single channels at every sample; None for any other."""
+    names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+    said: dict[str, Any] = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+    said.update(zip(names, convolution.args, strict=False))
+    said.update(convolution.kwargs)
+    first, weight = convolution.first, said["weight"]
+    if convolution.name != "conv1d" or first is None or first.ndim != 3 or weight.shape[1] != 1:
+        return None
+    stride, padding, dilation, groups = (
+        v[0] if isinstance(v, tuple | list) and len(v) == 1 else v
+        for v in (said["stride"], said["padding"], said["dilation"], said["groups"])
+    )
+    return padding if (stride, dilation, groups) == (1, 1, 1) and isinstance(padding, int) else None
+
+
+def _make_filter_pool(weight: Tensor, bias: Tensor | None, padding: int, size: int, gated: bool) -> Callable[..., Any]:
+    """Apply the convolution with these weights to single channels, and the pooling that follows it."""
+    filters = weight.detach().reshape(len(weight), -1).contiguous()
+    offset = filters.new_zeros(len(filters)) if bias is None else bias.detach().contiguous()
+
+    def filter_pool(_: Any, first: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return _FilterPool.apply(first, filters, offset, padding, size, gated)  # type: ignore[no-untyped-call]
+
+    return filter_pool
+
+
 def _make_pool(size: int, gated: bool) -> Callable[..., Any]:
     def pool(_: Any, first: Tensor, *args: Any, **kwargs: Any) -> Any:
         return _Pool.apply(first, size, gated)  # type: ignore[no-untyped-call]
@@ -185,6 +215,36 @@ class _Pool(torch.autograd.Function):
         given = gradients[0].contiguous().reshape(-1, frames).numpy()
         spread(given, place.view(-1, frames).numpy(), ctx.size, out.view(-1, length).numpy())
         return out, None, None
+
+
+class _FilterPool(torch.autograd.Function):
+    """Filter sounds of one channel and pool the maxima, as a convolution and `_Pool` do; filters get no gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, sounds: Tensor, filters: Tensor, offset: Tensor, padding: int, size: int, gated: bool
+    ) -> Tensor:
+        from brainmap.features.maximization.pool_kernels import filter_pool
+
+        n, length = len(sounds), sounds.shape[-1]
+        padded = torch.nn.functional.pad(sounds.detach().reshape(n, length), (padding, padding))
+        frames = (padded.shape[1] - filters.shape[1] + 1) // size
+        out = torch.empty(n, len(filters), frames)
+        place = torch.empty(n, len(filters), frames, dtype=torch.int8)
+        filter_pool(padded.numpy(), filters.numpy(), offset.numpy(), size, gated, out.numpy(), place.numpy())
+        ctx.save_for_backward(place, filters)
+        ctx.size, ctx.padding, ctx.shape = size, padding, sounds.shape
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+        from brainmap.features.maximization.pool_kernels import spread_filtered
+
+        place, filters = ctx.saved_tensors
+        length, padding = ctx.shape[-1], ctx.padding
+        out = torch.empty(len(place), length + 2 * padding)
+        spread_filtered(gradients[0].contiguous().numpy(), place.numpy(), filters.numpy(), ctx.size, out.numpy())
+        return out[:, padding : padding + length].reshape(ctx.shape), None, None, None, None, None
 
 
 _COMPILED: list[tuple[Callable[..., None], Callable[..., None]]] = []

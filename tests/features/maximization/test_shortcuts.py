@@ -28,6 +28,15 @@ def one_d(norm: bool = True) -> nn.Sequential:
     return net
 
 
+def plain_first(padding: int, size: int, length: int) -> nn.Sequential:
+    """A first convolution that is computed together with the pooling behind it."""
+    torch.manual_seed(padding)
+    pooled = nn.Conv1d(1, 5, 4, padding=padding), nn.MaxPool1d(size)
+    net = nn.Sequential(*pooled, nn.Tanh(), nn.Conv1d(5, 3, 3), nn.Flatten(), nn.LazyLinear(2))
+    net(torch.zeros(1, 1, length))
+    return net
+
+
 def two_d() -> nn.Sequential:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 5, 3))
@@ -51,7 +60,15 @@ class Reused(nn.Module):
 
 @pytest.mark.parametrize("large", [True, False])
 @pytest.mark.parametrize(
-    ("net", "shape"), [(one_d(), (1, 100)), (one_d(norm=False), (1, 100)), (two_d(), (1, 20, 24)), (Reused(), (1, 60))]
+    ("net", "shape"),
+    [
+        (plain_first(0, 2, 50), (1, 50)),
+        (plain_first(3, 5, 51), (1, 51)),
+        (one_d(), (1, 100)),
+        (one_d(norm=False), (1, 100)),
+        (two_d(), (1, 20, 24)),
+        (Reused(), (1, 60)),
+    ],
 )
 def test_shortcuts_change_nothing(
     net: nn.Module, shape: tuple[int, ...], large: bool, monkeypatch: pytest.MonkeyPatch
@@ -66,6 +83,20 @@ def test_shortcuts_change_nothing(
         weights = torch.randn(slow.shape)
         gradients = [torch.autograd.grad((out * weights).sum(), plain)[0] for out in (slow, fast)]
         torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_first_convolution_is_pooled_filter_by_filter_only_where_it_has_one_channel_and_every_sample() -> None:
+    def list_fused(first: nn.Conv1d) -> list[str]:
+        net = nn.Sequential(first, nn.MaxPool1d(2), nn.Flatten(), nn.LazyLinear(2))
+        example = torch.zeros(1, first.in_channels, 60)
+        net(example)
+        with freeze(net, "cpu") as model:
+            fast = find_site(model, "output", example).fast
+        return [name for name, instead in fast.values() if instead.__name__ == "filter_pool"]
+
+    assert list_fused(nn.Conv1d(1, 3, 5)) == ["conv1d"]
+    for other in (nn.Conv1d(1, 3, 5, stride=2), nn.Conv1d(1, 3, 5, dilation=2), nn.Conv1d(2, 3, 5)):
+        assert not list_fused(other)
 
 
 def test_normalization_and_relu_are_folded_where_nothing_else_needs_them() -> None:
