@@ -71,6 +71,20 @@ def test_a_page_that_is_written_again_imports_only_what_draws(finished: TinyStud
     assert finished.files().keys() == before.keys()
 
 
+def test_what_a_network_calls_the_sounds_is_found_once(tiny_study: TinyStudy, tmp_path: Path) -> None:
+    new, loaded = run_apart(tmp_path / "cache", "check", tiny_study.file)
+    assert "torch" in loaded
+    assert "near chance" in new  # the network is not trained
+    kept, loaded = run_apart(tmp_path / "cache", "check", tiny_study.file)
+    assert loaded == []
+    assert without_estimate(kept) == without_estimate(new)
+    table = tiny_study.folder / "stimuli.tsv"
+    table.write_text(table.read_text().replace("\tcat\t", "\tdog\t"))  # other conditions are another question
+    other, loaded = run_apart(tmp_path / "cache", "check", tiny_study.file)
+    assert "torch" in loaded
+    assert other != kept
+
+
 def without_estimate(said: str) -> list[str]:
     """The lines of a check that do not depend on what else the machine does."""
     return [line for line in said.splitlines() if not line.startswith("estimate:")]

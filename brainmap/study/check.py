@@ -96,7 +96,9 @@ class Findings:
 
 @apply_grid_tolerance
 def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findings:
-    """Check sounds, networks, images, masks, ROIs, labels, runs and the output folder, without writing anything.
+    """Check sounds, networks, images, masks, ROIs, labels, runs and the output folder, without writing results.
+
+    What is found out about networks is kept in the user's cache, and not found out again.
 
     Parameters
     ----------

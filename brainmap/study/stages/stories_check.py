@@ -27,7 +27,7 @@ from brainmap.study.stages.versions import Loaded
 
 
 def check_stories(context: Context, only: Sequence[str] = ()) -> dict[str, Any]:
-    """Check sounds, networks, images, masks, ROIs and lengths, without writing anything.
+    """Check sounds, networks, images, masks, ROIs and lengths, without writing results.
 
     Returns
     -------

@@ -248,7 +248,8 @@ class Windowed(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.passes += 1
         heard = self.first(x).unfold(2, 5, 5).permute(0, 2, 3, 1).reshape(-1, 5, 4)
-        return self.folded(heard).mean(1).unflatten(0, (len(x), -1)).mean(1)
+        out: torch.Tensor = self.folded(heard).mean(1).unflatten(0, (len(x), -1)).mean(1)
+        return out
 
 
 def test_other_lengths_are_tried_only_where_layers_that_are_asked_for_need_them(sounds: Array) -> None:
