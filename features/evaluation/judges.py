@@ -57,6 +57,9 @@ JUDGED_COLUMNS = {
 }
 
 
+NOISE_COLUMNS = ("noise_transfer", "noise_real_correlation", "noise_voiced")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Judge:
     """Hold a network that judges patterns, and how it is fed.
@@ -330,11 +333,56 @@ def make_class_noise(
     return noises
 
 
+def judge_class_noise(
+    names: Sequence[str],
+    judges: Sequence[Judge],
+    *,
+    sounds: Sounds,
+    length: int,
+    rng: np.random.Generator,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> NDArray[np.float64]:
+    """Judge noises with the mean spectrum of each class, the baseline of its patterns.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The classes.
+    judges : sequence of Judge
+    sounds : Sounds
+        Real sounds, whose conditions are the classes.
+    length : int [samples]
+        Length of the noises, at the rate of the sounds.
+    rng : numpy.random.Generator
+    device : str
+    threads : int, optional
+        Number of judges that listen side by side, by default the number of cores.
+
+    Returns
+    -------
+    ndarray (3, n_classes)
+        Means of transfer, correlation with the class's sounds, and voicing; NaN for classes without a sound.
+    """
+    parts, there = np.full((3, len(names)), np.nan), set(get_labels(sounds)[1])
+    known = [at for at, name in enumerate(names) if name in there]
+    if not known:
+        return parts
+    noises = np.concatenate([make_class_noise(sounds, names[at], (1, length), rng=rng) for at in known])
+    labels = [names[at] for at in known for _ in range(NOISES)]
+    rate = get_waveforms(sounds).rate
+    heard = _judge_sounds(noises, labels, rate=rate, judges=judges, sounds=sounds, device=device, threads=threads)
+    for row, values in enumerate((heard.transfer, heard.real_correlation, heard.voiced)):
+        parts[row, known] = values.reshape(len(known), NOISES).mean(axis=1)
+    return parts
+
+
 def judge_maximization(
     am: Maximization,
     judges: Sequence[Judge],
     *,
     sounds: Sounds | None = None,
+    noise: NDArray[np.float64] | None = None,
     rng: np.random.Generator | None = None,
     device: str = "cpu",
     threads: int | None = None,
@@ -349,6 +397,8 @@ def judge_maximization(
         Networks that took no part in the ascent.
     sounds : Sounds, optional
         Real sounds; without them there is no correlation and no noise.
+    noise : ndarray (3, n_classes), optional
+        What `judge_class_noise` found for these classes, where patterns by another prior were judged before.
     rng : numpy.random.Generator, optional
     device : str
         Where the network runs, as torch names it.
@@ -383,25 +433,13 @@ def judge_maximization(
         drawn, _ = get_heard(am, am.random)
         one = _judge_sounds(drawn, names, rate=rate, judges=judges, sounds=sounds, device=device, threads=threads)
         _add_judgement(table, "random_", one.transfer, one.real_correlation, one.voiced)
-    there = set() if sounds is None else set(get_labels(sounds)[1])
-    if any(name in there for name in names) and sounds is not None:
-        parts = np.full((3, len(names)), np.nan)
-        for at, name in enumerate(names):
-            if name in there:
-                own_rate = get_waveforms(sounds).rate
-                length = round(waves.shape[-1] * own_rate / rate)
-                noise = make_class_noise(sounds, name, (1, length), rng=rng)
-                one = _judge_sounds(
-                    noise,
-                    [name] * len(noise),
-                    rate=own_rate,
-                    judges=judges,
-                    sounds=sounds,
-                    device=device,
-                    threads=threads,
-                )
-                parts[:, at] = [np.mean(part) for part in (one.transfer, one.real_correlation, one.voiced)]
-        _add_judgement(table, "noise_", *parts)
+    if sounds is not None and set(names) & set(get_labels(sounds)[1]):
+        if noise is None:
+            length = round(waves.shape[-1] * get_waveforms(sounds).rate / rate)
+            noise = judge_class_noise(
+                names, judges, sounds=sounds, length=length, rng=rng, device=device, threads=threads
+            )
+        _add_judgement(table, "noise_", *noise)
     alone = [name for name, share in zip(names, found.transfer, strict=True) if share == 0]
     note = f"judged by {list_some(found.judges, 8)}"
     more = [f"{list_some(alone, 8)}: recognized by no other network"] if alone else []

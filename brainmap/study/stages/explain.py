@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from brainmap.checks import check_file
 from brainmap.errors import InputError
@@ -267,7 +268,7 @@ def _maximize_network(
     context: Context, one: Loaded, version: Version, wanted: dict[str, list[int]], names: tuple[str, ...] | None
 ) -> Iterator[Path]:
     from brainmap.features.activations import store as stores
-    from brainmap.features.evaluation.judges import JUDGED_COLUMNS, judge_maximization
+    from brainmap.features.evaluation.judges import JUDGED_COLUMNS, NOISE_COLUMNS, judge_maximization
     from brainmap.features.maximization.choice import ChosenPrior
     from brainmap.features.maximization.maximize import maximize_activation
     from brainmap.features.representations.files import name_beside, save_maximization
@@ -280,6 +281,7 @@ def _maximize_network(
         log.info("%s", line)
     stores.set_current(stores.open_store(store_path(context, version)), "am", {}, network=version.name)
     quality = []
+    noises: dict[tuple[int, ...], NDArray[np.float64]] = {}  # the same for patterns of classes by every prior
     for layer, units in wanted.items():
         priors = choose_class_priors(context, one) if layer == OUTPUT else (ChosenPrior(prior="audio"),)
         for at, by in enumerate(priors):
@@ -298,14 +300,18 @@ def _maximize_network(
                 threads=context.threads,
             )
             if judging and am.can_be_heard:
+                like = (am.rate, *am.patterns.shape[1:])
                 am = judge_maximization(
                     am,
                     judging,
                     sounds=one.sounds,
+                    noise=noises.get(like),
                     rng=np.random.default_rng(seed),
                     device=context.device,
                     threads=context.threads,
                 )
+                if set(NOISE_COLUMNS) <= set(am.quality):
+                    noises[like] = am.quality[list(NOISE_COLUMNS)].to_numpy(np.float64).T
             name = name_beside(layer, am.prior) if at else layer
             folder = build_wav_path(context, version)
             wavs = am.save_wav(folder, seconds=0.5, name=name) if am.can_be_heard else []

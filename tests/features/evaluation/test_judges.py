@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from brainmap.errors import InputError
 from brainmap.features.evaluation.judges import (
+    NOISE_COLUMNS,
     Judge,
+    judge_class_noise,
     judge_maximization,
     judge_patterns,
     load_judges,
@@ -186,6 +188,14 @@ def test_judged_quality_tells_what_others_say_and_the_baselines(real) -> None:
     np.testing.assert_allclose(table["noise_transfer"], 0.5)  # each noise has the spectrum of its class
     assert table[["real_correlation", "voiced", "random_transfer", "noise_real_correlation"]].notna().all(axis=None)
     assert any("judged by 'good', 'wrong'" in note for note in judged.notes)
+    noise = table[list(NOISE_COLUMNS)].to_numpy().T
+    again = judge_maximization(am, judges, sounds=real, noise=noise + 1)
+    np.testing.assert_array_equal(again.quality[list(NOISE_COLUMNS)].to_numpy().T, noise + 1)
+    one_by_one = np.random.default_rng(0)  # as if each class were judged by itself, from the same random numbers
+    for at, name in enumerate(["low", "high"]):
+        own = judge_class_noise([name], judges, sounds=real, length=N, rng=one_by_one)
+        np.testing.assert_allclose(own[:, 0], noise[:, at], rtol=1e-6)
+    assert np.isnan(judge_class_noise(["mid"], judges, sounds=real, length=N, rng=one_by_one)).all()
     alone = judge_maximization(am, judges[1:], sounds=real)
     assert (alone.quality["transfer"] == 0).all()
     assert any("recognized by no other network" in note for note in alone.notes)
