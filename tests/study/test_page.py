@@ -299,3 +299,23 @@ def test_padding_is_a_caution_from_a_tenth_on(monkeypatch: pytest.MonkeyPatch) -
     said = list(cautions._describe_padding(context))
     assert len(said) == 1
     assert said[0].startswith("Network silent heard 24 of 24 sounds padded with zeros to 2 s: 41% of all that it heard")
+
+
+def test_the_page_says_who_has_fewer_runs_and_whose_noise_is_treated_otherwise(tiny_study: TinyStudy) -> None:
+    (tiny_study.folder / "sub-03" / "betas_run-3.nii.gz").unlink()
+    text = tiny_study.file.read_text()
+    text = text.replace(
+        'mask = "sub-{participant}/mask.nii.gz"\n', 'mask = "sub-{participant}/mask.nii.gz"\nnoise = "none"\n'
+    )
+    tiny_study.file.write_text(text[: text.index("[searchlight]")])
+    tiny_study.run(page=True)
+    page = re.sub(r"<[^>]+>", "", (tiny_study.out / "report.html").read_text(encoding="utf-8"))
+    assert "Participant 03 has 2 runs where most have 3, so that its RDMs are noisier." in page
+    assert (
+        "The noise of patterns is not treated alike: those of 01 and 02 are weighted by the noise of the other runs, those "
+        "of 03 are not weighted by noise (03: fewer than 3 runs are too few for noise = &#39;runs&#39;). Their distances"
+    ) in page
+    assert "3 each, but 2 of 03" in page
+    assert "3 participants were analyzed (runs: 3 each, but 2 of 03)." in page
+    assert "in 01, 02 it came from the deviations of patterns" in page
+    assert "in 03 patterns were not weighted by it." in page

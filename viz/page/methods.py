@@ -86,6 +86,21 @@ def _describe_dissimilarity(key: Any, between_runs: Any = False) -> str:
     return known.get(named, named)
 
 
+def _describe_noise(brain: Any) -> str:
+    """Describe whose noise was estimated from what, where groups of participants differ."""
+    who: dict[str, list[str]] = {}
+    for group in _list_values(brain):
+        who.setdefault(str(group.get("noise")), []).extend(map(str, group.get("participants") or ()))
+    said = {
+        "runs": "it came from the deviations of patterns from their mean over runs, for each run from the other runs",
+        "residuals": "it came from the residuals of the general linear models",
+        "none": "patterns were not weighted by it",
+    }
+    return "; ".join(
+        f"in {', '.join(people) or 'some'} {said.get(noise, noise)}" for noise, people in who.items() if noise in said
+    )
+
+
 def _describe_controls(rsa: Mapping[str, Any]) -> str:
     """Describe in words how control models were partialled out of the comparison."""
     measure, n = find_measure(str(rsa["measure"])), len(rsa["control_for"])
@@ -116,6 +131,7 @@ def methods_paragraph(settings: Mapping[str, Any]) -> str:
         The sections of a study file as plain values: `study`, `stimuli`, `network` (a table or a list), `brain`
         (a table or a list), `rsa`, `searchlight`, `explain`, `baselines`. A section `facts` may add what the study
         found: `stimuli`, `conditions`, `participants`, `runs`, `mask_voxels`, `sphere_voxels` (numbers),
+        `unequal_runs` (who has how many, in words),
         `networks` (mapping name -> {"parameters", "layers", "accuracy", "fed"}), `simulated` (bool), `planted` (mapping
         roi -> layer), `between_runs` (bool: brain dissimilarities took products of different runs only), `halved`
         (bool: best layers were chosen on one half of the items), `tests` (mapping "scores" and "differences" -> which
@@ -146,6 +162,7 @@ def methods_paragraph(settings: Mapping[str, Any]) -> str:
         "paired": _join_words(_PAIRED),
         "correction": _join_words(_CORRECTIONS),
         "partial": _describe_controls,
+        "noise": _describe_noise,
         "thousands": lambda n: f"{n:,}",
     }
     text = environment.get_template("methods.txt.j2").render(**settings)

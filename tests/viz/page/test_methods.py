@@ -56,8 +56,19 @@ def test_noise_is_of_the_source_and_the_estimate_that_were_used() -> None:
     assert "residuals of the general linear models, shrunk" in said(noise="residuals", covariance="shrinkage")
     assert "over runs, for each run from those of the other runs; only variances" in said(covariance="diag")
     assert "shrunk" not in said(covariance="full")
-    both = [{"noise": "runs"}, {"noise": "none"}]
-    assert "another way in some groups" in methods_paragraph({**CROSSNOBIS, "brain": both})
+    both = [{"noise": "runs", "participants": ["01", "02"]}, {"noise": "none", "participants": ["03"]}]
+    text = methods_paragraph({**CROSSNOBIS, "brain": both, "searchlight": {"dissimilarity": "crossnobis"}})
+    mixed = (
+        "in 01, 02 it came from the deviations of patterns from their mean over runs, for each run from the other runs"
+    )
+    assert f"not treated alike in all participants: {mixed}; in 03 patterns were not weighted by it." in text
+    assert f"not treated alike in all participants ({mixed}; in 03" in text
+
+
+def test_participants_with_other_runs_are_named() -> None:
+    text = methods_paragraph({"facts": {"participants": 3, "unequal_runs": "3 each, but 2 of 03"}})
+    assert "3 participants were analyzed, with 3 each, but 2 of 03 runs." not in text
+    assert "3 participants were analyzed (runs: 3 each, but 2 of 03)." in text
 
 
 def compare_two(x: np.ndarray, kernel: Callable[[np.ndarray, np.ndarray], float]) -> float:

@@ -14,6 +14,7 @@ from brainmap.study.results.bids_names import build_sidecar_path
 from brainmap.study.results.context import Context
 from brainmap.study.stages.calls import read_calls_line
 from brainmap.study.stages.content.answers import Tables
+from brainmap.study.stages.content.unequal import count_runs, list_unequal
 from brainmap.study.stages.group_maps import SIGNIFICANT, group_map, list_tested_layers
 from brainmap.study.stages.networks import read_fed
 from brainmap.study.stages.spaces import find_common_space
@@ -41,6 +42,7 @@ def list_cautions(
     settings = context.study.settings
     return [
         *_describe_participants(participants),
+        *list_unequal(settings, count_runs(list(context.study.participants()))),
         *_describe_reach(tables, settings.rsa.inference.correction),
         *_describe_maps(context),
         *_describe_chance(context),

@@ -17,9 +17,10 @@ from brainmap.rsa.images.files import load_image
 from brainmap.rsa.rdm.files import load_plain_rdms
 from brainmap.study.results.context import Context
 from brainmap.study.results.notices import CHECK, read_notices
-from brainmap.study.settings.study import Network, Participant
+from brainmap.study.settings.study import Network
 from brainmap.study.stages.betas import read_noise
 from brainmap.study.stages.ceilings import MEANINGS, build_ceiling_path, explain_no_ceilings
+from brainmap.study.stages.content.unequal import count_runs, describe_runs
 from brainmap.study.stages.networks import build_rdm_path, complete_checkpoint, list_inputs, read_fed, yield_versions
 from brainmap.study.stages.wording import collect_test_facts, join_names
 from brainmap.viz.page.content import StoryFacts
@@ -37,7 +38,7 @@ def list_about(context: Context, scores: pd.DataFrame) -> list[tuple[str, str]]:
     found = [
         _write_date(),
         ("Participants", join_names([str(p) for p in dict.fromkeys(scores["participant"])], 6)),
-        ("Runs", _describe_runs(people)),
+        ("Runs", describe_runs(count_runs(people))),
         ("Sounds", f"{sounds}{of}; compared as {items}"),
         *_list_models(context),
         ("Regions", join_names([str(r) for r in dict.fromkeys(scores["roi"])], 6)),
@@ -80,14 +81,6 @@ def _list_models(context: Context) -> list[tuple[str, str]]:
     return found
 
 
-def _describe_runs(people: list[Participant]) -> str:
-    """Describe the runs of the participants; empty where files do not tell."""
-    found = sorted({len(person.runs) for person in people if person.runs != ("",)})
-    if not found or any(person.runs == ("",) for person in people):
-        return ""
-    return f"{found[0]} each" if len(found) == 1 else f"{found[0]} to {found[-1]} a participant"
-
-
 def collect_facts(context: Context, brains: RDMs, scores: pd.DataFrame) -> dict[str, Any]:
     """Collect what the methods section says that the settings do not tell."""
     people = list(context.study.participants())
@@ -106,11 +99,13 @@ def collect_facts(context: Context, brains: RDMs, scores: pd.DataFrame) -> dict[
         if checkpoint.training and "test_accuracy" in checkpoint.training:
             facts["accuracy"] = checkpoint.training["test_accuracy"]
         networks[name] = facts
+    runs = count_runs(people)
     facts = {
         "stimuli": len(context.stimuli),
         "conditions": len(set(context.stimuli.values())),
         "participants": scores["participant"].nunique(),
-        "runs": _count_runs(people),
+        "runs": next(iter(runs.values())) if len(set(runs.values())) == 1 and max(runs.values()) > 1 else None,
+        "unequal_runs": describe_runs(runs) if len(set(runs.values())) > 1 else "",
         "between_runs": brains.descriptors.get("products") == "between runs",
         "halved": context.build_table_path("best_layers").exists(),
         **collect_test_facts(context),
@@ -153,12 +148,6 @@ def _find_highest_ceilings(context: Context) -> dict[str, str] | None:
         return None
     most = {stat: float(np.nanmax(np.asarray(load_image(path).dataobj))) for stat, path in paths.items()}
     return {stat: f"{value:.2f}" for stat, value in most.items()}
-
-
-def _count_runs(people: list[Participant]) -> int | None:
-    """Return the number of runs of each participant, where files tell and all have the same number."""
-    found = {len(person.runs) for person in people if person.runs != ("",)}
-    return found.pop() if len(found) == 1 and all(person.runs != ("",) for person in people) else None
 
 
 def list_notices(context: Context) -> list[tuple[str, list[str]]]:
