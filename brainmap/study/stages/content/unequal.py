@@ -81,8 +81,8 @@ def list_unequal(settings: StudySettings, counts: Mapping[str, int]) -> Iterator
         few = [who for who in alone if counts.get(who, FEWEST_RUNS) < FEWEST_RUNS]
         why = f" ({join_names(few, 6)}: fewer than {FEWEST_RUNS} runs are too few for noise = 'runs')" if few else ""
         yield (
-            f"The noise of patterns is not treated alike: {', '.join(said)}{why}. Their distances are not of one kind, and "
-            "means over participants mix them."
+            f"The noise of patterns is not treated alike: {', '.join(said)}{why}. Their distances are not of one kind, "
+            "and means over participants mix them."
         )
 
 
