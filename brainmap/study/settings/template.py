@@ -130,6 +130,8 @@ inference = { test = "signed-rank", correction = "fdr", splits = 20 }
 # speech = ["sound-energy"]      # simple features, compared like acoustic models; "word-rate" and "speech-onset" need
 #                                  words = "words/{sound}.TextGrid" (or a TSV of onset and duration of each word)
 # components = 50                # principal components of training that stand for a layer; without it, all units
+# segment = 10                   # s; RDMs of segments of the stories beside encoding models, and
+# lag = 5                        # s from a sound to the response to it, of these RDMs
 # block = 20                     # s of scans that permutations exchange together, within stories
 # test = "signed-rank"           # over participants, of these stories only; with correction and splits as in inference;
 #                                  targets, alphas, reliability_floor, permutations, bands as in [encoding]
