@@ -85,7 +85,7 @@ def merge(study: Any) -> None:
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     import brainmap.viz.page.write
 
-    def page(content: object, path: Path, *, figures: Path, memory: Path) -> Path:
+    def page(content: object, path: Path, *, figures: Path, memory: Path, **how: object) -> Path:
         path.write_text("the page")
         return path
 
