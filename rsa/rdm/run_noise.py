@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
+from brainmap.rsa.rdm.shrinkage import shrink_to_diagonal
 from brainmap.types import Floats, NoiseMethod
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 MOST_CHANNELS = 6_000  # 288 MB per matrix, and the shrinkage estimate holds four of them
 
-_ESTIMATOR = {"diag": "diag", "shrinkage": "shrinkage_diag", "shrinkage-eye": "shrinkage_eye", "full": "full"}
+_ESTIMATOR = {"diag": "diag", "shrinkage-eye": "shrinkage_eye", "full": "full"}
 _MOST_INFLATION = 1e12  # of a variance, beyond which an inverse has no digits left
 _BLOCK = 8192  # number of voxels whose variances are computed at a time
 FEWEST_RUNS = 3
@@ -255,8 +256,12 @@ def estimate_precision(residuals: Floats, dof: int, method: NoiseMethod) -> Floa
     """
     from rsatoolbox.data.noise import prec_from_residuals
 
+    precision: Floats
     try:
-        precision = np.asarray(prec_from_residuals(residuals, dof=dof, method=_ESTIMATOR[method]))
+        if method == "shrinkage":
+            precision = np.linalg.inv(shrink_to_diagonal(residuals, dof))
+        else:
+            precision = np.asarray(prec_from_residuals(residuals, dof=dof, method=_ESTIMATOR[method]))
         # what a voxel's variance is inflated by, given the others: without bound where they determine it
         inflation = np.diagonal(precision) * (residuals**2).sum(axis=0) / dof
         lost = not bool(((inflation > 0) & (inflation < _MOST_INFLATION)).all())
