@@ -259,7 +259,7 @@ def estimate_precision(residuals: Floats, dof: int, method: NoiseMethod) -> Floa
     precision: Floats
     try:
         if method == "shrinkage":
-            precision = np.linalg.inv(shrink_to_diagonal(residuals, dof))
+            precision = np.asarray(np.linalg.inv(shrink_to_diagonal(residuals, dof)), dtype=np.float64)
         else:
             precision = np.asarray(prec_from_residuals(residuals, dof=dof, method=_ESTIMATOR[method]))
         # what a voxel's variance is inflated by, given the others: without bound where they determine it

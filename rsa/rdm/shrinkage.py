@@ -29,9 +29,9 @@ def shrink_to_diagonal(residuals: Floats, dof: int) -> Floats:
 
     Examples
     --------
-    >>> rows = np.array([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
-    >>> shrink_to_diagonal(rows, 4).tolist()
-    [[1.0, 0.0], [0.0, 1.0]]
+    >>> rows = np.array([[2.0, 1.0], [-2.0, -1.0], [2.0, 1.0], [-2.0, 0.0]])
+    >>> shrink_to_diagonal(rows, 3).round(2).tolist()
+    [[5.33, 2.0], [2.0, 0.92]]
     """
     rows = residuals - residuals.mean(axis=0, keepdims=True)
     n = len(rows)
