@@ -310,7 +310,7 @@ def test_the_page_says_who_has_fewer_runs_and_whose_noise_is_treated_otherwise(t
     tiny_study.file.write_text(text[: text.index("[searchlight]")])
     tiny_study.run(page=True)
     page = re.sub(r"<[^>]+>", "", (tiny_study.out / "report.html").read_text(encoding="utf-8"))
-    assert "Participant 03 has 2 runs where most have 3, so that its RDMs are noisier." in page
+    assert "Participant 03 has 2 runs where others have 3, so that its RDMs are noisier." in page
     assert (
         "The noise of patterns is not treated alike: those of 01 and 02 are weighted by the noise of the other runs, "
         "those of 03 are not weighted by noise (03: fewer than 3 runs are too few for noise = &#39;runs&#39;). Their"

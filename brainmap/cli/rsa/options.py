@@ -125,11 +125,25 @@ def load_given_patterns(
     from brainmap.rsa.patterns.surface import load_any_patterns
     from brainmap.rsa.surface.data import is_surface
 
+    _refuse_spm(betas)
     if mask is None and not any(is_surface(name) or is_response_table(name) for name in betas):
         raise InputError("--betas: expected --mask too, got none; give an image of the voxels to read")
     given |= {"conditions": choose_labels(given.get("conditions"), betas), "runs": read_run_names(betas)}
     given["axes"] = split_names(axes) if axes else None
     return load_any_patterns(list(betas), mask=mask, key=key, **given)
+
+
+def _refuse_spm(betas: Sequence[str]) -> None:
+    """Refuse folders and single betas of SPM, of which an image each would be a run."""
+    from brainmap.rsa.inputs.spm import is_beta
+
+    spm = next((name for name in betas if Path(name).is_dir() or is_beta(name)), None)
+    if spm is not None:
+        folder = spm if Path(spm).is_dir() else str(Path(spm).parent)
+        raise InputError(
+            f"--betas: expected an image a run, got {spm}; folders of SPM are read in a study file (layout = 'spm', "
+            f"folder = '{folder}') and in Python (rsa.load_inputs(rsa.find_inputs('{folder}', layout='spm')))"
+        )
 
 
 def refuse_tables(betas: Sequence[str], what: str) -> None:

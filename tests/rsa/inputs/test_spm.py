@@ -409,3 +409,12 @@ def test_a_study_by_headers_alone_is_told_of_what_was_left_out(tiny_study: Any) 
         found = check_study(Context(load_study(tiny_study.file)))
     assert found.problems == ()
     assert any("24 of 26 betas are patterns" in note and "1 constant" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("named", ["01", "01/beta_0001.nii"])
+def test_commands_that_take_images_say_where_folders_of_spm_are_read(tmp_path: Path, named: str, lines_of: Any) -> None:
+    write_betas(tmp_path / "01", list_regressors([[[name] for name in WORDS]]))
+    betas, mask = tmp_path / named, tmp_path / "01" / "mask.nii"
+    code, _, said = lines_of("rsa", "rdm", "--betas", betas, "--mask", mask, "--out", tmp_path / "x.h5")
+    assert code == 2
+    assert f"expected an image a run, got {betas}; folders of SPM are read in a study file (layout = 'spm'" in said[0]

@@ -69,10 +69,10 @@ def list_unequal(settings: StudySettings, counts: Mapping[str, int]) -> Iterator
     """Say at the top of the page who has other runs than most, and whose noise is treated otherwise, and why."""
     most = _find_usual(counts)
     for n, who in _group_others(counts, most).items():
-        fewer = "so that their RDMs are noisier" if n < most else "so that their RDMs are less noisy"
+        verb, whose = ("has", "its") if len(who) == 1 else ("have", "their")
         yield (
-            f"{_name(who)} {'has' if len(who) == 1 else 'have'} {n} run{'' if n == 1 else 's'} where most have {most}, "
-            f"{fewer.replace('their', 'its') if len(who) == 1 else fewer}."
+            f"{_name(who)} {verb} {n} run{'' if n == 1 else 's'} where others have {most}, so that {whose} RDMs are "
+            f"{'noisier' if n < most else 'less noisy'}."
         )
     groups = group_noise(settings)
     if len(groups) > 1:
