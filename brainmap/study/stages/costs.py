@@ -35,7 +35,7 @@ NANOSECONDS: dict[str, float] = {
     "read byte": 5.0,  # of a compressed image
     "fitted value": 40.0,  # of BOLD, at a voxel and a time
     "network product": 0.22,  # a multiplication and addition in a pass through a network
-    "decoded step": 19e6,  # of a pattern that the decoder of speech makes
+    "decoded step": 4.5e6,  # of a pattern that the decoder of speech makes
     "resampled pair": 4.0,  # of a bootstrap or relabeling, for a model or an RDM
     "cubed item": 0.5,  # a decomposition of items x items
     "second": 1e9,
@@ -256,7 +256,7 @@ def estimate(size: Size, *, cores: int, speed: float = SPEED) -> Estimate:
         "regions": (count_regions(size), 1),
         "encoding models": (count_encoding(size), 1),
         "explanations": (count_explanations(size), cores),
-        "page": (count_page(size), 1),
+        "page": (count_page(size), min(cores, 1.5)),  # figures are drawn by two processes, and the rest by one
     }
     if size.light is not None:
         spheres = count_spheres(size.light, size.items, size.runs, size.models)
@@ -406,13 +406,13 @@ def count_explanations(size: Size) -> Counts:
     return {
         "network product": asked.network.products * (steps + 2 * size.sounds),
         "decoded step": asked.steps * asked.classes if asked.decoded else 0,
-        "second": 4.0 + 0.5 * judged,
+        "second": 4.0 + 0.2 * judged,
     }
 
 
 def count_page(size: Size) -> Counts:
     """Count what the page takes, to which figures are added where layers are explained."""
-    figures = 8.0 + 0.25 * len(size.regions) + 3.0 * len(size.networks)
+    figures = 4.0 + 0.15 * len(size.regions) + 2.0 * len(size.networks)
     return {"second": figures * (1.5 if size.explained else 1)}
 
 
