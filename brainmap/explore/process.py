@@ -26,7 +26,7 @@ from brainmap.explore.notes import collect_notes
 from brainmap.progress import follow_progress
 
 log = logging.getLogger("brainmap")
-_OFTEN = 0.2  # s between two times that memory is given back while a job runs
+_OFTEN = 0.2  # s between two times that memory is given back while a job runs, so that its parts do not add up
 
 
 class StoppedError(Exception):
@@ -87,31 +87,31 @@ def main() -> None:
         line.say({"failed": str(error)})
         return
     line.say({"ready": True})
-    while True:
-        question = line.questions.get()
-        line.say(*_answer(line, question, partial(run_command, source, question["command"], question["arguments"])))
-        _give_memory_back()
-
-
-def _give_memory_back() -> None:
-    """Have the C library return what a job no longer needs to the system, where it can (glibc)."""
+    working = threading.Event()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
-        trim(0)
+        threading.Thread(target=_give_memory_back, args=(working, partial(trim, 0)), daemon=True).start()
+    while True:
+        question = line.questions.get()
+        working.set()
+        line.say(*_answer(line, question, partial(run_command, source, question["command"], question["arguments"])))
+        working.clear()
+
+
+def _give_memory_back(working: threading.Event, trim: Callable[[], object]) -> None:
+    """Have the C library return what is free to the system while a job runs, and once behind it (glibc)."""
+    while working.wait():
+        time.sleep(_OFTEN)
+        trim()
 
 
 def _answer(line: Line, question: dict[str, Any], compute: Callable[[], Any]) -> tuple[dict[str, Any], bytes]:
     """Compute an answer; a mistake of the user's has status 422, a failed computation 500."""
     number = int(question["id"])
-    given_back = time.monotonic()
 
     def told(label: str, done: int, total: int) -> None:
         if number in line.unwanted:
             raise StoppedError
-        nonlocal given_back
-        if time.monotonic() > given_back + _OFTEN:  # the parts of a job do not add up
-            _give_memory_back()
-            given_back = time.monotonic()
         line.say({"id": number, "label": label, "done": done, "total": total})
 
     try:

@@ -66,7 +66,12 @@ def serve(
                 await super().shutdown(sockets)
 
         settings = uvicorn.Config(
-            app, log_level=logging.WARNING, access_log=False, timeout_graceful_shutdown=1, server_header=False
+            app,
+            log_level=logging.WARNING,
+            access_log=False,
+            timeout_graceful_shutdown=1,
+            server_header=False,
+            ws="none",
         )
         if opened is not None:
             opened(f"http://{HOST}:{port}/?token={token}")

@@ -114,7 +114,7 @@ def _search_region(source: Source, gate: Gate, region: str) -> RegionSounds:
             "nothing could judge its sound; choose another region, or add another [[network]] to the study"
         )
     row = {"roi": region, "layer": gate.layer, "mean": gate.r, "p_corrected": gate.p}
-    return search.climb(row, judges, compiled=False, micro_batch=FEW)[1]
+    return search.climb(row, judges, compiled=False, micro_batch=FEW // 2)[1]
 
 
 def describe_wanted(source: Source, region: str, network: str) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +263,37 @@ def test_memory_gives_up_what_was_used_least() -> None:
 def test_a_study_or_a_checkpoint_with_sounds_is_needed(opening: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="expected a study, or a checkpoint and sounds"):
         open_source(checkpoints=opening["checkpoints"])
+
+
+LARGE = ("scipy.signal", "scipy.stats", "sympy", "torch._dynamo", "numba", "nilearn", "rsatoolbox", "matplotlib.pyplot")
+USES = """
+import json, sys
+from brainmap.explore.commands import run_command
+from brainmap.explore.sources import open_source
+
+source = open_source(**json.loads(sys.argv[1]))
+sound = source.items[0]
+about = run_command(source, "network", {"network": "net"})
+given = {"network": "net", "sound": sound}
+for command, more in (
+    ("sound", {}),
+    ("scores", {}),
+    ("map", {"method": "grad-cam", "classes": about["classes"][0]}),
+    ("map", {"method": "lrp", "classes": about["classes"][0]}),
+    ("strips", {}),
+    ("pattern", {"layer": "conv2", "unit": "1"}),
+    ("pattern", {"layer": "output", "unit": "1"}),
+):
+    run_command(source, command, {**given, **more})
+print(*sys.modules)
+"""
+
+
+def test_looking_and_listening_import_nothing_large_beside_torch(opening: dict[str, Any]) -> None:
+    """Each of these takes 20 to 110 MB, of 600 that the explorer may take."""
+    ran = subprocess.run(
+        [sys.executable, "-c", USES, json.dumps(opening)], capture_output=True, text=True, check=True, timeout=300
+    )
+    loaded = set(ran.stdout.split())
+    assert "torch" in loaded
+    assert not loaded & set(LARGE)
