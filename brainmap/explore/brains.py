@@ -12,7 +12,7 @@ import pandas as pd
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.explore.maps import Maps, summarize_scores
-from brainmap.rsa.rdm.files import load_rdms, read_rdm_descriptors
+from brainmap.rsa.rdm.files import load_plain_rdms, read_rdm_descriptors
 from brainmap.study.results.context import Context
 from brainmap.study.results.tables import read_results_table
 from brainmap.study.stages.networks import build_rdm_path, yield_versions
@@ -136,10 +136,10 @@ class Brains:
         from brainmap.study.stages.group import join_brain_rdms
 
         version, layer = self.find_model(network, layer)
-        model = load_rdms(build_rdm_path(self.context, version)).subset("layer", layer)
+        model = load_plain_rdms(build_rdm_path(self.context, version)).subset("layer", layer)
         whose = self.choose(person)
         people = [p for p in whose if self.context.build_subject_path(p, "rdms.h5", desc="rois").exists()]
-        brains = join_brain_rdms(self.context, people)
+        brains = join_brain_rdms(self.context, people, plain=True)
         check_choice(region, list(dict.fromkeys(map(str, brains.rdm_descriptors["roi"]))), "region")
         brain = brains.subset("roi", region)
         labels = list_labels(model)
