@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, BinaryIO
 
 import matplotlib as mpl
@@ -96,6 +97,14 @@ class Helper:
             pass  # this process draws what is left, and raises what is wrong with a figure
 
 
+def start_helper() -> AbstractContextManager[Helper | None]:
+    """Start a helper; there is none where the system refuses another process."""
+    try:
+        return Helper()
+    except OSError:
+        return nullcontext()
+
+
 class _Pickler(pickle.Pickler):
     """Send an image as its values and its place, which is all that figures show; its own way changes their type."""
 
@@ -121,11 +130,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asked, told = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints would be no answer
-    import brainmap.viz.rsa.profiles  # while there is nothing to draw
-    import brainmap.viz.rsa.rdms
-    import brainmap.viz.rsa.volume  # noqa: F401
-
     with contextlib.suppress(Exception):  # whoever asked then draws the figure, and raises what is wrong with it
+        import brainmap.viz.rsa.profiles  # while there is nothing to draw
+        import brainmap.viz.rsa.rdms
+        import brainmap.viz.rsa.volume  # noqa: F401
+
         dict.update(mpl.rcParams, pickle.load(asked))
         while True:
             plot, painted = pickle.load(asked)

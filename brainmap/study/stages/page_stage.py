@@ -73,6 +73,6 @@ def _start_helper(context: Context, *, drawn: bool) -> AbstractContextManager[He
     layers = 0 if light is None else len(list_tested_layers(context))
     if drawn or layers < _MANY or count_threads(context.threads, "page") < 2:
         return nullcontext()
-    from brainmap.viz.page.helper import Helper
+    from brainmap.viz.page.helper import start_helper
 
-    return Helper()
+    return start_helper()

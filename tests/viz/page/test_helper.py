@@ -15,7 +15,7 @@ import pytest
 from brainmap.errors import InputError
 from brainmap.viz.page.content import NetworkMaps, ReportContent
 from brainmap.viz.page.drawings import Drawing, render
-from brainmap.viz.page.helper import Helper
+from brainmap.viz.page.helper import Helper, start_helper
 from brainmap.viz.page.write import write_report
 from brainmap.viz.rsa.rdms import plot_correlation_matrix, plot_rdm
 from brainmap.viz.rsa.volume import plot_brain
@@ -70,6 +70,15 @@ def test_a_helper_that_is_killed_leaves_its_figures_to_this_process(tmp_path: Pa
     with Helper() as helper:
         helper._process.kill()
         assert write(MAPPED, tmp_path / "both", helper) == alone
+
+
+def test_a_system_that_refuses_another_process_has_no_helper(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("subprocess.Popen", refuse)
+    with start_helper() as helper:
+        assert helper is None
 
 
 def test_what_is_wrong_with_a_figure_is_said_as_without_a_helper() -> None:
