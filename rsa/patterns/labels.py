@@ -90,6 +90,13 @@ def label_patterns(source: Source) -> list[tuple[int, str, str]]:
 def list_rows(
     conditions: Conditions, k: int, sources: Sequence[Source], run: str | None, known: Mapping[str, str]
 ) -> list[tuple[int, str, str, str | None]]:
+    """Return volume, stimulus, condition and run (if a table tells it) of every pattern of source k.
+
+    Raises
+    ------
+    InputError
+        Labels, lists or tables do not fit the volumes, or name nothing.
+    """
     source, said = sources[k], _choose_conditions(conditions, k, sources)
     if isinstance(said, pd.DataFrame):
         return _read_conditions_table(said, source, run, known)
@@ -184,6 +191,13 @@ def _parse_volume(text: str, source: Source) -> int:
 
 
 def read_column(table: pd.DataFrame, name: str, what: str) -> list[str]:
+    """Return the texts of a column of a table.
+
+    Raises
+    ------
+    InputError
+        The table has no such column.
+    """
     if name not in table.columns:
         found = list_some([str(c) for c in table.columns])
         raise InputError(
