@@ -1,11 +1,8 @@
 from .activations.acoustics import AcousticModels as AcousticModels, acoustic_features as acoustic_features
-from .activations.extract import (
-    Activations as Activations,
-    extract_activations as extract_activations,
-    open_activations as open_activations,
-)
+from .activations.extract import extract_activations as extract_activations
 from .activations.reduction import Reduction as Reduction
 from .activations.speech import speech_features as speech_features
+from .activations.stored import Activations as Activations, open_activations as open_activations
 from .attention.encoders import EncoderMaps as EncoderMaps, map_encoder as map_encoder
 from .attention.voiced import attention_to_voicing as attention_to_voicing
 from .attention.voiced_shares import VoicedAttention as VoicedAttention, voiced_attention as voiced_attention

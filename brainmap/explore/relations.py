@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from brainmap.checks import check_choice
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.explore.sources import FEW, UPLOAD, Heard, Source
-from brainmap.features.activations.extract import Activations, extract_activations, open_activations
+from brainmap.features.activations.extract import extract_activations
+from brainmap.features.activations.stored import Activations, open_activations
 from brainmap.features.representations.files import list_stored_layers
 from brainmap.features.units.nearest_sounds import nearest_neighbors
 from brainmap.record import content_key

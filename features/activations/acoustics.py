@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
-from brainmap.features.activations.extract import Activations, extract_activations
+from brainmap.features.activations.extract import extract_activations
+from brainmap.features.activations.stored import Activations
 from brainmap.features.sounds import cochlea
 from brainmap.features.sounds.batches import Sounds
 from brainmap.types import AcousticPooling

@@ -17,7 +17,8 @@ from brainmap.errors import BrainmapWarning
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """A store of 48 sounds in two layers, two runs of betas in which conv1 is planted, a mask and two regions."""
-    from brainmap.features.activations.extract import extract_activations, open_activations
+    from brainmap.features.activations.extract import extract_activations
+    from brainmap.features.activations.stored import open_activations
     from brainmap.features.networks.zoo import build_network
 
     folder = tmp_path_factory.mktemp("encode")
@@ -58,7 +59,7 @@ def test_scores_counts_and_maps_are_those_of_the_library(given, study, tmp_path,
     )
     assert answer.code == 0, answer.err
     assert "48 items in 5 test folds by condition, 2 runs" in answer.out
-    from brainmap.features.activations.extract import open_activations
+    from brainmap.features.activations.stored import open_activations
 
     regions = rsa.load_rois(
         study / "rois.nii.gz", table=study / "rois.tsv", mask=study / "mask.nii.gz", minimum_voxels=1
@@ -209,7 +210,7 @@ def test_vertices_are_predicted_and_mapped_as_voxels_are(study, tmp_path, brainm
         mask=nib.Nifti1Image(np.ones((3, 2, 2), "f4"), np.eye(4)),
         conditions=labels,
     )
-    from brainmap.features.activations.extract import open_activations
+    from brainmap.features.activations.stored import open_activations
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BrainmapWarning)

@@ -26,7 +26,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from torch import nn
 
-    from brainmap.features.activations.extract import extract_activations, open_activations
+    from brainmap.features.activations.extract import extract_activations
+    from brainmap.features.activations.stored import open_activations
     from brainmap.features.sounds.files import load_sounds
 
     folder = tmp_path_factory.mktemp("stories")
@@ -87,7 +88,7 @@ def test_scores_tests_and_maps_are_those_of_the_library(given, study, tmp_path, 
     assert answer.code == 0, answer.err
     assert "180 scans of 2 s in 3 stories, 3 test folds of whole stories, 2 repetitions" in answer.out
     assert "voxels: 10 of 11 used; left out: 1 constant in a run, 0 with NaN" in answer.out
-    from brainmap.features.activations.extract import open_activations
+    from brainmap.features.activations.stored import open_activations
 
     mask = np.asarray(nib.load(study / "mask.nii.gz").dataobj) > 0
     bold = {

@@ -16,7 +16,8 @@ from brainmap import rsa
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """A store of 48 sounds, four runs of betas as images, and the same as one table with its lists."""
-    from brainmap.features.activations.extract import extract_activations, open_activations
+    from brainmap.features.activations.extract import extract_activations
+    from brainmap.features.activations.stored import open_activations
     from brainmap.features.networks.zoo import build_network
 
     folder = tmp_path_factory.mktemp("tables")

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from brainmap import rsa
-from brainmap.features.activations.extract import open_activations
+from brainmap.features.activations.stored import open_activations
 from brainmap.viz.rsa.time_courses import plot_time_course
 
 ITEMS = [f"{word}_{voice}" for word in ("cat", "dog", "tree", "yes") for voice in ("anna", "ben")]

@@ -173,7 +173,7 @@ def test_controls_are_networks_to_look_at_and_the_studys_activations_are_used(so
     sound = {"sound": "cat_anna"}
     trained, untrained = (ask(source, "scores", network=name, **sound)["logits"] for name in ("net", "net-untrained"))
     assert not np.allclose(trained, untrained)
-    from brainmap.features.activations.extract import open_activations
+    from brainmap.features.activations.stored import open_activations
 
     for name in ("net", "net-untrained"):
         store = study.out / "features" / f"network-{name.replace('-', '')}_features.zarr"

@@ -41,7 +41,7 @@ def test_the_gate_is_the_test_of_the_study(source: Source, encoding_results: Pat
 
 def test_a_sound_is_judged_by_another_network_on_another_participant(source: Source, encoding_results: Path) -> None:
     from brainmap import features, rsa
-    from brainmap.features.activations.extract import open_activations
+    from brainmap.features.activations.stored import open_activations
 
     found = ask(source, "wanted", region="primary", network="first")
     assert (found["layer"], found["judges"], found["judged_on"]) == ("conv2", "second conv2", "other data")

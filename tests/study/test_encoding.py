@@ -32,7 +32,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_scores_are_those_of_encode_on_the_same_files(small: Path) -> None:
-    from brainmap.features.activations.extract import open_activations
+    from brainmap.features.activations.stored import open_activations
     from brainmap.rsa import encode, load_patterns, load_rois
 
     own = small.parent / "sub-02"
@@ -133,7 +133,7 @@ def test_networks_are_compared_by_their_best_layers(small: Path) -> None:
 
 
 def test_positions_and_dimensionality_stand_beside_scores(small: Path) -> None:
-    from brainmap.features.activations.extract import open_activations
+    from brainmap.features.activations.stored import open_activations
     from brainmap.rsa import effective_dimensionality
 
     positions = read(small, "group/encoding_positions.tsv")
@@ -268,7 +268,7 @@ def test_only_what_a_setting_touches_is_computed_again(small: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_bands_are_those_of_encode_bands_and_go_with_their_setting(small: Path, tmp_path: Path) -> None:
-    from brainmap.features.activations.extract import open_activations
+    from brainmap.features.activations.stored import open_activations
     from brainmap.rsa import encode_bands, load_patterns, load_rois
 
     folder = tmp_path / "copy"

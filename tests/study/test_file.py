@@ -311,7 +311,7 @@ def test_model_rdms_are_those_of_rsatoolbox_over_the_stored_activations(tiny_res
     from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import calc_rdm, load_rdm
 
-    from brainmap.features.activations.extract import open_activations
+    from brainmap.features.activations.stored import open_activations
 
     models = load_rdm(str(next(tiny_results.out.glob("rdms/*_rdms.h5"))), file_type="hdf5")
     activations = open_activations(next(tiny_results.out.glob("features/*.zarr")))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from brainmap.features.activations.extract import open_activations
+from brainmap.features.activations.stored import open_activations
 from brainmap.rsa.rdm.files import load_rdms
 from tests.features.networks.folders import make_folder
 

@@ -59,7 +59,7 @@ def test_repeats_give_explainable_variance_and_participants_a_ceiling(small: Pat
 
 def test_scores_are_those_of_encode_stories_on_the_same_files(small: Path) -> None:
     from brainmap import rsa
-    from brainmap.features.activations.extract import open_activations
+    from brainmap.features.activations.stored import open_activations
 
     own, names = small.parent / "sub-02", [f"story_{k}" for k in range(4)]
     acts = open_activations(small.parent / "derivatives" / "brainmap" / "features" / "network-first_features.zarr")
@@ -122,7 +122,7 @@ def test_dask_workers_give_the_same_numbers(small: Path, tmp_path: Path) -> None
 @pytest.mark.slow
 def test_rdms_of_segments_stand_beside_encoding_models_and_go_with_their_setting(small: Path, tmp_path: Path) -> None:
     from brainmap import rsa
-    from brainmap.features.activations.extract import open_activations
+    from brainmap.features.activations.stored import open_activations
 
     path = copy_study(small, tmp_path)
     path.write_text(path.read_text().replace("# segment = 10 ", "segment = 10 "))
@@ -198,7 +198,7 @@ def test_seeds_of_a_network_are_also_one_network(small: Path, tmp_path: Path) ->
 @pytest.mark.slow
 def test_bands_are_those_of_encode_story_bands_and_the_planted_one_is_preferred(small: Path, tmp_path: Path) -> None:
     from brainmap import rsa
-    from brainmap.features.activations.extract import open_activations
+    from brainmap.features.activations.stored import open_activations
 
     path = copy_study(small, tmp_path)
     folder = path.parent

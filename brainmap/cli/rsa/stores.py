@@ -46,7 +46,7 @@ def load_features(
     InputError
         Nothing of that kind, or several (layers of patterns and maps, methods of attributions) and none named.
     """
-    from brainmap.features.activations.extract import open_activations
+    from brainmap.features.activations.stored import open_activations
     from brainmap.features.representations.features import map_features, pattern_features
 
     if kind == "activations":
@@ -112,7 +112,7 @@ def open_networks(given: Sequence[str], layers: str) -> dict[str, Any]:
     InputError
         Two networks have one name, or a network lacks a layer.
     """
-    from brainmap.features.activations.extract import open_activations
+    from brainmap.features.activations.stored import open_activations
 
     found: dict[str, Any] = {}
     for one in given:

@@ -100,7 +100,7 @@ class EncodedPerson:
     @cached_property
     def aligned(self) -> tuple[list[FeatureSpace], Responses]:
         """Align the layers of all networks with the responses of the voxels of the regions."""
-        from brainmap.features.activations.extract import open_activations
+        from brainmap.features.activations.stored import open_activations
 
         context = self.one.context
         networks = {version.name: open_activations(store_path(context, version)) for version in yield_versions(context)}

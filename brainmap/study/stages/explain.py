@@ -204,7 +204,7 @@ def _find_wanted(context: Context, one: Loaded, version: Version) -> dict[str, l
 
 def _list_wanted(context: Context, one: Loaded, version: Version) -> dict[str, list[int]]:
     """Choose the units to maximize: the classes, and in the best layers the channels that vary most over sounds."""
-    from brainmap.features.activations.extract import open_activations
+    from brainmap.features.activations.stored import open_activations
     from brainmap.features.layers.listing import list_layers
 
     settings = context.study.settings.explain

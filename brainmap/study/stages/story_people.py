@@ -131,7 +131,7 @@ class StoryPerson:
         context, asked = self.context, self.asked
         stores = {version.name: store_path(context, version) for version in yield_versions(context)}
         stores |= {SPEECH: build_speech_path(context)} if asked.speech else {}
-        from brainmap.features.activations.extract import open_activations
+        from brainmap.features.activations.stored import open_activations
 
         networks = {name: open_activations(path) for name, path in stores.items()}
         found = align_stories(

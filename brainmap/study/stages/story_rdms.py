@@ -120,7 +120,7 @@ def _compute_rdms(context: Context, people: Sequence[StoryPerson]) -> tuple[RDMs
     InputError
         A region that all participants have is lacking.
     """
-    from brainmap.features.activations.extract import open_activations
+    from brainmap.features.activations.stored import open_activations
 
     asked = get_story_models(context)
     assert asked.segment is not None

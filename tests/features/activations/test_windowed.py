@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from brainmap.errors import InputError
-from brainmap.features.activations.extract import extract_activations, open_activations
+from brainmap.features.activations.extract import extract_activations
 from brainmap.features.activations.store import ArrayWriter
+from brainmap.features.activations.stored import open_activations
 from brainmap.features.sounds.files import load_sounds, sounds_from_array
 from brainmap.rsa.rdm.compute import compute_rdms
 

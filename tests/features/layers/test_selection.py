@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from brainmap.errors import InputError
-from brainmap.features.activations.extract import extract_activations, open_activations
+from brainmap.features.activations.extract import extract_activations
+from brainmap.features.activations.stored import open_activations
 from brainmap.features.layers.layer import Layer
 from brainmap.features.layers.selection import choose, select_layers
 from brainmap.features.networks.zoo import build_network

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from brainmap.errors import InputError
-from brainmap.features.activations.extract import extract_activations, open_activations
+from brainmap.features.activations.extract import extract_activations
+from brainmap.features.activations.stored import open_activations
 from brainmap.features.networks.checkpoints import load_network, save_checkpoint
 from brainmap.features.networks.description import Checkpoint, load_checkpoint
 from brainmap.features.networks.feeding import describe_feeding, make_example

@@ -78,7 +78,8 @@ def test_the_commands_write_rdms_of_segments(tmp_path: Path, brainmap_command: A
     import torch
     from torch import nn
 
-    from brainmap.features.activations.extract import extract_activations, open_activations
+    from brainmap.features.activations.extract import extract_activations
+    from brainmap.features.activations.stored import open_activations
     from brainmap.features.sounds.files import load_sounds
 
     rng, names = np.random.default_rng(3), ("fox", "hen", "owl")

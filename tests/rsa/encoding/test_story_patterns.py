@@ -170,7 +170,8 @@ def test_the_command_writes_the_rdms_of_the_library(tmp_path: Path, brainmap_com
     import torch
     from torch import nn
 
-    from brainmap.features.activations.extract import extract_activations, open_activations
+    from brainmap.features.activations.extract import extract_activations
+    from brainmap.features.activations.stored import open_activations
     from brainmap.features.sounds.files import load_sounds
 
     rng = np.random.default_rng(4)

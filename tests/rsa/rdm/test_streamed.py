@@ -15,7 +15,7 @@ import zarr
 import brainmap.rsa.rdm.blocks as blocks
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features import extract_activations
-from brainmap.features.activations.extract import open_activations
+from brainmap.features.activations.stored import open_activations
 from brainmap.rsa import compare_rdms, compute_rdms
 from brainmap.rsa.rdm.alignment import list_rdm_names
 from brainmap.rsa.rdm.blocks import yield_slabs
