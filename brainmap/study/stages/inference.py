@@ -234,7 +234,7 @@ def _add_spread(table: pd.DataFrame, means: pd.Series[float], rows: ScoredRows) 
     if len(rows.places[-1]) == 1:
         return table
     n_models = sum(len(own) == 1 for own in rows.places)
-    own = means.to_numpy(np.float64).reshape(len(rows.places), -1)[:n_models]
+    own = np.asarray(means, dtype=np.float64).reshape(len(rows.places), -1)[:n_models]
     return table.assign(**measure_spread(own, rows.places))
 
 
