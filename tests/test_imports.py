@@ -50,6 +50,7 @@ def run_apart(cache: Path, *words: object, code: int = 0) -> tuple[str, list[str
     return done.stdout, ast.literal_eval(done.stderr.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_check_and_a_second_run_import_no_torch(finished: TinyStudy, tmp_path: Path) -> None:
     new, loaded = run_apart(tmp_path / "cache", "check", finished.file)
     assert "torch" in loaded
@@ -63,6 +64,7 @@ def test_check_and_a_second_run_import_no_torch(finished: TinyStudy, tmp_path: P
     assert finished.files() == before
 
 
+@pytest.mark.slow
 def test_a_page_that_is_written_again_imports_only_what_draws(finished: TinyStudy, tmp_path: Path) -> None:
     run_apart(tmp_path / "cache", "report", finished.file)
     before = finished.files()
@@ -71,6 +73,7 @@ def test_a_page_that_is_written_again_imports_only_what_draws(finished: TinyStud
     assert finished.files().keys() == before.keys()
 
 
+@pytest.mark.slow
 def test_what_a_network_calls_the_sounds_is_found_once(tiny_study: TinyStudy, tmp_path: Path) -> None:
     new, loaded = run_apart(tmp_path / "cache", "check", tiny_study.file)
     assert "torch" in loaded
@@ -90,6 +93,7 @@ def without_estimate(said: str) -> list[str]:
     return [line for line in said.splitlines() if not line.startswith("estimate:")]
 
 
+@pytest.mark.slow
 def test_a_kept_check_finds_what_a_new_one_finds(finished: TinyStudy, tmp_path: Path) -> None:
     run_apart(tmp_path / "cache", "check", finished.file)
     finished.edit(('layers = ["conv1", "conv3", "output"]', 'layers = ["conv1", "conf3", "output"]'))
@@ -101,7 +105,7 @@ def test_a_kept_check_finds_what_a_new_one_finds(finished: TinyStudy, tmp_path: 
     run_apart(tmp_path / "cache", "check", finished.file, code=2)
 
 
-@pytest.mark.parametrize("options", [(), ("--every", "--json")])
+@pytest.mark.parametrize("options", [(), pytest.param(("--every", "--json"), marks=pytest.mark.slow)])
 def test_layers_of_a_folder_seen_before_come_without_torch_and_transformers(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:

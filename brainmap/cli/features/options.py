@@ -332,7 +332,7 @@ def _describe_feeding(checkpoint: Path, classes: tuple[str, ...] | None, given: 
     from brainmap.features.networks.feeding import describe_feeding
 
     place, ask = "on the command line", "--rate (Hz) and --seconds"
-    given = {**given, "own_lengths": given["own_lengths"] or None}
+    given = {**given, "own_lengths": given.get("own_lengths") or None}
     return describe_feeding(checkpoint, classes=classes, place=place, ask=ask, **given)
 
 
