@@ -86,6 +86,15 @@ export class Figure {
     context.scale(scale, scale);
     context.font = letters();
     this.paint(context, width, height);
+    this.allowSaves();
+  }
+
+  /** Nothing can be saved before it is drawn, and no numbers where there are none. */
+  allowSaves() {
+    const [png, svg, tsv] = this.saves ?? [];
+    if (!png) return;
+    png.disabled = svg.disabled = !this.paint || !this.width;
+    tsv.disabled = !this.table;
   }
 
   /** Buttons that save the drawing (as pixels at twice its size, or as shapes and text) and its numbers. */
@@ -93,6 +102,8 @@ export class Figure {
     const png = h("button", { type: "button", class: "quiet", title: "Save the picture", onclick: () => this.savePicture() }, "PNG");
     const svg = h("button", { type: "button", class: "quiet", title: "Save the drawing", onclick: () => this.saveDrawing() }, "SVG");
     const tsv = h("button", { type: "button", class: "quiet", title: "Save the numbers", onclick: () => this.table && saveTable(...this.table(), this.fileName()) }, "TSV");
+    this.saves = [png, svg, tsv];
+    this.allowSaves();
     return h("span", { class: "downloads" }, png, svg, tsv);
   }
 
