@@ -16,6 +16,9 @@ import pandas as pd
 import pytest
 
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.study.run import Context
+from brainmap.study.settings.study import load_study
+from brainmap.study.stages.encoding import yield_encoded
 from tests.study.encoding_inputs import PLANTED, SMALL, write_study
 from tests.study.runs import check_dask, check_shares, copy_study, read, remove_tables, run
 
@@ -50,6 +53,21 @@ def test_scores_are_those_of_encode_on_the_same_files(small: Path) -> None:
     mine = table[table["network"] == "first"].reset_index(drop=True)
     for column in ("r", "r_corrected", "r2", "reliability", "alpha"):
         np.testing.assert_allclose(mine[column], fit.scores[column], rtol=1e-8, err_msg=column)
+
+
+def test_voxels_of_regions_alone_have_the_responses_of_those_in_the_whole_mask(small: Path) -> None:
+    text = small.read_text()
+    normalized = small.with_name("normalized.toml")
+    normalized.write_text(text.replace("[[brain]]\n", '[[brain]]\nnormalize = ["zscore-runs"]\n', 1))
+    for file in (small, normalized):
+        context = Context(load_study(file))
+        for one, other in zip(yield_encoded(context), yield_encoded(context, regions_only=True), strict=True):
+            np.testing.assert_array_equal(one.responses.values, other.responses.values)
+            assert one.responses.targets["roi"].tolist() == other.responses.targets["roi"].tolist()
+            assert one.responses.items == other.responses.items
+            assert "data" in one.one.__dict__
+            assert "data" not in other.one.__dict__, "no voxel outside of the regions is held"
+    normalized.unlink()
 
 
 def test_planted_layers_are_best_and_tested(small: Path) -> None:

@@ -101,12 +101,30 @@ def collect_pattern_arguments(person: Participant) -> dict[str, Any]:
     return {**arguments_of(person.found), "missing": brain.missing, **of_table}
 
 
-def load_normalized_patterns(person: Participant, stimuli: dict[str, str], rois: Rois) -> Dataset:
-    """Load the patterns, normalized as the study file says."""
-    data = load_any_patterns(**collect_pattern_arguments(person), stimuli=stimuli, rois=rois)
+def load_normalized_patterns(
+    person: Participant, stimuli: dict[str, str], rois: Rois, *, mask: Nifti1Image | None = None
+) -> Dataset:
+    """Load the patterns of the brain mask, or of another one, normalized as the study file says."""
+    arguments = collect_pattern_arguments(person) | ({} if mask is None else {"mask": mask})
+    data = load_any_patterns(**arguments, stimuli=stimuli, rois=rois)
     for method in person.brain.normalize:
         data = normalize_patterns(data, method)
     return data
+
+
+def load_region_patterns(person: Participant, stimuli: dict[str, str], rois: Rois) -> Dataset:
+    """Load the screened patterns of the voxels of regions alone, which take a fraction of the memory of all.
+
+    Every voxel is normalized by itself, so that values are those of `load_normalized_patterns`. Where a screen looks at
+    the whole mask, and on a surface or in a table, all voxels are loaded.
+    """
+    brain = person.brain
+    if brain.on_surface or brain.on_table or brain.screen.reliability is not None or person.sound is not None:
+        return screen_patterns(person, load_normalized_patterns(person, stimuli, rois))
+    from nibabel import Nifti1Image
+
+    inside = Nifti1Image((rois.labels > 0).astype(np.uint8), rois.affine)
+    return load_normalized_patterns(person, stimuli, rois, mask=inside)
 
 
 def narrow_patterns(data: Dataset) -> Dataset:

@@ -25,7 +25,7 @@ from brainmap.study.results.context import Context
 from brainmap.study.results.tables import read_results_table
 from brainmap.study.settings.encoding import EncodingModels
 from brainmap.study.settings.participant import Participant
-from brainmap.study.stages.brains import load_regions, screen_patterns
+from brainmap.study.stages.brains import load_region_patterns, load_regions, screen_patterns
 from brainmap.study.stages.inference import make_rng
 from brainmap.study.stages.networks import store_path, yield_versions
 from brainmap.study.stages.participants import Person, yield_people
@@ -39,10 +39,14 @@ _COUNTS = PARTICIPANT | COUNT_COLUMNS
 
 @dataclass(frozen=True)
 class EncodedPerson:
-    """Hold the layers and the responses of a participant, aligned when a stage first needs them."""
+    """Hold the layers and the responses of a participant, aligned when a stage first needs them.
+
+    With `regions_only` no voxel outside of the regions is read.
+    """
 
     one: Person
     asked: EncodingModels
+    regions_only: bool = False
 
     @property
     def label(self) -> str:
@@ -105,7 +109,12 @@ class EncodedPerson:
         context = self.one.context
         networks = {version.name: open_activations(store_path(context, version)) for version in yield_versions(context)}
         items = context.study.settings.rsa.items
-        data = screen_patterns(self.one.person, self.one.data)
+        person = self.one.person
+        data = (
+            load_region_patterns(person, context.stimuli, self.one.rois)
+            if self.regions_only
+            else screen_patterns(person, self.one.data)
+        )
         spaces, found = align_items(networks, data, items=items, targets=self.asked.targets)
         return spaces, replace(keep_targets(found, (found.targets["roi"] != "").to_numpy()), participant=self.label)
 
@@ -154,7 +163,7 @@ class EncodedPerson:
 
     def to_send(self) -> EncodedPerson:
         """Return a copy without loaded data, for another process."""
-        return EncodedPerson(self.one.to_send(), self.asked)
+        return EncodedPerson(self.one.to_send(), self.asked, self.regions_only)
 
 
 def build_encoding_path(context: Context, person: Participant) -> Path:
@@ -162,11 +171,14 @@ def build_encoding_path(context: Context, person: Participant) -> Path:
     return context.build_subject_path(person, "encoding.tsv", desc="rois")
 
 
-def yield_encoded(context: Context, only: Sequence[str] = ()) -> Iterator[EncodedPerson]:
-    """Yield all or some participants, where the study asks for encoding models."""
+def yield_encoded(context: Context, only: Sequence[str] = (), *, regions_only: bool = False) -> Iterator[EncodedPerson]:
+    """Yield all or some participants, where the study asks for encoding models.
+
+    With `regions_only` no voxel outside of the regions is read, and voxels are numbered within the regions.
+    """
     asked = context.study.settings.encoding
     if asked is not None:
-        yield from (EncodedPerson(one, asked) for one in yield_people(context, only))
+        yield from (EncodedPerson(one, asked, regions_only) for one in yield_people(context, only))
 
 
 def check_encoding(context: Context, plan: Sequence[Pattern]) -> None:

@@ -294,7 +294,7 @@ class RegionSearch:
     def prepare(cls, context: Context, loaded: Mapping[str, Loaded], version: Version) -> RegionSearch:
         """Read the participants and the features of the networks of the study."""
         people, one = list(context.study.participants()), loaded[version.network.name]
-        data = collect_region_data(yield_encoded(context), len(people))
+        data = collect_region_data(yield_encoded(context, regions_only=True), len(people))
         readers = list_readers(context, loaded, version, data)
         return cls(context, one, make_reader(one, version, data), data, readers, _choose_prior(context, one))
 
