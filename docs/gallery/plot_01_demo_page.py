@@ -21,7 +21,7 @@ from brainmap.study.settings.study import load_study
 
 folder = Path(tempfile.mkdtemp()) / "demo-study"
 study = write_demo(folder, DemoSettings.quick())
-page = run_study(Context(load_study(study), device="cpu"))
+page = run_study(Context(load_study(study)))
 out = page.parent
 
 # %%
