@@ -219,7 +219,8 @@ def _list_wanted(context: Context, one: Loaded, version: Version) -> dict[str, l
         if version.network.pooling == "flatten" or not settings.maximization.channels:
             continue
         responses = np.asarray(activations[layer][:], dtype=np.float64)
-        responses = responses.mean(axis=tuple(range(2, responses.ndim)))  # pooling "none" keeps time
+        # a unit has a column for each band where frequency was kept, and frames where time was (pooling "none")
+        responses = responses.reshape(len(responses), known[layer].shape[0], -1).mean(axis=2)
         spread = responses.std(axis=0) / (np.abs(responses).mean(axis=0) + 1e-12)
         spread[responses.max(axis=0) <= 0] = 0  # these units are inactive on the sounds
         wanted[layer] = sorted(int(u) for u in np.argsort(-spread, kind="stable")[: settings.maximization.channels])
