@@ -33,7 +33,7 @@ export function save(blob, name) {
   const address = URL.createObjectURL(blob);
   const link = h("a", { href: address, download: name });
   link.click();
-  setTimeout(() => URL.revokeObjectURL(address), 10000);
+  setTimeout(() => URL.revokeObjectURL(address), 120000); // a browser that is busy reads the blob late
 }
 
 export function saveTable(columns, rows, name) {
