@@ -111,7 +111,7 @@ def check(
     """Check every input of a study before anything is computed."""
     context = _open_context(study, "cpu")
     from brainmap.study.check import check_study
-    from brainmap.study.results.folder import verify_results
+    from brainmap.study.results.context import verify_results
 
     if verify:
         typer.echo(f"All {verify_results(context)} results are as brainmap wrote them.")

@@ -11,9 +11,8 @@ from brainmap.errors import InputError
 from brainmap.rsa.surface.data import HEMISPHERES, MESHES
 from brainmap.rsa.surface.fsaverage import read_fsaverage_depth, read_fsaverage_points, read_fsaverage_triangles
 from brainmap.rsa.surface.meshes import Mesh, join_hemispheres, load_mesh
-from brainmap.study.settings.participant import Participant
-from brainmap.study.settings.study import Searchlight
-from brainmap.study.stages.surfaces import name_mesh
+from brainmap.study.settings.study import Participant, Searchlight
+from brainmap.study.stages.brains import name_mesh
 
 
 def name_maps_mesh(people: Sequence[Participant], settings: Searchlight, *, of_group: bool) -> str:

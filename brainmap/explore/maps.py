@@ -21,17 +21,21 @@ from brainmap.rsa.surface.meshes import load_mesh
 from brainmap.shipped import MNI152, find_in_nilearn
 from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Baselines
-from brainmap.study.stages.brains import load_brain_mask
-from brainmap.study.stages.ceilings import build_ceiling_path, explain_no_ceilings
-from brainmap.study.stages.group_maps import group_map, place_regions
+from brainmap.study.stages.brains import is_written, load_brain_mask, load_map
+from brainmap.study.stages.group_maps import (
+    build_ceiling_path,
+    explain_no_ceilings,
+    find_common_map,
+    find_common_space,
+    group_map,
+    place_regions,
+)
+from brainmap.study.stages.networks import Version
 from brainmap.study.stages.participants import map_path
-from brainmap.study.stages.spaces import find_common_map, find_common_space
-from brainmap.study.stages.surfaces import is_written, load_map
-from brainmap.study.stages.versions import Version
 
 if TYPE_CHECKING:
     from brainmap.rsa.regions.rois import Rois
-    from brainmap.study.settings.participant import Participant
+    from brainmap.study.settings.study import Participant
 
 STATS = {
     "mean": "mean score over participants",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from brainmap.study.results.context import Context
-    from brainmap.study.stages.versions import Version
+    from brainmap.study.stages.networks import Version
 
 T = TypeVar("T")
 UPLOAD = "upload:"
@@ -72,7 +72,7 @@ class Memory:
         self.kept.move_to_end(key)
         value, _, notes = self.kept[key]
         self.noted += [note for note in notes if note not in self.noted]
-        return cast(T, value)
+        return cast("T", value)
 
 
 def _count_bytes(value: Any) -> int:

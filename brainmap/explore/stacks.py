@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from brainmap.progress import progress
 from brainmap.rsa.images.files import check_same_grid
 from brainmap.rsa.surface.data import SurfaceData, check_same_mesh
-from brainmap.study.stages.surfaces import load_map
+from brainmap.study.stages.brains import load_map
 
 
 @dataclass(frozen=True, eq=False)

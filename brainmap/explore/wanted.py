@@ -20,11 +20,10 @@ from brainmap.explore.waves import describe_wave
 from brainmap.features.evaluation.regions import CHANCE, RegionSounds
 from brainmap.features.sounds.inversion import invert_pictures
 from brainmap.record import content_key
-from brainmap.study.results.tables import read_results_table
+from brainmap.study.results.context import read_results_table
 from brainmap.study.stages.encoding import yield_encoded
-from brainmap.study.stages.networks import load_heard_network
+from brainmap.study.stages.networks import Version, load_heard_network
 from brainmap.study.stages.region_encoders import RegionSearch
-from brainmap.study.stages.versions import Version
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from brainmap.cli import app, load_commands
 from brainmap.errors import InputError
-from brainmap.study.results.folder import check_output, verify_results
+from brainmap.study.results.context import check_output, verify_results
 from brainmap.study.run import Context
 from brainmap.study.settings.study import load_study
 

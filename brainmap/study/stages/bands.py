@@ -22,8 +22,8 @@ from brainmap.rsa.inference.scores import score_statistics
 from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import Piece, Work, clear_pieces, compute_side_by_side, read_pieces
 from brainmap.study.settings.study import Network
+from brainmap.study.stages.comparisons import THESE_SOUNDS
 from brainmap.study.stages.encoding_pieces import Modeled, OrderPieces, build_pieces_folder
-from brainmap.study.stages.generality import THESE_SOUNDS
 from brainmap.study.stages.inference import make_rng
 from brainmap.types import Correction, Floats, Test
 

@@ -1,11 +1,14 @@
-"""Fit encoding models of each participant (stage 2): every layer of all networks, controls and baselines to regions."""
+"""Fit encoding models of each participant (stage 2): every layer of all networks, controls and baselines to regions.
+
+Write the tables of encoding models of each participant, from pieces that may have been computed elsewhere.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +17,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.encoding.counts import COUNT_COLUMNS
+from brainmap.rsa.encoding.counts import COUNT_COLUMNS, warn_of_participants
 from brainmap.rsa.encoding.encode import ENCODING_COLUMNS, Encoding
 from brainmap.rsa.encoding.fits import EncodingSettings
 from brainmap.rsa.encoding.folds import Folds, group_items, make_folds
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses, align_items, divide_items, keep_targets
 from brainmap.rsa.encoding.ridge import check_alphas, find_device
 from brainmap.rsa.patterns.table import Pattern
-from brainmap.study.results.context import Context
-from brainmap.study.results.tables import read_results_table
+from brainmap.study.results.context import Context, make_parent, read_results_table
+from brainmap.study.results.pieces import clear_pieces
 from brainmap.study.settings.encoding import EncodingModels
 from brainmap.study.settings.participant import Participant
 from brainmap.study.stages.brains import load_region_patterns, load_regions, screen_patterns
+from brainmap.study.stages.encoding_pieces import ModelPieces
 from brainmap.study.stages.inference import make_rng
 from brainmap.study.stages.networks import store_path, yield_versions
 from brainmap.study.stages.participants import Person, yield_people
@@ -214,3 +218,41 @@ def check_encoding(context: Context, plan: Sequence[Pattern]) -> None:
     except InputError as error:
         said = str(error).replace("few_items=True (--few-items)", "few_items = true").removeprefix("encoding: ")
         raise InputError(f"[encoding] {said}") from None
+
+
+def run_encoding(context: Context, only: Sequence[str] = ()) -> None:
+    """Fit the encoding models of all participants, or of some, where the study asks for them."""
+    for one in yield_encoded(context, only):
+        work = ModelPieces(one)
+        context.run_stage(one.stage, one.key, partial(_write_scores, one, work))
+        clear_pieces(work.folder)
+    if only:  # the stage of the group warns of all participants
+        warn_of_participants(read_counts(list(yield_encoded(context, only))))
+
+
+def read_counts(people: Sequence[EncodedPerson]) -> dict[str, pd.DataFrame]:
+    """Read what has no score in each participant, by their labels."""
+    return {one.label: read_results_table(_build_counts_path(one)) for one in people}
+
+
+def _build_counts_path(one: EncodedPerson) -> Path:
+    return one.one.context.build_subject_path(one.one.person, "counts.tsv", desc="encoding")
+
+
+def _write_scores(one: EncodedPerson, work: ModelPieces) -> Iterator[Path]:
+    context = one.context
+    scores, counts, _ = work.join()
+    asked = {"encoding": one.asked.model_dump(), "brain": one.one.person.brain.model_dump()}
+    about = {
+        "Items": len(one.responses.items),
+        "Folds": one.folds.n_folds,
+        "Groups": one.folds.by,
+        "Alphas": one.settings.alphas.tolist(),
+        **context.build_provenance(asked, one.one.inputs),
+    }
+    for table in (scores, counts):
+        table.insert(0, "participant", one.label)
+    columns = PARTICIPANT | ENCODING_COLUMNS
+    yield from context.save_table(scores, make_parent(one.path), columns=columns, about=about)
+    path = _build_counts_path(one)
+    yield from context.save_table(counts, path, columns=PARTICIPANT | COUNT_COLUMNS, about=about)

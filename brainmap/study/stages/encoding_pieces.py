@@ -25,9 +25,8 @@ from brainmap.rsa.encoding.permuted import Permuted, permute_network
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses, keep_targets
 from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import Piece, compute_side_by_side, read_pieces
-from brainmap.study.settings.encoding import EncodingModels
+from brainmap.study.settings.encoding import EncodingModels, StoryModels
 from brainmap.study.settings.participant import Participant
-from brainmap.study.settings.stories import StoryModels
 from brainmap.study.stages.inference import make_rng
 from brainmap.study.stages.participants import build_chunk_folder
 

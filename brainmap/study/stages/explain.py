@@ -21,6 +21,8 @@ from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Maximizing
 from brainmap.study.stages.hearing import choose_first
 from brainmap.study.stages.networks import (
+    Loaded,
+    Version,
     class_names,
     compute_heard_key,
     list_array_paths,
@@ -28,7 +30,6 @@ from brainmap.study.stages.networks import (
     store_path,
     yield_versions,
 )
-from brainmap.study.stages.versions import Loaded, Version
 
 if TYPE_CHECKING:
     from brainmap.features.attribution.results import ClassActivationMaps

@@ -1,4 +1,7 @@
-"""Analyze the group (stage 3): scores with ceilings and tests, group maps, and recovery of planted layers."""
+"""Analyze the group (stage 3): scores with ceilings and tests, group maps, and recovery of planted layers.
+
+Check the truth of a simulated study before anything is computed.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import list_some
+from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.comparison.ceilings import CEILING_COLUMNS
@@ -33,12 +36,17 @@ from brainmap.study.stages.controls import (
     leave_out_controls,
     score_regions,
 )
-from brainmap.study.stages.group_maps import group_map, list_tested_layers, run_group_maps
+from brainmap.study.stages.group_maps import (
+    describe_transforms,
+    find_common_space,
+    group_map,
+    list_tested_layers,
+    run_group_maps,
+)
 from brainmap.study.stages.inference import yield_inference_tables
-from brainmap.study.stages.networks import build_rdm_path, join_model_rdms, list_layer_names, yield_versions
+from brainmap.study.stages.networks import Version, build_rdm_path, join_model_rdms, list_layer_names, yield_versions
 from brainmap.study.stages.participants import SCORE_COLUMNS
-from brainmap.study.stages.spaces import describe_transforms, find_common_space
-from brainmap.study.stages.versions import Version
+from brainmap.tables import read_table
 from brainmap.types import Level
 
 if TYPE_CHECKING:
@@ -235,3 +243,25 @@ def _collect_searchlight(
         "significant": best.__class__(values, best.affine),
         "regions": {name: rois[name] for name in rois.names},
     }
+
+
+def check_truth(context: Context, person: Participant, layers: dict[str, tuple[str, ...]]) -> None:
+    """Check that the planted regions and layers exist."""
+    truth = context.study.settings.truth
+    if truth is None:
+        return
+    table = read_table(context.study.resolve(truth.table), "[truth] table")
+    for column in ("region", "layer"):
+        if column not in table:
+            raise InputError(
+                f"[truth] table: expected a column {column!r}, got {list_some(map(str, table.columns))}; add it"
+            )
+    try:
+        known = load_regions(person, whole=True).names
+    except InputError:
+        return  # it is listed with the participant
+    first = layers.get(context.study.settings.network[0].name)
+    for column, names in (("region", known), ("layer", first)):
+        unknown = [name for name in table[column] if name and names is not None and name not in names]
+        if unknown:
+            raise InputError(f"[truth] table: no {column} {unknown[0]!r}{suggest_word(unknown[0], names or ())}")

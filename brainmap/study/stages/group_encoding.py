@@ -24,24 +24,24 @@ from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, average_pr
 from brainmap.rsa.encoding.responses import keep_targets
 from brainmap.rsa.inference.scores import score_statistics
 from brainmap.rsa.inference.seeds import SEED_COLUMNS, Seeds, average_rows, list_means, measure_spread
-from brainmap.study.results.context import Context
+from brainmap.study.results.context import Context, read_results_table
 from brainmap.study.results.pieces import Piece, Work, clear_pieces
-from brainmap.study.results.tables import read_results_table
 from brainmap.study.stages.bands import run_bands
-from brainmap.study.stages.comparisons import list_comparisons, list_seeds
-from brainmap.study.stages.encoding import EncodedPerson, yield_encoded
-from brainmap.study.stages.encoding_best import BEST_COLUMNS, POSITION_COLUMNS, choose_best_layers, compare_positions
-from brainmap.study.stages.encoding_networks import (
+from brainmap.study.stages.comparisons import THESE_SOUNDS, list_comparisons, list_seeds
+from brainmap.study.stages.encoding import EncodedPerson, read_counts, yield_encoded
+from brainmap.study.stages.encoding_comparisons import (
+    BEST_COLUMNS,
     LAYER_COLUMNS,
     NETWORK_COLUMNS,
     PARTICIPANTS,
+    POSITION_COLUMNS,
+    choose_best_layers,
     compare_layers,
     compare_networks,
+    compare_positions,
     list_pairs,
 )
 from brainmap.study.stages.encoding_pieces import OrderPieces, join_permutations
-from brainmap.study.stages.encoding_tables import read_counts
-from brainmap.study.stages.generality import THESE_SOUNDS
 from brainmap.study.stages.inference import make_rng
 from brainmap.study.stages.networks import yield_versions
 from brainmap.types import Floats

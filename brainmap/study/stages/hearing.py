@@ -17,7 +17,7 @@ from brainmap.references import first_line
 from brainmap.rsa.rdm.dissimilarity import PRIOR
 from brainmap.rsa.rdm.sources import build_array_source
 from brainmap.study.settings.study import Baselines, Network
-from brainmap.study.stages.versions import Loaded
+from brainmap.study.stages.networks import Loaded
 from brainmap.types import Level
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, score_statistics
 from brainmap.rsa.inference.seeds import SEED_COLUMNS, ScoredRows, average_rows, list_rows, measure_spread
 from brainmap.rsa.inference.shared_structure import RESIDUAL_COLUMNS, residual_structure
 from brainmap.study.results.context import Context
-from brainmap.study.stages.comparisons import FAMILY, keep_comparisons, list_comparisons, list_seeds
-from brainmap.study.stages.generality import (
+from brainmap.study.stages.comparisons import (
+    FAMILY,
     TEST_COLUMNS,
     THESE_SOUNDS,
     WORDS,
@@ -40,6 +40,9 @@ from brainmap.study.stages.generality import (
     choose_differences,
     choose_zero,
     describe_participant_test,
+    keep_comparisons,
+    list_comparisons,
+    list_seeds,
 )
 from brainmap.study.stages.networks import list_layer_names
 from brainmap.types import Correction

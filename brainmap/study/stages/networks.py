@@ -1,23 +1,30 @@
-"""Compute the activations of every network and the acoustic baselines, and the RDM of every layer (stage 1)."""
+"""Compute the activations of every network and the acoustic baselines, and the RDM of every layer (stage 1).
+
+Represent a network of the study as it was trained, one of its controls, or the acoustic baselines.
+
+Count how many sounds each network classifies as their condition, for the check, the results and the page.
+"""
 
 from __future__ import annotations
 
 import functools
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.features.networks.description import Checkpoint
 from brainmap.features.networks.files import list_files
 from brainmap.features.networks.opened import Opened, open_network
+from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.front_ends import WAVEFORM
 from brainmap.names import slug
 from brainmap.places import remove
@@ -25,17 +32,69 @@ from brainmap.record import content_key, file_digest
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.files import load_rdms, save_rdms
-from brainmap.study.results.bids_names import build_sidecar_path
-from brainmap.study.results.context import Context, make_parent
+from brainmap.study.results.context import Context, build_sidecar_path, make_parent
 from brainmap.study.settings.study import Baselines, Network
-from brainmap.study.stages.calls import write_calls
-from brainmap.study.stages.versions import Loaded, Version
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
     from torch import nn
 
     from brainmap.features.sounds.files import Sounds
+    from brainmap.study.settings.study import Baselines, Network
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """Hold a network of the study with its sounds; `digest` identifies the function that it computes."""
+
+    settings: Network | Baselines
+    opened: Opened
+    sounds: Sounds
+    digest: str
+
+    @property
+    def model(self) -> nn.Module:
+        """Return the network itself, which is loaded when it is first needed."""
+        return self.opened.model
+
+    def keep(self, kind: str, key: object, compute: Callable[[], Any]) -> Any:
+        """Return what `compute` finds out about the network, and compute it only once, as `Opened.keep` does."""
+
+        def compute_alike() -> Any:
+            from brainmap.features.layers.running import use_one_thread
+
+            with use_one_thread():
+                return compute()
+
+        return self.opened.keep(kind, key, compute_alike)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Return how the network is built and fed."""
+        return self.opened.checkpoint
+
+
+@dataclass(frozen=True)
+class Version:
+    """Represent a network as it was trained, one of its controls, or the acoustic baselines."""
+
+    network: Network | Baselines
+    control: str  # "", "untrained" or "permuted"
+
+    @property
+    def name(self) -> str:
+        """Return the name in tables: `ch32`, `ch32-untrained`."""
+        return f"{self.network.name}-{self.control}" if self.control else self.network.name
+
+    def slug(self, layer: str) -> str:
+        """Return the name in files: `ch32trainedconv4`."""
+        return slug(f"{self.network.name}{self.state}{layer}")
+
+    @property
+    def state(self) -> str:
+        """Return "trained", "untrained" or "permuted"; the text is empty for baselines, which have no weights."""
+        return self.control or ("trained" if isinstance(self.network, Network) else "")
+
 
 _FED = ("architecture", "seconds", "input", "rate", "level", "align", "classes", "own_lengths")
 """What a study says of how a network is fed."""
@@ -290,3 +349,52 @@ def class_names(loaded: Loaded) -> tuple[str, ...] | None:
     """Return the names of the network's classes where they are known."""
     names = getattr(loaded.settings, "classes", None) or loaded.checkpoint.classes
     return tuple(names) if names else None
+
+
+CALLS_COLUMNS = {
+    "stimulus_id": "stimulus",
+    "condition": "what it is",
+    "called": "class of the network's largest logit",
+}
+
+
+def describe_calls(context: Context, loaded: Loaded, names: tuple[str, ...], *, done: bool) -> str:
+    """Describe how many sounds a network classifies as their condition; read from the results where they are `done`."""
+    kept = read_calls_line(context, loaded.settings) if done else None
+    return _predict_calls(context, loaded, names)[1] if kept is None else kept
+
+
+def read_calls_line(context: Context, network: Network | Baselines) -> str | None:
+    """Read the same line from the results; None where they do not contain it."""
+    path = _build_calls_path(context, network.name).with_suffix(".json")
+    return str(json.loads(path.read_text(encoding="utf-8")).get("Calls")) if path.exists() else None
+
+
+def write_calls(context: Context, loaded: Loaded, names: tuple[str, ...], about: Mapping[str, Any]) -> Iterator[Path]:
+    """Write the classes that a network predicts as a table, with the count in its sidecar, and return both files."""
+    called, line = _predict_calls(context, loaded, names)
+    sounds = loaded.sounds
+    table = pd.DataFrame({"stimulus_id": sounds.items, "condition": sounds.conditions, "called": called})
+    path = make_parent(_build_calls_path(context, loaded.settings.name))
+    yield from context.save_table(table, path, columns=CALLS_COLUMNS, about={**about, "Calls": line})
+
+
+def _build_calls_path(context: Context, name: str) -> Path:
+    return context.study.out / "features" / f"network-{slug(name)}_calls.tsv"
+
+
+def _predict_calls(context: Context, loaded: Loaded, names: tuple[str, ...]) -> tuple[list[str], str]:
+    """Predict the class of every sound, and describe the count; computed once per call of brainmap."""
+    name = loaded.settings.name
+
+    def predict() -> tuple[list[str], str]:
+        from brainmap.features.evaluation.understanding import check_understanding
+
+        calls, logits = check_understanding(name, loaded.model, loaded.sounds, names, device=context.device)
+        return [names[k] for k in np.asarray(logits).argmax(axis=1)], calls.line()
+
+    if name not in context.calls:
+        key = [name, loaded.sounds.digest, loaded.sounds.conditions, loaded.sounds.level, names]
+        called, line = loaded.keep("calls", key, predict)
+        context.calls[name] = called, line
+    return context.calls[name]

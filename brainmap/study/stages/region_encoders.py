@@ -35,7 +35,7 @@ from brainmap.study.settings.study import Maximizing, Network
 from brainmap.study.stages.encoding import EncodedPerson, yield_encoded
 from brainmap.study.stages.explain import DRAWS, choose_class_priors
 from brainmap.study.stages.inference import make_rng
-from brainmap.study.stages.versions import Loaded, Version
+from brainmap.study.stages.networks import Loaded, Version
 from brainmap.types import Floats, Pooling
 
 log = logging.getLogger("brainmap")

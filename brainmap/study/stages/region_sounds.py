@@ -18,15 +18,13 @@ import pandas as pd
 from brainmap.errors import InputError
 from brainmap.names import slug
 from brainmap.record import content_key
-from brainmap.study.results.context import Context
-from brainmap.study.results.tables import read_results_table
+from brainmap.study.results.context import Context, read_results_table
 from brainmap.study.stages.explain import (
     Explaining,
     choose_explained,
     digest_maximization,
 )
-from brainmap.study.stages.networks import list_inputs
-from brainmap.study.stages.versions import Loaded, Version
+from brainmap.study.stages.networks import Loaded, Version, list_inputs
 
 if TYPE_CHECKING:
     from brainmap.features.evaluation.regions import Encoder, RegionSounds

@@ -98,7 +98,7 @@ def _measure_light(
     context: Context, person: Participant, light: Searchlight, there: Sequence[Pattern], heard: Heard
 ) -> costs.Light:
     if person.brain.on_surface:
-        from brainmap.study.stages.surfaces import describe_surface
+        from brainmap.study.stages.brains import describe_surface
 
         voxels = int(str(describe_surface(person)["voxels"]).replace(",", ""))
         sphere = max(1.0, math.pi * light.radius_mm**2 * voxels / _CORTEX_MM2)

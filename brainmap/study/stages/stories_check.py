@@ -15,15 +15,20 @@ from brainmap.errors import InputError
 from brainmap.features.sounds.word_times import check_word_times
 from brainmap.rsa.encoding.stories import LEAST_STORIES, check_length, count_block
 from brainmap.rsa.inputs.story_files import name_confounds
-from brainmap.study.results.context import Context
-from brainmap.study.results.folder import check_output
+from brainmap.study.results.context import Context, check_output
 from brainmap.study.settings.study import Network
 from brainmap.study.stages.bands import check_band_layers
 from brainmap.study.stages.hearing import check_acoustic_models, find_layers, place_layers
-from brainmap.study.stages.networks import load_baselines, load_heard_network
-from brainmap.study.stages.stories import choose_window, get_story_models, list_word_files, measure_lengths
-from brainmap.study.stages.story_people import StoryPerson, build_story_settings, yield_story_people
-from brainmap.study.stages.versions import Loaded
+from brainmap.study.stages.networks import Loaded, load_baselines, load_heard_network
+from brainmap.study.stages.stories import (
+    StoryPerson,
+    build_story_settings,
+    choose_window,
+    get_story_models,
+    list_word_files,
+    measure_lengths,
+    yield_story_people,
+)
 
 
 def check_stories(context: Context, only: Sequence[str] = ()) -> dict[str, Any]:

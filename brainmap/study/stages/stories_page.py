@@ -11,16 +11,14 @@ import pandas as pd
 
 from brainmap.features.sounds.word_times import SPEECH
 from brainmap.record import content_key
-from brainmap.study.results.context import Context
-from brainmap.study.results.tables import read_results_table
+from brainmap.study.results.context import Context, read_results_table
 from brainmap.study.stages.comparisons import add_seeds, list_seeds, list_wholes
 from brainmap.study.stages.content.cautions import list_story_cautions
 from brainmap.study.stages.content.facts import list_notices, list_story_about, read_provenance
-from brainmap.study.stages.encoding_page import read_test, select_best_baselines
+from brainmap.study.stages.page import read_test, select_best_baselines
 from brainmap.study.stages.page_stage import build_page_path, write_files
-from brainmap.study.stages.stories import get_story_models, measure_lengths
-from brainmap.study.stages.story_people import StoryPerson, yield_story_people
-from brainmap.study.stages.story_rdms import MEASURE
+from brainmap.study.stages.stories import StoryPerson, get_story_models, measure_lengths, yield_story_people
+from brainmap.study.stages.story_tables import RDM_MEASURE
 from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import EncodingContent, ReportContent, StoryFacts
 from brainmap.viz.page.write import methods_paragraph
@@ -125,7 +123,7 @@ def _read_encoding(
         delays=tables["delays"],
         bands=tables.get("bands"),
         segments=tables.get("segments"),
-        measure=MEASURE,
+        measure=RDM_MEASURE,
         tested=notes["statistics"].split("; beside it")[0],
         notes={key: f"{said[0].upper()}{said[1:]}." for key, said in notes.items() if said},
         targets=asked.targets,

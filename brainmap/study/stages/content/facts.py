@@ -19,8 +19,8 @@ from brainmap.study.results.context import Context
 from brainmap.study.results.notices import CHECK, read_notices
 from brainmap.study.settings.study import Network
 from brainmap.study.stages.betas import read_noise
-from brainmap.study.stages.ceilings import MEANINGS, build_ceiling_path, explain_no_ceilings
-from brainmap.study.stages.content.unequal import count_runs, describe_runs
+from brainmap.study.stages.content.cautions import count_runs, describe_runs
+from brainmap.study.stages.group_maps import CEILINGS, build_ceiling_path, explain_no_ceilings
 from brainmap.study.stages.networks import build_rdm_path, complete_checkpoint, list_inputs, read_fed, yield_versions
 from brainmap.study.stages.wording import collect_test_facts, join_names
 from brainmap.viz.page.content import StoryFacts
@@ -143,7 +143,7 @@ def _find_highest_ceilings(context: Context) -> dict[str, str] | None:
     """Return the highest value of each ceiling's map, where there are maps."""
     if context.study.settings.searchlight is None or explain_no_ceilings(context):
         return None
-    paths = {stat: build_ceiling_path(context, stat) for stat in MEANINGS}
+    paths = {stat: build_ceiling_path(context, stat) for stat in CEILINGS}
     if not all(path.exists() for path in paths.values()):
         return None
     most = {stat: float(np.nanmax(np.asarray(load_image(path).dataobj))) for stat, path in paths.items()}
