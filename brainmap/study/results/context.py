@@ -1,4 +1,4 @@
-"""Hold what every stage shares: the study, its ledger and loaded data. `ResultNames` builds the paths of the results."""
+"""Hold what every stage shares: the study, its ledger, loaded data, and the names and tables of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Define the parts of a study file on encoding models: ridge regression from layers to regions, of sounds and stories."""
+"""Define the parts of a study file on encoding models: ridge regression from layers to regions."""
 
 from __future__ import annotations
 
