@@ -87,7 +87,8 @@ class Tab:
                     button.click()
                 return saved.value
             except sync_api.TimeoutError:
-                around = button.evaluate("button => button.closest('.card, article, figure')?.textContent.slice(0, 200)")
+                near = "button => button.closest('.card, article, figure')?.textContent.slice(0, 200)"
+                around = button.evaluate(near)
         raise AssertionError(f"nothing was saved by the button in {around!r}")
 
     @property
