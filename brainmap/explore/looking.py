@@ -1,4 +1,7 @@
-"""Compute what a network does with one sound: its scores, its maps, and the activations of its layers."""
+"""Compute what a network does with one sound: its scores, its maps, and the activations of its layers.
+
+Describe a waveform as a page draws it: its envelope and its spectrogram.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
 from brainmap.explore.sources import FEW, Heard, Source
-from brainmap.explore.waves import BINS, describe_envelope, describe_wave, shade
 from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.attribution.lrp import COMPOSITES
 from brainmap.features.attribution.methods import METHODS, attribute
@@ -26,7 +28,7 @@ from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.inputs import compute_input_rate, describe_input
 from brainmap.record import content_key
 from brainmap.types import CamMethod
-from brainmap.viz.features.sounds import average_in_bins, find_envelope
+from brainmap.viz.features.sounds import average_in_bins, compute_log_spectrogram, find_envelope
 from brainmap.viz.features.spectrograms import get_input, make_picture
 
 CAMS: tuple[str, ...] = get_args(CamMethod)
@@ -267,3 +269,38 @@ def describe_unit(source: Source, heard: Heard, key: str, *, layer: str, unit: i
         names = tuple(name for name in names if name != FREQUENCY)
     start, step = _place_frames(found, names, rate)
     return {"values": np.atleast_1d(values).ravel(), "start": start, "step": step, "largest": float(values.max())}
+
+
+BINS = 800
+"""Points of a curve on the page; longer ones are drawn as the lowest and highest value of each point."""
+_BANDS = 96
+
+
+def describe_envelope(wave: NDArray[np.floating[Any]], rate: int) -> dict[str, Any]:
+    """Describe a waveform `(n_samples,)` by its length [s], peak, and lowest and highest value of each point."""
+    low, high = find_envelope(wave, BINS)
+    return {
+        "seconds": wave.size / rate,
+        "rate": rate,
+        "low": low.astype(np.float32),
+        "high": high.astype(np.float32),
+        "peak": float(np.abs(wave).max()),
+    }
+
+
+def describe_wave(wave: NDArray[np.floating[Any]], rate: int) -> dict[str, Any]:
+    """Describe a waveform `(n_samples,)` by its envelope and its spectrogram on a logarithmic axis of frequency."""
+    picture, hertz = compute_log_spectrogram(wave, rate=rate, bands=_BANDS)
+    return {
+        **describe_envelope(wave, rate),
+        "picture": shade(picture),
+        "hertz": hertz,
+        "what": "loudness, from 50 dB below the loudest point up to it",
+    }
+
+
+def shade(picture: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """Scale a picture to 0 (its lowest percent) to 255 (its largest value)."""
+    least, most = float(np.nanquantile(picture, 0.01)), float(np.nanmax(picture))
+    scaled = np.clip((picture - least) / max(most - least, 1e-12), 0, 1) * 255
+    return np.asarray(scaled.round(), dtype=np.uint8)

@@ -1,13 +1,20 @@
-"""Read the maps of a study, of the group or of one participant, and the scores of all layers at one place of them."""
+"""Read the maps of a study, of the group or of one participant, and the scores of all layers at one place of them.
+
+Load the mesh on which the maps of a study lie, and the one on which they are shown.
+
+Keep the values of many maps on disk, so that a click reads one place of all of them.
+"""
 
 from __future__ import annotations
 
 import gzip
+import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -15,13 +22,15 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
-from brainmap.explore.cortex import find_vertex, load_shown_mesh, name_maps_mesh, name_vertex
-from brainmap.explore.stacks import MapStack, flatten_map
-from brainmap.rsa.surface.meshes import load_mesh
+from brainmap.progress import progress
+from brainmap.rsa.images.files import check_same_grid
+from brainmap.rsa.surface.data import HEMISPHERES, MESHES, SurfaceData, check_same_mesh
+from brainmap.rsa.surface.fsaverage import read_fsaverage_depth, read_fsaverage_points, read_fsaverage_triangles
+from brainmap.rsa.surface.meshes import Mesh, join_hemispheres, load_mesh
 from brainmap.shipped import MNI152, find_in_nilearn
 from brainmap.study.results.context import Context
-from brainmap.study.settings.study import Baselines
-from brainmap.study.stages.brains import is_written, load_brain_mask, load_map
+from brainmap.study.settings.study import Baselines, Participant, Searchlight
+from brainmap.study.stages.brains import is_written, load_brain_mask, load_map, name_mesh
 from brainmap.study.stages.group_maps import (
     build_ceiling_path,
     explain_no_ceilings,
@@ -36,6 +45,133 @@ from brainmap.study.stages.participants import map_path
 if TYPE_CHECKING:
     from brainmap.rsa.regions.rois import Rois
     from brainmap.study.settings.study import Participant
+
+
+@dataclass(frozen=True, eq=False)
+class MapStack:
+    """Hold the values of maps at all places that one of the first maps scores.
+
+    Attributes
+    ----------
+    numbers : ndarray int32 (n_places,)
+        Row of each voxel (in C order) or vertex (the left hemisphere first); -1 where no participant has a score.
+    n_maps, n_rows : int
+    file : file
+        Values `(n_maps, n_rows)` of float32. The file has no name, and goes with the process.
+    """
+
+    numbers: NDArray[np.int32]
+    n_maps: int
+    n_rows: int
+    file: IO[bytes]
+
+    @classmethod
+    def read(cls, paths: Sequence[Path], *, deciding: int) -> MapStack:
+        """Read maps on one grid or mesh; the first ones, `deciding` of them, decide which places are kept.
+
+        Raises
+        ------
+        InputError
+            A map is not there, or lies on another grid or mesh.
+        """
+        first = load_map(paths[0])
+        with progress("reading maps", len(paths) + deciding) as step:
+            scored = np.zeros(flatten_map(first).shape, bool)
+            for path in paths[:deciding]:
+                scored |= np.isfinite(read_values(path, first))
+                step.advance()
+            file = tempfile.TemporaryFile()  # noqa: SIM115  it is read as long as the explorer runs
+            try:
+                for path in paths:
+                    file.write(read_values(path, first)[scored].tobytes())
+                    step.advance()
+                file.flush()
+            except BaseException:
+                file.close()
+                raise
+        numbers = np.full(scored.shape, -1, np.int32)
+        n_rows = int(np.count_nonzero(scored))
+        numbers[scored] = np.arange(n_rows, dtype=np.int32)
+        found = cls(numbers, len(paths), n_rows, file)
+        weakref.finalize(found, file.close)
+        return found
+
+    def at(self, row: int) -> NDArray[np.float32]:
+        """Return the value of each map in a row `(n_maps,)`."""
+        values = np.memmap(self.file, np.float32, "r", shape=(self.n_maps, self.n_rows))
+        return np.array(values[:, row])
+
+
+def flatten_map(image: Any) -> NDArray[np.float32]:
+    """Return the values of an image or of data on the surface as a row `(n_places,)`."""
+    if isinstance(image, SurfaceData):
+        return image.values[:, 0]
+    return np.asarray(image.dataobj, dtype=np.float32).reshape(-1)
+
+
+def read_values(path: Path, like: Any) -> NDArray[np.float32]:
+    """Read a map that must lie on the grid or mesh of another one, as a row `(n_places,)`."""
+    image = load_map(path)
+    if isinstance(like, SurfaceData):
+        check_same_mesh(image, like)
+    else:
+        check_same_grid(image, like, what=path.name, wanted="the first map")
+    return flatten_map(image)
+
+
+def name_maps_mesh(people: Sequence[Participant], settings: Searchlight, *, of_group: bool) -> str:
+    """Return the name of the mesh of the maps: that of the participants, or the one to which they were warped."""
+    warped = settings.warped_space if of_group and settings.warped is not None else None
+    return warped if warped in MESHES else name_mesh(people[0], settings)
+
+
+def load_shown_mesh(name: str) -> tuple[Mesh, NDArray[np.uint8] | None]:
+    """Load the mesh that maps are drawn on: of fsaverage the inflated one, with its sulci, and otherwise their own.
+
+    Returns
+    -------
+    mesh : Mesh
+    gyri : ndarray uint8 (n_vertices,) or None
+        1 on gyri, 0 in sulci; None where they are not known.
+    """
+    if name not in MESHES:
+        return load_mesh(name), None
+    points, triangles, depth = (
+        read_fsaverage_points(name, "inflated"),
+        read_fsaverage_triangles(name),
+        read_fsaverage_depth(name),
+    )
+    mesh = join_hemispheres({side: (points[side], triangles[side]) for side in HEMISPHERES}, name=name)
+    return mesh, (np.concatenate([depth[side] for side in HEMISPHERES]) < 0).astype(np.uint8)
+
+
+def name_vertex(row: int, sizes: tuple[int, int]) -> str:
+    """Name a vertex by its hemisphere and its number there.
+
+    Examples
+    --------
+    >>> name_vertex(3, (3, 4)), find_vertex("right:0", (3, 4))
+    ('right:0', 3)
+    """
+    return f"left:{row}" if row < sizes[0] else f"right:{row - sizes[0]}"
+
+
+def find_vertex(text: str, sizes: tuple[int, int]) -> int:
+    """Find the row of a vertex by its name.
+
+    Raises
+    ------
+    InputError
+        It names no vertex of the mesh.
+    """
+    side, _, number = text.partition(":")
+    known = dict(zip(HEMISPHERES, sizes, strict=True))
+    if side not in known or not number.isdecimal() or int(number) >= known[side]:
+        raise InputError(
+            f"vertex: expected left:0 to left:{sizes[0] - 1} or right:0 to right:{sizes[1] - 1}, got {text!r}"
+        )
+    return int(number) + (sizes[0] if side == "right" else 0)
+
 
 STATS = {
     "mean": "mean score over participants",

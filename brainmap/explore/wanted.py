@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
+from brainmap.explore.looking import describe_wave
 from brainmap.explore.sources import FEW, Source
-from brainmap.explore.waves import describe_wave
 from brainmap.features.evaluation.regions import CHANCE, RegionSounds
 from brainmap.features.sounds.inversion import invert_pictures
 from brainmap.record import content_key

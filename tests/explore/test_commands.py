@@ -18,9 +18,9 @@ import torch
 from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.explore.commands import ANSWERS, run_command
+from brainmap.explore.looking import BINS
 from brainmap.explore.messages import COMMANDS, encode_json
 from brainmap.explore.sources import Memory, Source, open_source
-from brainmap.explore.waves import BINS
 from tests.explore.running import flac
 
 SOUND = {"network": "net", "sound": "dog_ben"}

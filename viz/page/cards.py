@@ -1,10 +1,16 @@
-"""Sounds on the page: one card per sound, with a small picture and the embedded audio."""
+"""Sounds on the page: one card per sound, with a small picture and the embedded audio.
+
+Arrange maximizing patterns for the page: those of one class by several priors side by side.
+
+Draw the section of the brain beside sound: its figure, a row of cards for each region, and its table.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +34,12 @@ from brainmap.viz.features.sounds import (
     read_waves,
 )
 from brainmap.viz.features.spectrograms import get_input, has_pictures, make_picture
-from brainmap.viz.style import ACCENT, encode_data_uri, get_colormap
+from brainmap.viz.labels import format_decimals
+from brainmap.viz.page.content import PatternPanel, ReportContent
+from brainmap.viz.page.pictures import Picture, Pictures, list_courses
+from brainmap.viz.page.sheet import RegionPanel, SheetRow, find_sheet_top, plot_brain_beside_sound
+from brainmap.viz.page.tables import Table, make_table
+from brainmap.viz.style import ACCENT, SOFT, assign_layer_colors, encode_data_uri, get_colormap
 
 Array = NDArray[np.floating]
 
@@ -303,3 +314,159 @@ def color_bars(wave: Array, course: Array, limit: float, bins: int = 120) -> lis
         shade = to_hex(color)
         paths.setdefault(shade, []).append(f"M{i},{20 - 19 * h:.1f}h1.08V{20 - 19 * v:.1f}h-1.08Z")
     return [("".join(bars), shade) for shade, bars in paths.items()]
+
+
+_PRIORS = {
+    "decoder": "with the speech prior",
+    "audio": "without it, by the spectrum of the sounds alone",
+    "none": "without any prior",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanelView:
+    """Hold the patterns of a layer: cards in groups of one name, or all in one group without a name."""
+
+    title: str
+    layer: str
+    groups: list[tuple[str, list[Card]]]
+    quality: list[tuple[str, Table]]
+    pictures: bool
+
+
+def arrange_panels(panels: Sequence[PatternPanel], colors: Mapping[str, str]) -> list[PanelView]:
+    """Make the cards of all patterns; panels of the same units of a layer, by different priors, become one."""
+    together: dict[tuple[str, ...], list[PatternPanel]] = {}
+    for panel in panels:
+        together.setdefault((panel.layer, str(np.ndim(panel.patterns)), *panel.units), []).append(panel)
+    return [_arrange(its, colors) for its in together.values()]
+
+
+def _arrange(panels: Sequence[PatternPanel], colors: Mapping[str, str]) -> PanelView:
+    first = panels[0]
+    made = [make_pattern_cards(panel, colors) for panel in panels]
+    several = len({panel.prior for panel in panels}) == len(panels) > 1
+    if several:
+        named = [[_name_prior(card, panel.prior) for card in cards] for panel, cards in zip(panels, made, strict=True)]
+        groups = [(str(unit), [cards[k] for cards in named]) for k, unit in enumerate(first.units)]
+        prior = "the speech prior" if any(panel.prior == "decoder" for panel in panels) else "a prior"
+        title = f"{first.title.split(', ')[0]}, with and without {prior}"
+    else:
+        groups, title = [("", [card for cards in made for card in cards])], first.title
+    return PanelView(
+        title=title,
+        layer=first.layer,
+        groups=groups,
+        quality=[
+            (_PRIORS.get(panel.prior, "") if several else "", make_table(panel.quality, f"quality-{panel.layer}.tsv"))
+            for panel in panels
+            if panel.quality is not None
+        ],
+        pictures=np.ndim(first.patterns) == 4,
+    )
+
+
+def _name_prior(card: Card, prior: str) -> Card:
+    said = _PRIORS.get(prior, prior)
+    return replace(card, label=said, named=f"{card.label}, {said}")
+
+
+def find_sheet_ends(rows: Sequence[SheetRow]) -> tuple[str, str]:
+    """Return the ends of the color scale of the sheet, whose lowest third is not shown."""
+    top = find_sheet_top(rows)
+    return format_decimals(top / 3), format_decimals(top)
+
+
+def make_sheet_cards(rows: Sequence[SheetRow]) -> list[Card]:
+    """Make a player for each sound of the sheet of network and brain; spectrograms cannot be played."""
+    return [
+        Card(
+            label=row.unit if row.unit.startswith(row.layer) else f"{row.layer}, {row.unit}",
+            paths=[],
+            spectrogram="",
+            audio=encode_data_uri(encode_wav(np.ravel(row.pattern), float(row.rate)), "audio/wav"),
+        )
+        for row in rows
+        if row.pattern is not None and np.ndim(row.pattern) == 1
+    ]
+
+
+_COLUMNS = (
+    "region",
+    "layer",
+    "r",
+    "p_corrected",
+    "predicted",
+    "judged",
+    "best_real",
+    "best_random",
+    "distance",
+    "judges",
+    "judged_on",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListeningView:
+    """Hold the section: its picture, the cards of each region, and the table."""
+
+    picture: Picture
+    panels: list[tuple[RegionPanel, list[Card]]]
+    table: Table
+    same_data: bool
+    measured: bool
+
+
+def draw_listening(content: ReportContent, drawn: Pictures) -> ListeningView | None:
+    """Draw the section; None where no region has sounds."""
+    panels, table = content.listening, content.listening_table
+    if not panels or table is None:
+        return None
+    colors = assign_layer_colors(content.order_layers())
+    plot = partial(plot_brain_beside_sound, panels, regions=content.regions)
+    words = "; ".join(f"{one.roi}: {one.real[0].name} and a predicted sound" for one in panels)
+    return ListeningView(
+        picture=drawn.add("brain-beside-sound", plot, words, painted=True, data=list_courses(panels)),
+        panels=[(one, make_region_cards(one)) for one in panels],
+        table=make_table(table, "regions.tsv", colors=colors, columns=_COLUMNS),
+        same_data=any(one.values["judged_on"] == "same data" for one in panels),
+        measured=any(np.isfinite(sound.measured) for one in panels for sound in one.real),
+    )
+
+
+def make_region_cards(one: RegionPanel) -> list[Card]:
+    """Make the cards of a region: the predicted sound, and the real ones in the color of the map over them."""
+    judged, best = float(one.values["judged"]), float(one.values["best_real"])
+    first = Card(
+        label="predicted sound",
+        paths=[(trace_outline(one.predicted), ACCENT)],
+        **draw_spectrogram(one.predicted, one.rate),
+        audio=encode_data_uri(one.wav.read_bytes(), "audio/wav"),
+        words=f"judged {_format(judged)} SD, the best real sound {_format(best)}"
+        + ("" if judged > best else ": the judges do not confirm it"),
+    )
+    courses = [sound.course for sound in one.real if sound.course is not None]
+    limit = float(np.quantile(np.abs(np.concatenate(courses)), 0.98)) if courses else 1.0
+    cards = [first]
+    for sound in one.real:
+        course = sound.course
+        if course is not None and sound.seconds is not None:
+            course = np.interp(np.arange(sound.wave.size) / sound.rate, sound.seconds, course)
+        said = [f"measured {_format(sound.measured)} SD"] if np.isfinite(sound.measured) else []
+        cards.append(
+            Card(
+                label=sound.name,
+                paths=[(trace_outline(sound.wave), SOFT)]
+                if course is None
+                else color_bars(sound.wave, course, limit or 1.0),
+                **draw_spectrogram(sound.wave, sound.rate),
+                audio=encode_data_uri(encode_wav(sound.wave, int(sound.rate)), "audio/wav"),
+                words="; ".join([*said, f"judged {_format(sound.judged)}"]),
+            )
+        )
+    return cards
+
+
+def _format(value: float) -> str:
+    """Format a value with one decimal, a minus sign, and no negative zero."""
+    return f"{round(value, 1) + 0.0:.1f}".replace("-", "\N{MINUS SIGN}")

@@ -25,8 +25,7 @@ from brainmap.study.stages.region_sounds import build_region_folder, build_regio
 from brainmap.viz.features.spectrograms import make_picture
 from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import NetworkMaps, PatternPanel, RdmPair
-from brainmap.viz.page.listening import RealSound, RegionPanel
-from brainmap.viz.page.sheet import SheetRow
+from brainmap.viz.page.sheet import RealSound, RegionPanel, SheetRow
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
