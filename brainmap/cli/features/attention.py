@@ -9,8 +9,7 @@ import typer
 from brainmap import types
 from brainmap.cli.features.cam import MapLayer, Method
 from brainmap.cli.features.options import Hear, add_listener_options, commands
-from brainmap.cli.options import Seed
-from brainmap.cli.outputs import Leave, add_output_options
+from brainmap.cli.options import Leave, Seed, add_output_options
 
 
 @commands.command()

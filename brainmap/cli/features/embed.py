@@ -8,8 +8,7 @@ import typer
 
 from brainmap import types
 from brainmap.cli.features.options import Hear, Layers, add_listener_options, commands, extract_all
-from brainmap.cli.options import Seed
-from brainmap.cli.outputs import Leave, add_output_options
+from brainmap.cli.options import Leave, Seed, add_output_options
 
 if TYPE_CHECKING:
     pass

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from brainmap.cli.features.options import Hear, ItemsOption, add_listener_options, choose_items, commands
-from brainmap.cli.options import split_names
-from brainmap.cli.outputs import Leave, add_output_options
+from brainmap.cli.options import Leave, add_output_options, split_names
 from brainmap.errors import InputError
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from brainmap.cli.features.options import Hear, Stage, add_listener_options, commands
-from brainmap.cli.options import Overwrite
-from brainmap.cli.outputs import Leave, add_output_options
+from brainmap.cli.options import Leave, Overwrite, add_output_options
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

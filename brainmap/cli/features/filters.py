@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from brainmap.cli.features.options import Hear, add_listener_options, commands
-from brainmap.cli.outputs import Leave, add_output_options
+from brainmap.cli.options import Leave, add_output_options
 
 
 @commands.command()

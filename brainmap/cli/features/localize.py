@@ -11,8 +11,7 @@ import typer
 from brainmap import types
 from brainmap.cli.features.faithfulness import Classes, MapLayer
 from brainmap.cli.features.options import Hear, Listener, add_listener_options, commands
-from brainmap.cli.options import Seed, check_names, split_names
-from brainmap.cli.outputs import Leave, add_output_options
+from brainmap.cli.options import Leave, Seed, add_output_options, check_names, split_names
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

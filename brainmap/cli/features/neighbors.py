@@ -8,7 +8,7 @@ import typer
 
 from brainmap import types
 from brainmap.cli.features.options import Hear, Layers, add_listener_options, commands, extract_all
-from brainmap.cli.outputs import Leave, add_output_options
+from brainmap.cli.options import Leave, add_output_options
 
 if TYPE_CHECKING:
     pass

@@ -8,8 +8,7 @@ import typer
 
 from brainmap.cli.features.faithfulness import Classes, MapLayer, Methods, find_targets
 from brainmap.cli.features.options import Hear, add_listener_options, commands
-from brainmap.cli.options import Seed, split_names
-from brainmap.cli.outputs import Leave, add_output_options
+from brainmap.cli.options import Leave, Seed, add_output_options, split_names
 
 if TYPE_CHECKING:
     pass

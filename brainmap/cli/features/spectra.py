@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from brainmap.cli.features.options import commands
-from brainmap.cli.outputs import Leave, add_output_options
+from brainmap.cli.options import Leave, add_output_options
 
 if TYPE_CHECKING:
     pass

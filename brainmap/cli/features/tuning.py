@@ -9,8 +9,7 @@ import typer
 
 from brainmap import types
 from brainmap.cli.features.options import Hear, Layers, Stage, add_listener_options, commands
-from brainmap.cli.options import Seed, split_names
-from brainmap.cli.outputs import Leave, add_output_options
+from brainmap.cli.options import Leave, Seed, add_output_options, split_names
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

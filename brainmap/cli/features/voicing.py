@@ -8,8 +8,7 @@ import typer
 
 from brainmap import types
 from brainmap.cli.features.options import Hear, add_listener_options, commands
-from brainmap.cli.options import Seed
-from brainmap.cli.outputs import Leave, add_output_options
+from brainmap.cli.options import Leave, Seed, add_output_options
 
 SHOWN = ["word", "n", "share", "expected", "effect", "low", "high", "p", "p_corrected"]
 

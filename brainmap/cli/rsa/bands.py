@@ -14,6 +14,7 @@ from brainmap.cli.options import (
     Json,
     Overwrite,
     Seed,
+    Table,
     build_provenance,
     print_files,
     print_table,
@@ -21,7 +22,6 @@ from brainmap.cli.options import (
     split_names,
     with_options,
 )
-from brainmap.cli.outputs import Table
 from brainmap.cli.rsa.options import Brain, FewItems, Groups, LayerNames, NFolds, Targets, commands, refuse_tables
 from brainmap.cli.rsa.stores import Networks, list_stores, open_networks
 from brainmap.errors import InputError

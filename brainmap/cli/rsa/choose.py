@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from brainmap import types
-from brainmap.cli.options import Json, Overwrite, Seed, build_provenance, print_files, print_table, refuse_existing
-from brainmap.cli.outputs import Table, convert_records
+from brainmap.cli.options import (
+    Json,
+    Overwrite,
+    Seed,
+    Table,
+    build_provenance,
+    convert_records,
+    print_files,
+    print_table,
+    refuse_existing,
+)
 from brainmap.cli.rsa.options import Layers, commands, load_stacked_rdms
 from brainmap.errors import InputError
 

@@ -11,6 +11,7 @@ from brainmap.cli.options import (
     Items,
     Json,
     Overwrite,
+    Table,
     build_provenance,
     print_files,
     print_table,
@@ -18,7 +19,6 @@ from brainmap.cli.options import (
     split_names,
     with_options,
 )
-from brainmap.cli.outputs import Table
 from brainmap.cli.rsa.options import Brain, LayerNames, commands
 from brainmap.cli.rsa.stores import Networks, list_stores, open_networks
 

@@ -11,8 +11,7 @@ import typer
 
 from brainmap import types
 from brainmap.cli.images import refuse_existing_maps, save_brain_maps
-from brainmap.cli.options import Json, Overwrite, refuse_existing
-from brainmap.cli.outputs import Table
+from brainmap.cli.options import Json, Overwrite, Table, refuse_existing
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

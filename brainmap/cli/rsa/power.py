@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brainmap.cli.options import Measure, SearchlightDissimilarity, Seed, Test, split_names
-from brainmap.cli.outputs import Leave, add_output_options
+from brainmap.cli.options import Leave, Measure, SearchlightDissimilarity, Seed, Test, add_output_options, split_names
 from brainmap.cli.rsa.options import Layers, commands, count_noun, load_stacked_rdms
 from brainmap.errors import InputError
 

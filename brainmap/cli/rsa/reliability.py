@@ -22,12 +22,12 @@ from brainmap.cli.options import (
     Participant,
     Seed,
     Stimuli,
+    Table,
     build_provenance,
     print_files,
     print_table,
     refuse_existing,
 )
-from brainmap.cli.outputs import Table
 from brainmap.cli.rsa.options import commands, load_given_patterns, load_regions
 from brainmap.cli.runs import load_data_rdms
 from brainmap.errors import InputError

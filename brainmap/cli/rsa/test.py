@@ -15,13 +15,13 @@ from brainmap.cli.options import (
     Measure,
     Overwrite,
     Seed,
+    Table,
     Test,
     build_provenance,
     print_files,
     print_table,
     refuse_existing,
 )
-from brainmap.cli.outputs import Table
 from brainmap.cli.rsa.options import commands
 from brainmap.cli.runs import load_data_rdms
 from brainmap.errors import InputError
