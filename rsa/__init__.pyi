@@ -12,8 +12,13 @@ from .comparison.partial import (
 )
 from .comparison.partition import Partition as Partition, partition_variance as partition_variance
 from .comparison.reliability import rdm_reliability as rdm_reliability
+from .encoding.band_fits import encode_story_bands as encode_story_bands
 from .encoding.bands import BandedEncoding as BandedEncoding, encode_bands as encode_bands
-from .encoding.best_layers import BestLayers as BestLayers, best_encoding_layers as best_encoding_layers
+from .encoding.best_layers import (
+    BestLayers as BestLayers,
+    best_encoding_layers as best_encoding_layers,
+    position_test as position_test,
+)
 from .encoding.cka import linear_cka as linear_cka
 from .encoding.dimensionality import effective_dimensionality as effective_dimensionality
 from .encoding.encode import Encoding as Encoding, encode as encode
@@ -23,14 +28,14 @@ from .encoding.group import (
     encoding_network_test as encoding_network_test,
 )
 from .encoding.maps import map_bands as map_bands, map_encoding as map_encoding
-from .encoding.participants import encoding_statistics as encoding_statistics
+from .encoding.participants import encoding_statistics as encoding_statistics, story_ceilings as story_ceilings
 from .encoding.permutations import encoding_test as encoding_test
-from .encoding.positions import position_test as position_test
-from .encoding.segments import Segments as Segments, join_windows as join_windows
 from .encoding.stories import encode_stories as encode_stories
-from .encoding.story_bands import encode_story_bands as encode_story_bands
-from .encoding.story_ceilings import story_ceilings as story_ceilings
-from .encoding.story_patterns import story_patterns as story_patterns
+from .encoding.story_patterns import (
+    Segments as Segments,
+    join_windows as join_windows,
+    story_patterns as story_patterns,
+)
 from .glm.betas import Betas as Betas, design_rdms as design_rdms, fit_betas as fit_betas
 from .glm.confounds import read_confounds as read_confounds
 from .glm.events import read_events as read_events
@@ -53,10 +58,12 @@ from .images.files import (
     sub_brick_labels as sub_brick_labels,
 )
 from .images.volumes import ImageInfo as ImageInfo, Stat as Stat
-from .inference.best_layers import best_layer_differences as best_layer_differences
 from .inference.bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap
 from .inference.crossvalidation import bootstrap_models as bootstrap_models
-from .inference.differences import score_differences as score_differences
+from .inference.differences import (
+    best_layer_differences as best_layer_differences,
+    score_differences as score_differences,
+)
 from .inference.halves import split_half_best_layer as split_half_best_layer
 from .inference.partition import partition_statistics as partition_statistics
 from .inference.permutation import permutation_test as permutation_test
@@ -72,7 +79,11 @@ from .inputs.layouts import (
 )
 from .inputs.stories import Stories as Stories, load_stories as load_stories
 from .patterns.normalize import average_patterns as average_patterns, normalize_patterns as normalize_patterns
-from .patterns.region_tables import load_column_rois as load_column_rois
+from .patterns.region_tables import (
+    VoxelRois as VoxelRois,
+    load_column_rois as load_column_rois,
+    load_voxel_rois as load_voxel_rois,
+)
 from .patterns.residuals import Residuals as Residuals, load_residuals as load_residuals
 from .patterns.response_tables import load_response_table as load_response_table
 from .patterns.screen import (
@@ -86,8 +97,7 @@ from .patterns.volume import (
     load_patterns as load_patterns,
     voxel_report as voxel_report,
 )
-from .patterns.voxel_tables import VoxelRois as VoxelRois, load_voxel_rois as load_voxel_rois
-from .rdm.alignment import stack_rdms as stack_rdms
+from .rdm.alignment import leave_out_pairs_within as leave_out_pairs_within, stack_rdms as stack_rdms
 from .rdm.compute import compute_rdms as compute_rdms
 from .rdm.dissimilarity import compute_dissimilarities as compute_dissimilarities
 from .rdm.files import load_rdms as load_rdms, save_rdms as save_rdms
@@ -96,7 +106,6 @@ from .rdm.hypotheses import (
     phonetic_rdm as phonetic_rdm,
     read_model_rdms as read_model_rdms,
 )
-from .rdm.pairs import leave_out_pairs_within as leave_out_pairs_within
 from .rdm.run_noise import RunNoise as RunNoise, noise_precision as noise_precision
 from .rdm.sources import select_roi as select_roi
 from .regions.labels import (

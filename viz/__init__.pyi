@@ -34,8 +34,8 @@ from .page.content import PatternPanel as PatternPanel, RdmPair as RdmPair, Repo
 from .page.methods import methods_paragraph as methods_paragraph
 from .page.sheet import SheetRow as SheetRow, plot_sheet as plot_sheet
 from .page.write import write_report as write_report
-from .rsa.delays import plot_delays as plot_delays
 from .rsa.design import plot_design as plot_design
+from .rsa.encoding import plot_delays as plot_delays
 from .rsa.partition import plot_partition as plot_partition
 from .rsa.power import plot_power as plot_power
 from .rsa.profiles import plot_layer_profile as plot_layer_profile, plot_layer_roi_table as plot_layer_roi_table

@@ -25,8 +25,14 @@ from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.images.files import check_same_grid
 from brainmap.rsa.surface.data import HEMISPHERES, MESHES, SurfaceData, check_same_mesh
-from brainmap.rsa.surface.fsaverage import read_fsaverage_depth, read_fsaverage_points, read_fsaverage_triangles
-from brainmap.rsa.surface.meshes import Mesh, join_hemispheres, load_mesh
+from brainmap.rsa.surface.meshes import (
+    Mesh,
+    join_hemispheres,
+    load_mesh,
+    read_fsaverage_depth,
+    read_fsaverage_points,
+    read_fsaverage_triangles,
+)
 from brainmap.shipped import MNI152, find_in_nilearn
 from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Baselines, Participant, Searchlight

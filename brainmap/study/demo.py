@@ -23,8 +23,8 @@ from brainmap.features.sounds.files import load_sounds
 from brainmap.progress import progress
 from brainmap.record import atomic, command_line, versions, write_json, write_table
 from brainmap.rsa.images.files import save_image
-from brainmap.rsa.regions.centers import AUDITORY_CENTERS
 from brainmap.rsa.regions.labels import sphere_rois
+from brainmap.rsa.regions.rois import AUDITORY_CENTERS
 from brainmap.rsa.simulation.bold import fill_volumes, simulate_bold
 from brainmap.rsa.simulation.participants import SimulatedParticipant, simulate_participant
 from brainmap.shipped import MNI152, find_in_nilearn

@@ -15,21 +15,16 @@ from numpy.typing import NDArray
 from brainmap.checks import check_choice, count_threads, list_some
 from brainmap.errors import InputError
 from brainmap.progress import progress
-from brainmap.rsa.encoding.counts import count_layer, warn_of_counts
 from brainmap.rsa.encoding.fits import (
     EncodingSettings,
     LayerWeights,
     check_kernels,
+    count_layer,
     fit_folds,
     fit_weights_of_layer,
+    warn_of_counts,
 )
 from brainmap.rsa.encoding.folds import Folds, Groups
-from brainmap.rsa.encoding.noise import (
-    correct_for_noise,
-    correct_r2_for_noise,
-    measure_prediction_reliability,
-    measure_reliability,
-)
 from brainmap.rsa.encoding.responses import (
     SURFACE_COLUMNS,
     TARGET_COLUMNS,
@@ -40,7 +35,13 @@ from brainmap.rsa.encoding.responses import (
     divide_items,
 )
 from brainmap.rsa.encoding.ridge import check_alphas, find_device
-from brainmap.rsa.encoding.scores import score_fold
+from brainmap.rsa.encoding.scores import (
+    correct_for_noise,
+    correct_r2_for_noise,
+    measure_prediction_reliability,
+    measure_reliability,
+    score_fold,
+)
 from brainmap.threads import limit_blas
 from brainmap.types import Device, EncodingTarget, Floats, Level
 

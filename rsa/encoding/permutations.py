@@ -9,11 +9,11 @@ from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
-from brainmap.rsa.encoding.block_orders import draw_block_orders
 from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.fits import EncodingSettings, build_designs
 from brainmap.rsa.encoding.folds import Folds, Places, yield_inner_splits
@@ -31,9 +31,46 @@ from brainmap.rsa.encoding.ridge import (
 from brainmap.rsa.encoding.scores import measure_influence, score_fold
 from brainmap.rsa.encoding.story_refits import StoryRefit
 from brainmap.rsa.inference.exchange import Exchange
-from brainmap.rsa.inference.reach import describe_fdr_reach
-from brainmap.rsa.inference.scores import correct_p
+from brainmap.rsa.inference.scores import correct_p, describe_fdr_reach
 from brainmap.types import Floats, PermutationCorrection
+
+
+def draw_block_orders(folds: Folds, *, permutations: int, rng: np.random.Generator) -> tuple[Places, str]:
+    """Return permutations of items `(n, n_items)` with the true order first, and what is exchanged in words.
+
+    Each group (story) is rotated by a random number of items, cut into as many blocks of at least `folds.block` items
+    as it holds, and the blocks are exchanged. Blocks never leave their group. The rotation moves the cuts, so that no
+    two neighbors stay together in all permutations.
+
+    Raises
+    ------
+    InputError
+        `permutations` is below 1, or a group holds fewer than two blocks.
+
+    Examples
+    --------
+    >>> folds = Folds(np.repeat([0, 1], 6), np.repeat([0, 1], 6), "story", block=3)
+    >>> orders, words = draw_block_orders(folds, permutations=2, rng=np.random.default_rng(0))
+    >>> orders[0].tolist() == list(range(12)), sorted(orders[1, :6].tolist()), words
+    (True, [0, 1, 2, 3, 4, 5], 'blocks of 3 scans or more exchanged within each story')
+    """
+    if permutations < 1:
+        raise InputError(f"encoding test: expected 1 permutation or more, got permutations={permutations}")
+    places = [np.flatnonzero(folds.group == k) for k in range(int(folds.group.max()) + 1)]
+    short = [f"{folds.by} {k + 1} ({len(one)} scans)" for k, one in enumerate(places) if len(one) < 2 * folds.block]
+    if short:
+        raise InputError(
+            f"encoding test: expected two blocks of {folds.block} scans or more in each {folds.by}, got fewer in "
+            f"{list_some(short, 3)}; leave them out, or do not test"
+        )
+    orders = np.tile(np.arange(len(folds.group)), (permutations + 1, 1))
+    for own in places:
+        n_blocks = len(own) // folds.block
+        for row in orders[1:]:
+            pieces = np.array_split(np.roll(own, int(rng.integers(len(own)))), n_blocks)
+            row[own] = np.concatenate([pieces[k] for k in rng.permutation(n_blocks)])
+    return orders, f"blocks of {folds.block} scans or more exchanged within each {folds.by}"
+
 
 ENCODING_TEST_COLUMNS = {
     "network": "network",
@@ -358,3 +395,56 @@ def tabulate_p(
         found.attrs["note"] += f"; {reach}"
         warnings.warn(f"encoding test: {reach}; take more permutations", BrainmapWarning, stacklevel=3)
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class Permuted:
+    """Hold scores of the layers of one network in one participant, with the sounds in several orders.
+
+    Attributes
+    ----------
+    layers : ndarray (n_orders, n_layers, n_regions)
+        Mean r over the voxels of a region.
+    best : ndarray (n_orders, n_regions)
+        r of the best layer, which is chosen in each fold by its error among training sounds.
+    influence, best_influence : ndarray (n_layers, n_items, n_regions) and (n_items, n_regions)
+        How much each item moves both in the true order.
+    """
+
+    layers: Floats
+    best: Floats
+    influence: Floats
+    best_influence: Floats
+
+
+def permute_network(fit: Encoding, network: str, orders: Places, regions: Sequence[str]) -> Permuted:
+    """Score a network in one participant with the sounds in some orders `(n_orders, n_items)`, the first the true one.
+
+    In each fold, the best layer of a region has the largest mean over voxels of the share of variance that it predicts
+    in the cross-validation among training sounds that chooses alpha; its r is that of the test sounds.
+    """
+    spaces = [space for space in fit.spaces if space.network == network]
+    y, folds, masks = fit.responses.mean, fit.folds, [fit.responses.targets["roi"].to_numpy() == m for m in regions]
+    shape = (len(spaces), len(orders), folds.n_folds, len(regions))
+    r, share = np.empty(shape), np.empty(shape)
+    influence = np.empty((len(spaces), len(y), len(regions)))
+    for k, space in enumerate(spaces):
+        refit, start = Refit.of(space, folds, fit.settings), 0
+        influence[k] = _average_regions(refit.measure_influence(y), masks)
+        for scores, predicted in refit.yield_orders(y, orders):
+            rows = slice(start, start + len(scores))
+            r[k, rows], share[k, rows] = _average_regions(scores, masks), _average_regions(predicted, masks)
+            start = rows.stop
+    chosen = np.where(np.isfinite(share), share, -np.inf).argmax(axis=0)
+    best = np.take_along_axis(r, chosen[None], axis=0)[0].mean(axis=1)
+    return Permuted(
+        layers=r.mean(axis=2).transpose(1, 0, 2),
+        best=best,
+        influence=influence,
+        best_influence=np.take_along_axis(influence, chosen[0][folds.fold][None], axis=0)[0],
+    )
+
+
+def _average_regions(values: Floats, masks: Sequence[NDArray[np.bool_]]) -> Floats:
+    """Average values `(..., n_targets)` over the targets of each region that have one."""
+    return np.stack([average_present(values[..., mask]) for mask in masks], axis=-1)

@@ -18,8 +18,7 @@ from brainmap.rsa.group.adjacency import Neighbors
 from brainmap.rsa.group.clusters import CLUSTER_COLUMNS as CLUSTER_COLUMNS, build_cluster_table
 from brainmap.rsa.group.enhancement import Enhancement, compute_cluster_threshold
 from brainmap.rsa.group.places import Places, read_places
-from brainmap.rsa.inference.reach import describe_fdr_reach
-from brainmap.rsa.inference.scores import correct_p as corrected_p
+from brainmap.rsa.inference.scores import correct_p as corrected_p, describe_fdr_reach
 from brainmap.rsa.inference.sign_flips import SignFlip, sign_flip_test
 from brainmap.types import Floats, GroupCorrection, UpperAlternative
 

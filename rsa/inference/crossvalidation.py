@@ -15,8 +15,14 @@ from brainmap.progress import progress
 from brainmap.rsa.comparison.ceilings import pool_others
 from brainmap.rsa.comparison.fits import KINDS, check_family, compute_rms, fit_weights
 from brainmap.rsa.comparison.measures import find_measure
-from brainmap.rsa.inference.absent import leave_out_absent, warn_of_absent
-from brainmap.rsa.inference.bootstrap import Bootstrap, check_rdms, compute_covariances, compute_variances
+from brainmap.rsa.inference.bootstrap import (
+    Bootstrap,
+    check_rdms,
+    compute_covariances,
+    compute_variances,
+    leave_out_absent,
+    warn_of_absent,
+)
 from brainmap.rsa.inference.resampling import Draw, check_varied, compute_ceiling_of_any, expand_draws, score_vectors
 from brainmap.rsa.rdm.alignment import LABEL_OF, align_vectors
 from brainmap.types import Floats, Measure, ModelFit, Over

@@ -16,9 +16,9 @@ from brainmap.errors import InputError
 from brainmap.rsa.images.names import ARRAY_ENDINGS
 from brainmap.rsa.patterns.arrays import StoredArray, find_array, format_shape, is_response_table
 from brainmap.rsa.patterns.labels import Source
+from brainmap.rsa.patterns.region_tables import VoxelRois, read_voxel_rois
 from brainmap.rsa.patterns.table import Pattern, PatternSettings, Runs, Stimuli, plan_patterns
 from brainmap.rsa.patterns.volume import build_patterns, list_images
-from brainmap.rsa.patterns.voxel_tables import VoxelRois, read_voxel_rois
 from brainmap.rsa.regions.rois import Image
 from brainmap.tables import cells, read_table
 from brainmap.types import Floats, Missing, TableAxis

@@ -17,8 +17,15 @@ from brainmap.checks import check_choice, check_file, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.images.afni import parse_label_table
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
-from brainmap.rsa.regions.centers import AUDITORY_CENTERS as AUDITORY_CENTERS, sphere_rois as sphere_rois
-from brainmap.rsa.regions.rois import Image, Mask, Rois as Rois, cut_rois, load_mask as load_mask
+from brainmap.rsa.regions.rois import (
+    AUDITORY_CENTERS as AUDITORY_CENTERS,
+    Image,
+    Mask,
+    Rois as Rois,
+    cut_rois,
+    load_mask as load_mask,
+    sphere_rois as sphere_rois,
+)
 from brainmap.tables import read_table
 from brainmap.types import Hemispheres
 

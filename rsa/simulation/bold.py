@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.rsa.simulation.noise import draw_smooth_noise, filter_ar1
-from brainmap.rsa.simulation.participants import SimulatedParticipant
+from brainmap.rsa.simulation.participants import SimulatedParticipant, draw_smooth_noise, filter_ar1
 from brainmap.types import Floats
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pytest
 
 from brainmap import rsa
 from brainmap.errors import InputError
-from brainmap.rsa.regions.centers import AUDITORY_CENTERS
+from brainmap.rsa.regions.rois import AUDITORY_CENTERS
 from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.study.run import Context, check_study, run_study
 from brainmap.study.settings.study import load_study

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import NetworkMaps, ReportContent
 from brainmap.viz.page.pictures import Picture, Pictures
-from brainmap.viz.rsa.color_scale import choose_score_colors
-from brainmap.viz.rsa.panels import BOX, load_template
+from brainmap.viz.rsa.panels import BOX, choose_score_colors, load_template
 from brainmap.viz.rsa.surface import ShownMesh, choose_shown_mesh, plot_surface_maps
 from brainmap.viz.rsa.volume import find_peaks, plot_best_layer, plot_brain, plot_glass_brain
 from brainmap.viz.style import assign_layer_colors

@@ -23,8 +23,7 @@ from brainmap.viz.page.tables import (
     make_table,
     select_network_rows,
 )
-from brainmap.viz.rsa.agreement import plot_score_agreement
-from brainmap.viz.rsa.delays import plot_delays
+from brainmap.viz.rsa.encoding import plot_delays, plot_score_agreement
 from brainmap.viz.rsa.profiles import plot_layer_profile
 from brainmap.viz.rsa.rdms import plot_correlation_matrix
 from brainmap.viz.style import assign_layer_colors

@@ -31,7 +31,7 @@ from brainmap.viz.features.sounds import (
     read_waves,
 )
 from brainmap.viz.features.spectrograms import draw_input
-from brainmap.viz.rsa.color_scale import choose_limits
+from brainmap.viz.rsa.panels import choose_limits
 from brainmap.viz.rsa.volume import draw_glass, read_volume
 from brainmap.viz.style import INK, MUTED, SOFT, Picture, with_style
 

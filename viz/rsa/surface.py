@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
-from brainmap.rsa.surface.fsaverage import read_fsaverage_depth, read_fsaverage_points, read_fsaverage_triangles
-from brainmap.viz.rsa.color_scale import choose_limits, draw_color_bar, paint_scores
+from brainmap.rsa.surface.meshes import read_fsaverage_depth, read_fsaverage_points, read_fsaverage_triangles
+from brainmap.viz.rsa.panels import choose_limits, draw_color_bar, paint_scores
 from brainmap.viz.style import MUTED, Picture, assign_layer_colors, strip_axes, with_style
 
 Array = NDArray[np.floating]

@@ -16,13 +16,16 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.viz.rsa.color_scale import choose_limits, choose_score_colors, draw_color_bar, paint_scores
 from brainmap.viz.rsa.panels import (
     Array,
     Panels,
     Volume,
+    choose_limits,
+    choose_score_colors,
     compute_plane,
+    draw_color_bar,
     make_panels,
+    paint_scores,
     project,
     render_xray,
     resample_to_box,

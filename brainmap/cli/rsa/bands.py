@@ -22,8 +22,19 @@ from brainmap.cli.options import (
     split_names,
     with_options,
 )
-from brainmap.cli.rsa.options import Brain, FewItems, Groups, LayerNames, NFolds, Targets, commands, refuse_tables
-from brainmap.cli.rsa.stores import Networks, list_stores, open_networks
+from brainmap.cli.rsa.options import (
+    Brain,
+    FewItems,
+    Groups,
+    LayerNames,
+    Networks,
+    NFolds,
+    Targets,
+    commands,
+    list_stores,
+    open_networks,
+    refuse_tables,
+)
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ from brainmap.cli.options import (
     split_names,
     with_options,
 )
-from brainmap.cli.rsa.options import Brain, LayerNames, commands
-from brainmap.cli.rsa.stores import Networks, list_stores, open_networks
+from brainmap.cli.rsa.options import Brain, LayerNames, Networks, commands, list_stores, open_networks
 
 
 @commands.command()

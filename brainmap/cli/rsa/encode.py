@@ -20,22 +20,23 @@ from brainmap.cli.options import (
     split_names,
     with_options,
 )
-from brainmap.cli.rsa.encoders import EncoderOutput
-from brainmap.cli.rsa.encoding_outputs import EncodingOutputs
+from brainmap.cli.rsa.encoding_outputs import EncoderOutput, EncodingOutputs
 from brainmap.cli.rsa.options import (
     Brain,
     FewItems,
     Groups,
     LayerNames,
+    Networks,
     NFolds,
     SideBySide,
     Targets,
     commands,
     count_noun,
     list_steps,
+    list_stores,
+    open_networks,
     refuse_tables,
 )
-from brainmap.cli.rsa.stores import Networks, list_stores, open_networks
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

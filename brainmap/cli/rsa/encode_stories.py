@@ -19,8 +19,16 @@ from brainmap.cli.options import (
     with_options,
 )
 from brainmap.cli.rsa.encoding_outputs import EncodingOutputs
-from brainmap.cli.rsa.options import LayerNames, SideBySide, Targets, commands, count_noun
-from brainmap.cli.rsa.stores import Networks, list_stores, open_networks
+from brainmap.cli.rsa.options import (
+    LayerNames,
+    Networks,
+    SideBySide,
+    Targets,
+    commands,
+    count_noun,
+    list_stores,
+    open_networks,
+)
 from brainmap.cli.rsa.story_options import StoryBrain, StoryScans
 from brainmap.errors import InputError
 

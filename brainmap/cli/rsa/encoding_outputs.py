@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from brainmap import types
+from brainmap.checks import list_some
 from brainmap.cli.images import refuse_existing_maps, save_brain_maps
 from brainmap.cli.options import Json, Overwrite, Table, refuse_existing
 from brainmap.errors import InputError
+from brainmap.progress import log
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from brainmap.features.networks.readout import ReadoutNetwork
     from brainmap.rsa.encoding.encode import Encoding
 
 
@@ -82,8 +87,8 @@ class EncodingOutputs:
 
         from brainmap.record import write_table
         from brainmap.rsa.encoding.best_layers import BEST_LAYER_COLUMNS, best_encoding_layers
-        from brainmap.rsa.encoding.counts import COUNT_COLUMNS
         from brainmap.rsa.encoding.encode import ENCODING_COLUMNS
+        from brainmap.rsa.encoding.fits import COUNT_COLUMNS
         from brainmap.rsa.encoding.maps import map_encoding
         from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, encoding_test
 
@@ -107,3 +112,152 @@ class EncodingOutputs:
             if self.best_maps is not None:
                 maps = best.maps(place, self.network)
                 yield from save_brain_maps(maps, self.best_maps, mask, space=self.space, overwrite=self.overwrite)
+
+
+_COMPARED = 3  # sounds whose activations are computed again
+_TESTED = 2000  # outputs; testing more takes too long
+_CLOSE = 0.01  # of the deviation of a layer's activations, by which they may differ from those that are stored
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOutput:
+    """Hold the options that ask for an encoding model as a network."""
+
+    encoder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write a network whose outputs are the regions or voxels, for the commands of brainmap features: "
+            ".safetensors. It needs one layer (--layers), and --checkpoint and --sounds of its network."
+        ),
+    ] = None
+    checkpoint: Annotated[Path | None, typer.Option(help="The network of which --encoder is cut.")] = None
+    sounds: Annotated[
+        Path | None, typer.Option(help="The sounds of --activations, which are computed again for some sounds.")
+    ] = None
+
+    def refuse(self, networks: Mapping[str, Any], layers: str, overwrite: bool) -> None:
+        """Refuse what cannot be written before anything is fitted.
+
+        Raises
+        ------
+        InputError
+        """
+        given = (self.encoder, self.checkpoint, self.sounds)
+        if not any(given):
+            return
+        if not all(given):
+            raise InputError("--encoder, --checkpoint and --sounds go together; give all three, or none")
+        refuse_existing(self.encoder, overwrite, option="--encoder", kinds=(".safetensors",))
+        if len(networks) > 1 or layers == "all" or "," in layers:
+            raise InputError("--encoder: expected one network and one layer; name the layer, as in --layers conv3")
+        (acts,) = networks.values()
+        if layers in acts.reductions or acts.pooling == "none":
+            what = "reduced units" if layers in acts.reductions else "frames (--pooling none)"
+            raise InputError(
+                f"--encoder: expected units of {layers!r} pooled over time, got {what}; extract them without --reduce, "
+                "with --pooling mean, max, rms or flatten"
+            )
+
+    def write(self, fit: Encoding, acts: Any, *, data: Sequence[str], permutations: int, seed: int) -> Path | None:
+        """Fit the layer to all sounds, cut the network behind it, and write what predicts the responses.
+
+        The file also says how well each output is predicted, with the p of the maximum null, and on which `data`
+        (digests) it was fitted.
+        """
+        if self.encoder is None or self.checkpoint is None or self.sounds is None:
+            return None
+        from brainmap.features.networks.checkpoints import load_network, save_checkpoint
+        from brainmap.features.networks.description import read_description
+        from brainmap.features.networks.readout import readout_network
+
+        stored = read_description(self.checkpoint)
+        if stored is None:
+            raise InputError(
+                f"--checkpoint: {self.checkpoint} does not say how it is built and fed; make it a file that does: "
+                "brainmap features convert"
+            )
+        (space,), sounds = fit.spaces, stored.load_sounds(self.sounds)
+        found, array = fit.weights(space.layer), acts[space.layer]
+        model = readout_network(
+            load_network(self.checkpoint),
+            sounds,
+            layer=space.layer,
+            weights=found.weights,
+            mean=found.mean,
+            sd=found.sd,
+            intercept=found.intercept,
+            names=_name_targets(found.targets),
+            pooling=acts.pooling,
+            stage=acts.stage,
+            pool_frequency=bool(array.attrs.get("pool_frequency")),
+        )
+        self._compare(model, sounds, acts, space.layer)
+        said = {
+            "encoding": {
+                "participant": fit.participant,
+                **_describe_scores(fit, model.classes),
+                **_test_outputs(fit, model.classes, permutations, seed),
+                "data": list(data),
+            }
+        }
+        return save_checkpoint(model, self.encoder, replace(stored, training=said))
+
+    def _compare(self, model: ReadoutNetwork, sounds: Any, acts: Any, layer: str) -> None:
+        """Refuse a network whose activations are not those that were fitted."""
+        import numpy as np
+        import torch
+
+        from brainmap.features.sounds.batches import iterate_tensors
+
+        place = {item: row for row, item in enumerate(sounds.items)}
+        lost = [item for item in acts.items[:_COMPARED] if item not in place]
+        if lost:
+            raise InputError(f"--sounds: {self.sounds} lacks {list_some(lost)}; give the sounds of --activations")
+        heard = sounds.take([place[item] for item in acts.items[:_COMPARED]])
+        with torch.no_grad():
+            again = np.concatenate([model.pooled(one).numpy() for one in iterate_tensors(heard, 1)])
+        kept = np.asarray(acts[layer], np.float64).reshape(len(acts.items), -1)
+        if np.abs(again - kept[: len(again)]).max() > _CLOSE * kept.std():
+            raise InputError(
+                f"--checkpoint: expected the network of --activations, got one with other activations of {layer!r} in "
+                f"{self.checkpoint}; give the network and the sounds from which they were extracted (a control of the "
+                "network is another network)"
+            )
+
+
+def _name_targets(targets: pd.DataFrame) -> list[str]:
+    """Name the outputs: regions; voxels by their number among those of the mask."""
+    if targets["voxel"].isna().all():
+        return [str(name) for name in targets["roi"]]
+    return [
+        f"{roi}:{voxel}" if roi else str(voxel) for roi, voxel in zip(targets["roi"], targets["voxel"], strict=True)
+    ]
+
+
+def _describe_scores(fit: Encoding, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the cross-validated scores of each output, as they stand in the file; None where there is none."""
+    scores = fit.scores[["r", "r_corrected", "reliability"]].astype(object)
+    scores = scores.where(scores.notna(), None)
+    found: dict[str, Any] = {
+        str(column): dict(zip(names, values, strict=True)) for column, values in scores.to_dict("list").items()
+    }
+    return {"layer": fit.spaces[0].layer, "items": len(fit.items), "folds": fit.folds.n_folds, **found}
+
+
+def _test_outputs(fit: Encoding, names: tuple[str, ...], permutations: int, seed: int) -> dict[str, Any]:
+    """Return the p of each output by the highest r of each permutation; None where there is no r."""
+    if len(names) > _TESTED:
+        log.warning(
+            "note: --encoder: its %d outputs are not tested, so that features maximize --target roi:NAME refuses them; "
+            "take regions (--targets roi), or fewer voxels",
+            len(names),
+        )
+        return {}
+    import numpy as np
+
+    from brainmap.rsa.encoding.permutations import encoding_test
+
+    rng = np.random.default_rng(seed)
+    table = encoding_test(fit, permutations=permutations, correction="max", rng=rng)
+    values = [None if np.isnan(p) else float(p) for p in table["p_corrected"]]
+    return {"p": dict(zip(names, values, strict=True)), "permutations": int(table["permutations"].iloc[0])}

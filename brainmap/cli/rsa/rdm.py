@@ -20,8 +20,7 @@ from brainmap.cli.options import (
     split_names,
     with_options,
 )
-from brainmap.cli.rsa.options import Brain, commands, count_noun, list_steps, load_left_over
-from brainmap.cli.rsa.stores import Segment, join_asked
+from brainmap.cli.rsa.options import Brain, Segment, commands, count_noun, join_asked, list_steps, load_left_over
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def rdm(
     overwrite: Overwrite = False,
 ) -> None:
     """Compute RDMs of a network's layers, patterns or maps, or of a participant's ROIs (--betas)."""
-    from brainmap.cli.rsa.stores import load_features
+    from brainmap.cli.rsa.options import load_features
     from brainmap.record import write_json
     from brainmap.rsa.rdm.files import save_rdms
 

@@ -9,8 +9,7 @@ import typer
 
 from brainmap import types
 from brainmap.cli.options import Overwrite, build_provenance, read_numbers, refuse_existing, with_options
-from brainmap.cli.rsa.options import commands, count_noun
-from brainmap.cli.rsa.stores import Networks, Segment, join_asked, list_stores, open_networks
+from brainmap.cli.rsa.options import Networks, Segment, commands, count_noun, join_asked, list_stores, open_networks
 from brainmap.cli.rsa.story_options import StoryBrain
 from brainmap.errors import InputError
 
@@ -53,9 +52,9 @@ def rdm_stories(
     network = join_asked(next(iter(open_networks(activations, "all").values())), segment)
     from brainmap.record import write_json
     from brainmap.rsa.encoding.story_patterns import story_patterns
+    from brainmap.rsa.rdm.alignment import leave_out_pairs_within
     from brainmap.rsa.rdm.compute import compute_rdms
     from brainmap.rsa.rdm.files import save_rdms
-    from brainmap.rsa.rdm.pairs import leave_out_pairs_within
 
     data = brain.load(list(dict.fromkeys(network.table["sound"].astype(str))), "voxel")
     asked: dict[str, Any] = {"lag": lag, "silence": (around[0], around[1]), "high_pass": high_pass or None}

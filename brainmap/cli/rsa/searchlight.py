@@ -32,8 +32,19 @@ from brainmap.cli.rsa.options import (
     load_left_over,
     refuse_tables,
 )
-from brainmap.cli.rsa.searchlight_options import SPHERES_MM, NoisePer, Radius, Shrinkage, build_searchlight_settings
-from brainmap.cli.rsa.searchlight_surface import Disc, Mesh, Metric, Picture, refuse_surface_options, search_surface
+from brainmap.cli.rsa.searchlight_options import (
+    SPHERES_MM,
+    Disc,
+    Mesh,
+    Metric,
+    NoisePer,
+    Picture,
+    Radius,
+    Shrinkage,
+    build_searchlight_settings,
+    refuse_surface_options,
+    search_surface,
+)
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

@@ -20,16 +20,15 @@ from brainmap.rsa.images.files import load_image
 from brainmap.rsa.images.names import list_image_files
 from brainmap.rsa.inputs.layouts import build_pattern_arguments as arguments_of
 from brainmap.rsa.patterns.normalize import normalize_patterns
+from brainmap.rsa.patterns.region_tables import VoxelRois, load_voxel_rois
 from brainmap.rsa.patterns.residuals import Residuals, estimate_precisions, load_residuals
 from brainmap.rsa.patterns.response_tables import load_response_table, plan_response_table
 from brainmap.rsa.patterns.screen import screen_voxels
 from brainmap.rsa.patterns.surface import load_any_patterns, load_surface_patterns
 from brainmap.rsa.patterns.table import Pattern
-from brainmap.rsa.patterns.voxel_tables import VoxelRois, load_voxel_rois
 from brainmap.rsa.rdm.run_noise import RunNoise
-from brainmap.rsa.regions.centers import AUDITORY_CENTERS, sphere_rois
 from brainmap.rsa.regions.labels import choose_rois, load_rois, pool_hemispheres
-from brainmap.rsa.regions.rois import load_mask
+from brainmap.rsa.regions.rois import AUDITORY_CENTERS, load_mask, sphere_rois
 from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.rsa.searchlights.surface import check_mesh
 from brainmap.rsa.surface.data import MESHES, is_surface, load_surface

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from brainmap.rsa.comparison.measures import find_measure
-from brainmap.rsa.inference.best_layers import BEST
+from brainmap.rsa.inference.differences import BEST
 from brainmap.rsa.inference.exchange import Exchange, find_units
 from brainmap.rsa.inference.relabeling import substitute_words
 from brainmap.rsa.inference.resampling import can_weigh

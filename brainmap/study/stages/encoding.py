@@ -17,9 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.encoding.counts import COUNT_COLUMNS, warn_of_participants
 from brainmap.rsa.encoding.encode import ENCODING_COLUMNS, Encoding
-from brainmap.rsa.encoding.fits import EncodingSettings
+from brainmap.rsa.encoding.fits import COUNT_COLUMNS, EncodingSettings, warn_of_participants
 from brainmap.rsa.encoding.folds import Folds, group_items, make_folds
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses, align_items, divide_items, keep_targets
 from brainmap.rsa.encoding.ridge import check_alphas, find_device

@@ -13,20 +13,20 @@ import pandas as pd
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import arrange_scores
 from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
-from brainmap.rsa.inference.absent import describe_absent
-from brainmap.rsa.inference.best_layers import (
+from brainmap.rsa.inference.bootstrap import describe_absent
+from brainmap.rsa.inference.differences import (
     BEST,
     BEST_NOTE,
+    DIFFERENCE_COLUMNS,
     best_layer_differences,
     group_layers,
     join_best_layers,
+    score_differences,
 )
-from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS, score_differences
 from brainmap.rsa.inference.exchange import Exchange
-from brainmap.rsa.inference.reach import describe_fdr_reach
 from brainmap.rsa.inference.relabeling import relabeling_test, substitute_words
 from brainmap.rsa.inference.roi_bootstrap import BOOTSTRAP_COLUMNS, RoiBootstrap, bootstrap_rois
-from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, score_statistics
+from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, describe_fdr_reach, score_statistics
 from brainmap.rsa.inference.seeds import SEED_COLUMNS, ScoredRows, average_rows, list_rows, measure_spread
 from brainmap.rsa.inference.shared_structure import RESIDUAL_COLUMNS, residual_structure
 from brainmap.study.results.context import Context

@@ -22,24 +22,21 @@ from brainmap.errors import InputError
 from brainmap.features.sounds.word_times import SPEECH
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.comparison.measures import arrange_scores, compare_rdms
-from brainmap.rsa.encoding.counts import COUNT_COLUMNS, warn_of_counts
 from brainmap.rsa.encoding.encode import ENCODING_COLUMNS, Encoding
+from brainmap.rsa.encoding.fits import COUNT_COLUMNS, warn_of_counts
 from brainmap.rsa.encoding.group import GroupNull
-from brainmap.rsa.encoding.noise import measure_explainable_variance
-from brainmap.rsa.encoding.participants import average_over_regions
+from brainmap.rsa.encoding.participants import STORY_CEILING_COLUMNS, average_over_regions, story_ceilings
 from brainmap.rsa.encoding.permutations import average_present
-from brainmap.rsa.encoding.segments import join_windows
+from brainmap.rsa.encoding.scores import measure_explainable_variance
 from brainmap.rsa.encoding.stories import count_delays
-from brainmap.rsa.encoding.story_ceilings import STORY_CEILING_COLUMNS, story_ceilings
-from brainmap.rsa.encoding.story_patterns import story_patterns
+from brainmap.rsa.encoding.story_patterns import join_windows, story_patterns
 from brainmap.rsa.inference.differences import score_differences
 from brainmap.rsa.inference.relabeling import relabeling_test
 from brainmap.rsa.inference.scores import score_statistics
 from brainmap.rsa.inference.seeds import SEED_COLUMNS, Seeds, average_rows, list_means, list_rows, measure_spread
 from brainmap.rsa.patterns.table import VOXEL_COLUMNS
-from brainmap.rsa.rdm.alignment import stack_rdms
+from brainmap.rsa.rdm.alignment import leave_out_pairs_within, stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
-from brainmap.rsa.rdm.pairs import leave_out_pairs_within
 from brainmap.study.results.context import Context, make_parent, read_results_table
 from brainmap.study.results.pieces import Piece, Work, clear_pieces
 from brainmap.study.settings.encoding import StoryModels

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.encoding.block_orders import draw_block_orders
 from brainmap.rsa.encoding.encode import fit_encoding
 from brainmap.rsa.encoding.fits import EncodingSettings, build_designs, fit_folds
 from brainmap.rsa.encoding.folds import Folds
-from brainmap.rsa.encoding.permutations import Refit
+from brainmap.rsa.encoding.permutations import Refit, draw_block_orders
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses
 from brainmap.rsa.encoding.ridge import Design, FactoredErrors, build_error_operator, measure_losses
 from brainmap.rsa.encoding.scans import delay_features, zscore

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import false_discovery_control
 
 from brainmap import rsa
-from brainmap.rsa.inference.reach import describe_fdr_reach
+from brainmap.rsa.inference.scores import describe_fdr_reach
 
 
 @pytest.mark.parametrize(("smallest", "n"), [(1 / 256, 1000), (1 / 256, 30), (1 / 32, 40), (1 / 64, 7), (1 / 32, 1)])

@@ -14,8 +14,7 @@ from rsatoolbox.rdm import RDMs
 from brainmap import rsa
 from brainmap.rsa.comparison.ceilings import noise_ceilings
 from brainmap.rsa.rdm.alignment import stack_rdms
-from brainmap.rsa.rdm.files import load_plain_rdms, load_rdms, save_rdms
-from brainmap.rsa.rdm.plain import PlainRdms
+from brainmap.rsa.rdm.files import PlainRdms, load_plain_rdms, load_rdms, save_rdms
 
 ITEMS = [f"s{k}" for k in range(8)]
 SLOW = ("rsatoolbox", "torch", "numba", "scipy.stats", "matplotlib", "nibabel", "zarr", "networkx", "sklearn")

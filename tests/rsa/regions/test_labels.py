@@ -12,9 +12,8 @@ import pandas as pd
 import pytest
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.regions.centers import AUDITORY_CENTERS, sphere_rois
 from brainmap.rsa.regions.labels import load_rois
-from brainmap.rsa.regions.rois import Rois, load_mask
+from brainmap.rsa.regions.rois import AUDITORY_CENTERS, Rois, load_mask, sphere_rois
 
 AFFINE = np.array([[-2.0, 0, 0, 8], [0, 3, 0, -9], [0, 0, 4, -8], [0, 0, 0, 1]])
 TABLE = pd.DataFrame({"index": [1, 2, 7], "name": ["L_A1", "R_A1", "belt"]})

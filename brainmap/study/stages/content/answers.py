@@ -4,7 +4,7 @@ The best layer is the one with the highest score on all sounds, as in every figu
 it was chosen by it, so that the score of a network is that of choosing a layer on one half of the sounds, on the other
 half; how often halves choose the best layer tells how sure it is. Whether the network is ahead of its controls, of the
 acoustic models and of other networks is told by the tests of best layers, which choose the layers of both again
-(`brainmap.rsa.inference.best_layers`), so that no layer is chosen and tested on the same data.
+(`brainmap.rsa.inference.differences`), so that no layer is chosen and tested on the same data.
 
 Say the key results of a study in a figure and a sentence each; every sentence names its network.
 """
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainmap.rsa.inference.best_layers import BEST
+from brainmap.rsa.inference.differences import BEST
 from brainmap.rsa.inference.scores import correct_p
 from brainmap.study.stages.comparisons import THESE_SOUNDS
 from brainmap.study.stages.content.maps import count_best

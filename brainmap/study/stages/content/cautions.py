@@ -15,7 +15,7 @@ import pandas as pd
 
 from brainmap.errors import BrainmapWarning
 from brainmap.features.networks.calls import NEAR_CHANCE
-from brainmap.rsa.inference.reach import describe_fdr_reach
+from brainmap.rsa.inference.scores import describe_fdr_reach
 from brainmap.rsa.rdm.run_noise import FEWEST_RUNS
 from brainmap.study.results.context import Context, build_sidecar_path
 from brainmap.study.settings.study import Participant, StudySettings
