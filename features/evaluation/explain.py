@@ -14,6 +14,7 @@ from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.attribution.task import compute_logits
+from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.layers.running import evaluating
 from brainmap.features.sounds.batches import Sounds, SoundSource, get_labels, iterate_tensors
 from brainmap.types import MapMethod
@@ -36,6 +37,31 @@ def compute_all_logits(
     with evaluating(model, device), torch.no_grad():
         found = [compute_logits(model, batch).cpu() for batch in iterate_tensors(sounds, batch_size, device=device)]
     return np.asarray(torch.cat(found).numpy(), dtype=np.float32)
+
+
+def compute_logits_by_shortcuts(
+    model: nn.Module, sounds: Sounds, *, batch_size: int = 4, device: str = "cpu"
+) -> NDArray[np.float32]:
+    """Compute logits `(n_items, n_classes)` of every sound, faster, and equal to `compute_all_logits` but for rounding.
+
+    Normalizations are merged into their convolutions, as in an ascent. Few sounds go through the network together,
+    because memory for large maps is cleared by the system whenever it is allocated: a batch of 32 took twice as long.
+    A network whose operations cannot be followed is run as it is.
+    """
+    from brainmap.features.maximization.site import Site, find_site, read
+
+    site: Site | None = None
+    found: list[NDArray[np.float32]] = []
+    try:
+        with evaluating(model, device), torch.no_grad():
+            for batch in iterate_tensors(sounds, batch_size, device=device):
+                site = site or find_site(model, OUTPUT, batch[:1])
+                found.append(site.arrange(read(model, batch, site.after, fast=site.fast)[0]).float().cpu().numpy())
+    except InputError:
+        found = []
+    if any(one.ndim != 2 for one in found) or not found:
+        return compute_all_logits(model, sounds, batch_size=batch_size, device=device)
+    return np.concatenate(found)
 
 
 def choose_targets(

@@ -21,7 +21,7 @@ from torch import nn
 from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.features.activations.store import hash_weights
-from brainmap.features.evaluation.explain import compute_all_logits
+from brainmap.features.evaluation.explain import compute_logits_by_shortcuts
 from brainmap.features.layers.running import count_workers, run_side_by_side
 from brainmap.features.networks.checkpoints import load_network
 from brainmap.features.networks.description import Checkpoint, read_description
@@ -245,7 +245,7 @@ def _judge_sounds(
         found = np.full(len(labels), np.nan)
         if len(mine):
             fed = feed_waveforms(heard[mine], judge.checkpoint, rate=rate)
-            called = compute_all_logits(judge.model, fed, device=device).argmax(axis=1)
+            called = compute_logits_by_shortcuts(judge.model, fed, device=device).argmax(axis=1)
             found[mine] = [known[k] == labels[row] for k, row in zip(called, mine, strict=True)]
         return found
 
