@@ -20,11 +20,11 @@ _TINY = 1e-290
 def rank_by_buckets(rows: Floats) -> Floats:  # pragma: no cover - compiled
     """Compute tie-averaged ranks from 1 along each row of finite numbers."""
     n = rows.shape[1]
-    keys, source, starts = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(2 * n + 2, np.int32)
+    keys, starts = np.empty(n, np.int32), np.empty(2 * n + 2, np.int32)
     padded, in_order, ranks = np.empty(n + 2 * _REACH), np.empty(n), np.empty(rows.shape)
     padded[:_REACH], padded[n + _REACH :] = -np.inf, np.inf
     for k in range(len(rows)):
-        _rank_rows(rows[k], keys, starts, padded, source, in_order, ranks[k])
+        _rank_rows(rows[k], keys, starts, padded, in_order, ranks[k])
     return ranks
 
 
@@ -86,7 +86,7 @@ def _order_bucket(values, start, ranks):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def _rank_rows(values, keys, starts, sorted_values, source, sorted_ranks, out):  # type: ignore[no-untyped-def]
+def _rank_rows(values, keys, starts, sorted_values, sorted_ranks, out):  # type: ignore[no-untyped-def]
     """Compute tie-averaged ranks from 1, as `scipy.stats.rankdata`, by buckets of equal width.
 
     A counting sort assigns each value to its bucket; within a bucket a few comparisons complete the order.
@@ -113,14 +113,14 @@ def _rank_rows(values, keys, starts, sorted_values, source, sorted_ranks, out): 
         place = starts[keys[i] + 1]
         starts[keys[i] + 1] = place + 1
         sorted_values[place + _REACH] = values[i]
-        source[place] = i
+        keys[i] = place
     _order_near(sorted_values, sorted_ranks)
     for k in range(n_large):
         bucket = int(out[k])
         begin, end = starts[bucket], starts[bucket + 1]
         _order_bucket(sorted_values[begin + _REACH : end + _REACH], begin, sorted_ranks[begin:end])
-    for p in range(n):
-        out[source[p]] = sorted_ranks[p]
+    for i in range(n):
+        out[i] = sorted_ranks[keys[i]]
 
 
 @njit(cache=True, nogil=True)

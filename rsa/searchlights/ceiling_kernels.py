@@ -34,7 +34,7 @@ def rank_patch_rdms(given, patches, kept, geometry, minimum, ranks, there):  # t
     items, most, n = given[0].shape[2], patches.shape[1], kept.size
     buffers, found = _make_buffers(given[0], most), np.empty(items * (items - 1) // 2)
     patch, distances, own, space = np.empty(most, np.int32), np.empty(n), np.empty(n), np.empty(n)
-    keys, source, starts = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(2 * n + 2, np.int32)
+    keys, starts = np.empty(n, np.int32), np.empty(2 * n + 2, np.int32)
     padded = np.empty(n + 2 * _REACH)
     padded[:_REACH], padded[n + _REACH :] = -np.inf, np.inf
     for row in range(patches.shape[0]):
@@ -45,7 +45,7 @@ def rank_patch_rdms(given, patches, kept, geometry, minimum, ranks, there):  # t
             continue
         if not np.isfinite(_take_kept(found, kept, distances)):
             continue
-        _rank_rows(distances, keys, starts, padded, source, space, own)
+        _rank_rows(distances, keys, starts, padded, space, own)
         for p in range(n):
             ranks[row, p] = int(2.0 * own[p]) - (n + 1)
         there[row] = True
@@ -170,7 +170,8 @@ def compute_ranked_ceilings(ranks, there, norm, lower, upper):  # type: ignore[n
 def _scale_rdm(values, norm, pairs, rows, out):  # type: ignore[no-untyped-def]
     """Fill `out` with an RDM on the scale of the measure, and return its length, 0 if constant."""
     n = values.size
-    out[:] = values
+    for p in range(n):
+        out[p] = values[p]
     length = _scale_values(out, norm, pairs, rows)
     if norm < WHITE:  # only the length is known so far
         mean = out.mean() if norm == CENTERED else 0.0

@@ -33,6 +33,8 @@ NORM: dict[str, int] = {
 _CONSTANT = 1e-26
 # Centering equal numbers leaves rounding errors of this share of their size.
 _EQUAL = 1e-13
+# Number of neighborhoods whose products with the models are one product of matrices, which reads the models once.
+_TOGETHER = 4
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
@@ -166,6 +168,11 @@ def _compute_rows(x, weights, factor, shared, sums, out):  # type: ignore[no-unt
 def _take_kept(values, kept, out):  # type: ignore[no-untyped-def]
     """Copy the kept values and return the sum of their absolute values, which is not finite if one of them is not."""
     total = 0.0
+    if kept.size == values.size:  # all, in their order
+        for p in range(kept.size):
+            out[p] = values[p]
+            total += abs(values[p])
+        return total
     for p in range(kept.size):
         out[p] = values[kept[p]]
         total += abs(out[p])
@@ -197,7 +204,10 @@ def _scale_values(values, norm, pairs, rows):  # type: ignore[no-untyped-def]
     dissimilarities D (a matrix) is ||H D H||^2 / 4, which is computed from their squares and row sums.
     """
     if norm == WHITE_CENTERED:
-        mean, most, apart = values.mean(), 0.0, 0.0
+        mean, most, apart = 0.0, 0.0, 0.0
+        for p in range(values.size):
+            mean += values[p]
+        mean /= values.size
         for p in range(values.size):
             most = max(most, abs(values[p]))
             values[p] -= mean
@@ -228,9 +238,10 @@ def _compute_rdm(given, patch, geometry, buffers, out):  # type: ignore[no-untyp
     if power.size > 0:
         slide(patterns, power, patch, before, state, space, later_space, gram, sums)
         if geometry == EUCLIDEAN:
-            write_squared_distances(gram, 1.0 / n, shared.inverse, out)
+            n_products = max(shared.there.shape[0] * (shared.there.shape[0] - 1), 1)  # the same for all pairs
+            write_squared_distances(gram, 1.0 / (n * n_products), out)
             return True
-        if write_angles(gram, sums, n, shared.there[0], geometry == CORRELATION, small[0], shared.inverse, out):
+        if write_angles(gram, sums, n, shared.there[0], geometry == CORRELATION, small[0], out):
             return True
         state[0] = 0.0  # compute this patch directly, and the next one anew
     runs = patterns.shape[1]
@@ -241,7 +252,8 @@ def _compute_rdm(given, patch, geometry, buffers, out):  # type: ignore[no-untyp
     if weights.shape[0] > 0:
         here = own_weights[:n]
         for k in range(n):
-            here[k] = weights[patch[k]]
+            for m in range(runs):
+                here[k, m] = weights[patch[k], m]
     if geometry != EUCLIDEAN:
         each = n // parts
         for m in range(runs):
@@ -297,7 +309,17 @@ def compute_patch_rdms(given, patches, kept, geometry, minimum, rdms):  # type: 
         if not _compute_rdm(given, near, geometry, buffers, found):
             continue
         if np.isfinite(_take_kept(found, kept, distances)):
-            rdms[row] = distances
+            for p in range(kept.size):
+                rdms[row, p] = distances[p]
+
+
+@njit(nogil=True, cache=True)
+def _write_scores(held, models, lengths, places, n_held, products, scores):  # type: ignore[no-untyped-def]
+    """Write the products of the RDMs that are held with all models, divided by their lengths."""
+    np.dot(held, models.T, products)
+    for row in range(n_held):
+        for k in range(products.shape[1]):
+            scores[places[row], k] = products[row, k] / lengths[row]
 
 
 @njit(nogil=True, cache=True)
@@ -314,7 +336,7 @@ def score_patches(  # type: ignore[no-untyped-def]
         parts of equal size in which the voxels of a patch are standardized; and, if the patterns are rows whose
         products are updated from patch to patch (`slide`), the sum of squares of each voxel, else nothing.
     patches : int32 (n_patches, n_most)
-        Voxel indices, padded with -1.
+        Voxel indices in increasing order, padded with -1 anywhere.
     kept : int64 (n_kept,)
         Condensed indices of the pairs that the models have.
     pairs : int32 (n_kept, 2)
@@ -330,10 +352,11 @@ def score_patches(  # type: ignore[no-untyped-def]
     """
     items, most, n_kept = given[0].shape[2], patches.shape[1], kept.size
     buffers, found = _make_buffers(given[0], most), np.empty(items * (items - 1) // 2)
-    patch, distances, products = np.empty(most, np.int32), np.empty(n_kept), np.empty(len(models))
-    keys, source = np.empty(n_kept, np.int32), np.empty(n_kept, np.int32)
-    starts, rows = np.empty(2 * n_kept + 2, np.int32), np.empty(pairs.max() + 1)
-    padded, sorted_ranks, ranks = np.empty(n_kept + 2 * _REACH), np.empty(n_kept), np.empty(n_kept)
+    patch, distances, keys = np.empty(most, np.int32), np.empty(n_kept), np.empty(n_kept, np.int32)
+    starts, rows = np.empty(2 * n_kept + 2, np.int32), np.empty(pairs[n_kept - 1, 1] + 1)
+    padded, sorted_ranks = np.empty(n_kept + 2 * _REACH), np.empty(n_kept)
+    held, products = np.zeros((_TOGETHER, n_kept)), np.empty((_TOGETHER, len(models)))
+    lengths, places, n_held = np.empty(_TOGETHER), np.empty(_TOGETHER, np.int64), 0
     padded[:_REACH], padded[n_kept + _REACH :] = -np.inf, np.inf
     for row in range(patches.shape[0]):
         near = _list_members(patches[row], patch)
@@ -342,14 +365,17 @@ def score_patches(  # type: ignore[no-untyped-def]
         if not _compute_rdm(given, near, geometry, buffers, found):
             continue
         # the following loops have no checks, so values that overflowed must not reach them
-        if not np.isfinite(_take_kept(found, kept, distances)):
+        values = held[n_held]
+        if not np.isfinite(_take_kept(found, kept, distances if ranked else values)):
+            values[:] = 0.0
             continue
-        values = distances
         if ranked:
-            _rank_rows(distances, keys, starts, padded, source, sorted_ranks, ranks)
-            values = ranks
-        length = _scale_values(values, norm, pairs, rows)
-        if length > 0.0:
-            np.dot(models, values, products)
-            for k in range(products.size):
-                scores[row, k] = products[k] / length
+            _rank_rows(distances, keys, starts, padded, sorted_ranks, values)
+        lengths[n_held] = _scale_values(values, norm, pairs, rows)
+        if lengths[n_held] > 0.0:
+            places[n_held] = row
+            n_held += 1
+        if n_held == _TOGETHER:
+            _write_scores(held, models, lengths, places, n_held, products, scores)
+            n_held = 0
+    _write_scores(held, models, lengths, places, n_held, products, scores)

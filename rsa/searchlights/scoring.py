@@ -314,9 +314,9 @@ def warn_of_singular(n: int, what: str = "neighborhoods") -> None:
 
 
 def list_neighbors(hoods: Neighborhoods, centers: NDArray[np.intp]) -> Ints:
-    """Return the neighbors `(n_centers, n_most)` of any centers."""
+    """Return the neighbors `(n_centers, n_most)` of any centers, in increasing order after a padding of -1."""
     runs = np.split(centers, np.flatnonzero(np.diff(centers) != 1) + 1)
-    return np.concatenate([hoods.patches(int(run[0]), int(run[-1]) + 1) for run in runs])
+    return np.sort(np.concatenate([hoods.patches(int(run[0]), int(run[-1]) + 1) for run in runs]), axis=1)
 
 
 def gather_patterns(prepared: Prepared, table: Ints, dissimilarity: str) -> tuple[Given, Ints]:

@@ -84,7 +84,7 @@ def _count_shared(before, n_before, patch):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def slide(rows, power, patch, before, state, plus, minus, gram, sums):  # type: ignore[no-untyped-def]
-    """Update `gram` and `sums` to the voxels of `patch`, which is sorted here.
+    """Update `gram` and `sums` to the voxels of `patch`.
 
     Parameters
     ----------
@@ -93,8 +93,9 @@ def slide(rows, power, patch, before, state, plus, minus, gram, sums):  # type: 
     power : float64 (n_voxels,)
         The sum of squares of each voxel's rows.
     patch : int32 (n_patch,)
+        In increasing order.
     before : int32 (n_most,)
-        The voxels of the last patch, sorted; replaced by those of this one.
+        The voxels of the last patch; replaced by those of this one.
     state : float64 (3,)
         The number of voxels in `before`, their sum of squares, and its largest value since the last full sum.
     plus, minus : float64
@@ -103,7 +104,6 @@ def slide(rows, power, patch, before, state, plus, minus, gram, sums):  # type: 
         The products in the upper triangle, and the sums of the first rows.
     """
     n_rows, items = rows.shape[1], rows.shape[2]
-    patch.sort()
     n_before = int(state[0])
     shared = _count_shared(before, n_before, patch)
     entering, leaving = patch.size - shared, n_before - shared
@@ -137,25 +137,26 @@ def slide(rows, power, patch, before, state, plus, minus, gram, sums):  # type: 
             p, o, b = p + 1, o + more, b + 1
         else:
             a, b = a + 1, b + 1
-    before[: patch.size] = patch
+    for k in range(patch.size):
+        before[k] = patch[k]
     _add_products(above, n_plus, 1.0, gram, sizes, factors)
     _add_products(below, n_minus, -1.0, gram, sizes, factors)
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def write_squared_distances(gram, factor, inverse, out):  # type: ignore[no-untyped-def]
-    """Write `factor` (K_ii + K_jj - 2 K_ij) / (number of products) of all pairs, from the upper triangle of K."""
+def write_squared_distances(gram, factor, out):  # type: ignore[no-untyped-def]
+    """Write `factor` (K_ii + K_jj - 2 K_ij) of all pairs, from the upper triangle of K."""
     items = gram.shape[0]
     start = 0
     for i in range(items - 1):
         ahead, own = items - 1 - i, gram[i, i]
         for j in range(ahead):
-            out[start + j] = factor * inverse[start + j] * (own + gram[i + 1 + j, i + 1 + j] - 2.0 * gram[i, i + 1 + j])
+            out[start + j] = factor * (own + gram[i + 1 + j, i + 1 + j] - 2.0 * gram[i, i + 1 + j])
         start += ahead
 
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
-def write_angles(gram, sums, n, there, centered, scale, inverse, out):  # type: ignore[no-untyped-def]
+def write_angles(gram, sums, n, there, centered, scale, out):  # type: ignore[no-untyped-def]
     """Write 1 minus the correlation (or cosine) of all pairs; return False if a variance is lost in rounding.
 
     The variance of item i is K_ii - s_i^2 / n with the sum s_i over the voxels, and 0 up to rounding if the pattern is
@@ -173,10 +174,10 @@ def write_angles(gram, sums, n, there, centered, scale, inverse, out):  # type: 
             scale[i] = 0.0
     start = 0
     for i in range(items - 1):
-        ahead = items - 1 - i
+        ahead, own = items - 1 - i, scale[i]
         mean = sums[i] / n if centered else 0.0
         for j in range(ahead):
             covariance = gram[i, i + 1 + j] - mean * sums[i + 1 + j]
-            out[start + j] = inverse[start + j] * (1.0 - covariance * scale[i] * scale[i + 1 + j])
+            out[start + j] = 1.0 - covariance * own * scale[i + 1 + j]
         start += ahead
     return True

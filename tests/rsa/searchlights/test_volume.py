@@ -263,8 +263,8 @@ def ranks_by_kernel(values):
     n = values.size
     padded = np.r_[[-np.inf] * 4, np.zeros(n), [np.inf] * 4]
     out = np.empty(n)
-    keys, starts, source = np.empty(n, np.int32), np.empty(2 * n + 2, np.int32), np.empty(n, np.int32)
-    _kernels._rank_rows(values, keys, starts, padded, source, np.empty(n), out)
+    keys, starts = np.empty(n, np.int32), np.empty(2 * n + 2, np.int32)
+    _kernels._rank_rows(values, keys, starts, padded, np.empty(n), out)
     return out
 
 
