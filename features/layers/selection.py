@@ -22,7 +22,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
@@ -32,9 +32,6 @@ from brainmap.features.layers.layer import Layer
 from brainmap.features.layers.listing import list_asked_names, list_layers
 from brainmap.features.layers.outputs import find_owner
 from brainmap.features.sounds.batches import Sounds
-
-if TYPE_CHECKING:
-    from brainmap.features.layers.layer import Layer
 
 _SHARE = r"(?:0(?:\.\d*)?|\.\d+|1(?:\.0*)?)"
 _DEPTH = re.compile(rf"depth:({_SHARE})(?:-({_SHARE}))?")

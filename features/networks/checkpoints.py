@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import safetensors
 import safetensors.torch
@@ -42,9 +41,6 @@ from brainmap.features.networks.state_dicts import (
 )
 from brainmap.features.networks.trust import compute_signature
 from brainmap.record import atomic
-
-if TYPE_CHECKING:
-    pass
 
 
 def save_checkpoint(model: nn.Module, path: str | Path, checkpoint: Checkpoint) -> Path:

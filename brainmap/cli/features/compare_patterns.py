@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,9 +20,6 @@ from brainmap.cli.options import (
     split_names,
 )
 from brainmap.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 
 @commands.command("compare-patterns")

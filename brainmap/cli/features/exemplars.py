@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from brainmap.cli.features.options import Hear, Stage, add_listener_options, commands
 from brainmap.cli.options import Leave, Overwrite, add_output_options
 from brainmap.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 
 @commands.command()

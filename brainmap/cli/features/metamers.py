@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -31,9 +31,6 @@ from brainmap.cli.options import (
     save_figure,
     split_names,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 @commands.command()

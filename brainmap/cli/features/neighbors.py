@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from brainmap import types
 from brainmap.cli.features.options import Hear, Layers, add_listener_options, commands, extract_all
 from brainmap.cli.options import Leave, add_output_options
-
-if TYPE_CHECKING:
-    pass
 
 
 @commands.command()

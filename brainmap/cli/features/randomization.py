@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from brainmap.cli.features.faithfulness import Classes, MapLayer, Methods, find_targets
 from brainmap.cli.features.options import Hear, add_listener_options, commands
 from brainmap.cli.options import Leave, Seed, add_output_options, split_names
-
-if TYPE_CHECKING:
-    pass
 
 
 @commands.command()

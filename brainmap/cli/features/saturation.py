@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,9 +21,6 @@ from brainmap.cli.options import (
     refuse_existing,
     save_figure,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 @commands.command()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from brainmap.cli.features.options import commands
 from brainmap.cli.options import Leave, add_output_options
-
-if TYPE_CHECKING:
-    pass
 
 
 @commands.command()
