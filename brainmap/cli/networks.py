@@ -215,7 +215,7 @@ def accuracy_table(
         with atomic(found.checkpoints[name].with_suffix(".confusion.tsv")) as beside:
             matrix.to_csv(beside, sep="\t", lineterminator="\n")
     if figure is not None:
-        from brainmap.viz.features.accuracy import plot_accuracy
+        from brainmap.viz.features.evaluation import plot_accuracy
 
         save_figure(plot_accuracy(found), figure)
     print_table(found.table, as_json)

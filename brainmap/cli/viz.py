@@ -288,7 +288,7 @@ def maximization(
     def make() -> Figure:
         from brainmap.checks import check_choice
         from brainmap.features.representations.files import open_maximizations
-        from brainmap.viz.features.patterns import plot_maximization
+        from brainmap.viz.features.maximization import plot_maximization
 
         found = open_maximizations(store)
         am = found[check_choice(layer, list(found), "--layer")]

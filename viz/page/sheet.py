@@ -19,8 +19,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.viz.features.encoders import add_seconds, draw_course
-from brainmap.viz.features.regions import draw_values
+from brainmap.viz.features.attention import add_seconds, draw_course
+from brainmap.viz.features.evaluation import draw_values
 from brainmap.viz.features.sounds import (
     add_hertz_ticks,
     draw_cam,

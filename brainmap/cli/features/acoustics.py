@@ -66,7 +66,7 @@ def acoustics(
         log.warning("note: %s", line)
     found = acoustic_features(heard, models=chosen, pooling=pooling, store=out)
     if figure is not None:
-        from brainmap.viz.features.acoustics import plot_acoustics
+        from brainmap.viz.features.activations import plot_acoustics
 
         wave = heard.take([heard.items.index(shown)]).waveforms
         save_figure(plot_acoustics(wave, rate=rate, title=shown), figure)

@@ -229,8 +229,7 @@ def _draw_attributions(
     scores: types.ScoreKind,
     title: str,
 ) -> None:
-    from brainmap.viz.features.attribution import plot_attribution, plot_occlusion
-    from brainmap.viz.features.relevance import plot_relevance
+    from brainmap.viz.features.attribution import plot_attribution, plot_occlusion, plot_relevance
 
     if view is not None:
         title = f"{title}, {results[0].method}"

@@ -89,7 +89,7 @@ def compare_priors(
     inputs = [*one.inputs, *(paths or [])]
     write_table(found.table, out, columns=columns, about=build_provenance(about, inputs, seed=seed))
     if figure is not None:
-        from brainmap.viz.features.priors import plot_prior_comparison
+        from brainmap.viz.features.evaluation import plot_prior_comparison
 
         save_figure(plot_prior_comparison(found, title=f"{one.name}: who recognizes its patterns"), figure)
     print_table(found.table, as_json)

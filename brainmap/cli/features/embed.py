@@ -31,7 +31,7 @@ def embed(
     import pandas as pd
 
     from brainmap.features.units.embedding import embed as embed_layer
-    from brainmap.viz.features.embedding import plot_embedding
+    from brainmap.viz.features.activations import plot_embedding
 
     one = hear()
     acts = extract_all(one, layers)

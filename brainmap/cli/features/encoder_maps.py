@@ -24,7 +24,7 @@ def encoder_maps(
 ) -> None:
     """Map where in each sound an encoding model reads (rsa encode --encoder), beside the course of its energy."""
     from brainmap.features.attention.encoders import COLUMNS, map_encoder, tabulate_maps
-    from brainmap.viz.features.encoders import plot_encoder_maps
+    from brainmap.viz.features.attention import plot_encoder_maps
 
     one = hear()
     if one.checkpoint.readout is None:

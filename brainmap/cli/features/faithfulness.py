@@ -76,7 +76,7 @@ def faithfulness(
 
     from brainmap.features.evaluation.explain import explain
     from brainmap.features.evaluation.faithfulness import CURVE_COLUMNS, deletion_curves
-    from brainmap.viz.features.faithfulness import plot_deletion
+    from brainmap.viz.features.evaluation import plot_deletion
 
     methods = split_names(method)
     one = hear()

@@ -59,7 +59,7 @@ def localize(
 ) -> None:
     """Compare where maps of networks place words in time with known boundaries."""
     from brainmap.features.evaluation.localization import COLUMNS, localize as place, summarize_localization
-    from brainmap.viz.features.faithfulness import plot_localization
+    from brainmap.viz.features.evaluation import plot_localization
 
     if (boundaries is None) == (plant is None):
         raise InputError("localize: give --boundaries FILE, or --plant SECONDS; one of them")

@@ -397,7 +397,7 @@ def _save_patterns(
     if table is not None:
         write_quality(quality, table, about)
     if figure is not None:
-        from brainmap.viz.features.patterns import plot_maximization
+        from brainmap.viz.features.maximization import plot_maximization
 
         title = f"{network}: what drives {patterns[0].layer}"
         save_figure(plot_maximization(patterns, labels=patterns[0].labels, title=title), figure)

@@ -27,7 +27,7 @@ def randomization(
     import numpy as np
 
     from brainmap.features.evaluation.randomization import COLUMNS, cascading_randomization, stack_results
-    from brainmap.viz.features.faithfulness import plot_randomization
+    from brainmap.viz.features.evaluation import plot_randomization
 
     methods = split_names(method)
     one = hear()

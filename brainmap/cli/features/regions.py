@@ -131,7 +131,7 @@ def write_regions(
         about = build_provenance(asdict(found.am.settings), one.inputs, seed=seed)
         write_table(found.table, table, columns=REGION_COLUMNS, about=about)
     if figure is not None:
-        from brainmap.viz.features.regions import plot_predicted_sounds
+        from brainmap.viz.features.evaluation import plot_predicted_sounds
 
         save_figure(plot_predicted_sounds(found, one.sounds, title=f"{one.name}: sounds predicted to drive"), figure)
     print_table(found.table, as_json)

@@ -39,7 +39,7 @@ def voicing(
 
     from brainmap.features.attention.voiced import attention_to_voicing
     from brainmap.features.attention.voiced_shares import WORD_COLUMNS
-    from brainmap.viz.features.voicing import plot_voiced_attention
+    from brainmap.viz.features.attention import plot_voiced_attention
 
     one = hear()
     settings: dict[str, Any] = {

@@ -9,7 +9,7 @@ from brainmap.features.evaluation.faithfulness import Curves
 from brainmap.features.evaluation.localization import COLUMNS
 from brainmap.features.evaluation.randomization import Randomization
 from brainmap.features.sounds.files import sounds_from_array
-from brainmap.viz.features.faithfulness import plot_deletion, plot_localization, plot_randomization
+from brainmap.viz.features.evaluation import plot_deletion, plot_localization, plot_randomization
 
 
 def curves(order: str, score: str = "probability") -> Curves:

@@ -1,4 +1,4 @@
-"""Plot how faithful maps are: deletion and insertion, weight randomization, and localization of words."""
+"""Plot what maps, patterns and networks are worth: deletion, randomization, localization, other networks as judges."""
 
 from __future__ import annotations
 
@@ -13,8 +13,20 @@ from numpy.typing import NDArray
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
-from brainmap.viz.features.sounds import draw_wave, read_waves
-from brainmap.viz.style import INK, MUTED, SOFT, Picture, add_headline, with_style
+from brainmap.viz.features.sounds import add_hertz_ticks, draw_spectrogram, draw_wave, read_waves
+from brainmap.viz.style import (
+    ACCENT,
+    HAIRLINE,
+    INK,
+    MUTED,
+    SOFT,
+    WARM,
+    Picture,
+    add_headline,
+    get_colormap,
+    strip_axes,
+    with_style,
+)
 
 _LINES = ("#0f6578", "#c04a22", "#7a5195", "#c79a1e", "#3f7fb5", "#5b8c3a", "#82182b", "#7b8794")
 _BASE = {"whole": "#c9d0d6", "loudness": "#9aa5b1"}
@@ -256,3 +268,181 @@ def _draw_errors(
     right.set_xlabel("distance of start and end from the true ones [ms]", fontsize=8)
     for axes in (left, right):
         axes.tick_params(labelsize=7)
+
+
+@with_style
+def plot_prior_comparison(found: Any, *, title: str = "") -> Figure:
+    """Plot the share of sounds that each network calls by their class, for each kind of pattern.
+
+    Parameters
+    ----------
+    found : PriorComparison
+        Result of `features.compare_priors`.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Rows are kinds of sounds, columns networks. The column beside them is their mean without the network of the
+        ascent, of which each dot on the right shows the classes.
+    """
+    table, judges = found.table, list(found.judges)
+    columns = ["own", *judges, "transfer", "real_correlation", "voiced"]
+    headings = ["climbed", *judges, "mean of\nthe others", "correlation\nwith real", "frames\nvoiced"]
+    n = len(table)
+    figure = Picture(figsize=(3.2 + 0.78 * len(columns) + 2.4, 1.5 + 0.44 * n), layout="constrained")
+    cells, dots = figure.subplots(1, 2, width_ratios=[0.78 * len(columns), 2.4])
+    values = table[columns].to_numpy(dtype=float)
+    cells.imshow(np.ma.masked_invalid(values), cmap=get_colormap("sound"), vmin=0, vmax=1, aspect="auto", alpha=0.75)
+    for row in range(n):
+        for column in range(len(columns)):
+            one = values[row, column]
+            text = "-" if np.isnan(one) else f"{one:.2f}".removeprefix("0") if 0 <= one < 1 else f"{one:.2f}"
+            cells.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if one > 0.6 else INK)
+    for edge in (0.5, len(judges) + 0.5, len(judges) + 1.5):
+        cells.axvline(edge, color="white", lw=3)
+    strip_axes(cells)
+    cells.set_xticks(range(len(columns)), headings, fontsize=8)
+    cells.xaxis.tick_top()
+    cells.set_yticks(range(n), [f"{r.pattern} (n = {r.n})" for r in table.itertuples()], fontsize=8.5)
+    cells.tick_params(length=0)
+    _draw_classes(dots, found)
+    return add_headline(figure, title)
+
+
+def _draw_classes(axes: Axes, found: Any) -> None:
+    kinds = list(found.table["pattern"])
+    for row, kind in enumerate(kinds):
+        mine = found.by_class.loc[found.by_class["pattern"] == kind, "transfer"].to_numpy(dtype=float)
+        aside = row + np.linspace(-0.25, 0.25, len(mine))
+        axes.scatter(mine, aside, s=12, color=MUTED, alpha=0.6, lw=0)
+        if np.isfinite(mine).any():
+            axes.plot([np.nanmean(mine)] * 2, [row - 0.32, row + 0.32], color=INK, lw=2)
+    axes.set(ylim=(len(kinds) - 0.5, -0.5), xlim=(-0.04, 1.04), yticks=[])
+    axes.set_xlabel("share of the other networks,\na dot for each class", fontsize=8, color=SOFT)
+
+
+@with_style
+def plot_accuracy(found: Any, *, title: str = "") -> Figure:
+    """Plot the confusion matrices of an accuracy table, architectures by variants.
+
+    Parameters
+    ----------
+    found : AccuracyTable
+        Result of `features.train_accuracy_table`.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Rows of a matrix are the classes of the sounds, columns those that were called, and colors the share of a row;
+        above each are the accuracy on the testing part and its 95 % interval.
+
+    Notes
+    -----
+    A dark diagonal is a good network. A dark column is a class that the network calls whatever it hears, which is what
+    networks do that have learned nothing.
+    """
+    table = found.table
+    networks, variants = list(dict.fromkeys(table["network"])), list(dict.fromkeys(table["variant"]))
+    words = list(next(iter(found.confusions.values())).index)
+    side = max(1.5, 0.13 * len(words))
+    shape = (len(networks), len(variants))
+    width, height = (side + 0.25) * shape[1] + 1.7, (side + 0.45) * shape[0] + 1.2
+    figure = Picture(figsize=(width, height), layout="constrained")
+    grid = figure.subplots(*shape, squeeze=False)
+    shades: Any = None
+    for row, network in enumerate(networks):
+        for column, variant in enumerate(variants):
+            axes = grid[row, column]
+            one = table[(table["network"] == network) & (table["variant"] == variant)]
+            if one.empty:
+                axes.set_axis_off()
+                continue
+            shades = _draw_matrix(axes, found.confusions[f"{network} {variant}"].to_numpy(float))
+            (cell,) = one.itertuples()
+            said = f"{variant}  {cell.accuracy:.1%}  ({100 * cell.low:.0f} to {100 * cell.high:.0f})"
+            axes.set_title(said, fontsize=8, color=INK)
+            if column == 0:
+                axes.set_yticks(range(len(words)), words, fontsize=6)
+                axes.set_ylabel(f"{network}\n{cell.parameters:,} parameters\n\nclass", fontsize=8, color=SOFT)
+            if row == len(networks) - 1:
+                axes.set_xticks(range(len(words)), words, fontsize=6, rotation=90)
+                axes.set_xlabel("called", fontsize=8, color=SOFT)
+    bar = figure.colorbar(shades, ax=grid, shrink=min(1.0, 2.2 / height), aspect=18, pad=0.015)
+    bar.set_label("share of the sounds of a class", fontsize=8)
+    bar.outline.set_visible(False)
+    return add_headline(figure, title or f"Accuracy on {int(table['n'].iloc[0]):,} sounds of the testing part")
+
+
+def _draw_matrix(axes: Axes, counts: np.ndarray) -> Any:
+    spoken = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, spoken, out=np.full_like(counts, np.nan), where=spoken > 0)  # blank: no such sound
+    image = axes.imshow(shares, cmap=get_colormap("sound"), vmin=0, vmax=1)
+    strip_axes(axes)
+    axes.set(xticks=[], yticks=[])
+    return image
+
+
+@with_style
+def plot_predicted_sounds(found: Any, sounds: Any, *, title: str = "") -> Figure:
+    """Plot for each region the sound that it is predicted to want, the best real sound, and what judges say of them.
+
+    Parameters
+    ----------
+    found : RegionSounds
+        Result of `features.maximize_regions`.
+    sounds : Sounds
+        The real sounds.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One row for each region. Bars are in standard deviations of predictions over the real sounds; the prediction of
+        the climbed model is a line, because ascent climbs its errors too.
+    """
+    table = found.table
+    waves = read_waves(found.am.patterns, "plot_predicted_sounds")
+    figure = Picture(figsize=(8.6, 0.75 + 1.45 * len(table)), layout="constrained")
+    grid = figure.subplots(len(table), 3, squeeze=False, width_ratios=[1.6, 1.6, 1.5])
+    places = {str(item): at for at, item in enumerate(sounds.items)}
+    rate = float(found.am.rate)
+    for row, (line, wave) in enumerate(zip(grid, waves, strict=True)):
+        one = table.iloc[row]
+        hertz = draw_spectrogram(line[0], wave, rate)
+        add_hertz_ticks(line[0], hertz)
+        line[0].set_ylabel("frequency [Hz]", fontsize=7, color=SOFT)
+        line[0].set_title(f"{one['region']}: predicted sound", fontsize=8.5, loc="left")
+        real = sounds.take([places[str(one["best_real_sound"])]])
+        draw_spectrogram(line[1], read_waves(real.waveforms, "plot_predicted_sounds")[0], float(real.rate))
+        line[1].set_title(f"best real sound: {one['best_real_sound']}", fontsize=8.5, loc="left")
+        draw_values(line[2], one)
+        if row == len(table) - 1:
+            for axes, seconds in ((line[0], wave.size / rate), (line[1], real.n_samples / real.rate)):
+                axes.set_xticks([0, seconds], ["0", f"{seconds:.3g} s"], fontsize=6.5)
+                axes.tick_params(axis="x", length=1.5, pad=1.5, colors=MUTED)
+            line[2].set_xlabel("predicted response [SD over real sounds]", fontsize=7.5, color=SOFT)
+    return add_headline(figure, title)
+
+
+def draw_values(axes: Axes, one: Any) -> None:
+    """Draw the judged value of the predicted sound, the best real and the best random one, and the prediction."""
+    names = ("judged", "best_real", "best_random")
+    values = [float(one[name]) for name in names]
+    axes.barh(range(3), values, color=[WARM, ACCENT, MUTED], height=0.6)
+    axes.set_yticks(range(3), ["predicted sound,\njudged", "best real", "best random"], fontsize=7)
+    predicted = float(one["predicted"])
+    top = max([*values, 0.5]) * 1.3
+    if predicted <= top * 2:
+        axes.plot([predicted] * 2, [-0.42, 0.42], color=INK, lw=1.8)
+        top = max(top, predicted * 1.1)
+    axes.text(1.0, 1.02, f"its own model: {predicted:.1f}", transform=axes.transAxes, fontsize=7, ha="right", color=INK)
+    axes.set(ylim=(2.6, -0.6), xlim=(min([*values, 0.0]) * 1.2, top))
+    axes.axvline(0, color=HAIRLINE, lw=0.8)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=6.5, length=1.5, colors=MUTED)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    if not np.isfinite(values).all():
+        axes.text(0.5, 0.5, "not judged", transform=axes.transAxes)
