@@ -44,9 +44,9 @@ from .evaluation.regions import (
     load_encoder as load_encoder,
     maximize_regions as maximize_regions,
 )
+from .layers.ear import tap as tap
 from .layers.layer import Layer as Layer
 from .layers.listing import list_layers as list_layers
-from .layers.tap import tap as tap
 from .maximization.comparison import (
     PatternComparison as PatternComparison,
     compare_patterns as compare_patterns,
@@ -67,8 +67,7 @@ from .networks.architectures import network_names as network_names
 from .networks.checkpoints import load_network as load_network, save_checkpoint as save_checkpoint
 from .networks.controls import control_network as control_network
 from .networks.description import Checkpoint as Checkpoint, load_checkpoint as load_checkpoint
-from .networks.ensemble import Ensemble as Ensemble
-from .networks.readout import readout_network as readout_network
+from .networks.readout import Ensemble as Ensemble, readout_network as readout_network
 from .networks.targets import find_targets as find_targets
 from .networks.training import (
     TrainingSettings as TrainingSettings,
@@ -87,7 +86,12 @@ from .sounds.front_ends import FrontEnd as FrontEnd, read_front_end as read_fron
 from .sounds.voicing import Voicing as Voicing, find_voicing as find_voicing
 from .sounds.windows import Windows as Windows, cut_windows as cut_windows
 from .sounds.word_times import read_word_times as read_word_times
-from .units.embedding import Embedding as Embedding, embed as embed
+from .units.embedding import (
+    Embedding as Embedding,
+    Neighbors as Neighbors,
+    embed as embed,
+    nearest_neighbors as nearest_neighbors,
+)
 from .units.exemplars import Exemplars as Exemplars, find_exemplars as find_exemplars
 from .units.filters import (
     Filters as Filters,
@@ -95,6 +99,5 @@ from .units.filters import (
     layer_filters as layer_filters,
     pattern_spectra as pattern_spectra,
 )
-from .units.nearest_sounds import Neighbors as Neighbors, nearest_neighbors as nearest_neighbors
 from .units.picture_filters import PictureFilters as PictureFilters, picture_filters as picture_filters
 from .units.tuning import Tuning as Tuning, TuningSettings as TuningSettings, measure_tuning as measure_tuning

@@ -232,7 +232,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure the accuracy and the confusion table of a checkpoint, and say what is likely wrong where it is low."""
-    from brainmap.features.evaluation.understanding import check_understanding
+    from brainmap.features.evaluation.explain import check_understanding
     from brainmap.features.networks.training import evaluate_model, load_evaluated
 
     model, sounds, classes = load_evaluated(data, checkpoint, part=part)

@@ -19,10 +19,10 @@ from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.attribution.lrp import COMPOSITES
 from brainmap.features.attribution.methods import METHODS, attribute
 from brainmap.features.attribution.task import compute_logits
+from brainmap.features.layers.ear import tap
 from brainmap.features.layers.inputs import fit_sounds, make_differentiable
 from brainmap.features.layers.layer import FREQUENCY, TIME, Layer
 from brainmap.features.layers.running import evaluating, forward
-from brainmap.features.layers.tap import tap
 from brainmap.features.sounds.batches import iterate_tensors
 from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.inputs import compute_input_rate, describe_input

@@ -18,7 +18,7 @@ from brainmap.errors import InputError
 from brainmap.explore.looking import describe_wave
 from brainmap.explore.sources import FEW, Source
 from brainmap.features.evaluation.regions import CHANCE, RegionSounds
-from brainmap.features.sounds.inversion import invert_pictures
+from brainmap.features.sounds.inputs import invert_pictures
 from brainmap.record import content_key
 from brainmap.study.results.context import read_results_table
 from brainmap.study.stages.encoding import yield_encoded

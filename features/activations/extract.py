@@ -15,25 +15,26 @@ from torch import Tensor, nn
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError, RunError
 from brainmap.features.activations import store as stores
-from brainmap.features.activations.cost import check_memory, say_cost
+from brainmap.features.activations.batching import check_memory, choose_batch_size, say_cost
 from brainmap.features.activations.reduction import Reducer, Reduction, make_reducer
-from brainmap.features.activations.stored import KIND, Activations, read_store
-from brainmap.features.activations.windowed import (
+from brainmap.features.activations.stored import (
+    KIND,
+    Activations,
     cut_asked_windows,
     get_window_columns,
     note_times,
     number_batches,
+    read_store,
     say_wide_layers,
     skip_windows,
 )
-from brainmap.features.layers.batching import choose_batch_size
+from brainmap.features.layers.ear import tap
 from brainmap.features.layers.inputs import fit_sounds
 from brainmap.features.layers.layer import OUTPUT, TOKEN, Layer, place_units
 from brainmap.features.layers.listing import leave_out_unknown_axes, say_taken_off
 from brainmap.features.layers.pooling import pool_layer
 from brainmap.features.layers.running import Advance, count_workers, evaluating, forward, run_side_by_side
 from brainmap.features.layers.selection import choose_layers
-from brainmap.features.layers.tap import tap
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.features.sounds.inputs import compute_input_rate
 from brainmap.features.sounds.windows import Windows

@@ -12,8 +12,7 @@ import pandas as pd
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.features.activations import store as stores
-from brainmap.features.activations.stored import KIND, Activations, read_store
-from brainmap.features.activations.windowed import get_window_columns
+from brainmap.features.activations.stored import KIND, Activations, get_window_columns, read_store
 from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.windows import cut_windows
 from brainmap.features.sounds.word_times import SPEECH, check_word_times

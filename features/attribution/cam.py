@@ -34,6 +34,7 @@ from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.attribution.classes import Classes, choose_classes
 from brainmap.features.attribution.results import ClassActivationMaps
+from brainmap.features.layers.ear import tap
 from brainmap.features.layers.inputs import find_longest_lengths, fit_sounds, keep_real
 from brainmap.features.layers.layer import FREQUENCY, OUTPUT, TIME, TOKEN, Layer
 from brainmap.features.layers.listing import list_layers, say_taken_off
@@ -46,7 +47,6 @@ from brainmap.features.layers.running import (
     use_one_thread,
 )
 from brainmap.features.layers.selection import choose
-from brainmap.features.layers.tap import tap
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.features.sounds.inputs import describe_input
 from brainmap.progress import log, progress

@@ -18,8 +18,8 @@ from brainmap.errors import InputError
 from brainmap.features.attribution.cam import can_upsample, class_activation_maps, upsample_maps
 from brainmap.features.attribution.task import SILENCE, Explainer, Found, Task
 from brainmap.features.layers.ear import NONLINEARITIES, SOFTMAXES
-from brainmap.features.layers.ends import ENDS, SAME, Ends
 from brainmap.features.layers.listing import list_layers
+from brainmap.features.layers.outputs import ENDS, SAME, Ends
 from brainmap.features.layers.running import forward
 from brainmap.types import Backward, IntegrationRule
 

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from brainmap.errors import InputError
 from brainmap.features.attribution.lrp_rules import Composite, Rule, split_contributions
-from brainmap.features.layers.ends import ENDS, SAME, Ends, passes_end_on
+from brainmap.features.layers.outputs import ENDS, SAME, Ends, passes_end_on
 
 Linear = Callable[[Tensor, Tensor], Tensor]
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from brainmap.errors import InputError, RunError
+from brainmap.features.layers.ear import tap
 from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.layers.listing import list_layers
 from brainmap.features.layers.running import find_broken_module, forward
-from brainmap.features.layers.tap import tap
 from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.inputs import InputAxes, get_silence
 

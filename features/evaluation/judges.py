@@ -29,8 +29,7 @@ from brainmap.features.networks.feeding import describe_feeding
 from brainmap.features.networks.refeeding import feed_waveforms
 from brainmap.features.sounds.batches import get_labels
 from brainmap.features.sounds.files import RMS_LEVEL, Sounds
-from brainmap.features.sounds.inputs import get_waveforms
-from brainmap.features.sounds.inversion import invert_pictures
+from brainmap.features.sounds.inputs import get_waveforms, invert_pictures
 from brainmap.features.sounds.spectrogram import log_mel
 from brainmap.features.sounds.voicing import find_voicing
 

@@ -26,8 +26,7 @@ from brainmap.features.layers.running import evaluating
 from brainmap.features.maximization.maximize import Maximization, MaximizationSettings, maximize_activation
 from brainmap.features.networks.checkpoints import load_network
 from brainmap.features.networks.description import Checkpoint, read_description
-from brainmap.features.networks.ensemble import Ensemble
-from brainmap.features.networks.readout import ReadoutNetwork
+from brainmap.features.networks.readout import Ensemble, ReadoutNetwork
 from brainmap.features.networks.refeeding import feed_waveforms, refeed_sounds, takes_sounds
 from brainmap.features.sounds.batches import Sounds, iterate_tensors
 from brainmap.features.sounds.files import Sounds as LabelledSounds

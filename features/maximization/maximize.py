@@ -27,8 +27,7 @@ from brainmap.features.maximization.quality import compute_scores, measure_quali
 from brainmap.features.maximization.settings import MaximizationSettings as MaximizationSettings
 from brainmap.features.maximization.site import freeze
 from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task, iterate_batches
-from brainmap.features.sounds.inputs import InputAxes, describe_input
-from brainmap.features.sounds.inversion import check_invertible, invert_pictures
+from brainmap.features.sounds.inputs import InputAxes, check_invertible, describe_input, invert_pictures
 from brainmap.progress import progress
 from brainmap.types import PatternPrior, Stage
 
@@ -106,7 +105,7 @@ class Maximization:
     def save_wav(self, folder: str | Path, *, seconds: float | None = None, name: str | None = None) -> list[Path]:
         """Write every pattern as a 16-bit WAV within full scale.
 
-        A whole log-mel spectrogram becomes a sound as `brainmap.features.sounds.inversion` describes, whose phases are
+        A whole log-mel spectrogram becomes a sound as `brainmap.features.sounds.inputs` describes, whose phases are
         guessed.
 
         Parameters

@@ -26,8 +26,7 @@ from brainmap.features.maximization.quality import save_waveforms
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import Site, find_site, freeze, read
 from brainmap.features.sounds.batches import SoundSource, get_labels
-from brainmap.features.sounds.inputs import InputAxes, compute_input_rate, describe_input
-from brainmap.features.sounds.inversion import invert_pictures
+from brainmap.features.sounds.inputs import InputAxes, compute_input_rate, describe_input, invert_pictures
 from brainmap.progress import progress
 
 if TYPE_CHECKING:

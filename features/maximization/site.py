@@ -26,8 +26,8 @@ from brainmap.features.layers.ear import (
     attach_ear,
     is_function_name,
 )
-from brainmap.features.layers.ends import ENDS, MOVES, SAME, passes_end_on
 from brainmap.features.layers.layer import OUTPUT
+from brainmap.features.layers.outputs import ENDS, MOVES, SAME, passes_end_on
 from brainmap.features.layers.running import evaluating
 from brainmap.features.layers.selection import choose_layers
 from brainmap.features.maximization.shortcuts import Operation, Shortcut, choose_shortcuts

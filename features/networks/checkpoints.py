@@ -27,19 +27,19 @@ from brainmap.features.networks.description import (
     read_description,
 )
 from brainmap.features.networks.exported import is_exported, list_archive, load_exported
-from brainmap.features.networks.files import report_damage
+from brainmap.features.networks.files import compute_signature, report_damage
 from brainmap.features.networks.huggingface import FolderNetwork, describe_folder, load_folder
 from brainmap.features.networks.keras_files import is_keras, load_keras
-from brainmap.features.networks.pickles import list_pickle_calls, load_pickled
 from brainmap.features.networks.readout import ReadoutNetwork
 from brainmap.features.networks.state_dicts import (
     check_weights,
     find_state_dict,
     hash_weights,
+    list_pickle_calls,
+    load_pickled,
     match_names,
     read_safetensors,
 )
-from brainmap.features.networks.trust import compute_signature
 from brainmap.record import atomic
 
 

@@ -13,8 +13,7 @@ import safetensors
 from brainmap.checks import check_file
 from brainmap.errors import InputError
 from brainmap.features.networks.architectures import get_zoo_front_end, network_names
-from brainmap.features.networks.files import report_damage
-from brainmap.features.networks.trust import is_signed
+from brainmap.features.networks.files import is_signed, report_damage
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd, read_front_end
 from brainmap.references import find_function, is_reference
 from brainmap.types import Align, Loudness

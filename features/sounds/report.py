@@ -1,4 +1,9 @@
-"""Report how sounds were changed on their way into a network: cut, padded, skipped, silent or clipped."""
+"""Describe sounds: their ids and conditions, and how they were changed on their way into a network.
+
+Read the ids and conditions of sounds from their table.
+
+Report how sounds were changed on their way into a network: cut, padded, skipped, silent or clipped.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,35 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from brainmap.checks import list_some
+
+
+class LabeledSounds:
+    """Give the items and conditions of a table with one row per sound (`stimulus_id`, `condition`)."""
+
+    table: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def items(self) -> list[str]:
+        """List the stimulus ids."""
+        return [str(s) for s in self.table["stimulus_id"]]
+
+    @property
+    def conditions(self) -> list[str]:
+        """List the word or category of each sound."""
+        return [str(c) for c in self.table["condition"]]
+
+    @property
+    def class_names(self) -> list[str]:
+        """List the conditions in the order in which they first occur."""
+        return list(dict.fromkeys(self.conditions))
+
 
 _CANCELS = 0.1  # RMS of the mean of the channels relative to that of the channels: -20 dB
 _OFFSET = 0.2  # mean of the samples relative to their RMS

@@ -22,9 +22,8 @@ from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.features.sounds.files import PEAK_LEVEL, RMS_LEVEL, Sounds
 from brainmap.features.sounds.front_ends import FrontEnd
-from brainmap.features.sounds.labels import LabeledSounds
 from brainmap.features.sounds.reading import read_mono
-from brainmap.features.sounds.report import SILENT, RecordingLook, SoundReport, count_problems
+from brainmap.features.sounds.report import SILENT, LabeledSounds, RecordingLook, SoundReport, count_problems
 from brainmap.types import LastWindow, Loudness
 
 WINDOW_COLUMNS = {

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from brainmap.errors import InputError, RunError
+from brainmap.features.layers.ear import tap
 from brainmap.features.layers.layer import Layer
 from brainmap.features.layers.listing import list_layers
 from brainmap.features.layers.running import evaluating, forward, get_device
 from brainmap.features.layers.selection import find_layer
-from brainmap.features.layers.tap import tap
 from brainmap.features.sounds.batches import Sounds, iterate_tensors
 from brainmap.features.sounds.inputs import describe_input
 

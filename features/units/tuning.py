@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError, RunError
+from brainmap.features.layers.ear import tap
 from brainmap.features.layers.layer import OUTPUT, Layer
 from brainmap.features.layers.listing import say_taken_off
 from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import choose_layers
-from brainmap.features.layers.tap import tap
 from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.cochlea import convert_from_erb, convert_to_erb
 from brainmap.features.sounds.files import RMS_LEVEL

@@ -80,7 +80,7 @@ def activations(
 ) -> None:
     """Extract activations of layers for a set of sounds as .zarr; a run that was killed resumes where it stopped."""
     from brainmap.features.activations.extract import extract_activations
-    from brainmap.features.activations.windowed import cut_asked_windows
+    from brainmap.features.activations.stored import cut_asked_windows
     from brainmap.features.sounds.windows import Windows
 
     reduction = _make_reduction(reduce, dimensions=dimensions, tolerance=tolerance, seed=seed)

@@ -13,7 +13,7 @@ from brainmap.cli.options import Json
 if TYPE_CHECKING:
     from brainmap.features.layers.layer import Layer
     from brainmap.features.networks.description import Checkpoint
-    from brainmap.features.networks.opened import Opened
+    from brainmap.features.networks.feeding import Opened
 
 HEADS = ("layer", "kind", "shape", "receptive field", "stride", "parameters")
 

@@ -22,7 +22,7 @@ def neighbors(
     metric: Annotated[types.SoundMetric, typer.Option(help="Distance between two sounds.")] = "correlation",
 ) -> None:
     """Find the nearest sounds of each sound in layers (averaged over time) and as waveforms, and count shared words."""
-    from brainmap.features.units.nearest_sounds import NEIGHBOR_COLUMNS, nearest_neighbors
+    from brainmap.features.units.embedding import NEIGHBOR_COLUMNS, nearest_neighbors
     from brainmap.viz.features.exemplars import plot_neighbors
 
     one = hear()

@@ -86,7 +86,7 @@ def join_networks(one: Listener, paths: list[str]) -> tuple[Listener, list[nn.Mo
         A network that takes other input, or whose classes are others.
     """
     from brainmap.cli.features.options import open_checkpoint
-    from brainmap.features.networks.ensemble import Ensemble
+    from brainmap.features.networks.readout import Ensemble
 
     members, names, own = [one.model], [one.classes or ()], one.checkpoint
     for path in paths:

@@ -154,10 +154,10 @@ def _hear_layers(loaded: Loaded, layers: Sequence[Layer], sounds: Sounds) -> dic
     """Run sounds through a network one by one, and return the pooled rows of its layers, `(n_items, n_units)`."""
     import torch
 
+    from brainmap.features.layers.ear import tap
     from brainmap.features.layers.inputs import fit_sounds
     from brainmap.features.layers.pooling import pool_layer
     from brainmap.features.layers.running import evaluating, forward
-    from brainmap.features.layers.tap import tap
     from brainmap.features.sounds.batches import iterate_tensors
 
     model, network = loaded.model, loaded.settings

@@ -13,8 +13,8 @@ from torch import nn
 
 from brainmap import features
 from brainmap.errors import InputError, RunError
+from brainmap.features.layers.ear import tap
 from brainmap.features.layers.selection import choose_layers
-from brainmap.features.layers.tap import tap
 from brainmap.features.sounds.batches import SoundSource
 from brainmap.types import FeatureSet, Pooling
 

@@ -15,7 +15,7 @@ from brainmap import features
 from brainmap.errors import InputError
 from brainmap.features.evaluation.regions import Encoder, maximize_regions
 from brainmap.features.maximization.maximize import MaximizationSettings
-from brainmap.features.networks.ensemble import Ensemble
+from brainmap.features.networks.readout import Ensemble
 from brainmap.features.sounds.files import Sounds, sounds_from_array
 
 RATE = 16_000

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from brainmap import features
 from brainmap.errors import InputError
+from brainmap.features.layers.ear import tap
 from brainmap.features.layers.listing import list_layers
 from brainmap.features.layers.selection import select_layers
-from brainmap.features.layers.tap import tap
 from brainmap.features.networks.huggingface import load_folder
 from tests.features.networks.folders import make_folder
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from brainmap.errors import InputError
 from brainmap.features.activations.extract import extract_activations
-from brainmap.features.layers.lengths import find_shortest_accepted
+from brainmap.features.layers.running import find_shortest_accepted
 
 
 class Pooled(nn.Module):

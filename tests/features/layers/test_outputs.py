@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from brainmap import features
 from brainmap.errors import InputError
+from brainmap.features.layers.ear import tap
 from brainmap.features.layers.outputs import find_tensors, replace_tensors
-from brainmap.features.layers.tap import tap
 
 SOUNDS = np.random.default_rng(0).standard_normal((3, 1, 160)).astype(np.float32)
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from brainmap.errors import InputError
 from brainmap.features.maximization.maximize import MaximizationSettings, maximize_activation
-from brainmap.features.networks.ensemble import Ensemble
+from brainmap.features.networks.readout import Ensemble
 
 
 def net(seed: int, n: int = 3) -> nn.Module:

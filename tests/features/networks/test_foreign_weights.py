@@ -19,8 +19,7 @@ from torch import nn
 from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.networks.checkpoints import load_network
-from brainmap.features.networks.pickles import load_pickled
-from brainmap.features.networks.state_dicts import match_names
+from brainmap.features.networks.state_dicts import load_pickled, match_names
 
 
 def plain() -> nn.Module:
