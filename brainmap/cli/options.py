@@ -18,6 +18,7 @@ from brainmap.cli.once import Commands
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from matplotlib.figure import Figure
 
@@ -196,6 +197,13 @@ Normalize = Annotated[
         "noise-runs.",
     ),
 ]
+
+
+def make_rng(seed: int) -> np.random.Generator:
+    """Make the random numbers of a command."""
+    import numpy as np
+
+    return np.random.default_rng(seed)
 
 
 def refuse_existing(path: Path | None, overwrite: bool, *, option: str = "--out", kinds: Sequence[str] = ()) -> None:

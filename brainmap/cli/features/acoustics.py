@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from brainmap import types
+from brainmap import features, types, viz
 from brainmap.cli.features.options import Figure, SoundsAt, Store, commands, store_free
 from brainmap.cli.options import (
     FORMATS,
@@ -54,22 +54,19 @@ def acoustics(
 ) -> None:
     """Compute acoustic models of sounds, as baselines for a network, and keep them as .zarr."""
     from brainmap.checks import check_choice
-    from brainmap.features.activations.acoustics import NAME, acoustic_features
-    from brainmap.features.sounds.files import load_sounds
+    from brainmap.features.activations.acoustics import NAME
 
     store_free(out, "activations", None, overwrite)
     refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
-    heard = load_sounds(sounds, rate=rate, seconds=seconds, level=level)
+    heard = features.load_sounds(sounds, rate=rate, seconds=seconds, level=level)
     shown = heard.items[0] if item is None else check_choice(item, heard.items, "--item")
     chosen = "all" if models == "all" else split_names(models)
     for line in heard.report.lines():
         log.warning("note: %s", line)
-    found = acoustic_features(heard, models=chosen, pooling=pooling, store=out)
+    found = features.acoustic_features(heard, models=chosen, pooling=pooling, store=out)
     if figure is not None:
-        from brainmap.viz.features.activations import plot_acoustics
-
         wave = heard.take([heard.items.index(shown)]).waveforms
-        save_figure(plot_acoustics(wave, rate=rate, title=shown), figure)
+        save_figure(viz.plot_acoustics(wave, rate=rate, title=shown), figure)
     shapes = {model: list(found[model].shape) for model in found.layers}
     if as_json:
         about = {"store": str(out), "network": NAME, "items": len(found.items), "layers": shapes}

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from brainmap import types
+from brainmap import features, types, viz
 from brainmap.cli.features.options import Figure, Hear, Listener, Store, add_listener_options, commands, store_free
 from brainmap.cli.options import (
     FORMATS,
@@ -15,6 +15,7 @@ from brainmap.cli.options import (
     Overwrite,
     Seed,
     build_provenance,
+    make_rng,
     print_files,
     refuse_existing,
     save_figure,
@@ -79,20 +80,18 @@ def activations(
     as_json: Json = False,
 ) -> None:
     """Extract activations of layers for a set of sounds as .zarr; a run that was killed resumes where it stopped."""
-    from brainmap.features.activations.extract import extract_activations
     from brainmap.features.activations.stored import cut_asked_windows
-    from brainmap.features.sounds.windows import Windows
 
     reduction = _make_reduction(reduce, dimensions=dimensions, tolerance=tolerance, seed=seed)
     store_free(out, "activations", None, overwrite)
     refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     one = hear(report=window is None)
     sounds = cut_asked_windows(one.sounds, window=window, hop=hop, last=last, rate=None)
-    if isinstance(sounds, Windows):
+    if isinstance(sounds, features.Windows):
         for line in sounds.report.lines():
             log.warning("note: %s", line)
     model, name = _choose_network(one, control, seed, sounds)
-    found = extract_activations(
+    found = features.extract_activations(
         model,
         sounds,
         layers=split_names(layers),
@@ -109,9 +108,7 @@ def activations(
         pool_frequency=pool_frequency,
     )
     if figure is not None:
-        from brainmap.viz.features.activations import plot_activations
-
-        save_figure(plot_activations(found), figure)
+        save_figure(viz.plot_activations(found), figure)
     shapes = {layer: list(found[layer].shape) for layer in found.layers}
     if as_json:
         about = {"store": str(out), "network": name, "items": len(found.items), "layers": shapes}
@@ -127,20 +124,14 @@ def activations(
 
 
 def _make_reduction(kind: types.Reduce, **given: Any) -> Any:
-    from brainmap.features.activations.reduction import Reduction
-
     if kind == "none" and given["dimensions"] is not None:
         raise InputError("--dimensions: is of --reduce sparse-projection or --reduce pca; name one")
-    return None if kind == "none" else Reduction(kind=kind, **given)
+    return None if kind == "none" else features.Reduction(kind=kind, **given)
 
 
 def _choose_network(one: Listener, control: types.ControlOrNone, seed: int, sounds: Any) -> tuple[Any, str]:
     """Return the network, or its control, and the name of either."""
-    import numpy as np
-
-    from brainmap.features.networks.controls import control_network
-
     if control == "none":
         return one.model, one.name
-    made = control_network(one.model, control, rng=np.random.default_rng(seed), sounds=sounds)
+    made = features.control_network(one.model, control, rng=make_rng(seed), sounds=sounds)
     return made, f"{one.name}-{control}"

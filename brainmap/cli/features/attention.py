@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from brainmap import types
+from brainmap import features, types, viz
 from brainmap.cli.features.cam import MapLayer, Method
 from brainmap.cli.features.options import Hear, add_listener_options, commands
-from brainmap.cli.options import Leave, Seed, add_output_options
+from brainmap.cli.options import Leave, Seed, add_output_options, make_rng
 
 
 @commands.command()
@@ -37,11 +37,7 @@ def attention(
     seed: Seed = 0,
 ) -> None:
     """Test over words whether maps of the own class cover more of a word than maps of other classes."""
-    import numpy as np
-
-    from brainmap.features.attention.words import COVER_COLUMNS, CoverSettings, attention_cover
-    from brainmap.features.attribution.cam import class_activation_maps
-    from brainmap.viz.features.attention import plot_cover
+    from brainmap.features.attention.words import COVER_COLUMNS
 
     settings: dict[str, Any] = {
         "measure": measure,
@@ -50,9 +46,9 @@ def attention(
         "empty": empty,
         "alternative": alternative,
     }
-    chosen = CoverSettings(**settings)
+    chosen = features.CoverSettings(**settings)
     one = hear()
-    cams = class_activation_maps(
+    cams = features.class_activation_maps(
         one.model,
         one.sounds,
         method=method,
@@ -61,7 +57,7 @@ def attention(
         device=one.device,
         upsample=None,
     )
-    found = attention_cover(cams, settings=chosen, rng=np.random.default_rng(seed))
+    found = features.attention_cover(cams, settings=chosen, rng=make_rng(seed))
     summary = {
         "own": found.own,
         "others": found.others,
@@ -78,7 +74,7 @@ def attention(
     leave(
         found.table,
         COVER_COLUMNS,
-        lambda: plot_cover(found),
+        lambda: viz.plot_cover(found),
         inputs=one.inputs,
         seed=seed,
         words=one_line,

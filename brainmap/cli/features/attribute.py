@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 
-from brainmap import types
+from brainmap import features, types, viz
 from brainmap.cli.features.options import (
     Figure,
     Hear,
@@ -30,16 +30,13 @@ from brainmap.cli.options import (
     Overwrite,
     Seed,
     check_names,
+    make_rng,
     print_files,
     refuse_existing,
     save_figure,
     split_names,
 )
 from brainmap.errors import InputError
-
-if TYPE_CHECKING:
-    from brainmap.features.attribution.results import Attributions
-    from brainmap.features.sounds.files import Sounds
 
 METHODS = f"Methods parted by commas: {', '.join(get_args(types.AttributionMethod))}."
 OF_METHODS = "Settings of methods"
@@ -126,9 +123,6 @@ def attribute(
     as_json: Json = False,
 ) -> None:
     """Attribute classes, units or regions to each moment of each sound, by one or several methods, as .zarr."""
-    import numpy as np
-
-    from brainmap.features.attribution.methods import attribute as attribute_sounds
     from brainmap.features.networks.targets import is_readout
     from brainmap.features.representations.files import save_attributions
 
@@ -166,7 +160,7 @@ def attribute(
         layer = None if layer is None else found_targets.name_layer(layer)
     results = []
     for one, settings in chosen.items():
-        found = attribute_sounds(
+        found = features.attribute(
             model,
             heard.sounds,
             method=one,
@@ -175,7 +169,7 @@ def attribute(
             layer=layer if one == "guided-grad-cam" else None,
             batch_size=batch_size,
             device=heard.device,
-            rng=np.random.default_rng(seed),
+            rng=make_rng(seed),
             **settings,
         )
         save_attributions(found, out, align=heard.checkpoint.align, network=heard.name)
@@ -219,8 +213,8 @@ def _sort_settings(methods: list[str], given: dict[str, Any]) -> dict[str, dict[
 
 
 def _draw_attributions(
-    sounds: Sounds,
-    results: list[Attributions],
+    sounds: features.Sounds,
+    results: list[features.Attributions],
     out: Path,
     *,
     shown: list[int],
@@ -229,28 +223,25 @@ def _draw_attributions(
     scores: types.ScoreKind,
     title: str,
 ) -> None:
-    from brainmap.viz.features.attribution import plot_attribution, plot_occlusion, plot_relevance
-
     if view is not None:
         title = f"{title}, {results[0].method}"
-        figure = plot_relevance(
+        figure = viz.plot_relevance(
             sounds, results[0], items=shown, view=view, colormap=colormap, scores=scores, title=title
         )
     elif len(results) == 1 and results[0].bands is not None:
-        figure = plot_occlusion(sounds, results[0], items=shown, title="Logit lost without a moment of a band")
+        figure = viz.plot_occlusion(sounds, results[0], items=shown, title="Logit lost without a moment of a band")
     else:
-        figure = plot_attribution(sounds, results, items=shown, title=title)
+        figure = viz.plot_attribution(sounds, results, items=shown, title=title)
     save_figure(figure, out)
 
 
-def _save_heard(sounds: Sounds, results: list[Attributions], folder: Path, overwrite: bool) -> None:
+def _save_heard(sounds: features.Sounds, results: list[features.Attributions], folder: Path, overwrite: bool) -> None:
     """Write each sound without what does not count, a file for each method, sound and class."""
-    from brainmap.features.attribution.audible import hear_relevance
     from brainmap.features.maximization.quality import save_waveforms
     from brainmap.names import file_name
 
     for found in results:
-        waves, names = hear_relevance(sounds, found)
+        waves, names = features.hear_relevance(sounds, found)
         full = [(found.method, *name) for name in names]
         taken = [folder / f"{file_name(*name)}.wav" for name in full]
         if not overwrite and (there := [path for path in taken if path.exists()]):
@@ -259,7 +250,7 @@ def _save_heard(sounds: Sounds, results: list[Attributions], folder: Path, overw
     typer.echo(f"{folder}: {sum(len(one.items) * one.targets.shape[1] for one in results)} sounds", err=True)
 
 
-def _summarize_attributions(found: Attributions) -> dict[str, Any]:
+def _summarize_attributions(found: features.Attributions) -> dict[str, Any]:
     """Summarize the attributions of one method for the terminal."""
     import numpy as np
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from brainmap import types
+from brainmap import features, types, viz
 from brainmap.checks import list_some
 from brainmap.cli.features.options import (
     Figure,
@@ -27,9 +27,6 @@ from brainmap.cli.features.options import (
 from brainmap.cli.options import FORMATS, Json, Overwrite, print_files, refuse_existing, save_figure
 from brainmap.errors import InputError
 from brainmap.progress import log
-
-if TYPE_CHECKING:
-    from brainmap.features.attribution.results import ClassActivationMaps
 
 Method = Annotated[types.CamMethod, typer.Option(help="Method of class activation mapping.")]
 MapLayer = Annotated[
@@ -59,7 +56,7 @@ def cam(
     as_json: Json = False,
 ) -> None:
     """Map where in each sound the evidence for each class, unit or region lies (class activation maps), as .zarr."""
-    from brainmap.features.attribution.cam import class_activation_maps, map_layer
+    from brainmap.features.attribution.cam import map_layer
     from brainmap.features.networks.targets import is_readout
     from brainmap.features.representations.files import save_cams
     from brainmap.features.sounds.inputs import describe_input
@@ -78,7 +75,7 @@ def cam(
     shown = choose_items(one.sounds, items, 3) if view in ("top", "all") else []
     mapped = map_layer(model, one.sounds, layer).name
     store_free(out, "cam", mapped, overwrite)
-    cams = class_activation_maps(
+    cams = features.class_activation_maps(
         model,
         one.sounds,
         method=method,
@@ -140,7 +137,7 @@ def _choose_view(view: types.CamView | None, one: Listener, *, named: bool) -> t
 
 def _draw_cams(
     one: Listener,
-    cams: ClassActivationMaps,
+    cams: features.ClassActivationMaps,
     out: Path,
     *,
     view: types.CamView | None,
@@ -148,17 +145,14 @@ def _draw_cams(
     scores: types.ScoreKind,
 ) -> None:
     from brainmap.features.attention.words import keep_known_words
-    from brainmap.viz.features.attention import plot_target_attention
-    from brainmap.viz.features.class_maps import plot_class_maps
-    from brainmap.viz.features.sounds import plot_cam
 
     title = f"{one.name}: {cams.method} at {cams.layer.removeprefix('network.')}"
     if view in ("top", "all"):
         most = 5 if view == "top" else None
-        save_figure(plot_class_maps(one.sounds, cams, items=shown, most=most, scores=scores, title=title), out)
+        save_figure(viz.plot_class_maps(one.sounds, cams, items=shown, most=most, scores=scores, title=title), out)
         return
     sounds, drawn, strange = keep_known_words(one.sounds, cams)
     if strange:
         log.warning("note: the figure leaves out sounds whose condition is no class: %s", list_some(strange, 8))
-    draw = plot_cam if view == "sounds" else plot_target_attention
+    draw = viz.plot_cam if view == "sounds" else viz.plot_target_attention
     save_figure(draw(sounds, drawn, title=title), out)

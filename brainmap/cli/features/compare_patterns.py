@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from brainmap import features, viz
 from brainmap.cli.features.options import Figure, commands
 from brainmap.cli.options import (
     FORMATS,
@@ -37,7 +38,6 @@ def compare(
 ) -> None:
     """Compare patterns of the same classes in several networks: similarity of spectra, and noise of each."""
     from brainmap.checks import check_choice
-    from brainmap.features.maximization.comparison import compare_patterns
     from brainmap.features.representations.files import open_maximizations
     from brainmap.record import write_table
 
@@ -47,14 +47,14 @@ def compare(
     if len(networks) != len(stores) or len(set(networks)) != len(networks):
         raise InputError(f"--names: {', '.join(networks)} for {len(stores)} stores; give each a name of its own")
     held = {name: open_maximizations(path) for name, path in zip(networks, stores, strict=True)}
-    found = compare_patterns({name: one[check_choice(layer, list(one), "--layer")] for name, one in held.items()})
+    found = features.compare_patterns(
+        {name: one[check_choice(layer, list(one), "--layer")] for name, one in held.items()}
+    )
     if table is not None:
         columns = {str(c): str(c).replace("_", " ") for c in found.table.columns}
         write_table(found.table, table, columns=columns, about=build_provenance({"layer": layer}, stores))
     if figure is not None:
-        from brainmap.viz.features.maximization import plot_pattern_comparison
-
-        save_figure(plot_pattern_comparison(found), figure)
+        save_figure(viz.plot_pattern_comparison(found), figure)
     if as_json:
         parts = {"pairs": found.pairs, "patterns": found.table}
         typer.echo(json.dumps({k: json.loads(v.to_json(orient="records")) for k, v in parts.items()}, indent=2))

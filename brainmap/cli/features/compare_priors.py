@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from brainmap import features, viz
 from brainmap.cli.features.options import Figure, Hear, add_listener_options, commands
 from brainmap.cli.options import (
     FORMATS,
@@ -15,6 +16,7 @@ from brainmap.cli.options import (
     Overwrite,
     Seed,
     build_provenance,
+    make_rng,
     print_files,
     print_table,
     refuse_existing,
@@ -47,10 +49,7 @@ def compare_priors(
     as_json: Json = False,
 ) -> None:
     """Compare what other networks make of class patterns by several priors, of real sounds and of noise."""
-    import numpy as np
-
-    from brainmap.features.evaluation.judges import load_judges
-    from brainmap.features.evaluation.priors import PRIOR_COLUMNS, compare_priors as compare
+    from brainmap.features.evaluation.priors import PRIOR_COLUMNS
     from brainmap.features.maximization.choice import choose_priors
     from brainmap.record import write_table
 
@@ -59,7 +58,7 @@ def compare_priors(
     one = hear()
     fed = one.checkpoint
     paths = None if judges == "package" else [Path(name) for name in split_names(judges)]
-    judging, notes = load_judges(paths, climbed=one.model)
+    judging, notes = features.load_judges(paths, climbed=one.model)
     speech = None
     if decoder != "none":
         (chosen,) = choose_priors(
@@ -70,7 +69,7 @@ def compare_priors(
             on_waveforms=fed.front_end.is_waveform,
         )
         speech = chosen.decoder
-    found = compare(
+    found = features.compare_priors(
         one.model,
         one.sounds,
         checkpoint=fed,
@@ -80,7 +79,7 @@ def compare_priors(
         steps=steps,
         seeds=seeds,
         draws=draws,
-        rng=np.random.default_rng(seed),
+        rng=make_rng(seed),
         device=one.device,
         threads=jobs,
     )
@@ -89,9 +88,7 @@ def compare_priors(
     inputs = [*one.inputs, *(paths or [])]
     write_table(found.table, out, columns=columns, about=build_provenance(about, inputs, seed=seed))
     if figure is not None:
-        from brainmap.viz.features.evaluation import plot_prior_comparison
-
-        save_figure(plot_prior_comparison(found, title=f"{one.name}: who recognizes its patterns"), figure)
+        save_figure(viz.plot_prior_comparison(found, title=f"{one.name}: who recognizes its patterns"), figure)
     print_table(found.table, as_json)
     if not as_json:
         for note in notes:

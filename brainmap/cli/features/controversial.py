@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from brainmap import features
 from brainmap.cli.features.options import Hear, add_listener_options, commands
 from brainmap.cli.options import Json, build_provenance, print_table
 from brainmap.errors import InputError
@@ -32,20 +33,17 @@ def controversial(
     as_json: Json = False,
 ) -> None:
     """Pick the sounds of --sounds about which two networks disagree most, as a stimulus folder for an experiment."""
-    from brainmap.features.evaluation.controversial import pick_controversial, save_stimuli
-    from brainmap.features.evaluation.judges import Judge, load_judges
-
     if (out / "stimuli.tsv").exists():
         raise InputError(f"--out: {out / 'stimuli.tsv'} exists; name another folder")
     one = hear()
-    (second,), _ = load_judges([other])
-    first = Judge(name=one.name, model=one.model, checkpoint=one.checkpoint)
-    found = pick_controversial(
+    (second,), _ = features.load_judges([other])
+    first = features.Judge(name=one.name, model=one.model, checkpoint=one.checkpoint)
+    found = features.pick_controversial(
         first, second, one.sounds, n=n, output=output, per_condition=per_condition, device=one.device
     )
     given = {"other": str(other), "output": output, "number": n, "per_condition": per_condition}
     about = build_provenance(given, [*one.inputs, other])
-    path = save_stimuli(found, one.sounds, out, about=about)
+    path = features.save_stimuli(found, one.sounds, out, about=about)
     print_table(found.table, as_json)
     if not as_json:
         pair = f"{found.names[0]} and {found.names[1]}"

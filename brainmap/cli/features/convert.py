@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from brainmap import types
+from brainmap import features, types
 from brainmap.cli.features.options import Describe, add_network_options, commands, format_feeding
 from brainmap.cli.options import Overwrite, refuse_existing
 from brainmap.errors import InputError
@@ -27,7 +27,6 @@ def convert(
     The file names the network's builder (of the zoo, or module:function), its input, rate, seconds, level and class
     names, so that no later command repeats these options.
     """
-    from brainmap.features.networks.checkpoints import save_checkpoint
     from brainmap.features.networks.feeding import count_outputs
 
     refuse_existing(out, overwrite, kinds=(".safetensors",))
@@ -41,6 +40,6 @@ def convert(
     outputs = count_outputs(model, checkpoint)
     if checkpoint.classes and outputs != len(checkpoint.classes):
         raise InputError(f"--class-names: expected {outputs} names, one an output, got {len(checkpoint.classes)}")
-    save_checkpoint(model, out, checkpoint if align is None else replace(checkpoint, align=align))
+    features.save_checkpoint(model, out, checkpoint if align is None else replace(checkpoint, align=align))
     typer.echo(format_feeding(checkpoint))
     typer.echo(f"Wrote {out}")

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from brainmap import types
+from brainmap import features, types, viz
 from brainmap.cli.features.options import Hear, Layers, add_listener_options, commands, extract_all
-from brainmap.cli.options import Leave, Seed, add_output_options
+from brainmap.cli.options import Leave, Seed, add_output_options, make_rng
 
 
 @commands.command()
@@ -27,23 +27,19 @@ def embed(
     seed: Seed = 0,
 ) -> None:
     """Embed sounds in few dimensions by principal components or t-SNE of each layer (averaged over time)."""
-    import numpy as np
     import pandas as pd
-
-    from brainmap.features.units.embedding import embed as embed_layer
-    from brainmap.viz.features.activations import plot_embedding
 
     one = hear()
     acts = extract_all(one, layers)
     found = [
-        embed_layer(
+        features.embed(
             acts,
             layer=layer,
             method=method,
             n_components=components,
             units=units,
             perplexity=perplexity,
-            rng=np.random.default_rng(seed),
+            rng=make_rng(seed),
         )
         for layer in acts.layers
     ]
@@ -68,5 +64,11 @@ def embed(
         "layers": about.to_dict(orient="records"),
     }
     leave(
-        table, columns, lambda: plot_embedding(found), inputs=one.inputs, parameters=parameters, seed=seed, shown=about
+        table,
+        columns,
+        lambda: viz.plot_embedding(found),
+        inputs=one.inputs,
+        parameters=parameters,
+        seed=seed,
+        shown=about,
     )

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from brainmap import features, viz
 from brainmap.cli.features.options import Hear, ItemsOption, add_listener_options, choose_items, commands
 from brainmap.cli.options import Leave, add_output_options, split_names
 from brainmap.errors import InputError
@@ -23,8 +24,7 @@ def encoder_maps(
     items: ItemsOption = None,
 ) -> None:
     """Map where in each sound an encoding model reads (rsa encode --encoder), beside the course of its energy."""
-    from brainmap.features.attention.encoders import COLUMNS, map_encoder, tabulate_maps
-    from brainmap.viz.features.attention import plot_encoder_maps
+    from brainmap.features.attention.encoders import COLUMNS, tabulate_maps
 
     one = hear()
     if one.checkpoint.readout is None:
@@ -33,12 +33,12 @@ def encoder_maps(
         )
     asked = split_names(regions) if regions is not None else None
     shown = choose_items(one.sounds, items, 4)
-    found = map_encoder(one.model, one.sounds, regions=asked, device=one.device)
+    found = features.map_encoder(one.model, one.sounds, regions=asked, device=one.device)
     follows = found.follow_energy()
     leave(
         tabulate_maps(found),
         COLUMNS,
-        lambda: plot_encoder_maps(one.sounds, found, items=shown, title=f"{one.name}: where {found.layer} is read"),
+        lambda: viz.plot_encoder_maps(one.sounds, found, items=shown, title=f"{one.name}: where {found.layer} is read"),
         inputs=one.inputs,
         parameters={"layer": found.layer, "regions": list(found.regions)},
         shown=follows,

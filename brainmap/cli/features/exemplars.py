@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from brainmap import features, viz
 from brainmap.cli.features.options import Hear, Stage, add_listener_options, commands
 from brainmap.cli.options import Leave, Overwrite, add_output_options
 from brainmap.errors import InputError
@@ -35,13 +36,12 @@ def exemplars(
     overwrite: Overwrite = False,
 ) -> None:
     """Find the stretches of sounds that drive units most, with their times, as a table and WAV."""
-    from brainmap.features.units.exemplars import EXEMPLAR_COLUMNS, find_exemplars
-    from brainmap.viz.features.exemplars import plot_exemplars
+    from brainmap.features.units.exemplars import EXEMPLAR_COLUMNS
 
     if wav is not None and wav.exists() and any(wav.iterdir() if wav.is_dir() else [wav]) and not overwrite:
         raise InputError(f"--wav: {wav} exists; say --overwrite or name another folder")
     one = hear()
-    found = find_exemplars(
+    found = features.find_exemplars(
         one.model,
         one.sounds,
         layer=layer,
@@ -70,7 +70,7 @@ def exemplars(
     leave(
         found.table,
         EXEMPLAR_COLUMNS,
-        lambda: plot_exemplars(found),
+        lambda: viz.plot_exemplars(found),
         inputs=one.inputs,
         parameters=parameters,
         shown=best,

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap import types
+from brainmap import features, types, viz
 from brainmap.cli.features.options import Hear, Listener, add_listener_options, commands
-from brainmap.cli.options import Leave, Seed, add_output_options, check_names, split_names
+from brainmap.cli.options import Leave, Seed, add_output_options, check_names, make_rng, split_names
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from brainmap.features.evaluation.faithfulness import Curves
-    from brainmap.features.sounds.files import Sounds
 
 Methods = Annotated[
     str,
@@ -75,8 +73,7 @@ def faithfulness(
     import pandas as pd
 
     from brainmap.features.evaluation.explain import explain
-    from brainmap.features.evaluation.faithfulness import CURVE_COLUMNS, deletion_curves
-    from brainmap.viz.features.evaluation import plot_deletion
+    from brainmap.features.evaluation.faithfulness import CURVE_COLUMNS
 
     methods = split_names(method)
     one = hear()
@@ -97,7 +94,7 @@ def faithfulness(
     )
     # all methods in one pass: the random orders are the same for all
     found = [
-        deletion_curves(
+        features.deletion_curves(
             one.model,
             one.sounds,
             maps,
@@ -105,7 +102,7 @@ def faithfulness(
             class_names=one.classes,
             order=order,
             device=one.device,
-            rng=np.random.default_rng(seed),
+            rng=make_rng(seed),
             **settings,
         )
         for order in ("deletion", "insertion")
@@ -121,7 +118,7 @@ def faithfulness(
     leave(
         table,
         columns,
-        lambda: plot_deletion(curves),
+        lambda: viz.plot_deletion(curves),
         inputs=one.inputs,
         seed=seed,
         shown=pd.DataFrame(rows),
@@ -129,7 +126,7 @@ def faithfulness(
     )
 
 
-def _select_method(found: Curves, place: int) -> Curves:
+def _select_method(found: features.Curves, place: int) -> features.Curves:
     return replace(
         found, scores=found.scores[:, [place]], random=found.random[:, [place]], targets=found.targets[:, [place]]
     )
@@ -143,19 +140,17 @@ def _average_curves(both: list[Any]) -> dict[str, float]:
     }
 
 
-def _score_voicing(sounds: Sounds, maps: NDArray[np.float32]) -> dict[str, float]:
+def _score_voicing(sounds: features.Sounds, maps: NDArray[np.float32]) -> dict[str, float]:
     """Compute pointing game and IoU over sounds with voiced frames, and the chance level of both."""
-    from brainmap.features.evaluation.faithfulness import map_agreement
     from brainmap.features.sounds.inputs import compute_time_courses, describe_input
     from brainmap.features.sounds.intervals import mark_voicing
-    from brainmap.features.sounds.voicing import find_voicing
 
-    marks = mark_voicing(find_voicing(sounds))
+    marks = mark_voicing(features.find_voicing(sounds))
     there = marks.any(axis=1)
     if not there.any():
         return {}
     courses = compute_time_courses(maps, describe_input(sounds))
-    found = map_agreement(courses[there], marks[there], smooth=max(1, round(0.05 * sounds.rate)))
+    found = features.map_agreement(courses[there], marks[there], smooth=max(1, round(0.05 * sounds.rate)))
     return {
         "pointing": float(found.pointing.mean()),
         "iou": float(found.iou.mean()),

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from brainmap import features
 from brainmap.cli.features.options import Describe, add_network_options, commands, describe_network, format_feeding
 from brainmap.cli.options import Json
 
 if TYPE_CHECKING:
-    from brainmap.features.layers.layer import Layer
-    from brainmap.features.networks.description import Checkpoint
     from brainmap.features.networks.feeding import Opened
 
 HEADS = ("layer", "kind", "shape", "receptive field", "stride", "parameters")
@@ -43,26 +42,25 @@ def layers(
         typer.echo("  ".join([*left, *right]))
 
 
-def _find_layers(opened: Opened, *, every: bool) -> list[Layer]:
+def _find_layers(opened: Opened, *, every: bool) -> list[features.Layer]:
     """Find the layers of a network, which is run only the first time that its files are seen."""
     from dataclasses import asdict
 
     from brainmap.features.layers.layer import restore_layer
 
     def run() -> list[dict[str, Any]]:
-        from brainmap.features.layers.listing import list_layers
         from brainmap.features.layers.running import evaluating, list_modules
         from brainmap.features.networks.feeding import make_example
 
         model, example = opened.model, make_example(opened.checkpoint)
         with evaluating(model):
-            listed = list_layers(model, example, also=list_modules(model, example) if every else ())
+            listed = features.list_layers(model, example, also=list_modules(model, example) if every else ())
         return [asdict(layer) for layer in listed]
 
     return [restore_layer(layer) for layer in opened.keep("listing", every, run)]
 
 
-def _describe_layer(layer: Layer, checkpoint: Checkpoint) -> dict[str, Any]:
+def _describe_layer(layer: features.Layer, checkpoint: features.Checkpoint) -> dict[str, Any]:
     """Describe a layer as plain values; along time, samples of the sound become ms."""
     field, stride = layer.receptive_field, layer.stride
     return {
@@ -81,7 +79,7 @@ def _convert_sizes(sizes: Any) -> Any:
     return list(sizes) if isinstance(sizes, tuple) else sizes
 
 
-def _convert_to_ms(sizes: Any, checkpoint: Checkpoint, *, window: bool) -> float | None:
+def _convert_to_ms(sizes: Any, checkpoint: features.Checkpoint, *, window: bool) -> float | None:
     """Convert a size along time [samples or frames] to ms; None where it is not known or the unit sees everything."""
     taken, rate = checkpoint.front_end, checkpoint.rate
     along = sizes[taken.time_axis] if isinstance(sizes, tuple) else sizes

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap import types
+from brainmap import features, types, viz
 from brainmap.cli.features.faithfulness import Classes, MapLayer
 from brainmap.cli.features.options import Hear, Listener, add_listener_options, commands
-from brainmap.cli.options import Leave, Seed, add_output_options, check_names, split_names
+from brainmap.cli.options import Leave, Seed, add_output_options, check_names, make_rng, split_names
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from brainmap.features.sounds.files import Sounds
 
 
 log = logging.getLogger("brainmap")
@@ -58,8 +56,7 @@ def localize(
     seed: Seed = 0,
 ) -> None:
     """Compare where maps of networks place words in time with known boundaries."""
-    from brainmap.features.evaluation.localization import COLUMNS, localize as place, summarize_localization
-    from brainmap.viz.features.evaluation import plot_localization
+    from brainmap.features.evaluation.localization import COLUMNS, summarize_localization
 
     if (boundaries is None) == (plant is None):
         raise InputError("localize: give --boundaries FILE, or --plant SECONDS; one of them")
@@ -68,14 +65,16 @@ def localize(
     models = {one.name: one.model} | _load_others(one, also or [])
     methods = split_names(method) if method is not None else _choose_methods(models, sounds)
     settings: dict[str, Any] = {"classes": classes, "layer": layer, "threshold": threshold, "smooth_ms": smooth_ms}
-    table = place(models, sounds, truth, methods=methods, class_names=one.classes, device=one.device, **settings)
+    table = features.localize(
+        models, sounds, truth, methods=methods, class_names=one.classes, device=one.device, **settings
+    )
     about = settings | {"methods": methods, "plant_s": plant, "background_db": background_db}
     read = [*one.inputs, *(also or []), *([boundaries] if boundaries else [])]
     one.say_understanding()
     leave(
         table,
         COLUMNS,
-        lambda: plot_localization(sounds, table, title=TITLE),
+        lambda: viz.plot_localization(sounds, table, title=TITLE),
         parameters=about,
         inputs=read,
         seed=seed,
@@ -83,13 +82,11 @@ def localize(
     )
 
 
-def _choose_methods(models: dict[str, Any], sounds: Sounds) -> list[str]:
+def _choose_methods(models: dict[str, Any], sounds: features.Sounds) -> list[str]:
     """List CAM, Grad-CAM and saliency; CAM is left out, with a note, for networks without a pooled linear head."""
-    from brainmap.features.attribution.cam import class_activation_maps
-
     try:
         for model in models.values():
-            class_activation_maps(model, sounds.take([0]), method="cam", upsample=False)
+            features.class_activation_maps(model, sounds.take([0]), method="cam", upsample=False)
     except InputError as error:
         log.info("without cam: %s", error)
         return ["grad-cam", "saliency"]
@@ -97,16 +94,15 @@ def _choose_methods(models: dict[str, Any], sounds: Sounds) -> list[str]:
 
 
 def _place_sounds(
-    sounds: Sounds, boundaries: Path | None, plant: float | None, background_db: float, seed: int
-) -> tuple[Sounds, pd.DataFrame]:
-    import numpy as np
+    sounds: features.Sounds, boundaries: Path | None, plant: float | None, background_db: float, seed: int
+) -> tuple[features.Sounds, pd.DataFrame]:
     import pandas as pd
 
     from brainmap.checks import check_file
     from brainmap.features.sounds.intervals import plant_sounds
 
     if plant is not None:
-        return plant_sounds(sounds, seconds=plant, background_db=background_db, rng=np.random.default_rng(seed))
+        return plant_sounds(sounds, seconds=plant, background_db=background_db, rng=make_rng(seed))
     file = check_file(boundaries or "", "--boundaries")
     try:
         return sounds, pd.read_csv(file, sep="\t")
@@ -116,12 +112,9 @@ def _place_sounds(
 
 def _load_others(one: Listener, paths: list[Path]) -> dict[str, Any]:
     """Load further networks, which must have the same classes and inputs."""
-    from brainmap.features.networks.checkpoints import load_network
-    from brainmap.features.networks.description import load_checkpoint
-
     found = {}
     for path in paths:
-        about = load_checkpoint(path)
+        about = features.load_checkpoint(path)
         for what in ("classes", "rate", "level", "align"):
             ours, theirs = getattr(one.checkpoint, what), getattr(about, what)
             if ours != theirs:
@@ -131,5 +124,5 @@ def _load_others(one: Listener, paths: list[Path]) -> dict[str, Any]:
                 )
         if path.stem in found or path.stem == one.name:
             raise InputError(f"--also: two networks are called {path.stem!r}; rename a file, or give --name")
-        found[path.stem] = load_network(path)
+        found[path.stem] = features.load_network(path)
     return found

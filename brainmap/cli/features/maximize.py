@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap import types
+from brainmap import features, types, viz
 from brainmap.checks import list_some
 from brainmap.cli.features.options import (
     Figure,
@@ -29,6 +29,7 @@ from brainmap.cli.options import (
     Overwrite,
     Seed,
     build_provenance,
+    make_rng,
     print_files,
     print_table,
     refuse_existing,
@@ -41,9 +42,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
-    from brainmap.features.evaluation.judges import Judge
     from brainmap.features.maximization.choice import ChosenPrior
-    from brainmap.features.maximization.maximize import Maximization, MaximizationSettings
 
 HOW = "How patterns are grown (defaults: of the audio preset)"
 BOUNDS = "What holds patterns back (default: nothing but full scale)"
@@ -257,17 +256,13 @@ def _read_targets(text: str) -> tuple[str, str, tuple[str, ...]]:
     return asked[0].layer, ",".join(names), ()
 
 
-def make_settings(preset: types.Preset, given: dict[str, Any]) -> MaximizationSettings:
+def make_settings(preset: types.Preset, given: dict[str, Any]) -> features.MaximizationSettings:
     """Combine a preset with the options that are given."""
-    from brainmap.features.maximization.maximize import MaximizationSettings
-
-    return MaximizationSettings.of(preset, **_list_given(given))
+    return features.MaximizationSettings.of(preset, **_list_given(given))
 
 
 def _list_given(given: dict[str, Any]) -> dict[str, Any]:
-    from brainmap.features.maximization.maximize import MaximizationSettings
-
-    return {f.name: given[f.name] for f in fields(MaximizationSettings) if given.get(f.name) is not None}
+    return {f.name: given[f.name] for f in fields(features.MaximizationSettings) if given.get(f.name) is not None}
 
 
 def _choose_priors(
@@ -290,31 +285,27 @@ def _choose_priors(
 
 def _load_judges(
     one: Listener, climbed: Sequence[nn.Module], judges: str | None, of_classes: bool
-) -> tuple[tuple[Judge, ...], tuple[str, ...]]:
+) -> tuple[tuple[features.Judge, ...], tuple[str, ...]]:
     """Load the networks that judge patterns of classes; by default those of brainmap, where they know a class."""
-    from brainmap.features.evaluation.judges import load_judges
-
     if judges == "none" or (judges is None and not (of_classes and one.classes)):
         return (), ()
     if not of_classes or not one.classes:
         raise InputError("--judges: expected patterns of classes with names, got other units; leave it out")
     named = None if judges in (None, "package") else [Path(name) for name in split_names(judges)]
-    found, notes = load_judges(named, climbed=climbed)
+    found, notes = features.load_judges(named, climbed=climbed)
     if judges is None and not any(set(judge.checkpoint.classes) & set(one.classes) for judge in found):
         return (), ("not judged: the networks of brainmap know none of the classes; name others with --judges",)
     return found, notes
 
 
-def _judge(am: Maximization, judging: tuple[Judge, ...], one: Listener, seed: int, jobs: int | None) -> Maximization:
+def _judge(
+    am: features.Maximization, judging: tuple[features.Judge, ...], one: Listener, seed: int, jobs: int | None
+) -> features.Maximization:
     """Let other networks judge patterns that can be heard."""
-    import numpy as np
-
-    from brainmap.features.evaluation.judges import judge_maximization
-
     if not judging or not am.can_be_heard:
         return am
-    rng = np.random.default_rng(seed)
-    return judge_maximization(am, judging, sounds=one.sounds, rng=rng, device=one.device, threads=jobs)
+    rng = make_rng(seed)
+    return features.judge_maximization(am, judging, sounds=one.sounds, rng=rng, device=one.device, threads=jobs)
 
 
 def refuse_table(wav: Path | None, name: str, overwrite: bool) -> Path | None:
@@ -327,7 +318,7 @@ def refuse_table(wav: Path | None, name: str, overwrite: bool) -> Path | None:
 
 def _maximize_layer(
     one: Listener,
-    settings: MaximizationSettings,
+    settings: features.MaximizationSettings,
     *,
     layer: str,
     units: str,
@@ -336,17 +327,13 @@ def _maximize_layer(
     decoder: nn.Module | None,
     seed: int,
     jobs: int | None,
-) -> Maximization:
-    import numpy as np
-
-    from brainmap.features.maximization.directions import condition_direction
-    from brainmap.features.maximization.maximize import maximize_activation
+) -> features.Maximization:
 
     directions = None
     if away is not None and toward is None:
         raise InputError("--away: leads away from conditions, to which? say --toward too")
     if toward is not None:
-        found = condition_direction(
+        found = features.condition_direction(
             one.model,
             one.sounds,
             layer=layer,
@@ -355,7 +342,7 @@ def _maximize_layer(
             device=one.device,
         )
         directions = {f"{toward}-{away}" if away else toward: found}
-    return maximize_activation(
+    return features.maximize_activation(
         one.model,
         layer=layer,
         units=one.units(layer, units),
@@ -364,20 +351,20 @@ def _maximize_layer(
         class_names=one.classes if layer == "output" and toward is None and settings.objective != "layer" else None,
         directions=directions,
         decoder=decoder,
-        rng=np.random.default_rng(seed),
+        rng=make_rng(seed),
         device=one.device,
         threads=jobs,
     )
 
 
 def _save_patterns(
-    patterns: list[Maximization],
+    patterns: list[features.Maximization],
     out: Path,
     network: str,
     table: Path | None,
     figure: Path | None,
     *,
-    about: tuple[MaximizationSettings, int, Listener],
+    about: tuple[features.MaximizationSettings, int, Listener],
 ) -> pd.DataFrame:
     """Store the patterns of one layer by one prior or several; return the table of their quality."""
     import pandas as pd
@@ -397,14 +384,12 @@ def _save_patterns(
     if table is not None:
         write_quality(quality, table, about)
     if figure is not None:
-        from brainmap.viz.features.maximization import plot_maximization
-
         title = f"{network}: what drives {patterns[0].layer}"
-        save_figure(plot_maximization(patterns, labels=patterns[0].labels, title=title), figure)
+        save_figure(viz.plot_maximization(patterns, labels=patterns[0].labels, title=title), figure)
     return quality
 
 
-def write_quality(table: pd.DataFrame, path: Path, about: tuple[MaximizationSettings, int, Listener]) -> None:
+def write_quality(table: pd.DataFrame, path: Path, about: tuple[features.MaximizationSettings, int, Listener]) -> None:
     """Write the table of the quality of patterns, with its sidecar."""
     from brainmap.features.evaluation.judges import JUDGED_COLUMNS
     from brainmap.record import write_table

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from brainmap import types
+from brainmap import features, types, viz
 from brainmap.cli.features.maximize import (
     HOW,
     Real,
@@ -25,6 +25,7 @@ from brainmap.cli.options import (
     Json,
     Overwrite,
     Seed,
+    make_rng,
     print_files,
     print_table,
     refuse_existing,
@@ -57,10 +58,7 @@ def metamers(
     as_json: Json = False,
 ) -> None:
     """Change noise until a layer responds to it as to a given sound (model metamers), as .zarr, WAV and a figure."""
-    import numpy as np
-
     from brainmap.features.activations import store as stores
-    from brainmap.features.maximization.metamers import match_activation
 
     settings = make_settings("metamer", locals())
     store_free(out, "metamer", layer, overwrite)
@@ -69,14 +67,14 @@ def metamers(
     one = hear()
     known = one.sounds.items
     first = [known[one.sounds.conditions.index(c)] for c in one.sounds.class_names]
-    found = match_activation(
+    found = features.match_activation(
         one.model,
         one.sounds,
         layer=layer,
         items=split_names(items) if items else first,
         settings=settings,
         class_names=one.classes,
-        rng=np.random.default_rng(seed),
+        rng=make_rng(seed),
         device=one.device,
         threads=jobs,
     )
@@ -92,9 +90,7 @@ def metamers(
         found.save_wav(wav)
         write_quality(found.table, table, (settings, seed, one))
     if figure is not None:
-        from brainmap.viz.features.maximization import plot_metamers
-
-        save_figure(plot_metamers(found, title=f"{one.name}: metamers of {layer}"), figure)
+        save_figure(viz.plot_metamers(found, title=f"{one.name}: metamers of {layer}"), figure)
     print_table(found.table, as_json)
     if not as_json:
         typer.echo(f"{out}: {len(found.items)} metamers of {layer}, {int(found.table['matched'].sum())} matched")

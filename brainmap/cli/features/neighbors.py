@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from brainmap import types
+from brainmap import features, types, viz
 from brainmap.cli.features.options import Hear, Layers, add_listener_options, commands, extract_all
 from brainmap.cli.options import Leave, add_output_options
 
@@ -22,16 +22,15 @@ def neighbors(
     metric: Annotated[types.SoundMetric, typer.Option(help="Distance between two sounds.")] = "correlation",
 ) -> None:
     """Find the nearest sounds of each sound in layers (averaged over time) and as waveforms, and count shared words."""
-    from brainmap.features.units.embedding import NEIGHBOR_COLUMNS, nearest_neighbors
-    from brainmap.viz.features.exemplars import plot_neighbors
+    from brainmap.features.units.embedding import NEIGHBOR_COLUMNS
 
     one = hear()
-    found = nearest_neighbors(extract_all(one, layers), one.sounds, k=k, metric=metric)
+    found = features.nearest_neighbors(extract_all(one, layers), one.sounds, k=k, metric=metric)
     overall = found.precision[found.precision["condition"] == "all"].drop(columns="condition")
     leave(
         found.table,
         NEIGHBOR_COLUMNS,
-        lambda: plot_neighbors(found, one.sounds),
+        lambda: viz.plot_neighbors(found, one.sounds),
         inputs=one.inputs,
         parameters={"k": k, "metric": metric, "layers": layers},
         shown=overall,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from brainmap import types
+from brainmap import features, types
 from brainmap.checks import check_choice, list_some
 from brainmap.cli import app
 from brainmap.cli.options import Device, Several, build_provenance, join_options, make_group, split_names
@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from brainmap.features.networks.description import Checkpoint
     from brainmap.features.networks.feeding import Opened
     from brainmap.features.networks.targets import Targets
-    from brainmap.features.sounds.files import Sounds
 
 commands = make_group("features", "Study a network on sounds: activations, maximizing sounds, class activation maps.")
 app.add_typer(commands)
@@ -80,8 +78,8 @@ class Listener:
 
     name: str
     model: nn.Module
-    checkpoint: Checkpoint
-    sounds: Sounds
+    checkpoint: features.Checkpoint
+    sounds: features.Sounds
     device: str
     path: Path
     sounds_at: Path
@@ -146,16 +144,16 @@ def find_listener_targets(one: Listener, text: str) -> Targets:
     InputError
         A target that does not exist, by nearest name.
     """
-    from brainmap.features.maximization.directions import condition_direction
-    from brainmap.features.networks.targets import find_targets
 
     def direct(layer: str, toward: str, away: str) -> NDArray[np.floating]:
-        return condition_direction(one.model, one.sounds, layer=layer, toward=[toward], away=[away], device=one.device)
+        return features.condition_direction(
+            one.model, one.sounds, layer=layer, toward=[toward], away=[away], device=one.device
+        )
 
-    return find_targets(one.model, one.sounds, split_names(text), class_names=one.classes, direct=direct)
+    return features.find_targets(one.model, one.sounds, split_names(text), class_names=one.classes, direct=direct)
 
 
-def choose_items(sounds: Sounds, text: str | None, most: int) -> list[int]:
+def choose_items(sounds: features.Sounds, text: str | None, most: int) -> list[int]:
     """Choose the sounds of a figure, and say which are left out.
 
     Raises
@@ -284,7 +282,9 @@ def load_listener(
     return Listener(name or checkpoint.stem, model, fed, heard, device, checkpoint, sounds)
 
 
-def open_checkpoint(checkpoint: Path, *, class_names: str | None = None, **given: Any) -> tuple[nn.Module, Checkpoint]:
+def open_checkpoint(
+    checkpoint: Path, *, class_names: str | None = None, **given: Any
+) -> tuple[nn.Module, features.Checkpoint]:
     """Load a network, and tell how it is fed.
 
     Raises
@@ -292,10 +292,9 @@ def open_checkpoint(checkpoint: Path, *, class_names: str | None = None, **given
     InputError
         A checkpoint that says nothing and options that do not complete it, or that contradict what it says.
     """
-    from brainmap.features.networks.checkpoints import load_network
 
     classes = tuple(split_names(class_names)) if class_names else None
-    model = load_network(
+    model = features.load_network(
         checkpoint,
         architecture=given["architecture"],
         variant=given["variant"],
@@ -328,7 +327,9 @@ def open_described(checkpoint: Path, *, class_names: str | None = None, report: 
     )
 
 
-def _describe_feeding(checkpoint: Path, classes: tuple[str, ...] | None, given: Mapping[str, Any]) -> Checkpoint:
+def _describe_feeding(
+    checkpoint: Path, classes: tuple[str, ...] | None, given: Mapping[str, Any]
+) -> features.Checkpoint:
     from brainmap.features.networks.feeding import describe_feeding
 
     place, ask = "on the command line", "--rate (Hz) and --seconds"
@@ -344,7 +345,7 @@ def note_origin(out: Path, kind: str, one: Listener, layer: str) -> None:
     note(root, kind, layer, list_arrays(root, kind)[layer], {"provenance": build_provenance({}, one.inputs)})
 
 
-def describe_network(checkpoint: Checkpoint) -> dict[str, Any]:
+def describe_network(checkpoint: features.Checkpoint) -> dict[str, Any]:
     """Describe how a network is built and fed, as plain values; a length is None where any is taken."""
     return {
         "architecture": checkpoint.architecture,
@@ -358,7 +359,7 @@ def describe_network(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def format_feeding(checkpoint: Checkpoint) -> str:
+def format_feeding(checkpoint: features.Checkpoint) -> str:
     """Describe how a network is fed in one line."""
     about = describe_network(checkpoint)
     called = f", {len(checkpoint.classes)} classes" if checkpoint.classes else ""
@@ -391,6 +392,6 @@ def store_free(out: Path, kind: str, layer: str | None, overwrite: bool) -> None
 
 def extract_all(one: Listener, layers: str) -> Any:
     """Extract the activations of the layers that are named, for all sounds."""
-    from brainmap.features.activations.extract import extract_activations
-
-    return extract_activations(one.model, one.sounds, layers=split_names(layers), device=one.device, network=one.name)
+    return features.extract_activations(
+        one.model, one.sounds, layers=split_names(layers), device=one.device, network=one.name
+    )

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from brainmap import features, viz
 from brainmap.cli.features.faithfulness import Classes, MapLayer, Methods, find_targets
 from brainmap.cli.features.options import Hear, add_listener_options, commands
-from brainmap.cli.options import Leave, Seed, add_output_options, split_names
+from brainmap.cli.options import Leave, Seed, add_output_options, make_rng, split_names
 
 
 @commands.command()
@@ -24,23 +25,20 @@ def randomization(
     seed: Seed = 0,
 ) -> None:
     """Compare maps with those of networks whose layers, from the top down, are drawn anew (a sanity check)."""
-    import numpy as np
-
-    from brainmap.features.evaluation.randomization import COLUMNS, cascading_randomization, stack_results
-    from brainmap.viz.features.evaluation import plot_randomization
+    from brainmap.features.evaluation.randomization import COLUMNS, stack_results
 
     methods = split_names(method)
     one = hear()
     targets = find_targets(one, classes)
     found = [
-        cascading_randomization(
+        features.cascading_randomization(
             one.model,
             one.sounds,
             method=name,
             targets=targets,
             absolute=absolute,
             layer=layer,
-            rng=np.random.default_rng(seed),
+            rng=make_rng(seed),
             device=one.device,
         )
         for name in methods
@@ -51,7 +49,7 @@ def randomization(
     leave(
         table,
         columns,
-        lambda: plot_randomization(found),
+        lambda: viz.plot_randomization(found),
         inputs=one.inputs,
         parameters={"classes": classes, "absolute": absolute},
         seed=seed,

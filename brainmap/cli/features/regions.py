@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from brainmap import types
+from brainmap import features, types, viz
 from brainmap.cli.features.options import Listener, note_origin
-from brainmap.cli.options import build_provenance, print_files, print_table, save_figure, split_names
+from brainmap.cli.options import build_provenance, make_rng, print_files, print_table, save_figure, split_names
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from brainmap.features.evaluation.regions import RegionSounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +30,7 @@ class RegionRequest:
 
 def maximize_named_regions(
     one: Listener, asked: RegionRequest, given: dict[str, Any], *, seed: int, jobs: int | None
-) -> RegionSounds:
+) -> features.RegionSounds:
     """Find the sounds that regions of an encoding model are predicted to want.
 
     Raises
@@ -40,11 +38,8 @@ def maximize_named_regions(
     InputError
         No judges, files that hold no encoding models, or what `maximize_regions` refuses.
     """
-    import numpy as np
 
-    from brainmap.features.evaluation.regions import load_encoder, maximize_regions
     from brainmap.features.maximization.choice import choose_priors
-    from brainmap.features.maximization.decoder import load_decoder
 
     if asked.judges in (None, "none", "package"):
         raise InputError(
@@ -53,7 +48,7 @@ def maximize_named_regions(
         )
     fed, prior = one.checkpoint, asked.prior
     if prior is None and asked.decoder is None:
-        about = load_decoder().about
+        about = features.load_decoder().about
         fits = fed.front_end.is_waveform and (about.rate, about.n_samples) == (fed.rate, one.sounds.n_samples)
         prior = "decoder" if fits else "audio"
     (chosen,) = choose_priors(
@@ -64,14 +59,14 @@ def maximize_named_regions(
         on_waveforms=fed.front_end.is_waveform,
     )
     climbed = [one.path, *(Path(name) for name in split_names(asked.also))] if asked.also else [one.path]
-    return maximize_regions(
-        [load_encoder(path) for path in climbed],
+    return features.maximize_regions(
+        [features.load_encoder(path) for path in climbed],
         one.sounds,
         regions=asked.regions,
-        judges=[load_encoder(name) for name in split_names(str(asked.judges))],
+        judges=[features.load_encoder(name) for name in split_names(str(asked.judges))],
         decoder=chosen.decoder,
         settings=chosen.settings(**given),
-        rng=np.random.default_rng(seed),
+        rng=make_rng(seed),
         device=one.device,
         threads=jobs,
     )
@@ -86,7 +81,6 @@ def join_networks(one: Listener, paths: list[str]) -> tuple[Listener, list[nn.Mo
         A network that takes other input, or whose classes are others.
     """
     from brainmap.cli.features.options import open_checkpoint
-    from brainmap.features.networks.readout import Ensemble
 
     members, names, own = [one.model], [one.classes or ()], one.checkpoint
     for path in paths:
@@ -103,12 +97,12 @@ def join_networks(one: Listener, paths: list[str]) -> tuple[Listener, list[nn.Mo
             )
         members.append(model)
         names.append(fed.classes)
-    joined = Ensemble(members, names if all(names) else None)
+    joined = features.Ensemble(members, names if all(names) else None)
     return replace(one, model=joined, name="+".join([one.name, *(Path(path).stem for path in paths)])), members
 
 
 def write_regions(
-    found: RegionSounds,
+    found: features.RegionSounds,
     one: Listener,
     out: Path,
     table: Path | None,
@@ -131,9 +125,9 @@ def write_regions(
         about = build_provenance(asdict(found.am.settings), one.inputs, seed=seed)
         write_table(found.table, table, columns=REGION_COLUMNS, about=about)
     if figure is not None:
-        from brainmap.viz.features.evaluation import plot_predicted_sounds
-
-        save_figure(plot_predicted_sounds(found, one.sounds, title=f"{one.name}: sounds predicted to drive"), figure)
+        save_figure(
+            viz.plot_predicted_sounds(found, one.sounds, title=f"{one.name}: sounds predicted to drive"), figure
+        )
     print_table(found.table, as_json)
     if as_json:
         return

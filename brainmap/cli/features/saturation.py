@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from brainmap import types
+from brainmap import features, types, viz
 from brainmap.cli.features.maximize import Steps, make_settings
 from brainmap.cli.features.options import Hear, add_listener_options, commands
 from brainmap.cli.options import (
@@ -16,6 +16,7 @@ from brainmap.cli.options import (
     Json,
     Overwrite,
     Seed,
+    make_rng,
     print_files,
     print_table,
     refuse_existing,
@@ -37,25 +38,20 @@ def saturation(
     as_json: Json = False,
 ) -> None:
     """Show why logits are maximized: follow the ascent of classes by softmax and by logit, as a figure."""
-    import numpy as np
-
-    from brainmap.features.maximization.saturation import softmax_saturation
-    from brainmap.viz.features.maximization import plot_softmax_saturation
-
     settings = make_settings(preset, locals())
     refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     one = hear()
-    found = softmax_saturation(
+    found = features.softmax_saturation(
         one.model,
         units=one.units("output", units),
         settings=settings,
         sounds=one.sounds,
         class_names=one.classes,
-        rng=np.random.default_rng(seed),
+        rng=make_rng(seed),
         device=one.device,
         threads=jobs,
     )
-    save_figure(plot_softmax_saturation(found, title=one.name), figure)
+    save_figure(viz.plot_softmax_saturation(found, title=one.name), figure)
     print_table(found.table, as_json)
     if not as_json:
         print_files(figure)

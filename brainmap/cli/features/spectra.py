@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from brainmap import features, viz
 from brainmap.cli.features.options import commands
 from brainmap.cli.options import Leave, add_output_options
 
@@ -23,12 +24,11 @@ def spectra(
     """Compute spectra of maximizing patterns, sorted by their peak frequency."""
     from brainmap.checks import check_choice
     from brainmap.features.representations.files import open_maximizations
-    from brainmap.features.units.filters import FILTER_COLUMNS, pattern_spectra
-    from brainmap.viz.features.units import plot_spectra
+    from brainmap.features.units.filters import FILTER_COLUMNS
 
     kept = open_maximizations(store)
     patterns = kept[check_choice(layer, list(kept), "--layer")]
-    found = pattern_spectra(patterns)
+    found = features.pattern_spectra(patterns)
     table = found.table.iloc[found.order]
     columns = {
         **FILTER_COLUMNS,
@@ -42,7 +42,7 @@ def spectra(
     leave(
         table,
         columns,
-        lambda: plot_spectra(found, title=title),
+        lambda: viz.plot_spectra(found, title=title),
         inputs=[store],
         parameters={"store": str(store), "layer": layer},
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from brainmap import features
 from brainmap.cli.features.options import commands
 from brainmap.cli.options import Overwrite, Seed
 
@@ -29,11 +30,11 @@ def train_decoder(
 ) -> None:
     """Train a decoder of sounds, the prior of maximizing patterns. The same command continues a stopped training."""
     from brainmap.cli.options import refuse_existing
-    from brainmap.features.maximization.decoder_training import DecoderTraining, split_sounds, train_decoder as train
+    from brainmap.features.maximization.decoder_training import split_sounds
 
     refuse_existing(out, overwrite, kinds=(".safetensors",))
-    settings = DecoderTraining(steps=steps, batch_size=batch_size, seed=seed)
+    settings = features.DecoderTraining(steps=steps, batch_size=batch_size, seed=seed)
     training, held_out = split_sounds(data, rate=rate, seconds=seconds, seed=seed)
-    decoder = train(training, held_out, out, settings=settings, note=note, overwrite=overwrite)
+    decoder = features.train_decoder(training, held_out, out, settings=settings, note=note, overwrite=overwrite)
     about = decoder.about.training or {}
     typer.echo(f"{out}: trained on {about['n_training']} sounds; on {about['n_held_out']} others: {about['held_out']}")

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap import types
+from brainmap import features, types, viz
 from brainmap.cli.features.options import Hear, Layers, Stage, add_listener_options, commands
-from brainmap.cli.options import Leave, Seed, add_output_options, split_names
-from brainmap.errors import InputError
+from brainmap.cli.options import Leave, Seed, add_output_options, make_rng, read_numbers, split_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,18 +49,15 @@ def tuning(
     seed: Seed = 0,
 ) -> None:
     """Measure the best frequency and bandwidth of every unit of layers with tones or bands of noise."""
-    import numpy as np
+    from brainmap.features.units.tuning import TUNING_COLUMNS, describe_tuning
 
-    from brainmap.features.units.tuning import TUNING_COLUMNS, TuningSettings, describe_tuning, measure_tuning
-    from brainmap.viz.features.units import plot_tuning, plot_tuning_curves
-
-    settings = TuningSettings(
+    settings = features.TuningSettings(
         stimulus=stimulus,
         lowest_hz=lowest,
         highest_hz=highest,
         spacing=spacing,
         per_step=per_step,
-        levels_db=_read_numbers(levels, "--levels"),
+        levels_db=read_numbers(levels, "--levels"),
         seconds=duration,
         ramp_ms=ramp_ms,
         noise_octaves=noise_octaves,
@@ -70,19 +66,19 @@ def tuning(
         height=height,
     )
     one = hear()
-    found = measure_tuning(
+    found = features.measure_tuning(
         one.model,
         one.sounds,
         layers=split_names(layers),
         settings=settings,
         stage=stage,
-        rng=np.random.default_rng(seed),
+        rng=make_rng(seed),
         device=one.device,
     )
     make = (
-        functools.partial(plot_tuning, found)
+        functools.partial(viz.plot_tuning, found)
         if curves is None
-        else functools.partial(plot_tuning_curves, found, curves)
+        else functools.partial(viz.plot_tuning_curves, found, curves)
     )
     leave(
         found.table,
@@ -94,13 +90,6 @@ def tuning(
         shown=_summarize_layers(found),
         rows=found.table,
     )
-
-
-def _read_numbers(text: str, option: str) -> list[float]:
-    try:
-        return [float(part) for part in split_names(text)]
-    except ValueError:
-        raise InputError(f"{option}: expected numbers parted by commas, as in -20,-10,0, got {text!r}") from None
 
 
 def _summarize_layers(found: Any) -> pd.DataFrame:

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from brainmap import types
+from brainmap import features, types, viz
 from brainmap.cli.features.options import Hear, add_listener_options, commands
-from brainmap.cli.options import Leave, Seed, add_output_options
+from brainmap.cli.options import Leave, Seed, add_output_options, make_rng
 
 SHOWN = ["word", "n", "share", "expected", "effect", "low", "high", "p", "p_corrected"]
 
@@ -35,11 +35,7 @@ def voicing(
     seed: Seed = 0,
 ) -> None:
     """Test by circular shifts whether a network attends more to unvoiced than to voiced sound, word by word."""
-    import numpy as np
-
-    from brainmap.features.attention.voiced import attention_to_voicing
     from brainmap.features.attention.voiced_shares import WORD_COLUMNS
-    from brainmap.viz.features.attention import plot_voiced_attention
 
     one = hear()
     settings: dict[str, Any] = {
@@ -49,21 +45,21 @@ def voicing(
         "correction": correction,
         "permutations": permutations,
     }
-    found = attention_to_voicing(
+    found = features.attention_to_voicing(
         one.model,
         one.sounds,
         layer=layer,
         method=method,
         class_names=one.classes,
         device=one.device,
-        rng=np.random.default_rng(seed),
+        rng=make_rng(seed),
         **settings,
     )
     up, heard = int((found.words["effect"] > 0).sum()), int((found.words["n"] > 0).sum())
     leave(
         found.words,
         WORD_COLUMNS,
-        lambda: plot_voiced_attention(one.sounds, found),
+        lambda: viz.plot_voiced_attention(one.sounds, found),
         inputs=one.inputs,
         parameters={"maps": found.source, **settings},
         seed=seed,
