@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +22,7 @@ from brainmap.checks import list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.evaluation.explain import explain
 from brainmap.features.layers.ear import WEIGHTED
-from brainmap.features.layers.running import evaluating, forward, get_device
+from brainmap.features.layers.running import evaluating, forward, get_device, watch_modules
 from brainmap.features.networks.controls import list_norms, recalibrate, redraw
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.progress import progress
@@ -149,8 +148,7 @@ def cascading_randomization(
         stages = _list_stages(changed, sounds)
     original = _rank_maps(run(changed), len(items), absolute)
     found = []
-    with ExitStack() as stack:
-        step = stack.enter_context(progress("randomization", len(stages)))
+    with progress("randomization", len(stages)) as step:
         for _, modules in stages:
             for module in modules:
                 redraw(module, rng)
@@ -175,13 +173,11 @@ def cascading_randomization(
 def _list_stages(model: nn.Module, sounds: Sounds) -> list[tuple[str, list[nn.Module]]]:
     """List weighted modules from the last called to the first, each with following modules that have parameters."""
     called: list[tuple[str, nn.Module]] = []
-    with ExitStack() as stack:
-        stack.enter_context(evaluating(model))
-        stack.enter_context(torch.no_grad())
-        for name, module in model.named_modules():
-            if next(module.parameters(recurse=False), None) is not None:
-                hook = module.register_forward_hook(lambda module, *_, name=name: called.append((name, module)))
-                stack.callback(hook.remove)
+    weighted = {
+        n: module for n, module in model.named_modules() if next(module.parameters(recurse=False), None) is not None
+    }
+    listening = watch_modules(weighted, after=lambda name, module, *_: called.append((name, module)))
+    with evaluating(model), torch.no_grad(), listening:
         forward(model, next(iterate_tensors(sounds, 1, device=get_device(model))))
     stages: list[tuple[str, list[nn.Module]]] = []
     for name, module in dict(called).items():

@@ -6,9 +6,10 @@ Find out why a network refuses a sound: which module refuses it, and from which 
 from __future__ import annotations
 
 import copy
+import functools
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from queue import SimpleQueue
@@ -78,7 +79,14 @@ def _resize_batch(batch: Tensor, length: int) -> Tensor:
 
 def _find_failing_module(model: nn.Module, batch: Tensor) -> str | None:
     """Return the dotted name of the innermost module that fails on a batch; None where none does."""
-    with _record_modules(model) as entered, torch.no_grad(), warnings.catch_warnings():
+    entered: list[str] = []  # the modules that are running; after an error the last one is the innermost
+
+    def leave(*_: Any) -> None:
+        entered.pop()
+
+    modules = dict(model.named_modules())
+    entering = watch_modules(modules, before=lambda name, *_: entered.append(name), after=leave)
+    with entering, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             model(batch.clone())
@@ -88,25 +96,34 @@ def _find_failing_module(model: nn.Module, batch: Tensor) -> str | None:
 
 
 @contextmanager
-def _record_modules(model: nn.Module) -> Iterator[list[str]]:
-    """List the modules that are running; after an error the last one is the innermost that did not end."""
-    entered: list[str] = []
+def watch_modules(
+    modules: Mapping[str, nn.Module],
+    *,
+    before: Callable[[str, nn.Module, Any], None] | None = None,
+    after: Callable[[str, nn.Module, Any, Any], None] | None = None,
+) -> Iterator[None]:
+    """Call `before(name, module, args)` where a module begins, and `after(name, module, args, output)` where it ends.
+
+    Examples
+    --------
+    >>> net, begun = nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU()), []
+    >>> with watch_modules(dict(net.named_children()), before=lambda name, *_: begun.append(name)):
+    ...     found = net(torch.zeros(1, 1, 8))
+    >>> begun
+    ['0', '1']
+    """
     with ExitStack() as stack:
-        for name, module in model.named_modules():
-            stack.callback(module.register_forward_pre_hook(_enter(entered, name)).remove)
-            stack.callback(module.register_forward_hook(_leave(entered)).remove)
-        yield entered
+        for name, module in modules.items():
+            if before is not None:
+                stack.callback(module.register_forward_pre_hook(functools.partial(before, name)).remove)
+            if after is not None:
+                stack.callback(module.register_forward_hook(functools.partial(after, name)).remove)
+        yield
 
 
-def _enter(entered: list[str], name: str) -> Callable[[nn.Module, Any], None]:
-    return lambda _, __: entered.append(name)
-
-
-def _leave(entered: list[str]) -> Callable[[nn.Module, Any, Any], None]:
-    def leave(_: nn.Module, __: Any, ___: Any) -> None:
-        entered.pop()
-
-    return leave
+def _find_leaves(model: nn.Module) -> dict[str, nn.Module]:
+    """Find the modules that hold no others."""
+    return {name: module for name, module in model.named_modules() if next(module.children(), None) is None}
 
 
 T = TypeVar("T")
@@ -350,20 +367,13 @@ def explain_refusal(model: nn.Module, batch: Tensor) -> str:
         )
     reached: list[tuple[str, nn.Module, tuple[int, ...]]] = []
 
-    def listen(name: str) -> Callable[[nn.Module, Any], None]:
-        def hook(module: nn.Module, given: Any) -> None:
-            if given and isinstance(given[0], Tensor):
-                reached.append((name, module, tuple(given[0].shape)))
+    def note(name: str, module: nn.Module, given: Any) -> None:
+        if given and isinstance(given[0], Tensor):
+            reached.append((name, module, tuple(given[0].shape)))
 
-        return hook
-
-    with ExitStack() as stack, torch.no_grad():
-        for name, module in model.named_modules():
-            if next(module.children(), None) is None:
-                stack.callback(module.register_forward_pre_hook(listen(name)).remove)
-        with suppress(Exception):
-            model(batch)
-            reached.clear()  # it does not refuse
+    with watch_modules(_find_leaves(model), before=note), torch.no_grad(), suppress(Exception):
+        model(batch)
+        reached.clear()  # it does not refuse
     name, module, shape = reached[-1] if reached else ("", model, ())
     for size, axis in _SIZES.items():
         wanted = getattr(module, size, None)
@@ -394,17 +404,12 @@ def list_modules(model: nn.Module, batch: Tensor) -> tuple[str, ...]:
     """
     ended: dict[str, None] = {}
 
-    def listen(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_: nn.Module, __: Any, out: Any) -> None:
-            if isinstance(out, Tensor):
-                ended[name] = None
+    def note(name: str, _: nn.Module, __: Any, out: Any) -> None:
+        if isinstance(out, Tensor):
+            ended[name] = None
 
-        return hook
-
-    with ExitStack() as stack, torch.no_grad():
-        for name, module in model.named_modules():
-            if name:
-                stack.callback(module.register_forward_hook(listen(name)).remove)
+    below = {name: module for name, module in model.named_modules() if name}
+    with watch_modules(below, after=note), torch.no_grad():
         forward(model, batch.clone())
     return tuple(ended)
 
@@ -420,16 +425,10 @@ def find_broken_module(model: nn.Module, batch: Tensor) -> str | None:
     """
     broken: list[str] = []
 
-    def listen(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_: nn.Module, __: Any, out: Any) -> None:
-            if isinstance(out, Tensor) and not out.isfinite().all():
-                broken.append(name)
+    def note(name: str, _: nn.Module, __: Any, out: Any) -> None:
+        if isinstance(out, Tensor) and not out.isfinite().all():
+            broken.append(name)
 
-        return hook
-
-    with ExitStack() as stack, torch.no_grad():
-        for name, module in model.named_modules():
-            if next(module.children(), None) is None:
-                stack.callback(module.register_forward_hook(listen(name)).remove)
+    with watch_modules(_find_leaves(model), after=note), torch.no_grad():
         forward(model, batch.clone())
     return broken[0] if broken else None

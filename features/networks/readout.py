@@ -23,7 +23,7 @@ from brainmap.features.layers.ear import Ear, attach_ear
 from brainmap.features.layers.inputs import keep_real
 from brainmap.features.layers.layer import OUTPUT, Layer
 from brainmap.features.layers.pooling import pool
-from brainmap.features.layers.running import evaluating, forward, get_device
+from brainmap.features.layers.running import evaluating, forward, get_device, watch_modules
 from brainmap.features.layers.selection import find_layer, list_asked
 from brainmap.features.sounds.batches import Sounds, iterate_tensors
 from brainmap.references import first_line
@@ -323,15 +323,9 @@ def _remove_modules_behind(cut: ReadoutNetwork, example: Tensor) -> None:
 def _list_used(cut: ReadoutNetwork, example: Tensor) -> tuple[str, ...]:
     """List the modules that begin to run in a forward pass, whatever they give."""
     begun: dict[str, None] = {}
-    handles = []
-    try:
-        for name, module in cut.named_modules():
-            handles.append(module.register_forward_pre_hook(lambda *_, name=name: begun.setdefault(name)))
-        with torch.no_grad(), evaluating(cut):
-            forward(cut, example.clone())
-    finally:
-        for handle in handles:
-            handle.remove()
+    modules = dict(cut.named_modules())
+    with watch_modules(modules, before=lambda name, *_: begun.setdefault(name)), torch.no_grad(), evaluating(cut):
+        forward(cut, example.clone())
     return tuple(begun)
 
 

@@ -18,7 +18,7 @@ from brainmap.checks import MISSING, check_choice, check_file, list_some, sugges
 from brainmap.errors import InputError
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd
 from brainmap.features.sounds.reading import NOT_READ, READ, check_sound, is_sound, read_channels, read_sound
-from brainmap.features.sounds.report import LabeledSounds, Look, SoundReport, count_problems, look_at
+from brainmap.features.sounds.report import LabeledSounds, RecordingLook, SoundReport, count_problems, look_at
 from brainmap.names import sound_names
 from brainmap.tables import check_columns
 from brainmap.types import Align, AnyPart, Loudness
@@ -142,7 +142,7 @@ class Sounds(LabeledSounds):
     def report(self) -> SoundReport:
         """Report which sounds are cut, padded, silent and so on, after reading every file."""
 
-        def looks() -> Iterator[tuple[str, float, Look]]:
+        def looks() -> Iterator[tuple[str, float, RecordingLook]]:
             for row, item in enumerate(self.items):
                 if self._given is not None:
                     yield item, self.n_samples / self.rate, look_at(self._given[row].T, self._given[row, 0])

@@ -151,21 +151,6 @@ def compute_time_courses(maps: NDArray[np.floating], axes: InputAxes | None) -> 
     return np.asarray((over_time[..., low] * (1 - share) + over_time[..., high] * share) / step)
 
 
-def mark_frames(marks: NDArray[np.bool_], axes: InputAxes | None, n_frames: int) -> NDArray[np.bool_]:
-    """Mark the frames of an input whose center lies in a marked sample, given marks `(n_items, n_samples)`.
-
-    Examples
-    --------
-    >>> axes = InputAxes(front_end=read_front_end("log-mel,mels=2,hop_ms=500,window_ms=10"), rate=1000, n_samples=2000)
-    >>> mark_frames(np.arange(2000)[None] >= 900, axes, 4).tolist()
-    [[False, False, True, True]]
-    """
-    if axes is None or axes.is_waveform:
-        return marks
-    at = (np.arange(n_frames) * axes.rate / axes.rate_of(n_frames)).astype(np.intp)
-    return np.asarray(marks[..., np.minimum(at, marks.shape[-1] - 1)])
-
-
 def check_invertible(axes: InputAxes | None, shape: tuple[int, ...]) -> None:
     """Refuse inputs `(c, h, w)` of which no sound can be made.
 

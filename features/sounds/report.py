@@ -130,41 +130,6 @@ class SoundReport:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """Describe one sound before anything is done to it."""
-
-    samples: int
-    antiphase: bool
-    offset: bool
-    silent: bool
-    clipped: bool
-
-
-def look_at(channels: NDArray[np.floating], kept: NDArray[np.floating]) -> Look:
-    """Inspect a sound `(n_samples, n_channels)` as it lies in its file, and the part of it that the network receives.
-
-    Examples
-    --------
-    >>> wave = np.sin(np.arange(400) / 5)[:, None]
-    >>> look_at(np.hstack([wave, -wave]), np.zeros(400)).antiphase
-    True
-    """
-    wave = np.asarray(channels, dtype=np.float64)
-    loud = float(np.sqrt(np.mean(wave**2)))
-    together = float(np.sqrt(np.mean(wave.mean(axis=1) ** 2)))
-    heard = np.asarray(kept, dtype=np.float64)
-    power = float(np.sqrt(np.mean(heard**2))) if heard.size else 0.0
-    antiphase = wave.shape[1] > 1 and loud > SILENT and together < _CANCELS * loud
-    return Look(
-        samples=len(kept),
-        antiphase=antiphase,
-        offset=bool(not antiphase and power > SILENT and abs(float(heard.mean())) > _OFFSET * power),
-        silent=power <= SILENT and not antiphase,
-        clipped=any(_is_clipped(channel) for channel in wave.T),
-    )
-
-
 def _is_clipped(channel: NDArray[np.float64]) -> bool:
     """Tell whether several samples in a row stand at full scale."""
     if not len(channel) or np.abs(channel).max() < _FULL:
@@ -178,7 +143,7 @@ def _is_clipped(channel: NDArray[np.float64]) -> bool:
 
 
 class RecordingLook:
-    """Inspect a recording block by block; it has the attributes of a `Look` at the whole of it.
+    """Inspect a recording block by block; its attributes are of the whole.
 
     Examples
     --------
@@ -236,8 +201,22 @@ class RecordingLook:
         return self.rms <= SILENT and not self.antiphase
 
 
+def look_at(channels: NDArray[np.floating], kept: NDArray[np.floating]) -> RecordingLook:
+    """Inspect a sound `(n_samples, n_channels)` as it lies in its file, and the part of it that the network receives.
+
+    Examples
+    --------
+    >>> wave = np.sin(np.arange(400) / 5)[:, None]
+    >>> look_at(np.hstack([wave, -wave]), np.zeros(400)).antiphase
+    True
+    """
+    look = RecordingLook()
+    look.add(channels, kept)
+    return look
+
+
 def count_problems(
-    looks: Iterable[tuple[str, float, Look | RecordingLook]],
+    looks: Iterable[tuple[str, float, RecordingLook]],
     *,
     seconds: float,
     tolerance: float,

@@ -149,7 +149,7 @@ def find_voicing(
         items=items,
         conditions=conditions,
         rate=rate,
-        n_samples=_count_samples(sounds),
+        n_samples=int(getattr(sounds, "n_samples", 0) or next(iterate_tensors(sounds, 1)).shape[-1]),
         hop=window.hop,
     )
 
@@ -161,10 +161,6 @@ def _get_rate(sounds: Sounds, rate: int | None) -> int:
     if rate is not None and known is not None and rate != known:
         raise InputError(f"voicing: rate {rate} Hz for sounds at {known} Hz; leave it out")
     return int(known if rate is None else rate)  # type: ignore[arg-type]
-
-
-def _count_samples(sounds: Sounds) -> int:
-    return int(getattr(sounds, "n_samples", 0) or next(iterate_tensors(sounds, 1)).shape[-1])
 
 
 def _iterate_clips(sounds: Sounds, items: Sequence[str], window: _Window) -> Iterator[NDArray[np.float32]]:

@@ -191,11 +191,6 @@ class Windows(LabeledSounds):
                 yield np.pad(piece * np.float32(recording.gain), (0, self.n_samples - len(piece)))
             row = end
 
-    def _is_next(self, row: int) -> bool:
-        """Tell whether a window lies in the same recording as the one before it, and not before it."""
-        (before, earlier), (number, start) = self._places[row - 1 : row + 1].tolist()
-        return bool(number == before and start >= earlier)
-
 
 @dataclass(frozen=True, kw_only=True)
 class WindowReport:
