@@ -18,13 +18,14 @@ import sys
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from brainmap.errors import InputError, RunError
 from brainmap.features.networks.exported import DAMAGED, list_archive
@@ -97,7 +98,7 @@ class KerasGraph(nn.Module):
         known = dict(zip(self._inputs, given, strict=True))
         for step in self._steps:
             first, *rest = (self.get_submodule(name) for name in step.modules)
-            args, kwargs = _fill_slots((step.args, step.kwargs), known)
+            args, kwargs = tree_map_only(_Slot, lambda slot: known[slot.number], (step.args, step.kwargs))
             out = first(*args, **kwargs)
             for module in rest:
                 out = module(out)
@@ -186,7 +187,7 @@ def _record_calls(network: Any) -> tuple[list[_Call], list[int], list[int]]:
     def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
         out = operation(*args, **kwargs)
         given = {key: value for key, value in kwargs.items() if value is not None and key != "training"}
-        args, given = _map_symbols(lambda one: _Slot(number(one), one.ndim), (args, given))
+        args, given = tree_map_only(keras.KerasTensor, lambda one: _Slot(number(one), one.ndim), (args, given))
         calls.append((operation, args, given, tuple(number(one) for one in keras.tree.flatten(out))))
         return out
 
@@ -204,33 +205,8 @@ def _convert(operation: Any, layout: Layout, args: Any, kwargs: Any) -> list[tup
         )
     if isinstance(operation, keras.Model) and getattr(operation, "inputs", None):
         return [("", KerasGraph(operation, layout))]
-    axes: set[int] = set()
-    _map_slots(lambda slot: axes.add(slot.n_axes), (args, kwargs))
+    axes = {one.n_axes for one in tree_leaves((args, kwargs)) if isinstance(one, _Slot)}
     return convert_layer(operation, layout, axes.pop() if len(axes) == 1 else None)
-
-
-def _map_symbols(function: Callable[[Any], Any], value: Any) -> Any:
-    """Replace the symbolic tensors of Keras in arguments."""
-    keras = import_keras()
-    return _map_leaves(lambda one: function(one) if isinstance(one, keras.KerasTensor) else one, value)
-
-
-def _map_slots(function: Callable[[_Slot], Any], value: Any) -> Any:
-    """Replace the slots in arguments."""
-    return _map_leaves(lambda one: function(one) if isinstance(one, _Slot) else one, value)
-
-
-def _fill_slots(value: Any, known: dict[int, Any]) -> Any:
-    """Replace the slots in arguments by the tensors of one forward pass."""
-    return _map_slots(lambda slot: known[slot.number], value)
-
-
-def _map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _map_leaves(function, one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_map_leaves(function, one) for one in value)
-    return function(value)
 
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from brainmap.features.layers.ear import HiddenState
 
@@ -174,10 +175,12 @@ class KerasOperation(nn.Module):
         """Call the operation with tensors in Keras' order of axes."""
         import keras
 
-        device = next((x.device for x in _list_tensors([*args, *kwargs.values()])), torch.device("cpu"))
+        devices = (x.device for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor))
+        device = next(devices, torch.device("cpu"))
         with keras.device(str(device).replace("cuda", "gpu")):
-            out = self.call(*_map_tensors(self.layout.move_last, args), **_map_tensors(self.layout.move_last, kwargs))
-        return _map_tensors(self.layout.move_second, out)
+            args, kwargs = tree_map_only(Tensor, self.layout.move_last, (args, kwargs))
+            out = self.call(*args, **kwargs)
+        return tree_map_only(Tensor, self.layout.move_second, out)
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Call the operation."""
@@ -227,17 +230,3 @@ def _remove_seeds(config: Any) -> Any:
     if isinstance(config, dict):
         return {key: None if key == "seed" else _remove_seeds(value) for key, value in config.items()}
     return [_remove_seeds(one) for one in config] if isinstance(config, list) else config
-
-
-def _map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, dict):
-        return {key: _map_tensors(function, one) for key, one in value.items()}
-    return type(value)(_map_tensors(function, one) for one in value) if isinstance(value, list | tuple) else value
-
-
-def _list_tensors(values: Sequence[Any]) -> list[Tensor]:
-    found: list[Tensor] = []
-    _map_tensors(lambda x: found.append(x) or x, list(values))  # type: ignore[func-returns-value]
-    return found
