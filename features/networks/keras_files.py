@@ -102,7 +102,7 @@ class KerasGraph(nn.Module):
             out = first(*args, **kwargs)
             for module in rest:
                 out = module(out)
-            known |= dict(zip(step.outputs, out if isinstance(out, list | tuple) else [out], strict=False))
+            known.update(zip(step.outputs, out if isinstance(out, list | tuple) else [out], strict=False))
         found = tuple(known[number] for number in self._outputs)
         return found[0] if len(found) == 1 else found
 
