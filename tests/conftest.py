@@ -304,6 +304,28 @@ class Answer:
     err: str
 
 
+def _count_commands(app: Any) -> int:
+    return len(app.registered_commands) + sum(_count_commands(group.typer_instance) for group in app.registered_groups)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_built_once() -> Iterator[None]:
+    """Build the commands of an app again only after some were added to it; Typer does it at every call (0.1 s)."""
+    import typer.main
+
+    build, built = typer.main.get_command, dict[tuple[Any, int], Any]()
+
+    def look_up(app: Any) -> Any:
+        key = app, _count_commands(app)
+        if key not in built:
+            built[key] = build(app)
+        return built[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", look_up)
+        yield
+
+
 @pytest.fixture
 def brainmap_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -316,6 +338,7 @@ def brainmap_command(
 
     def run(*words: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["brainmap", *map(str, words)])
+        monkeypatch.setattr(sys.modules["__main__"], "__package__", None)  # as a program's; `python -m pytest` has one
         capsys.readouterr()
         try:
             main()
