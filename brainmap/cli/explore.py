@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +14,6 @@ from brainmap.cli import app
 from brainmap.cli.features.options import declare_options
 from brainmap.cli.options import join_options, split_names
 from brainmap.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SHARED = ("architecture", "variant", "class_names", "rate", "seconds", "level", "input", "device")
 _OF_FILES = SHARED[:-1]  # options that only go with --checkpoint

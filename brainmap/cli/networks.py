@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from brainmap import types
+from brainmap.checks import check_choice
 from brainmap.cli import app
 from brainmap.cli.options import (
     FORMATS,
@@ -40,7 +42,6 @@ def networks(
     as_json: Json = False,
 ) -> None:
     """List the networks of the zoo with their parameters, inputs, layers and receptive fields."""
-    from brainmap.checks import check_choice
     from brainmap.features.networks.architectures import network_names
     from brainmap.features.networks.zoo import describe_network
 
@@ -163,7 +164,6 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again if OUT exists.")] = False,
 ) -> None:
     """Train a network. The same command continues a training that was stopped."""
-    from dataclasses import replace
 
     from brainmap.features.networks.training import train_network
     from brainmap.features.sounds.front_ends import read_front_end
@@ -200,7 +200,6 @@ def accuracy_table(
     as_json: Json = False,
 ) -> None:
     """Train architectures in variants, and make the accuracy table. The same command goes on where it was stopped."""
-    from dataclasses import asdict
 
     from brainmap.features.networks.accuracy import ACCURACY_COLUMNS, train_accuracy_table
     from brainmap.record import atomic, write_table

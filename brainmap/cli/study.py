@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,8 +48,6 @@ def demo(
     jobs: Jobs = None,
 ) -> None:
     """Simulate a study with a known answer, run it, and make its page."""
-    import time
-    from dataclasses import replace
 
     from brainmap.study.demo import DemoSettings, write_demo
     from brainmap.study.run import run_study
@@ -63,7 +63,6 @@ def demo(
 
 def _print_recovery(study: Path, start: float) -> None:
     """Print planted and recovered layers with the noise ceilings as a table, and the seconds since the start."""
-    import time
 
     import pandas as pd
 

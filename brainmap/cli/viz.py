@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap import types
+from brainmap.checks import check_choice, check_file, list_some, suggest_word
 from brainmap.cli import app
 from brainmap.cli.options import FORMATS, Overwrite, make_group, refuse_existing, save_figure, split_names
 from brainmap.errors import InputError
@@ -80,8 +81,6 @@ def rdm(
 
 def _select_rdms(rdms: RDMs, key: str, wanted: str | None, option: str) -> RDMs:
     """Select the RDMs whose layer or ROI is named, in that order."""
-    from brainmap.checks import check_choice
-
     if wanted is None:
         return rdms
     known = [str(value) for value in rdms.rdm_descriptors.get(key, [])]
@@ -167,8 +166,6 @@ def profile(
 def _read_table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    from brainmap.checks import check_file
-
     check_file(path, "table")
     try:
         return pd.read_csv(path, sep="\t", na_values="n/a", dtype={"participant": str, "roi": str, "layer": str})
@@ -177,8 +174,6 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _select_network(table: pd.DataFrame, network: str | None) -> pd.DataFrame:
-    from brainmap.checks import check_choice
-
     if network is None or "network" not in table:
         return table
     check_choice(network, [str(name) for name in dict.fromkeys(table["network"])], "network")
@@ -187,8 +182,6 @@ def _select_network(table: pd.DataFrame, network: str | None) -> pd.DataFrame:
 
 def _select_rois(table: pd.DataFrame, rois: str | None) -> pd.DataFrame:
     import pandas as pd
-
-    from brainmap.checks import check_choice
 
     if rois is None or "roi" not in table:
         return table
@@ -261,7 +254,6 @@ def _plot_on_surface(path: str, layers: str | None, **given: Any) -> Figure:
 
 
 def _load_volume(path: str) -> Nifti1Image:
-    from brainmap.checks import list_some
     from brainmap.rsa.images.files import load_image, sub_brick_labels
 
     loaded = load_image(path)
@@ -286,7 +278,6 @@ def maximization(
     """Draw the waveform and spectrogram of every maximizing pattern of a layer."""
 
     def make() -> Figure:
-        from brainmap.checks import check_choice
         from brainmap.features.representations.files import open_maximizations
         from brainmap.viz.features.maximization import plot_maximization
 
@@ -323,7 +314,6 @@ def cam(
     """Draw waveforms colored by their class activation maps, or the attention of every class to every word."""
 
     def make() -> Figure:
-        from brainmap.checks import list_some
         from brainmap.features.attention.words import keep_known_words
         from brainmap.features.representations.files import open_cams
         from brainmap.features.sounds.files import load_sounds
@@ -362,8 +352,6 @@ def cam(
 
 
 def _find_rows(wanted: Sequence[str], known: Sequence[str], option: str) -> list[int]:
-    from brainmap.checks import list_some, suggest_word
-
     places = {name: at for at, name in enumerate(known)}
     lacking = [name for name in wanted if name not in places]
     if lacking:
@@ -388,7 +376,6 @@ def sheet(
     """Draw the maximizing pattern and the brain map of each layer, one row for each layer."""
 
     def make() -> Figure:
-        from brainmap.checks import check_choice, list_some
         from brainmap.features.representations.files import open_maximizations
         from brainmap.viz.page.sheet import SheetRow, plot_sheet
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,8 @@ from brainmap.errors import InputError
 from brainmap.explore.maps import Maps, summarize_scores
 from brainmap.rsa.rdm.files import load_plain_rdms, read_rdm_descriptors
 from brainmap.study.results.context import Context, read_results_table
+from brainmap.study.settings.participant import Participant
 from brainmap.study.stages.networks import Version, build_rdm_path, yield_versions
-
-if TYPE_CHECKING:
-    from brainmap.study.settings.participant import Participant
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import nibabel as nib
 import numpy as np
@@ -24,6 +24,7 @@ from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.images.files import check_same_grid
+from brainmap.rsa.regions.rois import Rois
 from brainmap.rsa.surface.data import HEMISPHERES, MESHES, SurfaceData, check_same_mesh
 from brainmap.rsa.surface.meshes import (
     Mesh,
@@ -47,10 +48,6 @@ from brainmap.study.stages.group_maps import (
 )
 from brainmap.study.stages.networks import Version
 from brainmap.study.stages.participants import map_path
-
-if TYPE_CHECKING:
-    from brainmap.rsa.regions.rois import Rois
-    from brainmap.study.settings.study import Participant
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from brainmap.features.activations.stored import Activations, open_activations
 from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.maximization.choice import choose_priors
 from brainmap.features.maximization.maximize import Maximization, maximize_activation
-from brainmap.features.representations.files import list_stored_layers, open_maximizations
+from brainmap.features.representations.files import StoredPatterns, list_stored_layers, open_maximizations
 from brainmap.features.sounds.inputs import invert_pictures
 from brainmap.features.units.embedding import nearest_neighbors
 from brainmap.features.units.exemplars import Exemplars, find_exemplars
@@ -31,7 +31,6 @@ from brainmap.record import content_key
 from brainmap.types import EmbeddingMethod, Stimulus
 
 if TYPE_CHECKING:
-    from brainmap.features.representations.files import StoredPatterns
     from brainmap.features.units.embedding import Embedding
 
 EXEMPLARS = 6

@@ -12,9 +12,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pandas as pd
+from nibabel import Nifti1Image
 
 from brainmap.errors import InputError
 from brainmap.features.sounds.files import Sounds, load_sounds
@@ -30,10 +31,6 @@ from brainmap.study.results.notices import collect_notices, keep_notices
 from brainmap.study.settings.study import Participant, Study
 from brainmap.threads import limit_blas
 from brainmap.types import Backend
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from nibabel import Nifti1Image
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from brainmap.rsa.patterns.surface import load_any_patterns, load_surface_patter
 from brainmap.rsa.patterns.table import Pattern
 from brainmap.rsa.rdm.run_noise import RunNoise
 from brainmap.rsa.regions.labels import choose_rois, load_rois, pool_hemispheres
-from brainmap.rsa.regions.rois import AUDITORY_CENTERS, load_mask, sphere_rois
+from brainmap.rsa.regions.rois import AUDITORY_CENTERS, Rois, load_mask, sphere_rois
 from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.rsa.searchlights.surface import check_mesh
 from brainmap.rsa.surface.data import MESHES, is_surface, load_surface
@@ -42,9 +42,7 @@ if TYPE_CHECKING:
     from nibabel import Nifti1Image
     from rsatoolbox.data import Dataset
 
-    from brainmap.rsa.regions.rois import Rois
     from brainmap.rsa.searchlights.noise import NoiseSource
-    from brainmap.study.settings.study import Searchlight
 
 
 def load_brain_mask(person: Participant) -> Nifti1Image:

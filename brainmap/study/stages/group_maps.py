@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from brainmap.record import content_key
 from brainmap.rsa.group.maps import CLUSTER_COLUMNS, ENHANCED, GroupResult, group_test
 from brainmap.rsa.images.files import check_same_grid
 from brainmap.rsa.rdm.files import read_rdm_descriptors
-from brainmap.rsa.regions.rois import build_grid
+from brainmap.rsa.regions.rois import Rois, build_grid
 from brainmap.rsa.searchlights.ceilings import map_ceilings
 from brainmap.rsa.surface.data import SurfaceData
 from brainmap.study.results.context import Context, hash_image
@@ -40,9 +40,6 @@ from brainmap.study.stages.brains import (
 )
 from brainmap.study.stages.networks import Version, build_rdm_path, yield_versions
 from brainmap.study.stages.participants import Person, map_path, yield_people
-
-if TYPE_CHECKING:
-    from brainmap.rsa.regions.rois import Rois
 
 _MOST = 12  # largest number of lines in a list that is shown
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.features.layers.layer import Layer, place_units, restore_layer
+from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.reading import check_sound
 from brainmap.references import first_line
 from brainmap.rsa.rdm.dissimilarity import PRIOR
@@ -19,9 +20,6 @@ from brainmap.rsa.rdm.sources import build_array_source
 from brainmap.study.settings.study import Baselines, Network
 from brainmap.study.stages.networks import Loaded
 from brainmap.types import Level
-
-if TYPE_CHECKING:
-    from brainmap.features.sounds.files import Sounds
 
 _FEW = 8  # sounds of which RDMs are tried
 

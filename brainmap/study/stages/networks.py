@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
     from torch import nn
 
-    from brainmap.features.sounds.files import Sounds
-    from brainmap.study.settings.study import Baselines, Network
-
 
 @dataclass(frozen=True, eq=False)
 class Loaded:

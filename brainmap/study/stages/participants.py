@@ -19,10 +19,10 @@ from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliabi
 from brainmap.rsa.patterns.table import VOXEL_COLUMNS
 from brainmap.rsa.patterns.volume import voxel_report
 from brainmap.rsa.rdm.alignment import list_rdm_names
-from brainmap.rsa.rdm.compute import compute_rdms
+from brainmap.rsa.rdm.compute import Precision, compute_rdms
 from brainmap.rsa.rdm.files import save_rdms
 from brainmap.rsa.searchlights.maps import SearchlightMaps, build_maps
-from brainmap.rsa.searchlights.surface import search_discs
+from brainmap.rsa.searchlights.surface import SurfaceMaps, search_discs
 from brainmap.rsa.searchlights.volume import SearchlightPlan, cut_pieces, plan_searchlight
 from brainmap.study.results.context import Context, make_parent
 from brainmap.study.results.pieces import Piece, clear_pieces, compute_here, join_scores
@@ -47,9 +47,7 @@ if TYPE_CHECKING:
     from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import RDMs
 
-    from brainmap.rsa.rdm.compute import Precision
     from brainmap.rsa.regions.rois import Rois
-    from brainmap.rsa.searchlights.surface import SurfaceMaps
 
 VERSION = 2
 HALVINGS = 20  # of a participant's runs, for the reliability of the RDMs; all halvings where there are fewer

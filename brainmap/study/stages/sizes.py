@@ -6,21 +6,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from brainmap.features.layers.layer import Layer
 from brainmap.rsa.images.files import image_info
 from brainmap.rsa.patterns.table import Pattern
 from brainmap.rsa.searchlights.spheres import compute_sphere_offsets
 from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Network, Participant, Searchlight
 from brainmap.study.stages import costs
-from brainmap.study.stages.brains import load_brain_mask, load_regions
+from brainmap.study.stages.brains import describe_surface, load_brain_mask, load_regions
 from brainmap.study.stages.explain import choose_explained
-
-if TYPE_CHECKING:
-    from brainmap.features.layers.layer import Layer
 
 _INSIDE = 0.85  # share of a sphere that lies in the brain, on average
 _CORTEX_MM2 = 180_000.0  # of both hemispheres
@@ -98,8 +95,6 @@ def _measure_light(
     context: Context, person: Participant, light: Searchlight, there: Sequence[Pattern], heard: Heard
 ) -> costs.Light:
     if person.brain.on_surface:
-        from brainmap.study.stages.brains import describe_surface
-
         voxels = int(str(describe_surface(person)["voxels"]).replace(",", ""))
         sphere = max(1.0, math.pi * light.radius_mm**2 * voxels / _CORTEX_MM2)
     else:
