@@ -91,7 +91,7 @@ def list_units(context: Context) -> list[Unit]:
             modeled = StoryPerson(context, person, settings.stories)
         else:
             found.append(Unit(person.label))
-            modeled = None if settings.encoding is None else EncodedPerson(Person(context, person), settings.encoding)
+            modeled = None if settings.encoding is None else EncodedPerson(context, person, settings.encoding)
         if settings.searchlight is not None:
             found += [Unit(person.label, start) for start, _ in cut_spans(person)]
         for what, count in count_pieces(modeled).items() if modeled is not None else ():
@@ -164,7 +164,9 @@ def refuse_incomplete(context: Context) -> None:
         modeled += yield_story_people(context)
     else:
         people |= {one.person.label: one for one in yield_people(context, missing="left out")}
-        modeled += [EncodedPerson(one, settings.encoding) for one in people.values() if settings.encoding]
+        modeled += [
+            EncodedPerson(context, one.person, settings.encoding) for one in people.values() if settings.encoding
+        ]
     foreign, missing, shares = _find_units(context, units, people, modeled)
     if foreign:
         again = {unit: _write_command(context, shares, units, [unit])[0] for _, _, unit in foreign if unit is not None}

@@ -23,7 +23,7 @@ from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import Piece, Work, clear_pieces, compute_side_by_side, read_pieces
 from brainmap.study.settings.study import Network
 from brainmap.study.stages.comparisons import THESE_SOUNDS
-from brainmap.study.stages.encoding_pieces import Modeled, OrderPieces, build_pieces_folder
+from brainmap.study.stages.encoding_pieces import PARTICIPANT, Modeled, ModelWork, OrderPieces
 from brainmap.study.stages.inference import make_rng
 from brainmap.types import Correction, Floats, Test
 
@@ -31,7 +31,6 @@ VERSION = 1
 BANDS, STAGE = "encoding bands", "group_bands"
 _VALUES = tuple(name for name in BAND_COLUMNS if name.endswith("spread") or name in ("r", "joint", "unique", "product"))
 _SCORES = (*_VALUES, "joint_corrected")
-_PARTICIPANT = {"participant": "label of the participant"}
 _SEARCHES = 3  # random searches, over which scores are averaged
 _ALPHA = 0.05
 GROUP_BAND_COLUMNS = {
@@ -54,15 +53,10 @@ GROUP_BAND_COLUMNS = {
 
 
 @dataclass(frozen=True)
-class BandPieces:
+class BandPieces(ModelWork):
     """Fit the bands of a participant, and permute the joint model; one piece."""
 
-    one: Modeled
-
-    @property
-    def folder(self) -> Path:
-        """Return the folder of the piece, which is there until the tables are written."""
-        return build_pieces_folder(self.one, "bands")
+    name = "bands"
 
     @cached_property
     def pieces(self) -> list[Piece]:
@@ -70,20 +64,6 @@ class BandPieces:
         asked = self.one.asked
         key = content_key(VERSION, self.one.key, asked.bands, asked.permutations)
         return [Piece(self.one.label, 0, 1, self.folder, key, BANDS)]
-
-    def prepare(self) -> BandPieces:
-        """Load the layers and the responses."""
-        _ = self.one.spaces, self.one.responses, self.one.folds
-        return self
-
-    def to_send(self) -> BandPieces:
-        """Return a copy without loaded data."""
-        return BandPieces(self.one.to_send())
-
-    @cached_property
-    def regions(self) -> list[str]:
-        """List the regions of the participant."""
-        return list(dict.fromkeys(self.one.responses.targets["roi"]))
 
     def compute_arrays(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
         """Fit the bands; `scores` are `(n_bands, n_targets, n_scores)` and `joint` `(n_orders, n_regions)`."""
@@ -185,7 +165,7 @@ def _write_tables(context: Context, works: Sequence[BandPieces], test: Test, cor
     asked, kind = works[0].one.asked, works[0].one.kind
     joined = [work.join() for work in works]
     about = context.build_provenance({"bands": asked.bands, "permutations": asked.permutations, "searches": _SEARCHES})
-    columns = _PARTICIPANT | {name: text for name, text in BAND_COLUMNS.items() if name in joined[0][0]}
+    columns = PARTICIPANT | {name: text for name, text in BAND_COLUMNS.items() if name in joined[0][0]}
     for work, (table, _) in zip(works, joined, strict=True):
         own = table.assign(participant=work.one.label)[list(columns)]
         path = context.build_subject_path(work.one.person, f"{kind}.tsv", desc="bands")

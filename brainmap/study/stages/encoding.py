@@ -10,14 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.encoding.encode import ENCODING_COLUMNS, Encoding
+from brainmap.rsa.encoding.encode import ENCODING_COLUMNS
 from brainmap.rsa.encoding.fits import COUNT_COLUMNS, EncodingSettings, warn_of_participants
 from brainmap.rsa.encoding.folds import Folds, group_items, make_folds
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses, align_items, divide_items, keep_targets
@@ -26,73 +23,43 @@ from brainmap.rsa.patterns.table import Pattern
 from brainmap.study.results.context import Context, make_parent, read_results_table
 from brainmap.study.results.pieces import clear_pieces
 from brainmap.study.settings.encoding import EncodingModels
-from brainmap.study.settings.participant import Participant
 from brainmap.study.stages.brains import load_region_patterns, load_regions, screen_patterns
-from brainmap.study.stages.encoding_pieces import ModelPieces
+from brainmap.study.stages.encoding_pieces import PARTICIPANT, Modeled, ModelPieces
 from brainmap.study.stages.inference import make_rng
 from brainmap.study.stages.networks import store_path, yield_versions
 from brainmap.study.stages.participants import Person, yield_people
 
 VERSION = 1
 FEW_REFITS = 100  # permutations that are taken without a note on their time
-PARTICIPANT = {"participant": "label of the participant"}
-_COLUMNS = PARTICIPANT | ENCODING_COLUMNS
-_COUNTS = PARTICIPANT | COUNT_COLUMNS
 
 
 @dataclass(frozen=True)
-class EncodedPerson:
+class EncodedPerson(Modeled):
     """Hold the layers and the responses of a participant, aligned when a stage first needs them.
 
     With `regions_only` no voxel outside of the regions is read.
     """
 
-    one: Person
     asked: EncodingModels
     regions_only: bool = False
-
-    @property
-    def label(self) -> str:
-        """Return the label of the participant."""
-        return self.one.person.label
-
-    @property
-    def person(self) -> Participant:
-        """Return the files of the participant."""
-        return self.one.person
-
     kind = "encoding"
     band_iterations = 50
+    orders_for = "encoding test"
 
-    @property
-    def stage(self) -> str:
-        """Return the name of the stage."""
-        return f"sub-{self.label}_encoding"
-
-    @property
-    def path(self) -> Path:
-        """Return the path of the table of scores."""
-        return build_encoding_path(self.one.context, self.one.person)
-
-    @property
-    def context(self) -> Context:
-        """Return the call of brainmap."""
-        return self.one.context
+    @cached_property
+    def one(self) -> Person:
+        """Return the participant with its data."""
+        return Person(self.context, self.person)
 
     @cached_property
     def networks(self) -> list[str]:
         """List the networks, their controls, and the baselines."""
         return [version.name for version in yield_versions(self.context)]
 
-    @property
-    def orders_for(self) -> str:
-        """Name the random numbers that the orders of sounds are drawn with."""
-        return "encoding test"
-
     @cached_property
     def n_voxels_of_regions(self) -> int:
         """Count the voxels of all regions before data are read."""
-        return sum(load_regions(self.one.person).sizes.values())
+        return sum(load_regions(self.person).sizes.values())
 
     @property
     def spaces(self) -> list[FeatureSpace]:
@@ -109,10 +76,10 @@ class EncodedPerson:
         """Align the layers of all networks with the responses of the voxels of the regions."""
         from brainmap.features.activations.stored import open_activations
 
-        context = self.one.context
+        context = self.context
         networks = {version.name: open_activations(store_path(context, version)) for version in yield_versions(context)}
         items = context.study.settings.rsa.items
-        person = self.one.person
+        person = self.person
         data = (
             load_region_patterns(person, context.stimuli, self.one.rois)
             if self.regions_only
@@ -124,54 +91,23 @@ class EncodedPerson:
     @cached_property
     def folds(self) -> Folds:
         """Divide the sounds into folds, which are the same in all participants with the same sounds."""
-        responses = self.responses
-        rng = make_rng(self.one.context, "encoding")
-        asked = self.asked
-        return divide_items(responses, asked.groups, folds=asked.folds, few_items=asked.few_items, rng=rng)
+        asked, rng = self.asked, make_rng(self.context, "encoding")
+        return divide_items(self.responses, asked.groups, folds=asked.folds, few_items=asked.few_items, rng=rng)
 
     @property
     def settings(self) -> EncodingSettings:
         """Return how ridge regression is fitted."""
-        device = self.one.context.device
-        found = find_device("auto" if device == "cuda" else "cpu")
+        found = find_device("auto" if self.context.device == "cuda" else "cpu")
         return EncodingSettings(alphas=check_alphas(self.asked.alphas), device=found)
-
-    @property
-    def done(self) -> bool:
-        """Tell whether the table of scores exists."""
-        return self.one.context.is_done(self.stage, self.key)
 
     @cached_property
     def key(self) -> str:
         """Return the key of everything that the scores depend on."""
-        context, brain = self.one.context, self.one.person.brain
+        context, brain = self.context, self.person.brain
         heard = [[v.name, context.ledger.read(f"network-{v.name}")["key"]] for v in yield_versions(context)]
         own = self.asked.model_dump(exclude={"permutations", "bands"})
         cut = [brain.rois.model_dump(), brain.screen.model_dump()]
         return self.one.key(self.one.inputs, "", VERSION, heard, own, cut, context.study.settings.study.seed)
-
-    def restore(self) -> Encoding:
-        """Return the models with the scores that the stage wrote, without fitting them again."""
-        return replace(self.restore_empty(), scores=read_results_table(self.path))
-
-    def restore_empty(self) -> Encoding:
-        """Return the models without scores."""
-        spaces, responses = self.aligned
-        none = np.empty((0, self.folds.n_folds, len(responses.targets)))
-        return Encoding(pd.DataFrame(), pd.DataFrame(), none, tuple(spaces), responses, self.folds, self.settings)
-
-    def measure_more(self, spaces: Sequence[FeatureSpace], responses: Responses) -> dict[str, NDArray[Any]]:
-        """Measure nothing else than scores."""
-        return {}
-
-    def to_send(self) -> EncodedPerson:
-        """Return a copy without loaded data, for another process."""
-        return EncodedPerson(self.one.to_send(), self.asked, self.regions_only)
-
-
-def build_encoding_path(context: Context, person: Participant) -> Path:
-    """Build the path of a participant's table of scores."""
-    return context.build_subject_path(person, "encoding.tsv", desc="rois")
 
 
 def yield_encoded(context: Context, only: Sequence[str] = (), *, regions_only: bool = False) -> Iterator[EncodedPerson]:
@@ -181,7 +117,7 @@ def yield_encoded(context: Context, only: Sequence[str] = (), *, regions_only: b
     """
     asked = context.study.settings.encoding
     if asked is not None:
-        yield from (EncodedPerson(one, asked, regions_only) for one in yield_people(context, only))
+        yield from (EncodedPerson(context, one.person, asked, regions_only) for one in yield_people(context, only))
 
 
 def check_encoding(context: Context, plan: Sequence[Pattern]) -> None:
@@ -235,13 +171,13 @@ def read_counts(people: Sequence[EncodedPerson]) -> dict[str, pd.DataFrame]:
 
 
 def _build_counts_path(one: EncodedPerson) -> Path:
-    return one.one.context.build_subject_path(one.one.person, "counts.tsv", desc="encoding")
+    return one.context.build_subject_path(one.person, "counts.tsv", desc="encoding")
 
 
 def _write_scores(one: EncodedPerson, work: ModelPieces) -> Iterator[Path]:
     context = one.context
     scores, counts, _ = work.join()
-    asked = {"encoding": one.asked.model_dump(), "brain": one.one.person.brain.model_dump()}
+    asked = {"encoding": one.asked.model_dump(), "brain": one.person.brain.model_dump()}
     about = {
         "Items": len(one.responses.items),
         "Folds": one.folds.n_folds,

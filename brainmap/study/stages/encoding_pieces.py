@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from brainmap.rsa.encoding.folds import Folds, Places
 from brainmap.rsa.encoding.group import GroupNull, draw_shared_orders
 from brainmap.rsa.encoding.permutations import Permuted, permute_network
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses, keep_targets
-from brainmap.study.results.context import Context
+from brainmap.study.results.context import Context, read_results_table
 from brainmap.study.results.pieces import Piece, compute_side_by_side, read_pieces
 from brainmap.study.settings.encoding import EncodingModels, StoryModels
 from brainmap.study.settings.participant import Participant
@@ -30,6 +31,7 @@ from brainmap.study.stages.inference import make_rng
 from brainmap.study.stages.participants import build_chunk_folder
 
 VERSION = 2  # 2: targets in blocks
+PARTICIPANT = {"participant": "label of the participant"}
 MODELS, ORDERS = "encoding models", "encoding permutations"
 _SCORES = ("r", "r_corrected", "r2", "r2_corrected", "reliability", "alpha")
 _COUNTS = tuple(name for name in COUNT_COLUMNS if name not in ("network", "layer"))
@@ -38,77 +40,97 @@ _ORDERS_AT_ONCE = 100  # permutations of voxels that are one piece; those of a f
 _TARGETS_AT_ONCE = 4096  # voxels whose models are one piece
 
 
-class Modeled(Protocol):
-    """Describe a participant whose encoding models are fitted in pieces, to sounds or to stories."""
+@dataclass(frozen=True)
+class Modeled(ABC):
+    """Hold a participant whose encoding models are fitted in pieces, to sounds or to stories."""
+
+    context: Context
+    person: Participant
+    asked: EncodingModels | StoryModels
+    kind: ClassVar[str]
+    """First word of the names of tables: encoding or stories."""
+    band_iterations: ClassVar[int]
+    """Weights that a random search over bands tries."""
+    orders_for: ClassVar[str]
+    """Name of the random numbers that the orders are drawn with."""
 
     @property
     def label(self) -> str:
         """Return the label of the participant."""
+        return self.person.label
 
     @property
-    def context(self) -> Context:
-        """Return the call of brainmap."""
+    def stage(self) -> str:
+        """Return the name of the stage."""
+        return f"sub-{self.label}_{self.kind}"
 
     @property
-    def person(self) -> Participant:
-        """Return the files of the participant."""
-
-    @property
-    def kind(self) -> str:
-        """Return the first word of the names of tables: encoding or stories."""
-
-    @property
-    def band_iterations(self) -> int:
-        """Return the number of weights that a random search over bands tries."""
-
-    @property
-    def key(self) -> str:
-        """Return the key of everything that the scores depend on."""
+    def path(self) -> Path:
+        """Return the path of the table of scores."""
+        return build_scores_path(self.context, self.person, self.kind)
 
     @property
     def done(self) -> bool:
         """Tell whether the table of scores exists."""
+        return self.context.is_done(self.stage, self.key)
 
     @property
+    @abstractmethod
+    def key(self) -> str:
+        """Return the key of everything that the scores depend on."""
+
+    @property
+    @abstractmethod
     def networks(self) -> Sequence[str]:
         """List the networks, controls and simple features whose layers are fitted."""
 
     @property
-    def asked(self) -> EncodingModels | StoryModels:
-        """Return what the study file asks for."""
-
-    @property
-    def orders_for(self) -> str:
-        """Name the random numbers that the orders are drawn with."""
-
-    @property
+    @abstractmethod
     def spaces(self) -> Sequence[FeatureSpace]:
         """Return the layers of all networks."""
 
     @property
+    @abstractmethod
     def responses(self) -> Responses:
         """Return the responses of the targets in regions."""
 
     @property
+    @abstractmethod
     def folds(self) -> Folds:
         """Return the test folds."""
 
     @property
+    @abstractmethod
     def settings(self) -> EncodingSettings:
         """Return how ridge regression is fitted."""
 
     @property
+    @abstractmethod
     def n_voxels_of_regions(self) -> int:
         """Count the voxels of all regions before data are read."""
 
+    def restore(self) -> Encoding:
+        """Return the models with the scores that the stage wrote, without fitting them again."""
+        return replace(self.restore_empty(), scores=read_results_table(self.path))
+
     def restore_empty(self) -> Encoding:
         """Return the models without scores."""
+        spaces, responses, folds = tuple(self.spaces), self.responses, self.folds
+        none = np.empty((0, folds.n_folds, len(responses.targets)))
+        return Encoding(pd.DataFrame(), pd.DataFrame(), none, spaces, responses, folds, self.settings)
 
     def measure_more(self, spaces: Sequence[FeatureSpace], responses: Responses) -> dict[str, NDArray[Any]]:
         """Measure what else is written of some layers and targets, each `(n_layers, n_targets, ...)`."""
+        return {}
 
-    def to_send(self) -> Any:
+    def to_send(self) -> Self:
         """Return a copy without loaded data, for another process."""
+        return replace(self, context=self.context.to_send())
+
+
+def build_scores_path(context: Context, person: Participant, kind: str) -> Path:
+    """Build the path of a participant's table of scores: encoding, or stories."""
+    return context.build_subject_path(person, f"{kind}.tsv", desc="rois")
 
 
 class Joined(NamedTuple):
@@ -120,15 +142,37 @@ class Joined(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ModelPieces:
-    """Fit the models of one network after another in a participant; of many voxels, a block after another."""
+class ModelWork:
+    """Hold what the pieces of the models of a participant share: their folder, and the data that they need."""
 
     one: Modeled
+    name: ClassVar[str]
 
     @property
     def folder(self) -> Path:
         """Return the folder of the pieces, which are there until the tables are written."""
-        return build_pieces_folder(self.one, "models")
+        return build_chunk_folder(self.one.context) / f"{self.name}-{slug(self.one.label)}"
+
+    @cached_property
+    def regions(self) -> list[str]:
+        """List the regions of the participant."""
+        return list(dict.fromkeys(self.one.responses.targets["roi"]))
+
+    def prepare(self) -> Self:
+        """Load the layers and the responses."""
+        _ = self.one.spaces, self.one.responses, self.one.folds
+        return self
+
+    def to_send(self) -> Self:
+        """Return a copy without loaded data."""
+        return replace(self, one=self.one.to_send())
+
+
+@dataclass(frozen=True)
+class ModelPieces(ModelWork):
+    """Fit the models of one network after another in a participant; of many voxels, a block after another."""
+
+    name = "models"
 
     @cached_property
     def blocks(self) -> list[tuple[int, int]]:
@@ -140,15 +184,6 @@ class ModelPieces:
         """List the pieces."""
         key = content_key(VERSION, self.one.key)
         return [Piece(self.one.label, k, k + 1, self.folder, key, MODELS) for k in range(len(self.blocks))]
-
-    def prepare(self) -> ModelPieces:
-        """Load the layers and the responses."""
-        _ = self.one.spaces, self.one.responses, self.one.folds
-        return self
-
-    def to_send(self) -> ModelPieces:
-        """Return a copy without loaded data."""
-        return ModelPieces(self.one.to_send())
 
     def compute_arrays(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
         """Fit the piece start; scores are `(n_layers, n_targets, n_scores)`."""
@@ -196,18 +231,13 @@ def _join_counts(parts: Sequence[NDArray[Any]]) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class OrderPieces:
+class OrderPieces(ModelWork):
     """Fit the models of a participant again with the sounds in the orders that all participants share.
 
     Pieces are networks, and blocks of orders where the target is a voxel.
     """
 
-    one: Modeled
-
-    @property
-    def folder(self) -> Path:
-        """Return the folder of the pieces, which are there until the tables of the group are written."""
-        return build_pieces_folder(self.one, "permutations")
+    name = "permutations"
 
     @cached_property
     def blocks(self) -> list[tuple[int, int, int]]:
@@ -228,19 +258,10 @@ class OrderPieces:
             warnings.simplefilter("ignore", BrainmapWarning)  # of few relabelings, said once for the group
             return draw_shared_orders(self.one.restore_empty(), permutations=self.one.asked.permutations, rng=rng)
 
-    def prepare(self) -> OrderPieces:
+    def prepare(self) -> Self:
         """Load the layers and the responses, and draw the orders."""
-        _ = self.one.spaces, self.one.responses, self.one.folds, self.drawn
-        return self
-
-    def to_send(self) -> OrderPieces:
-        """Return a copy without loaded data."""
-        return OrderPieces(self.one.to_send())
-
-    @cached_property
-    def regions(self) -> list[str]:
-        """List the regions of the participant."""
-        return list(dict.fromkeys(self.one.responses.targets["roi"]))
+        _ = self.drawn
+        return super().prepare()
 
     def compute_arrays(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
         """Score the pieces start .. stop - 1; the true order comes with the first block of a network."""
@@ -304,11 +325,6 @@ def _cut_orders(asked: EncodingModels | StoryModels, n_networks: int) -> list[tu
     size = asked.permutations if asked.targets == "roi" else _ORDERS_AT_ONCE
     starts = range(1, asked.permutations + 1, size)
     return [(k, start, min(start + size, asked.permutations + 1)) for k in range(n_networks) for start in starts]
-
-
-def build_pieces_folder(one: Modeled, name: str) -> Path:
-    """Return the folder of pieces of a participant."""
-    return build_chunk_folder(one.context) / f"{name}-{slug(one.label)}"
 
 
 def _select_spaces(one: Modeled, network: int) -> list[FeatureSpace]:

@@ -31,7 +31,7 @@ from brainmap.study.stages.content.explanations import (
 from brainmap.study.stages.content.facts import collect_facts, list_about, list_notices, read_provenance
 from brainmap.study.stages.content.maps import list_layers, read_maps, read_regions
 from brainmap.study.stages.content.people import describe_people, tabulate_people
-from brainmap.study.stages.encoding import build_encoding_path
+from brainmap.study.stages.encoding_pieces import build_scores_path
 from brainmap.study.stages.explain import choose_explained
 from brainmap.study.stages.group import join_brain_rdms
 from brainmap.study.stages.networks import read_calls_line
@@ -200,7 +200,7 @@ def read_encoding_content(context: Context) -> EncodingContent | None:
     )
     if asked is None or not paths["statistics"].exists():
         return None
-    files = [build_encoding_path(context, person) for person in context.study.participants()]
+    files = [build_scores_path(context, person, "encoding") for person in context.study.participants()]
     each = pd.concat([read_results_table(file) for file in files], ignore_index=True)
     statistics = read_results_table(paths["statistics"])
     mean = each.groupby([*_ROW, "participant"], sort=False, as_index=False)[["r"]].mean().rename(columns={"r": "score"})

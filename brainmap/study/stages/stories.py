@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
@@ -22,7 +21,6 @@ from brainmap.features.sounds.reading import check_sound
 from brainmap.features.sounds.windows import Windows, cut_windows
 from brainmap.features.sounds.word_times import SPEECH
 from brainmap.record import content_key
-from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.fits import EncodingSettings, fit_weights_of_layer
 from brainmap.rsa.encoding.folds import Folds
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses, keep_targets
@@ -38,11 +36,11 @@ from brainmap.rsa.inputs.stories import (
 )
 from brainmap.rsa.patterns.region_tables import load_column_rois
 from brainmap.rsa.regions.rois import Rois
-from brainmap.study.results.context import Context, read_results_table
+from brainmap.study.results.context import Context
 from brainmap.study.settings.encoding import StoryModels
-from brainmap.study.settings.participant import Participant
 from brainmap.study.settings.study import Network
 from brainmap.study.stages.brains import load_regions
+from brainmap.study.stages.encoding_pieces import Modeled
 from brainmap.study.stages.networks import (
     Loaded,
     Version,
@@ -202,30 +200,13 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class StoryPerson:
+class StoryPerson(Modeled):
     """Hold the layers and the time courses of a participant, read when a stage first needs them."""
 
-    context: Context
-    person: Participant
     asked: StoryModels
-
     kind = "stories"
     band_iterations = 20
-
-    @property
-    def label(self) -> str:
-        """Return the label of the participant."""
-        return self.person.label
-
-    @property
-    def stage(self) -> str:
-        """Return the name of the stage."""
-        return f"sub-{self.label}_stories"
-
-    @property
-    def path(self) -> Path:
-        """Return the path of the table of scores."""
-        return self.context.build_subject_path(self.person, "stories.tsv", desc="rois")
+    orders_for = "story test"
 
     @property
     def delay_path(self) -> Path:
@@ -342,20 +323,10 @@ class StoryPerson:
             [brain.rois.model_dump(), brain.space],
         )
 
-    @property
-    def done(self) -> bool:
-        """Tell whether the table of scores exists."""
-        return self.context.is_done(self.stage, self.key)
-
     @cached_property
     def networks(self) -> list[str]:
         """List the networks, their controls, the acoustic models, and speech where its features are asked for."""
         return [*(version.name for version in yield_versions(self.context)), *([SPEECH] if self.asked.speech else [])]
-
-    @property
-    def orders_for(self) -> str:
-        """Name the random numbers that the orders of blocks are drawn with."""
-        return "story test"
 
     @cached_property
     def n_voxels_of_regions(self) -> int:
@@ -377,16 +348,6 @@ class StoryPerson:
         """Return the test folds, which are whole stories."""
         return self.aligned.folds
 
-    def restore(self) -> Encoding:
-        """Return the models with the scores that the stage wrote, without fitting them again."""
-        return replace(self.restore_empty(), scores=read_results_table(self.path))
-
-    def restore_empty(self) -> Encoding:
-        """Return the models without scores."""
-        found = self.aligned
-        none = np.empty((0, found.folds.n_folds, len(found.responses.targets)))
-        return Encoding(pd.DataFrame(), pd.DataFrame(), none, found.spaces, found.responses, found.folds, self.settings)
-
     def measure_more(self, spaces: Sequence[FeatureSpace], responses: Responses) -> dict[str, NDArray[Any]]:
         """Measure how much weight each delay has in models that are fitted to all stories, in `delays`.
 
@@ -398,10 +359,6 @@ class StoryPerson:
             size = np.sqrt(np.square(weights.reshape(n_delays, -1, weights.shape[1])).mean(axis=1))
             found.append((size / np.maximum(size.sum(axis=0), np.finfo(float).tiny)).T)
         return {"delays": np.stack(found)}
-
-    def to_send(self) -> StoryPerson:
-        """Return a copy without loaded data, for another process."""
-        return StoryPerson(self.context.to_send(), self.person, self.asked)
 
 
 def yield_story_people(context: Context, only: Sequence[str] = ()) -> Iterator[StoryPerson]:

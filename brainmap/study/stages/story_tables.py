@@ -43,7 +43,7 @@ from brainmap.study.settings.encoding import StoryModels
 from brainmap.study.stages.bands import run_bands
 from brainmap.study.stages.comparisons import add_seeds, list_seeds
 from brainmap.study.stages.encoding_comparisons import BEST_COLUMNS, LAYER_COLUMNS, choose_best_layers, list_pairs
-from brainmap.study.stages.encoding_pieces import ModelPieces, OrderPieces, join_permutations
+from brainmap.study.stages.encoding_pieces import PARTICIPANT, ModelPieces, OrderPieces, join_permutations
 from brainmap.study.stages.group_encoding import SCORE_COLUMNS, keep_shared_regions, list_trained_and_controls
 from brainmap.study.stages.inference import make_rng
 from brainmap.study.stages.networks import store_path, yield_versions
@@ -53,16 +53,15 @@ from brainmap.types import Floats, Measure
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
 
-_PARTICIPANT = {"participant": "label of the participant"}
 _COLUMNS = {
-    **_PARTICIPANT,
+    **PARTICIPANT,
     **ENCODING_COLUMNS,
     "explainable_variance": "share of the variance of one repetition that repeats, bias-corrected; n/a without repeats",
 }
-_COUNTS = _PARTICIPANT | COUNT_COLUMNS
-_VOXELS = _PARTICIPANT | VOXEL_COLUMNS
+_COUNTS = PARTICIPANT | COUNT_COLUMNS
+_VOXELS = PARTICIPANT | VOXEL_COLUMNS
 DELAY_COLUMNS = {
-    **_PARTICIPANT,
+    **PARTICIPANT,
     "network": "network, or a control of it",
     "layer": "layer of the network",
     "roi": "region of interest",
