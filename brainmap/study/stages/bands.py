@@ -20,12 +20,20 @@ from brainmap.rsa.encoding.permutations import Null, average_present, tabulate_p
 from brainmap.rsa.encoding.responses import FeatureSpace
 from brainmap.rsa.inference.scores import score_statistics
 from brainmap.study.results.context import Context
-from brainmap.study.results.pieces import Piece, Work, clear_pieces, compute_side_by_side, read_pieces
-from brainmap.study.settings.study import Network
-from brainmap.study.stages.comparisons import THESE_SOUNDS
-from brainmap.study.stages.encoding_pieces import PARTICIPANT, Modeled, ModelWork, OrderPieces
+from brainmap.study.results.pieces import Piece, Work, compute_side_by_side, read_pieces
+from brainmap.study.settings.encoding import StoryModels
+from brainmap.study.settings.study import Inference, Network
+from brainmap.study.stages.comparisons import THESE_SOUNDS, add_test_beside
+from brainmap.study.stages.encoding_pieces import (
+    PARTICIPANT,
+    Modeled,
+    ModelWork,
+    OrderPieces,
+    run_with_pieces,
+    write_test_table,
+)
 from brainmap.study.stages.inference import make_rng
-from brainmap.types import Correction, Floats, Test
+from brainmap.types import Floats
 
 VERSION = 1
 BANDS, STAGE = "encoding bands", "group_bands"
@@ -133,9 +141,7 @@ def check_band_layers(context: Context, network: Network, layers: Sequence[str])
 def run_bands(
     context: Context,
     people: Sequence[Modeled],
-    *,
-    test: Test,
-    correction: Correction,
+    asked: Inference | StoryModels,
     compute: Callable[[Sequence[tuple[Work, Sequence[Piece]]]], None],
 ) -> None:
     """Fit the bands of all participants and test them over the group; without bands, remove earlier tables of them.
@@ -147,12 +153,8 @@ def run_bands(
             context.run_stage(STAGE, content_key(VERSION, "none"), list)
         return
     works = [BandPieces(one) for one in people]
-    key = content_key(VERSION, [work.pieces[0].key for work in works], [test, correction])
-    if context.backend == "dask" and not context.is_done(STAGE, key):
-        compute([(work, work.pieces) for work in works])
-    context.run_stage(STAGE, key, lambda: _write_tables(context, works, test, correction))
-    for work in works:
-        clear_pieces(work.folder)
+    key = content_key(VERSION, [work.pieces[0].key for work in works], [asked.test, asked.correction])
+    run_with_pieces(context, STAGE, key, works, write=lambda: _write_tables(context, works, asked), compute=compute)
 
 
 def has_bands(context: Context, kind: str) -> bool:
@@ -160,7 +162,7 @@ def has_bands(context: Context, kind: str) -> bool:
     return context.build_table_path(f"{kind}_bands").exists()
 
 
-def _write_tables(context: Context, works: Sequence[BandPieces], test: Test, correction: Correction) -> Iterator[Path]:
+def _write_tables(context: Context, works: Sequence[BandPieces], tested_by: Inference | StoryModels) -> Iterator[Path]:
     """Write the table of each participant and that of the group."""
     asked, kind = works[0].one.asked, works[0].one.kind
     joined = [work.join() for work in works]
@@ -174,31 +176,25 @@ def _write_tables(context: Context, works: Sequence[BandPieces], test: Test, cor
     null = [one[:, [work.regions.index(roi) for roi in regions]] for work, (_, one) in zip(works, joined, strict=True)]
     _, words = OrderPieces(works[0].one).drawn
     tested = tabulate_p(pd.DataFrame({"roi": regions}), Null.of([np.mean(null, axis=0)]), "max", words)
-    found, note = _average([table for table, _ in joined], regions, test, correction, context)
-    found = _add_joint(found, tested)
-    path = context.build_table_path(f"{kind}_bands")
+    found, note = _average([table for table, _ in joined], regions, tested_by, context)
     said = f"all bands together: {tested.attrs['note']}{f'; unique: {note}' if note else ''}"
-    yield from context.save_table(
-        found[list(GROUP_BAND_COLUMNS)], path, columns=GROUP_BAND_COLUMNS, about={"Test": said, **about}
-    )
+    table = _add_joint(found, tested)
+    yield from write_test_table(context, (table, said), f"{kind}_bands", columns=GROUP_BAND_COLUMNS, about=about)
 
 
 def _average(
-    tables: Sequence[pd.DataFrame], regions: Sequence[str], test: Test, correction: Correction, context: Context
+    tables: Sequence[pd.DataFrame], regions: Sequence[str], asked: Inference | StoryModels, context: Context
 ) -> tuple[pd.DataFrame, str]:
     """Average the scores of bands over the targets of regions and over participants, and test what is unique."""
     rows = pd.MultiIndex.from_product([list(dict.fromkeys(tables[0]["band"])), regions], names=["band", "roi"])
     each = [table.groupby(["band", "roi"], sort=False)[list(_SCORES)].mean().reindex(rows) for table in tables]
     values = np.stack([one.to_numpy() for one in each], axis=-1)
     found = pd.DataFrame(average_present(values), columns=list(_SCORES), index=rows).reset_index()
-    found = found.assign(n=len(tables), standard_error=np.nan, p_these_sounds=np.nan, p_these_sounds_corrected=np.nan)
+    found, unique = found.assign(n=len(tables)), values[:, _SCORES.index("unique")]
     if len(tables) < 2:
-        return found, ""
-    unique = values[:, _SCORES.index("unique")]
-    beside = score_statistics(unique, test=test, correction=correction, rng=make_rng(context, "bands"))
-    for column, name in (("standard_error",) * 2, ("p_these_sounds", "p"), ("p_these_sounds_corrected", "p_corrected")):
-        found[column] = beside[name].to_numpy()
-    return found, f"{beside.attrs['note']}; {THESE_SOUNDS}"
+        return add_test_beside(found, None), ""
+    beside = score_statistics(unique, test=asked.test, correction=asked.correction, rng=make_rng(context, "bands"))
+    return add_test_beside(found, beside), f"{beside.attrs['note']}; {THESE_SOUNDS}"
 
 
 def _add_joint(found: pd.DataFrame, tested: pd.DataFrame) -> pd.DataFrame:

@@ -234,6 +234,24 @@ def _describe_choice(choice: Choice, over: str, exchanged: str = "") -> str:
     return f"{name} ({why})" if why else name
 
 
+_BESIDE = {
+    "standard_error": "standard_error",
+    "p_these_sounds": "p",
+    "p_these_sounds_corrected": "p_corrected",
+    "smallest_p_these_sounds": "smallest_p",
+}
+
+
+def add_test_beside(table: pd.DataFrame, beside: pd.DataFrame | None) -> pd.DataFrame:
+    """Add the columns of a test over participants, which takes the sounds as fixed; NaN where there is none."""
+    return table.assign(**{new: np.nan if beside is None else beside[old].to_numpy() for new, old in _BESIDE.items()})
+
+
+def describe_test_beside(note: str, beside: pd.DataFrame | None) -> str:
+    """Describe a test, and that over participants beside it."""
+    return note if beside is None else f"{note}; beside it, {beside.attrs['note']}"
+
+
 def add_participant_test(first: pd.DataFrame, over_participants: pd.DataFrame, kind: ZeroTest) -> pd.DataFrame:
     """Add the test over participants of the same rows to a table of tests."""
     table = first.copy()

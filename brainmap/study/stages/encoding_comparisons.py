@@ -18,6 +18,7 @@ from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.group import NETWORK_TEST_COLUMNS, GroupNull
 from brainmap.rsa.inference.differences import score_differences
 from brainmap.study.results.context import Context
+from brainmap.study.stages.comparisons import add_test_beside, describe_test_beside
 from brainmap.study.stages.inference import make_rng
 from brainmap.types import Floats
 
@@ -197,19 +198,14 @@ def _add_participants(
     seed: str,
 ) -> tuple[pd.DataFrame, str]:
     """Add the test over participants of the same pairs of scores `(n_models, n_regions, n_participants)`."""
-    inference, test = context.study.settings.rsa.inference, str(table.attrs["note"])
-    table = table.assign(standard_error=np.nan, **dict.fromkeys(PARTICIPANTS, np.nan))
-    if scores.shape[-1] < 2:
-        return table, test
-    beside = score_differences(
-        scores,
-        test=inference.test,
-        correction=inference.correction,
-        labels={"model": [str(k) for k in range(len(scores))], "roi": list(regions)},
-        pairs=pairs,
-        rng=make_rng(context, seed),
-    )
-    table["standard_error"] = beside["standard_error"].to_numpy()
-    for column, name in zip(PARTICIPANTS, ("p", "p_corrected", "smallest_p"), strict=True):
-        table[column] = beside[name].to_numpy()
-    return table, f"{test}; beside it, {beside.attrs['note']}"
+    inference, beside = context.study.settings.rsa.inference, None
+    if scores.shape[-1] > 1:
+        beside = score_differences(
+            scores,
+            test=inference.test,
+            correction=inference.correction,
+            labels={"model": [str(k) for k in range(len(scores))], "roi": list(regions)},
+            pairs=pairs,
+            rng=make_rng(context, seed),
+        )
+    return add_test_beside(table, beside), describe_test_beside(str(table.attrs["note"]), beside)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from brainmap.rsa.encoding.group import GroupNull, draw_shared_orders
 from brainmap.rsa.encoding.permutations import Permuted, permute_network
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses, keep_targets
 from brainmap.study.results.context import Context, read_results_table
-from brainmap.study.results.pieces import Piece, compute_side_by_side, read_pieces
+from brainmap.study.results.pieces import Piece, Work, clear_pieces, compute_side_by_side, read_pieces
 from brainmap.study.settings.encoding import EncodingModels, StoryModels
 from brainmap.study.settings.participant import Participant
 from brainmap.study.stages.inference import make_rng
@@ -142,11 +142,20 @@ class Joined(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ModelWork:
+class ModelWork(ABC):
     """Hold what the pieces of the models of a participant share: their folder, and the data that they need."""
 
     one: Modeled
     name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def pieces(self) -> list[Piece]:
+        """List the pieces."""
+
+    @abstractmethod
+    def compute_arrays(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """Compute what the pieces from start to stop hold."""
 
     @property
     def folder(self) -> Path:
@@ -330,3 +339,34 @@ def _cut_orders(asked: EncodingModels | StoryModels, n_networks: int) -> list[tu
 def _select_spaces(one: Modeled, network: int) -> list[FeatureSpace]:
     """Select the layers of a network by its place."""
     return [space for space in one.spaces if space.network == one.networks[network]]
+
+
+def run_with_pieces(
+    context: Context,
+    stage: str,
+    key: str,
+    works: Sequence[ModelWork],
+    *,
+    write: Callable[[], Iterable[Path]],
+    compute: Callable[[Sequence[tuple[Work, Sequence[Piece]]]], None],
+) -> None:
+    """Run a stage of the group whose pieces `compute` computes on Dask workers, where these are asked for."""
+    if context.backend == "dask" and not context.is_done(stage, key):
+        compute([(work, work.pieces) for work in works])
+    context.run_stage(stage, key, write)
+    for work in works:
+        clear_pieces(work.folder)
+
+
+def write_test_table(
+    context: Context,
+    tested: tuple[pd.DataFrame, str],
+    name: str,
+    *,
+    columns: Mapping[str, str],
+    about: Mapping[str, Any],
+) -> Iterator[Path]:
+    """Write the described columns of a table of the group, and how they were tested: `tested` holds both."""
+    table, test = tested
+    path = context.build_table_path(name)
+    yield from context.save_table(table[list(columns)], path, columns=columns, about={"Test": test, **about})

@@ -43,7 +43,7 @@ from brainmap.study.stages.group_maps import (
     list_tested_layers,
     run_group_maps,
 )
-from brainmap.study.stages.inference import yield_inference_tables
+from brainmap.study.stages.inference import list_shared_regions, yield_inference_tables
 from brainmap.study.stages.networks import Version, build_rdm_path, join_model_rdms, list_layer_names, yield_versions
 from brainmap.study.stages.participants import SCORE_COLUMNS
 from brainmap.tables import read_table
@@ -102,12 +102,7 @@ def join_brain_rdms(context: Context, people: list[Participant], *, plain: bool 
         raise InputError(
             f"group: no participant's RDMs of regions are left in {context.study.out}; run the study again"
         )
-    shared = [r for r in found[0].rdm_descriptors["roi"] if all(r in one.rdm_descriptors["roi"] for one in found)]
-    lost = sorted({str(r) for one in found for r in one.rdm_descriptors["roi"]} - set(map(str, shared)))
-    if not shared:
-        raise InputError(f"group: no region is common to all participants (there are {list_some(lost)})")
-    if lost:
-        log.warning("group: %s are not in all participants and are left out", list_some(lost))
+    shared = list_shared_regions([one.rdm_descriptors["roi"] for one in found], "group")
     return stack_rdms([one.subset("roi", shared) for one in found])
 
 

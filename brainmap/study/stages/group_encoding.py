@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -25,9 +25,17 @@ from brainmap.rsa.encoding.scores import LEAST_LAYERS, correlate_profiles
 from brainmap.rsa.inference.scores import score_statistics
 from brainmap.rsa.inference.seeds import SEED_COLUMNS, Seeds, average_rows, list_means, measure_spread
 from brainmap.study.results.context import Context, read_results_table
-from brainmap.study.results.pieces import Piece, Work, clear_pieces
+from brainmap.study.results.pieces import Piece, Work
+from brainmap.study.settings.encoding import StoryModels
+from brainmap.study.settings.study import Inference
 from brainmap.study.stages.bands import run_bands
-from brainmap.study.stages.comparisons import THESE_SOUNDS, list_comparisons, list_seeds
+from brainmap.study.stages.comparisons import (
+    THESE_SOUNDS,
+    add_test_beside,
+    describe_test_beside,
+    list_comparisons,
+    list_seeds,
+)
 from brainmap.study.stages.encoding import EncodedPerson, read_counts, yield_encoded
 from brainmap.study.stages.encoding_comparisons import (
     BEST_COLUMNS,
@@ -41,8 +49,8 @@ from brainmap.study.stages.encoding_comparisons import (
     compare_positions,
     list_pairs,
 )
-from brainmap.study.stages.encoding_pieces import OrderPieces, join_permutations
-from brainmap.study.stages.inference import make_rng
+from brainmap.study.stages.encoding_pieces import OrderPieces, join_permutations, run_with_pieces, write_test_table
+from brainmap.study.stages.inference import list_shared_regions, make_rng
 from brainmap.study.stages.networks import yield_versions
 from brainmap.types import Floats
 
@@ -87,13 +95,10 @@ def run_group_encoding(context: Context, compute: Callable[[Sequence[tuple[Work,
     people = list(yield_encoded(context))
     key = compute_group_key(context, people)
     works = [OrderPieces(one) for one in people]
-    if context.backend == "dask" and not context.is_done("group_encoding", key):
-        compute([(work, work.pieces) for work in works])
-    context.run_stage("group_encoding", key, lambda: _write_tables(context, people))
-    for work in works:
-        clear_pieces(work.folder)
-    inference = context.study.settings.rsa.inference
-    run_bands(context, people, test=inference.test, correction=inference.correction, compute=compute)
+    run_with_pieces(
+        context, "group_encoding", key, works, write=lambda: _write_tables(context, people), compute=compute
+    )
+    run_bands(context, people, context.study.settings.rsa.inference, compute)
 
 
 def is_group_encoded(context: Context) -> bool:
@@ -131,7 +136,18 @@ def _write_tables(context: Context, people: Sequence[EncodedPerson]) -> Iterator
     null = join_permutations(people, fits).with_means(seeds)
     places = [own for _, own in list_means([(space.network, space.layer) for space in fits[0].spaces], seeds)]
     r = average_rows(average_over_regions(fits, null.regions), places)
-    yield from _write(context, "encoding", *_test_scores(context, fits, null, r, places), SCORE_COLUMNS, about)
+    tested = test_scores(
+        context,
+        fits,
+        null,
+        r,
+        places,
+        names=("r_corrected", "reliability"),
+        asked=inference,
+        purpose="encoding participants",
+        **describe_layers(fits[0], r, places),
+    )
+    yield from write_test_table(context, tested, "encoding", columns=SCORE_COLUMNS, about=about)
     names = [*list_trained_and_controls(context), *seeds]
     best = choose_best_layers(context, fits, names, splits=inference.splits, seeds=seeds)
     if best is not None:
@@ -139,37 +155,32 @@ def _write_tables(context: Context, people: Sequence[EncodedPerson]) -> Iterator
             f"chosen on one half of the sounds and scored on the other, in {best.table['splits'].iloc[0]} splits; not "
             "tested"
         )
-        yield from _write(context, "encoding_best_layers", best.table, test, BEST_COLUMNS, about)
+        yield from write_test_table(
+            context, (best.table, test), "encoding_best_layers", columns=BEST_COLUMNS, about=about
+        )
         positions = compare_positions(context, best)
         if positions is not None:
-            note = str(positions.attrs["note"])
-            yield from _write(context, "encoding_positions", positions, note, POSITION_COLUMNS, about)
+            tested = positions, str(positions.attrs["note"])
+            yield from write_test_table(context, tested, "encoding_positions", columns=POSITION_COLUMNS, about=about)
     pairs, networks = list_pairs(context, null.rows), list_comparisons(context.study.settings, null.networks)
     if pairs:
-        found = compare_layers(context, null, r, pairs)
-        yield from _write(context, "encoding_differences", *found, LAYER_COLUMNS, about)
+        tested = compare_layers(context, null, r, pairs)
+        yield from write_test_table(context, tested, "encoding_differences", columns=LAYER_COLUMNS, about=about)
     if networks:
-        found = compare_networks(context, null, networks)
-        yield from _write(context, "encoding_networks", *found, NETWORK_COLUMNS, about)
+        tested = compare_networks(context, null, networks)
+        yield from write_test_table(context, tested, "encoding_networks", columns=NETWORK_COLUMNS, about=about)
     if len(people) < 2:
         log.warning("group: encoding models are not tested over participants, because there is one")
         return
     agreement = _compare_with_rsa(context, fits, null.regions, r, null.rows, seeds)
     if agreement is not None:
-        yield from _write(context, "encoding_agreement", *agreement, AGREEMENT_COLUMNS, about)
+        yield from write_test_table(context, agreement, "encoding_agreement", columns=AGREEMENT_COLUMNS, about=about)
 
 
 def list_trained_and_controls(context: Context) -> list[str]:
     """List the names of networks, each followed by its controls; baselines have no depth."""
     baselines = context.study.settings.baselines
     return [version.name for version in yield_versions(context) if version.network is not baselines]
-
-
-def _write(
-    context: Context, name: str, table: pd.DataFrame, test: str, columns: Mapping[str, str], about: Mapping[str, Any]
-) -> Iterator[Path]:
-    path = context.build_table_path(name)
-    yield from context.save_table(table[list(columns)], path, columns=columns, about={"Test": test, **about})
 
 
 def keep_shared_regions(fits: Sequence[Encoding]) -> list[Encoding]:
@@ -180,14 +191,8 @@ def keep_shared_regions(fits: Sequence[Encoding]) -> list[Encoding]:
     InputError
         No region is common to all.
     """
-    own = [list(dict.fromkeys(fit.responses.targets["roi"])) for fit in fits]
-    shared = [roi for roi in own[0] if all(roi in names for names in own)]
-    lost = sorted({roi for names in own for roi in names} - set(shared))
-    if not shared:
-        raise InputError(f"encoding: no region is common to all participants (there are {list_some(lost)})")
-    if not lost:
-        return list(fits)
-    log.warning("group: encoding models of %s are left out, which some participants lack", list_some(lost))
+    own = [fit.responses.targets["roi"] for fit in fits]
+    shared = list_shared_regions(own, "encoding", "encoding models of ")
     return [
         replace(
             fit,
@@ -198,39 +203,37 @@ def keep_shared_regions(fits: Sequence[Encoding]) -> list[Encoding]:
     ]
 
 
-def _test_scores(
-    context: Context, fits: Sequence[Encoding], null: GroupNull, r: Floats, places: Sequence[Sequence[int]]
+def test_scores(
+    context: Context,
+    fits: Sequence[Encoding],
+    null: GroupNull,
+    r: Floats,
+    places: Sequence[Sequence[int]],
+    *,
+    names: Sequence[Literal["r_corrected", "reliability", "explainable_variance"]],
+    asked: Inference | StoryModels,
+    purpose: str,
+    **described: Any,
 ) -> tuple[pd.DataFrame, str]:
-    """Test each layer and region by shared permutations of the sounds; beside it, over participants."""
-    inference = context.study.settings.rsa.inference
+    """Test each layer and region by shared permutations; beside it, over participants.
+
+    `names` are further scores that are averaged, `purpose` is that of random numbers, and `described` holds columns.
+    """
     table = null.test_layers()
-    test = table.attrs["note"]
-    shape = (len(table), -1)
-    corrected, reliability = (
-        average_rows(average_over_regions(fits, null.regions, score), places).reshape(shape)
-        for score in ("r_corrected", "reliability")
+    more = {
+        name: average_rows(average_over_regions(fits, null.regions, name), places).reshape(len(table), -1)
+        for name in names
+    }
+    found = table.rename(columns={"r": "mean"}).assign(
+        n_corrected=np.isfinite(more["r_corrected"]).sum(axis=1),
+        **{name: average_present(values) for name, values in more.items()},
+        **described,
     )
-    own = r.reshape(shape)
-    table = table.rename(columns={"r": "mean"}).assign(
-        standard_error=np.nan,
-        r_corrected=average_present(corrected),
-        n_corrected=np.isfinite(corrected).sum(axis=1),
-        reliability=average_present(reliability),
-        **describe_layers(fits[0], r, places),
-        **dict.fromkeys(PARTICIPANTS, np.nan),
-    )
+    beside = None
     if len(fits) > 1:
-        beside = score_statistics(
-            own,
-            test=inference.test,
-            correction=inference.correction,
-            rng=make_rng(context, "encoding participants"),
-        )
-        table["standard_error"] = beside["standard_error"].to_numpy()
-        for column, name in zip(PARTICIPANTS, ("p", "p_corrected", "smallest_p"), strict=True):
-            table[column] = beside[name].to_numpy()
-        test += f"; beside it, {beside.attrs['note']}"
-    return table, test
+        own, rng = r.reshape(len(table), -1), make_rng(context, purpose)
+        beside = score_statistics(own, test=asked.test, correction=asked.correction, rng=rng)
+    return add_test_beside(found, beside), describe_test_beside(table.attrs["note"], beside)
 
 
 def describe_layers(fit: Encoding, r: Floats, places: Sequence[Sequence[int]]) -> dict[str, Floats]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import arrange_scores
 from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
@@ -128,6 +129,24 @@ def yield_inference_tables(context: Context, models: RDMs, brains: RDMs, scores:
 def make_rng(context: Context, purpose: str) -> np.random.Generator:
     """Return random numbers for one purpose, which are independent of all other purposes."""
     return np.random.default_rng(np.random.SeedSequence([context.study.settings.study.seed, *purpose.encode()]))
+
+
+def list_shared_regions(each: Iterable[Iterable[object]], what: str, of: str = "") -> list[str]:
+    """List the regions that all participants have, and report those that are left out: `of`, as in "RDMs of ".
+
+    Raises
+    ------
+    InputError
+        No region is common to all.
+    """
+    names = [list(dict.fromkeys(map(str, own))) for own in each]
+    shared = [roi for roi in names[0] if all(roi in own for own in names)]
+    lost = sorted({roi for own in names for roi in own} - set(shared))
+    if not shared:
+        raise InputError(f"{what}: no region is common to all participants (there are {list_some(lost)})")
+    if lost:
+        log.warning("group: %s%s are left out, which some participants lack", of, list_some(lost))
+    return shared
 
 
 def _test_participants(

@@ -8,25 +8,22 @@ Compare RDMs of segments of stories with those of layers, from the features and 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import list_some
-from brainmap.errors import InputError
 from brainmap.features.sounds.word_times import SPEECH
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.comparison.measures import arrange_scores, compare_rdms
-from brainmap.rsa.encoding.encode import ENCODING_COLUMNS, Encoding
+from brainmap.rsa.encoding.encode import ENCODING_COLUMNS
 from brainmap.rsa.encoding.fits import COUNT_COLUMNS, warn_of_counts
 from brainmap.rsa.encoding.group import GroupNull
 from brainmap.rsa.encoding.participants import STORY_CEILING_COLUMNS, average_over_regions, story_ceilings
-from brainmap.rsa.encoding.permutations import average_present
 from brainmap.rsa.encoding.scores import measure_explainable_variance
 from brainmap.rsa.encoding.stories import count_delays
 from brainmap.rsa.encoding.story_patterns import join_windows, story_patterns
@@ -41,11 +38,23 @@ from brainmap.study.results.context import Context, make_parent, read_results_ta
 from brainmap.study.results.pieces import Piece, Work, clear_pieces
 from brainmap.study.settings.encoding import StoryModels
 from brainmap.study.stages.bands import run_bands
-from brainmap.study.stages.comparisons import add_seeds, list_seeds
+from brainmap.study.stages.comparisons import add_seeds, add_test_beside, describe_test_beside, list_seeds
 from brainmap.study.stages.encoding_comparisons import BEST_COLUMNS, LAYER_COLUMNS, choose_best_layers, list_pairs
-from brainmap.study.stages.encoding_pieces import PARTICIPANT, ModelPieces, OrderPieces, join_permutations
-from brainmap.study.stages.group_encoding import SCORE_COLUMNS, keep_shared_regions, list_trained_and_controls
-from brainmap.study.stages.inference import make_rng
+from brainmap.study.stages.encoding_pieces import (
+    PARTICIPANT,
+    ModelPieces,
+    OrderPieces,
+    join_permutations,
+    run_with_pieces,
+    write_test_table,
+)
+from brainmap.study.stages.group_encoding import (
+    SCORE_COLUMNS,
+    keep_shared_regions,
+    list_trained_and_controls,
+    test_scores,
+)
+from brainmap.study.stages.inference import list_shared_regions, make_rng
 from brainmap.study.stages.networks import store_path, yield_versions
 from brainmap.study.stages.stories import StoryPerson, get_story_models, yield_story_people
 from brainmap.types import Floats, Measure
@@ -182,26 +191,17 @@ def _write_rdm_table(context: Context, people: Sequence[StoryPerson]) -> Iterato
     table = tested.assign(
         network=np.repeat(rows.owners, len(rois)),
         layer=np.repeat([layers[own[0]] for own in rows.places], len(rois)),
-        standard_error=np.nan,
-        p_these_sounds=np.nan,
-        p_these_sounds_corrected=np.nan,
         **measure_spread(mean[: len(layers)], rows.places),
     )
-    said = str(tested.attrs["note"])
+    beside = None
     if len(people) > 1:
         beside = score_statistics(
             cube, test=asked.test, correction=asked.correction, rng=make_rng(context, "story rdms participants")
         )
-        table["standard_error"] = beside["standard_error"].to_numpy()
-        table["p_these_sounds"] = beside["p"].to_numpy()
-        table["p_these_sounds_corrected"] = beside["p_corrected"].to_numpy()
-        said += f"; beside it, {beside.attrs['note']}"
-    about: dict[str, Any] = {"stories": asked.model_dump()}
-    provenance = context.build_provenance(about, [name for one in people for name in one.inputs])
-    path = context.build_table_path(RDM_TABLE)
-    yield from context.save_table(
-        table[list(RDM_COLUMNS)], path, columns=RDM_COLUMNS, about={"Test": said, **provenance}
-    )
+    said = describe_test_beside(str(tested.attrs["note"]), beside)
+    about = context.build_provenance({"stories": asked.model_dump()}, [name for one in people for name in one.inputs])
+    table = add_test_beside(table, beside)
+    yield from write_test_table(context, (table, said), RDM_TABLE, columns=RDM_COLUMNS, about=about)
 
 
 def _compute_rdms(context: Context, people: Sequence[StoryPerson]) -> tuple[RDMs, RDMs]:
@@ -234,13 +234,7 @@ def _compute_rdms(context: Context, people: Sequence[StoryPerson]) -> tuple[RDMs
             participant=one.label,
         )
         brains.append(leave_out_pairs_within(compute_rdms(patterns, rois="all", dissimilarity="correlation")))
-    names = [list(map(str, own.rdm_descriptors["roi"])) for own in brains]
-    regions = [roi for roi in names[0] if all(roi in own for own in names)]
-    lost = sorted({roi for own in names for roi in own} - set(regions))
-    if not regions:
-        raise InputError(f"RDMs of stories: no region is common to all participants (there are {list_some(lost)})")
-    if lost:
-        log.warning("group: RDMs of %s are left out, which some participants lack", list_some(lost))
+    regions = list_shared_regions([own.rdm_descriptors["roi"] for own in brains], "RDMs of stories", "RDMs of ")
     kept = [own.subset("roi", regions).subset_pattern("stimulus_id", shared) for own in brains]
     return stack_rdms([one.subset_pattern("stimulus_id", shared) for one in models]), stack_rdms(kept)
 
@@ -287,14 +281,11 @@ def run_group_stories(context: Context, compute: Callable[[Sequence[tuple[Work, 
     """
     people = list(yield_story_people(context))
     key = _compute_key(context, people)
-    works = [OrderPieces(one) for one in people]
-    if context.backend == "dask" and not context.is_done("group_stories", key):
-        compute([(work, work.pieces) for work in works])
-    context.run_stage("group_stories", key, lambda: _write_tables(context, people, get_story_models(context)))
-    for work in works:
-        clear_pieces(work.folder)
-    asked = get_story_models(context)
-    run_bands(context, people, test=asked.test, correction=asked.correction, compute=compute)
+    works, asked = [OrderPieces(one) for one in people], get_story_models(context)
+    run_with_pieces(
+        context, "group_stories", key, works, write=lambda: _write_tables(context, people, asked), compute=compute
+    )
+    run_bands(context, people, asked, compute)
     run_story_rdms(context, people)
 
 
@@ -324,62 +315,39 @@ def _write_tables(context: Context, people: Sequence[StoryPerson], asked: StoryM
     regions = list(dict.fromkeys(fits[0].responses.targets["roi"]))
     about = context.build_provenance({"stories": asked.model_dump()}, [str(one.path) for one in people])
 
-    def write(name: str, table: pd.DataFrame, test: str, columns: Mapping[str, str]) -> Iterator[Path]:
-        path = context.build_table_path(name)
-        yield from context.save_table(table[list(columns)], path, columns=columns, about={"Test": test, **about})
-
+    write = partial(write_test_table, context, about=about)
     seeds = list_seeds(context.study.settings)
     null = join_permutations(people, fits).with_means(seeds)
     places = [own for _, own in list_means([(space.network, space.layer) for space in fits[0].spaces], seeds)]
     r = average_rows(average_over_regions(fits, regions), places)
-    yield from write("stories", *_test_scores(context, fits, null, r, places), STORY_COLUMNS)
-    yield from write("stories_delays", _average_delays(people, seeds), "", GROUP_DELAY_COLUMNS)
+    tested = test_scores(
+        context,
+        fits,
+        null,
+        r,
+        places,
+        names=("r_corrected", "reliability", "explainable_variance"),
+        asked=asked,
+        purpose="story participants",
+        **measure_spread(r[: len(fits[0].spaces)].mean(axis=2), places),
+    )
+    yield from write(tested, "stories", columns=STORY_COLUMNS)
+    yield from write((_average_delays(people, seeds), ""), "stories_delays", columns=GROUP_DELAY_COLUMNS)
     networks = [*list_trained_and_controls(context), *seeds]
     chosen = choose_best_layers(context, fits, networks, splits=asked.splits, seeds=seeds)
     if chosen is not None:
         best = chosen.table
         splits = best["splits"].iloc[0]
         test = f"chosen on one half of the stories and scored on the other, in {splits} splits; not tested"
-        yield from write("stories_best_layers", best, test, BEST_COLUMNS)
+        yield from write((best, test), "stories_best_layers", columns=BEST_COLUMNS)
     if len(people) < 2:
         log.warning("group: no ceiling between participants and no differences, because there is one participant")
         return
-    yield from write("stories_ceilings", story_ceilings(fits), "", STORY_CEILING_COLUMNS)
+    yield from write((story_ceilings(fits), ""), "stories_ceilings", columns=STORY_CEILING_COLUMNS)
     pairs = [*list_pairs(context, null.rows), *_list_speech_pairs(context, null.rows)]
     if pairs:
-        found = _test_pairs(context, null, r, pairs, asked)
-        yield from write("stories_differences", *found, STORY_DIFFERENCE_COLUMNS)
-
-
-def _test_scores(
-    context: Context, fits: Sequence[Encoding], null: GroupNull, r: Floats, places: Sequence[Sequence[int]]
-) -> tuple[pd.DataFrame, str]:
-    """Test each layer and region by shared permutations of blocks within stories; beside it, over participants."""
-    table, asked = null.test_layers(), get_story_models(context)
-    test = table.attrs["note"]
-    more: dict[str, Any] = {
-        name: average_rows(average_over_regions(fits, null.regions, name), places).reshape(len(table), -1)
-        for name in ("r_corrected", "reliability", "explainable_variance")
-    }
-    table = table.rename(columns={"r": "mean"}).assign(
-        standard_error=np.nan,
-        n_corrected=np.isfinite(more["r_corrected"]).sum(axis=1),
-        **{name: average_present(values) for name, values in more.items()},
-        **measure_spread(r[: len(fits[0].spaces)].mean(axis=2), places),
-        **dict.fromkeys(_OF_STORIES, np.nan),
-    )
-    if len(fits) > 1:
-        beside = score_statistics(
-            r.reshape(len(table), -1),
-            test=asked.test,
-            correction=asked.correction,
-            rng=make_rng(context, "story participants"),
-        )
-        table["standard_error"] = beside["standard_error"].to_numpy()
-        for column, name in zip(_OF_STORIES, ("p", "p_corrected", "smallest_p"), strict=True):
-            table[column] = beside[name].to_numpy()
-        test += f"; beside it, {beside.attrs['note']}"
-    return table, test
+        tested = _test_pairs(context, null, r, pairs, asked)
+        yield from write(tested, "stories_differences", columns=STORY_DIFFERENCE_COLUMNS)
 
 
 def _list_speech_pairs(context: Context, rows: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
