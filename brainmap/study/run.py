@@ -13,6 +13,7 @@ from brainmap.progress import heartbeat
 from brainmap.record import clear_unfinished
 from brainmap.study.check import check_study
 from brainmap.study.description import run_description, run_maps_table
+from brainmap.study.parallel.beside import explain_beside
 from brainmap.study.parallel.dask import compute_on_dask
 from brainmap.study.parallel.shares import Share, compute_share, list_units, refuse_incomplete
 from brainmap.study.results.context import Context, apply_grid_tolerance, check_output, log, restrict_threads
@@ -187,12 +188,16 @@ def _run_last_stages(context: Context, loaded: dict[str, Loaded], announce: Call
     run_group(context)
     if announce is not None:
         announce()
-    run_ceiling_maps(context)  # they take longest of all that the group needs
-    run_group_encoding(context, partial(compute_on_dask, context))
-    plan = [*plan_explain(context, loaded), *plan_region_sounds(context, loaded)]
-    if not build_page_path(context).is_file() and not all(context.is_done(one.name, one.key) for one in plan):
-        page = run_first_page(context)
-        log.info("a first page: %s; it is written again when layers are explained", page)
+    plan = plan_explain(context, loaded)
+    with explain_beside(context, plan) as beside:
+        run_ceiling_maps(context)  # they take longest of all that the group needs
+        run_group_encoding(context, partial(compute_on_dask, context))
+        plan += plan_region_sounds(context, loaded)
+        if not build_page_path(context).is_file() and not all(context.is_done(one.name, one.key) for one in plan):
+            page = run_first_page(context, busy=beside is not None and beside.is_running)
+            log.info("a first page: %s; it is written again when layers are explained", page)
+        if beside is not None:
+            beside.finish()
     run_explain(context, plan)
     return run_page(context)
 

@@ -14,6 +14,8 @@ from brainmap.record import Ledger, atomic
 ENDING = ".warnings"
 CHECK = "check"
 """The name under which the notes of the check are kept."""
+ELSEWHERE = "brainmap_elsewhere"
+"""An attribute of what is logged here for another process, which keeps its own warnings."""
 
 
 class _Listener(logging.Handler):
@@ -24,7 +26,8 @@ class _Listener(logging.Handler):
         self.lines = lines
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.add(record.getMessage().removeprefix("note: "))
+        if not hasattr(record, ELSEWHERE):
+            self.add(record.getMessage().removeprefix("note: "))
 
     def add(self, line: str) -> None:
         """Keep a message on one line."""

@@ -43,11 +43,12 @@ DRAWS = 192  # random patterns of the prior beside those of classes
 
 
 class Explaining(NamedTuple):
-    """Hold a stage that explains layers: its name, its key, and what it computes."""
+    """Hold a stage that explains layers: its name, its key, what it computes, and the steps of all patterns in it."""
 
     name: str
     key: str
     compute: Callable[[], Iterable[Path]]
+    steps: int = 0
 
 
 def plan_explain(context: Context, loaded: dict[str, Loaded]) -> list[Explaining]:
@@ -70,14 +71,22 @@ def plan_explain(context: Context, loaded: dict[str, Loaded]) -> list[Explaining
         context.study.settings.study.seed,
         *digest_maximization(context),
     )
-    patterns = Explaining("explain_maximization", key, lambda: _maximize_network(context, one, version, wanted, names))
-    return [maps, patterns]
+    return [
+        maps,
+        Explaining(
+            "explain_maximization",
+            key,
+            lambda: _maximize_network(context, one, version, wanted, names),
+            maximization.steps * sum(len(units) for units in wanted.values()),
+        ),
+    ]
 
 
 def run_explain(context: Context, plan: Sequence[Explaining]) -> None:
-    """Run the stages that explain layers."""
+    """Run the stages that explain layers, but for those that were computed beside this process."""
     for one in plan:
-        context.run_stage(one.name, one.key, one.compute)
+        if one.name not in context.computed or context.ledger.read(one.name)["key"] is None:
+            context.run_stage(one.name, one.key, one.compute)
 
 
 def digest_maximization(context: Context) -> list[object]:

@@ -33,10 +33,10 @@ def run_page(context: Context, *, svg: bool = False) -> Path:
     return build_page_path(context)
 
 
-def run_first_page(context: Context) -> Path:
-    """Write the page without what explains the layers."""
+def run_first_page(context: Context, *, busy: bool = False) -> Path:
+    """Write the page without what explains the layers, in this process alone where the other cores are `busy`."""
     key = content_key(_compute_key(context, without=EXPLAINING), "first")
-    context.run_stage("report", key, lambda: _write_page(context, explained=False), runs_networks=False)
+    context.run_stage("report", key, lambda: _write_page(context, explained=False, busy=busy), runs_networks=False)
     return build_page_path(context)
 
 
@@ -47,19 +47,21 @@ def _compute_key(context: Context, *, without: Sequence[str] = ()) -> str:
     return content_key(VERSION, keys, restore_first_keys(context.study.settings.model_dump(by_alias=True)))
 
 
-def _write_page(context: Context, *, explained: bool = True, svg: bool = False) -> list[Path]:
+def _write_page(context: Context, *, explained: bool = True, svg: bool = False, busy: bool = False) -> list[Path]:
     """Write the page and its figures."""
     from brainmap.study.stages.page import read_page_content
 
-    return write_files(context, lambda: read_page_content(context, explained=explained), svg=svg)
+    return write_files(context, lambda: read_page_content(context, explained=explained), svg=svg, busy=busy)
 
 
-def write_files(context: Context, read: Callable[[], ReportContent], *, svg: bool = False) -> list[Path]:
+def write_files(
+    context: Context, read: Callable[[], ReportContent], *, svg: bool = False, busy: bool = False
+) -> list[Path]:
     """Write a page of what `read` returns, and return it with its figures."""
     figures = build_page_path(context).parent / "figures"
     before = {p: p.stat().st_mtime_ns for p in figures.glob("*")}
     memory = context.ledger.place("report", ".figures")  # from which a later page knows what it need not draw
-    with _start_helper(context, drawn=bool(before) and memory.is_file()) as helper:
+    with _start_helper(context, drawn=busy or (bool(before) and memory.is_file())) as helper:
         from brainmap.viz.page.write import write_report  # while the helper imports the same
 
         how: dict[str, Any] = {"figures": figures, "memory": memory, "helper": helper, "svg": svg}
