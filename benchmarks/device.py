@@ -1,10 +1,11 @@
-"""A GPU against the CPU: activations of all layers, and maximizing patterns; time, ratio, and the largest difference.
+"""A GPU against the CPU: activations, maximizing patterns, ridge regression, searchlights; time, ratio, difference.
 
 Activations are float32 and must agree within 1e-4 of the largest of their layer. Ascents magnify the rounding at each
-step: patterns are compared after one and timed over 100. Encoding models on a GPU are in float64 and must agree within
-1e-10. Without a GPU the script says so in a line. It takes a few minutes at most.
+step: patterns are compared after one and timed over 100. Encoding models and searchlights on a GPU are in float64 and
+must agree within 1e-10. Without a GPU the script says so in a line. It takes a few minutes at most. With `--device cpu`
+what runs on a GPU runs on the CPU through torch, which shows that it agrees, and no speed.
 
-    python benchmarks/device.py [--device cuda] [--clips 512]
+    python benchmarks/device.py [--device cuda] [--clips 512] [--slices 50] [--only searchlight]
 """
 
 from __future__ import annotations
@@ -12,16 +13,22 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import torch
+from nilearn.datasets import load_mni152_brain_mask
+from rsatoolbox.rdm import RDMs
 
 from brainmap import features
 from brainmap.rsa.encoding.fits import EncodingSettings, fit_folds
 from brainmap.rsa.encoding.folds import Folds
 from brainmap.rsa.encoding.responses import FeatureSpace
 from brainmap.rsa.encoding.ridge import check_alphas
+from brainmap.rsa.searchlights.settings import SearchlightSettings
+from brainmap.rsa.searchlights.volume import plan_searchlight
 
 SINGLE, DOUBLE = 1e-4, 1e-10
 
@@ -35,10 +42,15 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def compare(
-    name: str, work: Callable[[str], Any], device: str, apart: Callable[[Any, Any], float], most: float
+    name: str,
+    work: Callable[[str], Any],
+    device: str,
+    apart: Callable[[Any, Any], float],
+    most: float,
+    cpu: str = "cpu",
 ) -> None:
-    """Run on both, and print a line."""
-    (here, one), (there, other) = timed(lambda: work("cpu")), timed(lambda: work(device))
+    """Run on both, and print a line; `cpu` is what the work calls the CPU without torch."""
+    (here, one), (there, other) = timed(lambda: work(cpu)), timed(lambda: work(device))
     off = apart(one, other)
     print(
         f"  {name:<44} CPU {here:8.2f} s  {device} {there:8.3f} s  {here / there:7.1f} x  "
@@ -47,14 +59,47 @@ def compare(
     )
 
 
+def search(device: str, slices: int) -> None:
+    """A line for searchlights of two dissimilarities: 12 models, 64 conditions, spheres of 93 voxels of 4 mm."""
+    whole = load_mni152_brain_mask(resolution=4)
+    inside = np.asarray(whole.dataobj).astype(np.float32)
+    inside[: len(inside) // 2 - slices // 2] = inside[len(inside) // 2 - slices // 2 + slices :] = 0
+    mask, rng = nib.Nifti1Image(inside, whole.affine), np.random.default_rng(0)
+    labels = [f"s{k:02d}" for k in range(64)]
+    models = RDMs(rng.random((12, 2016)), pattern_descriptors={"stimulus_id": labels})
+    models.rdm_descriptors["name"] = [f"model{k}" for k in range(12)]
+    x = rng.normal(size=(8, 64, int(inside.sum())))
+    for dissimilarity, data in (("correlation", x[0]), ("crossnobis", x)):
+        settings = SearchlightSettings(labels=labels, dissimilarity=dissimilarity)
+        plan = plan_searchlight(data, models, settings, mask=mask, radius_mm=11.4)
+
+        def run(name: str, plan: Any = plan) -> Any:
+            scoring = replace(plan.scoring, device=None if name == "kernels" else name)
+            return replace(plan, scoring=scoring).compute(threads=None).array
+
+        compare(
+            f"searchlight of {len(plan.sizes):,} spheres, {dissimilarity}",
+            run,
+            device,
+            lambda a, b: float(np.abs(a - b).max()),
+            DOUBLE,
+            "kernels",
+        )
+
+
 def main() -> None:
     """A line for each piece of work."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--clips", type=int, default=512)
+    parser.add_argument("--slices", type=int, default=50, help="of the brain; 50 are all")
+    parser.add_argument("--only", choices=["searchlight"], help="leave out the rest")
     given = parser.parse_args()
     if given.device == "cuda" and not torch.cuda.is_available():
         print("device: torch finds no GPU here, and nothing is compared")
+        return
+    search(given.device, given.slices)
+    if given.only:
         return
     torch.manual_seed(0)
     net = features.build_network("ch64", variant="bn").eval()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from brainmap.errors import InputError
+from brainmap.types import Device
 
 _NEGLIGIBLE = 1 << 28  # bytes that are not worth a look at what is available
 
@@ -55,6 +56,34 @@ def require_memory(n_bytes: float, *, what: str, do: str) -> None:
         raise InputError(
             f"{what} take {format_bytes(n_bytes)} of memory, and {format_bytes(available)} are available; {do}"
         )
+
+
+def find_float64_device(device: Device, what: str) -> str | None:
+    """Return the torch device that computes in float64, or None for the CPU without torch.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "cuda", "mps"}
+        auto takes cuda if there is one.
+    what : str
+        What is computed, for the message.
+
+    Raises
+    ------
+    InputError
+        cuda is asked for and there is none, or mps is, which has no float64.
+    """
+    if device == "mps":
+        raise InputError(f"{what}: mps has no float64; take --device cpu")
+    if device == "cpu":
+        return None
+    import torch  # slow to import
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise InputError(f"{what}: torch finds no cuda here; take --device auto")
+    return None
 
 
 def format_bytes(n: float) -> str:

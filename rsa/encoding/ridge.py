@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
+from brainmap.resources import find_float64_device
 from brainmap.rsa.encoding.folds import Places
 from brainmap.types import Device, Floats
 
@@ -103,17 +104,7 @@ def find_device(device: Device) -> str | None:
     InputError
         cuda is asked for and there is none, or mps is, which has no float64.
     """
-    if device == "mps":
-        raise InputError("encoding: mps has no float64; take --device cpu")
-    if device == "cpu":
-        return None
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "cuda":
-        raise InputError("encoding: torch finds no cuda here; take --device auto")
-    return None
+    return find_float64_device(device, "encoding")
 
 
 def move_to_device(array: NDArray[Any], device: str | None) -> Any:

@@ -98,14 +98,18 @@ class Prepared:
             block /= self.noise[voxels, None, None]
         return block
 
+    @property
+    def shares_all_runs(self) -> bool:
+        """Tell whether all pairs of items that have a dissimilarity share all runs."""
+        return len(self.shared.sets) == 1 and bool(self.shared.sets.all()) and not self.shared.rows.size
+
     def can_slide(self, dissimilarity: str) -> bool:
         """Tell whether the products of a neighborhood are sums over its voxels, for all pairs of items alike.
 
         Patterns of several runs that are standardized in each neighborhood have no such sums, and pairs of items that
         share different runs have different ones.
         """
-        whole = len(self.shared.sets) == 1 and bool(self.shared.sets.all()) and not self.shared.rows.size
-        return whole and (dissimilarity in SQUARED or len(self.rows) == 1)
+        return self.shares_all_runs and (dissimilarity in SQUARED or len(self.rows) == 1)
 
     def give(self, voxels: slice | NDArray[np.intp], dissimilarity: str) -> Given:
         """Return the inputs of the kernels for these voxels, a range or in increasing order."""

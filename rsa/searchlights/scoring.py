@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -24,6 +24,7 @@ from brainmap.resources import require_memory
 from brainmap.rsa.comparison.measures import RANKED, _compare_rows
 from brainmap.rsa.rdm.run_noise import RunNoise, run_names
 from brainmap.rsa.rdm.sources import refuse_own_noise
+from brainmap.rsa.searchlights.device import DeviceProducts
 from brainmap.rsa.searchlights.preparation import SQUARED, Given, Models, Prepared, prepare_models, prepare_patterns
 from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.threads import limit_blas
@@ -150,6 +151,8 @@ class Scoring:
         Smallest number of voxels of a neighborhood.
     noise : SphereNoise, optional
         Whitens the patterns of each neighborhood by its own noise covariance before the RDM is computed.
+    device : str, optional
+        The torch device that computes RDMs and scores; by default, the kernels of the CPU do.
     groups : sequence of array, optional
         Centers that are scored together if there is such noise (bricks of a volume); each center occurs once.
     """
@@ -162,6 +165,7 @@ class Scoring:
     minimum: int = 2
     noise: SphereNoise | None = None
     groups: Sequence[NDArray[np.intp]] | None = None
+    device: str | None = None
 
     def score(self, centers: NDArray[np.intp]) -> tuple[Floats, int]:
         """Score the neighborhoods of these usable voxels, which lie close together.
@@ -180,6 +184,9 @@ class Scoring:
         from brainmap.rsa.searchlights.kernels import GEOMETRY, NORM, score_patches  # numba is slow to import
 
         models, how = self.models, self.prepared
+        if self.on_device is not None and models.has_kernel(self.measure):
+            scores[:] = self.on_device.score(given, table, models, self.measure)
+            return
         geometry, minimum = GEOMETRY[self.dissimilarity], max(self.minimum, 2)
         if models.has_kernel(self.measure):
             score_patches(
@@ -216,6 +223,8 @@ class Scoring:
         return np.concatenate([rdms for rdms, _ in found]), sum(bad for _, bad in found)
 
     def _compute_rdms(self, given: Given, table: Ints) -> Floats:
+        if self.on_device is not None:
+            return self.on_device.compute_rdms(given, table)
         from brainmap.rsa.searchlights.kernels import GEOMETRY, compute_patch_rdms
 
         how = self.prepared
@@ -239,6 +248,13 @@ class Scoring:
             rank_patch_rdms(given, table, self.prepared.pairs, geometry, minimum, ranks[part], there[part])
             done, n_singular = done + len(table), n_singular + bad
         return there, n_singular
+
+    @cached_property
+    def on_device(self) -> DeviceProducts | None:
+        """Return what computes on the device; None if the kernels of the CPU do."""
+        if self.device is None:
+            return None
+        return DeviceProducts(self.device, self.prepared, self.dissimilarity, max(self.minimum, 2))
 
     @property
     def step(self) -> int:
@@ -289,7 +305,7 @@ def score_neighborhoods(scoring: Scoring, *, threads: int | None = None) -> Floa
         Number of threads; by default the number of cores that this process may use.
     """
     scores = np.full((scoring.hoods.n_voxels, len(scoring.models.names)), np.nan)
-    n_threads = count_threads(threads, "searchlight")
+    n_threads = 1 if scoring.device else count_threads(threads, "searchlight")
     singular: list[int] = []
 
     def task(centers: NDArray[np.intp]) -> int:

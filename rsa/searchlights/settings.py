@@ -10,10 +10,20 @@ import numpy as np
 
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
+from brainmap.resources import find_float64_device
 from brainmap.rsa.comparison.measures import ALIASES
 from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.rdm.run_noise import noise_precision
-from brainmap.types import Level, Measure, NoiseFrom, NoisePlace, RunPairing, SearchlightDissimilarity, Shrinkage
+from brainmap.types import (
+    Device,
+    Level,
+    Measure,
+    NoiseFrom,
+    NoisePlace,
+    RunPairing,
+    SearchlightDissimilarity,
+    Shrinkage,
+)
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -34,11 +44,14 @@ class SearchlightSettings:
         As in `brainmap.rsa.searchlight`; an alias of a measure is accepted, see `scale`.
     minimum : int
         Smallest number of voxels or vertices of a neighborhood that has a score.
+    device : {"cpu", "cuda", "auto"}
+        As in `brainmap.rsa.searchlight`; a device that is missing is refused here, before anything is loaded.
 
     Raises
     ------
     InputError
-        A searchlight does not support the dissimilarity, the measure, the pairing of runs or the level.
+        A searchlight does not support the dissimilarity, the measure, the pairing of runs or the level, or the device
+        is missing.
     """
 
     dissimilarity: SearchlightDissimilarity = "correlation"
@@ -49,6 +62,7 @@ class SearchlightSettings:
     shrinkage: Shrinkage = "diag"
     pooled: bool = True
     minimum: int = 10
+    device: Device = "cpu"
 
     def __post_init__(self) -> None:
         check_choice(self.dissimilarity, get_args(SearchlightDissimilarity), "searchlight dissimilarity")
@@ -56,6 +70,8 @@ class SearchlightSettings:
         check_choice(self.runs, get_args(RunPairing), "searchlight runs")
         if self.items is not None:
             check_choice(self.items, tuple(LABEL_OF), "searchlight items")
+        check_choice(self.device, get_args(Device), "searchlight device")
+        find_float64_device(self.device, "searchlight")
 
     @property
     def scale(self) -> Measure:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
+from brainmap.rsa.searchlights.device import choose_searchlight_device
 from brainmap.rsa.searchlights.maps import ScoreMaps
 from brainmap.rsa.searchlights.scoring import Scoring, prepare_inputs, score_neighborhoods
 from brainmap.rsa.searchlights.settings import SearchlightSettings
@@ -18,7 +19,7 @@ from brainmap.rsa.surface.data import HEMISPHERES, SurfaceData, ensure_surface, 
 from brainmap.rsa.surface.discs import discs_on
 from brainmap.rsa.surface.meshes import Mesh, MeshLike, load_mesh, mesh_edges
 from brainmap.rsa.surface.rois import Surface
-from brainmap.types import Floats, Level, Measure, Metric, RunPairing, SearchlightDissimilarity, Shrinkage
+from brainmap.types import Device, Floats, Level, Measure, Metric, RunPairing, SearchlightDissimilarity, Shrinkage
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -154,6 +155,7 @@ def surface_searchlight(
     pooled: bool = True,
     minimum_vertices: int = 10,
     threads: int | None = None,
+    device: Device = "cpu",
 ) -> SurfaceMaps:
     """Compare the RDM of the disc around every vertex with model RDMs.
 
@@ -184,6 +186,8 @@ def surface_searchlight(
         Discs with fewer vertices have no score.
     threads : int, optional
         Number of threads; by default the number of cores that this process may use.
+    device : {"cpu", "cuda", "auto"}
+        As in `searchlight`.
 
     Returns
     -------
@@ -222,6 +226,7 @@ def surface_searchlight(
         shrinkage=shrinkage,
         pooled=pooled,
         minimum=minimum_vertices,
+        device=device,
     )
     return search_discs(
         data,
@@ -275,7 +280,8 @@ def search_discs(
             f"surface searchlight: the largest disc holds {discs.n_most} vertices, fewer than "
             f"minimum_vertices={settings.minimum}; take a larger radius_mm or a smaller minimum"
         )
-    scoring = Scoring(prepared, models, discs, settings.dissimilarity, settings.scale, settings.minimum)
+    device = choose_searchlight_device(settings.device, prepared, own_noise=spatial is not None)
+    scoring = Scoring(prepared, models, discs, settings.dissimilarity, settings.scale, settings.minimum, device=device)
     if spatial is not None:
         from brainmap.rsa.searchlights.noise import group_in_bricks  # imported only when needed, as it is slow
 

@@ -16,12 +16,13 @@ from brainmap.checks import count_threads
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.regions.rois import load_mask
+from brainmap.rsa.searchlights.device import choose_searchlight_device
 from brainmap.rsa.searchlights.maps import SearchlightMaps, build_maps
 from brainmap.rsa.searchlights.scoring import CHUNK, Scoring, prepare_inputs, warn_of_singular
 from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.rsa.searchlights.spheres import build_spheres
 from brainmap.threads import limit_blas
-from brainmap.types import Floats, Level, Measure, RunPairing, SearchlightDissimilarity, Shrinkage
+from brainmap.types import Device, Floats, Level, Measure, RunPairing, SearchlightDissimilarity, Shrinkage
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -90,7 +91,7 @@ class SearchlightPlan:
         """
         total = done + sum(stop - start for start, stop in pieces)
         with limit_blas(), progress("searchlight", total, done=done) as shown:
-            pool = ThreadPoolExecutor(count_threads(threads, "searchlight"))
+            pool = ThreadPoolExecutor(1 if self.scoring.device else count_threads(threads, "searchlight"))
             try:
                 running = {pool.submit(self.score, *piece): piece for piece in pieces}
                 for ready in as_completed(running):
@@ -131,6 +132,7 @@ def searchlight(
     pooled: bool = True,
     minimum_voxels: int = 10,
     threads: int | None = None,
+    device: Device = "cpu",
 ) -> SearchlightMaps:
     """Compare the RDM of the sphere around every voxel with model RDMs.
 
@@ -184,6 +186,11 @@ def searchlight(
         Spheres with fewer voxels have no score.
     threads : int, optional
         Number of threads; by default the number of cores that this process may use.
+    device : {"cpu", "cuda", "auto"}
+        "cuda" multiplies and compares on a graphics card with torch, in float64, and "auto" does where there is one.
+        Scores equal those of the CPU but for rounding. Noise covariances of single spheres and patterns that are
+        missing in some runs are computed on the CPU alone: "cuda" refuses them, "auto" says so. Kendall's tau is
+        compared on the CPU.
 
     Returns
     -------
@@ -222,6 +229,7 @@ def searchlight(
         shrinkage=shrinkage,
         pooled=pooled,
         minimum=minimum_voxels,
+        device=device,
     )
     n_threads = count_threads(threads, "searchlight")
     plan = plan_searchlight(data, model_rdms, settings, mask=mask, radius_mm=radius_mm, noise=noise)
@@ -285,7 +293,10 @@ def score_spheres(
         )
     if own is not None:
         own.check_size(spheres.n_most)
-    return Scoring(prepared, models, spheres, settings.dissimilarity, settings.scale, settings.minimum, own)
+    device = choose_searchlight_device(settings.device, prepared, own_noise=own is not None)
+    return Scoring(
+        prepared, models, spheres, settings.dissimilarity, settings.scale, settings.minimum, own, device=device
+    )
 
 
 def cut_pieces(n_mask_voxels: int) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -203,3 +204,15 @@ def test_labels_from_tables_and_weights_from_a_state_dict_give_the_same_scores(
         tiny_study.run("01", "03")
     for participant in ("01", "03"):
         pd.testing.assert_frame_equal(scores(tiny_study, participant), scores(tiny_results, participant))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "backend", "device"),
+    [("cuda", "threads", "auto"), ("cuda", "dask", "cpu"), ("auto", "threads", "cpu"), ("cpu", "threads", "cpu")],
+)
+def test_spheres_are_on_a_graphics_card_where_the_run_is_told_so(wanted: str, backend: str, device: str) -> None:
+    from brainmap.study.stages.participants import Person
+
+    context: Any = SimpleNamespace(device_wanted=wanted, backend=backend)
+    nobody: Any = None
+    assert Person(context, nobody)._light_device == device

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap import types
 from brainmap.cli.options import (
     Items,
     Normalize,
@@ -24,6 +23,7 @@ from brainmap.cli.rsa.encoding_outputs import EncoderOutput, EncodingOutputs
 from brainmap.cli.rsa.options import (
     Brain,
     FewItems,
+    Float64Device,
     Groups,
     LayerNames,
     Networks,
@@ -77,9 +77,7 @@ def encode(
         bool, typer.Option("--prediction-reliability", help="Also correct for the reliability of predictions.")
     ] = False,
     few_items: FewItems = False,
-    device: Annotated[
-        types.Device, typer.Option(help="Device of the regression; auto takes cuda if there is one.")
-    ] = "auto",
+    device: Float64Device = "auto",
     jobs: SideBySide = 1,
     seed: Seed = 0,
 ) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap import types
 from brainmap.cli.options import (
     Seed,
     build_provenance,
@@ -20,6 +19,7 @@ from brainmap.cli.options import (
 )
 from brainmap.cli.rsa.encoding_outputs import EncodingOutputs
 from brainmap.cli.rsa.options import (
+    Float64Device,
     LayerNames,
     Networks,
     SideBySide,
@@ -62,9 +62,7 @@ def encode_stories(
         float, typer.Option(min=0.0, max=1.0, help="No corrected score at or below this reliability.")
     ] = 0.0,
     block: Annotated[float, typer.Option(help="Length in s, 20 or more, of the blocks that --tests exchanges.")] = 20.0,
-    device: Annotated[
-        types.Device, typer.Option(help="Device of the regression; auto takes cuda if there is one.")
-    ] = "auto",
+    device: Float64Device = "auto",
     jobs: SideBySide = 1,
     seed: Seed = 0,
 ) -> None:

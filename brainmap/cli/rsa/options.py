@@ -49,6 +49,9 @@ NFolds = Annotated[int, typer.Option(min=2, help="Test folds; scores are compare
 SideBySide = Annotated[
     int, typer.Option("--jobs", "--n-jobs", "-j", min=1, help="Layers fitted side by side, each on one core.")
 ]
+Float64Device = Annotated[
+    types.Device, typer.Option(help="Device of the computation, in float64; auto takes cuda if there is one.")
+]
 FewItems = Annotated[bool, typer.Option("--few-items", help="Allow fewer than 40 items.")]
 
 

@@ -26,6 +26,7 @@ from brainmap.cli.options import (
     print_files,
 )
 from brainmap.cli.rsa.options import (
+    Float64Device,
     commands,
     count_noun,
     load_given_patterns,
@@ -82,6 +83,7 @@ def searchlight(
     counts: Annotated[str | None, typer.Option(help="Also write the number of voxels in each sphere.")] = None,
     figure: Picture = None,
     space: Annotated[str | None, typer.Option(help="Space: ORIG, MNI, TLRC, ...; default: that of the mask.")] = None,
+    device: Float64Device = "cpu",
     jobs: Jobs = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -98,7 +100,14 @@ def searchlight(
     images = [*(betas or []), *(more or [])]
     refuse_tables(images, "rsa searchlight")
     settings = build_searchlight_settings(
-        noise_per, noise, shrinkage, dissimilarity=dissimilarity, measure=measure, items=items, minimum=minimum_voxels
+        noise_per,
+        noise,
+        shrinkage,
+        dissimilarity=dissimilarity,
+        measure=measure,
+        items=items,
+        minimum=minimum_voxels,
+        device=device,
     )
     if any(is_surface(name) for name in images):
         if noise == "residuals" or residuals:

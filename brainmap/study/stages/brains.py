@@ -36,7 +36,7 @@ from brainmap.rsa.surface.discs import discs_on
 from brainmap.rsa.surface.meshes import Mesh, load_mesh
 from brainmap.rsa.surface.rois import load_surface_rois
 from brainmap.study.settings.study import Participant, Searchlight
-from brainmap.types import Floats, Level, NoisePlace
+from brainmap.types import Device, Floats, Level, NoisePlace
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -193,7 +193,7 @@ def estimate_roi_precision(person: Participant, data: Dataset, names: list[str])
     return estimate_precisions(data, names, method=brain.covariance, residuals=left)
 
 
-def build_searchlight_settings(settings: Searchlight, items: Level) -> SearchlightSettings:
+def build_searchlight_settings(settings: Searchlight, items: Level, device: Device = "cpu") -> SearchlightSettings:
     """Return what the study file says of the RDMs of spheres, as searchlights of volumes and surfaces take it."""
     return SearchlightSettings(
         dissimilarity=settings.dissimilarity,
@@ -201,6 +201,7 @@ def build_searchlight_settings(settings: Searchlight, items: Level) -> Searchlig
         items=items,
         shrinkage=settings.shrinkage,
         minimum=settings.minimum_voxels,
+        device=device,
     )
 
 

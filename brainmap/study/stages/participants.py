@@ -42,6 +42,7 @@ from brainmap.study.stages.brains import (
 )
 from brainmap.study.stages.controls import design_digests, leave_out_controls, score_regions
 from brainmap.study.stages.networks import Version, build_rdm_path, join_model_rdms, list_layer_names, yield_versions
+from brainmap.types import Device
 
 if TYPE_CHECKING:
     from rsatoolbox.data import Dataset
@@ -103,12 +104,17 @@ class Person:
         """List every file that the participant's regions depend on."""
         return [*self.person.inputs, *self.person.roi_files]
 
+    @property
+    def _light_device(self) -> Device:
+        """Return auto where the run was told to use cuda, so that what cuda does not compute is computed on the CPU."""
+        return "auto" if self.context.device_wanted == "cuda" and self.context.backend == "threads" else "cpu"
+
     @cached_property
     def plan(self) -> SearchlightPlan:
         """Prepare the searchlight for computation."""
         settings = self.context.study.settings.searchlight
         assert settings is not None  # it is asked for only where there is a searchlight
-        chosen = build_searchlight_settings(settings, self.context.study.settings.rsa.items)
+        chosen = build_searchlight_settings(settings, self.context.study.settings.rsa.items, self._light_device)
         return plan_searchlight(
             self.data,
             self.models,
@@ -195,7 +201,7 @@ class Person:
         """Run the searchlight over the vertices of the participant's mesh."""
         settings = self.context.study.settings.searchlight
         assert settings is not None  # it is asked for only where there is a searchlight
-        chosen = build_searchlight_settings(settings, self.context.study.settings.rsa.items)
+        chosen = build_searchlight_settings(settings, self.context.study.settings.rsa.items, self._light_device)
         return search_discs(
             self.data,
             self.models,
