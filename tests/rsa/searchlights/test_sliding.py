@@ -247,3 +247,44 @@ def test_rows_are_made_once_in_order_and_given_back_when_nobody_uses_them(monkey
     some, power = rows.take_some(np.array([3, 4999]))
     assert some[:, 0, 0].tolist() == [4.0, 5000.0]
     assert power.tolist() == [8 * 16.0, 8 * 25e6]
+
+
+def weights_from_other_runs(x):
+    """Return the precision of each voxel for each run, from how the other runs deviate from their mean."""
+    runs = range(len(x))
+    rest = [x[[other for other in runs if other != run]] for run in runs]
+    spread = np.stack([((one - one.mean(axis=0)) ** 2).sum(axis=(0, 1)) for one in rest], axis=1)
+    return (len(x) - 2) * x.shape[1] / spread
+
+
+@pytest.mark.parametrize("noise", ["none", "residuals", "runs"])
+def test_spheres_after_artifacts_of_1e5_equal_numpy_to_1e_10_of_their_own_scale(mask, models, noise):
+    """Artifacts lie in some voxels of all runs, of one run, and of one item; the first sphere of many is after one."""
+    rng = np.random.default_rng(12)
+    x = rng.normal(size=(4, ITEMS, n_voxels(mask)))
+    x[:, :, [17, 300, 301]] *= 1e5
+    x[2, :, 700] += 1e5 * rng.normal(size=ITEMS)
+    x[1, 4, 500] = 1e5
+    artifacts = [17, 300, 301, 500, 700]
+    data = rsatoolbox.data.Dataset(
+        x.reshape(-1, x.shape[2]),
+        obs_descriptors={"stimulus_id": LABELS * 4, "run": np.repeat(list("1234"), ITEMS)},
+        channel_descriptors={"voxel": np.arange(x.shape[2])},
+    )
+    scaled, weights, given = x, None, None
+    if noise == "residuals":  # of the voxels without the artifact of their patterns
+        given = rng.uniform(0.5, 2.0, x.shape[2])
+        scaled = x / given
+    elif noise == "runs":
+        given = SearchlightSettings(dissimilarity="crossnobis").choose_noise(data, source="runs")
+        weights = weights_from_other_runs(x)
+    found = rdms_of(data, models, mask, given, dissimilarity="crossnobis")
+    n_clean = 0
+    for near, rdm in zip(spheres_of(mask), found, strict=True):
+        clean = not set(artifacts) & set(near.tolist())
+        one = scaled[:, :, near] * (1.0 if weights is None else np.sqrt(weights[near].max(axis=1)))
+        scale = 2.0 * (one**2).mean() if clean else 2.0 * (one**2).max()
+        wanted = crossnobis(scaled[:, :, near], None if weights is None else weights[near])
+        np.testing.assert_allclose(rdm, wanted, rtol=0, atol=1e-10 * scale)
+        n_clean += clean
+    assert n_clean > 0.4 * len(found)
