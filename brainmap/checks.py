@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from brainmap.errors import InputError
@@ -97,3 +97,11 @@ def count_threads(threads: int | None, what: str) -> int:
     if threads is not None:
         return threads
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gather_problems(problems: list[str], check: Callable[[], object], where: str = "") -> None:
+    """Call a check, and add each line of its `InputError` to the problems, behind a place."""
+    try:
+        check()
+    except InputError as error:
+        problems += [f"{where}{line}" for line in str(error).splitlines()]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _LONGEST = 200  # largest number of characters of a value that a message repeats
 _VALUES = re.compile(
@@ -33,6 +35,15 @@ class InputError(BrainmapError):
     """Report wrong input by the user: a file, a label, a setting, a shape."""
 
     exit_code = 2
+
+
+@contextmanager
+def name_place(where: str) -> Iterator[None]:
+    """Put a place before each line of an `InputError` that is raised inside."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from None
 
 
 class RunError(BrainmapError):

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import list_some
-from brainmap.errors import BrainmapWarning, InputError
+from brainmap.checks import gather_problems, list_some
+from brainmap.errors import BrainmapWarning, InputError, name_place
 from brainmap.features.networks.description import Checkpoint, note_default_level
 from brainmap.features.sounds.reading import read_sound
 from brainmap.rsa.images.files import check_same_grid, image_info
@@ -23,7 +23,7 @@ from brainmap.rsa.patterns.screen import responsive_voxels
 from brainmap.rsa.patterns.table import Pattern
 from brainmap.rsa.patterns.volume import check_patterns
 from brainmap.rsa.rdm.run_noise import FEWEST_RUNS, MOST_CHANNELS
-from brainmap.rsa.regions.rois import Rois, build_grid
+from brainmap.rsa.regions.rois import build_grid
 from brainmap.rsa.searchlights.spheres import compute_sphere_offsets
 from brainmap.study.results.context import Context, apply_grid_tolerance, check_output
 from brainmap.study.settings.study import Network, Participant
@@ -48,14 +48,13 @@ from brainmap.study.stages.encoding import check_encoding
 from brainmap.study.stages.explain import check_explained, choose_explained
 from brainmap.study.stages.group import check_truth
 from brainmap.study.stages.group_maps import check_differences
-from brainmap.study.stages.hearing import check_acoustic_models, check_rdms, choose_first, find_layers, place_layers
+from brainmap.study.stages.hearing import check_baselines, check_rdms, choose_first, find_layers, place_layers
 from brainmap.study.stages.networks import (
     Version,
     check_items,
     class_names,
     compute_network_key,
     describe_calls,
-    load_baselines,
     load_heard_network,
 )
 from brainmap.study.stages.participants import WHITENED
@@ -119,15 +118,15 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
     rows = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", BrainmapWarning)
-        _gather_problems(problems, lambda: check_output(context))
+        gather_problems(problems, lambda: check_output(context))
         problems += _check_sounds(context)
         layers: dict[str, tuple[str, ...]] = {}
         heard: list[str] = []
         size = Heard()
         for network in context.study.settings.network:
-            _gather_problems(problems, partial(_check_network, context, network, layers, size))
-            _gather_problems(problems, partial(_note_sounds, context, network, heard))
-        _gather_problems(problems, lambda: _check_baselines(context))
+            gather_problems(problems, partial(_check_network, context, network, layers, size))
+            gather_problems(problems, partial(_note_sounds, context, network, heard))
+        gather_problems(problems, lambda: check_baselines(context, lambda loaded: loaded.sounds.take([0])))
         people = _list_people(context, participants, problems)
         chosen: dict[str, list[str]] = {}  # participants, by note
         plans: dict[str, list[Pattern]] = {}
@@ -136,24 +135,24 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
             found = _check_person(context, person, plan, chosen)
             problems += found
             if plan:
-                _gather_problems(problems, partial(check_encoding, context, plan))
+                gather_problems(problems, partial(check_encoding, context, plan))
             rows.append(_describe_person(person, found, plan))
             for note in dict.fromkeys(one.note for one in person.found if one.note):
                 chosen.setdefault(note, []).append(person.label)
             plans[person.label] = plan
         problems += list_lost_repetitions(people, plans)
         sound = [person for person, row in zip(people, rows, strict=True) if row["problems"] == "none"]
-        _gather_problems(problems, lambda: _check_grids(context, sound))
+        gather_problems(problems, lambda: _check_grids(context, sound))
         ordered: list[str] = []
-        _gather_problems(problems, lambda: ordered.extend(check_order(context, sound)))
-        _gather_problems(problems, lambda: ordered.extend(check_pairs(context)))
+        gather_problems(problems, lambda: ordered.extend(check_order(context, sound)))
+        gather_problems(problems, lambda: ordered.extend(check_pairs(context)))
         if people:
-            _gather_problems(problems, lambda: check_truth(context, people[0], layers))
+            gather_problems(problems, lambda: check_truth(context, people[0], layers))
         baselines = context.study.settings.baselines
         if len(layers) == len(context.study.settings.network):  # a network that fails must be corrected first
             every = [*layers.values(), *([baselines.layers] if baselines else [])]
-            _gather_problems(problems, lambda: check_differences(context, every))
-            _gather_problems(
+            gather_problems(problems, lambda: check_differences(context, every))
+            gather_problems(
                 problems, lambda: ordered.append(announce_tests(context.study.settings, context.stimuli, layers))
             )
     said = [str(w.message) for w in caught if issubclass(w.category, BrainmapWarning)]
@@ -162,13 +161,6 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
     ready = bool(sound) and not problems
     measure = partial(measure_size, context, sound[0], plans[sound[0].label], size) if ready else None
     return Findings(table=pd.DataFrame(rows), problems=tuple(dict.fromkeys(problems)), notes=told, measure=measure)
-
-
-def _gather_problems(problems: list[str], check: Callable[[], object]) -> None:
-    try:
-        check()
-    except InputError as error:
-        problems += str(error).splitlines()
 
 
 def _list_people(context: Context, only: Sequence[str], problems: list[str]) -> list[Participant]:
@@ -223,7 +215,7 @@ def _list_runs(person: Participant, plan: Sequence[Pattern]) -> str:
 def _check_sounds(context: Context) -> list[str]:
     """List every sound that is missing or cannot be read to its end, and other problems of the table."""
     problems: list[str] = []
-    _gather_problems(problems, lambda: context.stimuli)
+    gather_problems(problems, lambda: context.stimuli)
     table = Path(context.study.resolve(context.study.settings.stimuli.table))
     if not table.is_file():
         return problems
@@ -233,7 +225,7 @@ def _check_sounds(context: Context) -> list[str]:
     except (InputError, KeyError):
         return problems
     for path in paths:
-        _gather_problems(one_by_one, partial(read_sound, table.parent / path, rate=16_000))
+        gather_problems(one_by_one, partial(read_sound, table.parent / path, rate=16_000))
     return problems + one_by_one
 
 
@@ -245,11 +237,9 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
     asked = network.layers if isinstance(network.layers, str) else list(network.layers)
     fed = _describe_feeding(loaded.checkpoint).replace("{", "{{").replace("}", "}}")
     refused = f"the network refuses {fed} of shape {{shape}}: {{why}}; check rate, seconds and input"
-    try:
+    with name_place(where):
         listed, chosen = find_layers(loaded, choose_first(loaded.sounds), asked, refused=refused)
         chosen = place_layers(network, chosen)
-    except InputError as error:
-        raise InputError(_say_each(where, error)) from None
     layers = tuple(layer.name for layer in chosen)
     check_band_layers(context, network, layers)
     found[network.name] = layers
@@ -258,17 +248,11 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
     twice = [layer for layer, slug in zip(layers, slugs, strict=True) if slugs.count(slug) > 1]
     if twice:
         raise InputError(f"{where}: layers {list_some(twice)} would share file names; choose one of them in layers")
-    try:
+    with name_place(where):
         check_rdms(loaded, chosen, context.study.settings.rsa.items)
-    except InputError as error:
-        raise InputError(_say_each(where, error)) from None
     explain = context.study.settings.explain
     if explain is not None and choose_explained(context).network is network:
         size.add_patterns(listed, decoded=check_explained(context, loaded))
-
-
-def _say_each(where: str, error: InputError) -> str:
-    return "\n".join(f"{where}: {line}" for line in str(error).splitlines())
 
 
 def _describe_feeding(checkpoint: Checkpoint) -> str:
@@ -289,32 +273,13 @@ def _note_sounds(context: Context, network: Network, notes: list[str]) -> None:
         notes.append(describe_calls(context, loaded, names, done=done))
 
 
-def _check_baselines(context: Context) -> None:
-    """Check that the acoustic models accept the sounds."""
-    baselines = context.study.settings.baselines
-    if baselines is None:
-        return
-    try:
-        loaded = load_baselines(context, baselines)
-    except InputError:
-        return  # it comes from the first network or the sounds, and is listed there
-    try:
-        check_acoustic_models(loaded, loaded.sounds.take([0]))
-    except InputError as error:
-        raise InputError(f"[baselines] {error}") from None
-
-
 def _check_person(
     context: Context, person: Participant, plan: list[Pattern], chosen: dict[str, list[str]]
 ) -> list[str]:
     """List the problems of a participant's files, from headers, tables, mask and ROIs; note the planned choices."""
     problems: list[str] = []
     who = f"participant {person.label}: "
-    try:
-        regions = load_regions(person)
-        problems += [f"{who}{line}" for line in _check_sizes(context, person, regions)]
-    except InputError as error:
-        problems.append(f"{who}{error}")
+    gather_problems(problems, lambda: problems.extend(f"{who}{line}" for line in _check_sizes(context, person)), who)
     stimuli = None  # problems of the sounds are listed already, and the images are checked anyway
     with contextlib.suppress(InputError):
         stimuli = context.stimuli
@@ -326,15 +291,12 @@ def _check_person(
         wrong = check_patterns(**collect_pattern_arguments(person), stimuli=stimuli)
         problems += wrong
         for one in () if wrong else person.found:  # an unreadable file is listed already
-            _gather_problems(problems, partial(read_repetition_time, one))
+            gather_problems(problems, partial(read_repetition_time, one))
     for name in (*person.residuals, *([person.sound] if person.sound else [])):
-        _gather_problems(problems, partial(_check_beside, person, name))
+        gather_problems(problems, partial(_check_beside, person, name))
     if person.brain.noise == "residuals" and person.brain.kind == "betas" and not person.residuals:
         problems.append(f"{who}{describe_missing_residuals(person)}")
-    try:
-        check_controls(context, person)
-    except InputError as error:
-        problems.append(f"{who}{error}")
+    gather_problems(problems, lambda: check_controls(context, person), who)
     try:
         rows, notes = plan_rows(person, stimuli) if not problems or person.brain.kind == "bold" else ([], ())
         plan += rows
@@ -420,10 +382,11 @@ def _check_run_noise(person: Participant, needs: Sequence[str], n_runs: int) -> 
         )
 
 
-def _check_sizes(context: Context, person: Participant, rois: Rois) -> Iterator[str]:
-    """Check that the noise precision of every region fits into memory."""
+def _check_sizes(context: Context, person: Participant) -> Iterator[str]:
+    """Check that regions can be read, and that the noise precision of every one fits into memory."""
+    sizes = load_regions(person).sizes
     if context.study.settings.rsa.dissimilarity in WHITENED and person.brain.noise != "none":
-        for name, size in rois.sizes.items():
+        for name, size in sizes.items():
             if size > MOST_CHANNELS:
                 yield (
                     f"ROI {name!r}: expected at most {MOST_CHANNELS} voxels, got {size}, whose noise precision would "

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from brainmap.checks import check_file, list_some, suggest_word
-from brainmap.errors import BrainmapWarning, InputError
+from brainmap.errors import BrainmapWarning, InputError, name_place
 from brainmap.names import slug
 from brainmap.study.settings.brain import Brain as Brain, Inference as Inference, Name, Section
 from brainmap.study.settings.encoding import EncodingModels, StoryModels
@@ -422,10 +422,8 @@ def load_study(path: str | Path) -> Study:
         raise InputError(f"{path}: no valid TOML: {error}; correct it there") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    try:
+    with name_place(str(path)):
         content, notes = replace_old_keys(content)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
     for note in notes:
         warnings.warn(f"{path}: {note}", BrainmapWarning, stacklevel=2)
     try:

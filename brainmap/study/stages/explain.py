@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainmap.checks import check_file
-from brainmap.errors import InputError
+from brainmap.errors import name_place
 from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.sounds.inputs import describe_input
 from brainmap.names import slug
@@ -138,22 +138,16 @@ def check_explained(context: Context, one: Loaded) -> bool:
         from brainmap.features.attribution.cam import class_activation_maps
 
         cam = settings.cam
-        try:
+        with name_place("[explain.cam]"):
             class_activation_maps(
                 one.model, first, method=cam.method, layer=cam.layer, class_names=names, upsample=None
             )
-        except InputError as error:
-            raise InputError(f"[explain.cam] {error}") from None
-        try:
+        with name_place("[explain.maximization]"):
             decoded = any(prior.decoder is not None for prior in choose_class_priors(context, one))
             return {"decoded": decoded, "notes": load_class_judges(context, one)[1]}
-        except InputError as error:
-            raise InputError(f"[explain.maximization] {error}") from None
 
-    try:
+    with name_place("[explain.maximization]"):
         files = digest_maximization(context)
-    except InputError as error:
-        raise InputError(f"[explain.maximization] {error}") from None
     found = one.keep("explained", [first.digest, settings.cam.model_dump(), names, files], check)
     for line in found["notes"]:
         log.info("%s", line)

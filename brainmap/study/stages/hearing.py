@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.errors import InputError
+from brainmap.errors import InputError, name_place
 from brainmap.features.layers.layer import Layer, place_units, restore_layer
 from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.reading import check_sound
 from brainmap.references import first_line
 from brainmap.rsa.rdm.dissimilarity import PRIOR
 from brainmap.rsa.rdm.sources import build_array_source
+from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Baselines, Network
-from brainmap.study.stages.networks import Loaded
+from brainmap.study.stages.networks import Loaded, load_baselines
 from brainmap.types import Level
 
 _FEW = 8  # sounds of which RDMs are tried
@@ -182,13 +183,20 @@ def _refuse(problems: Sequence[str]) -> None:
         raise InputError("\n".join(problems))
 
 
-def check_acoustic_models(loaded: Loaded, first: Sounds) -> None:
-    """Refuse a sound that the acoustic models do not take.
+def check_baselines(context: Context, take: Callable[[Loaded], Sounds]) -> None:
+    """Refuse acoustic models that do not take a sound, which `take` takes from those that they hear.
 
     Raises
     ------
     InputError
     """
+    baselines = context.study.settings.baselines
+    if baselines is None:
+        return
+    try:
+        loaded = load_baselines(context, baselines)
+    except InputError:
+        return  # it comes from the first network or the sounds, and is listed there
 
     def hear() -> bool:
         import torch
@@ -196,4 +204,6 @@ def check_acoustic_models(loaded: Loaded, first: Sounds) -> None:
         loaded.model(torch.from_numpy(first.waveforms.copy()))
         return True
 
-    loaded.keep("acoustic", first.digest, hear)
+    with name_place("[baselines]"):
+        first = take(loaded)
+        loaded.keep("acoustic", first.digest, hear)

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from brainmap.checks import list_some
-from brainmap.errors import InputError
+from brainmap.errors import InputError, name_place
 from brainmap.features.networks.description import Checkpoint
 from brainmap.features.networks.feeding import Opened, open_network
 from brainmap.features.networks.files import list_files
@@ -175,10 +175,8 @@ def complete_checkpoint(network: Network, path: str) -> Checkpoint:
     from brainmap.features.networks.feeding import describe_feeding
 
     given = {key: getattr(network, key) for key in _FED}
-    try:
+    with name_place(f"[network] {network.name}"):
         return describe_feeding(path, place="in the study", **given)
-    except InputError as error:
-        raise InputError(f"[network] {network.name}: {error}") from None
 
 
 def build_rdm_path(context: Context, version: Version) -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.errors import InputError
+from brainmap.errors import InputError, name_place
 from brainmap.features.sounds.files import load_sounds
 from brainmap.features.sounds.reading import check_sound
 from brainmap.features.sounds.windows import Windows, cut_windows
@@ -223,7 +223,7 @@ class StoryPerson(Modeled):
             As in `find_story_files`; the message names the participant.
         """
         sounds = list(list_sound_files(self.context))
-        try:
+        with name_place(f"participant {self.label}"):
             return find_story_files(
                 self.person.files[0],
                 sounds,
@@ -231,8 +231,6 @@ class StoryPerson(Modeled):
                 key=self.person.brain.key,
                 mask=self.person.masks or None,
             )
-        except InputError as error:
-            raise InputError(f"participant {self.label}: {error}") from None
 
     @cached_property
     def inputs(self) -> list[str]:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from brainmap.checks import check_file, list_some
-from brainmap.errors import InputError
+from brainmap.checks import check_file, gather_problems, list_some
+from brainmap.errors import InputError, name_place
 from brainmap.features.sounds.word_times import check_word_times
 from brainmap.rsa.encoding.stories import LEAST_STORIES, check_length, count_block
 from brainmap.rsa.inputs.stories import name_confounds
 from brainmap.study.results.context import Context, check_output
 from brainmap.study.settings.study import Network
 from brainmap.study.stages.bands import check_band_layers
-from brainmap.study.stages.hearing import check_acoustic_models, find_layers, place_layers
-from brainmap.study.stages.networks import Loaded, load_baselines, load_heard_network
+from brainmap.study.stages.hearing import check_baselines, find_layers, place_layers
+from brainmap.study.stages.networks import Loaded, load_heard_network
 from brainmap.study.stages.stories import (
     StoryPerson,
     build_story_settings,
@@ -42,12 +42,7 @@ def check_stories(context: Context, only: Sequence[str] = ()) -> dict[str, Any]:
     problems: list[str] = []
     notes: list[str] = []
 
-    def attempt(check: Callable[[], object]) -> None:
-        try:
-            check()
-        except InputError as error:
-            problems.extend(str(error).splitlines())
-
+    attempt = partial(gather_problems, problems)
     attempt(lambda: check_output(context))
     lengths: dict[str, float] = {}
     attempt(lambda: lengths.update(measure_lengths(context)))
@@ -58,7 +53,7 @@ def check_stories(context: Context, only: Sequence[str] = ()) -> dict[str, Any]:
         problems.append(f"[stories] folds: expected at most one for each of {len(lengths)} stories, got {asked.folds}")
     for network in context.study.settings.network:
         attempt(partial(_check_network, context, network, lengths, notes))
-    attempt(partial(_check_baselines, context))
+    attempt(partial(check_baselines, context, lambda loaded: _take_window(loaded, choose_window(context, loaded))))
     for sound, file in list_word_files(context).items() if lengths else ():
         attempt(partial(check_word_times, file, lengths.get(sound, 0.0)))
     rows = []
@@ -95,11 +90,9 @@ def _check_network(context: Context, network: Network, lengths: dict[str, float]
         f"the network refuses a window of {window:g} s: {{why}}; give [stories] window the length that it was trained "
         "on"
     )
-    try:
+    with name_place(where):
         _, known = find_layers(loaded, _take_window(loaded, window), layers, refused=refused)
         check_band_layers(context, network, [layer.name for layer in place_layers(network, known)])
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
     hop = get_story_models(context).hop
     n = sum(int((seconds - window) / hop + 1e-9) + 1 for seconds in lengths.values())
     versions = f" and its {' and '.join(network.controls)} control" if network.controls else ""
@@ -111,21 +104,6 @@ def _check_network(context: Context, network: Network, lengths: dict[str, float]
 def _take_window(loaded: Loaded, window: float) -> Any:
     """Return the first window of the first story."""
     return replace(loaded.sounds.take([0]), n_samples=round(window * loaded.sounds.rate))
-
-
-def _check_baselines(context: Context) -> None:
-    """Check that the acoustic models accept a window."""
-    baselines = context.study.settings.baselines
-    if baselines is None:
-        return
-    try:
-        loaded = load_baselines(context, baselines)
-    except InputError:
-        return  # it comes from the first network or the sounds, and is listed there
-    try:
-        check_acoustic_models(loaded, _take_window(loaded, choose_window(context, loaded)))
-    except InputError as error:
-        raise InputError(f"[baselines] {error}") from None
 
 
 def _check_person(one: StoryPerson, lengths: dict[str, float]) -> None:
