@@ -257,8 +257,7 @@ class Maps:
     @cached_property
     def mesh_name(self) -> str:
         """Return the name of the mesh on which the maps lie."""
-        settings = self.context.study.settings.searchlight
-        assert settings is not None  # there are maps
+        settings = self.context.study.settings.light
         return name_maps_mesh(self.people, settings, of_group=self.person is None)
 
     def describe(self) -> dict[str, Any]:
@@ -407,8 +406,7 @@ class Maps:
         return {**about, **self._read_scores(at, "vertex")}
 
     def _read_scores(self, at: int, what: str) -> dict[str, Any]:
-        settings, rois = self.context.study.settings.searchlight, self.rois
-        assert settings is not None  # there are maps
+        settings, rois = self.context.study.settings.light, self.rois
         found = {
             "region": "" if rois is None or at < 0 else ("", *rois.names)[int(rois.labels.reshape(-1)[at])],
             "measure": settings.measure,

@@ -21,7 +21,6 @@ from brainmap.features.layers.layer import OUTPUT, Layer
 from brainmap.features.layers.listing import list_layers
 from brainmap.features.layers.running import check_device
 from brainmap.features.networks.checkpoints import load_network
-from brainmap.features.networks.controls import control_network
 from brainmap.features.networks.description import Checkpoint, note_default_level
 from brainmap.features.networks.feeding import describe_feeding
 from brainmap.features.sounds.files import Sounds
@@ -342,17 +341,15 @@ def _name_checkpoints(paths: Sequence[str]) -> dict[str, str]:
 def _open_study(path: Path, device: str) -> Source:
     from brainmap.study.results.context import Context
     from brainmap.study.settings.study import load_study
-    from brainmap.study.stages.networks import class_names, load_heard_network, yield_versions
+    from brainmap.study.stages.networks import class_names, load_heard_network, make_model, yield_versions
 
     context = Context(load_study(path), device_wanted=device, threads=1)  # each thread takes memory of its own
     about = context.study.settings.study
 
     def load(version: Version) -> Heard:
         loaded = load_heard_network(context, version.network)  # type: ignore[arg-type]
-        model, digest = loaded.model, loaded.digest
+        model, digest = make_model(context, loaded, version, loaded.sounds), loaded.digest
         if version.control:
-            rng = np.random.default_rng(np.random.SeedSequence([about.seed, *version.name.encode()]))
-            model = control_network(model, kind=version.control, rng=rng, sounds=loaded.sounds)  # type: ignore[arg-type]
             digest = content_key(digest, version.control, about.seed)
         return Heard(version.name, model, loaded.checkpoint, loaded.sounds, class_names(loaded), digest, version)
 

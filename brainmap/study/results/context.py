@@ -14,6 +14,7 @@ from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import numpy as np
 import pandas as pd
 from nibabel import Nifti1Image
 
@@ -348,3 +349,8 @@ def check_output(context: Context) -> None:
             f"[study] out: {out} holds the results of another study ({found!r}, this one is {name!r}); "
             "name another folder"
         )
+
+
+def make_rng(context: Context, purpose: str) -> np.random.Generator:
+    """Return random numbers for one purpose, which are independent of all other purposes."""
+    return np.random.default_rng(np.random.SeedSequence([context.study.settings.study.seed, *purpose.encode()]))

@@ -271,6 +271,18 @@ class StudySettings(Section):
     explain: Explain | None = None
     truth: Truth | None = None
 
+    @property
+    def light(self) -> Searchlight:
+        """Return the settings of the searchlight, for what is computed only where there is one."""
+        assert self.searchlight is not None
+        return self.searchlight
+
+    @property
+    def explained(self) -> Explain:
+        """Return what is explained, for what is computed only where the study asks for it."""
+        assert self.explain is not None
+        return self.explain
+
     @model_validator(mode="after")
     def _stories_alone(self) -> StudySettings:
         of_stories = [brain.of_stories for brain in self.brain]

@@ -19,7 +19,7 @@ from brainmap.rsa.encoding.bands import BAND_ALPHAS, BAND_COLUMNS, BandSettings
 from brainmap.rsa.encoding.permutations import Null, average_present, tabulate_p
 from brainmap.rsa.encoding.responses import FeatureSpace
 from brainmap.rsa.inference.scores import score_statistics
-from brainmap.study.results.context import Context
+from brainmap.study.results.context import Context, make_rng
 from brainmap.study.results.pieces import Piece, Work, compute_side_by_side, read_pieces
 from brainmap.study.settings.encoding import StoryModels
 from brainmap.study.settings.study import Inference, Network
@@ -32,7 +32,6 @@ from brainmap.study.stages.encoding_pieces import (
     run_with_pieces,
     write_test_table,
 )
-from brainmap.study.stages.inference import make_rng
 from brainmap.types import Floats
 
 VERSION = 1

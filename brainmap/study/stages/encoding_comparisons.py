@@ -17,9 +17,8 @@ from brainmap.rsa.encoding.best_layers import POSITION_COLUMNS as TESTED, best_e
 from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.group import NETWORK_TEST_COLUMNS, GroupNull
 from brainmap.rsa.inference.differences import score_differences
-from brainmap.study.results.context import Context
+from brainmap.study.results.context import Context, make_rng
 from brainmap.study.stages.comparisons import add_test_beside, describe_test_beside
-from brainmap.study.stages.inference import make_rng
 from brainmap.types import Floats
 
 log = logging.getLogger("brainmap")

@@ -17,7 +17,7 @@ from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.sounds.inputs import describe_input
 from brainmap.names import slug
 from brainmap.record import content_key, file_digest
-from brainmap.study.results.context import Context
+from brainmap.study.results.context import Context, make_rng
 from brainmap.study.settings.study import Maximizing
 from brainmap.study.stages.hearing import choose_first
 from brainmap.study.stages.networks import (
@@ -91,8 +91,7 @@ def run_explain(context: Context, plan: Sequence[Explaining]) -> None:
 
 def digest_maximization(context: Context) -> list[object]:
     """Return the prior, the judges, and the digests of their files, for the keys of stages that use them."""
-    settings = context.study.settings.explain
-    assert settings is not None
+    settings = context.study.settings.explained
     asked = settings.maximization
     files = [] if isinstance(asked.judges, str) else list(asked.judges)
     files += [] if asked.decoder is None else [asked.decoder]
@@ -130,8 +129,7 @@ def check_explained(context: Context, one: Loaded) -> bool:
     InputError
         The class activation map, the prior or the judges cannot be made.
     """
-    settings = context.study.settings.explain
-    assert settings is not None
+    settings = context.study.settings.explained
     first, names = choose_first(one.sounds), class_names(one)
 
     def check() -> dict[str, Any]:
@@ -162,8 +160,7 @@ def load_class_judges(context: Context, one: Loaded) -> tuple[tuple[Judge, ...],
     InputError
         A checkpoint that cannot be read, or that does not say how it is fed or what its classes are.
     """
-    settings = context.study.settings.explain
-    assert settings is not None
+    settings = context.study.settings.explained
     names, asked = class_names(one), settings.maximization.judges
     if asked == "none" or names is None:
         return (), ()
@@ -196,8 +193,7 @@ def choose_best_layers(context: Context, version: Version, layers: list[str], mo
 
 def _find_wanted(context: Context, one: Loaded, version: Version) -> dict[str, list[int]]:
     """Return the units to maximize; they are chosen again only where the responses or the best layers have changed."""
-    settings = context.study.settings.explain
-    assert settings is not None
+    settings = context.study.settings.explained
     best = context.build_table_path("best_layers")
     asked = settings.maximization.model_dump(include={"classes", "best_layers", "channels"})
     heard = context.ledger.read(f"network-{version.name}")["key"]
@@ -211,8 +207,7 @@ def _list_wanted(context: Context, one: Loaded, version: Version) -> dict[str, l
     from brainmap.features.activations.stored import open_activations
     from brainmap.features.layers.listing import list_layers
 
-    settings = context.study.settings.explain
-    assert settings is not None
+    settings = context.study.settings.explained
     activations = open_activations(store_path(context, version))
     known = {layer.name: layer for layer in list_layers(one.model, one.sounds.take([0]))}
     n_classes = known[OUTPUT].shape[0]
@@ -237,8 +232,7 @@ def _compute_cams(context: Context, one: Loaded, version: Version, names: tuple[
     from brainmap.features.attribution.cam import class_activation_maps
     from brainmap.features.representations.files import save_cams
 
-    settings = context.study.settings.explain
-    assert settings is not None
+    settings = context.study.settings.explained
     cams = class_activation_maps(
         one.model,
         one.sounds,
@@ -259,8 +253,8 @@ def _compute_cams(context: Context, one: Loaded, version: Version, names: tuple[
     columns = {"stimulus_id": "stimulus", "condition": "what it is"} | {
         n: f"logit of class {n}" for n in cams.class_names
     }
-    yield from list_array_paths(context, version, "cam")
-    yield from list_array_paths(context, version, "cam_logits")
+    yield from list_array_paths(store_path(context, version), "cam")
+    yield from list_array_paths(store_path(context, version), "cam_logits")
     about = context.build_provenance({"cam": settings.cam.model_dump()}, list_inputs(context, version))
     yield from context.save_table(table, _get_table_path(context, version, "logits"), columns=columns, about=about)
 
@@ -278,8 +272,7 @@ def _maximize_network(
     from brainmap.features.maximization.maximize import maximize_activation
     from brainmap.features.representations.files import name_beside, save_maximization
 
-    settings = context.study.settings.explain
-    assert settings is not None
+    settings = context.study.settings.explained
     steps, seed = settings.maximization.steps, context.study.settings.study.seed
     judges, notes = load_class_judges(context, one) if OUTPUT in wanted else ((), ())
     for line in notes:
@@ -300,7 +293,7 @@ def _maximize_network(
                 sounds=one.sounds,
                 class_names=names if layer == OUTPUT else None,
                 decoder=by.decoder,
-                rng=np.random.default_rng(np.random.SeedSequence([seed, *layer.encode()])),
+                rng=make_rng(context, layer),
                 device=context.device,
                 threads=context.threads,
             )
@@ -324,7 +317,7 @@ def _maximize_network(
             save_maximization(am, store_path(context, version), network=version.name, wavs=files, beside=at > 0)
             yield from wavs
             quality.append(_tabulate_quality(am))
-    yield from list_array_paths(context, version, "am")
+    yield from list_array_paths(store_path(context, version), "am")
     if quality:
         table = pd.concat(quality, ignore_index=True)
         columns = {str(c): str(c).replace("_", " ") for c in table.columns} | QUALITY_COLUMNS | JUDGED_COLUMNS

@@ -23,7 +23,7 @@ from brainmap.rsa.inference.halves import BEST_COLUMNS, split_half_best_layer
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.files import load_plain_rdms, load_rdms
 from brainmap.rsa.simulation.recovery import RECOVERY_COLUMNS, recovery_table
-from brainmap.study.results.context import Context
+from brainmap.study.results.context import Context, make_rng
 from brainmap.study.settings.renamed import restore_first_keys
 from brainmap.study.settings.study import Participant
 from brainmap.study.stages.brains import load_regions
@@ -107,7 +107,7 @@ def join_brain_rdms(context: Context, people: list[Participant], *, plain: bool 
 
 
 def _write_tables(context: Context, people: list[Participant]) -> Iterator[Path]:
-    settings, seed = context.study.settings.rsa, context.study.settings.study.seed
+    settings = context.study.settings.rsa
     every, brains = join_model_rdms(context), join_brain_rdms(context, people)
     models = leave_out_controls(context, every)
     assert models is not None  # a study has a network beside the baselines
@@ -130,7 +130,6 @@ def _write_tables(context: Context, people: list[Participant]) -> Iterator[Path]
     best, halved = [], count_items_to_halve(context)
     every_seed = list_seeds(context.study.settings)
     for name, members in _list_networks(context):
-        rng = np.random.default_rng(np.random.SeedSequence([seed, *b"halves"]))  # the same splits for every network
         mine = leave_out_controls(context, join_model_rdms(context, members))
         if mine is not None and mine.n_rdm > len(members) and brains.n_cond >= halved:
             whole = settings.items == "condition" or _count_conditions(brains) >= halved
@@ -140,7 +139,7 @@ def _write_tables(context: Context, people: list[Participant]) -> Iterator[Path]
                 brains,
                 measure=settings.measure,
                 splits=settings.inference.splits,
-                rng=rng,
+                rng=make_rng(context, "halves"),  # the same splits for every network
                 by=by,
                 control_rdms=collect_control_rdms(context, brains),
                 seeds={name: every_seed[name]} if name in every_seed else None,
@@ -206,7 +205,7 @@ def _write_recovery(context: Context, people: list[Participant]) -> Iterator[Pat
         layers=layers,
         planted=planted,
         ceilings={r: (bounds.lower[r], bounds.upper[r]) for r in planted},
-        rng=np.random.default_rng(np.random.SeedSequence([context.study.settings.study.seed, *b"recovery"])),
+        rng=make_rng(context, "recovery"),
         **_collect_searchlight(context, people, version, layers),
     )
     inputs = [context.study.resolve(truth.table), *_list_rdm_paths(context, people)]

@@ -24,7 +24,7 @@ from brainmap.rsa.encoding.responses import keep_targets
 from brainmap.rsa.encoding.scores import LEAST_LAYERS, correlate_profiles
 from brainmap.rsa.inference.scores import score_statistics
 from brainmap.rsa.inference.seeds import SEED_COLUMNS, Seeds, average_rows, list_means, measure_spread
-from brainmap.study.results.context import Context, read_results_table
+from brainmap.study.results.context import Context, make_rng, read_results_table
 from brainmap.study.results.pieces import Piece, Work
 from brainmap.study.settings.encoding import StoryModels
 from brainmap.study.settings.study import Inference
@@ -50,7 +50,7 @@ from brainmap.study.stages.encoding_comparisons import (
     list_pairs,
 )
 from brainmap.study.stages.encoding_pieces import OrderPieces, join_permutations, run_with_pieces, write_test_table
-from brainmap.study.stages.inference import list_shared_regions, make_rng
+from brainmap.study.stages.inference import list_shared_regions
 from brainmap.study.stages.networks import yield_versions
 from brainmap.types import Floats
 

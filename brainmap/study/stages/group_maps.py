@@ -25,7 +25,7 @@ from brainmap.rsa.rdm.files import read_rdm_descriptors
 from brainmap.rsa.regions.rois import Rois, build_grid
 from brainmap.rsa.searchlights.ceilings import map_ceilings
 from brainmap.rsa.surface.data import SurfaceData
-from brainmap.study.results.context import Context, hash_image
+from brainmap.study.results.context import Context, hash_image, make_rng
 from brainmap.study.settings.renamed import restore_first_keys
 from brainmap.study.settings.study import Participant
 from brainmap.study.stages.brains import (
@@ -118,8 +118,7 @@ def list_tested_layers(context: Context) -> list[tuple[Version, str]]:
 
 def run_group_maps(context: Context, people: list[Participant], space: str) -> str:
     """Test the maps of all participants, which are on one grid, and return the key of the result."""
-    settings, seed = context.study.settings.searchlight, context.study.settings.study.seed
-    assert settings is not None
+    settings, seed = context.study.settings.light, context.study.settings.study.seed
     drawn = 2 ** len(people) > settings.group.permutations  # otherwise all sign flips are enumerated
     layers = list_tested_layers(context)
     named = _has_shared_regions(people)
@@ -178,8 +177,7 @@ def name_difference(version: Version, pair: tuple[str, str]) -> str:
 
 def _test_maps(context: Context, people: list[Participant], space: str) -> Iterator[Path]:
     """Run one test per network, corrected over its layers and voxels together, and the same for its differences."""
-    settings, seed = context.study.settings.searchlight, context.study.settings.study.seed
-    assert settings is not None
+    settings = context.study.settings.light
     every, group = list_tested_layers(context), settings.group
     networks = list(dict.fromkeys(version for version, _ in every))
     by_network = [[layer for one, layer in every if one == version] for version in networks]
@@ -197,7 +195,7 @@ def _test_maps(context: Context, people: list[Participant], space: str) -> Itera
             neighbors=group_mesh(people, settings) if people[0].brain.on_surface else group.neighbors,
             threshold=SIGNIFICANT,
             rois=regions,
-            rng=np.random.default_rng(np.random.SeedSequence([seed, *version.name.encode()])),
+            rng=make_rng(context, version.name),
             threads=context.threads,
         )
         for name, one in (("clusters", result), ("difference_clusters", result.differences)):
@@ -232,8 +230,7 @@ def group_map(context: Context, version: Version, layer: str, stat: str, space: 
 
 
 def _save_result(context: Context, result: GroupResult, version: Version, space: str) -> Iterator[Path]:
-    settings = context.study.settings.searchlight
-    assert settings is not None
+    settings = context.study.settings.light
     about = context.build_provenance({"searchlight": settings.model_dump()})
     tested = {
         "Participants": result.n_participants,
@@ -338,8 +335,7 @@ def run_ceiling_maps(context: Context) -> None:
 
 
 def _compute_ceilings(context: Context, people: list[Person]) -> Iterator[Path]:
-    settings = context.study.settings.searchlight
-    assert settings is not None  # the stage runs only with a searchlight
+    settings = context.study.settings.light
     chosen = build_searchlight_settings(settings, context.study.settings.rsa.items)
     patterns, noises = {}, {}
     for one in people:

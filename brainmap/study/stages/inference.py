@@ -30,7 +30,7 @@ from brainmap.rsa.inference.roi_bootstrap import BOOTSTRAP_COLUMNS, RoiBootstrap
 from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, describe_fdr_reach, score_statistics
 from brainmap.rsa.inference.seeds import SEED_COLUMNS, ScoredRows, average_rows, list_rows, measure_spread
 from brainmap.rsa.inference.shared_structure import RESIDUAL_COLUMNS, residual_structure
-from brainmap.study.results.context import Context
+from brainmap.study.results.context import Context, make_rng
 from brainmap.study.stages.comparisons import (
     FAMILY,
     TEST_COLUMNS,
@@ -124,11 +124,6 @@ def yield_inference_tables(context: Context, models: RDMs, brains: RDMs, scores:
                     **left_out,
                 },
             )
-
-
-def make_rng(context: Context, purpose: str) -> np.random.Generator:
-    """Return random numbers for one purpose, which are independent of all other purposes."""
-    return np.random.default_rng(np.random.SeedSequence([context.study.settings.study.seed, *purpose.encode()]))
 
 
 def list_shared_regions(each: Iterable[Iterable[object]], what: str, of: str = "") -> list[str]:

@@ -32,12 +32,16 @@ from brainmap.record import content_key, file_digest
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.files import load_rdms, save_rdms
-from brainmap.study.results.context import Context, build_sidecar_path, make_parent
+from brainmap.study.results.context import Context, build_sidecar_path, make_parent, make_rng
 from brainmap.study.settings.study import Baselines, Network
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
     from torch import nn
+
+    from brainmap.features.activations.stored import Activations
+    from brainmap.features.sounds.windows import Windows
+    from brainmap.types import Pooling
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,12 +200,48 @@ def _clear_remains(store: Path) -> Path:
     return store
 
 
+def load_every_network(context: Context) -> dict[str, Loaded]:
+    """Load all networks and the acoustic models, by name."""
+    loaded = {network.name: load_heard_network(context, network) for network in context.study.settings.network}
+    baselines = context.study.settings.baselines
+    return loaded if baselines is None else {**loaded, baselines.name: load_baselines(context, baselines)}
+
+
+def make_model(context: Context, loaded: Loaded, version: Version, sounds: Sounds | Windows) -> nn.Module:
+    """Return the network as it was trained, or its control, which may be adapted to sounds."""
+    if not version.control:
+        return loaded.model
+    from brainmap.features.networks.controls import control_network
+
+    kind: Any = version.control
+    return control_network(loaded.model, kind=kind, rng=make_rng(context, version.name), sounds=sounds)
+
+
+def extract_version(
+    context: Context, model: nn.Module, sounds: Sounds | Windows, version: Version, *, pooling: Pooling, key: str
+) -> Activations:
+    """Extract the activations of a network or control into its store, which a later run goes on with."""
+    from brainmap.features.activations.extract import extract_activations
+
+    network = version.network
+    return extract_activations(
+        model,
+        sounds,
+        layers=network.layers,
+        pooling=pooling,
+        store=_clear_remains(store_path(context, version)),
+        device=context.device,
+        network=version.name,
+        key=key,
+        threads=context.threads,
+        units_axis=network.units_axis if isinstance(network, Network) else None,
+        pool_frequency=isinstance(network, Network) and network.pool_frequency,
+    )
+
+
 def run_networks(context: Context) -> dict[str, Loaded]:
     """Compute activations and RDMs of all networks and controls, and return the loaded networks."""
-    loaded = {n.name: load_heard_network(context, n) for n in context.study.settings.network}
-    baselines = context.study.settings.baselines
-    if baselines is not None:
-        loaded[baselines.name] = load_baselines(context, baselines)
+    loaded = load_every_network(context)
     for version in yield_versions(context):
         one = loaded[version.network.name]
         check_items(context, one)
@@ -238,27 +278,9 @@ def check_items(context: Context, loaded: Loaded) -> None:
 
 
 def _compute_network(context: Context, loaded: Loaded, version: Version) -> list[Path]:
-    from brainmap.features.activations.extract import extract_activations
-    from brainmap.features.networks.controls import control_network
-
-    network, seed = version.network, context.study.settings.study.seed
-    model = loaded.model
-    if version.control:
-        rng = np.random.default_rng(np.random.SeedSequence([seed, *version.name.encode()]))
-        model = control_network(model, kind=version.control, rng=rng, sounds=loaded.sounds)  # type: ignore[arg-type]
-    activations = extract_activations(
-        model,
-        loaded.sounds,
-        layers=network.layers,
-        pooling=network.pooling,
-        store=_clear_remains(store_path(context, version)),
-        device=context.device,
-        network=version.name,
-        key=compute_heard_key(context, loaded, version),
-        threads=context.threads,
-        units_axis=network.units_axis if isinstance(network, Network) else None,
-        pool_frequency=isinstance(network, Network) and network.pool_frequency,
-    )
+    network, sounds, key = version.network, loaded.sounds, compute_heard_key(context, loaded, version)
+    model = make_model(context, loaded, version, sounds)
+    activations = extract_version(context, model, sounds, version, pooling=network.pooling, key=key)
     rdms = compute_rdms(
         activations,
         dissimilarity=network.dissimilarity,
@@ -280,7 +302,12 @@ def _compute_network(context: Context, loaded: Loaded, version: Version) -> list
         if names is None or version.control or not isinstance(network, Network)
         else list(write_calls(context, loaded, names, about))
     )
-    return [path, context.write_sidecar(path, about), *calls, *list_array_paths(context, version, "activations")]
+    return [
+        path,
+        context.write_sidecar(path, about),
+        *calls,
+        *list_array_paths(store_path(context, version), "activations"),
+    ]
 
 
 def _describe_fed(sounds: Sounds) -> dict[str, Any]:
@@ -315,11 +342,10 @@ def list_inputs(context: Context, version: Version) -> list[str]:
     return [*weights, str(table)] if table.is_file() else weights
 
 
-def list_array_paths(context: Context, version: Version, kind: str) -> list[Path]:
+def list_array_paths(store: Path, kind: str) -> list[Path]:
     """List the folders of the current arrays of a kind in a network's store, and the file that lists them."""
     from brainmap.features.activations.store import get_current_arrays, open_store
 
-    store = store_path(context, version)
     arrays = get_current_arrays(open_store(store, create=False), kind).values()
     return [*(store / array.path for array in arrays), store / kind / "zarr.json"]
 

@@ -24,7 +24,7 @@ from brainmap.rsa.rdm.files import save_rdms
 from brainmap.rsa.searchlights.maps import SearchlightMaps, build_maps
 from brainmap.rsa.searchlights.surface import SurfaceMaps, search_discs
 from brainmap.rsa.searchlights.volume import SearchlightPlan, cut_pieces, plan_searchlight
-from brainmap.study.results.context import Context, make_parent
+from brainmap.study.results.context import Context, make_parent, make_rng
 from brainmap.study.results.pieces import Piece, clear_pieces, compute_here, join_scores
 from brainmap.study.settings.renamed import restore_first_keys
 from brainmap.study.settings.study import Participant
@@ -112,8 +112,7 @@ class Person:
     @cached_property
     def plan(self) -> SearchlightPlan:
         """Prepare the searchlight for computation."""
-        settings = self.context.study.settings.searchlight
-        assert settings is not None  # it is asked for only where there is a searchlight
+        settings = self.context.study.settings.light
         chosen = build_searchlight_settings(settings, self.context.study.settings.rsa.items, self._light_device)
         return plan_searchlight(
             self.data,
@@ -168,14 +167,13 @@ class Person:
     @cached_property
     def searchlight_key(self) -> str:
         """Return the key of everything that the maps depend on."""
-        settings = self.context.study.settings
-        assert settings.searchlight is not None  # it is asked for only where there is a searchlight
-        own = restore_first_keys(settings.searchlight.model_dump(exclude={"group", "ceilings"}), "searchlight")
+        settings = self.context.study.settings.light
+        own = restore_first_keys(settings.model_dump(exclude={"group", "ceilings"}), "searchlight")
         inputs = list(self.person.inputs)
         if self.person.brain.on_surface:
-            inputs += list_mesh_files(self.person, settings.searchlight)
-        noise = self.person.brain.noise if settings.searchlight.noise_per == "sphere" else ""
-        return self.key(inputs, settings.searchlight.dissimilarity, own, settings.study.maps, noise)
+            inputs += list_mesh_files(self.person, settings)
+        noise = self.person.brain.noise if settings.noise_per == "sphere" else ""
+        return self.key(inputs, settings.dissimilarity, own, self.context.study.settings.study.maps, noise)
 
     @property
     def mapped(self) -> bool:
@@ -199,8 +197,7 @@ class Person:
 
     def surface_maps(self) -> SurfaceMaps:
         """Run the searchlight over the vertices of the participant's mesh."""
-        settings = self.context.study.settings.searchlight
-        assert settings is not None  # it is asked for only where there is a searchlight
+        settings = self.context.study.settings.light
         chosen = build_searchlight_settings(settings, self.context.study.settings.rsa.items, self._light_device)
         return search_discs(
             self.data,
@@ -263,13 +260,12 @@ def _estimate_reliability(
     n_runs = len(set(map(str, data.obs_descriptors.get("run", ["1"]))))
     if n_runs < (4 if settings.rsa.dissimilarity == "crossnobis" else 2):
         return None
-    seed = np.random.SeedSequence([settings.study.seed, *b"reliability", *one.person.label.encode()])
     return rdm_reliability(
         data,
         measure=settings.rsa.measure,
         splits=HALVINGS,
         noise_precision=precision,
-        rng=np.random.default_rng(seed),
+        rng=make_rng(one.context, f"reliability{one.person.label}"),
         dissimilarity=settings.rsa.dissimilarity,
         items=settings.rsa.items,
         rois=names,
@@ -320,8 +316,7 @@ def _score_rois(one: Person) -> Iterator[Path]:
 
 def _write_maps(one: Person) -> Iterator[Path]:
     context = one.context
-    settings = context.study.settings.searchlight
-    assert settings is not None  # the stage runs only with a searchlight
+    settings = context.study.settings.light
     maps: Any = one.surface_maps() if one.person.brain.on_surface else _join_volume_maps(one)
     about = context.build_provenance(
         {"searchlight": settings.model_dump(exclude={"group", "ceilings"})}, one.person.inputs
@@ -362,7 +357,6 @@ def _list_model_versions(context: Context, models: RDMs) -> list[Version]:
 
 def map_path(context: Context, person: Participant, version: Version, layer: str) -> Path:
     """Return the path of the searchlight map of a layer."""
-    settings = context.study.settings.searchlight
-    assert settings is not None
+    settings = context.study.settings.light
     ending = context.choose_map_ending(person.brain.space)
     return context.build_subject_path(person, ending, desc=version.slug(layer), stat=settings.measure)

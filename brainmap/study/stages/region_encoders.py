@@ -30,11 +30,10 @@ from brainmap.rsa.encoding.encode import fit_layers
 from brainmap.rsa.encoding.fits import EncodingSettings, fit_weights_of_layer
 from brainmap.rsa.encoding.folds import Folds
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses
-from brainmap.study.results.context import Context
+from brainmap.study.results.context import Context, make_rng
 from brainmap.study.settings.study import Maximizing, Network
 from brainmap.study.stages.encoding import EncodedPerson, yield_encoded
 from brainmap.study.stages.explain import DRAWS, choose_class_priors
-from brainmap.study.stages.inference import make_rng
 from brainmap.study.stages.networks import Loaded, Version
 from brainmap.types import Floats, Pooling
 

@@ -79,8 +79,7 @@ def plan_region_sounds(context: Context, loaded: dict[str, Loaded]) -> list[Expl
 
 def choose_regions(context: Context, version: Version) -> pd.DataFrame:
     """Choose the regions that a network predicts above chance, each with its best layer: those with the highest r."""
-    settings = context.study.settings.explain
-    assert settings is not None
+    settings = context.study.settings.explained
     table = read_results_table(context.build_table_path("encoding"))
     mine = table[(table["network"] == version.name) & (table["p_corrected"] <= GATE)]
     best = mine.sort_values("mean", ascending=False, kind="stable").drop_duplicates("roi")

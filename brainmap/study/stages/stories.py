@@ -44,9 +44,10 @@ from brainmap.study.stages.encoding_pieces import Modeled
 from brainmap.study.stages.networks import (
     Loaded,
     Version,
+    extract_version,
     list_array_paths,
-    load_baselines,
-    load_heard_network,
+    load_every_network,
+    make_model,
     store_path,
     yield_versions,
 )
@@ -104,10 +105,7 @@ def cut_stories(context: Context, loaded: Loaded) -> Windows:
 
 def run_story_networks(context: Context) -> None:
     """Extract the activations of the windows of all stories by every network, control and acoustic model."""
-    settings = context.study.settings
-    loaded = {one.name: load_heard_network(context, one) for one in settings.network}
-    if settings.baselines is not None:
-        loaded[settings.baselines.name] = load_baselines(context, settings.baselines)
+    loaded = load_every_network(context)
     for version in yield_versions(context):
         one = loaded[version.network.name]
         key = _compute_network_key(context, one, version)
@@ -137,13 +135,11 @@ def _run_speech(context: Context) -> None:
 
     def compute() -> list[Path]:
         from brainmap.features.activations.speech import speech_features
-        from brainmap.features.activations.store import get_current_arrays, open_store
 
         sounds = load_sounds(context.study.resolve(context.study.settings.stimuli.table), level="none")
         store = build_speech_path(context)
         speech_features(sounds, words=words or None, features=asked.speech, store=store).close()
-        arrays = get_current_arrays(open_store(store, create=False), "activations").values()
-        return [*(store / array.path for array in arrays), store / "activations" / "zarr.json"]
+        return list_array_paths(store, "activations")
 
     files = [*map(str, list_sound_files(context).values()), *words.values()]
     key = content_key(VERSION, asked.speech, list(list_sound_files(context)), [context.digest(name) for name in files])
@@ -168,32 +164,14 @@ def _compute_network_key(context: Context, loaded: Loaded, version: Version) -> 
 
 def _extract(context: Context, loaded: Loaded, version: Version, key: str) -> list[Path]:
     """Extract the activations of the windows into the store of a network, which a later run goes on with."""
-    from brainmap.features.activations.extract import extract_activations
-    from brainmap.features.networks.controls import control_network
-
-    network, model, windows = version.network, loaded.model, cut_stories(context, loaded)
+    windows = cut_stories(context, loaded)
     for line in windows.report.lines():
         log.info("%s", line)
-    if version.control:
-        seed = context.study.settings.study.seed
-        rng = np.random.default_rng(np.random.SeedSequence([seed, *version.name.encode()]))
-        some = windows.take(np.unique(np.linspace(0, len(windows) - 1, 512).astype(np.intp)))
-        model = control_network(model, kind=version.control, rng=rng, sounds=some)  # type: ignore[arg-type]
-    is_network = isinstance(network, Network)
-    extract_activations(
-        model,
-        windows,
-        layers=network.layers,
-        pooling=network.pooling if is_network else "mean",
-        store=store_path(context, version),
-        device=context.device,
-        network=version.name,
-        key=key,
-        threads=context.threads,
-        units_axis=network.units_axis if isinstance(network, Network) else None,
-        pool_frequency=isinstance(network, Network) and network.pool_frequency,
-    ).close()
-    return list_array_paths(context, version, "activations")
+    some = windows.take(np.unique(np.linspace(0, len(windows) - 1, 512).astype(np.intp)))
+    model, pooling = make_model(context, loaded, version, some), version.network.pooling
+    pooling = pooling if isinstance(version.network, Network) else "mean"
+    extract_version(context, model, windows, version, pooling=pooling, key=key).close()
+    return list_array_paths(store_path(context, version), "activations")
 
 
 VERSION = 1

@@ -34,7 +34,7 @@ from brainmap.rsa.inference.seeds import SEED_COLUMNS, Seeds, average_rows, list
 from brainmap.rsa.patterns.table import VOXEL_COLUMNS
 from brainmap.rsa.rdm.alignment import leave_out_pairs_within, stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
-from brainmap.study.results.context import Context, make_parent, read_results_table
+from brainmap.study.results.context import Context, make_parent, make_rng, read_results_table
 from brainmap.study.results.pieces import Piece, Work, clear_pieces
 from brainmap.study.settings.encoding import StoryModels
 from brainmap.study.stages.bands import run_bands
@@ -54,7 +54,7 @@ from brainmap.study.stages.group_encoding import (
     list_trained_and_controls,
     test_scores,
 )
-from brainmap.study.stages.inference import list_shared_regions, make_rng
+from brainmap.study.stages.inference import list_shared_regions
 from brainmap.study.stages.networks import store_path, yield_versions
 from brainmap.study.stages.stories import StoryPerson, get_story_models, yield_story_people
 from brainmap.types import Floats, Measure
