@@ -23,7 +23,6 @@ from brainmap.features.activations.stored import (
     cut_asked_windows,
     get_window_columns,
     note_times,
-    number_batches,
     read_store,
     say_wide_layers,
     skip_windows,
@@ -35,7 +34,7 @@ from brainmap.features.layers.listing import leave_out_unknown_axes, say_taken_o
 from brainmap.features.layers.pooling import pool_layer
 from brainmap.features.layers.running import Advance, count_workers, evaluating, forward, run_side_by_side
 from brainmap.features.layers.selection import choose_layers
-from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
+from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors, number_batches
 from brainmap.features.sounds.inputs import compute_input_rate
 from brainmap.features.sounds.windows import Windows
 from brainmap.progress import Progress, log, progress

@@ -13,9 +13,8 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from torch import Tensor
 
-from brainmap.checks import list_some, suggest_word
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.features.activations import store as stores
 from brainmap.features.activations.sealed import StoredArray, catch_bad_metadata, group_attributes, refuse
@@ -107,13 +106,6 @@ def note_times(root: stores.Group, keys: Mapping[str, str], layers: Mapping[str,
             stores.note(root, "activations", name, keys[name], {"time": time})
 
 
-def number_batches(batches: Iterator[Tensor], done: int = 0) -> Iterator[tuple[int, Tensor]]:
-    """Yield each batch with the number of items before it; `done` are before the first."""
-    for batch in batches:
-        yield done, batch
-        done += len(batch)
-
-
 def skip_windows(sounds: Sounds, start: int) -> Sounds:
     """Return the windows from one on; sounds that are no windows are returned as they are."""
     return sounds.take(np.arange(start, len(sounds))) if start and isinstance(sounds, Windows) else sounds
@@ -153,10 +145,7 @@ class Activations:
     _arrays: Mapping[str, StoredArray] = field(repr=False)
 
     def __getitem__(self, layer: str) -> NDArray[np.floating[Any]]:
-        if layer not in self._arrays:
-            hint = suggest_word(str(layer), self.layers)
-            raise InputError(f"activations: no layer {layer!r}{hint}; there are {list_some(self.layers, 24)}")
-        return cast(NDArray[np.floating[Any]], self._arrays[layer])
+        return cast(NDArray[np.floating[Any]], self._arrays[check_choice(layer, self.layers, "activations: layer")])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.layers)

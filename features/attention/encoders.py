@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import list_some, suggest_word
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.features.layers.inputs import fit_sounds
 from brainmap.features.layers.layer import PLACES, TIME, Layer
@@ -204,11 +204,8 @@ def map_encoder(
     if not isinstance(sounds, Sounds) or sounds.own_lengths:
         raise InputError("map_encoder: expected sounds of one length with their rate; take them of load_sounds")
     names = model.classes if regions is None else tuple(regions)
-    if missing := [name for name in names if name not in model.classes]:
-        raise InputError(
-            f"map_encoder: no region {missing[0]!r}{suggest_word(missing[0], model.classes)}; there are "
-            f"{list_some(model.classes, 24)}"
-        )
+    for name in names:
+        check_choice(name, model.classes, "map_encoder: region")
     given, rows = fit_sounds(model, sounds), [model.classes.index(name) for name in names]
     items, _ = get_labels(given)
     maps, predictions = [], []

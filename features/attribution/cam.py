@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, get_args
 
@@ -47,7 +47,7 @@ from brainmap.features.layers.running import (
     use_one_thread,
 )
 from brainmap.features.layers.selection import choose
-from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
+from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors, number_batches
 from brainmap.features.sounds.inputs import describe_input
 from brainmap.progress import log, progress
 from brainmap.types import CamMethod
@@ -140,7 +140,7 @@ def class_activation_maps(
         names = class_names or getattr(model, "class_names", None)
         work = _Mapping(sounds, method, target, upsample, classes, names)
         step = stack.enter_context(progress("class activation maps", len(items)))
-        batches = _number_batches(iterate_tensors(sounds, batch_size, device=device))
+        batches = number_batches(iterate_tensors(sounds, batch_size, device=device))
         several = len(items) > batch_size
         if several:
             stack.enter_context(use_one_thread())
@@ -158,14 +158,6 @@ def class_activation_maps(
         at = positions.index(TIME)
         maps, positions = np.moveaxis(maps, 2 + at, -1), (*positions[:at], *positions[at + 1 :], TIME)
     return ClassActivationMaps(maps, items, conditions, work.chosen.names, method, target.name, work.scores, positions)
-
-
-def _number_batches(batches: Iterator[Tensor]) -> Iterator[tuple[int, Tensor]]:
-    """Yield each batch with the number of items before it."""
-    done = 0
-    for batch in batches:
-        yield done, batch
-        done += len(batch)
 
 
 class _Mapping:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brainmap.checks import list_some, suggest_word
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError
 
 _UNSURE = 1e-6  # the second largest probability of a network that is not sure
@@ -49,6 +49,28 @@ def choose_classes(logits: Tensor, classes: str | int | Sequence[str | int], nam
     return Classes(tuple(known[c] for c in columns), columns)
 
 
+def find_true_classes(conditions: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Find the class of each sound, which is its condition.
+
+    Raises
+    ------
+    InputError
+        The network does not know a condition.
+
+    Examples
+    --------
+    >>> find_true_classes(["b", "a", "b"], ["a", "b"])
+    [1, 0, 1]
+    """
+    strange = [condition for condition in dict.fromkeys(conditions) if condition not in names]
+    if strange:
+        raise InputError(
+            f"classes: 'true', but the network knows no {list_some(strange, 4)}{suggest_word(strange[0], names)}; it "
+            f"knows {list_some(names, 24)}; use classes='predicted'"
+        )
+    return [names.index(condition) for condition in conditions]
+
+
 def _are_log_probabilities(logits: Tensor) -> bool:
     """Tell whether values of zero or less are logarithms of probabilities.
 
@@ -74,9 +96,7 @@ def _list_classes(classes: str | int | Sequence[str | int], known: Sequence[str]
 
 def _find_column(wanted: object, known: Sequence[str]) -> int:
     if isinstance(wanted, str):
-        if wanted not in known:
-            raise InputError(f"classes: no {wanted!r}{suggest_word(wanted, known)}; there are {list_some(known, 24)}")
-        return known.index(wanted)
+        return known.index(check_choice(wanted, known, "classes"))
     try:
         column = -1 if isinstance(wanted, bool | np.bool_) else operator.index(cast(SupportsIndex, wanted))
     except TypeError:

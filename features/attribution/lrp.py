@@ -26,7 +26,7 @@ from brainmap.features.attribution.lrp_rules import (
     make_composite,
 )
 from brainmap.features.layers.running import evaluating, forward
-from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
+from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors, number_batches
 from brainmap.progress import progress
 
 
@@ -127,11 +127,9 @@ def relevance(
         stack.enter_context(evaluating(model, device))
         # a caller that goes batch by batch shows its own progress bar
         step = stack.enter_context(progress("relevance", len(items))) if len(items) > batch_size else None
-        done = 0
-        for batch in iterate_tensors(sounds, batch_size, device=device):
+        for done, batch in number_batches(iterate_tensors(sounds, batch_size, device=device)):
             rows = slice(done, done + len(batch))
             found.append(_explain_batch(model, batch.to(precision), composite, wanted[rows], items[rows]))
-            done += len(batch)
             if step is not None:
                 step.advance(len(batch))
     return Relevance(*(np.concatenate(part) for part in zip(*found, strict=True)))

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError, RunError
-from brainmap.features.attribution.classes import choose_classes
+from brainmap.features.attribution.classes import choose_classes, find_true_classes
 from brainmap.features.attribution.gradients import (
     Deconvolution,
     GuidedBackpropagation,
@@ -43,7 +43,7 @@ from brainmap.features.attribution.task import Explainer, Found, Method, Task, c
 from brainmap.features.layers.inputs import clear_padding, find_longest_lengths, make_differentiable
 from brainmap.features.layers.listing import list_layers, say_taken_off
 from brainmap.features.layers.running import evaluating
-from brainmap.features.sounds.batches import Sounds, SoundSource, get_labels, iterate_tensors
+from brainmap.features.sounds.batches import Sounds, SoundSource, get_labels, iterate_tensors, number_batches
 from brainmap.features.sounds.inputs import compute_input_rate, describe_input
 from brainmap.progress import progress
 
@@ -243,14 +243,7 @@ def _choose_classes(
     if isinstance(classes, str) and classes == "true":
         if conditions is None:
             raise InputError("classes: 'true' needs sounds that say their conditions; give Sounds, or class names")
-        for condition in conditions:
-            if condition not in names:
-                hint = suggest_word(condition, names)
-                raise InputError(
-                    f"classes: 'true', but the network knows no {condition!r}{hint}; it knows "
-                    f"{list_some(names, 24)}; use classes='predicted'"
-                )
-        return torch.tensor([[names.index(c)] for c in conditions], device=logits.device)
+        return torch.tensor(find_true_classes(conditions, names), device=logits.device)[:, None]
     columns = choose_classes(logits, classes, names).columns
     return torch.tensor(columns, device=logits.device).expand(len(logits), -1)
 
@@ -260,8 +253,7 @@ def _run_batches(ready: Explainer, task: Task, items: Sequence[str], method: str
     arrays: dict[str, Any] = {}
     with progress(method, len(items) * ready.passes) as step:
         task.advance = step.advance
-        done = 0
-        for batch in iterate_tensors(task.sounds, task.batch_size, device=task.device):
+        for done, batch in number_batches(iterate_tensors(task.sounds, task.batch_size, device=task.device)):
             rows = slice(done, done + len(batch))
             fixed = ready.windows is not None or ready.layer is not None
             if fixed and batch.shape[2:] != task.example.shape[2:]:
@@ -283,7 +275,6 @@ def _run_batches(ready: Explainer, task: Task, items: Sequence[str], method: str
                 arrays[name][rows, ..., : part.shape[-1]] = _convert_to_numpy(
                     part
                 )  # after the end of a sound maps are zero
-            done += len(batch)
     clear_padding(task.sounds, arrays["maps"])
     return arrays
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import list_some, suggest_word
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 
 
@@ -52,10 +52,7 @@ class ClassActivationMaps:
         InputError
             There is no such class.
         """
-        if class_name not in self.class_names:
-            hint = suggest_word(class_name, self.class_names)
-            raise InputError(f"class: no {class_name!r}{hint}; there are {list_some(self.class_names, 24)}")
-        return self.maps[:, self.class_names.index(class_name)]
+        return self.maps[:, self.class_names.index(check_choice(class_name, self.class_names, "class"))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,10 +122,7 @@ class Attributions:
         InputError
             There is no such class, or it was not explained for every item.
         """
-        if class_name not in self.class_names:
-            hint = suggest_word(class_name, self.class_names)
-            raise InputError(f"class: no {class_name!r}{hint}; there are {list_some(self.class_names, 24)}")
-        hit = self.targets == self.class_names.index(class_name)
+        hit = self.targets == self.class_names.index(check_choice(class_name, self.class_names, "class"))
         if not hit.any(1).all():
             missing = [item for item, found in zip(self.items, hit.any(1), strict=True) if not found]
             raise InputError(f"class: {class_name!r} was not explained for {list_some(missing, 4)}; use classes='all'")

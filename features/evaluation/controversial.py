@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import list_some, suggest_word
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.features.evaluation.explain import compute_all_logits
 from brainmap.features.evaluation.judges import Judge
@@ -161,11 +161,7 @@ def _compare_predictions(
 ) -> pd.DataFrame:
     values = []
     for logits, own, name in zip(found, names, called, strict=True):
-        if output not in own:
-            raise InputError(
-                f"controversial: no output {output!r} in {name!r}{suggest_word(output, own)}; it has "
-                f"{list_some(own, 8)}"
-            )
+        check_choice(output, own, f"controversial: output of {name!r}")
         column = logits[:, own.index(output)].astype(np.float64)
         spread = column.std(ddof=1)
         if not spread > 0:

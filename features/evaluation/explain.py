@@ -19,9 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.checks import check_choice, list_some, suggest_word
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.features.attribution.cam import class_activation_maps
+from brainmap.features.attribution.classes import find_true_classes
 from brainmap.features.attribution.task import compute_logits
 from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.layers.running import evaluating, get_device
@@ -91,14 +92,7 @@ def choose_targets(
     if class_names is None:
         raise InputError("classes: 'true' needs class_names, in the order of the network's outputs")
     known = [str(name) for name in class_names]
-    _, conditions = get_labels(sounds)
-    strange = [c for c in dict.fromkeys(conditions) if c not in known]
-    if strange:
-        raise InputError(
-            f"classes: 'true', but the network knows no {list_some(strange, 4)}{suggest_word(strange[0], known)}; "
-            f"it knows {list_some(known, 24)}; use classes='predicted'"
-        )
-    return np.array([known.index(c) for c in conditions], dtype=np.intp)
+    return np.array(find_true_classes(get_labels(sounds)[1], known), dtype=np.intp)
 
 
 def explain(

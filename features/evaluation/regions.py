@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.checks import list_some, suggest_word
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.features.evaluation.explain import compute_all_logits
 from brainmap.features.evaluation.judges import get_heard
@@ -223,12 +223,8 @@ def _check_regions(
 ) -> None:
     for one in (*encoders, *judges):
         known = tuple(getattr(one.model, "classes", ()))
-        missing = [name for name in regions if name not in known]
-        if missing:
-            raise InputError(
-                f"maximize_regions: no region {missing[0]!r} in the encoding model {one.name!r}"
-                f"{suggest_word(missing[0], known)}; there are {list_some(known, 24)}"
-            )
+        for name in regions:
+            check_choice(name, known, f"maximize_regions: region of the encoding model {one.name!r}")
     if not gate:
         return
     for one in encoders:

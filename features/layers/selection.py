@@ -26,7 +26,7 @@ from typing import Any
 
 from torch import nn
 
-from brainmap.checks import list_some, suggest_word
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.layers.layer import Layer
 from brainmap.features.layers.listing import list_asked_names, list_layers
@@ -204,8 +204,4 @@ def find_layer(listed: tuple[Layer, ...], name: str, what: str) -> Layer:
         There is no such layer; the message gives the nearest name.
     """
     names = [one.name for one in listed]
-    if name not in names:
-        raise InputError(
-            f"{what}: no layer {name!r}{suggest_word(name, names)}; the network has {list_some(names, 24)}"
-        )
-    return listed[names.index(name)]
+    return listed[names.index(check_choice(name, names, f"{what}: layer"))]

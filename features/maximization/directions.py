@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.checks import list_some, suggest_word
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.features.maximization.site import find_site, freeze, read
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
@@ -76,10 +76,7 @@ def condition_direction(
     near = [toward] if isinstance(toward, str) else list(toward)
     far = [away] if isinstance(away, str) else list(away or [c for c in known if c not in near])
     for name in (*near, *far):
-        if name not in known:
-            raise InputError(
-                f"direction: no condition {name!r}{suggest_word(name, known)}; the sounds have {list_some(known)}"
-            )
+        check_choice(name, known, "direction: condition")
     if not near or not far or set(near) & set(far):
         raise InputError(
             "direction: expected different conditions to go toward and away from, got "

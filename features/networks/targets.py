@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.checks import list_some, suggest_word
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.layers.selection import find_layer, list_asked
@@ -189,12 +189,7 @@ def _find_outputs(
         name = one.unit
         if name not in known and name.isdigit() and int(name) < n:
             name = known[int(name)]
-        if name not in known:
-            what = "region" if one.layer == ROI else "class"
-            raise InputError(
-                f"target: no {what} {one.unit!r}{suggest_word(one.unit, known)}; there are {list_some(known, 24)}"
-            )
-        chosen.append(name)
+        chosen.append(check_choice(name, known, f"target: {'region' if one.layer == ROI else 'class'}"))
     return Targets(model, known, tuple(chosen))
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
-from brainmap.checks import check_choice, list_some, suggest_word
+from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.types import Floats, PatternAlign, PatternLevel, PatternSpace
 
@@ -55,11 +55,7 @@ class Representation:
     notes: tuple[str, ...] = ()
 
     def __getitem__(self, layer: str) -> NDArray[np.floating]:
-        if layer not in self.arrays:
-            raise InputError(
-                f"no layer {layer!r}{suggest_word(layer, self.layers)}; there are {list_some(self.layers, 24)}"
-            )
-        return self.arrays[layer]
+        return self.arrays[check_choice(layer, self.layers, "layer")]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.layers)

@@ -61,6 +61,13 @@ def iterate_tensors(sounds: Sounds, size: int, *, device: torch.device | str = "
         yield torch.as_tensor(batch).to(device=device, dtype=torch.float32, copy=True)
 
 
+def number_batches(batches: Iterator[Tensor], done: int = 0) -> Iterator[tuple[int, Tensor]]:
+    """Yield each batch with the number of items before it; `done` are before the first."""
+    for batch in batches:
+        yield done, batch
+        done += len(batch)
+
+
 def _describe_sounds(sounds: object) -> str:
     shape = getattr(sounds, "shape", None)
     return f"{type(sounds).__name__} of shape {tuple(shape)}" if shape is not None else type(sounds).__name__

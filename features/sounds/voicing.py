@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
-from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
+from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors, number_batches
 from brainmap.features.sounds.inputs import get_waveforms
 from brainmap.types import VoicingKind
 
@@ -165,8 +165,7 @@ def _get_rate(sounds: Sounds, rate: int | None) -> int:
 
 def _iterate_clips(sounds: Sounds, items: Sequence[str], window: _Window) -> Iterator[NDArray[np.float32]]:
     """Yield waveforms `(n, t)`, some clips at a time."""
-    done = 0
-    for batch in iterate_tensors(sounds, _CLIPS_AT_ONCE):
+    for done, batch in number_batches(iterate_tensors(sounds, _CLIPS_AT_ONCE)):
         if batch.ndim != 3 or batch.shape[1] != 1:
             raise InputError(f"voicing: expected waveforms (1, t), got sounds of shape {tuple(batch.shape[1:])}")
         clips = np.asarray(batch[:, 0].cpu())
@@ -175,7 +174,6 @@ def _iterate_clips(sounds: Sounds, items: Sequence[str], window: _Window) -> Ite
         bad = np.flatnonzero(~np.isfinite(clips).all(axis=1))
         if len(bad):
             raise InputError(f"voicing: item {items[done + bad[0]]!r} holds NaN or infinite samples")
-        done += len(clips)
         yield clips
 
 

@@ -27,7 +27,7 @@ from brainmap.features.layers.listing import list_layers
 from brainmap.features.layers.receptive_fields import Fields
 from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import find_layer, select_layers
-from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
+from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors, number_batches
 from brainmap.features.sounds.inputs import InputAxes, describe_input
 from brainmap.names import file_name
 from brainmap.progress import progress
@@ -220,8 +220,7 @@ def find_exemplars(
         _check_classes(own, names, found, class_names)
         best = _Best(len(chosen), k, positive=stage == "after" and found.name != OUTPUT)
         with tap(model, found.name, stage=stage) as heard, progress(f"exemplars of {found.name}", len(items)) as step:
-            done = 0
-            for batch in iterate_tensors(sounds, batch_size, device=device):
+            for done, batch in number_batches(iterate_tensors(sounds, batch_size, device=device)):
                 forward(model, batch)
                 arranged = found.arranged(heard[found.name], len(batch))
                 values = arranged[:, list(chosen)].float().cpu().numpy().reshape(len(batch), len(chosen), -1)
@@ -233,7 +232,6 @@ def find_exemplars(
                 mine = True if own is None else own[done : done + len(batch)]
                 for top, frames in fields.iterate_tops(values, per_sound):
                     best.add(np.where(mine, top, -np.inf), frames, done)
-                done += len(batch)
                 step.advance(len(batch))
     dead = tuple(unit for unit, lives in zip(chosen, best.driven, strict=True) if not lives)
     if dead:
@@ -382,10 +380,8 @@ def _read_crops(
     for row, (_, _, item, _, _) in enumerate(ranked):
         rows.setdefault(item, []).append(row)
     crops = np.zeros((len(ranked), next(iterate_tensors(sounds, 1)).shape[1], *fields.size), np.float32)
-    first = 0
-    for batch in iterate_tensors(sounds, batch_size):
+    for first, batch in number_batches(iterate_tensors(sounds, batch_size)):
         for at in range(len(batch)):
             for row in rows.get(first + at, ()):
                 crops[row] = fields.crop(batch[at].numpy(), ranked[row][3])
-        first += len(batch)
     return crops

@@ -59,7 +59,7 @@ def test_direction_from_conditions(given, tmp_path, brainmap_command):
     assert brainmap_command(*words, "--toward", "dog", "--away", "yes").code == 0
     assert open_maximizations(out)["conv2"].labels == ("dog-yes",)
     assert "toward" in brainmap_command(*words, "--away", "yes", "--overwrite").err
-    assert "no condition 'dogg'" in brainmap_command(*words, "--toward", "dogg", "--overwrite").err
+    assert "got 'dogg'; did you mean 'dog'?" in brainmap_command(*words, "--toward", "dogg", "--overwrite").err
 
 
 def test_decoder_of_another_length_is_refused_in_one_line(given, tmp_path, brainmap_command):
