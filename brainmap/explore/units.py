@@ -19,7 +19,7 @@ from brainmap.explore.sources import FEW, UPLOAD, Heard, Source
 from brainmap.features.activations.extract import extract_activations
 from brainmap.features.activations.stored import Activations, open_activations
 from brainmap.features.layers.layer import OUTPUT
-from brainmap.features.maximization.choice import choose_priors
+from brainmap.features.maximization.decoder import choose_priors
 from brainmap.features.maximization.maximize import Maximization, maximize_activation
 from brainmap.features.representations.files import StoredPatterns, list_stored_layers, open_maximizations
 from brainmap.features.sounds.inputs import invert_pictures

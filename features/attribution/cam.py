@@ -32,8 +32,8 @@ from torch import Tensor, nn
 
 from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError, RunError
-from brainmap.features.attribution.classes import Classes, choose_classes
 from brainmap.features.attribution.results import ClassActivationMaps
+from brainmap.features.attribution.task import Classes, choose_classes
 from brainmap.features.layers.ear import tap
 from brainmap.features.layers.inputs import find_longest_lengths, fit_sounds, keep_real
 from brainmap.features.layers.layer import FREQUENCY, OUTPUT, TIME, TOKEN, Layer

@@ -26,7 +26,6 @@ from torch import Tensor, nn
 
 from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError, RunError
-from brainmap.features.attribution.classes import choose_classes, find_true_classes
 from brainmap.features.attribution.gradients import (
     Deconvolution,
     GuidedBackpropagation,
@@ -36,10 +35,18 @@ from brainmap.features.attribution.gradients import (
     Saliency,
     SmoothGrad,
 )
-from brainmap.features.attribution.lime import Lime
-from brainmap.features.attribution.occlusion import Occlusion
+from brainmap.features.attribution.occlusion import Lime, Occlusion
 from brainmap.features.attribution.results import Attributions
-from brainmap.features.attribution.task import Explainer, Found, Method, Task, compute_logits, find_not_finite
+from brainmap.features.attribution.task import (
+    Explainer,
+    Found,
+    Method,
+    Task,
+    choose_classes,
+    compute_logits,
+    find_not_finite,
+    find_true_classes,
+)
 from brainmap.features.layers.inputs import clear_padding, find_longest_lengths, make_differentiable
 from brainmap.features.layers.listing import list_layers, say_taken_off
 from brainmap.features.layers.running import evaluating

@@ -22,8 +22,7 @@ from torch import nn
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.features.attribution.cam import class_activation_maps
-from brainmap.features.attribution.classes import find_true_classes
-from brainmap.features.attribution.task import compute_logits
+from brainmap.features.attribution.task import compute_logits, find_true_classes
 from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.layers.running import evaluating, get_device
 from brainmap.features.networks.calls import Calls, count_calls, describe_other_order, is_better

@@ -1,9 +1,18 @@
-"""Run the gradient ascent that all kinds of patterns share, and describe where it fails."""
+"""Run the gradient ascent that all kinds of patterns share: its starts, its jitter, and where it fails.
+
+Run the gradient ascent that all kinds of patterns share, and describe where it fails.
+
+Jitter of activation maximization: each step shifts every pattern in time by a random number of samples. A pattern that
+drives a unit at every shift does not lean on where the steps of strided layers happen to fall (Mordvintsev et al.
+2015).
+
+Draw random patterns of the prior, and keep the best one of each unit: what is reached without any ascent.
+"""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +21,67 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainmap.errors import InputError, RunError
-from brainmap.features.layers.running import find_broken_module
-from brainmap.features.maximization.jitter import draw_shifts
+from brainmap.features.layers.running import find_broken_module, run_side_by_side
 from brainmap.features.maximization.priors import normalize_gradient
 from brainmap.features.maximization.settings import MaximizationSettings
-from brainmap.features.maximization.task import Task
+from brainmap.features.maximization.task import Task, iterate_batches
 from brainmap.types import Stage
+
+
+def measure_jitter(jitter_ms: float, rate: float | None, *, flat: bool, time_axis: int) -> tuple[int, tuple[str, ...]]:
+    """Return the largest shift [samples or frames], and why there is none where one was asked for.
+
+    Parameters
+    ----------
+    jitter_ms : float [ms]
+    rate : float, optional [1 / s]
+        Samples or frames a second along the last axis; 16,000 for waveforms where it is not given.
+    flat : bool
+        Whether patterns are waveforms.
+    time_axis : int
+        The axis of time; only the last one is shifted.
+
+    Examples
+    --------
+    >>> measure_jitter(25.0, 16_000, flat=True, time_axis=-1)
+    (400, ())
+    >>> measure_jitter(25.0, None, flat=False, time_axis=-1)[0]
+    0
+    """
+    if not jitter_ms:
+        return 0, ()
+    notes: list[str] = []
+    if not flat and rate is None:
+        notes.append("no jitter: rate= (frames a second along the last axis) was not given, so ms mean nothing")
+    if time_axis != -1:
+        notes.append("no jitter: time is not the last axis of the input")
+    return 0 if notes else round((rate or 16_000) * jitter_ms / 1000), tuple(notes)
+
+
+def limit_jitter(jitter: int, length: int) -> tuple[int, tuple[str, ...]]:
+    """Cut a shift to half of the pattern where it would go around it, and say so.
+
+    Examples
+    --------
+    >>> limit_jitter(400, 300)
+    (150, ("jitter cut from 400 samples to half of the pattern's 300",))
+    """
+    if jitter < length:
+        return jitter, ()
+    return length // 2, (f"jitter cut from {jitter} samples to half of the pattern's {length}",)
+
+
+def draw_shifts(rng: np.random.Generator, jitter: int, steps: int) -> NDArray[np.int64]:
+    """Draw the shift of each step, uniform from -jitter to jitter."""
+    return rng.integers(-jitter, jitter + 1, steps)
+
+
+def roll_patterns(patterns: Tensor, shifts: NDArray[np.integer], *, axis: int = -1) -> Tensor:
+    """Roll every pattern circularly along its axis of time by its own number of samples."""
+    if not np.any(shifts):
+        return patterns
+    return torch.stack([p.roll(int(s), axis) for p, s in zip(patterns, shifts, strict=True)])
+
 
 Gain = Callable[[Tensor, int], Tensor]
 Blame = Callable[[list[int], int], RunError]
@@ -148,3 +212,62 @@ def draw_starts(task: Task, batch: Sequence[Job], entropy: int) -> tuple[Tensor,
     free = torch.tensor(np.stack([task.prior.start(rng) for rng in rngs]), device=task.device)
     shifts = [draw_shifts(rng, task.jitter, task.settings.steps) for rng in rngs]
     return free, np.stack(shifts, axis=1)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Hold the best random patterns of the prior, and the free parameters of the best ones.
+
+    `patterns` (n_units, c, t) is the best one of each unit; `starts` (n_seeds, n_units, ...) the parameters of the
+    best ones in order.
+    """
+
+    patterns: NDArray[np.float32]
+    starts: NDArray[np.float32]
+
+
+def find_best_draws(task: Task, dead: set[int], entropy: int, *, threads: int = 1) -> Draws:
+    """Find the best of `settings.draws` random patterns of the prior for each unit.
+
+    All units choose among the same patterns: decoded standard normal latents where the prior is a decoder, else noise
+    with the spectrum of the prior. Micro-batches run side by side in `threads`, on which no result depends.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(zlib.crc32(b"draws"),)))
+    units = list(task.units)
+    silent = [at for at, unit in enumerate(units) if unit in dead]
+    most = min(task.settings.seeds, task.settings.draws)
+    best = np.full((most, len(units)), -np.inf)
+    starts = np.zeros((most, len(units), *task.prior.start(np.random.default_rng(0)).shape), np.float32)
+
+    def draw() -> Iterator[Tensor]:
+        left = task.settings.draws
+        while left:
+            n = min(left, task.settings.micro_batch)
+            left -= n
+            yield torch.tensor(np.stack([task.prior.start(rng) for _ in range(n)]), device=task.device)
+
+    def compute(own: Task, free: Tensor, _: Callable[[int], None]) -> tuple[Tensor, NDArray[np.float64]]:
+        with torch.no_grad():
+            patterns = own.prior.decode(free)
+            values = _compute_units(own, patterns, units)
+            if silent:
+                values[:, silent] = _compute_units(own, patterns, units, before=True)[:, silent]
+        return free, values
+
+    drawn = run_side_by_side(compute, task, draw(), modules=task.modules, threads=threads, advance=lambda _: None)
+    for free, values in drawn:
+        every = np.concatenate([best, values])
+        order = np.argsort(-every, axis=0, kind="stable")[:most]
+        best = np.take_along_axis(every, order, axis=0)
+        pool = np.concatenate([starts, np.broadcast_to(free.cpu().numpy()[:, None], (len(free), *starts.shape[1:]))])
+        starts = pool[order, np.arange(len(units))]
+    with torch.no_grad():
+        best_ones = [task.prior.decode(batch).cpu() for batch in iterate_batches(task, starts[0])]
+    return Draws(torch.cat(best_ones).numpy(), starts)
+
+
+def _compute_units(task: Task, patterns: Tensor, units: list[int], *, before: bool = False) -> NDArray[np.float64]:
+    stage = "before" if before else task.settings.stage
+    found = [task.compute_values(batch, stage)[:, units] for batch in iterate_batches(task, patterns)]
+    values: NDArray[np.float64] = torch.cat(found).double().cpu().numpy()
+    return values

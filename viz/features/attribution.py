@@ -403,7 +403,7 @@ def _compute_shown(
     wave: NDArray[np.float32], course: NDArray[np.float64], products: bool, rate: float, hertz: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Compute the relevance at the frequencies of a log spectrogram; in time alone, where a map has no frequencies."""
-    from brainmap.features.attribution.time_frequency import spread_over_frequency
+    from brainmap.features.attribution.audible import spread_over_frequency
 
     if not products:
         bins = np.add.reduceat(course, np.linspace(0, len(course), 200, endpoint=False).astype(int))

@@ -50,7 +50,7 @@ def compare_priors(
 ) -> None:
     """Compare what other networks make of class patterns by several priors, of real sounds and of noise."""
     from brainmap.features.evaluation.priors import PRIOR_COLUMNS
-    from brainmap.features.maximization.choice import choose_priors
+    from brainmap.features.maximization.decoder import choose_priors
     from brainmap.record import write_table
 
     refuse_existing(out, overwrite, kinds=(".tsv",))

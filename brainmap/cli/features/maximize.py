@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
-    from brainmap.features.maximization.choice import ChosenPrior
+    from brainmap.features.maximization.decoder import ChosenPrior
 
 HOW = "How patterns are grown (defaults: of the audio preset)"
 BOUNDS = "What holds patterns back (default: nothing but full scale)"
@@ -183,7 +183,7 @@ def maximize(
     as_json: Json = False,
 ) -> None:
     """Synthesize sounds that drive units of a layer most (activation maximization), as .zarr, WAV and a figure."""
-    from brainmap.features.maximization.choice import describe_priors
+    from brainmap.features.maximization.decoder import describe_priors
 
     given = {name: value for name, value in locals().items() if name != "preset"}
     if preset is not None and prior is not None:
@@ -268,7 +268,7 @@ def _list_given(given: dict[str, Any]) -> dict[str, Any]:
 def _choose_priors(
     one: Listener, prior: types.PatternPrior | None, decoder: str | None, *, automatic: bool
 ) -> tuple[ChosenPrior, ...]:
-    from brainmap.features.maximization.choice import ChosenPrior, choose_priors
+    from brainmap.features.maximization.decoder import ChosenPrior, choose_priors
 
     if prior is None and decoder is None and not automatic:
         return (ChosenPrior(prior="audio"),)

@@ -39,7 +39,7 @@ def maximize_named_regions(
         No judges, files that hold no encoding models, or what `maximize_regions` refuses.
     """
 
-    from brainmap.features.maximization.choice import choose_priors
+    from brainmap.features.maximization.decoder import choose_priors
 
     if asked.judges in (None, "none", "package"):
         raise InputError(

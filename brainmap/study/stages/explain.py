@@ -34,7 +34,7 @@ from brainmap.study.stages.networks import (
 if TYPE_CHECKING:
     from brainmap.features.attribution.results import ClassActivationMaps
     from brainmap.features.evaluation.judges import Judge
-    from brainmap.features.maximization.choice import ChosenPrior
+    from brainmap.features.maximization.decoder import ChosenPrior
     from brainmap.features.maximization.maximize import Maximization
 
 log = logging.getLogger("brainmap")
@@ -109,7 +109,7 @@ def choose_class_priors(context: Context, one: Loaded) -> tuple[ChosenPrior, ...
     """
     settings = context.study.settings.explain
     asked = Maximizing() if settings is None else settings.maximization
-    from brainmap.features.maximization.choice import choose_priors
+    from brainmap.features.maximization.decoder import choose_priors
 
     return choose_priors(
         asked.prior,
@@ -268,7 +268,7 @@ def _maximize_network(
 ) -> Iterator[Path]:
     from brainmap.features.activations import store as stores
     from brainmap.features.evaluation.judges import JUDGED_COLUMNS, NOISE_COLUMNS, judge_maximization
-    from brainmap.features.maximization.choice import ChosenPrior
+    from brainmap.features.maximization.decoder import ChosenPrior
     from brainmap.features.maximization.maximize import maximize_activation
     from brainmap.features.representations.files import name_beside, save_maximization
 

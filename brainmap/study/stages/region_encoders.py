@@ -20,7 +20,7 @@ from brainmap.errors import InputError
 from brainmap.features.activations.extract import extract_activations
 from brainmap.features.evaluation.judges import load_judges
 from brainmap.features.evaluation.regions import Encoder, RegionSounds, maximize_regions
-from brainmap.features.maximization.choice import ChosenPrior
+from brainmap.features.maximization.decoder import ChosenPrior
 from brainmap.features.networks.description import Checkpoint
 from brainmap.features.networks.readout import readout_network
 from brainmap.features.networks.refeeding import refeed_sounds

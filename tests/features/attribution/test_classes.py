@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from brainmap.errors import InputError
-from brainmap.features.attribution.classes import choose_classes
+from brainmap.features.attribution.task import choose_classes
 
 
 def test_logits_of_a_network_that_is_sure_are_logits() -> None:

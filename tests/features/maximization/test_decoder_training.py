@@ -9,8 +9,7 @@ from torch import nn
 
 from brainmap.errors import InputError
 from brainmap.features.maximization import decoder_training
-from brainmap.features.maximization.choice import choose_priors
-from brainmap.features.maximization.decoder import list_decoder_words, load_decoder
+from brainmap.features.maximization.decoder import choose_priors, list_decoder_words, load_decoder
 from brainmap.features.maximization.decoder_training import DecoderTraining, describe_decoder, train_decoder
 from brainmap.features.maximization.maximize import MaximizationSettings, maximize_activation
 from brainmap.features.sounds.files import Sounds, sounds_from_array
