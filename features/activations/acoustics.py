@@ -28,6 +28,7 @@ from brainmap.features.activations.extract import extract_activations
 from brainmap.features.activations.stored import Activations
 from brainmap.features.sounds import cochlea
 from brainmap.features.sounds.batches import Sounds
+from brainmap.features.sounds.inputs import resolve_rate
 from brainmap.types import AcousticPooling
 
 Waves = NDArray[np.float32]
@@ -193,17 +194,13 @@ def acoustic_features(
     """
     names = resolve_models(models)
     check_choice(pooling, ("flatten", "mean", "none"), "pooling")
-    known = getattr(sounds, "rate", None)
-    if rate is None and known is None:
-        raise InputError("acoustics: an array says nothing of its rate; give rate= [Hz]")
-    if rate is not None and known is not None and rate != known:
-        raise InputError(f"acoustics: rate {rate} Hz for sounds at {known} Hz; leave it out")
+    rate = resolve_rate(sounds, rate, "acoustics")
     if pooling == "mean" and "waveform-envelope" in names:
         raise InputError(
             "acoustics: the mean of a waveform envelope is one number, of which no geometry can be made; "
             "leave the model out, or keep time with pooling='flatten'"
         )
-    network = AcousticModels(names, rate=int(known if rate is None else rate))  # type: ignore[arg-type]
+    network = AcousticModels(names, rate=rate)
     return extract_activations(
         network, sounds, layers=list(names), pooling=pooling, store=store, batch_size=batch_size, network=NAME
     )

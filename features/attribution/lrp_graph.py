@@ -9,7 +9,7 @@ name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from brainmap.errors import InputError
 from brainmap.features.attribution.lrp_rules import Composite, Rule, split_contributions
 from brainmap.features.layers.outputs import ENDS, SAME, Ends, passes_end_on
+from brainmap.features.layers.running import watch_modules
 
 Linear = Callable[[Tensor, Tensor], Tensor]
 
@@ -209,16 +210,12 @@ class Follow(TorchFunctionMode):
     @contextmanager
     def watch(self, model: nn.Module) -> Iterator[None]:
         """Follow the operations of the model, and record which of its modules is running."""
-        with ExitStack() as stack:
-            for name, module in model.named_modules():
-                if name:
-                    stack.callback(module.register_forward_pre_hook(self._enter_module(name)).remove)
-                    stack.callback(module.register_forward_hook(self._leave_module).remove)
-            stack.enter_context(self)
+        below = {name: module for name, module in model.named_modules() if name}
+        entering = watch_modules(
+            below, before=lambda name, module, _: self.path.append((name, module)), after=self._leave_module
+        )
+        with entering, self:
             yield
-
-    def _enter_module(self, name: str) -> Callable[[nn.Module, Any], None]:
-        return lambda module, _: self.path.append((name, module))
 
     def _leave_module(self, *_: Any) -> None:
         self.path.pop()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,11 @@ from scipy.spatial.distance import pdist
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.types import Floats, PatternAlign, PatternLevel, PatternSpace
+
+if TYPE_CHECKING:
+    from brainmap.features.attribution.results import Attributions, ClassActivationMaps
+    from brainmap.features.maximization.maximize import Maximization
+    from brainmap.features.representations.files import StoredPatterns
 
 # On class patterns of ch32 from two seeds, RDMs correlate .92 at this width, .74 unsmoothed, and .72-.77 in dB or
 # octaves, which give weight to bands that contain only noise.
@@ -61,39 +66,7 @@ class Representation:
         return iter(self.layers)
 
 
-class Patterns(Protocol):
-    """Describe maximizing patterns, as `maximize_activation` returns them or a store holds them."""
-
-    @property
-    def layer(self) -> str: ...
-    @property
-    def labels(self) -> tuple[str, ...]: ...
-    @property
-    def patterns(self) -> NDArray[np.float32]: ...
-    @property
-    def rate(self) -> int: ...
-
-
-class Maps(Protocol):
-    """Describe class activation maps or attributions."""
-
-    @property
-    def maps(self) -> NDArray[np.float32]: ...
-    @property
-    def items(self) -> tuple[str, ...]: ...
-    @property
-    def conditions(self) -> tuple[str, ...]: ...
-    @property
-    def class_names(self) -> tuple[str, ...]: ...
-    @property
-    def layer(self) -> str | None: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def logits(self) -> NDArray[np.float32]: ...
-
-
-def pattern_features(am: Patterns, *, space: PatternSpace = "spectrum") -> Representation:
+def pattern_features(am: Maximization | StoredPatterns, *, space: PatternSpace = "spectrum") -> Representation:
     """Turn activation-maximization patterns into features for unit x unit or class x class RDMs.
 
     Parameters
@@ -171,7 +144,7 @@ def pattern_reliability(by_seed: NDArray[np.floating], rate: int, *, space: Patt
 
 
 def map_features(
-    cams: Maps,
+    cams: ClassActivationMaps | Attributions,
     *,
     rate: int,
     classes: str = "true",
@@ -254,7 +227,7 @@ def _transform_patterns(patterns: Floats, rate: int, space: PatternSpace) -> tup
     return spectra / np.maximum(spectra.max(axis=-1, keepdims=True), 1e-300), centers
 
 
-def _select_classes(maps: Floats, cams: Maps, classes: str) -> Floats:
+def _select_classes(maps: Floats, cams: ClassActivationMaps | Attributions, classes: str) -> Floats:
     """Select the maps `(n_items, n_chosen, ...)` of the classes asked for."""
     if classes == "all":
         return maps

@@ -102,6 +102,28 @@ def compute_input_rate(sounds: Any, shape: tuple[int, ...]) -> float | None:
     return axes.rate_of(shape[axes.time_axis])
 
 
+def resolve_rate(sounds: Any, rate: int | None, what: str) -> int:
+    """Return the rate that sounds say, or that which is given for an array [Hz].
+
+    Raises
+    ------
+    InputError
+        Neither says it, both differ, or it is not above 0.
+
+    Examples
+    --------
+    >>> resolve_rate(np.zeros((1, 1, 8)), 8000, "tuning")
+    8000
+    """
+    said = getattr(sounds, "rate", None)
+    known = said if rate is None else rate
+    if known is None:
+        raise InputError(f"{what}: an array says nothing of its rate; give rate= [Hz]")
+    if known <= 0 or said not in (None, known):
+        raise InputError(f"{what}: expected a rate of {said or 'more than 0'} Hz, got {rate} Hz")
+    return int(known)
+
+
 def get_waveforms(sounds: Any) -> Any:
     """Return sounds as waveforms, without their front end; arrays stay as they are."""
     axes = describe_input(sounds)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors, number_batches
-from brainmap.features.sounds.inputs import get_waveforms
+from brainmap.features.sounds.inputs import get_waveforms, resolve_rate
 from brainmap.types import VoicingKind
 
 KINDS: tuple[VoicingKind, ...] = ("silent", "unvoiced", "voiced")
@@ -129,7 +129,7 @@ def find_voicing(
     ('voiced', 125.0)
     """
     sounds = get_waveforms(sounds)
-    rate = _get_rate(sounds, rate)
+    rate = resolve_rate(sounds, rate, "voicing")
     window = _Window.of(rate, frame_ms, hop_ms, (lowest_hz, highest_hz))
     if not 0 < threshold < 1:
         raise InputError(f"threshold: expected a correlation between 0 and 1, got {threshold}")
@@ -152,15 +152,6 @@ def find_voicing(
         n_samples=int(getattr(sounds, "n_samples", 0) or next(iterate_tensors(sounds, 1)).shape[-1]),
         hop=window.hop,
     )
-
-
-def _get_rate(sounds: Sounds, rate: int | None) -> int:
-    known = getattr(sounds, "rate", None)
-    if rate is None and known is None:
-        raise InputError("voicing: an array says nothing of its rate; give rate= [Hz]")
-    if rate is not None and known is not None and rate != known:
-        raise InputError(f"voicing: rate {rate} Hz for sounds at {known} Hz; leave it out")
-    return int(known if rate is None else rate)  # type: ignore[arg-type]
 
 
 def _iterate_clips(sounds: Sounds, items: Sequence[str], window: _Window) -> Iterator[NDArray[np.float32]]:

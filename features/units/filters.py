@@ -25,7 +25,7 @@ from brainmap.features.layers.listing import list_layers
 from brainmap.features.layers.running import evaluating, forward, get_device
 from brainmap.features.layers.selection import find_layer
 from brainmap.features.sounds.batches import Sounds, iterate_tensors
-from brainmap.features.sounds.inputs import describe_input
+from brainmap.features.sounds.inputs import describe_input, resolve_rate
 
 HALF_POWER = float(np.sqrt(0.5))  # amplitude at half power: -3 dB
 _GRID = 4097
@@ -299,14 +299,7 @@ def get_waveform(sounds: Sounds, rate: int | None, what: str) -> tuple[torch.Ten
             f"{what}: expected waveforms (1, t), got inputs of shape {tuple(example.shape[1:])}, in which a tone has "
             "no place"
         )
-    said = getattr(sounds, "rate", None)
-    if rate is None and said is None:
-        raise InputError(f"{what}: the sounds do not say their rate; give rate= [Hz]")
-    if rate is not None and (rate <= 0 or said not in (None, rate)):
-        raise InputError(f"{what}: expected a rate of {said or 'more than 0'} Hz, got {rate} Hz")
-    known = said if rate is None else rate
-    assert known is not None
-    return example, int(known)
+    return example, resolve_rate(sounds, rate, what)
 
 
 def find_linear_layer(model: nn.Module, listed: tuple[Layer, ...], name: str) -> Layer:

@@ -23,6 +23,7 @@ from brainmap.errors import InputError, RunError
 from brainmap.features.layers.ear import tap
 from brainmap.features.layers.layer import OUTPUT, Layer
 from brainmap.features.layers.listing import say_taken_off
+from brainmap.features.layers.pooling import pool
 from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import choose_layers
 from brainmap.features.sounds.batches import Sounds
@@ -408,11 +409,7 @@ def _choose_frames(layer: Layer, sweep: _Sweep) -> tuple[slice, str]:
 def _measure_responses(value: Tensor, frames: slice, measure: TuningMeasure) -> NDArray[np.float32]:
     """Compute responses of a batch `(n, n_units)` over the frames."""
     if value.ndim > 2:
-        value = value[:, :, frames].flatten(2)
-        if measure == "mean":
-            value = value.mean(2)
-        else:
-            value = value.amax(2) if measure == "max" else value.square().mean(2).sqrt()
+        value = pool(value[:, :, frames].flatten(2), measure)
     return value.float().cpu().numpy()
 
 

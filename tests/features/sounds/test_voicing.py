@@ -145,7 +145,7 @@ def test_what_is_no_waveform_is_refused(sounds: Sounds) -> None:
         find_voicing(np.ones((1, 1, 600)), rate=RATE)
     with pytest.raises(InputError, match="'1' holds NaN"):
         find_voicing(np.array([0.0, np.nan])[:, None, None] * np.ones(8000), rate=RATE)
-    with pytest.raises(InputError, match="rate 8000 Hz for sounds at 16000 Hz"):
+    with pytest.raises(InputError, match="expected a rate of 16000 Hz, got 8000 Hz"):
         find_voicing(sounds, rate=8000)
 
 

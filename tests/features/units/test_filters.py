@@ -158,7 +158,7 @@ def test_spectra_are_sorted_by_the_peak_that_was_planted() -> None:
     [
         (np.zeros((1, 2, 100)), {"rate": 8000}, r"expected waveforms .*got inputs of shape \(2, 100\)"),
         (np.zeros((1, 1, 10, 100)), {"rate": 8000}, "expected waveforms"),
-        (X, {}, "do not say their rate"),
+        (X, {}, "says nothing of its rate"),
         (X, {"rate": 0}, "expected a rate of more than 0 Hz"),
         (X, {"rate": 8000, "layer": "cnv"}, "got 'cnv'; did you mean 'conv'"),
         (X, {"rate": 8000, "layer": "output"}, "no convolution"),
