@@ -228,6 +228,51 @@ def add_headline(figure: Figure, words: str) -> Figure:
     return figure
 
 
+def make_panels(
+    n: int,
+    columns: int,
+    *,
+    cell: tuple[float, float],
+    around: tuple[float, float],
+    least_width: float = 0.0,
+    **shared: Any,
+) -> tuple[Figure, NDArray[Any]]:
+    """Make a figure of `n` panels in rows of at most `columns`, and hide those that are left.
+
+    Parameters
+    ----------
+    n, columns : int
+    cell, around : tuple of float [inches]
+        Width and height of a panel, and of what lies around all of them.
+    least_width : float [inches]
+    **shared
+        Arguments of `Figure.subplots`.
+
+    Returns
+    -------
+    Picture, ndarray of Axes (n_rows, n_columns)
+    """
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    width = max(around[0] + cell[0] * columns, least_width)
+    figure = Picture(figsize=(width, around[1] + cell[1] * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, **shared)
+    for axes in grid.ravel()[n:]:
+        axes.set_visible(False)
+    return figure, grid
+
+
+def add_color_bar(
+    figure: Any, image: Any, axes: Any, label: str, *, fontsize: float | None = None, **place: Any
+) -> Any:
+    """Add a color bar without a frame and marks; `place` are arguments of `Figure.colorbar`."""
+    bar = figure.colorbar(image, ax=axes, **place)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0)
+    bar.set_label(label, **{"color": SOFT} | ({} if fontsize is None else {"fontsize": fontsize}))
+    return bar
+
+
 def strip_axes(axes: Axes) -> Axes:
     """Remove ticks and frame from axes that show a picture."""
     axes.set_xticks([])

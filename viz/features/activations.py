@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.viz.features.sounds import read_waves
-from brainmap.viz.style import INK, MUTED, SOFT, Picture, add_headline, get_colormap, strip_axes, with_style
+from brainmap.viz.style import (
+    INK,
+    MUTED,
+    SOFT,
+    Picture,
+    add_color_bar,
+    add_headline,
+    get_colormap,
+    make_panels,
+    strip_axes,
+    with_style,
+)
 
 
 def sort_by_condition(values: NDArray[np.floating], conditions: list[str]) -> tuple[NDArray[np.float64], list[str]]:
@@ -74,11 +85,9 @@ def plot_activations(acts: Any, *, columns: int = 3, most: int = 2000, title: st
     n = len(set(conditions))
     if n < 2:
         raise InputError(f"plot_activations: expected two conditions or more to compare, got {n}")
-    layers, columns = list(acts.layers), min(columns, len(acts.layers))
-    rows = -(-len(layers) // columns)
-    height = 0.36 + 0.085 * min(max(n, 6), 30)
-    figure = Picture(figsize=(0.9 + 2.9 * columns, 0.7 + rows * (height + 0.15)), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
+    layers = list(acts.layers)
+    height = 0.51 + 0.085 * min(max(n, 6), 30)
+    figure, grid = make_panels(len(layers), columns, cell=(2.9, height), around=(0.9, 0.7))
     for axes, layer in zip(grid.ravel(), layers, strict=False):
         values = np.asarray(acts[layer]).reshape(len(conditions), -1)
         units = values.shape[1]
@@ -98,15 +107,12 @@ def plot_activations(acts: Any, *, columns: int = 3, most: int = 2000, title: st
             color=MUTED,
             fontweight="normal",
         )
-    for axes in grid.ravel()[len(layers) :]:
-        axes.set_visible(False)
     if n <= 24:
         for axes in grid[:, 0]:
             axes.set_yticks(range(n), names, fontsize=max(4.5, min(6.5, 70 / n)))
             axes.tick_params(length=0)
-    bar = figure.colorbar(image, ax=grid, shrink=0.6, aspect=24, pad=0.015)
-    bar.outline.set_visible(False)
-    bar.set_label("mean activation, z-scored over conditions", color=SOFT)
+    label = "mean activation, z-scored over conditions"
+    add_color_bar(figure, image, grid, label, shrink=0.6, aspect=24, pad=0.015)
     figure.supxlabel("units, sorted by the condition they prefer", fontsize=8.5, color=SOFT)
     return add_headline(figure, title or f"{acts.network}: what every layer says to every condition")
 
@@ -279,14 +285,9 @@ def plot_embedding(embeddings: Any, *, columns: int = 4, label: bool | None = No
     styles = assign_styles([c for one in listed for c in one.conditions])
     several = len(listed[0].conditions) > len(styles)
     named = (several and len(styles) <= 20) if label is None else label
-    columns = min(columns, len(listed))
-    rows = -(-len(listed) // columns)
-    figure = Picture(figsize=(0.3 + 2.75 * columns, 0.75 + 2.85 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, one in zip(grid, listed, strict=False):
+    figure, grid = make_panels(len(listed), columns, cell=(2.75, 2.85), around=(0.3, 0.75))
+    for axes, one in zip(grid.ravel(), listed, strict=False):
         _draw_points(axes, one, styles, named)
-    for axes in grid[len(listed) :]:
-        axes.set_visible(False)
     marks = [
         Line2D([], [], color=color, marker=mark, ls="", ms=4, label=name) for name, (color, mark) in styles.items()
     ]
@@ -294,7 +295,7 @@ def plot_embedding(embeddings: Any, *, columns: int = 4, label: bool | None = No
         figure.legend(
             handles=marks,
             loc="outside lower center",
-            ncols=min(len(styles), 4 * columns),
+            ncols=min(len(styles), 4 * grid.shape[1]),
             fontsize=7,
             handletextpad=0.1,
             columnspacing=0.9,

@@ -17,6 +17,7 @@ from brainmap.features.attention.words import average_by_word, find_own_class
 from brainmap.viz.features.sounds import (
     add_hertz_ticks,
     average_in_bins,
+    choose_items,
     draw_spectrogram,
     draw_wave,
     map_scale,
@@ -30,6 +31,7 @@ from brainmap.viz.style import (
     SOFT,
     WARM,
     Picture,
+    add_color_bar,
     add_headline,
     get_colormap,
     strip_axes,
@@ -66,9 +68,7 @@ def plot_encoder_maps(sounds: Any, found: Any, *, items: Sequence[int] | None = 
     InputError
         If a row does not exist, or the sounds are not those of the maps.
     """
-    chosen = list(range(min(_MOST, len(found.items)))) if items is None else list(items)
-    if not chosen or not all(0 <= k < len(found.items) for k in chosen):
-        raise InputError(f"plot_encoder_maps: expected items from 0 to {len(found.items) - 1}, got {chosen}")
+    chosen = choose_items(found, items, _MOST, "plot_encoder_maps")
     if [str(item) for item in sounds.items] != list(found.items):
         raise InputError("plot_encoder_maps: expected the sounds of the maps, in their order, got others")
     n = len(found.regions)
@@ -215,11 +215,8 @@ def plot_target_attention(sounds: Any, cams: Any, *, bins: int = 24, title: str 
     axes.set_xlabel(f"map of the class (time runs to the right in each cell{_find_duration(sounds, cams)})", color=SOFT)
     axes.xaxis.set_label_position("top")
     axes.set_ylabel("class of the sound", color=SOFT)
-    bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=16, pad=0.02)
-    bar.outline.set_visible(False)
+    bar = add_color_bar(figure, image, axes, "evidence for the class", shrink=0.5, aspect=16, pad=0.02)
     bar.set_ticks([-limit, 0, limit], labels=["against", "0", "for"])
-    bar.set_label("evidence for the class", color=SOFT)
-    bar.ax.tick_params(length=0)
     if title:
         axes.set_title(title)
     return figure
@@ -274,9 +271,7 @@ def plot_cover(cover: Any, *, title: str = "") -> Figure:
     right.tick_params(length=0)
     right.set_xlabel("map of the class", color=SOFT)
     right.set_ylabel("class of the sound", color=SOFT)
-    bar = figure.colorbar(image, ax=right, shrink=0.7, aspect=18, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.set_label(what, color=SOFT)
+    add_color_bar(figure, image, right, what, shrink=0.7, aspect=18, pad=0.02)
     return add_headline(figure, title or f"Whose attention covers the word? {cover.method} at {cover.layer}")
 
 

@@ -20,6 +20,7 @@ from brainmap.viz.features.class_maps import compute_shares, draw_scores
 from brainmap.viz.features.sounds import (
     add_hertz_ticks,
     average_in_bins,
+    choose_items,
     compute_log_spectrogram,
     draw_spectrogram,
     draw_wave,
@@ -35,7 +36,17 @@ from brainmap.viz.features.spectrograms import (
     has_pictures,
     make_picture,
 )
-from brainmap.viz.style import INK, MUTED, SOFT, Picture, add_headline, get_colormap, strip_axes, with_style
+from brainmap.viz.style import (
+    INK,
+    MUTED,
+    SOFT,
+    Picture,
+    add_color_bar,
+    add_headline,
+    get_colormap,
+    strip_axes,
+    with_style,
+)
 
 Span = tuple[NDArray[np.floating], NDArray[np.floating]]
 
@@ -69,14 +80,6 @@ def _choose_map(found: Any, row: int, condition: str) -> NDArray[np.float32]:
 def _compose_heading(found: Any, row: int, condition: str) -> str:
     name = found.names(row)[place_map(found, row, condition)]
     return condition if name == condition else f"{condition}, map of “{name}”"
-
-
-def choose_items(sounds: Any, items: Sequence[int] | None, most: int, what: str) -> list[int]:
-    """Return the rows of sounds to show, by default the first ones; refuse rows that do not exist."""
-    chosen = list(range(min(most, len(sounds.items)))) if items is None else list(items)
-    if not chosen or not all(0 <= i < len(sounds.items) for i in chosen):
-        raise InputError(f"{what}: expected items from 0 to {len(sounds.items) - 1}, got {chosen}")
-    return chosen
 
 
 def _fill_by_sign(axes: Axes, span: Span, limit: float, *, signed: bool) -> None:
@@ -254,10 +257,8 @@ def plot_occlusion(sounds: Any, found: Any, *, items: Sequence[int] | None = Non
     for axes in grid[:, 0]:
         add_hertz_ticks(axes, hertz)
         axes.set_ylabel("frequency [Hz]", fontsize=8)
-    bar = figure.colorbar(drawn, ax=grid[1], shrink=0.9, aspect=14, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.set_label("logit lost without it", fontsize=8)
-    bar.ax.tick_params(length=0, labelsize=7)
+    bar = add_color_bar(figure, drawn, grid[1], "logit lost without it", fontsize=8, shrink=0.9, aspect=14, pad=0.02)
+    bar.ax.tick_params(labelsize=7)
     return add_headline(figure, title)
 
 

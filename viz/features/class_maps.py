@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from brainmap.errors import InputError
 from brainmap.types import ScoreKind
-from brainmap.viz.features.sounds import draw_cam, draw_spectrogram, draw_wave, read_waves
+from brainmap.viz.features.sounds import choose_items, draw_cam, draw_spectrogram, draw_wave, read_waves
 from brainmap.viz.features.spectrograms import (
     add_kilohertz_ticks,
     add_second_ticks,
@@ -48,9 +49,7 @@ def compute_shares(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     >>> compute_shares(np.log([[1.0, 3.0]])).round(2).tolist()
     [[0.25, 0.75]]
     """
-    values = np.asarray(logits, dtype=np.float64)
-    shares = np.exp(values - values.max(axis=1, keepdims=True))
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+    return np.asarray(softmax(np.asarray(logits, dtype=np.float64), axis=1))
 
 
 @with_style
@@ -93,9 +92,7 @@ def plot_class_maps(
     ----------
     Zhou B et al. (2016), figure 4: doi:10.1109/CVPR.2016.319
     """
-    chosen = list(range(min(3, len(cams.items)))) if items is None else list(items)
-    if not chosen or not all(0 <= i < len(cams.items) for i in chosen):
-        raise InputError(f"plot_class_maps: expected items from 0 to {len(cams.items) - 1}, got {chosen}")
+    chosen = choose_items(cams, items, 3, "plot_class_maps")
     if getattr(cams, "positions", ())[-1:] == ("token",):
         raise InputError("plot_class_maps: the positions of the maps are tokens, of which none is a place in time")
     shares = compute_shares(cams.logits) if scores == "probability" else np.asarray(cams.logits, dtype=np.float64)

@@ -22,6 +22,7 @@ from brainmap.viz.style import (
     SOFT,
     WARM,
     Picture,
+    add_color_bar,
     add_headline,
     get_colormap,
     strip_axes,
@@ -369,9 +370,8 @@ def plot_accuracy(found: Any, *, title: str = "") -> Figure:
             if row == len(networks) - 1:
                 axes.set_xticks(range(len(words)), words, fontsize=6, rotation=90)
                 axes.set_xlabel("called", fontsize=8, color=SOFT)
-    bar = figure.colorbar(shades, ax=grid, shrink=min(1.0, 2.2 / height), aspect=18, pad=0.015)
-    bar.set_label("share of the sounds of a class", fontsize=8)
-    bar.outline.set_visible(False)
+    how = {"fontsize": 8, "shrink": min(1.0, 2.2 / height), "aspect": 18, "pad": 0.015}
+    add_color_bar(figure, shades, grid, "share of the sounds of a class", **how)
     return add_headline(figure, title or f"Accuracy on {int(table['n'].iloc[0]):,} sounds of the testing part")
 
 

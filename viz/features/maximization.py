@@ -24,6 +24,7 @@ from brainmap.viz.style import (
     SOFT,
     WARM,
     Picture,
+    add_color_bar,
     add_headline,
     get_colormap,
     strip_axes,
@@ -299,9 +300,8 @@ def _draw_similarity(figure: Figure, axes: Axes, found: Any, n: int) -> None:
     said = ", ".join(f"{r.one}-{r.other} {r.same_class:.2f}" for r in found.pairs.itertuples())
     axes.set_title(f"similarity of spectra, {n} classes a network", fontsize=9)
     axes.set_xlabel(f"same class: {said}", color=SOFT, fontsize=7.5)
-    bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.6, aspect=24, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.set_label("correlation of band levels", fontsize=7.5)
+    place = {"location": "bottom", "shrink": 0.6, "aspect": 24, "pad": 0.02}
+    add_color_bar(figure, image, axes, "correlation of band levels", fontsize=7.5, **place)
 
 
 def _draw_spectra(axes: Axes, found: Any) -> None:

@@ -29,9 +29,11 @@ from brainmap.viz.style import (
     MUTED,
     SOFT,
     Picture,
+    add_color_bar,
     add_headline,
     assign_layer_colors,
     get_colormap,
+    make_panels,
     strip_axes,
     with_style,
 )
@@ -221,6 +223,14 @@ def draw_cam(axes: Axes, wave: Array, course: Array, limit: float, *, bins: int 
     strip_axes(axes).set(xlim=(0, 1), ylim=(-1.05, 1.05))
 
 
+def choose_items(sounds: Any, items: Sequence[int] | None, most: int, what: str) -> list[int]:
+    """Return the rows of sounds to show, by default the first ones; refuse rows that do not exist."""
+    chosen = list(range(min(most, len(sounds.items)))) if items is None else list(items)
+    if not chosen or not all(0 <= i < len(sounds.items) for i in chosen):
+        raise InputError(f"{what}: expected items from 0 to {len(sounds.items) - 1}, got {chosen}")
+    return chosen
+
+
 def choose_one_of_each(sounds: Any, most: int) -> list[int]:
     """Return the first item of each condition, at most `most` items."""
     first: dict[str, int] = {}
@@ -312,31 +322,23 @@ def _draw_evidence_bar(
 ) -> None:
     """Draw the color bar of maps beside a grid of axes, or in a rectangle of the figure."""
     shades = ScalarMappable(Normalize(-limit, limit), get_colormap("signed"))
-    bar = (
-        figure.colorbar(shades, ax=list(grid), shrink=0.6, aspect=18, pad=0.01)
-        if at is None
-        else figure.colorbar(shades, cax=figure.add_axes(at))
-    )
-    bar.outline.set_visible(False)
+    place = {"shrink": 0.6, "aspect": 18, "pad": 0.01} if at is None else {"cax": figure.add_axes(at)}
+    bar = add_color_bar(figure, shades, list(grid) if at is None else None, "evidence for its own class", **place)
     bar.set_ticks([-limit, 0, limit], labels=["against", "0", "for"])
-    bar.set_label("evidence for its own class", color=SOFT)
-    bar.ax.tick_params(length=0)
 
 
 def _plot_cam_pictures(
     sounds: Any, cams: Any, chosen: Sequence[int], own: NDArray[np.intp], *, columns: int, title: str
 ) -> Figure:
     """Plot spectrograms under the maps of their own class."""
-    columns = min(columns, len(chosen))
-    rows = -(-len(chosen) // columns)
     drawn = [get_input(sounds, item) for item in chosen]
     maps = [
         make_picture(_convert_values(cams.maps[item])[own[item]], about)
         for item, (_, about) in zip(chosen, drawn, strict=True)
     ]
     limit = float(np.quantile(np.abs(maps), 0.98)) or 1.0
-    figure = Picture(figsize=(max(2.6 * columns, 4.5), 0.9 + 1.75 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
+    figure, grid = make_panels(len(chosen), columns, cell=(2.6, 1.75), around=(0, 0.9), least_width=4.5)
+    columns = grid.shape[1]
     for at, (axes, item, (picture, about), values) in enumerate(zip(grid.ravel(), chosen, drawn, maps, strict=False)):
         draw_map(axes, picture, values, about, limit)
         axes.set_title(str(sounds.conditions[item]), fontsize=8.5, pad=1)
@@ -344,8 +346,6 @@ def _plot_cam_pictures(
             add_kilohertz_ticks(axes, picture.shape[0], about)
         if at + columns >= len(chosen):
             add_second_ticks(axes, picture.shape[1], about)
-    for axes in grid.ravel()[len(chosen) :]:
-        axes.set_visible(False)
     _draw_evidence_bar(figure, grid.ravel(), limit)
     return add_headline(figure, title)
 

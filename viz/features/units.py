@@ -19,9 +19,11 @@ from brainmap.viz.style import (
     SOFT,
     WARM,
     Picture,
+    add_color_bar,
     add_headline,
     assign_layer_colors,
     get_colormap,
+    make_panels,
     with_style,
 )
 
@@ -45,13 +47,6 @@ def _trim_frame(axes: Axes) -> None:
     axes.tick_params(length=2)
     for spine in axes.spines.values():
         spine.set_visible(False)
-
-
-def _add_color_bar(figure: Any, image: AxesImage, axes: Any, label: str) -> None:
-    bar = figure.colorbar(image, ax=axes, shrink=0.75, aspect=22, pad=0.015)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(length=0)
-    bar.set_label(label, color=SOFT)
 
 
 @with_style
@@ -110,7 +105,7 @@ def plot_filters(filters: Any, *, shapes: int = 8, title: str = "") -> Figure:
     axes.plot(np.arange(len(alive)), best, "o", color=WARM, ms=3, mec="white", mew=0.4, clip_on=False)
     axes.set(ylabel="frequency [kHz]", xlabel=f"filters of {filters.layer}, by best frequency (dots)")
     _trim_frame(axes)
-    _add_color_bar(top, image, axes, "gain re own peak [dB]")
+    add_color_bar(top, image, axes, "gain re own peak [dB]", shrink=0.75, aspect=22, pad=0.015)
     dead = len(order) - len(alive)
     axes.set_title((title or f"{len(alive)} filters of {filters.layer}") + (f"; {dead} dead, left out" if dead else ""))
     _draw_shapes(below, filters, alive[np.linspace(0, len(alive) - 1, shapes).round().astype(int)])
@@ -119,14 +114,9 @@ def plot_filters(filters: Any, *, shapes: int = 8, title: str = "") -> Figure:
 
 def _plot_picture_filters(filters: Any, units: NDArray[np.intp], title: str) -> Figure:
     """Plot filters over frequency and time, each relative to its own largest weight."""
-    columns = min(8, len(units))
-    rows = -(-len(units) // columns)
-    figure = Picture(figsize=(1.2 * columns + 1.2, 1.35 * rows + 0.9), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
+    figure, grid = make_panels(len(units), 8, cell=(1.2, 1.35), around=(1.2, 0.9))
     bands, frames = filters.kernels.shape[1:]
     step = 1000 / filters.frame_rate if filters.frame_rate else 1.0
-    for axes in grid.ravel()[len(units) :]:
-        axes.set_visible(False)
     for axes, unit in zip(grid.ravel(), units, strict=False):
         kernel = filters.kernels[unit] / np.abs(filters.kernels[unit]).max()
         image = axes.imshow(
@@ -146,7 +136,7 @@ def _plot_picture_filters(filters: Any, units: NDArray[np.intp], title: str) -> 
         axes.set_xticklabels(["0", f"{frames * step:.3g}"], fontsize=6.5)
         axes.set_yticklabels(["0", f"{bands - 1}"], fontsize=6.5)
         _trim_frame(axes)
-    _add_color_bar(figure, image, list(grid.ravel()), "weight re own largest")
+    add_color_bar(figure, image, list(grid.ravel()), "weight re own largest", shrink=0.75, aspect=22, pad=0.015)
     figure.supxlabel("time [ms]" if filters.frame_rate else "frames", fontsize=8, color=SOFT)
     figure.supylabel("band", fontsize=8, color=SOFT)
     dead = len(filters.kernels) - len(units)
@@ -207,23 +197,18 @@ def plot_tuning(
     for name in names:
         check_choice(name, list(tuning.layers), "plot_tuning: layer")
     level = max(tuning.settings.levels_db) if level_db is None else level_db
-    columns = min(columns, len(names))
-    rows = -(-len(names) // columns)
     # The smallest width leaves room for the title.
-    figure = Picture(figsize=(max(1.0 + 2.05 * columns, 4.4), 0.5 + 2.1 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
+    figure, grid = make_panels(len(names), columns, cell=(2.05, 2.1), around=(1.0, 0.5), least_width=4.4)
     image = None
     for at, (axes, name) in enumerate(zip(grid.ravel(), names, strict=False)):
         image = _draw_tuning(axes, tuning, name, level) or image
-        if at % columns:
+        if at % grid.shape[1]:
             axes.set_yticklabels([])
-    for axes in grid.ravel()[len(names) :]:
-        axes.set_visible(False)
     for axes in grid[:, 0]:
         axes.set_ylabel("frequency [Hz]")
     figure.supxlabel("units, by best frequency", fontsize=9, color=SOFT)
     if image is not None:
-        _add_color_bar(figure, image, grid, "response re own peak")
+        add_color_bar(figure, image, grid, "response re own peak", shrink=0.75, aspect=22, pad=0.015)
     played = f"{'tones' if tuning.settings.stimulus == 'tone' else 'noise bands'} at {level:g} dB"
     return add_headline(figure, title or f"What frequencies units answer to ({played})")
 
@@ -279,10 +264,7 @@ def plot_tuning_curves(tuning: Any, layer: str, *, units: Sequence[int] | None =
         raise InputError(f"plot_tuning_curves: expected units from 0 to {n_units - 1} of {layer}, got {outside[0]}")
     table = tuning.table[(tuning.table["layer"] == layer) & (tuning.table["level_db"] == levels[-1])].set_index("unit")
     colors = assign_layer_colors([f"{level:g} dB" for level in levels[::-1]])
-    columns = min(columns, len(units))
-    rows = -(-len(units) // columns)
-    figure = Picture(figsize=(0.6 + 1.25 * columns, 0.75 + 1.25 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    figure, grid = make_panels(len(units), columns, cell=(1.25, 1.25), around=(0.6, 0.75), sharex=True)
     for axes, unit in zip(grid.ravel(), units, strict=False):
         row = table.loc[unit]
         axes.axhline(0, color="#d3d9de", lw=0.6)
@@ -298,8 +280,6 @@ def plot_tuning_curves(tuning: Any, layer: str, *, units: Sequence[int] | None =
         axes.set_xticks(marks, [_format_kilohertz(m) for m in marks], fontsize=6.5)
         axes.set_xticks([], minor=True)
         _trim_frame(axes)
-    for axes in grid.ravel()[len(units) :]:
-        axes.set_visible(False)
     handles = [axes.plot([], [], color=color, label=level)[0] for level, color in colors.items()]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), fontsize=8)
     figure.supxlabel("frequency [Hz]", fontsize=9, color=SOFT)
@@ -340,7 +320,7 @@ def plot_spectra(spectra: Any, *, title: str = "", named: int = 40) -> Figure:
     axes.set_ylabel("frequency [Hz]")
     axes.tick_params(axis="x", length=0)
     _trim_frame(axes)
-    _add_color_bar(figure, image, axes, "level re own peak [dB]")
+    add_color_bar(figure, image, axes, "level re own peak [dB]", shrink=0.75, aspect=22, pad=0.015)
     axes.set_title(title or "Spectra of maximizing patterns, by their peaks (dots)", color=INK)
     axes.tick_params(colors=MUTED)
     return figure
