@@ -83,18 +83,19 @@ def roll_patterns(patterns: Tensor, shifts: NDArray[np.integer], *, axis: int = 
     return torch.stack([p.roll(int(s), axis) for p, s in zip(patterns, shifts, strict=True)])
 
 
-Gain = Callable[[Tensor, int], Tensor]
-Blame = Callable[[list[int], int], RunError]
+Gain = Callable[[Tensor, Tensor, int], Tensor]
 
 _DECAYS, _SMALL = (0.9, 0.999), 1e-8  # of Adam
 
 
 def ascend(
     free: Tensor,
+    decode: Callable[[Tensor], Tensor],
     gain: Gain,
     settings: MaximizationSettings,
     *,
-    blame: Blame,
+    model: nn.Module,
+    name_rows: Callable[[list[int]], str],
     advance: Callable[[int], None],
     floor: float = 0.0,
 ) -> tuple[Tensor, list[int]]:
@@ -104,11 +105,15 @@ def ascend(
     ----------
     free : Tensor (b, ...)
         Starting point of every row.
+    decode : callable
+        Makes patterns of `free`.
     gain : callable
-        Objective of each row, (b,), given `free` and the number of the step.
+        Objective of each row, (b,), given `free`, the patterns and the number of the step.
     settings : MaximizationSettings
-    blame : callable
-        Builds the error for rows whose gradient is not finite, given these rows and the step.
+    model : torch.nn.Module
+        The network that is driven, in which the origin of a gradient that is not finite is looked for.
+    name_rows : callable
+        Names rows in an error.
     advance : callable
         It is called with the number of rows that took a step.
     floor : float
@@ -116,8 +121,8 @@ def ascend(
 
     Returns
     -------
-    free : Tensor (b, ...)
-        End point of every row.
+    patterns : Tensor (b, ...)
+        Pattern at the end point of every row.
     still : list of int
         Rows that never received a gradient.
 
@@ -132,10 +137,12 @@ def ascend(
     adam = _Adam(free) if settings.optimizer == "adam" else None
     moved = torch.zeros(len(free), dtype=torch.bool, device=free.device)
     for step in range(settings.steps):
-        gradient = _compute_gradient(gain(free, step).sum(), free)
+        patterns = decode(free)
+        gradient = _compute_gradient(gain(free, patterns, step).sum(), free)
         unit, size = normalize_gradient(gradient, floor)
         if not size.isfinite().all():
-            raise blame([i for i, one in enumerate(size.flatten()) if not one.isfinite()], step)
+            rows = [i for i, one in enumerate(size.flatten()) if not one.isfinite()]
+            raise _explain_not_finite(model, patterns.detach(), what=name_rows(rows), step=step)
         moved |= size.flatten() > 0
         length = settings.step_size * (1 - step / settings.steps if settings.decay == "linear" else 1)
         with torch.no_grad():
@@ -144,7 +151,8 @@ def ascend(
             else:
                 free += length * unit
         advance(len(free))
-    return free.detach(), (~moved).nonzero().flatten().tolist()
+    with torch.no_grad():
+        return decode(free.detach()), (~moved).nonzero().flatten().tolist()
 
 
 class _Adam:
@@ -176,7 +184,7 @@ def _compute_gradient(total: Tensor, free: Tensor) -> Tensor:
     return gradient
 
 
-def explain_not_finite(model: nn.Module, patterns: Tensor, *, what: str, step: int) -> RunError:
+def _explain_not_finite(model: nn.Module, patterns: Tensor, *, what: str, step: int) -> RunError:
     """Build the error for a gradient that is not finite; it names input, step, and the layer where this begins."""
     return RunError(
         f"activation maximization: gradient of {what} is not finite at step {step}"

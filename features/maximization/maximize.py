@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainmap.checks import list_some
-from brainmap.errors import InputError, RunError
+from brainmap.errors import InputError
 from brainmap.features.layers.inputs import make_differentiable
 from brainmap.features.layers.running import count_workers, run_side_by_side, use_one_thread
 from brainmap.features.maximization.ascent import (
     Job,
     ascend,
     draw_starts,
-    explain_not_finite,
     find_best_draws,
     roll_patterns,
 )
@@ -32,12 +31,10 @@ from brainmap.features.maximization.quality import compute_scores, measure_quali
 from brainmap.features.maximization.settings import MaximizationSettings as MaximizationSettings
 from brainmap.features.maximization.site import freeze
 from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task, iterate_batches
+from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.inputs import InputAxes, check_invertible, describe_input, invert_pictures
 from brainmap.progress import progress
 from brainmap.types import PatternPrior, Stage
-
-if TYPE_CHECKING:
-    from brainmap.features.sounds.batches import Sounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -344,23 +341,20 @@ def _ascend_batch(
         if starts is not None and job.seed < len(starts):
             start[row] = torch.as_tensor(starts[job.seed, task.units.index(job.unit)])
     trace = torch.empty(settings.steps, len(batch), device=task.device)
-    last: list[Tensor] = []
 
-    def gain(free: Tensor, step: int) -> Tensor:
-        patterns = task.prior.decode(free)
-        last[:] = [patterns.detach()]
+    def gain(free: Tensor, patterns: Tensor, step: int) -> Tensor:
         values, alike = task.climb(roll_patterns(patterns, shifts[step]), units, stage)
         trace[step] = values.detach()
         costs = (compute_penalty(patterns, settings), task.compute_latent_pull(free, values), alike)
         return values - sum(cost for cost in costs if cost is not None)
 
-    def blame(rows: list[int], step: int) -> RunError:
-        what = f"layer {task.site.layer!r}, unit {list_some(batch[row].unit for row in rows)}"
-        return explain_not_finite(task.model, last[0], what=what, step=step)
+    def name_rows(rows: list[int]) -> str:
+        return f"layer {task.site.layer!r}, unit {list_some(batch[row].unit for row in rows)}"
 
-    free, unmoved = ascend(start, gain, settings, blame=blame, advance=advance)
-    with torch.no_grad():
-        return task.prior.decode(free).cpu().numpy(), trace.cpu().numpy(), unmoved
+    patterns, unmoved = ascend(
+        start, task.prior.decode, gain, settings, model=task.model, name_rows=name_rows, advance=advance
+    )
+    return patterns.cpu().numpy(), trace.cpu().numpy(), unmoved
 
 
 def _find_dead_units(task: Task, waveforms: NDArray[np.float32] | None, entropy: int) -> set[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,22 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainmap.checks import list_some, suggest_word
-from brainmap.errors import InputError, RunError
+from brainmap.errors import InputError
 from brainmap.features.layers.inputs import make_differentiable
 from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.layers.running import count_workers, run_side_by_side, use_one_thread
-from brainmap.features.maximization.ascent import ascend, explain_not_finite, roll_patterns
+from brainmap.features.maximization.ascent import ascend, roll_patterns
 from brainmap.features.maximization.plan import convert_sounds
 from brainmap.features.maximization.priors import Prior, compute_fourier_scale, compute_penalty
 from brainmap.features.maximization.quality import save_waveforms
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import Site, find_site, freeze, read
-from brainmap.features.sounds.batches import SoundSource, get_labels
+from brainmap.features.sounds.batches import Sounds, SoundSource, get_labels
 from brainmap.features.sounds.inputs import InputAxes, compute_input_rate, describe_input, invert_pictures
 from brainmap.progress import progress
-
-if TYPE_CHECKING:
-    from brainmap.features.sounds.batches import Sounds
 
 BATCH = 16  # sounds that go through the network together where nothing is optimized
 
@@ -257,24 +254,21 @@ class _Match:
         jitter = min(round(self.rate * settings.jitter_ms / 1000), shape[-1] // 2)
         shifts = np.stack([one.integers(-jitter, jitter + 1, settings.steps) for one in rngs], axis=1)
         distance = torch.empty(settings.steps, len(rows), device=self.device)
-        last: list[Tensor] = []
 
-        def gain(free: Tensor, step: int) -> Tensor:
-            patterns = prior.decode(free)
-            last[:] = [patterns.detach()]
+        def gain(_: Tensor, patterns: Tensor, step: int) -> Tensor:
             left: Tensor = (self.hear(roll_patterns(patterns, shifts[step])) - wanted).norm(dim=1) / length
             distance[step] = left.detach()
             cost = compute_penalty(patterns, settings)
             return -left if cost is None else -left - cost
 
-        def blame(wrong: list[int], step: int) -> RunError:
-            what = f"layer {self.site.layer!r}, sound {list_some(rows[i] for i in wrong)}"
-            return explain_not_finite(self.model, last[0], what=what, step=step)
+        def name_rows(wrong: list[int]) -> str:
+            return f"layer {self.site.layer!r}, sound {list_some(rows[i] for i in wrong)}"
 
         start = torch.tensor(np.stack([prior.start(one) for one in rngs]), device=self.device)
-        free, _ = ascend(start, gain, settings, blame=blame, advance=advance)
-        with torch.no_grad():
-            return prior.decode(free).cpu().numpy(), distance.cpu().numpy()
+        patterns, _ = ascend(
+            start, prior.decode, gain, settings, model=self.model, name_rows=name_rows, advance=advance
+        )
+        return patterns.cpu().numpy(), distance.cpu().numpy()
 
     def judge(self, rows: Sequence[int], patterns: NDArray[np.float32]) -> tuple[pd.DataFrame, NDArray[np.float64]]:
         """Measure how well the metamers match, against all other sounds, and which class the network predicts."""

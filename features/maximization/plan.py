@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -26,11 +26,8 @@ from brainmap.features.maximization.priors import (
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import Site, find_site
 from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task
-from brainmap.features.sounds.batches import SoundSource
+from brainmap.features.sounds.batches import Sounds, SoundSource
 from brainmap.features.sounds.inputs import compute_input_rate, describe_input
-
-if TYPE_CHECKING:
-    from brainmap.features.sounds.batches import Sounds
 
 Shape: TypeAlias = tuple[int, ...]
 Directions: TypeAlias = "Mapping[str, NDArray[np.floating]] | NDArray[np.floating] | Tensor"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,10 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainmap.errors import InputError
+from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.types import Parameterization
-
-if TYPE_CHECKING:
-    from brainmap.features.maximization.settings import MaximizationSettings
 
 # 1/f is constant below this: a pattern with all its power at 1 Hz, held at a level, never converges
 LOWEST_HZ = 50.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -13,20 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from brainmap.checks import list_some
-from brainmap.errors import InputError, RunError
+from brainmap.errors import InputError
 from brainmap.features.layers.inputs import make_differentiable
 from brainmap.features.layers.running import count_workers, run_side_by_side, use_one_thread
-from brainmap.features.maximization.ascent import Job, ascend, draw_starts, explain_not_finite, roll_patterns
+from brainmap.features.maximization.ascent import Job, ascend, draw_starts, roll_patterns
 from brainmap.features.maximization.plan import describe_wish, find_input, plan
 from brainmap.features.maximization.priors import compute_penalty
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import freeze
 from brainmap.features.maximization.task import Task
+from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.inputs import InputAxes, describe_input
 from brainmap.progress import progress
-
-if TYPE_CHECKING:
-    from brainmap.features.sounds.batches import Sounds
 
 CLIMBED = ("softmax", "logit")
 SATURATED = 0.999
@@ -167,24 +165,27 @@ def _climb_batch(
     start, shifts = draw_starts(task, batch, entropy)
     rows, units = (torch.tensor(n, device=task.device) for n in (range(len(batch)), [job.unit for job in batch]))
     trace = torch.empty(2, task.settings.steps, len(batch), device=task.device)
-    last: list[Tensor] = []
 
-    def gain(free: Tensor, step: int) -> Tensor:
-        patterns = task.prior.decode(free)
-        last[:] = [patterns.detach()]
+    def gain(_: Tensor, patterns: Tensor, step: int) -> Tensor:
         logits = task.compute_values(roll_patterns(patterns, shifts[step]), "after")
         both = torch.stack([logits.softmax(1)[rows, units], logits[rows, units]])
         trace[:, step] = both.detach()
         cost = compute_penalty(patterns, task.settings)
         return both[CLIMBED.index(climbed)] - (0.0 if cost is None else cost)
 
-    def blame(wrong: list[int], step: int) -> RunError:
-        what = f"the {climbed} of unit {list_some(batch[row].unit for row in wrong)}"
-        return explain_not_finite(task.model, last[0], what=what, step=step)
+    def name_rows(wrong: list[int]) -> str:
+        return f"the {climbed} of unit {list_some(batch[row].unit for row in wrong)}"
 
-    free, _ = ascend(start, gain, task.settings, blame=blame, advance=advance, floor=FLOOR)
-    with torch.no_grad():
-        patterns = task.prior.decode(free)
+    patterns, _ = ascend(
+        start,
+        task.prior.decode,
+        gain,
+        task.settings,
+        model=task.model,
+        name_rows=name_rows,
+        advance=advance,
+        floor=FLOOR,
+    )
     return trace.cpu().numpy(), patterns.cpu().numpy()
 
 

@@ -16,13 +16,12 @@ from brainmap.features.networks.architectures import get_zoo_front_end, network_
 from brainmap.features.networks.files import is_signed, report_damage
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd, read_front_end
 from brainmap.references import find_function, is_reference
-from brainmap.types import Align, Loudness
+from brainmap.types import Align, AnyPart, Loudness
 
 if TYPE_CHECKING:
     from torch import nn
 
     from brainmap.features.sounds.files import Sounds
-    from brainmap.types import AnyPart
 
 TRANSFORMERS = "transformers:"
 

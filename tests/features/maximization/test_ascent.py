@@ -16,9 +16,11 @@ def test_adam_takes_the_steps_of_torch_to_the_last_bit() -> None:
     settings = MaximizationSettings(optimizer="adam", steps=30, step_size=0.1, decay="linear")
     found, still = ascend(
         start,
-        lambda free, _: -((free - goal) ** 2).sum(dim=1),
+        lambda free: free,
+        lambda free, _, __: -((free - goal) ** 2).sum(dim=1),
         settings,
-        blame=lambda *_: RuntimeError(),  # type: ignore[arg-type, return-value]
+        model=torch.nn.Identity(),
+        name_rows=str,
         advance=lambda _: None,
     )
     assert still == []
