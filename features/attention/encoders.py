@@ -10,7 +10,6 @@ their mean over the sounds, and beside the course of the energy, which tells wha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -210,10 +209,7 @@ def map_encoder(
     items, _ = get_labels(given)
     maps, predictions = [], []
     lengths: tuple[int, ...] = ()
-    with ExitStack() as stack:
-        stack.enter_context(evaluating(model, device))
-        stack.enter_context(torch.no_grad())
-        step = stack.enter_context(progress("encoder maps", len(items)))
+    with evaluating(model, device), torch.no_grad(), progress("encoder maps", len(items)) as step:
         weight, bias = (part.double()[rows] for part in (model.readout.weight, model.readout.bias))
         for batch in iterate_tensors(given, batch_size, device=device):
             lengths = tuple(batch.shape[2:])

@@ -132,9 +132,7 @@ def class_activation_maps(
     check_choice(method, get_args(CamMethod), "method")
     sounds = fit_sounds(model, sounds)
     items, conditions = get_labels(sounds)
-    with ExitStack() as stack:
-        stack.enter_context(evaluating(model, device))
-        stack.enter_context(torch.no_grad())
+    with evaluating(model, device), torch.no_grad(), ExitStack() as stack:
         target = map_layer(model, sounds, layer)
         say_taken_off(list_layers(model, sounds)[-1])
         names = class_names or getattr(model, "class_names", None)

@@ -322,8 +322,7 @@ def relevance(
             f"{str(precision).removeprefix('torch.')}; convert it with model.float(), or take another method "
             "(saliency, occlusion)"
         )
-    with ExitStack() as stack:
-        stack.enter_context(evaluating(model, device))
+    with evaluating(model, device), ExitStack() as stack:
         # a caller that goes batch by batch shows its own progress bar
         step = stack.enter_context(progress("relevance", len(items))) if len(items) > batch_size else None
         for done, batch in number_batches(iterate_tensors(sounds, batch_size, device=device)):

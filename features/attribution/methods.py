@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -189,9 +188,7 @@ def attribute(
         raise InputError(f"layer: {method} takes none, only 'guided-grad-cam' does; leave it out")
     sounds = make_differentiable(model, sounds)
     items, conditions = get_labels(sounds)
-    with ExitStack() as stack:
-        stack.enter_context(evaluating(model, device))
-        stack.enter_context(torch.no_grad())
+    with evaluating(model, device), torch.no_grad():
         logits = torch.cat(
             [compute_logits(model, batch) for batch in iterate_tensors(sounds, batch_size, device=device)]
         )

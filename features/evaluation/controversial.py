@@ -113,7 +113,7 @@ def pick_controversial(
     table.insert(0, "stimulus_id", [str(item) for item in pool.items])
     table.insert(1, "condition", [str(condition) for condition in pool.conditions])
     order = table["controversy"].to_numpy().argsort(kind="stable")[::-1]
-    rows = np.array(_limit(order, table["condition"], per_condition)[:n], dtype=np.intp)
+    rows = _limit(order, table["condition"], per_condition)[:n]
     differ = int((table["controversy"].to_numpy()[rows] > 0).sum())
     if differ < n:
         raise InputError(
@@ -170,18 +170,12 @@ def _compare_predictions(
     return pd.DataFrame({"one": values[0], "other": values[1], "controversy": np.abs(values[0] - values[1])})
 
 
-def _limit(order: NDArray[np.intp], conditions: pd.Series, most: int | None) -> list[int]:
-    """Keep at most so many sounds of each condition, in order."""
+def _limit(order: NDArray[np.intp], conditions: pd.Series, most: int | None) -> NDArray[np.intp]:
+    """Keep at most so many sounds of each condition, the first ones of an order."""
     if most is None:
-        return [int(row) for row in order]
-    kept: list[int] = []
-    count: dict[str, int] = {}
-    for row in order:
-        condition = str(conditions.iloc[row])
-        if count.get(condition, 0) < most:
-            count[condition] = count.get(condition, 0) + 1
-            kept.append(int(row))
-    return kept
+        return order
+    names = conditions.astype(str).iloc[order].reset_index(drop=True)
+    return order[(names.groupby(names).cumcount() < most).to_numpy()]
 
 
 def save_stimuli(found: Controversial, pool: Sounds, folder: str | Path, *, about: dict[str, object]) -> Path:

@@ -9,7 +9,6 @@ marks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -183,10 +182,7 @@ def deletion_curves(
     courses, wanted = drop_channels(maps, targets)
     removal: _Removal | None = None
     scores, random = [], []
-    with ExitStack() as stack:
-        stack.enter_context(evaluating(model, device))
-        stack.enter_context(torch.no_grad())
-        step = stack.enter_context(progress(order, len(items)))
+    with evaluating(model, device), torch.no_grad(), progress(order, len(items)) as step:
         for row, sound in enumerate(_iterate_sounds(sounds, device)):
             if removal is None:
                 silence = torch.as_tensor(get_silence(sounds), device=sound.device)

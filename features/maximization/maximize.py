@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -226,11 +226,8 @@ def maximize_activation(
         device=device,
     )
     rng = rng or np.random.default_rng(0)
-    with ExitStack() as stack:
-        net = stack.enter_context(freeze(model, device))
-        if decoder is not None:
-            stack.enter_context(freeze(decoder, device))
-        stack.enter_context(use_one_thread())
+    frozen = nullcontext() if decoder is None else freeze(decoder, device)
+    with freeze(model, device) as net, frozen, use_one_thread():
         full, site = find_input(net, layer, wish, compiled=settings.compiled)
         task, named = plan(net, site, settings, full=full, wish=wish)
         names = named or _check_class_names(task, class_names)

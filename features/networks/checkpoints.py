@@ -162,13 +162,13 @@ def _check_folder_options(path: Path, given: Mapping[str, str | None], n_classes
     """Refuse options that a Hugging Face folder, which describes its network itself, contradicts or does not have."""
     named = describe_folder(path)
     for name, value in given.items():
-        if value is not None and not (name == "architecture" and value.endswith(named.architecture)):
+        if value is not None and not (name == "architecture" and value.endswith(named["architecture"])):
             raise InputError(
-                f"checkpoint: the folder {path} holds {named.architecture}, as its configuration says, and takes no "
+                f"checkpoint: the folder {path} holds {named['architecture']}, as its configuration says, and takes no "
                 f"{name}; leave {name} out"
             )
-    if n_classes not in (None, len(named.classes)):
-        raise InputError(f"checkpoint: expected {n_classes} classes, got {len(named.classes)} in {path}")
+    if n_classes not in (None, len(named["classes"])):
+        raise InputError(f"checkpoint: expected {n_classes} classes, got {len(named['classes'])} in {path}")
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -234,15 +234,9 @@ def read_description(path: str | Path) -> Checkpoint | None:
     if Path(path).is_dir():
         from brainmap.features.networks.huggingface import describe_folder
 
-        folder = describe_folder(path)
-        return Checkpoint(
-            architecture=f"{TRANSFORMERS}{folder.architecture}",
-            classes=folder.classes,
-            rate=folder.rate,
-            n_samples=folder.longest,
-            level="none",
-            own_lengths=True,
-        )
+        about = describe_folder(path)
+        about["architecture"] = f"{TRANSFORMERS}{about['architecture']}"
+        return Checkpoint(**about, level="none", own_lengths=True)
     path = check_file(path, "checkpoint")
     if path.suffix != ".safetensors":
         return None

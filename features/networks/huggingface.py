@@ -11,7 +11,6 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,27 +30,6 @@ _PARTS = {  # what is loaded for architectures of which only a part listens to s
 _AUDIO = ("input_values", "input_features")
 _OUTPUTS = ("logits", "audio_embeds", "audio_values", "last_hidden_state")
 _CLASSIFIERS = ("ForSequenceClassification", "ForAudioClassification")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FolderDescription:
-    """Describe a folder: the class of its network, its class names, and how sounds are fed.
-
-    Attributes
-    ----------
-    architecture : str
-        Class of transformers.
-    classes : tuple of str
-        Names of the classes of a network that classifies sounds, otherwise empty.
-    rate : int [Hz]
-    longest : int [samples]
-        Length of the longest sound that is not cut; 0 means any length.
-    """
-
-    architecture: str
-    classes: tuple[str, ...]
-    rate: int
-    longest: int
 
 
 class FolderNetwork(nn.Module):
@@ -203,8 +181,14 @@ class FolderNetwork(nn.Module):
         return {name: value.to(dtype) if value.is_floating_point() else value for name, value in given.items()}
 
 
-def describe_folder(path: str | Path) -> FolderDescription:
+def describe_folder(path: str | Path) -> dict[str, Any]:
     """Read the configuration and feature extractor of a folder, not its weights.
+
+    Returns
+    -------
+    dict
+        Settings of a `Checkpoint`: `architecture` is the class of transformers, `classes` are empty where the network
+        classifies no sounds, and `n_samples` is the length of the longest sound that is not cut; 0 means any length.
 
     Raises
     ------
@@ -219,7 +203,12 @@ def describe_folder(path: str | Path) -> FolderDescription:
     classes: tuple[str, ...] = ()
     if kind.__name__.endswith(_CLASSIFIERS):
         classes = tuple(str(loaded.id2label[k]) for k in range(loaded.num_labels))
-    return FolderDescription(architecture=kind.__name__, classes=classes, rate=feeding.rate, longest=feeding.longest)
+    return {
+        "architecture": kind.__name__,
+        "classes": classes,
+        "rate": feeding.rate,
+        "n_samples": feeding.longest,
+    }
 
 
 def load_folder(path: str | Path) -> FolderNetwork:

@@ -199,6 +199,16 @@ class StoredCams:
     axes: InputAxes | None = None
 
 
+def _open_maps(
+    path: str | Path, kind: str, name: str | None, what: str
+) -> tuple[stores.Group, str, NDArray[np.float32], Mapping[str, Any]]:
+    """Read the maps of a name, by default the latest, and what is said of them."""
+    root = stores.open_store(path, create=False)
+    arrays = stores.get_current_arrays(root, kind)
+    chosen = list(arrays)[-1] if name is None else check_choice(name, list(arrays), what)
+    return root, chosen, np.asarray(arrays[chosen][:], dtype=np.float32), arrays[chosen].attrs
+
+
 def open_cams(path: str | Path, *, layer: str | None = None) -> StoredCams:
     """Open the class activation maps of a layer, by default the latest; logits are NaN where only maps were stored.
 
@@ -207,11 +217,7 @@ def open_cams(path: str | Path, *, layer: str | None = None) -> StoredCams:
     InputError
         The store does not exist, or holds no maps or none of that layer.
     """
-    root = stores.open_store(path, create=False)
-    arrays = stores.get_current_arrays(root, "cam")
-    name = list(arrays)[-1] if layer is None else check_choice(layer, list(arrays), "layer of class activation maps")
-    about: Mapping[str, Any] = arrays[name].attrs
-    maps = np.asarray(arrays[name][:], dtype=np.float32)
+    root, name, maps, about = _open_maps(path, "cam", layer, "layer of class activation maps")
     logits = np.full(maps.shape[:2], np.nan, np.float32)
     if name in stores.list_arrays(root, "cam_logits"):
         logits = np.asarray(stores.get_current_arrays(root, "cam_logits")[name][:], dtype=np.float32)
@@ -277,10 +283,7 @@ def open_attributions(path: str | Path, *, method: str | None = None) -> StoredA
     InputError
         The store does not exist, or holds no attributions or none by that method.
     """
-    root = stores.open_store(path, create=False)
-    arrays = stores.get_current_arrays(root, "attribution")
-    name = list(arrays)[-1] if method is None else check_choice(method, list(arrays), "method of attribution")
-    about: Mapping[str, Any] = arrays[name].attrs
+    root, name, maps, about = _open_maps(path, "attribution", method, "method of attribution")
     parts = {}
     with catch_bad_metadata(path):
         keys = {str(part): str(key) for part, key in about["parts"].items() if part in _PARTS}
@@ -289,7 +292,6 @@ def open_attributions(path: str | Path, *, method: str | None = None) -> StoredA
         if array is None:
             raise InputError(f"store: attribution_{part} of {name} in {path} is incomplete; run it again")
         parts[part] = np.asarray(array[:], dtype=np.float32)
-    maps = np.asarray(arrays[name][:], dtype=np.float32)
     with catch_bad_metadata(path):
         found = Attributions(
             **parts,

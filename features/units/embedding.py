@@ -197,20 +197,25 @@ def _embed_points(
     return np.asarray(tsne.fit_transform(few), dtype=np.float64), None
 
 
+def _get_labels(features: Any, conditions: Sequence[str] | None, what: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the items of features and their conditions; those of an array are numbered."""
+    if isinstance(features, FeatureSet):
+        return tuple(features.items), tuple(features.conditions)
+    items = tuple(str(i) for i in range(len(features)))
+    words = items if conditions is None else tuple(map(str, conditions))
+    if len(words) != len(items):
+        raise InputError(f"{what}: {len(words)} conditions for {len(items)} items; give one an item")
+    return items, words
+
+
 def _read_values(
     features: Any, layer: str, conditions: Sequence[str] | None
 ) -> tuple[NDArray[np.float64], tuple[str, ...], tuple[str, ...]]:
     """Return activations `(n_items, n_units)`, ids and conditions."""
+    items, words = _get_labels(features, conditions, "embed")
     if isinstance(features, FeatureSet):
-        check_choice(layer, list(features.layers), "embed: layer")
-        items, words = tuple(features.items), tuple(features.conditions)
-        values = np.asarray(features[layer][:], dtype=np.float64)
-    else:
-        values = np.asarray(features, dtype=np.float64)
-        items = tuple(str(i) for i in range(len(values)))
-        words = items if conditions is None else tuple(map(str, conditions))
-    if len(words) != len(items):
-        raise InputError(f"embed: {len(words)} conditions for {len(items)} items; give one an item")
+        features = features[check_choice(layer, list(features.layers), "embed: layer")][:]
+    values = np.asarray(features, dtype=np.float64)
     values = values.reshape(len(items), -1)
     finite = np.isfinite(values).all(axis=1)
     if not finite.all():
@@ -356,20 +361,16 @@ def _collect_spaces(
     features: Any, sounds: Any, layers: str | Sequence[str], conditions: Sequence[str] | None
 ) -> tuple[Mapping[str, Any], tuple[str, ...], tuple[str, ...]]:
     """Return arrays by name, ids and conditions."""
+    items, words = _get_labels(features, conditions, "neighbors")
     spaces: dict[str, Any] = {}
     if sounds is not None:
         spaces[WAVEFORM] = getattr(sounds, "waveforms", sounds)
     if isinstance(features, FeatureSet):
-        items, words = tuple(features.items), tuple(features.conditions)
         asked = [layers] if isinstance(layers, str) else list(layers)
         wanted = list(features.layers) if asked == ["all"] else asked
         spaces |= {check_choice(name, list(features.layers), "neighbors: layer"): features[name] for name in wanted}
     else:
-        items = tuple(str(i) for i in range(len(features)))
-        words = items if conditions is None else tuple(map(str, conditions))
         spaces["features"] = features
-    if len(words) != len(items):
-        raise InputError(f"neighbors: {len(words)} conditions for {len(items)} items; give one an item")
     there = getattr(sounds, "items", None)
     if there is not None and isinstance(features, FeatureSet) and tuple(there) != items:
         raise InputError("neighbors: the sounds are not the items of the features in their order; give the same sounds")
