@@ -275,10 +275,8 @@ def add_color_bar(
 
 def strip_axes(axes: Axes) -> Axes:
     """Remove ticks and frame from axes that show a picture."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
     return axes
 
 

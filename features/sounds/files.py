@@ -99,7 +99,7 @@ class Sounds(LabeledSounds):
         """Yield the waveforms `(size, 1, n_samples)` in order, without keeping them in memory."""
         known = self._given if self._given is not None else self.__dict__.get("waveforms")
         if known is None and self.own_lengths:
-            yield from _join_equal_lengths((self._prepare_sound(Path(p)) for p in self.table["path"]), size)
+            yield from join_equal_lengths((self._prepare_sound(Path(p)) for p in self.table["path"]), size)
             return
         for start in range(0, len(self), size):
             if known is not None:
@@ -167,7 +167,7 @@ class Sounds(LabeledSounds):
         return leveled if self.own_lengths else fit_length(leveled, self.n_samples, align=self.align)
 
 
-def _join_equal_lengths(sounds: Iterable[NDArray[np.float32]], size: int) -> Iterator[NDArray[np.float32]]:
+def join_equal_lengths(sounds: Iterable[NDArray[np.float32]], size: int) -> Iterator[NDArray[np.float32]]:
     """Join consecutive sounds of one length to batches `(n, 1, n_samples)` of at most `size`."""
     held: list[NDArray[np.float32]] = []
     for sound in sounds:

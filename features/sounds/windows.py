@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
-from brainmap.features.sounds.files import PEAK_LEVEL, RMS_LEVEL, Sounds
+from brainmap.features.sounds.files import PEAK_LEVEL, RMS_LEVEL, Sounds, join_equal_lengths
 from brainmap.features.sounds.front_ends import FrontEnd
 from brainmap.features.sounds.reading import read_mono
 from brainmap.features.sounds.report import SILENT, LabeledSounds, RecordingLook, SoundReport, count_problems
@@ -144,14 +144,7 @@ class Windows(LabeledSounds):
 
     def iterate_waveforms(self, size: int) -> Iterator[NDArray[np.float32]]:
         """Yield the waveforms `(size, 1, n_samples)` in order, without keeping them in memory."""
-        held: list[NDArray[np.float32]] = []
-        for window in self._iterate_windows():
-            held.append(window)
-            if len(held) == size:
-                yield np.stack(held)[:, None]
-                held = []
-        if held:
-            yield np.stack(held)[:, None]
+        return join_equal_lengths(self._iterate_windows(), size)
 
     def take(self, rows: Sequence[int] | NDArray[np.intp] | NDArray[np.bool_]) -> Windows:
         """Select some of the windows, in the order asked for, or those where a mask `(n,)` is true."""

@@ -28,7 +28,7 @@ from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import choose_layers
 from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.cochlea import convert_from_erb, convert_to_erb
-from brainmap.features.sounds.files import RMS_LEVEL
+from brainmap.features.sounds.files import RMS_LEVEL, join_equal_lengths
 from brainmap.features.sounds.inputs import describe_input, get_waveforms
 from brainmap.features.units.filters import HALF_POWER, find_passbands, get_waveform
 from brainmap.progress import progress
@@ -317,17 +317,10 @@ class _Sweep:
 
     def batches(self, size: int) -> Iterator[NDArray[np.float32]]:
         """Yield waveforms `(size, 1, n_samples)`."""
-        batch: list[NDArray[np.float64]] = []
-        for wave in self._iterate_waves():
-            batch.append(wave)
-            if len(batch) == size:
-                yield np.stack(batch)[:, None].astype(np.float32)
-                batch = []
-        if batch:
-            yield np.stack(batch)[:, None].astype(np.float32)
+        return join_equal_lengths(self._iterate_waves(), size)
 
-    def _iterate_waves(self) -> Iterator[NDArray[np.float64]]:
-        yield np.zeros(self.n_samples)
+    def _iterate_waves(self) -> Iterator[NDArray[np.float32]]:
+        yield np.zeros(self.n_samples, np.float32)
         gate = self._make_gate()
         for repeat in range(self.settings.repeats):
             units = [
@@ -336,7 +329,8 @@ class _Sweep:
             for level in self.settings.levels_db:
                 for unit in units:
                     scale = self.settings.reference_rms * 10 ** (level / 20)
-                    yield np.pad(scale * gate * unit, (self.start, self.n_samples - self.start - self.length))
+                    stimulus = (scale * gate * unit).astype(np.float32)
+                    yield np.pad(stimulus, (self.start, self.n_samples - self.start - self.length))
 
     def _make_gate(self) -> NDArray[np.float64]:
         gate = np.ones(self.length)

@@ -144,8 +144,7 @@ def draw_course(
     axes.plot(seconds, np.clip(energy / _ENERGY, -1, 1), color=MUTED, lw=0.9)
     axes.set(ylim=(-1.05, 1.05), yticks=[])
     axes.tick_params(axis="x", length=0, labelbottom=False)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
 
 
 def average_attention(sounds: Any, cams: Any, *, bins: int = 24) -> NDArray[np.float64]:

@@ -156,8 +156,7 @@ def draw_scores(
     axes.set_xlabel(scores, fontsize=7, color=SOFT)
     axes.tick_params(axis="x", labelsize=6.5, length=1.5, colors=MUTED)
     axes.tick_params(axis="y", length=0)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _draw_input_alone(axes: Axes, sounds: Any, cams: Any, item: int) -> None:

@@ -442,7 +442,6 @@ def draw_values(axes: Axes, one: Any) -> None:
     axes.axvline(0, color=HAIRLINE, lw=0.8)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=6.5, length=1.5, colors=MUTED)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
     if not np.isfinite(values).all():
         axes.text(0.5, 0.5, "not judged", transform=axes.transAxes)

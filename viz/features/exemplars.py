@@ -261,8 +261,7 @@ def _draw_neighbors(panel: Any, neighbors: Any, sounds: Any, space: str, items: 
             draw_wave(axes, waves[at], bins=100, color=color)
             return
         draw_input(axes, *get_input(sounds, at))
-        for side in ("left", "bottom"):
-            axes.spines[side].set(visible=color != INK, color=color, linewidth=2)
+        axes.spines[["left", "bottom"]].set(visible=color != INK, color=color, linewidth=2)
 
     table = neighbors.table[neighbors.table["space"] == space]
     for row, item in zip(grid, items, strict=True):

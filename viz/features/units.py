@@ -45,8 +45,7 @@ def add_log_hertz_ticks(axes: Axes, hertz: NDArray[np.float64], *, which: str = 
 
 def _trim_frame(axes: Axes) -> None:
     axes.tick_params(length=2)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
 
 
 @with_style

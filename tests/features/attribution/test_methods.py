@@ -626,7 +626,7 @@ def test_mistakes_with_labels_and_images_get_one_line(sounds: Array, images: Arr
         attribute(network_2d(), images, method="occlusion", rate=100, window=(4, 4), bands="mel")
     with pytest.raises(InputError, match="was not explained for"):
         attribute(network(), sounds, method="saliency", classes=["1"]).of("2")
-    with pytest.raises(InputError, match="class: expected one of .* got '7'"):
+    with pytest.raises(InputError, match=r"class: expected one of .* got '7'"):
         attribute(network(), sounds, method="saliency").of("7")
 
 
