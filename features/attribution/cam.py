@@ -219,8 +219,13 @@ class _Mapping:
                 "class activation maps: the sounds have several lengths, and so have their maps over frames; let "
                 "maps be upsampled, give seconds to which all sounds are cut, or pad them (no own_lengths)"
             )
-        shown = upsample_maps(found, batch.shape[2:], target) if self.whole else found
-        self.maps[rows, ..., : shown.shape[-1]] = shown  # after the end of a shorter sound maps are zero
+        place = self.maps[rows]
+        if not self.whole:
+            place[:] = found
+        elif place.shape[2:] == batch.shape[2:]:
+            upsample_maps(found, batch.shape[2:], target, out=place)
+        else:  # after the end of a shorter sound maps are zero
+            place[..., : batch.shape[-1]] = upsample_maps(found, batch.shape[2:], target)
         advance(len(batch))
 
     def _begin(self, batch: Tensor, logits: Tensor, activation: Tensor) -> None:
@@ -401,8 +406,10 @@ _ELSEWHERE = (
 )
 
 
-def upsample_maps(maps: NDArray[np.float32], lengths: Sequence[int], target: Layer) -> NDArray[np.float32]:
-    """Interpolate maps from the frames of the layer to the samples of the sound, axis by axis."""
+def upsample_maps(
+    maps: NDArray[np.float32], lengths: Sequence[int], target: Layer, *, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Interpolate maps from the frames of the layer to the samples of the sound, axis by axis, into `out` if given."""
     n = len(lengths)
     if TOKEN in target.positions:
         raise InputError(
@@ -420,8 +427,10 @@ def upsample_maps(maps: NDArray[np.float32], lengths: Sequence[int], target: Lay
         # where the receptive field is not known, frames are taken to divide the sound evenly
         stride = strides[axis] or length / frames
         center = centers[axis] if strides[axis] else (length / frames - 1) / 2
+        last = out if axis == n - 1 else None
         moved = np.moveaxis(maps, 2 + axis, -1)
-        maps = np.moveaxis(upsample_courses(moved, length, center=center or 0.0, stride=stride), -1, 2 + axis)
+        found = upsample_courses(moved, length, center=center or 0.0, stride=stride, out=last)
+        maps = np.moveaxis(found, -1, 2 + axis)
     return maps
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ _MIXING = frozenset(
     }
 )
 _FEW_FRAMES = 200
+_KEPT = 4 << 20  # numbers in the largest weights that are kept from batch to batch
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,14 @@ def _join_branches(places: Sequence[Place], lengths: Sequence[int]) -> Place:
     return tuple(joined) or None
 
 
-def upsample(courses: NDArray[np.float32], length: int, *, center: float, stride: float) -> NDArray[np.float32]:
+def upsample(
+    courses: NDArray[np.float32],
+    length: int,
+    *,
+    center: float,
+    stride: float,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
     """Interpolate time courses over frames to the samples of the sound.
 
     The interpolation is linear between frame centers; before the first and after the last center the value is held.
@@ -237,6 +246,8 @@ def upsample(courses: NDArray[np.float32], length: int, *, center: float, stride
     length : int [samples]
     center, stride : float [samples]
         Center of the first frame, and the step between centers.
+    out : ndarray float32 (..., length), optional
+        Array to write into, which is also returned; large results are then written once.
 
     Returns
     -------
@@ -248,19 +259,42 @@ def upsample(courses: NDArray[np.float32], length: int, *, center: float, stride
     [[0.0, 0.0, 0.5, 1.0, 1.0]]
     """
     n_frames = courses.shape[-1]
+    if n_frames > _FEW_FRAMES:
+        low, high, share = _find_neighbors(n_frames, length, center, stride)
+        lower = courses[..., low]
+        between: NDArray[np.float32] = np.add(lower, (courses[..., high] - lower) * share, out=out)
+        return between
+    compute = _keep_weights if n_frames * length < _KEPT else _compute_weights
+    weights = compute(n_frames, length, center, stride)
+    if out is None or not out.flags.c_contiguous:
+        spread: NDArray[np.float32] = np.matmul(courses, weights, out=out)
+        return spread
+    np.matmul(courses.reshape(-1, n_frames), weights, out=out.reshape(-1, length))
+    return out
+
+
+def _find_neighbors(
+    n_frames: int, length: int, center: float, stride: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """Find the frames between which each sample lies, and the share of the later one."""
     place = np.clip((np.arange(length) - center) / stride, 0, n_frames - 1)
     low = np.minimum(place.astype(np.intp), max(n_frames - 2, 0))
-    high = np.minimum(low + 1, n_frames - 1)
-    share = (place - low).astype(np.float32)
-    if n_frames > _FEW_FRAMES:
-        lower = courses[..., low]
-        between: NDArray[np.float32] = lower + (courses[..., high] - lower) * share
-        return between
-    weights = np.zeros((n_frames, length), np.float32)  # several times faster than indexing while the matrix is small
+    return low, np.minimum(low + 1, n_frames - 1), (place - low).astype(np.float32)
+
+
+def _compute_weights(n_frames: int, length: int, center: float, stride: float) -> NDArray[np.float32]:
+    """Compute the weight (n_frames, length) of each frame at each sample.
+
+    A product with few frames is several times faster than indexing.
+    """
+    low, high, share = _find_neighbors(n_frames, length, center, stride)
+    weights = np.zeros((n_frames, length), np.float32)
     np.add.at(weights, (low, np.arange(length)), 1 - share)
     np.add.at(weights, (high, np.arange(length)), share)
-    spread: NDArray[np.float32] = courses @ weights
-    return spread
+    return weights
+
+
+_keep_weights = lru_cache(maxsize=2)(_compute_weights)  # every batch takes the same ones
 
 
 @dataclass(frozen=True)

@@ -311,9 +311,14 @@ def test_upsampling_is_interpolation_between_centers_with_held_edges(n_frames: i
     course = rng.standard_normal((2, n_frames), np.float32)
     axis = Axis(1, 1, 0.0).window(5, stride=1, left=2).window(3, stride=3, left=0)
     found = upsample(course, 1000, center=axis.center, stride=axis.stride)
+    place = np.full((4, 1000), np.nan, np.float32)
+    for out in (place[:2], place[::2]):  # in one piece, and not
+        assert upsample(course, 1000, center=axis.center, stride=axis.stride, out=out) is out
+    assert np.isnan(place[3]).all()
     for row in range(2):
         expected = np.interp(np.arange(1000), axis.center + axis.stride * np.arange(n_frames), course[row])
         np.testing.assert_allclose(found[row], expected, atol=1e-5)
+        np.testing.assert_allclose(place[2 * row], expected, atol=1e-5)
 
 
 def test_the_module_where_numbers_break_is_found_and_no_hook_is_left() -> None:
