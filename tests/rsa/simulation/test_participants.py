@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from brainmap.errors import InputError
-from brainmap.rsa.simulation.bold import fill_volumes, simulate_bold
+from brainmap.rsa.simulation.bold import _build_trial_regressors, fill_volumes, simulate_bold
 from brainmap.rsa.simulation.participants import matched_geometry, plant_patterns, simulate_participant
 
 PAIRS = np.triu_indices(12, 1)
@@ -186,3 +186,13 @@ def test_a_wrong_setting_is_one_clear_line(brain, features, rng, change, message
     with pytest.raises(InputError) as caught:
         simulate_participant(planted, regions, mask=mask, rng=rng, **change)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("t_r", "duration"), [(2.0, 1.0), (0.8, 0.0), (1.35, 3.3)])
+def test_trial_regressors_are_those_of_nilearn(t_r: float, duration: float) -> None:
+    from nilearn.glm.first_level import compute_regressor
+
+    scans, onsets = t_r * np.arange(90), np.array([0.0, 6.1, 11.7, 40.0, 89 * t_r, 90.5 * t_r])
+    found = _build_trial_regressors(onsets, duration, scans)
+    wanted = [compute_regressor(np.array([[one], [duration], [1.0]]), "spm", scans)[0][:, 0] for one in onsets]
+    np.testing.assert_allclose(found, np.stack(wanted, axis=1), atol=1e-12)
