@@ -1,6 +1,7 @@
 """Compile max pooling over adjacent windows, also of one channel behind filters, and its gradient.
 
-Usual sizes are constants, so that the compiler unrolls a window and vectorizes over windows, which is 7 times faster.
+Usual sizes of windows and filters are constants, so that the compiler unrolls them and vectorizes over samples, which
+is 7 times faster for windows and twice as fast for filters.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from brainmap.compiled import njit
+
+_FRAMES = 1024  # windows that are filtered before they are pooled
 
 
 @njit(nogil=True, inline="always")
@@ -64,36 +67,69 @@ def spread(gradient, place, size, out):  # type: ignore[no-untyped-def]
             _spread_row(gradient[row], place[row], size, out[row])
 
 
+@njit(nogil=True, inline="always")
+def _filter_row(values, weight, bias, width, out):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        total = bias
+        for tap in range(width):
+            total += weight[tap] * values[i + tap]
+        out[i] = total
+
+
+@njit(nogil=True, inline="always")
+def _filter_row_back(gradient, weight, width, out):  # type: ignore[no-untyped-def]
+    """Add to `out` (t + width - 1,); `gradient` has width - 1 zeros on both sides."""
+    for i in range(out.size):
+        total = out[i]
+        for tap in range(width):
+            total += weight[tap] * gradient[i + width - 1 - tap]
+        out[i] = total
+
+
 @njit(nogil=True, cache=True)
 def filter_pool(padded, weight, bias, size, gated, out, place):  # type: ignore[no-untyped-def]
     """Filter sounds of one channel, and pool as `pool` does, filter by filter, so that no map lies in memory.
 
-    `padded` is (n, t + k - 1), `weight` (c, k), `bias` (c,); `out` and `place` are (n, c, t // size).
+    `padded` is (n, t + k - 1), `weight` (c, k), `bias` (c,); `out` and `place` are (n, c, t // size). Stretches of a
+    row that stay in the first cache are filtered and pooled in turn.
     """
     n_filters, width = weight.shape
-    row = np.empty(padded.shape[1] - width + 1, np.float32)
+    frames = out.shape[2]
+    row = np.empty(_FRAMES * size, np.float32)
     for item in range(padded.shape[0]):
         for channel in range(n_filters):
-            row[:] = bias[channel]
-            for tap in range(width):
-                factor, moved = weight[channel, tap], padded[item, tap : tap + row.size]
-                for i in range(row.size):
-                    row[i] += factor * moved[i]
-            if size == 2:
-                _pool_row(row, 2, gated, out[item, channel], place[item, channel])
-            elif size == 3:
-                _pool_row(row, 3, gated, out[item, channel], place[item, channel])
-            elif size == 4:
-                _pool_row(row, 4, gated, out[item, channel], place[item, channel])
-            else:
-                _pool_row(row, size, gated, out[item, channel], place[item, channel])
+            taps, offset = weight[channel], bias[channel]
+            for first in range(0, frames, _FRAMES):
+                last = min(first + _FRAMES, frames)
+                part = row[: (last - first) * size]
+                heard = padded[item, first * size :]
+                if width == 3:
+                    _filter_row(heard, taps, offset, 3, part)
+                elif width == 5:
+                    _filter_row(heard, taps, offset, 5, part)
+                else:
+                    part[:] = offset
+                    for tap in range(width):
+                        factor, moved = taps[tap], heard[tap : tap + part.size]
+                        for i in range(part.size):
+                            part[i] += factor * moved[i]
+                if size == 2:
+                    _pool_row(part, 2, gated, out[item, channel, first:last], place[item, channel, first:last])
+                elif size == 3:
+                    _pool_row(part, 3, gated, out[item, channel, first:last], place[item, channel, first:last])
+                elif size == 4:
+                    _pool_row(part, 4, gated, out[item, channel, first:last], place[item, channel, first:last])
+                else:
+                    _pool_row(part, size, gated, out[item, channel, first:last], place[item, channel, first:last])
 
 
 @njit(nogil=True, cache=True)
 def spread_filtered(gradient, place, weight, size, out):  # type: ignore[no-untyped-def]
     """Compute the gradient `out` (n, t + k - 1) of `padded`, from that of the result of `filter_pool`."""
     n_filters, width = weight.shape
-    row = np.empty(out.shape[1] - width + 1, np.float32)
+    n_samples = out.shape[1] - width + 1
+    held = np.zeros(n_samples + 2 * (width - 1), np.float32)
+    row = held[width - 1 : width - 1 + n_samples]
     for item in range(gradient.shape[0]):
         out[item] = 0
         for channel in range(n_filters):
@@ -105,7 +141,12 @@ def spread_filtered(gradient, place, weight, size, out):  # type: ignore[no-unty
                 _spread_row(gradient[item, channel], place[item, channel], 4, row)
             else:
                 _spread_row(gradient[item, channel], place[item, channel], size, row)
-            for tap in range(width):
-                factor, moved = weight[channel, tap], out[item, tap : tap + row.size]
-                for i in range(row.size):
-                    moved[i] += factor * row[i]
+            if width == 3:
+                _filter_row_back(held, weight[channel], 3, out[item])
+            elif width == 5:
+                _filter_row_back(held, weight[channel], 5, out[item])
+            else:
+                for tap in range(width):
+                    factor, moved = weight[channel, tap], out[item, tap : tap + row.size]
+                    for i in range(row.size):
+                        moved[i] += factor * row[i]

@@ -131,6 +131,22 @@ def test_pooling_of_every_size(size: int) -> None:
     torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("size", [2, 3, 5])
+@pytest.mark.parametrize("width", [1, 3, 4, 5])
+def test_filters_and_pooling_of_every_size(width: int, size: int) -> None:
+    rng = torch.Generator().manual_seed(width)
+    x, filters = torch.randn(2, 1, 3301, generator=rng), torch.randn(3, 1, width, generator=rng)  # several stretches
+    offset = torch.randn(3, generator=rng)
+    x.requires_grad_()
+    found = _am_fast._make_filter_pool(filters, offset, 2, size, gated=True)(None, x)
+    plain = nn.functional.conv1d(x.double(), filters.double(), offset.double(), padding=2)
+    wanted = nn.functional.max_pool1d(plain.relu(), size)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
+    given = torch.randn(wanted.shape, generator=rng)
+    (mine,), (theirs,) = (torch.autograd.grad(out, x, given.to(out.dtype)) for out in (found, wanted))
+    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
 def test_network_that_runs_otherwise_is_read_as_it_is() -> None:
     class Moody(nn.Module):
         def __init__(self) -> None:
