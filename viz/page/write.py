@@ -15,12 +15,9 @@ from markupsafe import Markup, escape
 from brainmap.errors import RunError
 from brainmap.places import room_for
 from brainmap.record import name_unfinished
-from brainmap.viz.page.answers import AnswersView, show_answers
-from brainmap.viz.page.brain import BrainView, ViewerView, draw_brains, make_viewer
+from brainmap.viz.page.answers import show_answers
+from brainmap.viz.page.brain import draw_brains, make_viewer
 from brainmap.viz.page.cards import (
-    Card,
-    ListeningView,
-    PanelView,
     arrange_panels,
     describe_cam_cards,
     draw_listening,
@@ -31,11 +28,11 @@ from brainmap.viz.page.cards import (
 from brainmap.viz.page.citations import write_bibliography, write_latex, write_markdown, write_references
 from brainmap.viz.page.content import ReportContent
 from brainmap.viz.page.helper import Helper
-from brainmap.viz.page.layers import EncodingView, Family, draw_encoding, draw_families
+from brainmap.viz.page.layers import draw_encoding, draw_families
 from brainmap.viz.page.methods import methods_paragraph
-from brainmap.viz.page.people import DesignView, PeopleView, show_designs, show_people
-from brainmap.viz.page.pictures import Picture, Pictures
-from brainmap.viz.page.tables import Table, make_table
+from brainmap.viz.page.people import show_designs, show_people
+from brainmap.viz.page.pictures import Pictures
+from brainmap.viz.page.tables import make_table
 from brainmap.viz.style import assign_layer_colors, encode_data_uri, with_style
 
 __all__ = ["ReportContent", "methods_paragraph", "write_report"]
@@ -123,41 +120,6 @@ class Copy:
     name: str
     text: str
     download: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class _View:
-    """Hold the input of the template, with every item already a picture, a table or text."""
-
-    content: ReportContent
-    layers: list[str]
-    colors: dict[str, str]
-    answers: AnswersView | None
-    pictures: dict[str, Picture]
-    pairs: dict[str, list[tuple[str, Picture]]]
-    families: list[Family]
-    brains: list[BrainView]
-    viewer: ViewerView | None
-    people: PeopleView | None
-    designs: DesignView | None
-    encoding: EncodingView | None
-    listening: ListeningView | None
-    tables: dict[str, Table]
-    panels: list[PanelView]
-    sheet_cards: list[Card]
-    sheet_ends: tuple[str, str]
-    cams: list[Card]
-    cams_note: str
-    sounds_notes: list[str]
-    methods: list[Markup]
-    copies: list[Copy]
-    provenance: list[tuple[str, Any]]
-
-    @property
-    def most_tabs(self) -> int:
-        """Return the largest number of tabs that lie side by side."""
-        inner = [len(tabs) for brain in self.brains for tabs in (brain.maps, brain.differences)]
-        return max(len(self.families), len(self.pairs), len(self.brains), len(self.copies), *inner)
 
 
 def write_report(
@@ -279,7 +241,8 @@ def _compose_policy(script: str, style: str) -> str:
 
 
 @with_style
-def _make_view(content: ReportContent, drawn: Pictures) -> _View:
+def _make_view(content: ReportContent, drawn: Pictures) -> dict[str, Any]:
+    """Collect what the template shows, with every item already a picture, a table or text."""
     layers = content.order_layers()
     tables = {
         name: make_table(
@@ -311,31 +274,34 @@ def _make_view(content: ReportContent, drawn: Pictures) -> _View:
         make_cam_cards(content.sounds, content.cams) if content.cams is not None and content.sounds is not None else []
     )
     brains = draw_brains(content, drawn)
-    return _View(
-        content=content,
-        layers=layers,
-        colors=assign_layer_colors(layers),
-        answers=show_answers(content),
-        pictures=drawn.draw_overview(content, layers),
-        pairs=drawn.draw_pairs(content.rdm_pairs),
-        families=draw_families(content, drawn),
-        brains=brains,
-        viewer=make_viewer(content, brains),
-        people=show_people(content.persons),
-        designs=show_designs(content.designs),
-        encoding=draw_encoding(content, drawn),
-        listening=draw_listening(content, drawn),
-        tables=tables,
-        panels=arrange_panels(content.maximization, assign_layer_colors(layers)),
-        sheet_cards=make_sheet_cards(content.sheet),
-        sheet_ends=find_sheet_ends(content.sheet),
-        cams=cards,
-        cams_note=describe_cam_cards(content.sounds, content.cams) if cards else "",
-        sounds_notes=list(content.sounds_notes),
-        methods=[_link_dois(part) for part in content.methods.split("\n\n") if part.strip()],
-        copies=_copy_methods(content.methods),
-        provenance=list(content.provenance.items()),
-    )
+    view: dict[str, Any] = {
+        "content": content,
+        "layers": layers,
+        "colors": assign_layer_colors(layers),
+        "answers": show_answers(content),
+        "pictures": drawn.draw_overview(content, layers),
+        "pairs": drawn.draw_pairs(content.rdm_pairs),
+        "families": draw_families(content, drawn),
+        "brains": brains,
+        "viewer": make_viewer(content, brains),
+        "people": show_people(content.persons),
+        "designs": show_designs(content.designs),
+        "encoding": draw_encoding(content, drawn),
+        "listening": draw_listening(content, drawn),
+        "tables": tables,
+        "panels": arrange_panels(content.maximization, assign_layer_colors(layers)),
+        "sheet_cards": make_sheet_cards(content.sheet),
+        "sheet_ends": find_sheet_ends(content.sheet),
+        "cams": cards,
+        "cams_note": describe_cam_cards(content.sounds, content.cams) if cards else "",
+        "sounds_notes": list(content.sounds_notes),
+        "methods": [_link_dois(part) for part in content.methods.split("\n\n") if part.strip()],
+        "copies": _copy_methods(content.methods),
+        "provenance": list(content.provenance.items()),
+    }
+    inner = [len(tabs) for brain in brains for tabs in (brain.maps, brain.differences)]
+    most = max(*(len(view[name]) for name in ("families", "pairs", "brains", "copies")), *inner)
+    return {**view, "most_tabs": most}  # tabs that lie side by side
 
 
 def _copy_methods(methods: str) -> list[Copy]:
