@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -98,6 +99,14 @@ class Glm(Section):
     scale: Scale = "signal"
 
 
+def check_flips(test: Test, correction: Correction) -> None:
+    """Refuse the correction by the largest statistic for tests that do not flip signs."""
+    if correction == "max-t" and test != "sign-flip":
+        raise ValueError(
+            f"correction = 'max-t' flips signs: expected test = 'sign-flip', got {test!r}; change one of them"
+        )
+
+
 class Inference(Section):
     """Describe the tests of scores against 0 and of differences, and their correction over layers x ROIs.
 
@@ -121,7 +130,7 @@ class Inference(Section):
         return self.bootstrap > 0 and ("bootstrap" in said or self.zero == "bootstrap" or differ)
 
     @model_validator(mode="after")
-    def _something_to_test_with(self) -> Inference:
+    def _tests_that_can_be_made(self) -> Inference:
         said = self.model_fields_set
         asks = self.zero == "bootstrap" or ("differences" in said and self.differences == "bootstrap")
         if asks and not self.bootstrap:
@@ -132,22 +141,17 @@ class Inference(Section):
             raise ValueError(
                 "permutations: expected at least 100 for zero = 'relabeling', got 0; set permutations = 2000"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _enough_resamples(self) -> Inference:
         for what, n in (("bootstrap", self.bootstrap), ("permutations", self.permutations)):
             if 0 < n < 100:
                 raise ValueError(f"{what}: expected at least 100, or 0 for none, got {n}; set one of these")
+        check_flips(self.test, self.correction)
         return self
 
-    @model_validator(mode="after")
-    def _flips_for_the_maximum(self) -> Inference:
-        if self.correction == "max-t" and self.test != "sign-flip":
-            raise ValueError(
-                f"correction = 'max-t' flips signs: expected test = 'sign-flip', got {self.test!r}; change one of them"
-            )
-        return self
+
+def _refuse_first(wrong: Mapping[str, bool], beside: str) -> None:
+    """Refuse the first of the settings that do not go with others."""
+    for key in (key for key, is_there in wrong.items() if is_there):
+        raise ValueError(f"{key} does not go with {beside}; leave it out")
 
 
 class Brain(Section):
@@ -236,9 +240,7 @@ class Brain(Section):
             "rois.centers": rois.centers is not None,
             "rois.table": rois.table is not None and self.on_region_table,
         }
-        if any(wrong.values()):
-            found = next(key for key, is_there in wrong.items() if is_there)
-            raise ValueError(f"{found} does not go with files of {what}; leave it out")
+        _refuse_first(wrong, f"files of {what}")
         if getattr(rois, wanted) is None:
             raise ValueError(f"rois: lacks the key {wanted!r}, which files of {what} need; add it")
         return self
@@ -264,12 +266,7 @@ class Brain(Section):
             "rois.masks": bool(rois.masks),
             "rois.centers": rois.centers is not None,
         }
-        if any(wrong.values()):
-            found = next(key for key, is_there in wrong.items() if is_there)
-            raise ValueError(
-                f"{found} does not go with kind = 'table', whose voxels have no place and whose rois.table has a row "
-                "per voxel; leave it out"
-            )
+        _refuse_first(wrong, "kind = 'table', whose voxels have no place and whose rois.table has a row per voxel")
         if "labels" not in self.model_fields_set:
             raise ValueError("lacks the key 'labels', which kind = 'table' needs; add the TSV of its items")
         if rois.table is None:
@@ -293,12 +290,11 @@ class Brain(Section):
             "rois.centers": self.rois.centers is not None,
             "rois.table": self.rois.table is not None,
         }
-        if any(wrong.values()):
-            found = next(key for key, is_there in wrong.items() if is_there)
-            raise ValueError(
-                f"{found} does not go with files on the surface, whose data are .func.gii, .dscalar.nii or "
-                ".dtseries.nii and whose rois.image is .label.gii or .dlabel.nii; leave it out"
-            )
+        _refuse_first(
+            wrong,
+            "files on the surface, whose data are .func.gii, .dscalar.nii or .dtseries.nii and whose rois.image is "
+            ".label.gii or .dlabel.nii",
+        )
         return self
 
     @model_validator(mode="after")
@@ -309,12 +305,9 @@ class Brain(Section):
         lacking = [key for key in needs if getattr(self, key) is None]
         if lacking:
             raise ValueError(f"lacks the key {lacking[0]!r}, which layout = {self.layout!r} needs; add it")
-        if self.layout == "spm" and (self.kind == "bold" or "labels" in self.model_fields_set):
-            wrong_key = "kind = 'bold'" if self.kind == "bold" else "labels"
-            raise ValueError(
-                f"{wrong_key} does not go with layout = 'spm', whose betas have the names of SPM's regressors; leave "
-                "it out"
-            )
+        if self.layout == "spm":
+            of_others = {"kind = 'bold'": self.kind == "bold", "labels": "labels" in self.model_fields_set}
+            _refuse_first(of_others, "layout = 'spm', whose betas have the names of SPM's regressors")
         if self.kind == "bold" and self.layout == "files" and self.events is None:
             raise ValueError(
                 "lacks the key 'events', which kind = 'bold' needs; add the events.tsv, or stim_times by condition"

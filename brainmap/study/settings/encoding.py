@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from brainmap.study.settings.brain import Band, Section
+from brainmap.study.settings.brain import Band, Section, check_flips
 from brainmap.types import Correction, EncodingTarget, FoldGroups, ScanSampling, SpeechFeature, Test
 
 
@@ -59,7 +59,7 @@ class StoryModels(Section):
     splits: int = Field(default=20, ge=1)  # random halves of the stories, to choose the best layer and to score it
 
     @model_validator(mode="after")
-    def _words_for_features_of_words(self) -> StoryModels:
+    def _what_goes_together(self) -> StoryModels:
         needy = [name for name in self.speech if name != "sound-energy"]
         if needy and self.words is None:
             raise ValueError(f"lacks the key 'words', which speech = ['{needy[0]}'] needs; add the names of word times")
@@ -68,12 +68,5 @@ class StoryModels(Section):
                 f"words: expected a name with {{sound}} and a feature of words in speech, got {self.words!r} and "
                 f"{list(self.speech)}; add what lacks"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _flips_for_the_maximum(self) -> StoryModels:
-        if self.correction == "max-t" and self.test != "sign-flip":
-            raise ValueError(
-                f"correction = 'max-t' flips signs: expected test = 'sign-flip', got {self.test!r}; change one of them"
-            )
+        check_flips(self.test, self.correction)
         return self
