@@ -15,7 +15,6 @@ from brainmap.checks import check_file
 from brainmap.errors import name_place
 from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.sounds.inputs import describe_input
-from brainmap.names import slug
 from brainmap.record import content_key, file_digest
 from brainmap.study.results.context import Context, make_rng
 from brainmap.study.settings.study import Maximizing
@@ -23,6 +22,7 @@ from brainmap.study.stages.hearing import choose_first
 from brainmap.study.stages.networks import (
     Loaded,
     Version,
+    build_features_path,
     class_names,
     compute_heard_key,
     list_array_paths,
@@ -256,11 +256,9 @@ def _compute_cams(context: Context, one: Loaded, version: Version, names: tuple[
     yield from list_array_paths(store_path(context, version), "cam")
     yield from list_array_paths(store_path(context, version), "cam_logits")
     about = context.build_provenance({"cam": settings.cam.model_dump()}, list_inputs(context, version))
-    yield from context.save_table(table, _get_table_path(context, version, "logits"), columns=columns, about=about)
-
-
-def _get_table_path(context: Context, version: Version, what: str) -> Path:
-    return context.study.out / "features" / f"network-{slug(version.name)}_{what}.tsv"
+    yield from context.save_table(
+        table, build_features_path(context, version.name, "logits.tsv"), columns=columns, about=about
+    )
 
 
 def _maximize_network(
@@ -311,7 +309,7 @@ def _maximize_network(
                 if set(NOISE_COLUMNS) <= set(am.quality):
                     noises[like] = am.quality[list(NOISE_COLUMNS)].to_numpy(np.float64).T
             name = name_beside(layer, am.prior) if at else layer
-            folder = build_wav_path(context, version)
+            folder = build_features_path(context, version.name, "maximization")
             wavs = am.save_wav(folder, seconds=0.5, name=name) if am.can_be_heard else []
             files = [file.name for file in wavs]
             save_maximization(am, store_path(context, version), network=version.name, wavs=files, beside=at > 0)
@@ -324,7 +322,7 @@ def _maximize_network(
         about = context.build_provenance(
             {"maximization": settings.maximization.model_dump()}, list_inputs(context, version)
         )
-        path = _get_table_path(context, version, "maximization")
+        path = build_features_path(context, version.name, "maximization.tsv")
         yield from context.save_table(table, path, columns=columns, about=about)
 
 
@@ -344,11 +342,6 @@ def _tabulate_quality(am: Maximization) -> pd.DataFrame:
         if name not in table:
             table.insert(0, name, values)
     return table
-
-
-def build_wav_path(context: Context, version: Version) -> Path:
-    """Return the folder of the maximizing sounds."""
-    return context.study.out / "features" / f"network-{slug(version.name)}_maximization"
 
 
 def read_cams(context: Context, version: Version) -> ClassActivationMaps | None:

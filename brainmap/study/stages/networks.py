@@ -188,9 +188,14 @@ def build_rdm_path(context: Context, version: Version) -> Path:
     return context.study.out / "rdms" / f"network-{slug(version.name)}_rdms.h5"
 
 
+def build_features_path(context: Context, name: str, ending: str) -> Path:
+    """Build the path of what the study holds of a network or control: `network-NAME_ENDING` in `features`."""
+    return context.study.out / "features" / f"network-{slug(name)}_{ending}"
+
+
 def store_path(context: Context, version: Version) -> Path:
     """Return the path of the activations of a network."""
-    return context.study.out / "features" / f"network-{slug(version.name)}_features.zarr"
+    return build_features_path(context, version.name, "features.zarr")
 
 
 def _clear_remains(store: Path) -> Path:
@@ -387,7 +392,7 @@ def describe_calls(context: Context, loaded: Loaded, names: tuple[str, ...], *, 
 
 def read_calls_line(context: Context, network: Network | Baselines) -> str | None:
     """Read the same line from the results; None where they do not contain it."""
-    path = _build_calls_path(context, network.name).with_suffix(".json")
+    path = build_features_path(context, network.name, "calls.json")
     return str(json.loads(path.read_text(encoding="utf-8")).get("Calls")) if path.exists() else None
 
 
@@ -396,12 +401,8 @@ def write_calls(context: Context, loaded: Loaded, names: tuple[str, ...], about:
     called, line = _predict_calls(context, loaded, names)
     sounds = loaded.sounds
     table = pd.DataFrame({"stimulus_id": sounds.items, "condition": sounds.conditions, "called": called})
-    path = make_parent(_build_calls_path(context, loaded.settings.name))
+    path = make_parent(build_features_path(context, loaded.settings.name, "calls.tsv"))
     yield from context.save_table(table, path, columns=CALLS_COLUMNS, about={**about, "Calls": line})
-
-
-def _build_calls_path(context: Context, name: str) -> Path:
-    return context.study.out / "features" / f"network-{slug(name)}_calls.tsv"
 
 
 def _predict_calls(context: Context, loaded: Loaded, names: tuple[str, ...]) -> tuple[list[str], str]:

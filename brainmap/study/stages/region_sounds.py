@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from brainmap.errors import InputError
-from brainmap.names import slug
 from brainmap.record import content_key
 from brainmap.study.results.context import Context, read_results_table
 from brainmap.study.stages.explain import (
@@ -24,7 +23,7 @@ from brainmap.study.stages.explain import (
     choose_explained,
     digest_maximization,
 )
-from brainmap.study.stages.networks import Loaded, Version, list_inputs
+from brainmap.study.stages.networks import Loaded, Version, build_features_path, list_inputs
 
 if TYPE_CHECKING:
     from brainmap.features.evaluation.regions import Encoder, RegionSounds
@@ -86,16 +85,6 @@ def choose_regions(context: Context, version: Version) -> pd.DataFrame:
     return best.head(settings.maximization.regions).reset_index(drop=True)
 
 
-def build_region_path(context: Context, version: Version, what: str) -> Path:
-    """Build the path of a table of the sounds of regions: "regions", "region-sounds" or "region-maps"."""
-    return context.study.out / "features" / f"network-{slug(version.name)}_{what}.tsv"
-
-
-def build_region_folder(context: Context, version: Version) -> Path:
-    """Build the path of the folder of predicted sounds."""
-    return context.study.out / "features" / f"network-{slug(version.name)}_regions"
-
-
 def _find_sounds(context: Context, loaded: dict[str, Loaded], version: Version, wanted: pd.DataFrame) -> Iterator[Path]:
     from brainmap.features.attention.encoders import COLUMNS
     from brainmap.features.evaluation.regions import REGION_COLUMNS
@@ -116,7 +105,7 @@ def _find_sounds(context: Context, loaded: dict[str, Loaded], version: Version, 
         except InputError as error:
             log.warning("note: no sound is made for %s: %s", roi, error)
             continue
-        (wav,) = found.am.save_wav(build_region_folder(context, version), name="predicted")
+        (wav,) = found.am.save_wav(build_features_path(context, version.name, "regions"), name="predicted")
         yield wav
         about = {"layer": row["layer"], "r": row["mean"], "p_corrected": row["p_corrected"], "prior": found.am.prior}
         tables["regions"].append(found.table.assign(**about, wav=wav.name))
@@ -135,7 +124,7 @@ def _find_sounds(context: Context, loaded: dict[str, Loaded], version: Version, 
     for name, parts in tables.items():
         if parts:
             table, columns = pd.concat(parts, ignore_index=True), described[name]
-            path = build_region_path(context, version, name)
+            path = build_features_path(context, version.name, f"{name}.tsv")
             yield from context.save_table(table[list(columns)], path, columns=columns, about=about)
 
 

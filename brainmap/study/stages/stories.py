@@ -44,6 +44,7 @@ from brainmap.study.stages.encoding_pieces import Modeled
 from brainmap.study.stages.networks import (
     Loaded,
     Version,
+    build_features_path,
     extract_version,
     list_array_paths,
     load_every_network,
@@ -114,11 +115,6 @@ def run_story_networks(context: Context) -> None:
         _run_speech(context)
 
 
-def build_speech_path(context: Context) -> Path:
-    """Return the path of the features of speech."""
-    return context.study.out / "features" / "network-speech_features.zarr"
-
-
 def list_word_files(context: Context) -> dict[str, str]:
     """Return the file of word times of each story; none where the study has no features of words."""
     named = get_story_models(context).words
@@ -137,7 +133,7 @@ def _run_speech(context: Context) -> None:
         from brainmap.features.activations.speech import speech_features
 
         sounds = load_sounds(context.study.resolve(context.study.settings.stimuli.table), level="none")
-        store = build_speech_path(context)
+        store = build_features_path(context, SPEECH, "features.zarr")
         speech_features(sounds, words=words or None, features=asked.speech, store=store).close()
         return list_array_paths(store, "activations")
 
@@ -251,7 +247,7 @@ class StoryPerson(Modeled):
         """Bring the layers of all networks and the time courses of the regions to the same scans."""
         context, asked = self.context, self.asked
         stores = {version.name: store_path(context, version) for version in yield_versions(context)}
-        stores |= {SPEECH: build_speech_path(context)} if asked.speech else {}
+        stores |= {SPEECH: build_features_path(context, SPEECH, "features.zarr")} if asked.speech else {}
         from brainmap.features.activations.stored import open_activations
 
         networks = {name: open_activations(path) for name, path in stores.items()}

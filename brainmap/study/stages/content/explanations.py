@@ -19,9 +19,15 @@ from brainmap.places import resolve_inside
 from brainmap.rsa.rdm.files import load_plain_rdms
 from brainmap.study.results.context import Context, read_results_table
 from brainmap.study.settings.study import Network
-from brainmap.study.stages.explain import build_wav_path, read_cams
-from brainmap.study.stages.networks import Version, build_rdm_path, complete_checkpoint, store_path, yield_versions
-from brainmap.study.stages.region_sounds import build_region_folder, build_region_path
+from brainmap.study.stages.explain import read_cams
+from brainmap.study.stages.networks import (
+    Version,
+    build_features_path,
+    build_rdm_path,
+    complete_checkpoint,
+    store_path,
+    yield_versions,
+)
 from brainmap.viz.features.spectrograms import make_picture
 from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import NetworkMaps, PatternPanel, RdmPair
@@ -103,7 +109,10 @@ def build_panels(context: Context, version: Version) -> list[PatternPanel]:
                 units=list(kept.labels),
                 rate=kept.rate,
                 quality=kept.quality,
-                wavs=[resolve_inside(build_wav_path(context, version), name) for name in kept.wavs],
+                wavs=[
+                    resolve_inside(build_features_path(context, version.name, "maximization"), name)
+                    for name in kept.wavs
+                ],
                 axes=kept.axes,
                 prior=kept.prior,
             )
@@ -176,18 +185,21 @@ def read_region_panels(context: Context, version: Version) -> dict[str, Any]:
     """Read the sounds of regions as fields of the page's content; empty where the study asks for none or has none."""
     import soundfile
 
-    settings, path = context.study.settings, build_region_path(context, version, "regions")
+    settings, path = context.study.settings, build_features_path(context, version.name, "regions.tsv")
     asked = settings.encoding is not None and settings.explain is not None and settings.explain.maximization.regions
     if not asked or not path.exists():
         return {}
-    table, real = (read_results_table(build_region_path(context, version, w)) for w in ("regions", "region-sounds"))
-    drawn = build_region_path(context, version, "region-maps")
+    table, real = (
+        read_results_table(build_features_path(context, version.name, f"{what}.tsv"))
+        for what in ("regions", "region-sounds")
+    )
+    drawn = build_features_path(context, version.name, "region-maps.tsv")
     maps = read_results_table(drawn) if drawn.exists() else None
     assert isinstance(version.network, Network)
     heard = get_waveforms(load_network_sounds(context, version.network))
     panels = []
     for row in table.to_dict("records"):
-        wav = resolve_inside(build_region_folder(context, version), str(row["wav"]))
+        wav = resolve_inside(build_features_path(context, version.name, "regions"), str(row["wav"]))
         wave, rate = soundfile.read(wav, dtype="float32")
         mine = real[real["region"] == row["region"]]
         panels.append(
