@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
+from brainmap.errors import InputError
 from brainmap.explore.sources import FEW, Heard, Source
 from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.attribution.lrp import COMPOSITES
@@ -23,9 +24,10 @@ from brainmap.features.layers.ear import tap
 from brainmap.features.layers.inputs import fit_sounds, make_differentiable
 from brainmap.features.layers.layer import FREQUENCY, TIME, Layer
 from brainmap.features.layers.running import evaluating, forward
+from brainmap.features.maximization.maximize import Maximization
 from brainmap.features.sounds.batches import iterate_tensors
 from brainmap.features.sounds.files import Sounds
-from brainmap.features.sounds.inputs import compute_input_rate, describe_input
+from brainmap.features.sounds.inputs import compute_input_rate, describe_input, invert_pictures
 from brainmap.record import content_key
 from brainmap.types import CamMethod
 from brainmap.viz.features.sounds import average_in_bins, compute_log_spectrogram, find_envelope
@@ -193,21 +195,28 @@ def compute_strips(source: Source, heard: Heard, key: str) -> dict[str, Any]:
     left_out = [layer.name for layer in heard.layers if not layer.order]
 
     def compute() -> list[dict[str, Any]]:
-        fitted = fit_sounds(heard.model, sounds)
-        with (
-            evaluating(heard.model, source.device),
-            torch.no_grad(),
-            tap(heard.model, [one.name for one in layers]) as got,
-        ):
-            batch = next(iterate_tensors(fitted, 1, device=source.device))
-            forward(heard.model, batch)
-            values = [layer.arranged(got[layer.name], 1)[0].float().cpu().numpy() for layer in layers]
-        rate = compute_input_rate(fitted, tuple(batch.shape[1:]))
+        values, rate = _hear_layers(source, heard, sounds, layers)
         return [_describe_strip(layer, one, rate) for layer, one in zip(layers, values, strict=True)]
 
     strips = source.memory.remember(content_key("strips", heard.digest, sounds.digest), compute)
     notes = [f"layers whose axes are not known are left out: {', '.join(left_out)}"] if left_out else []
     return {"layers": strips, "seconds": sounds.waveforms.shape[2] / sounds.rate, "notes": notes}
+
+
+def _hear_layers(
+    source: Source, heard: Heard, sounds: Sounds, layers: Sequence[Layer]
+) -> tuple[list[NDArray[np.float32]], float | None]:
+    """Return what layers make of one sound, units first, and the rate of the input [Hz], where it has one."""
+    fitted = fit_sounds(heard.model, sounds)
+    with (
+        evaluating(heard.model, source.device),
+        torch.no_grad(),
+        tap(heard.model, [layer.name for layer in layers]) as got,
+    ):
+        batch = next(iterate_tensors(fitted, 1, device=source.device))
+        forward(heard.model, batch)
+        values = [layer.arranged(got[layer.name], 1)[0].float().cpu().numpy() for layer in layers]
+    return values, compute_input_rate(fitted, tuple(batch.shape[1:]))
 
 
 def _describe_strip(layer: Layer, values: NDArray[np.float32], rate: float | None) -> dict[str, Any]:
@@ -257,12 +266,8 @@ def _take_largest(values: NDArray[np.float32], size: int, *, axis: int) -> NDArr
 def describe_unit(source: Source, heard: Heard, key: str, *, layer: str, unit: int) -> dict[str, Any]:
     """Describe the activation of one unit to one sound over time."""
     found = heard.check_unit(layer, unit)
-    sounds = fit_sounds(heard.model, source.sound(heard, key))
-    with evaluating(heard.model, source.device), torch.no_grad(), tap(heard.model, [layer]) as got:
-        batch = next(iterate_tensors(sounds, 1, device=source.device))
-        forward(heard.model, batch)
-        values = found.arranged(got[layer], 1)[0, unit].float().cpu().numpy()
-    rate = compute_input_rate(sounds, tuple(batch.shape[1:]))
+    (every,), rate = _hear_layers(source, heard, source.sound(heard, key), [found])
+    values = every[unit]
     names = found.positions if len(found.positions) == values.ndim else ("",) * values.ndim
     if FREQUENCY in names and len(names) > 1:
         values = values.mean(axis=names.index(FREQUENCY))
@@ -304,3 +309,18 @@ def shade(picture: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     least, most = float(np.nanquantile(picture, 0.01)), float(np.nanmax(picture))
     scaled = np.clip((picture - least) / max(most - least, 1e-12), 0, 1) * 255
     return np.asarray(scaled.round(), dtype=np.uint8)
+
+
+def take_wave(am: Maximization, what: str) -> NDArray[np.float32]:
+    """Return the waveform of the first pattern; that of a spectrogram is inverted.
+
+    Raises
+    ------
+    InputError
+        The network takes pictures that no sound makes.
+    """
+    if not am.can_be_heard:
+        raise InputError(f"{what} is no sound; the network takes pictures")
+    waves = am.patterns if am.axes is None or am.patterns.ndim == 3 else invert_pictures(am.patterns, am.axes)
+    wave: NDArray[np.float32] = waves[0, 0]
+    return wave

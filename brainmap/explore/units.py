@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.explore.looking import describe_wave
+from brainmap.explore.looking import describe_wave, take_wave
 from brainmap.explore.sources import FEW, UPLOAD, Heard, Source
 from brainmap.features.activations.extract import extract_activations
 from brainmap.features.activations.stored import Activations, open_activations
@@ -22,7 +22,6 @@ from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.maximization.decoder import choose_priors
 from brainmap.features.maximization.maximize import Maximization, maximize_activation
 from brainmap.features.representations.files import StoredPatterns, list_stored_layers, open_maximizations
-from brainmap.features.sounds.inputs import invert_pictures
 from brainmap.features.units.embedding import nearest_neighbors
 from brainmap.features.units.exemplars import Exemplars, find_exemplars
 from brainmap.features.units.filters import layer_filters
@@ -183,10 +182,8 @@ def _grow_pattern(source: Source, heard: Heard, layer: str, unit: int) -> _Patte
         settings=chosen.settings(compiled=False, micro_batch=FEW),
         device=source.device,
     )
-    if not am.can_be_heard:
-        raise InputError(f"pattern: what drives unit {unit} of {layer!r} is no sound; the network takes pictures")
-    waves = am.patterns if am.axes is None or am.patterns.ndim == 3 else invert_pictures(am.patterns, am.axes)
-    return _make_pattern(waves[0, 0], am, 0, stored=False)
+    wave = take_wave(am, f"pattern: what drives unit {unit} of {layer!r}")
+    return _make_pattern(wave, am, 0, stored=False)
 
 
 def _make_pattern(

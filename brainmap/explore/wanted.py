@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
-from brainmap.explore.looking import describe_wave
+from brainmap.explore.looking import describe_wave, take_wave
 from brainmap.explore.sources import FEW, Source
 from brainmap.features.evaluation.regions import CHANCE, RegionSounds
-from brainmap.features.sounds.inputs import invert_pictures
 from brainmap.record import content_key
 from brainmap.study.results.context import read_results_table
 from brainmap.study.stages.encoding import yield_encoded
@@ -142,8 +141,4 @@ def read_wanted(source: Source, region: str, network: str) -> tuple[NDArray[np.f
 
 
 def _get_wave(found: RegionSounds) -> tuple[NDArray[np.float32], int]:
-    am = found.am
-    if not am.can_be_heard:
-        raise InputError("wanted: what the region is predicted to want is no sound; the network takes pictures")
-    waves = am.patterns if am.axes is None or am.patterns.ndim == 3 else invert_pictures(am.patterns, am.axes)
-    return waves[0, 0], am.rate
+    return take_wave(found.am, "wanted: what the region is predicted to want"), found.am.rate

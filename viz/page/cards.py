@@ -102,10 +102,8 @@ def _write_seconds(seconds: float) -> str:
 def draw_spectrogram(wave: Array, rate: float) -> dict[str, Any]:
     """Draw the log spectrogram of a waveform, and place its marks."""
     loud, hertz = compute_log_spectrogram(wave, rate=rate, bands=64)
-    out = io.BytesIO()
-    imsave(out, loud[::-1], cmap=get_colormap("sound"), vmin=0, vmax=1, format="png")
     return {
-        "spectrogram": encode_data_uri(out.getvalue(), "image/png"),
+        "spectrogram": _encode_png(loud[::-1], cmap=get_colormap("sound"), vmin=0, vmax=1),
         "marks": place_marks(hertz, len(hertz)),
         "seconds": _write_seconds(wave.size / rate),
     }
@@ -235,8 +233,12 @@ def _picture(picture: Array, overlay: Array | None = None, limit: float = 1.0) -
     if overlay is not None:
         opacity = 0.85 * np.clip(np.abs(overlay) / limit, 0, 1)[..., None] ** 0.6
         image = (1 - opacity) * image + opacity * get_colormap("signed")(Normalize(-limit, limit)(overlay))[..., :3]
+    return _encode_png(image[::-1])
+
+
+def _encode_png(image: Array, **how: Any) -> str:
     out = io.BytesIO()
-    imsave(out, image[::-1], format="png")
+    imsave(out, image, format="png", **how)
     return encode_data_uri(out.getvalue(), "image/png")
 
 
@@ -293,11 +295,10 @@ def _stack_map(wave: Array, rate: float, values: Array, limit: float) -> dict[st
     rows, columns = (np.arange(n) * size // n for n, size in zip((_MAP_ROWS, frames), values.shape, strict=True))
     below = get_colormap("signed")(Normalize(-limit, limit, clip=True)(values[::-1][np.ix_(rows, columns)]))[..., :3]
     above = get_colormap("sound")(np.clip(loud[::-1], 0, 1))[..., :3]
-    out = io.BytesIO()
-    imsave(out, np.concatenate([above, np.ones((_GAP, frames, 3)), below]), format="png")
+    image = np.concatenate([above, np.ones((_GAP, frames, 3)), below])
     height = bands / (bands + _GAP + _MAP_ROWS)
     marks = [(name, f"{float(place.rstrip('%')) * height:.1f}%") for name, place in place_marks(hertz, bands)]
-    return {"spectrogram": encode_data_uri(out.getvalue(), "image/png"), "marks": marks}
+    return {"spectrogram": _encode_png(image), "marks": marks}
 
 
 def color_bars(wave: Array, course: Array, limit: float, bins: int = 120) -> list[tuple[str, str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -110,16 +109,6 @@ _COLUMNS = {  # columns on the page; the file has all columns
 }
 TEMPLATES = Path(__file__).with_name("templates")
 _SCRIPTS = ("report.js", "mesh.js", "slices.js", "cortex.js", "viewer.js")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Copy:
-    """Hold the methods section in one format, to copy or to download as a file."""
-
-    format: str
-    name: str
-    text: str
-    download: str
 
 
 def write_report(
@@ -304,7 +293,7 @@ def _make_view(content: ReportContent, drawn: Pictures) -> dict[str, Any]:
     return {**view, "most_tabs": most}  # tabs that lie side by side
 
 
-def _copy_methods(methods: str) -> list[Copy]:
+def _copy_methods(methods: str) -> list[dict[str, str]]:
     """Write the methods section in every format, and the works that it cites as BibTeX."""
     if not methods.strip():
         return []
@@ -315,7 +304,12 @@ def _copy_methods(methods: str) -> list[Copy]:
         ("BibTeX", "methods.bib", write_bibliography(methods)),
     ]
     return [
-        Copy(format=kind, name=name, text=text, download=encode_data_uri(text.encode(), "text/plain;charset=utf-8"))
+        {
+            "format": kind,
+            "name": name,
+            "text": text,
+            "download": encode_data_uri(text.encode(), "text/plain;charset=utf-8"),
+        }
         for kind, name, text in texts
         if text.strip()
     ]

@@ -8,9 +8,9 @@ scaled by how fast this machine multiplies. The table in docs/performance.md com
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -280,11 +280,7 @@ def _multiply(counts: Counts, n: float) -> Counts:
 
 
 def _add(*every: Counts) -> Counts:
-    total: Counter[str] = Counter()
-    for one in every:
-        for name, value in one.items():
-            total[name] += value  # type: ignore[assignment]  # counts are products of sizes, and may be fractions
-    return total
+    return {name: sum(one.get(name, 0.0) for one in every) for name in dict.fromkeys(chain(*every))}
 
 
 def _count_pairs(items: int) -> float:
