@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,6 +123,23 @@ def _join_words(words: Mapping[str, str]) -> Any:
     return lambda key: words.get(str(key), str(key))
 
 
+@functools.cache
+def _load_template() -> jinja2.Template:
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_FOLDER), undefined=jinja2.ChainableUndefined)
+    environment.filters |= {
+        "several": _list_values,
+        "measure": _join_words(_MEASURES),
+        "geometry": _describe_dissimilarity,
+        "test": _join_words(_TESTS),
+        "paired": _join_words(_PAIRED),
+        "correction": _join_words(_CORRECTIONS),
+        "partial": _describe_controls,
+        "noise": _describe_noise,
+        "thousands": lambda n: f"{n:,}",
+    }
+    return environment.get_template("methods.txt.j2")
+
+
 def methods_paragraph(settings: Mapping[str, Any]) -> str:
     """Write the methods section of a study from its settings; missing settings are not mentioned.
 
@@ -150,22 +168,7 @@ def methods_paragraph(settings: Mapping[str, Any]) -> str:
     >>> "Spearman correlation" in text, "searchlight" in text
     (True, False)
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER),
-        undefined=jinja2.ChainableUndefined,
-    )
-    environment.filters |= {
-        "several": _list_values,
-        "measure": _join_words(_MEASURES),
-        "geometry": _describe_dissimilarity,
-        "test": _join_words(_TESTS),
-        "paired": _join_words(_PAIRED),
-        "correction": _join_words(_CORRECTIONS),
-        "partial": _describe_controls,
-        "noise": _describe_noise,
-        "thousands": lambda n: f"{n:,}",
-    }
-    text = environment.get_template("methods.txt.j2").render(**settings)
+    text = _load_template().render(**settings)
     # Tags leave spaces before punctuation, which are removed; the space before ".05" is kept.
     paragraphs = (re.sub(r" ([.,;])(?=\s|$)", r"\1", " ".join(part.split())) for part in text.split("¶"))
     return "\n\n".join(part for part in paragraphs if part)
