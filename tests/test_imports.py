@@ -6,11 +6,13 @@ import ast
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import TinyStudy
+from brainmap import answers
+from tests.conftest import Answer, TinyStudy
 from tests.features.networks.folders import make_folder
 
 HEAVY = (
@@ -105,12 +107,32 @@ def test_a_kept_check_finds_what_a_new_one_finds(finished: TinyStudy, tmp_path: 
     run_apart(tmp_path / "cache", "check", finished.file, code=2)
 
 
-@pytest.mark.parametrize("options", [(), pytest.param(("--every", "--json"), marks=pytest.mark.slow)])
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that this process shares with those of `run_apart`."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = answers.open_versioned_folder(answers.find_user_cache("answers"), answers._name_version())
+    monkeypatch.setattr(answers, "_open_folder", lambda: folder)
+    return tmp_path / "cache"
+
+
 def test_layers_of_a_folder_seen_before_come_without_torch_and_transformers(
+    cache: Path, tmp_path: Path, brainmap_command: Callable[..., Answer]
+) -> None:
+    words = ("features", "layers", "--checkpoint", make_folder(tmp_path, "wav2vec2-class"))
+    new = brainmap_command(*words)
+    assert new.code == 0, new.err
+    kept, loaded = run_apart(cache, *words)
+    assert loaded == []
+    assert kept == new.out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--every", "--json")])
+def test_layers_that_another_process_listed_come_without_torch_and_transformers(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    folder = make_folder(tmp_path, "wav2vec2-class")
-    words = ("features", "layers", "--checkpoint", folder, *options)
+    words = ("features", "layers", "--checkpoint", make_folder(tmp_path, "wav2vec2-class"), *options)
     new, loaded = run_apart(tmp_path / "cache", *words)
     assert {"torch", "transformers"} <= set(loaded)
     kept, loaded = run_apart(tmp_path / "cache", *words)

@@ -47,8 +47,13 @@ def write(content: ReportContent, folder: Path, helper: Helper | None = None) ->
     return {file.name: file.read_bytes() for file in [page, *(folder / "figures").iterdir()]}
 
 
-def test_a_page_with_a_helper_is_that_without_one(tmp_path: Path) -> None:
-    alone = write(MAPPED, tmp_path / "alone")
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The page with maps, drawn by this process."""
+    return write(MAPPED, tmp_path_factory.mktemp("alone"))
+
+
+def test_a_page_with_a_helper_is_that_without_one(tmp_path: Path, alone: dict[str, bytes]) -> None:
     with Helper() as helper:
         assert write(MAPPED, tmp_path / "both", helper) == alone
     assert len(alone) > 8
@@ -65,8 +70,7 @@ def test_a_helper_draws_with_the_settings_of_this_process() -> None:
     assert drawn.rendered == wanted
 
 
-def test_a_helper_that_is_killed_leaves_its_figures_to_this_process(tmp_path: Path) -> None:
-    alone = write(MAPPED, tmp_path / "alone")
+def test_a_helper_that_is_killed_leaves_its_figures_to_this_process(tmp_path: Path, alone: dict[str, bytes]) -> None:
     with Helper() as helper:
         helper._process.kill()
         assert write(MAPPED, tmp_path / "both", helper) == alone
