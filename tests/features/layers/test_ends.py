@@ -106,8 +106,9 @@ def expected() -> dict[int, dict[str, NDArray[np.float32]]]:
     return {n: maps_of(Net(flat).eval(), SOUNDS[:n]) for n in (1, 3)}
 
 
-@pytest.mark.parametrize("n", [1, 3])
-@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize(  # one sound alone is another case where a squeeze takes its axis, too
+    ("name", "n"), [(name, n) for name in ENDS for n in (1, 3) if n == 3 or "squeeze" in name or "module" in name]
+)
 def test_what_is_taken_off_is_taken_off_in_every_method(
     plain: Net,
     expected: dict[int, dict[str, NDArray[np.float32]]],
