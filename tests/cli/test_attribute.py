@@ -135,7 +135,7 @@ def test_channels_and_classes_are_targets(given, tmp_path, brainmap_command):
         assert said in wrong.err
 
 
-@pytest.mark.parametrize("view", ["waveform", "spectrogram"])
+@pytest.mark.parametrize("view", ["waveform", pytest.param("spectrogram", marks=pytest.mark.slow)])
 def test_relevance_is_seen_and_heard(view, given, tmp_path, brainmap_command):
     wav, figure = tmp_path / "wav", tmp_path / "r.png"
     words = ("features", "attribute", *given, "--method", "lrp", "--rules", "epsilon", "--out", tmp_path / "a.zarr")

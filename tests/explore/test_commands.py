@@ -289,6 +289,7 @@ print(*sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_looking_and_listening_import_nothing_large_beside_torch(opening: dict[str, Any]) -> None:
     """Each of these takes 20 to 110 MB, of 600 that the explorer may take."""
     ran = subprocess.run(
