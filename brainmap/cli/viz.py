@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +13,7 @@ import typer
 from brainmap import types
 from brainmap.checks import check_choice, check_file, list_some, suggest_word
 from brainmap.cli import app
-from brainmap.cli.options import FORMATS, Overwrite, make_group, refuse_existing, save_figure, split_names
+from brainmap.cli.options import FORMATS, Overwrite, join_options, make_group, refuse_existing, save_figure, split_names
 from brainmap.errors import InputError
 from brainmap.progress import log
 
@@ -31,17 +33,27 @@ Columns = Annotated[int, typer.Option(min=1, help="Number of panels in each row.
 StoreFile = Annotated[Path, typer.Argument(metavar="STORE.zarr", help="Store that `brainmap features` writes.")]
 
 
-def _save_figure(make: Callable[[], Figure], out: Path, *, dpi: int, overwrite: bool) -> None:
-    """Make a figure and write it whole, with the command inside."""
-    refuse_existing(out, overwrite, kinds=FORMATS)
-    save_figure(make(), out, dpi=dpi)
-    typer.echo(f"Wrote {out}")
+def _declare_figure(out: Out, dpi: Dpi = 192, overwrite: Overwrite = False) -> None:
+    """Declare the options of a figure."""
+
+
+def _draws(command: Callable[..., Any]) -> Callable[..., None]:
+    """Give a command that makes a figure the options that say where, and write it whole, with the command inside."""
+    shared = inspect.signature(_declare_figure, eval_str=True).parameters
+
+    @functools.wraps(command)
+    def wrapper(*, out: Path, dpi: int, overwrite: bool, **given: Any) -> None:
+        refuse_existing(out, overwrite, kinds=FORMATS)
+        save_figure(command(**given), out, dpi=dpi)
+        typer.echo(f"Wrote {out}")
+
+    return join_options(wrapper, command, shared, leaves_out="")
 
 
 @commands.command()
+@_draws
 def rdm(
     rdms: Annotated[Path, typer.Argument(metavar="RDMS.h5", help="RDMs that `brainmap rsa rdm` writes.")],
-    out: Out,
     layers: Annotated[str | None, typer.Option(help="Layers that are drawn, parted by commas; default: all.")] = None,
     rois: Annotated[str | None, typer.Option(help="ROIs that are drawn, parted by commas; default: all.")] = None,
     brain: Annotated[
@@ -55,28 +67,21 @@ def rdm(
     ] = False,
     rank: Annotated[bool, typer.Option(help="Draw ranks in place of dissimilarities.")] = False,
     columns: Columns = 4,
-    dpi: Dpi = 192,
-    overwrite: Overwrite = False,
-) -> None:
+) -> Any:
     """Draw RDMs side by side, one layer beside one region (--brain), or their correlations (--correlations)."""
 
-    def make() -> Figure:
-        from brainmap.rsa.rdm.alignment import stack_rdms
-        from brainmap.rsa.rdm.files import load_rdms
-        from brainmap.viz.rsa.rdms import plot_correlation_matrix, plot_rdm, plot_rdm_pair
+    from brainmap.rsa.rdm.alignment import stack_rdms
+    from brainmap.rsa.rdm.files import load_rdms
+    from brainmap.viz.rsa.rdms import plot_correlation_matrix, plot_rdm, plot_rdm_pair
 
-        found = _select_rdms(load_rdms(rdms), "layer", layers, "--layers")
-        if brain:
-            regions = _select_rdms(stack_rdms([load_rdms(path) for path in brain]), "roi", rois, "--rois")
-            return plot_rdm_pair(
-                _check_one_rdm(found, "layer", "--layers"), _check_one_region(regions, "roi", "--rois")
-            )
-        found = _select_rdms(found, "roi", rois, "--rois")
-        if correlations:
-            return plot_correlation_matrix(_correlate_rdms(found))
-        return plot_rdm(found, rank=rank, columns=columns)
-
-    _save_figure(make, out, dpi=dpi, overwrite=overwrite)
+    found = _select_rdms(load_rdms(rdms), "layer", layers, "--layers")
+    if brain:
+        regions = _select_rdms(stack_rdms([load_rdms(path) for path in brain]), "roi", rois, "--rois")
+        return plot_rdm_pair(_check_one_rdm(found, "layer", "--layers"), _check_one_region(regions, "roi", "--rois"))
+    found = _select_rdms(found, "roi", rois, "--rois")
+    if correlations:
+        return plot_correlation_matrix(_correlate_rdms(found))
+    return plot_rdm(found, rank=rank, columns=columns)
 
 
 def _select_rdms(rdms: RDMs, key: str, wanted: str | None, option: str) -> RDMs:
@@ -119,11 +124,11 @@ def _correlate_rdms(rdms: RDMs) -> pd.DataFrame:
 
 
 @commands.command()
+@_draws
 def profile(
     scores: Annotated[
         list[Path], typer.Argument(help="Scores (.tsv) that `rsa compare` writes: layer, roi, participant, score.")
     ],
-    out: Out,
     ceilings: Annotated[Path | None, typer.Option(help="Noise ceilings (.tsv): roi, lower, upper.")] = None,
     statistics: Annotated[
         Path | None,
@@ -138,29 +143,24 @@ def profile(
     network: Annotated[str | None, typer.Option(help="Network that is drawn, where the tables hold several.")] = None,
     measure: Annotated[str, typer.Option(help="Label of the vertical axis.")] = "RDM correlation",
     columns: Columns = 4,
-    dpi: Dpi = 192,
-    overwrite: Overwrite = False,
-) -> None:
+) -> Any:
     """Draw scores over layers in each region, with noise ceilings and stars, or as a table of layers x regions."""
 
-    def make() -> Figure:
-        import pandas as pd
+    import pandas as pd
 
-        from brainmap.viz.rsa.profiles import plot_layer_profile, plot_layer_roi_table
+    from brainmap.viz.rsa.profiles import plot_layer_profile, plot_layer_roi_table
 
-        table = _select_rois(pd.concat([_read_table(path) for path in scores], ignore_index=True), rois)
-        table = _select_network(table, network)
-        if as_table:
-            return plot_layer_roi_table(table, measure=measure)
-        return plot_layer_profile(
-            table,
-            None if ceilings is None else _read_table(ceilings),
-            statistics=None if statistics is None else _select_network(_read_table(statistics), network),
-            measure=measure,
-            columns=columns,
-        )
-
-    _save_figure(make, out, dpi=dpi, overwrite=overwrite)
+    table = _select_rois(pd.concat([_read_table(path) for path in scores], ignore_index=True), rois)
+    table = _select_network(table, network)
+    if as_table:
+        return plot_layer_roi_table(table, measure=measure)
+    return plot_layer_profile(
+        table,
+        None if ceilings is None else _read_table(ceilings),
+        statistics=None if statistics is None else _select_network(_read_table(statistics), network),
+        measure=measure,
+        columns=columns,
+    )
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -192,11 +192,11 @@ def _select_rois(table: pd.DataFrame, rois: str | None) -> pd.DataFrame:
 
 
 @commands.command()
+@_draws
 def brain(
     image: Annotated[
         str, typer.Argument(metavar="MAP", help="Map in MNI space, NIfTI or AFNI, as in map.nii.gz\\[conv4_mean].")
     ],
-    out: Out,
     view: Annotated[
         types.BrainView, typer.Option(help="View of the map; best colors each voxel by the best of --layers.")
     ] = "slices",
@@ -211,9 +211,7 @@ def brain(
     signed: Annotated[bool, typer.Option("--signed", help="Show negative values too.")] = False,
     label: Annotated[str, typer.Option(help="Label of the color scale.")] = "score",
     title: Title = "",
-    dpi: Dpi = 192,
-    overwrite: Overwrite = False,
-) -> None:
+) -> Any:
     """Draw a map on the MNI template: slices through peaks, a glass brain, the inflated cortex, or the best layers.
 
     With --view surface, MAP may also be GIFTI data on fsaverage5: map_hemi-{hemi}.func.gii
@@ -223,24 +221,19 @@ def brain(
             "--layers: expected together with --view best or surface; name the layers that 1, 2, ... stand for"
         )
 
-    def make() -> Figure:
-        from brainmap.rsa.images.files import load_image
-        from brainmap.viz.rsa.volume import plot_best_layer, plot_brain, plot_glass_brain
+    from brainmap.rsa.images.files import load_image
+    from brainmap.viz.rsa.volume import plot_best_layer, plot_brain, plot_glass_brain
 
-        if view == "surface":
-            limits = {"threshold": threshold, "vmax": vmax, "signed": signed}
-            return _plot_on_surface(image, layers, title=title, label=label, **limits)
-        shown = _load_volume(image)
-        if layers is not None:
-            return plot_best_layer(shown, split_names(layers), title=title)
-        if view == "glass":
-            return plot_glass_brain(shown, threshold=threshold, vmax=vmax, title=title, label=label)
-        around = None if outline is None else load_image(outline)
-        return plot_brain(
-            shown, outline=around, threshold=threshold, vmax=vmax, signed=signed, title=title, label=label
-        )
-
-    _save_figure(make, out, dpi=dpi, overwrite=overwrite)
+    if view == "surface":
+        limits = {"threshold": threshold, "vmax": vmax, "signed": signed}
+        return _plot_on_surface(image, layers, title=title, label=label, **limits)
+    shown = _load_volume(image)
+    if layers is not None:
+        return plot_best_layer(shown, split_names(layers), title=title)
+    if view == "glass":
+        return plot_glass_brain(shown, threshold=threshold, vmax=vmax, title=title, label=label)
+    around = None if outline is None else load_image(outline)
+    return plot_brain(shown, outline=around, threshold=threshold, vmax=vmax, signed=signed, title=title, label=label)
 
 
 def _plot_on_surface(path: str, layers: str | None, **given: Any) -> Figure:
@@ -266,33 +259,28 @@ def _load_volume(path: str) -> Nifti1Image:
 
 
 @commands.command()
+@_draws
 def maximization(
     store: StoreFile,
-    out: Out,
     layer: Annotated[str, typer.Option(help="Layer whose patterns are drawn.")] = "output",
     columns: Columns = 8,
     title: Title = "",
-    dpi: Dpi = 192,
-    overwrite: Overwrite = False,
-) -> None:
+) -> Any:
     """Draw the waveform and spectrogram of every maximizing pattern of a layer."""
 
-    def make() -> Figure:
-        from brainmap.features.representations.files import open_maximizations
-        from brainmap.viz.features.maximization import plot_maximization
+    from brainmap.features.representations.files import open_maximizations
+    from brainmap.viz.features.maximization import plot_maximization
 
-        found = open_maximizations(store)
-        am = found[check_choice(layer, list(found), "--layer")]
-        return plot_maximization(am, labels=am.labels, columns=columns, title=title)
-
-    _save_figure(make, out, dpi=dpi, overwrite=overwrite)
+    found = open_maximizations(store)
+    am = found[check_choice(layer, list(found), "--layer")]
+    return plot_maximization(am, labels=am.labels, columns=columns, title=title)
 
 
 @commands.command()
+@_draws
 def cam(
     store: StoreFile,
     sounds: Annotated[Path, typer.Option(help="Sounds of the maps: stimuli.tsv or a folder of class folders.")],
-    out: Out,
     layer: Annotated[
         str | None, typer.Option(help="Layer of the maps; default: the one that was computed last.")
     ] = None,
@@ -308,47 +296,42 @@ def cam(
     ] = None,
     columns: Columns = 4,
     title: Title = "",
-    dpi: Dpi = 192,
-    overwrite: Overwrite = False,
-) -> None:
+) -> Any:
     """Draw waveforms colored by their class activation maps, or the attention of every class to every word."""
 
-    def make() -> Figure:
-        from brainmap.features.attention.words import keep_known_words
-        from brainmap.features.representations.files import open_cams
-        from brainmap.features.sounds.files import load_sounds
-        from brainmap.features.sounds.front_ends import WAVEFORM
-        from brainmap.viz.features.attention import plot_target_attention
-        from brainmap.viz.features.class_maps import plot_class_maps
-        from brainmap.viz.features.sounds import plot_cam
+    from brainmap.features.attention.words import keep_known_words
+    from brainmap.features.representations.files import open_cams
+    from brainmap.features.sounds.files import load_sounds
+    from brainmap.features.sounds.front_ends import WAVEFORM
+    from brainmap.viz.features.attention import plot_target_attention
+    from brainmap.viz.features.class_maps import plot_class_maps
+    from brainmap.viz.features.sounds import plot_cam
 
-        kept = open_cams(store, layer=layer)
-        length = (kept.axes.n_samples if kept.axes is not None else kept.cams.maps.shape[-1]) / kept.rate
-        taken = WAVEFORM if kept.axes is None else kept.axes.front_end
-        if taken.is_code:  # a store of others does not choose which code runs
-            raise InputError(
-                f"--store: the maps lie over an input that the code {taken.kind!r} computes, which is not run here; "
-                "draw them with features cam --figure"
-            )
-        heard = load_sounds(sounds, rate=kept.rate, seconds=length, level="none", align=kept.align, front_end=taken)
-        heard = heard.take(_find_rows(kept.cams.items, heard.items, "--sounds"))
-        if view in ("top", "all"):
-            rows = None if items is None else _find_rows(split_names(items), kept.cams.items, "--items")
-            return plot_class_maps(heard, kept.cams, items=rows, most=5 if view == "top" else None, title=title)
-        heard, cams, strange = keep_known_words(heard, kept.cams)
-        if heard is None:
-            raise InputError(
-                f"--store: expected sounds whose condition is a class ({list_some(kept.cams.class_names, 4)}), got "
-                f"{list_some(strange, 4)}"
-            )
-        if strange:
-            log.warning("note: sounds whose condition is no class are left out: %s", list_some(strange, 8))
-        if view == "attention":
-            return plot_target_attention(heard, cams, title=title)
-        rows = None if items is None else _find_rows(split_names(items), cams.items, "--items")
-        return plot_cam(heard, cams, items=rows, columns=columns, title=title)
-
-    _save_figure(make, out, dpi=dpi, overwrite=overwrite)
+    kept = open_cams(store, layer=layer)
+    length = (kept.axes.n_samples if kept.axes is not None else kept.cams.maps.shape[-1]) / kept.rate
+    taken = WAVEFORM if kept.axes is None else kept.axes.front_end
+    if taken.is_code:  # a store of others does not choose which code runs
+        raise InputError(
+            f"--store: the maps lie over an input that the code {taken.kind!r} computes, which is not run here; "
+            "draw them with features cam --figure"
+        )
+    heard = load_sounds(sounds, rate=kept.rate, seconds=length, level="none", align=kept.align, front_end=taken)
+    heard = heard.take(_find_rows(kept.cams.items, heard.items, "--sounds"))
+    if view in ("top", "all"):
+        rows = None if items is None else _find_rows(split_names(items), kept.cams.items, "--items")
+        return plot_class_maps(heard, kept.cams, items=rows, most=5 if view == "top" else None, title=title)
+    heard, cams, strange = keep_known_words(heard, kept.cams)
+    if heard is None:
+        raise InputError(
+            f"--store: expected sounds whose condition is a class ({list_some(kept.cams.class_names, 4)}), got "
+            f"{list_some(strange, 4)}"
+        )
+    if strange:
+        log.warning("note: sounds whose condition is no class are left out: %s", list_some(strange, 8))
+    if view == "attention":
+        return plot_target_attention(heard, cams, title=title)
+    rows = None if items is None else _find_rows(split_names(items), cams.items, "--items")
+    return plot_cam(heard, cams, items=rows, columns=columns, title=title)
 
 
 def _find_rows(wanted: Sequence[str], known: Sequence[str], option: str) -> list[int]:
@@ -363,37 +346,32 @@ def _find_rows(wanted: Sequence[str], known: Sequence[str], option: str) -> list
 
 
 @commands.command()
+@_draws
 def sheet(
     store: StoreFile,
     maps: Annotated[str, typer.Option(help="Maps in MNI space whose sub-bricks are layers (conv4, or conv4_mean).")],
-    out: Out,
     layers: Annotated[
         str | None, typer.Option(help="Layers that are drawn, in this order, parted by commas; default: all.")
     ] = None,
-    dpi: Dpi = 192,
-    overwrite: Overwrite = False,
-) -> None:
+) -> Any:
     """Draw the maximizing pattern and the brain map of each layer, one row for each layer."""
 
-    def make() -> Figure:
-        from brainmap.features.representations.files import open_maximizations
-        from brainmap.viz.page.sheet import SheetRow, plot_sheet
+    from brainmap.features.representations.files import open_maximizations
+    from brainmap.viz.page.sheet import SheetRow, plot_sheet
 
-        patterns, images = open_maximizations(store), _read_layer_maps(maps)
-        both = [layer for layer in images if layer in patterns]
-        if not both:
-            raise InputError(
-                f"sheet: expected layers with patterns and maps, got patterns of {list_some(patterns)} in {store} and "
-                f"maps of {list_some(images)} in {maps}"
-            )
-        chosen = both if layers is None else [check_choice(layer, both, "--layers") for layer in split_names(layers)]
-        rows = [
-            SheetRow(layer=layer, image=images[layer], pattern=am.patterns[0, 0], rate=am.rate, unit=am.labels[0])
-            for layer, am in ((layer, patterns[layer]) for layer in chosen)
-        ]
-        return plot_sheet(rows, layers=list(images))
-
-    _save_figure(make, out, dpi=dpi, overwrite=overwrite)
+    patterns, images = open_maximizations(store), _read_layer_maps(maps)
+    both = [layer for layer in images if layer in patterns]
+    if not both:
+        raise InputError(
+            f"sheet: expected layers with patterns and maps, got patterns of {list_some(patterns)} in {store} and "
+            f"maps of {list_some(images)} in {maps}"
+        )
+    chosen = both if layers is None else [check_choice(layer, both, "--layers") for layer in split_names(layers)]
+    rows = [
+        SheetRow(layer=layer, image=images[layer], pattern=am.patterns[0, 0], rate=am.rate, unit=am.labels[0])
+        for layer, am in ((layer, patterns[layer]) for layer in chosen)
+    ]
+    return plot_sheet(rows, layers=list(images))
 
 
 def _read_layer_maps(path: str) -> dict[str, Any]:
