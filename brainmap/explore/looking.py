@@ -27,7 +27,7 @@ from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.maximization.maximize import Maximization
 from brainmap.features.sounds.batches import iterate_tensors
 from brainmap.features.sounds.files import Sounds
-from brainmap.features.sounds.inputs import compute_input_rate, describe_input, invert_pictures
+from brainmap.features.sounds.inputs import compute_input_rate, describe_input, make_waveforms
 from brainmap.record import content_key
 from brainmap.types import CamMethod
 from brainmap.viz.features.sounds import average_in_bins, compute_log_spectrogram, find_envelope
@@ -311,8 +311,8 @@ def shade(picture: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     return np.asarray(scaled.round(), dtype=np.uint8)
 
 
-def take_wave(am: Maximization, what: str) -> NDArray[np.float32]:
-    """Return the waveform of the first pattern; that of a spectrogram is inverted.
+def take_wave(am: Maximization, what: str) -> tuple[NDArray[np.float32], int]:
+    """Return the waveform of the first pattern, and its rate [Hz]; that of a spectrogram is inverted.
 
     Raises
     ------
@@ -321,6 +321,5 @@ def take_wave(am: Maximization, what: str) -> NDArray[np.float32]:
     """
     if not am.can_be_heard:
         raise InputError(f"{what} is no sound; the network takes pictures")
-    waves = am.patterns if am.axes is None or am.patterns.ndim == 3 else invert_pictures(am.patterns, am.axes)
-    wave: NDArray[np.float32] = waves[0, 0]
-    return wave
+    waves, rate = make_waveforms(am.patterns, am.axes, am.rate)
+    return waves[0, 0], rate

@@ -161,7 +161,7 @@ def _find_stored(source: Source, heard: Heard, layer: str, unit: int) -> _Patter
     if found is None or unit not in found.units or found.patterns.ndim != 3:
         return None
     at = found.units.index(unit)
-    return _make_pattern(found.patterns[at, 0], found, at, stored=True)
+    return _make_pattern(found.patterns[at, 0], found.rate, found, at, stored=True)
 
 
 def _grow_pattern(source: Source, heard: Heard, layer: str, unit: int) -> _Pattern:
@@ -182,17 +182,17 @@ def _grow_pattern(source: Source, heard: Heard, layer: str, unit: int) -> _Patte
         settings=chosen.settings(compiled=False, micro_batch=FEW),
         device=source.device,
     )
-    wave = take_wave(am, f"pattern: what drives unit {unit} of {layer!r}")
-    return _make_pattern(wave, am, 0, stored=False)
+    wave, rate = take_wave(am, f"pattern: what drives unit {unit} of {layer!r}")
+    return _make_pattern(wave, rate, am, 0, stored=False)
 
 
 def _make_pattern(
-    wave: NDArray[np.float32], found: StoredPatterns | Maximization, at: int, *, stored: bool
+    wave: NDArray[np.float32], rate: int, found: StoredPatterns | Maximization, at: int, *, stored: bool
 ) -> _Pattern:
     quality = found.quality.iloc[at]
     said = {name: quality.get(name) for name in ("gain", "objective", "best_clip")}
     numbers = {name: np.nan if value is None else float(value) for name, value in said.items()}
-    return _Pattern(wave, found.rate, found.labels[at], found.prior, stored, **numbers)
+    return _Pattern(wave, rate, found.labels[at], found.prior, stored, **numbers)
 
 
 def read_crop(source: Source, heard: Heard, *, layer: str, unit: int, rank: int) -> tuple[NDArray[np.float32], int]:

@@ -141,4 +141,4 @@ def read_wanted(source: Source, region: str, network: str) -> tuple[NDArray[np.f
 
 
 def _get_wave(found: RegionSounds) -> tuple[NDArray[np.float32], int]:
-    return take_wave(found.am, "wanted: what the region is predicted to want"), found.am.rate
+    return take_wave(found.am, "wanted: what the region is predicted to want")

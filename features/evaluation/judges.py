@@ -29,7 +29,7 @@ from brainmap.features.networks.feeding import describe_feeding
 from brainmap.features.networks.refeeding import feed_waveforms
 from brainmap.features.sounds.batches import get_labels
 from brainmap.features.sounds.files import RMS_LEVEL, Sounds
-from brainmap.features.sounds.inputs import get_waveforms, invert_pictures
+from brainmap.features.sounds.inputs import get_waveforms, make_waveforms
 from brainmap.features.sounds.spectrogram import log_mel
 from brainmap.features.sounds.voicing import find_voicing
 
@@ -418,7 +418,7 @@ def judge_maximization(
         raise InputError("judges: expected patterns of classes that can be heard, such as those of output, got others")
     rng = rng or np.random.default_rng(0)
     names = list(am.class_names)
-    waves, rate = get_heard(am, am.patterns)
+    waves, rate = make_waveforms(am.patterns, am.axes, am.rate)
     check_classes(judges, names)
     found = _judge_sounds(waves, names, rate=rate, judges=judges, sounds=sounds, device=device, threads=threads)
     table = am.quality.copy()
@@ -429,7 +429,7 @@ def judge_maximization(
     table["recognized_by"] = said
     _add_judgement(table, "", found.transfer, found.real_correlation, found.voiced)
     if am.random is not None:
-        drawn, _ = get_heard(am, am.random)
+        drawn, _ = make_waveforms(am.random, am.axes, am.rate)
         one = _judge_sounds(drawn, names, rate=rate, judges=judges, sounds=sounds, device=device, threads=threads)
         _add_judgement(table, "random_", one.transfer, one.real_correlation, one.voiced)
     if sounds is not None and set(names) & set(get_labels(sounds)[1]):
@@ -450,10 +450,3 @@ def judge_maximization(
 def _add_judgement(table: pd.DataFrame, prefix: str, *parts: NDArray[np.float64]) -> None:
     for name, values in zip(("transfer", "real_correlation", "voiced"), parts, strict=True):
         table[prefix + name] = values
-
-
-def get_heard(am: Maximization, patterns: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
-    """Return patterns as waveforms (n, 1, t) and their rate [Hz]."""
-    if patterns.ndim == 4 and am.axes is not None:
-        return invert_pictures(patterns, am.axes), am.axes.rate
-    return patterns, am.rate

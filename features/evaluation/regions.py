@@ -21,7 +21,6 @@ from torch import nn
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.features.evaluation.explain import compute_all_logits
-from brainmap.features.evaluation.judges import get_heard
 from brainmap.features.layers.running import evaluating
 from brainmap.features.maximization.maximize import Maximization, MaximizationSettings, maximize_activation
 from brainmap.features.networks.checkpoints import load_network
@@ -30,6 +29,7 @@ from brainmap.features.networks.readout import Ensemble, ReadoutNetwork
 from brainmap.features.networks.refeeding import feed_waveforms, refeed_sounds, takes_sounds
 from brainmap.features.sounds.batches import Sounds, iterate_tensors
 from brainmap.features.sounds.files import Sounds as LabelledSounds
+from brainmap.features.sounds.inputs import make_waveforms
 
 CHANCE = 0.05  # p above which a region is not said to be predicted
 _FEW = 1  # sounds that go through a network together: the largest judge takes 12 MB for each, and gains nothing
@@ -332,7 +332,7 @@ class _Scale:
     def predict(self, am: Maximization, patterns: NDArray[np.float32]) -> NDArray[np.float64]:
         given: Sounds = patterns
         if self.fed is not None:
-            waves, rate = get_heard(am, patterns)
+            waves, rate = make_waveforms(patterns, am.axes, am.rate)
             given = feed_waveforms(waves, self.fed, rate=rate)
         raw = compute_all_logits(self.model, given, batch_size=_FEW, device=self.device).astype(np.float64)
         return (raw - self.mean) / self.spread

@@ -32,7 +32,7 @@ from brainmap.features.maximization.settings import MaximizationSettings as Maxi
 from brainmap.features.maximization.site import freeze
 from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task, iterate_batches
 from brainmap.features.sounds.batches import Sounds
-from brainmap.features.sounds.inputs import InputAxes, check_invertible, describe_input, invert_pictures
+from brainmap.features.sounds.inputs import InputAxes, check_invertible, describe_input, make_waveforms
 from brainmap.progress import progress
 from brainmap.types import PatternPrior, Stage
 
@@ -129,10 +129,8 @@ class Maximization:
             The network's input is not one channel of samples.
         """
         names = [(name or self.layer, str(unit)) for unit in self.class_names or self.units]
-        if self.patterns.ndim == 4 and self.axes is not None:
-            waves = invert_pictures(self.patterns, self.axes)
-            return save_waveforms(waves, folder, names, rate=self.axes.rate, seconds=None)
-        return save_waveforms(self.patterns, folder, names, rate=self.rate, seconds=seconds)
+        waves, rate = make_waveforms(self.patterns, self.axes, self.rate)
+        return save_waveforms(waves, folder, names, rate=rate, seconds=seconds)
 
 
 def maximize_activation(

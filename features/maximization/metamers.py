@@ -25,7 +25,7 @@ from brainmap.features.maximization.quality import save_waveforms
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import Site, find_site, freeze, read
 from brainmap.features.sounds.batches import Sounds, SoundSource, get_labels
-from brainmap.features.sounds.inputs import InputAxes, compute_input_rate, describe_input, invert_pictures
+from brainmap.features.sounds.inputs import InputAxes, compute_input_rate, describe_input, make_waveforms
 from brainmap.progress import progress
 
 BATCH = 16  # sounds that go through the network together where nothing is optimized
@@ -74,9 +74,7 @@ class Metamers:
         written = []
         for sounds, what in ((self.references, "original"), (self.patterns, "metamer")):
             names = [(self.layer, f"{item}_{what}") for item in self.items]
-            pictures = sounds.ndim == 4 and self.axes is not None
-            waves = invert_pictures(sounds, self.axes) if pictures and self.axes is not None else sounds
-            rate = self.axes.rate if pictures and self.axes is not None else self.rate
+            waves, rate = make_waveforms(sounds, self.axes, self.rate)
             written += save_waveforms(waves, folder, names, rate=rate)
         return written
 

@@ -192,6 +192,19 @@ def check_invertible(axes: InputAxes | None, shape: tuple[int, ...]) -> None:
         )
 
 
+def make_waveforms(patterns: NDArray[np.float32], axes: InputAxes | None, rate: int) -> tuple[NDArray[np.float32], int]:
+    """Return patterns as waveforms `(n, 1, t)` and their rate [Hz], which for pictures is not the `rate` of frames.
+
+    Raises
+    ------
+    InputError
+        As `invert_pictures` raises it.
+    """
+    if axes is None or patterns.ndim != 4:
+        return patterns, rate
+    return invert_pictures(patterns, axes), axes.rate
+
+
 def invert_pictures(pictures: NDArray[np.floating], axes: InputAxes, *, iterations: int = 32) -> NDArray[np.float32]:
     """Compute waveforms `(n, 1, t)` out of log-mel spectrograms `(n, 1, h, w)`.
 

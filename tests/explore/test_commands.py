@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -298,3 +299,16 @@ def test_looking_and_listening_import_nothing_large_beside_torch(opening: dict[s
     loaded = set(ran.stdout.split())
     assert "torch" in loaded
     assert not loaded & set(LARGE)
+
+
+def test_a_sound_made_of_a_picture_plays_at_the_rate_of_sounds() -> None:
+    from brainmap.explore.looking import take_wave
+    from brainmap.features.sounds.front_ends import read_front_end
+    from brainmap.features.sounds.inputs import InputAxes
+
+    axes = InputAxes(front_end=read_front_end("log-mel,mels=8"), rate=4_000, n_samples=2_000)
+    picture = np.random.default_rng(0).standard_normal((1, 1, 8, 65)).astype(np.float32)
+    am = SimpleNamespace(can_be_heard=True, patterns=picture, axes=axes, rate=129)  # of frames
+    wave, rate = take_wave(am, "pattern")  # type: ignore[arg-type]
+    assert rate == 4_000
+    assert wave.size == pytest.approx(2_000, abs=100)

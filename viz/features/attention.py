@@ -83,8 +83,7 @@ def plot_encoder_maps(sounds: Any, found: Any, *, items: Sequence[int] | None = 
         hertz = draw_spectrogram(grid[0, column], wave, rate)
         grid[0, column].set_title(str(found.items[item]), fontsize=8.5, pad=2)
         if column == 0:
-            add_hertz_ticks(grid[0, 0], hertz)
-            grid[0, 0].set_ylabel("frequency [Hz]", fontsize=7, color=SOFT)
+            add_hertz_ticks(grid[0, 0], hertz, "frequency [Hz]")
         for row in range(n):
             axes = grid[row + 1, column]
             draw_course(axes, found.seconds, maps[item, row], energy[item], limits[row])

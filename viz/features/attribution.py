@@ -395,8 +395,7 @@ def _paint(
         interpolation="bilinear",
     )
     strip_axes(axes)
-    add_hertz_ticks(axes, hertz)
-    axes.set_ylabel("frequency [Hz]", fontsize=7, color=SOFT)
+    add_hertz_ticks(axes, hertz, "frequency [Hz]")
     return top, int((np.abs(shown) > top).sum()), shown.size
 
 

@@ -411,8 +411,7 @@ def plot_predicted_sounds(found: Any, sounds: Any, *, title: str = "") -> Figure
     for row, (line, wave) in enumerate(zip(grid, waves, strict=True)):
         one = table.iloc[row]
         hertz = draw_spectrogram(line[0], wave, rate)
-        add_hertz_ticks(line[0], hertz)
-        line[0].set_ylabel("frequency [Hz]", fontsize=7, color=SOFT)
+        add_hertz_ticks(line[0], hertz, "frequency [Hz]")
         line[0].set_title(f"{one['region']}: predicted sound", fontsize=8.5, loc="left")
         real = sounds.take([places[str(one["best_real_sound"])]])
         draw_spectrogram(line[1], read_waves(real.waveforms, "plot_predicted_sounds")[0], float(real.rate))

@@ -179,8 +179,7 @@ def _draw_block(figure: Figure, am: Any, names: Sequence[str], *, start: float, 
         axes = place(left, below - _WAVE - _SOUND, _SOUND)
         hertz = draw_spectrogram(axes, sound, float(am.rate))
         if first:
-            add_hertz_ticks(axes, hertz)
-            axes.set_ylabel("frequency [Hz]", fontsize=7, color=SOFT, labelpad=2)
+            add_hertz_ticks(axes, hertz, "frequency [Hz]", labelpad=2)
         if last:
             seconds = sound.size / float(am.rate)
             axes.set_xticks([0, seconds], ["0", f"{seconds:.3g} s"], fontsize=6.5)
@@ -251,8 +250,7 @@ def _draw_ended(axes: Axes, found: Any, row: int, words: str, color: str) -> Non
         add_second_ticks(axes, drawn.shape[1], found.axes, label=row == 1)
     else:
         wave, rate = read_waves(pattern[:1], "plot_softmax_saturation")[0], float(found.rate)
-        add_hertz_ticks(axes, draw_spectrogram(axes, wave, rate))
-        axes.set_ylabel("frequency [Hz]", fontsize=7.5, color=SOFT)
+        add_hertz_ticks(axes, draw_spectrogram(axes, wave, rate), "frequency [Hz]", fontsize=7.5)
         add_seconds(axes, wave.size / rate, label=row == 1)
     axes.set_title(words, fontsize=8, color=color)
 
@@ -372,8 +370,7 @@ def plot_metamers(found: Any, *, columns: int = 6, title: str = "") -> Figure:
             label = row["label"] if k == 0 else row["label_of_metamer"]
             upper.set_title(f"heard as {label}", fontsize=7.5, fontweight="normal", pad=1)
             if at == 0:
-                add_hertz_ticks(lower, hertz)
-                lower.set_ylabel(f"{kind}\nfrequency [Hz]", fontsize=8, color=color)
+                add_hertz_ticks(lower, hertz, f"{kind}\nfrequency [Hz]", fontsize=8, color=color)
     axes = figure.add_subplot(grid[4, :])
     _draw_null(axes, found)
     return add_headline(figure, title)

@@ -151,12 +151,14 @@ def draw_spectrogram(axes: Axes, wave: Array, rate: float) -> NDArray[np.float64
     return hertz
 
 
-def add_hertz_ticks(axes: Axes, hertz: NDArray[np.float64]) -> None:
-    """Mark 100 Hz, 1 kHz and 4 kHz on the log-frequency axis of a spectrogram."""
+def add_hertz_ticks(axes: Axes, hertz: NDArray[np.float64], label: str = "", **text: Any) -> None:
+    """Mark 100 Hz, 1 kHz and 4 kHz on the log-frequency axis of a spectrogram, and label it in small soft letters."""
     marks = [f for f in (100, 1000, 4000) if hertz[0] <= f <= hertz[-1]]
     at = [np.log(f / hertz[0]) / np.log(hertz[-1] / hertz[0]) for f in marks]
     axes.set_yticks(at, [f"{f / 1000:g}k" if f >= 1000 else f"{f}" for f in marks], fontsize=6.5)
     axes.tick_params(length=1.5, pad=1.5, colors=MUTED)
+    if label:
+        axes.set_ylabel(label, **{"fontsize": 7, "color": SOFT, **text})
 
 
 @with_style
@@ -377,8 +379,7 @@ def _plot_cam_frames(
         )
         strip_axes(below)
         if column == 0:
-            add_hertz_ticks(above, hertz)
-            above.set_ylabel("frequency [Hz]", fontsize=7.5, color=SOFT)
+            add_hertz_ticks(above, hertz, "frequency [Hz]", fontsize=7.5)
             add_kilohertz_ticks(below, len(values), None)
             below.set_ylabel(f"{(cams.positions or ('row',))[0]} in {cams.layer}", fontsize=7.5, color=SOFT)
         if at + columns >= len(chosen):

@@ -121,8 +121,7 @@ def _draw_row(part: SubFigure, row: SheetRow, color: str, vmax: float | None) ->
         wave = read_waves(row.pattern, "plot_sheet")[0]
         draw_wave(part.add_axes((0.15, 0.72, 0.22, 0.2)), wave, color=color)
         sound = part.add_axes((0.15, 0.34 if both else 0.13, 0.22, 0.36 if both else 0.57))
-        add_hertz_ticks(sound, draw_spectrogram(sound, wave, row.rate))
-        sound.set_ylabel("Hz", fontsize=7, color=SOFT, labelpad=1)
+        add_hertz_ticks(sound, draw_spectrogram(sound, wave, row.rate), "Hz", labelpad=1)
         if not both:
             seconds = wave.size / row.rate
             sound.set_xticks([0, seconds], ["0", f"{seconds:.2g} s"], fontsize=6.5)
@@ -229,9 +228,9 @@ def _draw_real(part: Any, at: tuple[float, float], sound: RealSound) -> None:
     left, wide = at
     course = sound.course is not None
     above = part.add_axes((left, 0.51 if course else 0.24, wide, 0.35 if course else 0.62))
-    add_hertz_ticks(above, draw_spectrogram(above, read_waves(sound.wave, "page")[0], sound.rate))
+    wave = read_waves(sound.wave, "page")[0]
+    add_hertz_ticks(above, draw_spectrogram(above, wave, sound.rate), "frequency\n[Hz]", labelpad=1)
     above.set_title(f"answered most: {sound.name}", fontsize=8, loc="left", pad=3)
-    above.set_ylabel("frequency\n[Hz]", fontsize=7, color=SOFT, labelpad=1)
     below = above
     if sound.course is not None and sound.seconds is not None and sound.energy is not None:
         below = part.add_axes((left, 0.24, wide, 0.25))
