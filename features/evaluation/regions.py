@@ -350,8 +350,7 @@ def _measure_distance(
     def pooled(given: Sounds) -> NDArray[np.float64]:
         with evaluating(model, device), torch.no_grad():
             parts = [model.pooled(batch).double().cpu() for batch in iterate_tensors(given, _FEW, device=device)]
-        values: NDArray[np.float64] = torch.cat(parts).numpy()
-        return values
+        return torch.cat(parts).numpy()
 
     real = pooled(sounds)
     center, spread = real.mean(axis=0), real.std(axis=0)

@@ -277,5 +277,4 @@ def find_best_draws(task: Task, dead: set[int], entropy: int, *, threads: int = 
 def _compute_units(task: Task, patterns: Tensor, units: list[int], *, before: bool = False) -> NDArray[np.float64]:
     stage = "before" if before else task.settings.stage
     found = [task.compute_values(batch, stage)[:, units] for batch in iterate_batches(task, patterns)]
-    values: NDArray[np.float64] = torch.cat(found).double().cpu().numpy()
-    return values
+    return torch.cat(found).double().cpu().numpy()

@@ -186,8 +186,7 @@ def _compute_band_weights(about: DecoderDescription) -> Tensor:
 
 def convert_to_mel(hertz: np.ndarray) -> np.ndarray:
     """Convert frequencies [Hz] to the mel scale."""
-    scale: np.ndarray = 2595 * np.log10(1 + hertz / 700)
-    return scale
+    return 2595 * np.log10(1 + hertz / 700)
 
 
 def save_decoder(decoder: SpeechDecoder, path: str | Path) -> Path:

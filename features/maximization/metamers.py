@@ -317,8 +317,7 @@ class _Match:
                 read(self.model, torch.as_tensor(sounds[i : i + BATCH], device=self.device), self.head.after)[0]
                 for i in range(0, len(sounds), BATCH)
             ]
-        found: NDArray[np.intp] = torch.cat(parts).flatten(1).argmax(1).cpu().numpy()
-        return found
+        return torch.cat(parts).flatten(1).argmax(1).cpu().numpy()
 
 
 def _standardize_rows(values: Tensor) -> Tensor:
@@ -330,5 +329,4 @@ def _standardize_rows(values: Tensor) -> Tensor:
 
 def _correlate_rows(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float64]:
     pairs = [_standardize_rows(torch.as_tensor(x).flatten(1)) for x in (left, right)]
-    together: NDArray[np.float64] = (pairs[0] * pairs[1]).sum(1).numpy()
-    return together
+    return (pairs[0] * pairs[1]).sum(1).numpy()

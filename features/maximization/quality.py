@@ -247,5 +247,4 @@ def _compute_confidence(task: Task, heard: NDArray[np.float32]) -> NDArray[np.fl
     with torch.no_grad():
         logits = torch.cat([task.compute_values(batch, "after") for batch in iterate_batches(task, heard)]).double()
     chosen = logits.softmax(1).cpu().numpy()
-    own: NDArray[np.float64] = chosen[np.arange(len(heard)), list(task.units)]
-    return own
+    return chosen[np.arange(len(heard)), list(task.units)]

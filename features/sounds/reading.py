@@ -139,7 +139,7 @@ def _iterate_chunks(
         size = int.from_bytes(header[name:], order) - (name + width if inclusive else 0)
         at += name + width
         yield header[:name], size, at
-        if size < 0:
+        if not 0 <= size < _NEGATIVE:
             return
         at += -(-size // align) * align
 

@@ -224,10 +224,8 @@ def plot_neighbors(
 
 
 def _spread_labels(neighbors: Any, apart: int) -> list[str]:
-    first: dict[str, str] = {}
-    for item, word in zip(neighbors.items, neighbors.conditions, strict=True):
-        first.setdefault(word, item)
-    ones = list(first.values())
+    _, first = np.unique(neighbors.conditions, return_index=True)
+    ones = [neighbors.items[row] for row in np.sort(first)]
     return [ones[i] for i in np.linspace(0, len(ones) - 1, min(4, len(ones))).round().astype(int)]
 
 

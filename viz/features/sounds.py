@@ -235,10 +235,8 @@ def choose_items(sounds: Any, items: Sequence[int] | None, most: int, what: str)
 
 def choose_one_of_each(sounds: Any, most: int) -> list[int]:
     """Return the first item of each condition, at most `most` items."""
-    first: dict[str, int] = {}
-    for at, condition in enumerate(sounds.conditions):
-        first.setdefault(str(condition), at)
-    return list(first.values())[:most]
+    _, first = np.unique([str(condition) for condition in sounds.conditions], return_index=True)
+    return [int(row) for row in np.sort(first)[:most]]
 
 
 @with_style

@@ -166,10 +166,7 @@ def choose_items(sounds: features.Sounds, text: str | None, most: int) -> list[i
         return list(range(len(ids)))
     if text is not None:
         return [ids.index(check_choice(name, ids, "--items")) for name in split_names(text)]
-    first: dict[str, int] = {}
-    for at, condition in enumerate(sounds.conditions):
-        first.setdefault(condition, at)
-    chosen = list(first.values())[:most]
+    chosen = sounds.table["condition"].drop_duplicates().index.tolist()[:most]
     if len(chosen) < len(ids):
         log.warning(
             "note: the figure shows %d of %d sounds (%s); name others with --items, or say --items all",

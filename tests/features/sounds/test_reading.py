@@ -167,3 +167,13 @@ def test_files_of_another_encoder_agree_with_it(tmp_path: Path) -> None:
         path = tmp_path / f"t.{ending}"
         subprocess.run([sox, source, path], check=True, capture_output=True)
         np.testing.assert_allclose(read_sound(path, rate=RATE)[2_000:-2_000], TONE[2_000:-2_000], atol=5e-2)
+
+
+def test_a_chunk_of_unknown_size_is_the_last_one(tmp_path: Path) -> None:
+    """CAF that was written into a pipe declares a size of -1, after which no chunk can be looked for."""
+    path = write(tmp_path / "t.caf", TONE, "CAF", "PCM_16")
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data")
+    content[at + 4 : at + 12] = b"\xff" * 8
+    path.write_bytes(content)
+    assert containers.find_missing_bytes(path) is None
