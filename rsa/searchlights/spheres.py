@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,10 +82,6 @@ class Spheres:
         for start in range(0, self.n_voxels, step):
             counts[start : start + step] = (self.patches(start, start + step) >= 0).sum(axis=1)
         return counts
-
-    def chunks(self, step: int) -> Iterator[tuple[int, int]]:
-        """Split the centers into ranges of at most `step`."""
-        return ((start, min(start + step, self.n_voxels)) for start in range(0, self.n_voxels, step))
 
 
 def build_spheres(usable: NDArray[np.bool_], affine: NDArray[np.floating], radius_mm: float) -> Spheres:
