@@ -131,12 +131,8 @@ class Sounds(LabeledSounds):
     @cached_property
     def digest(self) -> str:
         """Compute the SHA-256 of ids, rate, samples and front end, on which every result from these sounds depends."""
-        sha = hashlib.sha256(f"{self.rate} {self.n_samples} {self.items}".encode())
-        if not self.front_end.is_waveform:
-            sha.update(self.front_end.key().encode())
-        for batch in self.iterate_waveforms(64):
-            sha.update(batch.tobytes())
-        return sha.hexdigest()
+        samples = (batch.tobytes() for batch in self.iterate_waveforms(64))
+        return hash_sounds(f"{self.rate} {self.n_samples} {self.items}", self.front_end, samples)
 
     @cached_property
     def report(self) -> SoundReport:
@@ -165,6 +161,16 @@ class Sounds(LabeledSounds):
         kept = trim_sound(read_sound(path, rate=self.rate), self.n_samples, align=self.align)
         leveled = set_level(kept, self.level)
         return leveled if self.own_lengths else fit_length(leveled, self.n_samples, align=self.align)
+
+
+def hash_sounds(said: str, front_end: FrontEnd, contents: Iterable[bytes]) -> str:
+    """Compute the SHA-256 of what is said of sounds, of what the network takes of them, and of their contents."""
+    sha = hashlib.sha256(said.encode())
+    if not front_end.is_waveform:
+        sha.update(front_end.key().encode())
+    for content in contents:
+        sha.update(content)
+    return sha.hexdigest()
 
 
 def join_equal_lengths(sounds: Iterable[NDArray[np.float32]], size: int) -> Iterator[NDArray[np.float32]]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
-from brainmap.features.sounds.files import PEAK_LEVEL, RMS_LEVEL, Sounds, join_equal_lengths
+from brainmap.features.sounds.files import PEAK_LEVEL, RMS_LEVEL, Sounds, hash_sounds, join_equal_lengths
 from brainmap.features.sounds.front_ends import FrontEnd
 from brainmap.features.sounds.reading import read_mono
 from brainmap.features.sounds.report import SILENT, LabeledSounds, RecordingLook, SoundReport, count_problems
@@ -156,12 +156,8 @@ class Windows(LabeledSounds):
     @cached_property
     def digest(self) -> str:
         """Compute the SHA-256 of ids, rate, level, samples and front end."""
-        sha = hashlib.sha256(f"{self._cut} {self.level} {self.items} {self._places.tolist()}".encode())
-        if not self.front_end.is_waveform:
-            sha.update(self.front_end.key().encode())
-        for recording in self._recordings:
-            sha.update(recording.digest.encode())
-        return sha.hexdigest()
+        said = f"{self._cut} {self.level} {self.items} {self._places.tolist()}"
+        return hash_sounds(said, self.front_end, (recording.digest.encode() for recording in self._recordings))
 
     @cached_property
     def report(self) -> WindowReport:
