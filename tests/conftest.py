@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -131,6 +132,16 @@ class TinyStudy:
     def _closed(self) -> dict[str, int]:
         """When each stage was last computed."""
         return {p.stem: p.stat().st_mtime_ns for p in (self.out / ".brainmap").glob("*.json")}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Compile kernels before the tests, where there are many; few tests compile what they need."""
+    if len(getattr(session, "items", ())) > 1000 and not session.config.option.collectonly:
+        from tests.kernels import compile_kernels
+
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+        compile_kernels(int(worker.removeprefix("gw")))
 
 
 @pytest.fixture(scope="session")
