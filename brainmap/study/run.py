@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from brainmap.progress import heartbeat
 from brainmap.record import clear_unfinished
 from brainmap.study.check import check_study
 from brainmap.study.description import run_description, run_maps_table
-from brainmap.study.parallel.beside import explain_beside
+from brainmap.study.parallel.beside import Beside, explain_beside
 from brainmap.study.parallel.dask import compute_on_dask
 from brainmap.study.parallel.shares import Share, compute_share, list_units, refuse_incomplete
 from brainmap.study.results.context import Context, apply_grid_tolerance, check_output, log, restrict_threads
@@ -71,26 +72,29 @@ def run_study(
             f"{list_some(unknown)}{suggest_word(unknown[0], known)}"
         )
     loaded = _run_first_stages(context, participants)
-    if _is_of_stories(context):
-        if context.backend == "dask":
-            models = [ModelPieces(one) for one in yield_story_people(context, participants) if not one.done]
-            compute_on_dask(context, [(work, work.pieces) for work in models])
-        run_stories(context, participants)
-    else:
-        if context.backend == "dask":
-            people = yield_people(context, participants)
-            compute_on_dask(context, [(one, one.pieces) for one in people if not one.mapped])
-            models = [ModelPieces(one) for one in yield_encoded(context, participants) if not one.done]
-            compute_on_dask(context, [(work, work.pieces) for work in models])
-        run_participants(context, participants)
-        run_encoding(context, participants)
-    if participants and set(participants) != set(known):
-        log.info(
-            "participants %s are done; run without --participant for the group and the page", list_some(participants)
-        )
-        page = None
-    else:
-        page = _run_last_stages(context, loaded, announce)
+    whole = not participants or set(participants) == set(known)
+    with explain_beside(context, loaded) if whole and loaded else nullcontext() as beside:
+        if _is_of_stories(context):
+            if context.backend == "dask":
+                models = [ModelPieces(one) for one in yield_story_people(context, participants) if not one.done]
+                compute_on_dask(context, [(work, work.pieces) for work in models])
+            run_stories(context, participants)
+        else:
+            if context.backend == "dask":
+                people = yield_people(context, participants)
+                compute_on_dask(context, [(one, one.pieces) for one in people if not one.mapped])
+                models = [ModelPieces(one) for one in yield_encoded(context, participants) if not one.done]
+                compute_on_dask(context, [(work, work.pieces) for work in models])
+            run_participants(context, participants)
+            run_encoding(context, participants)
+        if not whole:
+            log.info(
+                "participants %s are done; run without --participant for the group and the page",
+                list_some(participants),
+            )
+            page = None
+        else:
+            page = _run_last_stages(context, loaded, announce, beside)
     if context.idle:
         log.info("%d stages need nothing, because they were computed before from the same inputs", len(context.idle))
     return page
@@ -178,7 +182,12 @@ def _run_first_stages(context: Context, participants: Sequence[str] = ()) -> dic
     return loaded
 
 
-def _run_last_stages(context: Context, loaded: dict[str, Loaded], announce: Callable[[], None] | None = None) -> Path:
+def _run_last_stages(
+    context: Context,
+    loaded: dict[str, Loaded],
+    announce: Callable[[], None] | None = None,
+    beside: Beside | None = None,
+) -> Path:
     """Run everything after the participants' scores; a page without explanations is there before these are made."""
     if _is_of_stories(context):
         from brainmap.study.stages.stories_page import run_story_page  # imports what draws pages
@@ -189,15 +198,16 @@ def _run_last_stages(context: Context, loaded: dict[str, Loaded], announce: Call
     if announce is not None:
         announce()
     plan = plan_explain(context, loaded)
-    with explain_beside(context, plan) as beside:
-        run_ceiling_maps(context)  # they take longest of all that the group needs
-        run_group_encoding(context, partial(compute_on_dask, context))
-        plan += plan_region_sounds(context, loaded)
-        if not build_page_path(context).is_file() and not all(context.is_done(one.name, one.key) for one in plan):
-            page = run_first_page(context, busy=beside is not None and beside.is_running)
-            log.info("a first page: %s; it is written again when layers are explained", page)
-        if beside is not None:
-            beside.finish()
+    if beside is not None:
+        beside.compute(plan)
+    run_ceiling_maps(context)  # they take longest of all that the group needs
+    run_group_encoding(context, partial(compute_on_dask, context))
+    plan += plan_region_sounds(context, loaded)
+    if not build_page_path(context).is_file() and not all(context.is_done(one.name, one.key) for one in plan):
+        page = run_first_page(context, busy=beside is not None and beside.is_running)
+        log.info("a first page: %s; it is written again when layers are explained", page)
+    if beside is not None:
+        beside.finish()
     run_explain(context, plan)
     return run_page(context)
 

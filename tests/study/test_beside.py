@@ -20,8 +20,13 @@ from brainmap.study.results.context import Context
 from brainmap.study.results.notices import ELSEWHERE, collect_notices
 from brainmap.study.run import run_study
 from brainmap.study.settings.study import load_study
-from brainmap.study.stages.explain import Explaining, plan_explain
-from brainmap.study.stages.networks import run_networks
+from brainmap.study.stages.explain import (
+    _take_class_patterns,
+    choose_class_priors,
+    find_class_patterns,
+    plan_explain,
+)
+from brainmap.study.stages.networks import load_heard_network, run_networks
 from tests.conftest import COMMAND
 
 STAGES = {"explain_cam", "explain_maximization"}
@@ -44,8 +49,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Beside]:
     found: list[Beside] = []
     begin = Beside.__init__
 
-    def noted(self: Beside, *given: Any) -> None:
-        begin(self, *given)
+    def noted(self: Beside, *given: Any, **how: Any) -> None:
+        begin(self, *given, **how)
+        assert how == {"early": True}  # no participant is compared yet
         found.append(self)
 
     monkeypatch.setattr(Beside, "__init__", noted)
@@ -114,9 +120,9 @@ def test_it_ends_with_this_process_and_says_what_it_does(tiny_study: Any, caplog
     context = Context(load_study(tiny_study.file))
     with caplog.at_level(logging.INFO, logger="brainmap"):
         plan = plan_explain(context, run_networks(context))
-        one = Beside(context, plan)
+        one = Beside(context)
+        one.compute(plan)
         assert one._process.stdin is not None
-        one._thread.join(0.1)
         while one.is_running and "maximizing" not in caplog.text:
             one._thread.join(0.1)
         one._process.stdin.close()  # as the system does when this process is killed
@@ -126,25 +132,51 @@ def test_it_ends_with_this_process_and_says_what_it_does(tiny_study: Any, caplog
     assert one._done == ["explain_cam"]
 
 
-def test_there_is_none_where_it_would_not_save_time(tiny_study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patterns_of_classes_that_were_found_early_are_taken_with_their_warnings(
+    tiny_study: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     context = Context(load_study(tiny_study.file))
-    long, short = (Explaining("explain_maximization", "key", list, steps) for steps in (2, 0))
+    loaded = load_heard_network(context, context.study.settings.network[0])
+    found: list[str] = []
+
+    def climb(*given: Any, **how: Any) -> str:
+        found.append(f"pattern {len(found)}")
+        log.warning("note: pattern %d is odd", len(found))
+        return found[-1]
+
+    log = logging.getLogger("brainmap")
+    monkeypatch.setattr("brainmap.features.maximization.maximize.maximize_activation", climb)
+    find_class_patterns(context, loaded)
+    assert len(found) == len(choose_class_priors(context, loaded)) > 0
+    with collect_notices() as lines:
+        assert str(_take_class_patterns(context, range(2), 0)) == "pattern 0"
+        assert _take_class_patterns(context, range(2), 0) is None  # they are taken once
+        assert _take_class_patterns(context, range(1), 0) is None
+    assert lines == ["pattern 1 is odd"]
+
+
+def test_there_is_none_where_it_would_not_save_time(tiny_study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beside, "Beside", _refuse)
+    monkeypatch.setattr(beside, "yield_people", lambda _: iter(()))
+    context = Context(load_study(tiny_study.file))
+    loaded = {"net": load_heard_network(context, context.study.settings.network[0])}
     for alone in (replace(context, threads=2), replace(context, shared=True), replace(context, backend="dask")):
-        with explain_beside(alone, [long]) as found:
+        with explain_beside(alone, loaded) as found:
             assert found is None
-    with explain_beside(context, [short]) as found:
-        assert found is None
-    for name, value in (("count_threads", lambda *_: 1), ("find_available_memory", lambda: 1 << 30)):
+    for name, value in (
+        ("count_threads", lambda *_: 1),
+        ("find_available_memory", lambda: 1 << 30),
+        ("_ENOUGH", 5),  # two classes in two steps
+    ):
         with monkeypatch.context() as scarce:
             scarce.setattr(beside, name, value)
-            with explain_beside(context, [long]) as found:
+            with explain_beside(context, loaded) as found:
                 assert found is None
-    with pytest.raises(AssertionError, match="a process"), explain_beside(context, [long]):
+    with pytest.raises(AssertionError, match="a process"), explain_beside(context, loaded):
         pass
 
 
-def _refuse(*_: object) -> None:
+def _refuse(*_: object, **__: object) -> None:
     raise AssertionError("a process")
 
 
@@ -152,9 +184,11 @@ def test_a_system_that_refuses_another_process_has_none(tiny_study: Any, monkeyp
     def refuse(*_: object, **__: object) -> None:
         raise OSError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("subprocess.Popen", refuse)
     context = Context(load_study(tiny_study.file))
-    with explain_beside(context, [Explaining("explain_maximization", "key", list, 2)]) as found:
+    loaded = {"net": load_heard_network(context, context.study.settings.network[0])}
+    monkeypatch.setattr(beside, "yield_people", lambda _: iter(()))
+    monkeypatch.setattr("subprocess.Popen", refuse)
+    with explain_beside(context, loaded) as found:
         assert found is None
 
 

@@ -1,8 +1,9 @@
-"""Explain layers in a second process, while this one maps noise ceilings and draws a first page.
+"""Explain layers in a second process, while this one compares brains, maps noise ceilings and draws a first page.
 
-What explains layers needs only the network, its sounds and the best layers. It is computed by the same code with the
-same settings, into the same ledger, so that results are equal. A process that fails or is killed leaves its stages to
-this one, where an error is raised as if there were no second process.
+What explains layers needs only the network, its sounds and the best layers; patterns of classes do not even need these,
+and are found while participants are compared. All is computed by the same code with the same settings, into the same
+ledger, so that results are equal. A process that fails or is killed leaves its stages to this one, where an error is
+raised as if there were no second process.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from queue import SimpleQueue
 from typing import Any
 
 from brainmap.checks import count_threads
@@ -28,26 +30,29 @@ from brainmap.resources import find_available_memory
 from brainmap.rsa.images.files import get_grid_tolerance, grid_tolerance
 from brainmap.study.results.context import Context
 from brainmap.study.results.notices import ELSEWHERE
-from brainmap.study.stages.explain import Explaining, choose_explained, plan_explain
+from brainmap.study.stages.explain import Explaining, choose_explained, find_class_patterns, plan_explain
+from brainmap.study.stages.networks import Loaded, class_names, load_heard_network
+from brainmap.study.stages.participants import yield_people
 from brainmap.threads import limit_blas
 
 log = logging.getLogger("brainmap")
-_ENOUGH = 2000  # steps of patterns, below which a second process saves less than its imports take
+STAGE = "explain_maximization"
+_ENOUGH = 2000  # steps of patterns of classes, below which a second process saves less than its imports take
 _MEMORY = 3 << 30  # bytes that must be available for it
 
 
 class Beside:
-    """Hold a process that computes stages beside this one; it ends with the block at the latest.
+    """Hold a process that computes stages beside this one, once `compute` names them.
 
     Parameters
     ----------
     context : Context
-    stages : sequence of Explaining
-        What it computes; it plans the stages by itself, and computes those of the same names and keys.
+    early : bool
+        Whether it begins with the patterns of classes, on one thread, before stages are named.
     """
 
-    def __init__(self, context: Context, stages: Sequence[Explaining]) -> None:
-        self._context, self._stages = context, {one.name: one.key for one in stages}
+    def __init__(self, context: Context, *, early: bool = False) -> None:
+        self._context = context
         self._done: list[str] = []
         self._warned: list[str] = []
         self._process = subprocess.Popen(
@@ -58,6 +63,11 @@ class Beside:
         )
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
+        self._send((sys.argv, log.getEffectiveLevel(), get_grid_tolerance(), context.to_send(), early))
+
+    def compute(self, stages: Sequence[Explaining]) -> None:
+        """Let it compute stages: it plans them by itself, and computes those of the same names and keys."""
+        self._send({one.name: one.key for one in stages})
 
     @property
     def is_running(self) -> bool:
@@ -83,15 +93,18 @@ class Beside:
                 if pipe is not None:
                     pipe.close()
 
-    def _listen(self) -> None:
-        """Tell the process what to do, and hear what it says until it ends."""
-        asked, told = self._process.stdin, self._process.stdout
+    def _send(self, value: object) -> None:
+        asked = self._process.stdin  # it stays open, because the process ends with this one
         assert asked is not None
+        with contextlib.suppress(OSError):  # it has ended
+            asked.write(pickle.dumps(value))
+            asked.flush()
+
+    def _listen(self) -> None:
+        """Hear what the process says until it ends."""
+        told = self._process.stdout
         assert told is not None
         try:
-            given = sys.argv, log.getEffectiveLevel(), get_grid_tolerance(), self._context.to_send(), self._stages
-            asked.write(pickle.dumps(given))
-            asked.flush()  # it stays open, because the process ends with this one
             while True:
                 kind, value = pickle.load(told)
                 if kind == "log":
@@ -105,16 +118,17 @@ class Beside:
 
 
 @contextmanager
-def explain_beside(context: Context, stages: Sequence[Explaining]) -> Iterator[Beside | None]:
-    """Compute stages that explain layers beside what is done within the block, where this saves time.
+def explain_beside(context: Context, loaded: Mapping[str, Loaded]) -> Iterator[Beside | None]:
+    """Explain layers beside what is done within the block, where this saves time; it ends with the block.
 
-    There is no second process where the number of threads was asked for, where networks run on a GPU or results are
-    shared with other processes, where memory is scarce, or where the system refuses one.
+    There is no second process where few steps are left or the layers were explained before, where the number of threads
+    was asked for, where networks run on a GPU or results are shared with other processes, where memory is scarce, or
+    where the system refuses one.
     """
-    left = [one for one in stages if not context.is_done(one.name, one.key)]
     memory = find_available_memory()
     alone = (
-        sum(one.steps for one in left) < _ENOUGH
+        _count_steps(context, loaded) < _ENOUGH
+        or (not context.overwrite and STAGE in context.ledger.stages())
         or context.shared
         or context.backend != "threads"
         or context.threads is not None
@@ -123,7 +137,7 @@ def explain_beside(context: Context, stages: Sequence[Explaining]) -> Iterator[B
         or (memory is not None and memory < _MEMORY)
     )
     try:
-        beside = None if alone else Beside(context, left)
+        beside = None if alone else Beside(context, early=any(not one.scored for one in yield_people(context)))
     except OSError:
         beside = None
     try:
@@ -133,11 +147,26 @@ def explain_beside(context: Context, stages: Sequence[Explaining]) -> Iterator[B
             beside.end()
 
 
+def _count_steps(context: Context, loaded: Mapping[str, Loaded]) -> int:
+    """Count the steps of the patterns of named classes."""
+    settings = context.study.settings.explain
+    if settings is None:
+        return 0
+    names, asked = class_names(loaded[choose_explained(context).network.name]) or (), settings.maximization
+    return asked.steps * (len(names) if asked.classes == "all" else min(asked.classes, len(names)))
+
+
 class _Teller(logging.Handler):
-    """Tell the asking process every line that is logged."""
+    """Tell the asking process what is logged; warnings only once stages are computed, which keep them."""
+
+    keeps = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        _tell("log", (record.levelno, "%s", record.getMessage()))
+        if self.keeps or record.levelno < logging.WARNING:
+            _tell("log", (record.levelno, "%s", record.getMessage()))
+
+
+_TELLER = _Teller()
 
 
 class _Lines(io.TextIOWrapper):
@@ -157,23 +186,26 @@ def _tell(kind: str, value: object) -> None:
         _OUT[0].flush()
 
 
-def _end_with(pipe: Any) -> None:
-    """End this process as soon as the one that asked is gone."""
-    with contextlib.suppress(OSError):
-        pipe.read(1)
+def _hear(pipe: Any, stages: SimpleQueue[dict[str, str]]) -> None:
+    """Hear which stages are wanted, and end this process as soon as the one that asked is gone."""
+    with contextlib.suppress(Exception):
+        while True:
+            stages.put(pickle.load(pipe))
     os._exit(1)
 
 
 def _show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    if issubclass(category, BrainmapWarning):
+    if _TELLER.keeps and issubclass(category, BrainmapWarning):
         _tell("warning", str(message))
 
 
-def _compute(context: Context, wanted: dict[str, str]) -> None:
-    from brainmap.study.stages.networks import load_heard_network
-
+def _compute(context: Context, early: bool, stages: SimpleQueue[dict[str, str]]) -> None:
     version = choose_explained(context)
     loaded = load_heard_network(replace(context, overwrite=False), version.network)  # type: ignore[arg-type]
+    if early:
+        find_class_patterns(replace(context, threads=1), loaded)  # the other core belongs to the participants
+    wanted = stages.get()
+    _TELLER.keeps = True
     for one in plan_explain(context, {version.network.name: loaded}):
         if wanted.get(one.name) == one.key:
             context.run_stage(one.name, one.key, one.compute)
@@ -188,14 +220,15 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints would be no answer
     sys.stderr = _Lines(os.fdopen(os.dup(2), "wb", buffering=0), write_through=True)
     with contextlib.suppress(Exception):  # whoever asked then computes the stage, and raises what is wrong with it
-        sys.argv, level, tolerance, context, wanted = pickle.load(asked)
-        threading.Thread(target=_end_with, args=(asked,), daemon=True).start()
+        sys.argv, level, tolerance, context, early = pickle.load(asked)
+        stages: SimpleQueue[dict[str, str]] = SimpleQueue()
+        threading.Thread(target=_hear, args=(asked, stages), daemon=True).start()
         log.setLevel(level)
-        log.addHandler(_Teller())
+        log.addHandler(_TELLER)
         log.propagate = False
         warnings.showwarning = _show
         with grid_tolerance(tolerance), limit_blas():
-            _compute(context, wanted)
+            _compute(context, early, stages)
 
 
 if __name__ == "__main__":

@@ -126,6 +126,7 @@ class Context(ResultNames):
     computed: list[str] = field(default_factory=list)  # stages that this run computed
     networks: dict[str, Any] = field(default_factory=dict)  # networks that `stages.networks.load` has loaded
     calls: dict[str, tuple[list[str], str]] = field(default_factory=dict)  # classes that each network predicts
+    patterns: dict[Any, tuple[Any, tuple[str, ...]]] = field(default_factory=dict)  # of classes, found early; warnings
     _digests: dict[str, str] = field(default_factory=dict)
 
     @cached_property

@@ -16,7 +16,8 @@ from brainmap.errors import name_place
 from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.sounds.inputs import describe_input
 from brainmap.record import content_key, file_digest
-from brainmap.study.results.context import Context, make_rng
+from brainmap.study.results.context import Context, make_rng, restrict_threads
+from brainmap.study.results.notices import collect_notices
 from brainmap.study.settings.study import Maximizing
 from brainmap.study.stages.hearing import choose_first
 from brainmap.study.stages.networks import (
@@ -43,12 +44,11 @@ DRAWS = 192  # random patterns of the prior beside those of classes
 
 
 class Explaining(NamedTuple):
-    """Hold a stage that explains layers: its name, its key, what it computes, and the steps of all patterns in it."""
+    """Hold a stage that explains layers: its name, its key, and what it computes."""
 
     name: str
     key: str
     compute: Callable[[], Iterable[Path]]
-    steps: int = 0
 
 
 def plan_explain(context: Context, loaded: dict[str, Loaded]) -> list[Explaining]:
@@ -71,15 +71,8 @@ def plan_explain(context: Context, loaded: dict[str, Loaded]) -> list[Explaining
         context.study.settings.study.seed,
         *digest_maximization(context),
     )
-    return [
-        maps,
-        Explaining(
-            "explain_maximization",
-            key,
-            lambda: _maximize_network(context, one, version, wanted, names),
-            maximization.steps * sum(len(units) for units in wanted.values()),
-        ),
-    ]
+    patterns = Explaining("explain_maximization", key, lambda: _maximize_network(context, one, version, wanted, names))
+    return [maps, patterns]
 
 
 def run_explain(context: Context, plan: Sequence[Explaining]) -> None:
@@ -267,11 +260,10 @@ def _maximize_network(
     from brainmap.features.activations import store as stores
     from brainmap.features.evaluation.judges import JUDGED_COLUMNS, NOISE_COLUMNS, judge_maximization
     from brainmap.features.maximization.decoder import ChosenPrior
-    from brainmap.features.maximization.maximize import maximize_activation
     from brainmap.features.representations.files import name_beside, save_maximization
 
     settings = context.study.settings.explained
-    steps, seed = settings.maximization.steps, context.study.settings.study.seed
+    seed = context.study.settings.study.seed
     judges, notes = load_class_judges(context, one) if OUTPUT in wanted else ((), ())
     for line in notes:
         log.info("%s", line)
@@ -281,20 +273,9 @@ def _maximize_network(
     for layer, units in wanted.items():
         priors = choose_class_priors(context, one) if layer == OUTPUT else (ChosenPrior(prior="audio"),)
         for at, by in enumerate(priors):
-            log.info("maximizing %d units of %s by the %s prior", len(units), layer, by.prior)
             judging = judges if layer == OUTPUT else ()
-            am = maximize_activation(
-                one.model,
-                layer=layer,
-                units=units,
-                settings=by.settings(steps=steps, draws=DRAWS if layer == OUTPUT else 0),
-                sounds=one.sounds,
-                class_names=names if layer == OUTPUT else None,
-                decoder=by.decoder,
-                rng=make_rng(context, layer),
-                device=context.device,
-                threads=context.threads,
-            )
+            am = _take_class_patterns(context, units, at) if layer == OUTPUT else None
+            am = am or _climb(context, one, layer, units, by)
             if judging and am.can_be_heard:
                 like = (am.rate, *am.patterns.shape[1:])
                 am = judge_maximization(
@@ -324,6 +305,48 @@ def _maximize_network(
         )
         path = build_features_path(context, version.name, "maximization.tsv")
         yield from context.save_table(table, path, columns=columns, about=about)
+
+
+def _climb(context: Context, one: Loaded, layer: str, units: Sequence[int], by: ChosenPrior) -> Maximization:
+    """Find the patterns of some units of a layer by one prior."""
+    from brainmap.features.maximization.maximize import maximize_activation
+
+    log.info("maximizing %d units of %s by the %s prior", len(units), layer, by.prior)
+    steps = context.study.settings.explained.maximization.steps
+    return maximize_activation(
+        one.model,
+        layer=layer,
+        units=units,
+        settings=by.settings(steps=steps, draws=DRAWS if layer == OUTPUT else 0),
+        sounds=one.sounds,
+        class_names=class_names(one) if layer == OUTPUT else None,
+        decoder=by.decoder,
+        rng=make_rng(context, layer),
+        device=context.device,
+        threads=context.threads,
+    )
+
+
+def find_class_patterns(context: Context, one: Loaded) -> None:
+    """Find the patterns of classes before the best layers are known; the stage that keeps them takes them from here."""
+    settings, names = context.study.settings.explain, class_names(one)
+    if settings is None or names is None:
+        return
+    asked = settings.maximization.classes
+    units = list(range(len(names) if asked == "all" else min(asked, len(names))))
+    for at, by in enumerate(choose_class_priors(context, one) if units else ()):
+        with collect_notices() as notices, restrict_threads():
+            found = _climb(context, one, OUTPUT, units, by)
+        context.patterns[tuple(units), at] = found, tuple(notices)
+
+
+def _take_class_patterns(context: Context, units: Sequence[int], at: int) -> Maximization | None:
+    """Take the patterns that were found early, and warn again within the stage; None where there are none."""
+    found: Maximization | None
+    found, notices = context.patterns.pop((tuple(units), at), (None, ()))
+    for line in notices:
+        log.warning("note: %s", line)
+    return found
 
 
 QUALITY_COLUMNS = {
