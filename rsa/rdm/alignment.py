@@ -312,6 +312,56 @@ def find_pair_positions(order: NDArray[np.integer], n_items: int) -> NDArray[np.
     return np.asarray(i * (2 * n_items - i - 1) // 2 + j - i - 1, dtype=np.intp)
 
 
+def sort_items(rdms: RDMs, order: Sequence[str]) -> RDMs:
+    """Return RDMs with their items in a given order, such as that of a table of stimuli.
+
+    rsatoolbox compares RDMs by position and does not look at labels, so that files that are read together hold their
+    items in one order.
+
+    Parameters
+    ----------
+    rdms : RDMs
+    order : sequence of str
+        Labels as `list_labels` returns them (`stimulus_id` or `condition`), in the wanted order; others are passed over.
+
+    Returns
+    -------
+    RDMs
+
+    Raises
+    ------
+    InputError
+        An item is not in `order`.
+
+    Examples
+    --------
+    >>> from brainmap.rsa import compute_rdms
+    >>> x = np.array([[0.0, 1.0], [2.0, 5.0], [7.0, 7.0]])
+    >>> rdms = compute_rdms(x, dissimilarity="euclidean", descriptors={"stimulus_id": ["a", "b", "c"]})
+    >>> sorted_rdms = sort_items(rdms, ["c", "b", "a"])
+    >>> rdms.dissimilarities.tolist(), sorted_rdms.dissimilarities.tolist()
+    ([[10.0, 42.5, 14.5]], [[14.5, 42.5, 10.0]])
+    >>> list_labels(sorted_rdms)
+    ['c', 'b', 'a']
+    """
+    own, place = list_labels(rdms), {label: k for k, label in enumerate(dict.fromkeys(order))}
+    unknown = [label for label in own if label not in place]
+    if unknown:
+        raise InputError(f"RDMs: expected items in the order given, got also {list_some(unknown)}; name all of them")
+    rows = sorted(range(len(own)), key=lambda k: place[own[k]])
+    kind: Any = type(rdms)
+    found: RDMs = kind(
+        np.asarray(rdms.dissimilarities)[:, find_pair_positions(np.array(rows), len(own))],
+        dissimilarity_measure=rdms.dissimilarity_measure,
+        descriptors=dict(rdms.descriptors),
+        rdm_descriptors=dict(rdms.rdm_descriptors),
+        pattern_descriptors={
+            key: [values[k] for k in rows] for key, values in rdms.pattern_descriptors.items() if key != "index"
+        },
+    )
+    return found
+
+
 def leave_out_pairs_within(rdms: RDMs, by: str = "condition") -> RDMs:
     """Return RDMs in which pairs of items of one condition are missing (NaN), as windows of one story.
 

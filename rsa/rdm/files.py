@@ -167,7 +167,8 @@ def _read_attribute(group: Any, key: str) -> Any:
     kind = group.attrs.get_id(key)
     if kind.dtype.kind not in "fiubSUO" or kind.get_storage_size() > 1 << 20:
         raise Refused(f"attribute {key!r} is of {kind.dtype}")
-    return group.attrs[key]
+    value = group.attrs[key]
+    return value.astype(str) if isinstance(value, np.ndarray) and value.dtype.kind == "O" else value
 
 
 def _read_values(dataset: Any, key: str, size: int) -> NDArray[Any]:
@@ -203,13 +204,15 @@ def _read_values(dataset: Any, key: str, size: int) -> NDArray[Any]:
 _BLOCK = 512
 """Number of bytes before the HDF5 part (the user block), which every reader of HDF5 skips."""
 _MARK = b"brainmap sha256 "
+_MOST_IN_ATTRIBUTE = 4000
 _LISTS = ("descriptors", "rdm_descriptors", "pattern_descriptors")
 
 
 def save_rdms(rdms: RDMs, path: str | Path) -> Path:
     """Write RDMs as HDF5 in the layout of rsatoolbox, whose `load_rdm` reads the file.
 
-    The file is written completely or not at all. Labels are stored as UTF-8. The file begins with a digest of all bytes
+    The file is written completely or not at all. Labels are stored as UTF-8, and those with letters beyond ASCII where
+    rsatoolbox, too, reads them as such (up to 4,000 items). The file begins with a digest of all bytes
     that follow, by which `load_rdms` detects any change.
 
     Parameters
@@ -392,6 +395,18 @@ def _write_group(group: Any, entries: Mapping[str, Any]) -> None:
         else:
             absent = [k for k, one in enumerate(value) if one is None] if isinstance(value, list | tuple) else []
             array = np.asarray(["" if one is None else str(one) for one in value] if absent else value)
+            if _needs_attribute(array) and not absent:
+                group.attrs.create(key, array.astype(object), dtype=h5py.string_dtype("utf-8"))
+                continue
             group[key] = np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
             if absent:
                 group[key].attrs[ABSENT] = absent
+
+
+def _needs_attribute(array: NDArray[Any]) -> bool:
+    """Tell whether texts are stored as an attribute of their group, and not as data.
+
+    rsatoolbox decodes data as ASCII and attributes as UTF-8. An attribute holds 64 KiB at most, which are 16 bytes a
+    text; longer lists with other letters stay data, which `load_rdms` reads and `rsatoolbox.rdm.load_rdm` refuses.
+    """
+    return array.dtype.kind == "U" and array.size <= _MOST_IN_ATTRIBUTE and not all(map(str.isascii, array.flat))

@@ -125,6 +125,16 @@ def test_rdms_of_betas_are_those_of_the_library(participant, betas, rois, tmp_pa
     assert rsa.load_rdms(out).n_cond == 4
 
 
+def test_rdms_of_betas_hold_their_items_in_the_order_of_the_table(betas, tmp_path, tiny_inputs, brainmap_command):
+    table = pd.read_csv(tiny_inputs.folder / "stimuli.tsv", sep="\t").iloc[[6, 0, 5, 2, 7, 1, 4, 3]]
+    table.to_csv(tmp_path / "mixed.tsv", sep="\t", index=False)
+    words = [tmp_path / "mixed.tsv" if str(word).endswith("stimuli.tsv") else word for word in betas("03")]
+    for items, label in (("stimulus", "stimulus_id"), ("condition", "condition")):
+        out = tmp_path / f"{items}.h5"
+        assert brainmap_command("rsa", "rdm", *words, "--items", items, "--noise", "none", "--out", out).code == 0
+        assert list(rsa.load_rdms(out).pattern_descriptors[label]) == list(dict.fromkeys(table[label]))
+
+
 def test_compare_gives_scipys_correlations_and_described_tables(betas, rois, models, tmp_path, brainmap_command):
     files = []
     for participant in ("01", "02", "03"):

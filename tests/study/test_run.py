@@ -179,6 +179,22 @@ def test_conditions_as_items_average_the_tokens(tiny_study: Any) -> None:
     assert load_rdm(str(path), file_type="hdf5").n_cond == 4
 
 
+def test_files_of_rdms_hold_items_in_the_order_of_the_table_so_that_rsatoolbox_compares_them(tiny_study: Any) -> None:
+    from rsatoolbox.rdm import compare, load_rdm
+
+    table = pd.read_csv(tiny_study.folder / "stimuli.tsv", sep="\t").iloc[[6, 0, 5, 2, 7, 1, 4, 3]]
+    table.to_csv(tiny_study.folder / "stimuli.tsv", sep="\t", index=False)
+    tiny_study.edit(ROIS_ONLY, SILENT)
+    tiny_study.run("03")
+    files = [*tiny_study.out.glob("rdms/network-*_rdms.h5"), *tiny_study.out.glob("sub-03/func/*_rdms.h5")]
+    models, brains = (load_rdm(str(path), file_type="hdf5") for path in files)
+    for one in (models, brains):
+        assert list(one.pattern_descriptors["stimulus_id"]) == list(table["stimulus_id"])
+        assert list(one.pattern_descriptors["condition"]) == list(table["condition"])
+    told = scores(tiny_study, "03")["score"].to_numpy().reshape(models.n_rdm, brains.n_rdm)
+    np.testing.assert_allclose(compare(models, brains, method="rho-a"), told, atol=1e-12)
+
+
 def test_labels_from_tables_and_weights_from_a_state_dict_give_the_same_scores(
     tiny_study: Any, tiny_results: Any
 ) -> None:

@@ -118,6 +118,7 @@ def rdm(
         data = brain.load_patterns(regions)
         data = _screen_and_normalize(data, steps, reliability=reliability, sound=sound, p=sound_p, mask=brain.mask)
         rdms = _compute_brain_rdms(data, regions, noise, left, dissimilarity=dissimilarity or "crossnobis", **settings)
+        rdms = _sort_as_table(rdms, brain.stimuli)
         _write_voxel_table(data, voxels, brain.images)
     save_rdms(rdms, out)
     inputs = [*(brain.inputs if brain.images else []), *(residuals or [])]
@@ -194,6 +195,16 @@ def _compute_brain_rdms(
 
     precision = None if noise == "none" else _estimate_precision(data, regions, settings["dissimilarity"], left)
     return compute_rdms(data, rois=None if regions is None else "all", noise_precision=precision, **settings)
+
+
+def _sort_as_table(rdms: RDMs, stimuli: Path | None) -> RDMs:
+    """Sort the items as in the table of stimuli where it names all of them, as the RDMs of a network's layers are."""
+    from brainmap.rsa.patterns.table import read_conditions
+    from brainmap.rsa.rdm.alignment import list_labels, sort_items
+
+    known = read_conditions(stimuli)
+    order = [*known, *known.values()]
+    return sort_items(rdms, order) if set(list_labels(rdms)) <= set(order) else rdms
 
 
 def _estimate_precision(

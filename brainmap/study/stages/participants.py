@@ -18,7 +18,7 @@ from brainmap.record import content_key, file_digest
 from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
 from brainmap.rsa.patterns.table import VOXEL_COLUMNS
 from brainmap.rsa.patterns.volume import voxel_report
-from brainmap.rsa.rdm.alignment import list_rdm_names
+from brainmap.rsa.rdm.alignment import list_rdm_names, sort_items
 from brainmap.rsa.rdm.compute import Precision, compute_rdms
 from brainmap.rsa.rdm.files import save_rdms
 from brainmap.rsa.searchlights.maps import SearchlightMaps, build_maps
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from brainmap.rsa.regions.rois import Rois
 
 VERSION = 2
+_ORDERED = 1  # 1: items of RDMs are in the order of the table of stimuli, as those of networks
 HALVINGS = 20  # of a participant's runs, for the reliability of the RDMs; all halvings where there are fewer
 WHITENED = ("crossnobis", "mahalanobis")  # dissimilarities that use a noise precision
 
@@ -161,7 +162,7 @@ class Person:
         rsa, brain = self.context.study.settings.rsa, self.person.brain
         cut = [brain.rois.model_dump(), brain.screen.model_dump()]
         designs = design_digests(self.context, [self.person])
-        own = [rsa.score, *rsa.control_for, *designs, HALVINGS]
+        own = [rsa.score, *rsa.control_for, *designs, HALVINGS, _ORDERED]
         return self.key(self.inputs, rsa.dissimilarity, own, cut)
 
     @cached_property
@@ -284,6 +285,7 @@ def _score_rois(one: Person) -> Iterator[Path]:
         noise_precision=precision,
         descriptors={"participant": label},
     )
+    rdms = sort_items(rdms, list(context.stimuli if settings.items == "stimulus" else context.stimuli.values()))
     models = leave_out_controls(context, one.models)
     assert models is not None  # a study has a network beside the baselines
     scores = score_regions(context, models, rdms)

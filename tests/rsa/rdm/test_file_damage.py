@@ -155,3 +155,24 @@ def test_compressed_rdms_of_others_are_read(files: dict[str, Path], tmp_path: Pa
         how = {"chunks": True, "compression": "gzip", "shuffle": True, "fletcher32": True}
         file.create_dataset("dissimilarities", data=values, **how)
     np.testing.assert_array_equal(load_rdms(path).dissimilarities, values)
+
+
+def test_rsatoolbox_reads_labels_with_letters_beyond_ascii(tmp_path: Path) -> None:
+    labels, regions = ["Grüße", "žena", "猫", "cat"], ["größe", "y"]
+    mine = rdms()
+    mine.pattern_descriptors["stimulus"], mine.rdm_descriptors["roi"] = labels, regions
+    path = save_rdms(mine, tmp_path / "umlaut.h5")
+    theirs = load_rdm(str(path), "hdf5")
+    assert [str(x) for x in theirs.pattern_descriptors["stimulus"]] == labels
+    assert [str(x) for x in theirs.rdm_descriptors["roi"]] == regions
+    assert same(theirs, load_rdms(path))
+    assert same(load_rdms(save_rdms(load_rdms(path), tmp_path / "again.h5")), mine)
+    assert theirs.subset_pattern("stimulus", labels[:3]).n_cond == 3
+
+
+def test_labels_that_earlier_versions_wrote_as_bytes_are_read(tmp_path: Path) -> None:
+    rdms().save(str(tmp_path / "old.h5"), "hdf5")
+    with h5py.File(tmp_path / "old.h5", "r+") as file:
+        del file["pattern_descriptors/stimulus"]
+        file["pattern_descriptors/stimulus"] = np.char.encode(np.array(["ü", "b", "c", "d"]), "utf-8")
+    assert list(load_rdms(tmp_path / "old.h5").pattern_descriptors["stimulus"]) == ["ü", "b", "c", "d"]
