@@ -322,7 +322,7 @@ def sort_items(rdms: RDMs, order: Sequence[str]) -> RDMs:
     ----------
     rdms : RDMs
     order : sequence of str
-        Labels as `list_labels` returns them (`stimulus_id` or `condition`), in the wanted order; others are passed over.
+        Labels as `list_labels` returns them (`stimulus_id` or `condition`), in the wanted order; others have no effect.
 
     Returns
     -------
