@@ -26,7 +26,7 @@ from clock import in_turn
 from torch import Tensor, nn
 
 from brainmap import features
-from brainmap.features.activations.batching import choose_batch_size
+from brainmap.features.layers.batching import choose_batch_size
 from brainmap.types import Pooling
 
 BATCH, ROUNDS = 32, 5

@@ -214,7 +214,7 @@ def accuracy_table(
         with atomic(found.checkpoints[name].with_suffix(".confusion.tsv")) as beside:
             matrix.to_csv(beside, sep="\t", lineterminator="\n")
     if figure is not None:
-        from brainmap.viz.features.evaluation import plot_accuracy
+        from brainmap.viz.features.accuracy import plot_accuracy
 
         save_figure(plot_accuracy(found), figure)
     print_table(found.table, as_json)
@@ -231,7 +231,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure the accuracy and the confusion table of a checkpoint, and say what is likely wrong where it is low."""
-    from brainmap.features.evaluation.explain import check_understanding
+    from brainmap.features.evaluation.understanding import check_understanding
     from brainmap.features.networks.training import evaluate_model, load_evaluated
 
     model, sounds, classes = load_evaluated(data, checkpoint, part=part)

@@ -269,7 +269,7 @@ def maximization(
     """Draw the waveform and spectrogram of every maximizing pattern of a layer."""
 
     from brainmap.features.representations.files import open_maximizations
-    from brainmap.viz.features.maximization import plot_maximization
+    from brainmap.viz.features.patterns import plot_maximization
 
     found = open_maximizations(store)
     am = found[check_choice(layer, list(found), "--layer")]

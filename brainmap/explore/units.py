@@ -22,9 +22,9 @@ from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.maximization.decoder import choose_priors
 from brainmap.features.maximization.maximize import Maximization, maximize_activation
 from brainmap.features.representations.files import StoredPatterns, list_stored_layers, open_maximizations
-from brainmap.features.units.embedding import nearest_neighbors
 from brainmap.features.units.exemplars import Exemplars, find_exemplars
 from brainmap.features.units.filters import layer_filters
+from brainmap.features.units.nearest_sounds import nearest_neighbors
 from brainmap.features.units.tuning import Tuning, TuningSettings, measure_tuning
 from brainmap.record import content_key
 from brainmap.types import EmbeddingMethod, Stimulus

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError, RunError
 from brainmap.features.activations import store as stores
-from brainmap.features.activations.batching import check_memory, choose_batch_size, say_cost
+from brainmap.features.activations.batching import check_memory, say_cost
 from brainmap.features.activations.reduction import Reducer, Reduction, make_reducer
 from brainmap.features.activations.stored import (
     KIND,
@@ -27,6 +27,7 @@ from brainmap.features.activations.stored import (
     say_wide_layers,
     skip_windows,
 )
+from brainmap.features.layers.batching import choose_batch_size
 from brainmap.features.layers.ear import tap
 from brainmap.features.layers.inputs import fit_sounds
 from brainmap.features.layers.layer import OUTPUT, TOKEN, Layer, place_units

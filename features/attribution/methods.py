@@ -34,7 +34,8 @@ from brainmap.features.attribution.gradients import (
     Saliency,
     SmoothGrad,
 )
-from brainmap.features.attribution.occlusion import Lime, Occlusion
+from brainmap.features.attribution.lime import Lime
+from brainmap.features.attribution.occlusion import Occlusion
 from brainmap.features.attribution.results import Attributions
 from brainmap.features.attribution.task import (
     Explainer,

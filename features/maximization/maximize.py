@@ -18,13 +18,8 @@ from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.features.layers.inputs import make_differentiable
 from brainmap.features.layers.running import count_workers, run_side_by_side, use_one_thread
-from brainmap.features.maximization.ascent import (
-    Job,
-    ascend,
-    draw_starts,
-    find_best_draws,
-    roll_patterns,
-)
+from brainmap.features.maximization.ascent import Job, ascend, draw_starts, find_best_draws
+from brainmap.features.maximization.jitter import roll_patterns
 from brainmap.features.maximization.plan import Directions, describe_wish, find_input, plan
 from brainmap.features.maximization.priors import LatentPrior, compute_penalty
 from brainmap.features.maximization.quality import compute_scores, measure_quality, save_waveforms

@@ -18,7 +18,8 @@ from brainmap.errors import InputError
 from brainmap.features.layers.inputs import make_differentiable
 from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.layers.running import count_workers, run_side_by_side, use_one_thread
-from brainmap.features.maximization.ascent import ascend, roll_patterns
+from brainmap.features.maximization.ascent import ascend
+from brainmap.features.maximization.jitter import roll_patterns
 from brainmap.features.maximization.plan import convert_sounds
 from brainmap.features.maximization.priors import Prior, compute_fourier_scale, compute_penalty
 from brainmap.features.maximization.quality import save_waveforms

@@ -15,7 +15,7 @@ from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.features.layers.inputs import find_longest_input
 from brainmap.features.layers.listing import list_layers
-from brainmap.features.maximization.ascent import limit_jitter, measure_jitter
+from brainmap.features.maximization.jitter import limit_jitter, measure_jitter
 from brainmap.features.maximization.priors import (
     LatentPrior,
     Prior,

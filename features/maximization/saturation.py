@@ -16,7 +16,8 @@ from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.features.layers.inputs import make_differentiable
 from brainmap.features.layers.running import count_workers, run_side_by_side, use_one_thread
-from brainmap.features.maximization.ascent import Job, ascend, draw_starts, roll_patterns
+from brainmap.features.maximization.ascent import Job, ascend, draw_starts
+from brainmap.features.maximization.jitter import roll_patterns
 from brainmap.features.maximization.plan import describe_wish, find_input, plan
 from brainmap.features.maximization.priors import compute_penalty
 from brainmap.features.maximization.settings import MaximizationSettings

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
-from brainmap.features.networks.extractors import Spectrograms, Waveforms, attach_hidden_states, find_feeding
+from brainmap.features.networks.extractors import Spectrograms, Waveforms, find_feeding
 from brainmap.features.networks.files import CONFIG, PROCESSORS, WEIGHTS
+from brainmap.features.networks.hidden_states import attach_hidden_states
 from brainmap.progress import log
 
 _PARTS = {  # what is loaded for architectures of which only a part listens to sounds

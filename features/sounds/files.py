@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from brainmap.checks import MISSING, check_choice, check_file, list_some, suggest_word
 from brainmap.errors import InputError
+from brainmap.features.sounds.containers import NOT_READ, READ, is_sound
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd
-from brainmap.features.sounds.reading import NOT_READ, READ, check_sound, is_sound, read_channels, read_sound
+from brainmap.features.sounds.reading import check_sound, read_channels, read_sound
 from brainmap.features.sounds.report import LabeledSounds, RecordingLook, SoundReport, count_problems, look_at
 from brainmap.names import sound_names
 from brainmap.tables import check_columns

@@ -21,10 +21,10 @@ from torch import nn
 
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError, RunError
+from brainmap.features.layers.crops import Fields
 from brainmap.features.layers.ear import tap
 from brainmap.features.layers.layer import OUTPUT, Layer
 from brainmap.features.layers.listing import list_layers
-from brainmap.features.layers.receptive_fields import Fields
 from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import find_layer, select_layers
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors, number_batches

@@ -22,10 +22,7 @@ from brainmap.viz.style import (
     SOFT,
     WARM,
     Picture,
-    add_color_bar,
     add_headline,
-    get_colormap,
-    strip_axes,
     with_style,
 )
 
@@ -269,119 +266,6 @@ def _draw_errors(
     right.set_xlabel("distance of start and end from the true ones [ms]", fontsize=8)
     for axes in (left, right):
         axes.tick_params(labelsize=7)
-
-
-@with_style
-def plot_prior_comparison(found: Any, *, title: str = "") -> Figure:
-    """Plot the share of sounds that each network calls by their class, for each kind of pattern.
-
-    Parameters
-    ----------
-    found : PriorComparison
-        Result of `features.compare_priors`.
-    title : str
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Rows are kinds of sounds, columns networks. The column beside them is their mean without the network of the
-        ascent, of which each dot on the right shows the classes.
-    """
-    table, judges = found.table, list(found.judges)
-    columns = ["own", *judges, "transfer", "real_correlation", "voiced"]
-    headings = ["climbed", *judges, "mean of\nthe others", "correlation\nwith real", "frames\nvoiced"]
-    n = len(table)
-    figure = Picture(figsize=(3.2 + 0.78 * len(columns) + 2.4, 1.5 + 0.44 * n), layout="constrained")
-    cells, dots = figure.subplots(1, 2, width_ratios=[0.78 * len(columns), 2.4])
-    values = table[columns].to_numpy(dtype=float)
-    cells.imshow(np.ma.masked_invalid(values), cmap=get_colormap("sound"), vmin=0, vmax=1, aspect="auto", alpha=0.75)
-    for row in range(n):
-        for column in range(len(columns)):
-            one = values[row, column]
-            text = "-" if np.isnan(one) else f"{one:.2f}".removeprefix("0") if 0 <= one < 1 else f"{one:.2f}"
-            cells.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if one > 0.6 else INK)
-    for edge in (0.5, len(judges) + 0.5, len(judges) + 1.5):
-        cells.axvline(edge, color="white", lw=3)
-    strip_axes(cells)
-    cells.set_xticks(range(len(columns)), headings, fontsize=8)
-    cells.xaxis.tick_top()
-    cells.set_yticks(range(n), [f"{r.pattern} (n = {r.n})" for r in table.itertuples()], fontsize=8.5)
-    cells.tick_params(length=0)
-    _draw_classes(dots, found)
-    return add_headline(figure, title)
-
-
-def _draw_classes(axes: Axes, found: Any) -> None:
-    kinds = list(found.table["pattern"])
-    for row, kind in enumerate(kinds):
-        mine = found.by_class.loc[found.by_class["pattern"] == kind, "transfer"].to_numpy(dtype=float)
-        aside = row + np.linspace(-0.25, 0.25, len(mine))
-        axes.scatter(mine, aside, s=12, color=MUTED, alpha=0.6, lw=0)
-        if np.isfinite(mine).any():
-            axes.plot([np.nanmean(mine)] * 2, [row - 0.32, row + 0.32], color=INK, lw=2)
-    axes.set(ylim=(len(kinds) - 0.5, -0.5), xlim=(-0.04, 1.04), yticks=[])
-    axes.set_xlabel("share of the other networks,\na dot for each class", fontsize=8, color=SOFT)
-
-
-@with_style
-def plot_accuracy(found: Any, *, title: str = "") -> Figure:
-    """Plot the confusion matrices of an accuracy table, architectures by variants.
-
-    Parameters
-    ----------
-    found : AccuracyTable
-        Result of `features.train_accuracy_table`.
-    title : str
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Rows of a matrix are the classes of the sounds, columns those that were called, and colors the share of a row;
-        above each are the accuracy on the testing part and its 95 % interval.
-
-    Notes
-    -----
-    A dark diagonal is a good network. A dark column is a class that the network calls whatever it hears, which is what
-    networks do that have learned nothing.
-    """
-    table = found.table
-    networks, variants = list(dict.fromkeys(table["network"])), list(dict.fromkeys(table["variant"]))
-    words = list(next(iter(found.confusions.values())).index)
-    side = max(1.5, 0.13 * len(words))
-    shape = (len(networks), len(variants))
-    width, height = (side + 0.25) * shape[1] + 1.7, (side + 0.45) * shape[0] + 1.2
-    figure = Picture(figsize=(width, height), layout="constrained")
-    grid = figure.subplots(*shape, squeeze=False)
-    shades: Any = None
-    for row, network in enumerate(networks):
-        for column, variant in enumerate(variants):
-            axes = grid[row, column]
-            one = table[(table["network"] == network) & (table["variant"] == variant)]
-            if one.empty:
-                axes.set_axis_off()
-                continue
-            shades = _draw_matrix(axes, found.confusions[f"{network} {variant}"].to_numpy(float))
-            (cell,) = one.itertuples()
-            said = f"{variant}  {cell.accuracy:.1%}  ({100 * cell.low:.0f} to {100 * cell.high:.0f})"
-            axes.set_title(said, fontsize=8, color=INK)
-            if column == 0:
-                axes.set_yticks(range(len(words)), words, fontsize=6)
-                axes.set_ylabel(f"{network}\n{cell.parameters:,} parameters\n\nclass", fontsize=8, color=SOFT)
-            if row == len(networks) - 1:
-                axes.set_xticks(range(len(words)), words, fontsize=6, rotation=90)
-                axes.set_xlabel("called", fontsize=8, color=SOFT)
-    how = {"fontsize": 8, "shrink": min(1.0, 2.2 / height), "aspect": 18, "pad": 0.015}
-    add_color_bar(figure, shades, grid, "share of the sounds of a class", **how)
-    return add_headline(figure, title or f"Accuracy on {int(table['n'].iloc[0]):,} sounds of the testing part")
-
-
-def _draw_matrix(axes: Axes, counts: np.ndarray) -> Any:
-    spoken = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, spoken, out=np.full_like(counts, np.nan), where=spoken > 0)  # blank: no such sound
-    image = axes.imshow(shares, cmap=get_colormap("sound"), vmin=0, vmax=1)
-    strip_axes(axes)
-    axes.set(xticks=[], yticks=[])
-    return image
 
 
 @with_style

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from brainmap.errors import InputError
 from brainmap.features.attention.words import find_own_class
 from brainmap.features.sounds.inputs import InputAxes
-from brainmap.viz.features.maximization import describe_patterns
+from brainmap.viz.features.patterns import describe_patterns
 from brainmap.viz.features.players import encode_wav
 from brainmap.viz.features.sounds import (
     average_in_bins,

@@ -12,7 +12,7 @@ from brainmap.cli.features.options import Describe, add_network_options, command
 from brainmap.cli.options import Json
 
 if TYPE_CHECKING:
-    from brainmap.features.networks.feeding import Opened
+    from brainmap.features.networks.opened import Opened
 
 HEADS = ("layer", "kind", "shape", "receptive field", "stride", "parameters")
 

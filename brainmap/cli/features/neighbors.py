@@ -22,7 +22,7 @@ def neighbors(
     metric: Annotated[types.SoundMetric, typer.Option(help="Distance between two sounds.")] = "correlation",
 ) -> None:
     """Find the nearest sounds of each sound in layers (averaged over time) and as waveforms, and count shared words."""
-    from brainmap.features.units.embedding import NEIGHBOR_COLUMNS
+    from brainmap.features.units.nearest_sounds import NEIGHBOR_COLUMNS
 
     one = hear()
     found = features.nearest_neighbors(extract_all(one, layers), one.sounds, k=k, metric=metric)

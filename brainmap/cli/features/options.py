@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from brainmap.features.networks.feeding import Opened
+    from brainmap.features.networks.opened import Opened
     from brainmap.features.networks.targets import Targets
 
 commands = make_group("features", "Study a network on sounds: activations, maximizing sounds, class activation maps.")
@@ -104,7 +104,7 @@ class Listener:
         InputError
             The network does not have one output for each class name.
         """
-        from brainmap.features.evaluation.explain import check_understanding
+        from brainmap.features.evaluation.understanding import check_understanding
 
         if self.classes is None or self.checkpoint.readout is not None:  # whose outputs are regions
             return None
@@ -309,7 +309,7 @@ def open_described(checkpoint: Path, *, class_names: str | None = None, report: 
         As `open_checkpoint` raises it.
     """
     from brainmap.features.networks.description import note_default_level
-    from brainmap.features.networks.feeding import open_network
+    from brainmap.features.networks.opened import open_network
 
     if report and (level := note_default_level(checkpoint, given["level"], say="--level {}")):
         log.warning("note: %s", level)

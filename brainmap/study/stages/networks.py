@@ -22,8 +22,8 @@ import pandas as pd
 from brainmap.checks import list_some
 from brainmap.errors import InputError, name_place
 from brainmap.features.networks.description import Checkpoint
-from brainmap.features.networks.feeding import Opened, open_network
 from brainmap.features.networks.files import list_files
+from brainmap.features.networks.opened import Opened, open_network
 from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.front_ends import WAVEFORM
 from brainmap.names import slug
@@ -410,7 +410,7 @@ def _predict_calls(context: Context, loaded: Loaded, names: tuple[str, ...]) -> 
     name = loaded.settings.name
 
     def predict() -> tuple[list[str], str]:
-        from brainmap.features.evaluation.explain import check_understanding
+        from brainmap.features.evaluation.understanding import check_understanding
 
         calls, logits = check_understanding(name, loaded.model, loaded.sounds, names, device=context.device)
         return [names[k] for k in np.asarray(logits).argmax(axis=1)], calls.line()

@@ -16,8 +16,8 @@ from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.attribution import lrp
 from brainmap.features.attribution.cam import class_activation_maps
+from brainmap.features.attribution.lime import fit_linear
 from brainmap.features.attribution.methods import METHODS, attribute
-from brainmap.features.attribution.occlusion import fit_linear
 from brainmap.features.attribution.results import Attributions
 from brainmap.features.representations.files import list_stored_layers, open_attributions, save_attributions
 from brainmap.features.sounds.files import sounds_from_array

@@ -9,7 +9,8 @@ from torch import nn
 
 from brainmap import features
 from brainmap.errors import InputError
-from brainmap.features.attribution.audible import attenuate, hear_relevance, make_mask, spread_over_frequency
+from brainmap.features.attribution.audible import hear_relevance
+from brainmap.features.attribution.time_frequency import attenuate, make_mask, spread_over_frequency
 from brainmap.features.sounds.files import sounds_from_array
 
 RATE, N = 16_000, 8_000

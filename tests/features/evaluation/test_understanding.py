@@ -13,7 +13,7 @@ from torch import nn
 
 import brainmap.data
 from brainmap.errors import InputError
-from brainmap.features.evaluation.explain import check_understanding
+from brainmap.features.evaluation.understanding import check_understanding
 from brainmap.features.networks.calls import describe_other_order
 from brainmap.features.networks.checkpoints import load_network
 from brainmap.features.networks.description import load_checkpoint

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from brainmap import features
-from brainmap.features.activations.batching import LARGEST_BYTES, MOST_ITEMS, choose_batch_size
+from brainmap.features.layers.batching import LARGEST_BYTES, MOST_ITEMS, choose_batch_size
 
 
 class Largest(torch.overrides.TorchFunctionMode):

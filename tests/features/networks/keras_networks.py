@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from brainmap.features.networks.keras_files import import_keras
+from brainmap.features.networks.keras_graph import import_keras
 
 SAMPLES = 400
 NAMES = ("cnn", "flat", "odd", "recurrent", "picture", "first")

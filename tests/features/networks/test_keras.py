@@ -23,7 +23,7 @@ from brainmap.features.layers.listing import list_layers
 from brainmap.features.networks.checkpoints import load_network
 from brainmap.features.networks.controls import control_network
 from brainmap.features.networks.feeding import describe_feeding
-from brainmap.features.networks.keras_files import import_keras
+from brainmap.features.networks.keras_graph import import_keras
 from brainmap.features.networks.keras_modules import SamePadding
 from tests.features.networks.keras_networks import NAMES, SAMPLES, build_keras, predict, save_keras
 

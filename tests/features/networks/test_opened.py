@@ -16,7 +16,8 @@ from brainmap.errors import InputError
 from brainmap.features.networks import checkpoints
 from brainmap.features.networks.checkpoints import load_network, save_checkpoint
 from brainmap.features.networks.description import Checkpoint, read_description
-from brainmap.features.networks.feeding import Opened, describe_feeding, open_network
+from brainmap.features.networks.feeding import describe_feeding
+from brainmap.features.networks.opened import Opened, open_network
 from brainmap.features.networks.zoo import build_network
 from tests.features.networks.folders import make_folder
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from brainmap.features.sounds.augmentation import change_tempo, change_voice, move_formants
+from brainmap.features.sounds.voices import change_tempo, change_voice, move_formants
 
 RATE = 16_000
 

@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.sounds.files import sounds_from_array
-from brainmap.features.units.embedding import NEIGHBOR_COLUMNS, PRECISION_COLUMNS
+from brainmap.features.units.nearest_sounds import NEIGHBOR_COLUMNS, PRECISION_COLUMNS
 
 WORDS = ("cat", "dog", "owl")
 

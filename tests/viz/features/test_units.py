@@ -14,7 +14,7 @@ from brainmap import features, viz
 from brainmap.errors import InputError
 from brainmap.features.sounds.files import sounds_from_array
 from brainmap.features.units.tuning import TuningSettings
-from brainmap.viz.features.activations import assign_styles
+from brainmap.viz.features.embedding import assign_styles
 
 RATE = 8000
 
