@@ -370,6 +370,10 @@ def test_check_names_what_is_wrong_with_stories_before_anything_runs(small: Path
     assert re.search(r"participant 02: expected a file .*story_3_run-\{run\}_bold.nii.gz", problems)
     assert "[network] first: the network refuses a window of 0.1 s" in problems
     assert "story_1.tsv: expected words within the 120 s of the sound, got 'word' at 121 s" in problems
+    sound = sorted(folder.rglob("*.wav"))[1]
+    sound.write_bytes(b"RIFF")
+    broken = "\n".join(check_study(Context(load_study(path))).problems)
+    assert sound.name in broken
 
 
 @pytest.mark.slow
