@@ -31,7 +31,9 @@ def test_ceilings_are_images_of_the_group_and_bound_the_mean_of_every_layer(tiny
     assert there.any()
     np.testing.assert_array_equal(there, np.isfinite(upper))
     assert (lower[there] <= upper[there] + 1e-6).all()
-    for path in tiny_results.out.glob("group/*trained*_stat-mean_statmap.nii.gz"):
+    means = list(tiny_results.out.glob("group/*trained*_stat-mean_statmap.nii.gz"))
+    assert len(means) == 3
+    for path in means:
         mean = np.asarray(nib.load(path).dataobj)
         both = there & np.isfinite(mean)
         assert both.any()

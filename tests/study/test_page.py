@@ -32,6 +32,7 @@ models = ["mfcc", "waveform-envelope"]
 participants = ["01", "02"]"""
 
 
+@pytest.mark.slow
 def test_the_page_answers_for_all_networks_and_shows_controls(tiny_study: TinyStudy) -> None:
     tiny_study.edit(('\n[[brain]]\nparticipants = ["01", "02"]', TWO))
     text = tiny_study.file.read_text()
