@@ -141,8 +141,8 @@ def compute_vector_ceiling(
         )
     upper = np.where(np.isnan(lower), np.nan, upper)  # with nobody to compare with, the pool is the participant's own
     return NoiseCeiling(
-        lower=_average_defined(lower),
-        upper=_average_defined(upper),
+        lower=average_defined(lower),
+        upper=average_defined(upper),
         measure=measure,
         lower_per_participant=lower,
         upper_per_participant=upper,
@@ -217,6 +217,6 @@ def _compute_ratio(total: Floats, count: Floats) -> Floats:
     return np.where(count > 0, total / np.maximum(count, 1.0), np.nan)
 
 
-def _average_defined(values: Floats) -> float:
+def average_defined(values: Floats) -> float:
     """Average the defined scores; `compare_vectors` has counted the undefined ones."""
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from brainmap.checks import check_choice
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.ranks import rank_rows
-from brainmap.rsa.rdm.alignment import align_vectors, check_items
+from brainmap.rsa.rdm.alignment import align_vectors, check_items, count_items_of_pairs
 from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
 from brainmap.types import Floats, Measure
 
@@ -64,17 +64,12 @@ def compute_bures(models: Floats, data: Floats) -> Floats:
 
 def compute_sizes(vectors: Floats) -> Floats:
     """Compute the trace of each RDM's inner products about the centroid: the sum of dissimilarities over n_items."""
-    return np.asarray(vectors.sum(axis=1, keepdims=True) / _count_items_of_pairs(vectors))
-
-
-def _count_items_of_pairs(vectors: Floats) -> int:
-    n: int = round((1 + np.sqrt(1 + 8 * vectors.shape[1])) / 2)
-    return n
+    return np.asarray(vectors.sum(axis=1, keepdims=True) / count_items_of_pairs(vectors.shape[1]))
 
 
 def _compute_configurations(vectors: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     """Compute points `(n_rdms, n_items, n_items)` with these squared distances, and flag non-Euclidean RDMs."""
-    n = _count_items_of_pairs(vectors)
+    n = count_items_of_pairs(vectors.shape[1])
     if n * (n - 1) // 2 != vectors.shape[1]:
         raise InputError(
             "bures: single pairs of items are missing, and a geometry needs every pair; leave out whole "
@@ -323,7 +318,7 @@ def whiten_vectors(vectors: Floats, use: NDArray[np.bool_], sigma_k: Floats | No
     with these dissimilarities. The minimum is found by projecting L^-1 (-D/2) L^-T orthogonally to L^-1 1, so that no
     matrix of n_pairs x n_pairs is needed.
     """
-    n_items = round((1 + np.sqrt(1 + 8 * len(use))) / 2)
+    n_items = count_items_of_pairs(len(use))
     sigma = _get_covariance(sigma_k, n_items)
     i, j = np.triu_indices(n_items, 1)
     items = np.union1d(i[use], j[use])

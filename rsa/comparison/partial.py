@@ -28,7 +28,7 @@ from brainmap.rsa.comparison.splines import (
     has_enough_pairs,
     name_partial,
 )
-from brainmap.rsa.rdm.alignment import align_vectors
+from brainmap.rsa.rdm.alignment import align_vectors, count_items_of_pairs
 from brainmap.types import Floats, Measure, PartialKind, SplineForm
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ def _build_columns(controls: Floats, use: NDArray[np.bool_], form: SplineForm) -
 
 def _count_items(use: NDArray[np.bool_]) -> int:
     """Count the items of the used pairs; if the pairs are not those of an RDM, derive it from their number."""
-    n = round((1 + np.sqrt(1 + 8 * len(use))) / 2)
+    n = count_items_of_pairs(len(use))
     if n * (n - 1) // 2 != len(use):
         return int((1 + np.sqrt(1 + 8 * use.sum())) / 2)
     i, j = np.triu_indices(n, 1)

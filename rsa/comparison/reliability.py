@@ -18,7 +18,7 @@ from brainmap.rsa.comparison.ceilings import pool_others
 from brainmap.rsa.comparison.measures import compare_vectors, find_measure
 from brainmap.rsa.rdm.alignment import check_items, find_pair_positions, list_labels
 from brainmap.rsa.rdm.run_noise import RunNoise
-from brainmap.rsa.rdm.sources import NO_ROI
+from brainmap.rsa.rdm.sources import NO_ROI, list_rois
 from brainmap.types import Floats, Measure
 
 if TYPE_CHECKING:
@@ -206,9 +206,7 @@ def _yield_regions(rois: Any, precision: Any, data: Any) -> Iterator[tuple[Any, 
     if isinstance(precision, RunNoise):
         yield rois, _keep_runs(precision)
     elif rois is not None and isinstance(precision, Mapping):
-        known = np.unique(np.asarray(data.channel_descriptors.get("roi", [])).astype(str)).tolist()
-        every = [name for name in known if name not in NO_ROI]
-        for name in every if rois == "all" else [rois] if isinstance(rois, str) else rois:
+        for name in list_rois(data, rois):
             yield [name], {name: _keep_runs(precision[check_choice(name, list(precision), "noise_precision for")])}
     else:
         yield rois, precision

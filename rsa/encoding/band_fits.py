@@ -23,10 +23,10 @@ from brainmap.rsa.encoding.bands import (
     name_bands,
     scale_units,
     score_bands,
-    score_parts,
+    score_bands_in_folds,
 )
 from brainmap.rsa.encoding.folds import Folds, Places, yield_inner_splits
-from brainmap.rsa.encoding.permutations import Refit, average_present
+from brainmap.rsa.encoding.permutations import Refit, average_regions
 from brainmap.rsa.encoding.responses import Features, FeatureSpace, Responses
 from brainmap.rsa.encoding.ridge import check_alphas, find_device, move_to_numpy
 from brainmap.rsa.encoding.stories import align_stories
@@ -70,11 +70,7 @@ def permute_bands(fit: BandedEncoding, orders: Places, regions: Sequence[str]) -
     """
     designs = build_joint_designs(fit.spaces, fit.folds, fit.settings.device)
     refit, roi = Refit.from_designs(designs, fit.folds, fit.settings), fit.responses.targets["roi"].to_numpy()
-    blocks = [
-        np.stack([average_present(r[:, roi == name]) for name in regions], axis=1)
-        for r in refit.yield_scores(fit.responses.mean, orders)
-    ]
-    return np.concatenate(blocks)
+    return np.concatenate([average_regions(r, roi, regions) for r in refit.yield_scores(fit.responses.mean, orders)])
 
 
 def _fit_units(
@@ -87,12 +83,7 @@ def _fit_units(
     """
     from himalaya.ridge import solve_group_ridge_random_search
 
-    if not arrays:
-        zero = np.zeros(y.shape[1])
-        return zero, np.full(y.shape[1], np.nan), np.zeros((0, y.shape[1]))
-    found = []
-    for k in range(folds.n_folds):
-        train, test = folds.split(k)
+    def predict(_: int, train: Places, test: Places) -> Floats:
         scaled = [scale_units(x, train) for x in arrays]
         means = [x[train].mean(axis=0) for x in scaled]
         offset = y[train].mean(axis=0)
@@ -109,13 +100,10 @@ def _fit_units(
                 warn=False,
             )
             every = move_to_numpy(backend.to_cpu(weights))
-        parts, start = [], 0
-        for x, mean in zip(scaled, means, strict=True):
-            parts.append((x[test] - mean) @ every[start : start + x.shape[1]])
-            start += x.shape[1]
-        found.append(score_parts(np.stack(parts), y[test]))
-    r2, r, shares = (np.mean(values, axis=0) for values in zip(*found, strict=True))
-    return r2, r, shares
+        own = np.split(every, np.cumsum([x.shape[1] for x in scaled])[:-1])
+        return np.stack([(x[test] - mean) @ part for x, mean, part in zip(scaled, means, own, strict=True)])
+
+    return score_bands_in_folds(len(arrays), y, folds, predict)
 
 
 def encode_story_bands(

@@ -362,15 +362,26 @@ def fit_subset(
     bands: Sequence[int], kernels: Sequence[Floats], y: Floats, folds: Folds, settings: BandSettings, *, seed: int
 ) -> tuple[Floats, Floats, Floats]:
     """Return R2 and r `(n_targets,)` of a model of some bands, and their product shares `(n_bands, n_targets)`."""
-    if not bands:
-        zero = np.zeros(y.shape[1])
-        return zero, np.full(y.shape[1], np.nan), np.zeros((0, y.shape[1]))
-    found = []
-    for k, own in enumerate(kernels):
-        train, test = folds.split(k)
+
+    def predict(k: int, train: Places, test: Places) -> Floats:
         inner = yield_inner_splits(folds.group[train], settings.inner_folds)
-        parts = fit_bands(own[list(bands)], y, train, test, inner=inner, settings=settings, seed=seed)
-        found.append(score_parts(parts, y[test]))
+        return fit_bands(kernels[k][list(bands)], y, train, test, inner=inner, settings=settings, seed=seed)
+
+    return score_bands_in_folds(len(bands), y, folds, predict)
+
+
+def score_bands_in_folds(
+    n_bands: int, y: Floats, folds: Folds, predict: Callable[[int, Places, Places], Floats]
+) -> tuple[Floats, Floats, Floats]:
+    """Return means over folds of R2, r `(n_targets,)` and product shares `(n_bands, n_targets)`.
+
+    `predict` takes the number of a fold, its training and its test items, and returns the part of each band in the
+    predictions `(n_bands, n_test, n_targets)`.
+    """
+    if not n_bands:
+        return np.zeros(y.shape[1]), np.full(y.shape[1], np.nan), np.zeros((0, y.shape[1]))
+    splits = [folds.split(k) for k in range(folds.n_folds)]
+    found = [score_parts(predict(k, train, test), y[test]) for k, (train, test) in enumerate(splits)]
     r2, r, shares = (np.mean(values, axis=0) for values in zip(*found, strict=True))
     return r2, r, shares
 

@@ -18,16 +18,13 @@ from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.fits import EncodingSettings, build_designs
 from brainmap.rsa.encoding.folds import LEAST_TESTED, Places, yield_inner_splits
 from brainmap.rsa.encoding.maps import BrainMap, place_in_brain
-from brainmap.rsa.encoding.permutations import average_present
+from brainmap.rsa.encoding.permutations import average_regions
 from brainmap.rsa.encoding.responses import SURFACE_COLUMNS, TARGET_COLUMNS, FeatureSpace, Responses
 from brainmap.rsa.encoding.ridge import (
     build_error_operator,
-    choose_alphas,
-    measure_losses,
-    move_like,
+    choose_and_predict,
+    explain_training,
     move_to_device,
-    move_to_numpy,
-    predict,
 )
 from brainmap.rsa.encoding.scores import score_fold
 from brainmap.rsa.inference.differences import score_differences
@@ -146,9 +143,7 @@ def best_encoding_layers(fit: Encoding, *, splits: int = 10, rng: np.random.Gene
         rows = [k for k, space in enumerate(fit.spaces) if space.network == network]
         voxels.append(_summarize(held[rows], r[rows], fit.responses.targets, network, own))
         names = list(dict.fromkeys(roi))
-        shares, scores = (
-            np.stack([average_present(x[rows][..., roi == name]) for name in names], axis=-1) for x in (held, r)
-        )
+        shares, scores = (average_regions(x[rows], roi, names) for x in (held, r))
         regions.append(_summarize(shares, scores, pd.DataFrame({"roi": names}), network, own))
         places = _choose(shares, scores).place
         each += [
@@ -185,13 +180,9 @@ def _score_halves(
     share, r = np.empty((len(halves), y.shape[1])), np.empty((len(halves), y.shape[1]))
     for k, ((train, test), design) in enumerate(zip(halves, designs, strict=True)):
         inner = yield_inner_splits(group[train], settings.inner_folds)
-        losses = measure_losses(build_error_operator(design, train, inner, settings.alphas), there[train])
-        chosen = choose_alphas(losses)
-        alphas = move_like(settings.alphas, there)[chosen]
-        predicted = move_to_numpy(predict(design.factor(train, test), there[train], alphas))
-        variance = y[train].var(axis=0)
-        best = move_to_numpy(losses).min(axis=0)
-        share[k] = 1 - best / np.where(variance > 0, variance, np.nan)
+        operators = build_error_operator(design, train, inner, settings.alphas)
+        losses, _, predicted = choose_and_predict(operators, design.factor(train, test), there[train], settings.alphas)
+        share[k] = explain_training(losses, y[train])
         r[k] = score_fold(predicted, y[test])[0]
     return share, r
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.responses import Features, align_items
-from brainmap.rsa.encoding.ridge import Scaler
 from brainmap.types import Floats, Level, Scaling
 
 if TYPE_CHECKING:
@@ -83,10 +82,7 @@ def linear_cka(
     brains = {name: y[:, voxels] @ y[:, voxels].T for name, voxels in chosen.items()}
     rows = []
     for space in spaces:
-        gram = np.zeros((len(y), len(y)))
-        for x in space.slabs():
-            x = Scaler.of(x)(x) if units == "zscore" else x - x.mean(axis=0)
-            gram += x @ x.T
+        gram = space.gram(units)
         for name, brain in brains.items():
             cka = compute_cka(gram, brain)
             rows.append((space.network, space.layer, name, int(chosen[name].sum()), cka))

@@ -11,7 +11,7 @@ import pandas as pd
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.responses import Features, FeatureSpace, name_networks
-from brainmap.rsa.encoding.ridge import Scaler
+from brainmap.rsa.rdm.sources import choose_layers
 from brainmap.types import Scaling
 
 DIMENSIONALITY_COLUMNS = {
@@ -71,15 +71,10 @@ def effective_dimensionality(
     check_choice(units, get_args(Scaling), "units")
     spaces = []
     for network, own in name_networks(acts, descriptors).items():
-        known = [str(layer) for layer in own.layers]
-        wanted = (
-            known if isinstance(layers, str) and layers == "all" else [layers] if isinstance(layers, str) else layers
-        )
         members = tuple(np.array([k], dtype=np.intp) for k in range(len(own.items)))
-        for layer in wanted:
-            check_choice(layer, known, f"layer{f' of {network}' if network else ''}")
+        for layer in choose_layers(own, layers, network, who="effective_dimensionality"):
             spaces.append(FeatureSpace(network, layer, own[layer], members))
-    if not spaces or spaces[0].shape[0] < 2:
+    if spaces[0].shape[0] < 2:
         raise InputError(
             f"effective_dimensionality: expected layers of 2 items or more, got {list_some([s.name for s in spaces])}"
         )
@@ -94,10 +89,6 @@ def tabulate_dimensionality(spaces: Sequence[FeatureSpace], *, units: Scaling = 
 
 def _measure_participation(space: FeatureSpace, units: Scaling) -> float:
     """Compute the participation ratio from the products of items, whose eigenvalues are those of the covariance."""
-    kernel = np.zeros((space.shape[0],) * 2)
-    for x in space.slabs():
-        scaler = Scaler.of(x)
-        z = scaler(x) if units == "zscore" else x - scaler.mean
-        kernel += z @ z.T
+    kernel = space.gram(units)
     squares = float(np.square(kernel).sum())
     return float(np.trace(kernel) ** 2 / squares) if squares > 0 else np.nan

@@ -21,11 +21,11 @@ from brainmap.rsa.encoding.ridge import (
     Scaler,
     build_error_operator,
     choose_alphas,
+    choose_and_predict,
     measure_losses,
     move_like,
     move_to_device,
     move_to_numpy,
-    predict,
     solve_dual,
 )
 from brainmap.rsa.encoding.scores import is_constant
@@ -147,10 +147,10 @@ def fit_folds(space: FeatureSpace, y: Floats, folds: Folds, settings: EncodingSe
     predicted, best = np.empty(y.shape), np.empty((folds.n_folds, y.shape[1]), np.intp)
     for k, ((train, test), design) in enumerate(zip(splits, designs, strict=True)):
         inner = yield_inner_splits(folds.group[train], settings.inner_folds)
-        losses = measure_losses(build_error_operator(design, train, inner, settings.alphas), there[train])
-        chosen = choose_alphas(losses)
-        alphas = move_like(settings.alphas, there)[chosen]
-        predicted[test] = move_to_numpy(predict(design.factor(train, test), there[train], alphas))
+        operators = build_error_operator(design, train, inner, settings.alphas)
+        _, chosen, predicted[test] = choose_and_predict(
+            operators, design.factor(train, test), there[train], settings.alphas
+        )
         best[k] = move_to_numpy(chosen)
     return Fitted(predicted, best, constant)
 

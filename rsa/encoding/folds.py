@@ -47,6 +47,11 @@ class Folds:
         """Return the number of folds."""
         return int(self.fold.max()) + 1
 
+    @property
+    def members(self) -> list[Places]:
+        """The items of each group."""
+        return [np.flatnonzero(self.group == k) for k in range(int(self.group.max()) + 1)]
+
     def split(self, fold: int) -> tuple[Places, Places]:
         """Return the places of the training items and of the test items of a fold."""
         tested = self.fold == fold
@@ -156,7 +161,7 @@ def make_folds(
             f"encoding: expected at least one {by} for each of {n_folds} folds, got {n_groups}; take fewer folds, or "
             "other groups"
         )
-    fold = _deal_groups(group, n_folds, rng)
+    fold = deal_groups(group, n_folds, rng)
     smallest = int(np.bincount(fold, minlength=n_folds).min())
     if smallest < LEAST_TESTED:
         raise InputError(
@@ -174,14 +179,17 @@ def yield_inner_splits(group: Places, n_folds: int) -> list[tuple[Places, Places
     names, own = np.unique(group, return_inverse=True)
     if len(names) < 2:
         raise InputError("encoding: expected two groups or more to choose alphas among, got one; take more groups")
-    fold = _deal_groups(own.reshape(-1), min(n_folds, len(names)), np.random.default_rng(0))
+    fold = deal_groups(own.reshape(-1), min(n_folds, len(names)), np.random.default_rng(0))
     return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(int(fold.max()) + 1)]
 
 
-def _deal_groups(group: Places, n_folds: int, rng: np.random.Generator) -> Places:
-    """Deal whole groups to the folds, the largest first, each to the fold with the fewest items."""
+def deal_groups(group: Places, n_folds: int, rng: np.random.Generator | None = None) -> Places:
+    """Deal whole groups to the folds, the largest first, each to the fold with the fewest items; return each item's.
+
+    Groups of one size are dealt in random order, or without `rng` in their own.
+    """
     sizes = np.bincount(group)
-    order = rng.permutation(len(sizes))
+    order = np.arange(len(sizes)) if rng is None else rng.permutation(len(sizes))
     order = order[np.argsort(-sizes[order], kind="stable")]
     filled, of_group = np.zeros(n_folds, np.intp), np.empty(len(sizes), np.intp)
     for name in order:

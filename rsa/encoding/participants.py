@@ -11,7 +11,7 @@ import pandas as pd
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.group import check_same_models
-from brainmap.rsa.encoding.permutations import average_present
+from brainmap.rsa.encoding.permutations import average_regions
 from brainmap.rsa.encoding.scores import correlate
 from brainmap.rsa.inference.differences import score_differences
 from brainmap.rsa.inference.scores import score_statistics
@@ -77,8 +77,7 @@ def average_over_regions(
     for who, fit in enumerate(fits):
         values = fit.scores[score].to_numpy().reshape(len(fit.spaces), -1)
         roi = fit.responses.targets["roi"].to_numpy()
-        for m, region in enumerate(regions):
-            found[:, m, who] = average_present(values[:, roi == region])
+        found[:, :, who] = average_regions(values, roi, regions)
     return found
 
 

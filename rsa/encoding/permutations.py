@@ -21,12 +21,9 @@ from brainmap.rsa.encoding.responses import SURFACE_COLUMNS, TARGET_COLUMNS, Fea
 from brainmap.rsa.encoding.ridge import (
     Design,
     build_error_operator,
-    choose_alphas,
-    measure_losses,
-    move_like,
+    choose_and_predict,
+    explain_training,
     move_to_device,
-    move_to_numpy,
-    predict,
 )
 from brainmap.rsa.encoding.scores import measure_influence, score_fold
 from brainmap.rsa.encoding.story_refits import StoryRefit
@@ -56,15 +53,16 @@ def draw_block_orders(folds: Folds, *, permutations: int, rng: np.random.Generat
     """
     if permutations < 1:
         raise InputError(f"encoding test: expected 1 permutation or more, got permutations={permutations}")
-    places = [np.flatnonzero(folds.group == k) for k in range(int(folds.group.max()) + 1)]
-    short = [f"{folds.by} {k + 1} ({len(one)} scans)" for k, one in enumerate(places) if len(one) < 2 * folds.block]
+    short = [
+        f"{folds.by} {k + 1} ({len(one)} scans)" for k, one in enumerate(folds.members) if len(one) < 2 * folds.block
+    ]
     if short:
         raise InputError(
             f"encoding test: expected two blocks of {folds.block} scans or more in each {folds.by}, got fewer in "
             f"{list_some(short, 3)}; leave them out, or do not test"
         )
     orders = np.tile(np.arange(len(folds.group)), (permutations + 1, 1))
-    for own in places:
+    for own in folds.members:
         n_blocks = len(own) // folds.block
         for row in orders[1:]:
             pieces = np.array_split(np.roll(own, int(rng.integers(len(own)))), n_blocks)
@@ -137,15 +135,12 @@ class Refit:
         if self.stories is not None:
             return self.stories.score_folds(y)
         there = move_to_device(y, self.device)
-        alphas = move_like(self.alphas, there)
         r, share = (np.empty((len(self.parts), y.shape[1])) for _ in range(2))
         for k, (operators, factors) in enumerate(self.parts):
             train, test = self.folds.split(k)
-            losses = measure_losses(operators, there[train])
-            chosen = alphas[choose_alphas(losses)]
-            r[k] = score_fold(move_to_numpy(predict(factors, there[train], chosen)), y[test])[0]
-            variance = y[train].var(axis=0)
-            share[k] = 1 - move_to_numpy(losses).min(axis=0) / np.where(variance > 0, variance, np.nan)
+            losses, _, predicted = choose_and_predict(operators, factors, there[train], self.alphas)
+            r[k] = score_fold(predicted, y[test])[0]
+            share[k] = explain_training(losses, y[train])
         return r, share
 
     def measure_influence(self, y: Floats) -> Floats:
@@ -153,11 +148,10 @@ class Refit:
         if self.stories is not None:
             return self.stories.measure_influence(y)
         there = move_to_device(y, self.device)
-        alphas, found = move_like(self.alphas, there), np.empty(y.shape)
+        found = np.empty(y.shape)
         for k, (operators, factors) in enumerate(self.parts):
             train, test = self.folds.split(k)
-            chosen = alphas[choose_alphas(measure_losses(operators, there[train]))]
-            predicted = move_to_numpy(predict(factors, there[train], chosen))
+            _, _, predicted = choose_and_predict(operators, factors, there[train], self.alphas)
             found[test] = measure_influence(predicted, y[test]) / len(self.parts)
         return found
 
@@ -424,16 +418,16 @@ def permute_network(fit: Encoding, network: str, orders: Places, regions: Sequen
     in the cross-validation among training sounds that chooses alpha; its r is that of the test sounds.
     """
     spaces = [space for space in fit.spaces if space.network == network]
-    y, folds, masks = fit.responses.mean, fit.folds, [fit.responses.targets["roi"].to_numpy() == m for m in regions]
+    y, folds, roi = fit.responses.mean, fit.folds, fit.responses.targets["roi"].to_numpy()
     shape = (len(spaces), len(orders), folds.n_folds, len(regions))
     r, share = np.empty(shape), np.empty(shape)
     influence = np.empty((len(spaces), len(y), len(regions)))
     for k, space in enumerate(spaces):
         refit, start = Refit.of(space, folds, fit.settings), 0
-        influence[k] = _average_regions(refit.measure_influence(y), masks)
+        influence[k] = average_regions(refit.measure_influence(y), roi, regions)
         for scores, predicted in refit.yield_orders(y, orders):
             rows = slice(start, start + len(scores))
-            r[k, rows], share[k, rows] = _average_regions(scores, masks), _average_regions(predicted, masks)
+            r[k, rows], share[k, rows] = (average_regions(one, roi, regions) for one in (scores, predicted))
             start = rows.stop
     chosen = np.where(np.isfinite(share), share, -np.inf).argmax(axis=0)
     best = np.take_along_axis(r, chosen[None], axis=0)[0].mean(axis=1)
@@ -445,6 +439,6 @@ def permute_network(fit: Encoding, network: str, orders: Places, regions: Sequen
     )
 
 
-def _average_regions(values: Floats, masks: Sequence[NDArray[np.bool_]]) -> Floats:
-    """Average values `(..., n_targets)` over the targets of each region that have one."""
-    return np.stack([average_present(values[..., mask]) for mask in masks], axis=-1)
+def average_regions(values: Floats, roi: NDArray[Any], regions: Sequence[str]) -> Floats:
+    """Average values `(..., n_targets)` over the targets of each region that have one; `roi` names that of a target."""
+    return np.stack([average_present(values[..., roi == name]) for name in regions], axis=-1)

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.folds import Folds, Groups, group_items, make_folds
+from brainmap.rsa.encoding.ridge import Scaler
 from brainmap.rsa.rdm.blocks import yield_slabs
-from brainmap.rsa.rdm.sources import NO_ROI
-from brainmap.types import EncodingTarget, FeatureSet, Floats, Level
+from brainmap.rsa.rdm.sources import NO_ROI, check_rows, choose_layers
+from brainmap.types import EncodingTarget, FeatureSet, Floats, Level, Scaling
 
 if TYPE_CHECKING:
     from rsatoolbox.data.dataset import Dataset
@@ -121,6 +122,15 @@ class FeatureSpace:
                     "come from, or leave the layer out"
                 )
             yield x if single else np.add.reduceat(x, starts) / np.array([len(m) for m in self.members])[:, None]
+
+    def gram(self, units: Scaling) -> Floats:
+        """Return the products of all pairs of items `(n_items, n_items)`, of units that are z-scored or centered."""
+        found = np.zeros((len(self.members),) * 2)
+        for x in self.slabs():
+            scaler = Scaler.of(x)
+            z = scaler(x) if units == "zscore" else x - scaler.mean
+            found += z @ z.T
+        return found
 
     def whole(self) -> Floats:
         """Return all units at once `(n_items, n_units)`."""
@@ -336,14 +346,9 @@ def align_features(
                 f"got {', '.join(told)}; {way}"
             )
         members = tuple(np.array(rows[name], dtype=np.intp) for name in responses.items)
-        known = [str(layer) for layer in acts.layers]
-        wanted = known if layers == "all" else [layers] if isinstance(layers, str) else list(layers)
-        for layer in wanted:
-            check_choice(layer, known, f"layer{f' of {network}' if network else ''}")
-            array = _check_layer(acts[layer], layer, len(acts.items))
+        for layer in choose_layers(acts, layers, network, who="encoding"):
+            array = check_rows(acts[layer], layer, len(acts.items), "encoding")
             spaces.append(FeatureSpace(network, layer, array, members))
-    if not spaces:
-        raise InputError("encoding: expected at least one layer, got none; name layers, or take all")
     return spaces
 
 
@@ -367,13 +372,3 @@ def _find_rows(acts: FeatureSet, network: str, items: Level, heard: Sequence[str
         if not tokens or name in tokens:
             rows.setdefault(condition, []).append(k)
     return rows
-
-
-def _check_layer(array: Any, layer: str, n_items: int) -> Any:
-    """Check that a layer is `(n_items, ...)` and holds real numbers."""
-    array = array if hasattr(array, "shape") and hasattr(array, "dtype") else np.asarray(array)
-    if not array.shape or array.shape[0] != n_items or math.prod(array.shape[1:]) == 0:
-        raise InputError(f"encoding: expected layer {layer} as ({n_items}, n_units), got the shape {array.shape}")
-    if np.dtype(array.dtype).kind not in "fiub":
-        raise InputError(f"encoding: expected real numbers in layer {layer}, got {array.dtype}")
-    return array

@@ -258,3 +258,35 @@ def solve_dual(design: Design, train: Places, y: Any, alphas: Any) -> Any:
     _, u, values = design.factor(train, train[:1])
     scaled = (u.T @ (y - y.mean(0))) / (values[:, None] + alphas[None, :])
     return u @ scaled
+
+
+def choose_and_predict(
+    operators: Iterable[Any], factors: tuple[Any, Any, Any], y: Any, alphas: Floats
+) -> tuple[Any, Any, Floats]:
+    """Predict test items with the best alpha of each target.
+
+    Parameters
+    ----------
+    operators : iterable
+        Of `build_error_operator`, for the training items.
+    factors : tuple
+        Of `Design.factor`, for training and test items.
+    y : array (n_train, n_targets)
+    alphas : ndarray (n_alphas,)
+
+    Returns
+    -------
+    losses : array (n_alphas, n_targets)
+    chosen : array (n_targets,)
+        The place of each target's alpha.
+    predicted : ndarray (n_test, n_targets)
+    """
+    losses = measure_losses(operators, y)
+    chosen = choose_alphas(losses)
+    return losses, chosen, move_to_numpy(predict(factors, y, move_like(alphas, y)[chosen]))
+
+
+def explain_training(losses: Any, y: Floats) -> Floats:
+    """Return the share of the variance of training items that is predicted in the cross-validation of the alphas."""
+    variance = y.var(axis=0)
+    return np.asarray(1 - move_to_numpy(losses).min(axis=0) / np.where(variance > 0, variance, np.nan))

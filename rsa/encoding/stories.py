@@ -19,10 +19,11 @@ from brainmap.checks import check_choice, count_threads, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.encode import Encoding, fit_encoding
 from brainmap.rsa.encoding.fits import EncodingSettings
-from brainmap.rsa.encoding.folds import Folds, Places
+from brainmap.rsa.encoding.folds import Folds, Places, deal_groups
 from brainmap.rsa.encoding.responses import Features, FeatureSpace, Responses, name_networks
 from brainmap.rsa.encoding.ridge import check_alphas, find_device
 from brainmap.rsa.encoding.scans import delay_features, sample_scans, zscore
+from brainmap.rsa.rdm.sources import choose_layers
 from brainmap.types import Device, Floats, ScanSampling
 
 LONGEST_DELAY = 8.0  # [s]; delays reach at least this far, which spans the peak of the hemodynamic response
@@ -217,10 +218,7 @@ def align_stories(
     cleaned = {story: clean_repetitions(one, removed.get(story), story, settings) for story, one in runs.items()}
     spaces = []
     for network, one in networks.items():
-        known = [str(layer) for layer in one.layers]
-        wanted = known if layers == "all" else [layers] if isinstance(layers, str) else list(layers)
-        for layer in wanted:
-            check_choice(layer, known, f"layer{f' of {network}' if network else ''}")
+        for layer in choose_layers(one, layers, network, who="encoding"):
             x = _arrange_features(np.asarray(one[layer][:]), tables[network], cleaned, settings)
             spaces.append(FeatureSpace(network, layer, x, tuple(np.arange(len(x))[:, None])))
     found = replace(_join_responses(cleaned, targets, participant), mesh=tuple(mesh))
@@ -429,11 +427,7 @@ def _join_responses(cleaned: Mapping[str, Floats], targets: pd.DataFrame | None,
 
 def _leave_out_stories(group: Places, n_folds: int) -> Folds:
     """Divide whole stories into test folds of nearly equal lengths."""
-    sizes = np.bincount(group)
-    if not 2 <= n_folds <= len(sizes):
-        raise InputError(f"stories: expected 2 to {len(sizes)} folds of whole stories, got {n_folds}")
-    filled, fold = np.zeros(n_folds, np.intp), np.empty(len(sizes), np.intp)
-    for story in np.argsort(-sizes, kind="stable"):
-        fold[story] = np.argmin(filled)
-        filled[fold[story]] += sizes[story]
-    return Folds(fold[group], group, "story")
+    n_stories = int(group.max()) + 1
+    if not 2 <= n_folds <= n_stories:
+        raise InputError(f"stories: expected 2 to {n_stories} folds of whole stories, got {n_folds}")
+    return Folds(deal_groups(group, n_folds), group, "story")

@@ -126,7 +126,7 @@ class StoryRefit:
     @classmethod
     def of(cls, x: Floats, folds: Folds, settings: EncodingSettings) -> StoryRefit:
         """Factor the units `(n_items, n_units)` in each fold."""
-        places = _list_stories(folds)
+        places = folds.members
         units = [_Units(len(own), x[own].sum(axis=0), x[own].T @ x[own]) for own in places]
         outer: list[_Fit] = []
         inner: list[list[_Fit]] = []
@@ -166,7 +166,7 @@ class StoryRefit:
 
     def _sum_stories(self, y: Floats) -> list[_Responses]:
         """Sum over the items of each story."""
-        own = ((self.x[places], y[places]) for places in _list_stories(self.folds))
+        own = ((self.x[places], y[places]) for places in self.folds.members)
         return [_Responses(b.sum(axis=0), np.einsum("iv,iv->v", b, b), a.T @ b) for a, b in own]
 
     def _measure_losses(self, k: int, sums: Sequence[_Responses]) -> Floats:
@@ -180,10 +180,6 @@ class StoryRefit:
         own, other, c = fit.project(sums)
         weights = fit.vectors @ (c / (fit.values[:, None] + self.alphas[choose_alphas(losses)]))
         return own, other, weights, own.y / fit.units.n - fit.units.x / fit.units.n @ weights
-
-
-def _list_stories(folds: Folds) -> list[Places]:
-    return [np.flatnonzero(folds.group == k) for k in range(int(folds.group.max()) + 1)]
 
 
 def _factor(

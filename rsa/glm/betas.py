@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 import nibabel as nib
@@ -23,7 +22,7 @@ from brainmap.rsa.glm.design_rdms import build_design_rdms, convert_to_geometry
 from brainmap.rsa.glm.estimators import RunFit, fit_run, scale_factors
 from brainmap.rsa.glm.events import EventSource
 from brainmap.rsa.glm.plan import Plan, RunConfounds, RunSettings, describe_noise, plan_betas
-from brainmap.rsa.images.files import check_same_grid, load_image
+from brainmap.rsa.images.files import check_same_grid, list_images, load_image
 from brainmap.rsa.regions.rois import Image, load_mask
 from brainmap.types import Floats, GlmModel, Hrf, Level, Missing, NoiseModel, Others, Scale
 
@@ -267,24 +266,13 @@ def fit_runs(
         As in `fit_betas`.
     """
     check_choice(scale, get_args(Scale), "scale")
-    images = _list_images(bold)
+    images = list_images(bold, "BOLD")
     plan = plan_betas(images, events, settings=settings, runs=runs)
     for note in plan.notes:
         log.info("%s", note)
     inside_image = _find_common_mask(images) if mask is None else load_mask(mask)
     fits, baselines = _fit_runs(images, inside_image, plan, settings)
     return _gather_betas(fits, baselines, inside_image, plan, settings, scale=scale, keep_residuals=keep_residuals)
-
-
-def _list_images(bold: Image | Sequence[Image]) -> list[Image]:
-    images = [bold] if isinstance(bold, str | Path | nib.Nifti1Image) else list(bold)
-    if not images:
-        raise InputError("BOLD: expected at least one image, got none")
-    paths = [str(image) for image in images if not isinstance(image, nib.Nifti1Image)]
-    if len(set(paths)) < len(paths):
-        twice = sorted({path for path in paths if paths.count(path) > 1})
-        raise InputError(f"BOLD: {list_some(twice)} is given more than once; two runs cannot be one file")
-    return images
 
 
 def _find_common_mask(images: Sequence[Image]) -> nib.Nifti1Image:
@@ -380,11 +368,11 @@ def _gather_betas(
         ignore_index=True,
     )
     return Betas(
-        image=_build_mask_image(np.concatenate(betas), mask),
+        image=build_mask_image(np.concatenate(betas), mask),
         labels=tuple(table["label"]),
         conditions=tuple(c for d in plan.designs for c in d.conditions),
         runs=tuple(table["run"]),
-        variance=_build_mask_image(np.concatenate(variances), mask),
+        variance=build_mask_image(np.concatenate(variances), mask),
         residuals=tuple(residuals) if keep_residuals else None,
         dof=tuple(fit.dof for fit, _ in fits),
         mask=mask,
@@ -408,7 +396,8 @@ def _place_in_mask(values: Singles, there: NDArray[np.bool_]) -> Singles:
     return full
 
 
-def _build_mask_image(values: Singles, mask: nib.Nifti1Image) -> nib.Nifti1Image:
+def build_mask_image(values: Singles, mask: nib.Nifti1Image) -> nib.Nifti1Image:
+    """Build an image of rows `(n, n_mask_voxels)` on the grid of the mask, 0 outside, `(x, y, z, n)`."""
     inside = np.asarray(mask.dataobj) > 0
     grid = np.zeros((*inside.shape, len(values)), np.float32)
     grid[inside] = values.T

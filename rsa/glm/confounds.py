@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import re
 import warnings
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_file, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.glm.timing import merge_sidecars
 from brainmap.tables import read_table
 
 Confounds = str | Path | pd.DataFrame | NDArray[np.floating]
@@ -201,12 +201,7 @@ def _select_components(table: pd.DataFrame, kind: str, n: int, path: Path | None
     names = sorted(numbered, key=lambda name: int(name.rsplit("_", 1)[1]))  # 99 comes before 100
     beside = path.with_suffix(".json") if path is not None else None
     if kind == "a" and beside is not None and beside.is_file():
-        try:
-            about = dict(json.loads(beside.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise InputError(
-                f"confounds of {what}: expected a JSON object in the sidecar {beside}, got something else ({error})"
-            ) from None
+        about = merge_sidecars([beside])
         combined = [c for c in names if isinstance(about.get(c), dict) and about[c].get("Mask") == "combined"]
         names = combined or names
     if len(names) < n:

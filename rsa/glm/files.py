@@ -17,9 +17,10 @@ from brainmap.errors import InputError
 from brainmap.names import slug
 from brainmap.record import write_json, write_table
 from brainmap.rsa.glm.afni_buckets import OWN
-from brainmap.rsa.glm.betas import Betas
+from brainmap.rsa.glm.betas import Betas, build_mask_image
 from brainmap.rsa.images.files import image_info, save_image
 from brainmap.rsa.images.names import list_image_files
+from brainmap.rsa.images.volumes import check_free
 from brainmap.rsa.rdm.files import save_rdms
 from brainmap.types import ImageFormat, Level
 
@@ -96,9 +97,10 @@ def save_betas(
     ending = ".nii.gz" if format == "nifti" else "+orig.HEAD" if known == "ORIG" else "+tlrc.HEAD"
     tables = [Path(f"{prefix}_desc-{betas.settings.model}_{name}") for name in ("labels.tsv", "designrdms.h5")]
     masked = f"{prefix}_desc-{betas.settings.model}_mask{ending}"
-    _refuse_taken(
+    check_free(
         [*(Path(f"{s}_{k}{ending}") for s in stems.values() for k in (*kinds, "residuals")), *tables, Path(masked)],
         overwrite,
+        "betas",
     )
     said = _build_sidecar(betas, about)
     first: list[Path] = []
@@ -186,10 +188,8 @@ def _save_residuals(
     betas: Betas, run: int, stem: str, ending: str, space: str, overwrite: bool, said: Mapping[str, Any]
 ) -> list[Path]:
     assert betas.residuals is not None  # the caller has checked this
-    inside = np.asarray(betas.mask.dataobj) > 0
-    grid = np.zeros((*inside.shape, len(betas.residuals[run])), np.float32)
-    grid[inside] = betas.residuals[run].T
-    written = save_image(_build_like(grid, betas.mask), stem + ending, space=space, overwrite=overwrite)
+    values = np.asarray(build_mask_image(betas.residuals[run], betas.mask).dataobj)
+    written = save_image(_build_like(values, betas.mask), stem + ending, space=space, overwrite=overwrite)
     whitened = {"Whitened": betas.settings.noise != "ols", "ResidualDegreesOfFreedom": betas.dof[run]}
     return [*list_image_files(written), write_json(f"{stem}.json", {**whitened, **said})]
 
@@ -199,14 +199,3 @@ def _save_design(design: pd.DataFrame, path: Path, said: Mapping[str, Any]) -> l
     columns = {str(name): "regressor, at the time of each volume" for name in table.columns}
     columns |= {"frame_time": "s from the first volume", "constant": "1 everywhere"}
     return [write_table(table, path, columns=columns, about=said), path.with_suffix(".json")]
-
-
-def _refuse_taken(files: list[Path], overwrite: bool) -> None:
-    folder = files[0].parent
-    if not folder.is_dir():
-        raise InputError(f"betas: the folder {folder} does not exist; make it first")
-    taken = [file for file in files if file.exists()]
-    if taken and not overwrite:
-        raise InputError(
-            f"betas: {taken[0]} exists; overwrite it (overwrite=True, --overwrite) or choose another prefix"
-        )

@@ -6,7 +6,7 @@ import glob
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,9 +95,7 @@ def read_timing(
     n = info.shape[3] if len(info.shape) > 3 else 1
     if n < 3:
         raise InputError(f"{name}: expected a time series (x, y, z, t), got {n} volume(s)")
-    beside: dict[str, Any] = {}
-    for file in find_sidecars(info.path):
-        beside |= _read_json(file)
+    beside = merge_sidecars(find_sidecars(info.path))
     if slice_time_ref is not None and not 0 <= slice_time_ref <= 1:
         raise InputError(f"slice_time_ref: expected 0 (start of a volume) to 1 (its end), got {slice_time_ref:g}")
     if frame_times is None and "VolumeTiming" in beside and t_r is None:
@@ -201,9 +199,20 @@ def find_sidecars(path: Path | None) -> list[Path]:
     return [*found, own] if own.is_file() else found
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"sidecar {path}: expected JSON, got something else ({error})") from None
-    return content if isinstance(content, dict) else {}
+def merge_sidecars(paths: Sequence[Path]) -> dict[str, Any]:
+    """Merge JSON files; later files override earlier ones.
+
+    Raises
+    ------
+    InputError
+        If a file is not a JSON object.
+    """
+    said: dict[str, Any] = {}
+    for path in paths:
+        try:
+            said |= dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise InputError(
+                f"{path}: expected JSON in a sidecar, an object with keys, got something else ({error})"
+            ) from None
+    return said

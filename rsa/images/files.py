@@ -7,6 +7,7 @@ kept in its header as AFNI's extension, so they survive when the image is saved 
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -119,6 +120,24 @@ def sub_brick_labels(image: ImageLike) -> list[str]:
     list of str
     """
     return list(image_info(image).labels)
+
+
+def list_images(images: ImageLike | Sequence[ImageLike], what: str = "patterns") -> list[ImageLike]:
+    """List one or several images, each of which is a run.
+
+    Raises
+    ------
+    InputError
+        If there is none, or a file is named twice.
+    """
+    listed = [images] if isinstance(images, str | Path | nib.Nifti1Image) else list(images)
+    if not listed:
+        raise InputError(f"{what}: expected at least one file, got none")
+    paths = [str(image) for image in listed if not isinstance(image, nib.Nifti1Image)]
+    twice = [path for path, count in Counter(paths).items() if count > 1]
+    if twice:
+        raise InputError(f"{what}: the file {list_some(twice)} is given more than once; two runs cannot be one file")
+    return listed
 
 
 def _find_stored(path: str | Path) -> tuple[Stored, list[int], tuple[float, float] | None]:

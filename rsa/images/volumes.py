@@ -327,11 +327,13 @@ def check_float32(raw: NDArray[np.generic], out: NDArray[np.float32], plain: boo
         raise InputError(f"{what}: values beyond 3.4e38 do not fit float32; rescale the image")
 
 
-def check_free(files: Sequence[Path], overwrite: bool) -> None:
+def check_free(files: Sequence[Path], overwrite: bool, what: str = "save_image") -> None:
     """Refuse files in a folder that does not exist, and files that exist unless they may be overwritten."""
     folder = files[0].parent
     if not folder.is_dir():
-        raise InputError(f"save_image: expected a folder that exists, got {folder}; make it first")
+        raise InputError(f"{what}: expected a folder that exists, got {folder}; make it first")
     taken = [file for file in files if file.exists()]
     if taken and not overwrite:
-        raise InputError(f"save_image: {taken[0]} exists; pass overwrite=True or choose another name")
+        raise InputError(
+            f"{what}: {taken[0]} exists; overwrite it (overwrite=True, --overwrite) or choose another name"
+        )

@@ -17,7 +17,7 @@ from brainmap.rsa.inference.exchange import find_units
 from brainmap.rsa.inference.resampling import Draw, check_varied, make_sampler, resample
 from brainmap.rsa.inference.scores import correct_p
 from brainmap.rsa.inference.seeds import average_rows
-from brainmap.rsa.rdm.alignment import align_vectors, list_rdm_names
+from brainmap.rsa.rdm.alignment import align_vectors, count_items_of_pairs, list_rdm_names
 from brainmap.types import Correction, Floats, Measure, Over
 
 if TYPE_CHECKING:
@@ -308,7 +308,7 @@ def bootstrap_vectors(
     whole = make_sampler(models, data, measure, units)(None)
     everyone = np.ones(len(data), dtype=np.intp)
     ceiling = whole.ceiling(everyone) if len(data) > 1 else (np.nan, np.nan)
-    n_conditions = round((1 + np.sqrt(1 + 8 * data.shape[1])) / 2) if units is None else int(units.max()) + 1
+    n_conditions = count_items_of_pairs(data.shape[1]) if units is None else int(units.max()) + 1
     return summarize_samples(
         samples,
         np.nanmean(whole.scores, axis=1),

@@ -23,8 +23,9 @@ from brainmap.rsa.inference.bootstrap import (
     leave_out_absent,
     warn_of_absent,
 )
+from brainmap.rsa.inference.exchange import find_units
 from brainmap.rsa.inference.resampling import Draw, check_varied, compute_ceiling_of_any, expand_draws, score_vectors
-from brainmap.rsa.rdm.alignment import LABEL_OF, align_vectors
+from brainmap.rsa.rdm.alignment import align_vectors
 from brainmap.types import Floats, Measure, ModelFit, Over
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ def bootstrap_models(
         check_varied(family, range(1, len(family) + 1), f"bootstrap_models: {name}", allow_equal=named == "cosine")
     _, data = check_rdms(next(iter(models.values())), data_rdms, over)
     check_varied(data, range(1, len(data) + 1), "bootstrap_models: data RDMs", allow_equal=named == "cosine")
-    members = _list_members(data_rdms)
+    units = find_units(data_rdms)
+    members = [np.flatnonzero(units == unit) for unit in range(int(units.max()) + 1)]
     sizes = len(data), len(members)
     _check_folds(sizes, (participant_folds, condition_folds), set(kinds.values()))
     drawn = [
@@ -320,14 +322,6 @@ def _fit_weights(train: Floats, data: Floats, kind: ModelFit, measure: Measure) 
     fitted = fit_weights(train[varied], data, kind=kind, measure=measure)
     result[varied] = fitted / compute_rms(train[varied])
     return result
-
-
-def _list_members(rdms: RDMs) -> list[Draw]:
-    """Return the items of each condition, or each item by itself where there are no conditions."""
-    if LABEL_OF["condition"] not in rdms.pattern_descriptors:
-        return [np.array([k]) for k in range(rdms.n_cond)]
-    labels = np.array([str(label) for label in rdms.pattern_descriptors[LABEL_OF["condition"]]])
-    return [np.flatnonzero(labels == label) for label in dict.fromkeys(labels.tolist())]
 
 
 def _check_folds(sizes: tuple[int, int], folds: tuple[int, int], kinds: set[Any]) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.rsa.inference.bootstrap import Bootstrap, summarize_samples
-from brainmap.rsa.inference.scores import correct_p, score_statistics
+from brainmap.rsa.inference.scores import compute_mean_and_error, correct_p, score_statistics
 from brainmap.types import Correction, Floats, Measure, Test
 
 if TYPE_CHECKING:
@@ -112,10 +112,7 @@ def score_differences(
     for at, (key, side) in enumerate((("model", first), ("other", second))):
         table.insert(at, key, [names[0][k] for k in side[pair]])
     difference = (x[first] - x[second]).reshape(len(table), -1)
-    n = np.isfinite(difference).sum(axis=1)
-    mean = np.nansum(difference, axis=1) / np.where(n > 0, n, np.nan)
-    spread = np.sqrt(np.nansum((difference - mean[:, None]) ** 2, axis=1) / np.where(n > 1, n - 1, np.nan))
-    table["mean"], table["standard_error"] = mean, spread / np.sqrt(np.where(n > 0, n, np.nan))
+    table["mean"], table["standard_error"] = compute_mean_and_error(difference)
     return table.rename(columns={"mean": "difference"})
 
 

@@ -16,6 +16,7 @@ from brainmap.rsa.comparison.measures import find_measure, scale_vectors
 from brainmap.rsa.inference.exchange import Exchange, Places, limit_relabelings, place_pairs
 from brainmap.rsa.inference.resampling import score_vectors
 from brainmap.rsa.inference.seeds import Seeds, average_rows, list_rows
+from brainmap.rsa.inference.sign_flips import cut_slices, place_tested
 from brainmap.rsa.rdm.alignment import align_vectors
 from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
 from brainmap.types import Floats, Measure, UpperAlternative
@@ -158,7 +159,7 @@ def relabeling_test(
         {
             "model": np.repeat(rows.names, shape[1]),
             "roi": np.tile(regions, shape[0]),
-            **{key: _place_values(values, whole, shape) for key, values in columns.items()},
+            **{key: place_tested(values, whole).ravel() for key, values in columns.items()},
             "n": np.tile(n, shape[0]),
             "smallest_p": np.repeat(smallest, shape[1]),
         }
@@ -292,15 +293,8 @@ def _find_varied(vectors: Floats) -> NDArray[np.bool_]:
     return np.asarray(high.max(axis=1) > low.min(axis=1))
 
 
-def _place_values(values: Floats, tested: NDArray[np.bool_], shape: tuple[int, int]) -> Floats:
-    whole = np.full(shape, np.nan)
-    whole[tested] = values
-    return whole.ravel()
-
-
 def _split_orders(n: int, size: int) -> Iterator[slice]:
-    step = max(1, _BLOCK // max(size, 1))
-    return (slice(start, min(start + step, n)) for start in range(0, n, step))
+    return cut_slices(n, max(1, _BLOCK // max(size, 1)))
 
 
 def _describe_relabeling(

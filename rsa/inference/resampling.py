@@ -12,7 +12,7 @@ Shapes: models `(n_models, n_pairs)`, data `(n_participants, n_pairs)`, both con
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from brainmap.checks import list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
-from brainmap.rsa.comparison.ceilings import pool_others
+from brainmap.rsa.comparison.ceilings import average_defined, pool_others
 from brainmap.rsa.comparison.measures import compare_vectors
-from brainmap.rsa.rdm.alignment import find_pair_positions
+from brainmap.rsa.rdm.alignment import count_items_of_pairs, find_pair_positions
 from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
 from brainmap.types import Floats, Measure
 
@@ -70,7 +70,9 @@ def resample(
 
     Parameters
     ----------
-    models, data : array
+    models : array (n_models, n_pairs)
+    data : array (n_participants, n_pairs) or (n_regions, n_participants, n_pairs)
+        RDMs of participants; several regions have the same ones, and share the work on each resample.
     measure : str
     participants : int array (n, n_participants) or None
         The participants that were drawn; None takes each participant once.
@@ -80,30 +82,33 @@ def resample(
 
     Returns
     -------
-    array (n_kinds, n, n_models + 2)
+    array (n_kinds, n, n_models + 2), with a first axis of regions if there are several
         If both are drawn, there are three kinds from the same draws: over both, over participants alone, over
-        conditions alone. Resamples with fewer than three different conditions are NaN.
+        conditions alone. Resamples with fewer than three different conditions are NaN, and so are the ceilings of
+        several regions.
     int
         Number of resamples in which a model or RDM was constant and scored 0.
     """
-    take = make_sampler(models, data, measure, units)
-    whole, everyone = take(None), np.ones(len(data), dtype=np.intp)
+    *regions, n_people, n_pairs = data.shape
+    take = make_sampler(models, data.reshape(-1, n_pairs), measure, units)
+    whole, everyone = take(None), np.ones(n_people, dtype=np.intp)
     drawn = participants if participants is not None else conditions
     assert drawn is not None
     twofold = participants is not None and conditions is not None
-    found = np.full((3 if twofold else 1, len(drawn), len(models) + 2), np.nan)
+    found = np.full((*regions, 3 if twofold else 1, len(drawn), len(models) + 2), np.nan)
     n_flat = 0
     with progress("bootstrap", len(drawn)) as step:
         for b in range(len(drawn)):
-            counts = everyone if participants is None else np.bincount(participants[b], minlength=len(data))
+            counts = everyone if participants is None else np.bincount(participants[b], minlength=n_people)
+            kinds: list[tuple[Sample, Draw]] = []
             if conditions is None:
-                found[0, b] = _build_row(whole, counts)
+                kinds = [(whole, counts)]
             elif len(np.unique(conditions[b])) >= FEWEST:
                 here = take(conditions[b])
                 n_flat += here.n_flat > 0
-                found[0, b] = _build_row(here, counts)
-                if twofold:
-                    found[1, b], found[2, b] = _build_row(whole, counts), _build_row(here, everyone)
+                kinds = [(here, counts), *([(whole, counts), (here, everyone)] if twofold else [])]
+            for kind, (sample, often) in enumerate(kinds):
+                found[..., kind, b, :] = _build_row(sample, often, regions)
             step.advance()
     return found, n_flat
 
@@ -114,7 +119,7 @@ def make_sampler(models: Floats, data: Floats, measure: Measure, units: Draw | N
     It uses weighted products if all RDMs lack the same pairs and the measure allows it, else explicit resamples.
     """
     missing = np.isnan(np.vstack([models, data]))
-    units = np.arange(_count_items(models)) if units is None else units
+    units = np.arange(count_items_of_pairs(models.shape[1])) if units is None else units
     if can_weigh(measure) and (missing == missing[0]).all():
         return _Weighted(models, data, measure, units, ~missing[0])
     return partial(_score_sample, models, data, measure, units)
@@ -123,11 +128,6 @@ def make_sampler(models: Floats, data: Floats, measure: Measure, units: Draw | N
 def can_weigh(measure: Measure) -> bool:
     """Tell whether weights on pairs can express a resample in this measure."""
     return measure in ("pearson", "cosine", "spearman", "rho-a")
-
-
-def _count_items(vectors: Floats) -> int:
-    n: int = round((1 + np.sqrt(1 + 8 * vectors.shape[1])) / 2)
-    return n
 
 
 def check_varied(vectors: Floats, names: Iterable[object], what: str, *, allow_equal: bool = False) -> None:
@@ -140,11 +140,14 @@ def check_varied(vectors: Floats, names: Iterable[object], what: str, *, allow_e
         raise InputError(f"{what} {list_some(flat)}: all dissimilarities are equal or missing; leave them out")
 
 
-def _build_row(sample: Sample, counts: Draw) -> Floats:
-    there = np.isfinite(sample.scores) @ counts
-    total = np.nan_to_num(sample.scores) @ counts
-    ceiling = sample.ceiling(counts) if len(counts) > 1 else (np.nan, np.nan)
-    return np.concatenate([total / np.where(there > 0, there, np.nan), ceiling])
+def _build_row(sample: Sample, counts: Draw, regions: Sequence[int]) -> Floats:
+    scores = sample.scores.reshape(-1, *regions, len(counts))
+    row = np.full((*regions, len(scores) + 2), np.nan)
+    there = np.isfinite(scores) @ counts
+    row[..., :-2] = (np.nan_to_num(scores) @ counts / np.where(there > 0, there, np.nan)).T
+    if len(counts) > 1 and not regions:
+        row[-2:] = sample.ceiling(counts)
+    return row
 
 
 class _Weighted:
@@ -254,7 +257,7 @@ def _score_sample(models: Floats, data: Floats, measure: Measure, units: Draw, c
 
 def expand_draws(vectors: Floats, conditions: Draw, measure: Measure, units: Draw | None = None) -> Floats:
     """Expand RDMs to the conditions that were drawn, without pairs of a condition with its own copy."""
-    units = np.arange(_count_items(vectors)) if units is None else units
+    units = np.arange(count_items_of_pairs(vectors.shape[1])) if units is None else units
     members = [np.flatnonzero(units == unit) for unit in np.sort(conditions)]
     drawn, copy = np.concatenate(members), np.repeat(np.arange(len(members)), [len(m) for m in members])
     a, b = np.triu_indices(len(drawn), 1)
@@ -270,14 +273,14 @@ def compute_ceiling_of_any(data: Floats, measure: Measure, counts: Draw) -> tupl
     """Compute the lower and upper ceiling of RDMs with given counts; no RDM is compared with a pool of its copies."""
     drawn = np.flatnonzero(counts)
     rows = np.repeat(drawn, counts[drawn])
-    upper = _average_rows(score_vectors(pool_others(data[rows], measure)[0][None], data[drawn], measure)[0])
+    upper = average_defined(score_vectors(pool_others(data[rows], measure)[0][None], data[drawn], measure)[0])
     if len(drawn) == 1:
         return upper, upper
     lower = [
         score_vectors(pool_others(data[rows[rows != one]], measure)[0][None], data[[one]], measure)[0, 0]
         for one in drawn
     ]
-    return _average_rows(np.array(lower)), upper
+    return average_defined(np.array(lower)), upper
 
 
 def score_vectors(x: Floats, y: Floats, measure: Measure) -> Floats:
@@ -285,7 +288,3 @@ def score_vectors(x: Floats, y: Floats, measure: Measure) -> Floats:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "compare: .* is not defined", BrainmapWarning)  # counted by `Sample`
         return compare_vectors(x, y, measure=measure)
-
-
-def _average_rows(values: Floats) -> float:
-    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")

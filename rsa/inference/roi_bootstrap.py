@@ -11,7 +11,6 @@ import pandas as pd
 
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
-from brainmap.progress import progress
 from brainmap.rsa.comparison.measures import find_measure
 from brainmap.rsa.inference.bootstrap import (
     Bootstrap,
@@ -26,7 +25,7 @@ from brainmap.rsa.inference.bootstrap import (
 from brainmap.rsa.inference.crossvalidation import bootstrap_models
 from brainmap.rsa.inference.differences import compare_best_layers, group_layers, group_layers_by_name
 from brainmap.rsa.inference.exchange import find_units
-from brainmap.rsa.inference.resampling import FEWEST, Draw, can_weigh, check_varied, make_sampler
+from brainmap.rsa.inference.resampling import Draw, can_weigh, check_varied, make_sampler, resample
 from brainmap.rsa.inference.scores import OF_P, correct_p
 from brainmap.rsa.inference.seeds import Seeds, list_rows
 from brainmap.rsa.rdm.alignment import list_rdm_names
@@ -65,40 +64,18 @@ def bootstrap_regions(
     measure, names, units, participants, conditions
         As in `bootstrap_vectors`.
     """
-    n_regions, n_people, n_pairs = data.shape
-    over: Over = (
-        "both"
-        if participants is not None and conditions is not None
-        else ("participants" if conditions is None else "conditions")
+    samples, n_flat = resample(
+        models, data, measure=measure, participants=participants, conditions=conditions, units=units
     )
-    drawn = participants if participants is not None else conditions
-    assert drawn is not None
-    take = make_sampler(models, data.reshape(-1, n_pairs), measure, units)
-    whole = take(None).scores.reshape(len(models), n_regions, n_people)
-    everyone = np.full(n_people, 1.0 / n_people)
-    found = np.full((n_regions, 3 if over == "both" else 1, len(drawn), len(models) + 2), np.nan)
-    n_flat = 0
-    with progress("bootstrap", len(drawn)) as step:
-        for b in range(len(drawn)):
-            often = everyone if participants is None else np.bincount(participants[b], minlength=n_people) / n_people
-            kinds: list[Floats] = []
-            if conditions is None:
-                kinds = [whole @ often]
-            elif len(np.unique(conditions[b])) >= FEWEST:
-                sample = take(conditions[b])
-                n_flat += sample.n_flat > 0
-                here = sample.scores.reshape(whole.shape)
-                kinds = [here @ often]
-                if participants is not None:
-                    kinds += [whole @ often, here @ everyone]
-            for kind, scores in enumerate(kinds):
-                found[:, kind, b, :-2] = scores.T
-            step.advance()
+    over: Over = "both" if samples.shape[1] == 3 else "participants" if conditions is None else "conditions"
+    n_regions, n_people, n_pairs = data.shape
+    scores = make_sampler(models, data.reshape(-1, n_pairs), measure, units)(None).scores
+    means = scores.reshape(-1, n_regions, n_people).mean(axis=2).T
     ceilings = [_compute_ceiling(models, region, measure, units) for region in data]
     return [
         summarize_samples(
-            samples,
-            scores,
+            own,
+            mean,
             ceiling,
             over=over,
             measure=measure,
@@ -106,7 +83,7 @@ def bootstrap_regions(
             sizes=(n_people, int(units.max()) + 1),
             names=names,
         )
-        for k, (samples, scores, ceiling) in enumerate(zip(found, whole.mean(axis=2).T, ceilings, strict=True))
+        for k, (own, mean, ceiling) in enumerate(zip(samples, means, ceilings, strict=True))
     ]
 
 

@@ -172,9 +172,9 @@ def sign_flip_test(
     extra = 0 if enumerated else 1
     n_flips = len(signs)
     return SignFlip(
-        statistic=_place_tested(t, used),
-        p=_place_tested((hits + extra) / (n_flips + extra), used),
-        p_corrected=_place_tested((n_flips - beaten + extra) / (n_flips + extra), used),
+        statistic=place_tested(t, used),
+        p=place_tested((hits + extra) / (n_flips + extra), used),
+        p_corrected=place_tested((n_flips - beaten + extra) / (n_flips + extra), used),
         n_flips=n_flips,
         enumerated=enumerated,
         max_statistic=top,
@@ -198,9 +198,9 @@ def _count_flips(signs: Floats, unit: Floats, observed: Floats, two_sided: bool)
     """Count the flips that reach each test's sum, and return each flip's largest sum over tests, sorted."""
     hits = np.zeros(observed.size, dtype=np.int64)
     largest = np.full(len(signs), -np.inf)
-    for tests in _cut_slices(observed.size, _TESTS):
+    for tests in cut_slices(observed.size, _TESTS):
         block, wanted = np.ascontiguousarray(unit[:, tests]), observed[tests] - TIE
-        for flips in _cut_slices(len(signs), _FLIPS):
+        for flips in cut_slices(len(signs), _FLIPS):
             sums = signs[flips] @ block
             if two_sided:
                 np.abs(sums, out=sums)
@@ -231,7 +231,7 @@ def _enhance_flips(
             f"sign_flip_test: {np.count_nonzero(flat)} tests have one value in all participants but for the sign, so "
             f"that t is infinite; {enhancement.kind} needs values that differ: mask them out, or choose max-t"
         )
-    maps = [np.ascontiguousarray(unit[:, part]) for part in _cut_slices(unit.shape[1], places)]
+    maps = [np.ascontiguousarray(unit[:, part]) for part in cut_slices(unit.shape[1], places)]
     kernel = enhancement.kernel(n, two_sided)
     observed = np.empty((len(maps), places))
     for k, out in enumerate(observed):
@@ -248,7 +248,7 @@ def _enhance_flips(
     with progress("sign flips", len(signs)) as shown:
         pool = ThreadPoolExecutor(count_threads(threads, "sign_flip_test"))
         try:
-            for done in pool.map(one, _cut_slices(len(signs), _MAPS)):
+            for done in pool.map(one, cut_slices(len(signs), _MAPS)):
                 shown.advance(done)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -257,7 +257,8 @@ def _enhance_flips(
     return observed.ravel(), np.sort(largest)
 
 
-def _cut_slices(total: int, step: int) -> Iterator[slice]:
+def cut_slices(total: int, step: int) -> Iterator[slice]:
+    """Return the slices of `total` things in steps, of which the last may be shorter."""
     return (slice(start, min(start + step, total)) for start in range(0, total, step))
 
 
@@ -271,7 +272,8 @@ def _compute_t_of_sum(sums: Floats, n: int) -> Floats:
     return t
 
 
-def _place_tested(values: Floats, used: NDArray[np.bool_]) -> Floats:
-    whole = np.full(used.shape, np.nan)
+def place_tested(values: Floats, used: NDArray[np.bool_]) -> Floats:
+    """Place the rows of what was tested among all; what was not tested is NaN."""
+    whole = np.full((*used.shape, *values.shape[1:]), np.nan)
     whole[used] = values
     return whole

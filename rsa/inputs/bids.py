@@ -16,6 +16,7 @@ from typing import Any
 
 from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
+from brainmap.rsa.glm.timing import merge_sidecars
 from brainmap.rsa.inputs.runs import RunInputs, make_natural_key
 from brainmap.types import InputKind
 
@@ -102,23 +103,6 @@ def find_inherited(roots: Sequence[Path], image: BidsFile, suffix: str, extensio
                 if holds and described and (file.suffix, file.extension) == (suffix, extension):
                     found.append((depth, len(file.entities), file.path))
     return [path for _, _, path in sorted(found)]
-
-
-def merge_sidecars(paths: Sequence[Path]) -> dict[str, Any]:
-    """Merge JSON files; later files override earlier ones.
-
-    Raises
-    ------
-    InputError
-        If a file is not a JSON object.
-    """
-    said: dict[str, Any] = {}
-    for path in paths:
-        try:
-            said |= dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise InputError(f"{path}: expected JSON in a sidecar, got something else ({error})") from None
-    return said
 
 
 def find_runs(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.inputs import afni_proc as _afni_proc, bids as _bids, spm as _spm
-from brainmap.rsa.inputs.runs import RunInputs as RunInputs, fill_pattern, match_files, sort_runs
+from brainmap.rsa.inputs.runs import RunInputs as RunInputs, fill_pattern, match_files, match_images, sort_runs
 from brainmap.types import InputKind, Layout
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _find_by_pattern(
         who = f"participant {participant}: " if participant else ""
         filled = fill_pattern(pattern, known)
         try:
-            matches = _pair_hemispheres(filled, match_files(filled))
+            matches = match_images(filled)
         except InputError as error:
             raise InputError(f"{who}{error}") from None
         here = [
@@ -149,14 +149,6 @@ def _find_by_pattern(
             raise InputError(f"{who}{pattern} finds the tasks {list_some(tasks)}; say which you mean (task)")
         found += here
     return found
-
-
-def _pair_hemispheres(pattern: str, matches: Sequence[tuple[dict[str, str], str]]) -> list[tuple[dict[str, str], str]]:
-    """Combine the files of two hemispheres into one name with `{hemi}`; other files are unchanged."""
-    if "{hemi}" not in pattern:
-        return list(matches)
-    places = [{place: label for place, label in found.items() if place != "hemi"} for found, _ in matches]
-    return [(one, fill_pattern(pattern, one)) for k, one in enumerate(places) if one not in places[:k]]
 
 
 def _drop_empty(labels: Mapping[str, str]) -> dict[str, str]:

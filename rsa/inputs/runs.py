@@ -150,6 +150,15 @@ def match_files(pattern: str) -> list[tuple[dict[str, str], str]]:
     return [(known, f"{path}{selector}") for known, path in found]
 
 
+def match_images(pattern: str) -> list[tuple[dict[str, str], str]]:
+    """Match files as `match_files` does, but take the two files of a name with `{hemi}` as one image."""
+    matches = match_files(pattern)
+    if "{hemi}" not in pattern:
+        return matches
+    places = [{place: label for place, label in found.items() if place != "hemi"} for found, _ in matches]
+    return [(one, fill_pattern(pattern, one)) for k, one in enumerate(places) if one not in places[:k]]
+
+
 def _build_expression(part: str, known: Mapping[str, str], *, ending: bool) -> re.Pattern[str]:
     """Return the regular expression of one folder or file name."""
     text, seen = "", set()

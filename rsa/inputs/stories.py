@@ -18,7 +18,7 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.confounds import Strategy, read_confounds
 from brainmap.rsa.glm.timing import read_timing
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
-from brainmap.rsa.inputs.runs import fill_pattern, make_natural_key, match_files
+from brainmap.rsa.inputs.runs import make_natural_key, match_images
 from brainmap.rsa.patterns.arrays import find_array, format_shape, is_response_table
 from brainmap.rsa.patterns.region_tables import VoxelRois, is_region_table, load_column_rois, read_region_table
 from brainmap.rsa.patterns.volume import refuse_empty, tabulate_counts
@@ -88,7 +88,7 @@ def find_story_files(
     inside = None if mask is None or is_surface(pattern) else load_mask(mask)
     found = []
     for sound in dict.fromkeys(sounds):
-        matches = _match_series(pattern.replace(PLACE, sound))
+        matches = match_images(pattern.replace(PLACE, sound))
         ordered = sorted(matches, key=lambda one: [make_natural_key(one[0].get(place, "")) for place in _OTHERS])
         found += [_describe(sound, file, places, t_r=t_r, key=key, inside=inside) for places, file in ordered]
     steps = {one.t_r: one for one in reversed(found)}
@@ -106,14 +106,6 @@ def find_story_files(
             f"{other.slice_time_ref:g} TR in {other.file}; correct the wrong sidecar"
         )
     return found
-
-
-def _match_series(pattern: str) -> list[tuple[dict[str, str], str]]:
-    """Find the files of a story; both hemispheres are one file, whose name keeps `{hemi}`."""
-    if "{hemi}" not in pattern:
-        return match_files(pattern)
-    found = [{name: label for name, label in places.items() if name != "hemi"} for places, _ in match_files(pattern)]
-    return [(one, fill_pattern(pattern, one)) for k, one in enumerate(found) if one not in found[:k]]
 
 
 def _describe(

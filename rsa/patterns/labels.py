@@ -112,28 +112,23 @@ def list_rows(
 
 def _choose_conditions(conditions: Conditions, k: int, sources: Sequence[Source]) -> object:
     """Return what `conditions` says about source k: 'sub-brick', a table, or one label per volume."""
-    if isinstance(conditions, (str, Path, pd.DataFrame)):
-        labelled = isinstance(conditions, str) and conditions == "sub-brick"
-        return "sub-brick" if labelled else read_table(conditions, "conditions")
-    given: list[Any] = list(conditions)
-    if any(isinstance(c, pd.DataFrame) for c in given):
+    chosen: Any = conditions
+    if not isinstance(conditions, (str, Path, pd.DataFrame)):
+        given: list[Any] = list(conditions)
+        tables = any(isinstance(one, pd.DataFrame) for one in given) or (given and all(map(_is_table_file, given)))
+        if not tables and (not given or isinstance(given[0], str)):
+            return [str(label) for label in given]
         if len(given) != len(sources):
-            raise InputError(
-                f"patterns: expected a conditions table for each of {len(sources)} files, got {len(given)}"
-            )
-        labelled = isinstance(given[k], str) and given[k] == "sub-brick"
-        return "sub-brick" if labelled else read_table(given[k], "conditions")
-    if given and all((isinstance(c, str) and c.endswith(".tsv")) or isinstance(c, Path) for c in given):
-        if len(given) != len(sources):
-            raise InputError(
-                f"patterns: expected a conditions table for each of {len(sources)} files, got {len(given)}"
-            )
-        return read_table(given[k], "conditions")
-    if given and not isinstance(given[0], str):
-        if len(given) != len(sources):
-            raise InputError(f"patterns: expected a list of labels for each of {len(sources)} files, got {len(given)}")
-        return [str(label) for label in given[k]]
-    return [str(label) for label in given]
+            what = "conditions table" if tables else "list of labels"
+            raise InputError(f"patterns: expected a {what} for each of {len(sources)} files, got {len(given)}")
+        chosen = given[k]
+        if not tables:
+            return [str(label) for label in chosen]
+    return "sub-brick" if isinstance(chosen, str) and chosen == "sub-brick" else read_table(chosen, "conditions")
+
+
+def _is_table_file(name: object) -> bool:
+    return isinstance(name, Path) or (isinstance(name, str) and name.endswith(".tsv"))
 
 
 def _read_conditions_table(
@@ -257,5 +252,4 @@ def name_table(conditions: Conditions, k: int, n_sources: int) -> str:
     if isinstance(conditions, str | Path):
         return "" if conditions == "sub-brick" else str(conditions)
     given: list[Any] = [] if isinstance(conditions, pd.DataFrame) else list(conditions)
-    files = all(isinstance(one, Path) or (isinstance(one, str) and one.endswith(".tsv")) for one in given)
-    return str(given[k]) if files and len(given) == n_sources else ""
+    return str(given[k]) if all(map(_is_table_file, given)) and len(given) == n_sources else ""

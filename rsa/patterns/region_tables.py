@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.images.names import REGION_TABLE_ENDING
-from brainmap.rsa.regions.labels import choose_rois, pool_hemispheres
+from brainmap.rsa.regions.labels import narrow_rois
 from brainmap.rsa.regions.rois import Rois
 from brainmap.tables import cells, read_table
 from brainmap.types import Floats, Hemispheres
@@ -80,14 +80,12 @@ def load_voxel_rois(
     >>> rois.sizes, rois.columns.tolist()
     ({'A1': 1}, [0, 1])
     """
-    check_choice(hemispheres, ("separate", "pooled"), "hemispheres")
     found = read_voxel_rois(voxels, participant=participant)
     if not found.names:
         raise InputError(
             f"voxel table: expected a column {' or '.join(REGION_COLUMNS)} that names regions, got no region; add it"
         )
-    rois: Rois = pool_hemispheres(found) if hemispheres == "pooled" else found
-    rois = rois if names is None else choose_rois(rois, names)
+    rois = narrow_rois(found, names, hemispheres)
     for name, size in rois.sizes.items():
         if size < minimum_voxels:
             raise InputError(
@@ -166,12 +164,9 @@ def load_column_rois(
     InputError
         The table has no names of regions, or not these.
     """
-    check_choice(hemispheres, ("separate", "pooled"), "hemispheres")
     columns = read_region_table(file).columns.tolist()
     labels = np.arange(1, len(columns) + 1, dtype=np.int32)
-    rois: Rois = Rois(tuple(columns), labels, np.eye(4), "table")
-    rois = pool_hemispheres(rois) if hemispheres == "pooled" else rois
-    rois = rois if names is None else choose_rois(rois, names)
+    rois = narrow_rois(Rois(tuple(columns), labels, np.eye(4), "table"), names, hemispheres)
     places = np.arange(len(columns))
     return VoxelRois(rois.names, rois.labels, rois.affine, "table", columns=places, n_columns=len(columns))
 

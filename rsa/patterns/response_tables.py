@@ -13,12 +13,13 @@ import pandas as pd
 
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
+from brainmap.rsa.images.files import list_images
 from brainmap.rsa.images.names import ARRAY_ENDINGS
 from brainmap.rsa.patterns.arrays import StoredArray, find_array, format_shape, is_response_table
 from brainmap.rsa.patterns.labels import Source
 from brainmap.rsa.patterns.region_tables import VoxelRois, read_voxel_rois
 from brainmap.rsa.patterns.table import Pattern, PatternSettings, Runs, Stimuli, plan_patterns
-from brainmap.rsa.patterns.volume import build_patterns, list_images
+from brainmap.rsa.patterns.volume import build_patterns
 from brainmap.rsa.regions.rois import Image
 from brainmap.tables import cells, read_table
 from brainmap.types import Floats, Missing, TableAxis

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brainmap.errors import InputError
+from brainmap.rsa.images.files import list_images
 from brainmap.rsa.patterns.arrays import is_response_table
 from brainmap.rsa.patterns.labels import Conditions, Source
 from brainmap.rsa.patterns.response_tables import list_table_files, load_response_table
 from brainmap.rsa.patterns.table import Pattern, PatternSettings, Runs, Stimuli, plan_patterns
-from brainmap.rsa.patterns.volume import build_patterns, describe_source, list_images, load_patterns
+from brainmap.rsa.patterns.volume import build_patterns, describe_source, load_patterns
 from brainmap.rsa.regions.rois import Image, Rois
 from brainmap.rsa.surface.data import SurfaceData, check_same_mesh, ensure_surface, is_surface
 from brainmap.rsa.surface.rois import Surface, load_surface_rois

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import nibabel as nib
@@ -14,11 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.resources import require_memory
 from brainmap.rsa.glm.afni_buckets import read_regressors
-from brainmap.rsa.images.files import check_same_grid, image_info, load_image
+from brainmap.rsa.images.files import check_same_grid, image_info, list_images, load_image
 from brainmap.rsa.patterns.labels import Conditions, Source
 from brainmap.rsa.patterns.table import Pattern, PatternSettings, Runs, Stimuli, plan_patterns
 from brainmap.rsa.regions.labels import load_rois
@@ -217,18 +215,6 @@ def voxel_report(dataset: Dataset) -> pd.DataFrame:
     if "voxel_counts" not in dataset.descriptors:
         raise InputError("voxel report: the data set carries no voxel counts; make it with load_patterns")
     return pd.DataFrame(json.loads(str(dataset.descriptors["voxel_counts"])))
-
-
-def list_images(files: Image | Sequence[Image]) -> list[Image]:
-    """List one or several images; none, or a file that is named twice, is refused."""
-    images = [files] if isinstance(files, (str, Path, nib.Nifti1Image)) else list(files)
-    if not images:
-        raise InputError("patterns: expected at least one file, got none")
-    paths = [str(image) for image in images if not isinstance(image, nib.Nifti1Image)]
-    twice = [path for path, count in Counter(paths).items() if count > 1]
-    if twice:
-        raise InputError(f"patterns: the file {list_some(twice)} is given more than once; two runs cannot be one file")
-    return images
 
 
 def describe_source(image: Image, mask: nib.Nifti1Image | None = None) -> Source:

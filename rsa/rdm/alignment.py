@@ -6,6 +6,7 @@ module matches items by label. It falls back on positions only where neither sid
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -297,6 +298,17 @@ def _reorder_vectors(
         place = {label: k for k, label in enumerate(have)}
         vectors = vectors[:, find_pair_positions(np.array([place[label] for label in want]), len(have))]
     return vectors, matched is None
+
+
+def count_items_of_pairs(n_pairs: int) -> int:
+    """Return how many items have so many pairs, rounded where no number of items has.
+
+    Examples
+    --------
+    >>> count_items_of_pairs(6)
+    4
+    """
+    return round((1 + math.sqrt(1 + 8 * n_pairs)) / 2)
 
 
 def find_pair_positions(order: NDArray[np.integer], n_items: int) -> NDArray[np.intp]:

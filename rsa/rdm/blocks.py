@@ -89,7 +89,7 @@ class Blocks:
         return sums
 
 
-def check_numeric(array: Any, what: str) -> Any:
+def check_numeric(array: Any, what: str, who: str = "compute_rdms") -> Any:
     """Check that an array, in memory or read when sliced, is `(n_items, ...)` with at least one unit, and return it.
 
     Raises
@@ -101,9 +101,9 @@ def check_numeric(array: Any, what: str) -> Any:
         array = np.asarray(array)
     shape = tuple(array.shape)
     if not shape or math.prod(shape[1:]) == 0:
-        raise InputError(f"compute_rdms: expected shape (n_items, n_units) of {what}, got {shape}")
+        raise InputError(f"{who}: expected shape (n_items, n_units) of {what}, got {shape}")
     if np.dtype(array.dtype).kind not in "fiub":
-        raise InputError(f"compute_rdms: expected real numbers in {what}, got {array.dtype}")
+        raise InputError(f"{who}: expected real numbers in {what}, got {array.dtype}")
     return array
 
 

@@ -20,15 +20,16 @@ from brainmap.resources import require_memory
 from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.rdm.blocks import DECODED_BYTES, Blocks, check_numeric, count_rows_at_once
 from brainmap.rsa.rdm.dissimilarity import DISSIMILARITIES, PRIOR
-from brainmap.rsa.rdm.run_noise import RunNoise
+from brainmap.rsa.rdm.run_noise import RunNoise, noise_precision as estimate_noise
 from brainmap.rsa.rdm.sources import (
-    NO_ROI,
     Source,
     build_array_source,
     build_dataset_sources,
     build_feature_sources,
     choose_layers,
     find_groups,
+    list_rois,
+    select_roi,
 )
 from brainmap.types import Dissimilarity, FeatureSet, Floats, Level, RunPairing
 
@@ -351,20 +352,14 @@ def resolve_noise(
     """
     if not isinstance(given, str):
         return given
-    from brainmap.rsa.rdm.run_noise import noise_precision
-    from brainmap.rsa.rdm.sources import select_roi
-
     check_choice(given, ("runs",), "noise_precision")
     if not hasattr(data, "measurements"):
         raise InputError(
             "compute_rdms: noise_precision='runs' needs patterns with runs, and these have none; leave it out"
         )
     if rois is None:
-        return noise_precision(data)
-    known = np.unique(np.asarray(data.channel_descriptors.get("roi", [])).astype(str))
-    every = [str(name) for name in known if name not in NO_ROI]
-    names = every if rois == "all" else [rois] if isinstance(rois, str) else rois
-    return {name: noise_precision(select_roi(data, name)) for name in names}
+        return estimate_noise(data)
+    return {name: estimate_noise(select_roi(data, name)) for name in list_rois(data, rois)}
 
 
 def _select_precision(

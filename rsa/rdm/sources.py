@@ -96,7 +96,7 @@ def build_feature_sources(
     return [
         Source(
             patterns=Blocks(
-                _check_rows(data[layer], data, layer), f"layer {layer}", average=groups.mean, zscore=zscore
+                check_rows(data[layer], layer, len(data.items)), f"layer {layer}", average=groups.mean, zscore=zscore
             ),
             labels=groups.labels,
             name=layer,
@@ -106,22 +106,22 @@ def build_feature_sources(
     ]
 
 
-def choose_layers(data: Any, layers: Sequence[str] | str | None) -> list[str]:
-    """Return the names of the requested layers.
+def choose_layers(
+    data: Any, layers: Sequence[str] | str | None, network: str = "", *, who: str = "compute_rdms"
+) -> list[str]:
+    """Return the names of the layers that are asked for: all of a feature set, one, or several.
 
     Raises
     ------
     InputError
-        The feature set lacks a layer, or no layer is named.
+        The set lacks a layer, or none is asked for.
     """
     known = [str(layer) for layer in data.layers]
     wanted = known if layers in (None, "all") else [layers] if isinstance(layers, str) else list(layers or ())
     for layer in wanted:
-        check_choice(layer, known, "layer")
+        check_choice(layer, known, f"layer{f' of {network}' if network else ''}")
     if not wanted:
-        raise InputError(
-            f"compute_rdms: expected the name of at least one layer, got none; there are {list_some(known, 24)}"
-        )
+        raise InputError(f"{who}: expected the name of at least one layer, got none; there are {list_some(known, 24)}")
     return wanted
 
 
@@ -130,12 +130,11 @@ def find_groups(data: Any, items: Level) -> Groups:
     return Groups(items, [str(s) for s in data.items], [str(c) for c in data.conditions])
 
 
-def _check_rows(array: Any, data: Any, layer: str) -> Any:
-    array = check_numeric(array, f"layer {layer}")
-    if array.shape[0] != len(data.items):
-        raise InputError(
-            f"compute_rdms: expected {len(data.items)} rows in layer {layer}, one per item, got {array.shape[0]}"
-        )
+def check_rows(array: Any, layer: str, n_items: int, who: str = "compute_rdms") -> Any:
+    """Check that a layer holds real numbers in a row for each item, and return it."""
+    array = check_numeric(array, f"layer {layer}", who)
+    if array.shape[0] != n_items:
+        raise InputError(f"{who}: expected {n_items} rows in layer {layer}, one per item, got {array.shape[0]}")
     return array
 
 
@@ -212,9 +211,15 @@ def build_dataset_sources(
     if "roi" not in data.channel_descriptors:
         raise InputError("compute_rdms: the patterns hold no ROI labels; load them with rois=")
     of_voxel = np.array([str(v) for v in data.channel_descriptors["roi"]])
-    known = [name for name in np.unique(of_voxel).tolist() if name not in NO_ROI]
-    wanted = known if rois == "all" else [rois] if isinstance(rois, str) else [str(roi) for roi in rois]
-    return [source(roi, of_voxel == check_choice(roi, known, "roi"), {"roi": roi}) for roi in wanted]
+    known = list_rois(data, "all")
+    return [source(roi, of_voxel == check_choice(roi, known, "roi"), {"roi": roi}) for roi in list_rois(data, rois)]
+
+
+def list_rois(data: Any, rois: Sequence[str] | str) -> list[str]:
+    """Return the names of the regions that are asked for: all that the voxels of a data set have, one, or several."""
+    known = np.unique(np.asarray(data.channel_descriptors.get("roi", [])).astype(str)).tolist()
+    every = [name for name in known if name not in NO_ROI]
+    return every if rois == "all" else [rois] if isinstance(rois, str) else [str(roi) for roi in rois]
 
 
 def _add_onsets(labels: dict[str, list[str]], data: Any) -> dict[str, list[str]]:

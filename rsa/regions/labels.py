@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import nibabel as nib
 import numpy as np
@@ -82,17 +83,13 @@ def load_rois(
     >>> load_rois(labels, table=pd.DataFrame({"index": [1, 2], "name": ["A1", "belt"]})).sizes
     {'A1': 12, 'belt': 12}
     """
-    check_choice(hemispheres, ("separate", "pooled"), "hemispheres")
     if isinstance(image, Mapping):
         rois = _build_from_masks(image)
         reference = load_image(next(iter(image.values())))
     else:
         reference = load_image(image)
         rois = _build_from_labels(reference, image, table)
-    if hemispheres == "pooled":
-        rois = pool_hemispheres(rois)
-    if names is not None:
-        rois = choose_rois(rois, names)
+    rois = narrow_rois(rois, names, hemispheres)
     if rois.absent:
         warnings.warn(
             f"ROI: {len(rois.absent)} regions of the table have no voxel in the image: {list_some(rois.absent)}",
@@ -260,6 +257,19 @@ def pool_hemispheres(rois: Rois) -> Rois:
         for member in members:
             new[rois.names.index(member) + 1] = k
     return Rois(names, new[rois.labels], rois.affine, rois.space, rois.absent)
+
+
+def narrow_rois(rois: Rois, names: Iterable[str] | None, hemispheres: Hemispheres) -> Rois:
+    """Join the hemispheres of regions if they are pooled, then keep the named ones.
+
+    Raises
+    ------
+    InputError
+        If `hemispheres` is misspelt, regions cannot be pooled, or there is no region of a name.
+    """
+    check_choice(hemispheres, get_args(Hemispheres), "hemispheres")
+    joined = pool_hemispheres(rois) if hemispheres == "pooled" else rois
+    return joined if names is None else choose_rois(joined, names)
 
 
 def choose_rois(rois: Rois, names: Iterable[str]) -> Rois:

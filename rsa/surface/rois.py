@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
-from brainmap.rsa.regions.labels import choose_rois, find_side, pool_hemispheres
+from brainmap.rsa.regions.labels import find_side, narrow_rois
 from brainmap.rsa.regions.rois import Rois
 from brainmap.rsa.surface.data import SurfaceData, ensure_surface
 from brainmap.types import Hemispheres
@@ -53,7 +53,6 @@ def load_surface_rois(
     InputError
         If there is more than one map, values are not labels, a region has too few vertices, or a name is unknown.
     """
-    check_choice(hemispheres, ("separate", "pooled"), "hemispheres")
     data = ensure_surface(labels)
     values = data.values
     if values.shape[1] != 1:
@@ -76,11 +75,7 @@ def load_surface_rois(
             if not _BACKGROUND.fullmatch(known[value]):
                 names_of.append(known[value] if find_side(known[value]) else f"{side}-{known[value]}")
                 numbers[mine & (flat == value)] = len(names_of)
-    rois = Rois(tuple(names_of), numbers, np.eye(4), "surface")
-    if hemispheres == "pooled":
-        rois = pool_hemispheres(rois)
-    if names is not None:
-        rois = choose_rois(rois, names)
+    rois = narrow_rois(Rois(tuple(names_of), numbers, np.eye(4), "surface"), names, hemispheres)
     for name, size in rois.sizes.items():
         if size < minimum_vertices:
             raise InputError(

@@ -430,7 +430,7 @@ class TestRefusals:
         for call, said in (
             (lambda: rsa.fit_betas([bold, bold], [events]), "each of 2 runs, got 1 table"),
             (lambda: rsa.fit_betas(bold, events, mask=small), "grid"),
-            (lambda: rsa.fit_betas([], events), "expected at least one image"),
+            (lambda: rsa.fit_betas([], events), "expected at least one file"),
             (lambda: rsa.fit_betas(bold, events, confounds=[np.ones((70, 1))] * 2), "each of 1 runs, got 2"),
             (lambda: rsa.fit_betas(bold, events, strategy="motion6"), "give confounds"),
             (lambda: rsa.fit_betas(bold, events, nuisance=["yess"]), "did you mean 'yes'"),

@@ -176,7 +176,7 @@ def test_a_failed_save_leaves_nothing_and_keeps_what_was_there(tmp_path: Path, m
     for name in ("x.nii.gz", "x+orig"):
         path = rsa.save_image(image, tmp_path / name)
         before = path.read_bytes()
-        with pytest.raises(InputError, match="exists; pass overwrite=True"):
+        with pytest.raises(InputError, match="exists; overwrite it"):
             rsa.save_image(image, tmp_path / name)
         with monkeypatch.context() as patch:
             patch.setattr(Path, "replace", _disk_full)
