@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from rsatoolbox.data.dataset import Dataset as Dataset
+    from rsatoolbox.rdm.rdms import RDMs as RDMs
 
     Floats = NDArray[np.float64]
 else:
 
     def __getattr__(name: str) -> Any:
-        """Load numpy for `Floats`, which the options of the command line do not need."""
+        """Load numpy for `Floats`, which the options of the command line do not need.
+
+        `Dataset` and `RDMs` are those of rsatoolbox for type checkers only, because its import takes long.
+        """
+        if name in ("Dataset", "RDMs"):
+            return Any
         if name != "Floats":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         import numpy as np

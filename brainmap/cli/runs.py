@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import RDMs
 
 _RUN = re.compile(r"(?:^|[_.+-])run-?([A-Za-z0-9]+)(?=[_.+\[-]|$)")
 _SUB = re.compile(r"(?:^|[/_.+-])sub(?:-([A-Za-z0-9]+)|(\d+))(?=[/_.+\[-]|$)")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,10 +13,7 @@ from brainmap.checks import list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import RANKED, compare_vectors, find_measure, group_by_missing, scale_vectors
 from brainmap.rsa.rdm.alignment import check_items
-from brainmap.types import Floats, Measure
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import Floats, Measure, RDMs
 
 CEILING_COLUMNS = {
     "roi": "region of interest",

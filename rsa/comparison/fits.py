@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -19,10 +19,7 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.ceilings import pool_others
 from brainmap.rsa.comparison.measures import compare_vectors, find_measure, whiten_vectors
 from brainmap.rsa.rdm.alignment import LABEL_OF, align_vectors, find_pair_positions, list_groups
-from brainmap.types import Floats, Level, Measure, ModelFit
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import Floats, Level, Measure, ModelFit, RDMs
 
 KINDS: tuple[ModelFit, ...] = get_args(ModelFit)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast, get_args
+from typing import cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,7 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.rdm.alignment import align_vectors, check_items, count_items_of_pairs
 from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
-from brainmap.types import Floats, Measure
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
-
+from brainmap.types import Floats, Measure, RDMs
 
 # Negative eigenvalues below this share of the largest one count as rounding errors.
 _ROUNDING = 1e-10

@@ -9,7 +9,7 @@ share nothing else.
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -29,10 +29,7 @@ from brainmap.rsa.comparison.splines import (
     name_partial,
 )
 from brainmap.rsa.rdm.alignment import align_vectors, count_items_of_pairs
-from brainmap.types import Floats, Measure, PartialKind, SplineForm
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import Floats, Measure, PartialKind, RDMs, SplineForm
 
 NO_BOUNDS = {"lower": np.nan, "upper": np.nan}
 

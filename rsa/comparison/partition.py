@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -16,10 +16,7 @@ from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import group_by_missing
 from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.rdm.alignment import align_vectors
-from brainmap.types import Fit, Floats, Validation
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import Fit, Floats, RDMs, Validation
 
 MOST_SETS = 4
 """Largest number of sets of a partition; 4 sets give 15 shares."""

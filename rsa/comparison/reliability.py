@@ -19,12 +19,9 @@ from brainmap.rsa.comparison.measures import compare_vectors, find_measure
 from brainmap.rsa.rdm.alignment import check_items, find_pair_positions, list_labels
 from brainmap.rsa.rdm.run_noise import RunNoise
 from brainmap.rsa.rdm.sources import NO_ROI, list_rois
-from brainmap.types import Floats, Measure
+from brainmap.types import Dataset, Floats, Measure, RDMs
 
 if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
-    from rsatoolbox.rdm.rdms import RDMs
-
     from brainmap.rsa.rdm.compute import Precision
 
 RELIABILITY_COLUMNS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
@@ -35,10 +35,7 @@ from brainmap.rsa.encoding.ridge import (
     move_to_numpy,
 )
 from brainmap.rsa.encoding.scores import center, correct_r2_for_noise, measure_reliability, score_fold
-from brainmap.types import Device, EncodingTarget, Floats, Level, PermutationCorrection
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
+from brainmap.types import Dataset, Device, EncodingTarget, Floats, Level, PermutationCorrection
 
 BAND_COLUMNS = {
     "band": "band of features",

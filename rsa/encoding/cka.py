@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,10 +11,7 @@ from numpy.typing import NDArray
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.responses import Features, align_items
-from brainmap.types import Floats, Level, Scaling
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
+from brainmap.types import Dataset, Floats, Level, Scaling
 
 CKA_COLUMNS = {
     "network": "network",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
@@ -43,10 +43,7 @@ from brainmap.rsa.encoding.scores import (
     score_fold,
 )
 from brainmap.threads import limit_blas
-from brainmap.types import Device, EncodingTarget, Floats, Level
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
+from brainmap.types import Dataset, Device, EncodingTarget, Floats, Level
 
 _Fitted: TypeAlias = tuple[pd.DataFrame, dict[str, Any], Floats]
 ENCODING_COLUMNS = {

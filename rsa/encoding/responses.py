@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,7 @@ from brainmap.rsa.encoding.folds import Folds, Groups, group_items, make_folds
 from brainmap.rsa.encoding.ridge import Scaler
 from brainmap.rsa.rdm.blocks import yield_slabs
 from brainmap.rsa.rdm.sources import NO_ROI, check_rows, choose_layers
-from brainmap.types import EncodingTarget, FeatureSet, Floats, Level, Scaling
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
+from brainmap.types import Dataset, EncodingTarget, FeatureSet, Floats, Level, Scaling
 
 Features = FeatureSet | Mapping[str, Any]
 TARGET_COLUMNS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,11 +21,7 @@ from brainmap.rsa.encoding.stories import (
     list_repetitions,
     read_windows,
 )
-from brainmap.types import Floats
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
-
+from brainmap.types import Dataset, Floats
 
 LAG = 5.0  # [s]; about when the hemodynamic response to a brief sound is highest
 _SLACK = 1e-6  # [s]

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import nibabel as nib
 import numpy as np
@@ -24,10 +24,7 @@ from brainmap.rsa.glm.events import EventSource
 from brainmap.rsa.glm.plan import Plan, RunConfounds, RunSettings, describe_noise, plan_betas
 from brainmap.rsa.images.files import check_same_grid, list_images, load_image
 from brainmap.rsa.regions.rois import Image, load_mask
-from brainmap.types import Floats, GlmModel, Hrf, Level, Missing, NoiseModel, Others, Scale
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import Floats, GlmModel, Hrf, Level, Missing, NoiseModel, Others, RDMs, Scale
 
 log = logging.getLogger("brainmap")
 Singles = NDArray[np.float32]

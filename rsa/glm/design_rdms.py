@@ -9,11 +9,9 @@ import numpy as np
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
-from brainmap.types import Floats, Level
+from brainmap.types import Floats, Level, RDMs
 
 if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
-
     from brainmap.rsa.glm.design import GlmSettings
     from brainmap.rsa.glm.plan import Plan
 

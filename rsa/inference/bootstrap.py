@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,7 @@ from brainmap.rsa.inference.resampling import Draw, check_varied, make_sampler, 
 from brainmap.rsa.inference.scores import correct_p
 from brainmap.rsa.inference.seeds import average_rows
 from brainmap.rsa.rdm.alignment import align_vectors, count_items_of_pairs, list_rdm_names
-from brainmap.types import Correction, Floats, Measure, Over
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import Correction, Floats, Measure, Over, RDMs
 
 
 def leave_out_absent(data_rdms: RDMs) -> tuple[RDMs, dict[str, list[str]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -26,10 +26,7 @@ from brainmap.rsa.inference.bootstrap import (
 from brainmap.rsa.inference.exchange import find_units
 from brainmap.rsa.inference.resampling import Draw, check_varied, compute_ceiling_of_any, expand_draws, score_vectors
 from brainmap.rsa.rdm.alignment import align_vectors
-from brainmap.types import Floats, Measure, ModelFit, Over
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import Floats, Measure, ModelFit, Over, RDMs
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,11 +21,7 @@ from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.rsa.inference.bootstrap import Bootstrap, summarize_samples
 from brainmap.rsa.inference.scores import compute_mean_and_error, correct_p, score_statistics
-from brainmap.types import Correction, Floats, Measure, Test
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
-
+from brainmap.types import Correction, Floats, Measure, RDMs, Test
 
 DIFFERENCE_COLUMNS = {
     "model": "model",

@@ -6,16 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, find_level, list_labels
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import RDMs
 
 Places = NDArray[np.intp]
 ALL = math.factorial(8)  # relabelings that are enumerated at once, in a second or two

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,10 +15,7 @@ from brainmap.rsa.comparison.partial import align_controls, compare_vectors_part
 from brainmap.rsa.inference.scores import compute_mean_and_error, run_t_test
 from brainmap.rsa.inference.seeds import Seeds, average_rows, list_rows
 from brainmap.rsa.rdm.alignment import align_vectors, find_pair_positions, list_groups
-from brainmap.types import Floats, Level, Measure
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import Floats, Level, Measure, RDMs
 
 BEST_COLUMNS = {
     "network": "network",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,7 @@ from brainmap.rsa.inference.exchange import Exchange, limit_relabelings, place_p
 from brainmap.rsa.inference.resampling import check_varied
 from brainmap.rsa.rdm.alignment import align_vectors, find_pair_positions, list_rdm_names
 from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
-from brainmap.types import Alternative, Floats, Measure
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import Alternative, Floats, Measure, RDMs
 
 PERMUTATION_COLUMNS = {
     "model": "model",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -19,10 +19,7 @@ from brainmap.rsa.inference.seeds import Seeds, average_rows, list_rows
 from brainmap.rsa.inference.sign_flips import cut_slices, place_tested
 from brainmap.rsa.rdm.alignment import align_vectors
 from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
-from brainmap.types import Floats, Measure, UpperAlternative
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import Floats, Measure, RDMs, UpperAlternative
 
 RELABELING_COLUMNS = {
     "model": "model",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,10 +29,7 @@ from brainmap.rsa.inference.resampling import Draw, can_weigh, check_varied, mak
 from brainmap.rsa.inference.scores import OF_P, correct_p
 from brainmap.rsa.inference.seeds import Seeds, list_rows
 from brainmap.rsa.rdm.alignment import list_rdm_names
-from brainmap.types import Correction, Floats, Measure, Over
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import Correction, Floats, Measure, Over, RDMs
 
 
 def can_share(models: Floats, data: Floats, measure: Measure) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -58,9 +58,6 @@ def describe_fdr_reach(p: ArrayLike, smallest_p: ArrayLike, *, alpha: float = AL
         f"({100 * needed / n:.0f} %) together or none; here none"
     )
 
-
-if TYPE_CHECKING:
-    pass
 
 STATISTICS_COLUMNS = {
     "network": "network, or a control of it",

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.alignment import list_rdm_names
-from brainmap.types import Floats
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import Floats, RDMs
 
 Seeds: TypeAlias = Mapping[str, Sequence[str]]
 """The names of further networks, each with the names of the networks (seeds) over which its scores are averaged."""

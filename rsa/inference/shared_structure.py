@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,10 +15,7 @@ from brainmap.rsa.comparison.splines import build_spline_columns
 from brainmap.rsa.inference.scores import correct_p
 from brainmap.rsa.inference.sign_flips import TIE, draw_signs, list_signs
 from brainmap.rsa.rdm.alignment import align_vectors, list_rdm_names
-from brainmap.types import Correction, Floats, Measure, SplineForm
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import Correction, Floats, Measure, RDMs, SplineForm
 
 FEWEST = 6
 """Smallest number of participants with which p can be below .05."""

@@ -12,11 +12,10 @@ from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.inputs import afni_proc as _afni_proc, bids as _bids, spm as _spm
 from brainmap.rsa.inputs.runs import RunInputs as RunInputs, fill_pattern, match_files, match_images, sort_runs
-from brainmap.types import InputKind, Layout
+from brainmap.types import Dataset, InputKind, Layout
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rsatoolbox.data.dataset import Dataset
 
 
 def find_inputs(

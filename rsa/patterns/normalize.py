@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,7 @@ from brainmap.rsa.rdm.run_noise import (
     list_runs,
     read_descriptor,
 )
-from brainmap.types import Floats, Normalization, NormalizationLevel
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
+from brainmap.types import Dataset, Floats, Normalization, NormalizationLevel
 
 
 def average_patterns(dataset: Dataset, *, by: NormalizationLevel = "condition") -> Dataset:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from nibabel import Nifti1Image
@@ -19,10 +19,7 @@ from brainmap.rsa.images.files import check_same_grid, load_image
 from brainmap.rsa.rdm.run_noise import RunNoise, noise_precision
 from brainmap.rsa.rdm.sources import select_roi
 from brainmap.rsa.regions.rois import build_grid
-from brainmap.types import Floats, NoiseMethod
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
+from brainmap.types import Dataset, Floats, NoiseMethod
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -22,10 +22,7 @@ from brainmap.rsa.patterns.table import Pattern, PatternSettings, Runs, Stimuli,
 from brainmap.rsa.patterns.volume import build_patterns
 from brainmap.rsa.regions.rois import Image
 from brainmap.tables import cells, read_table
-from brainmap.types import Floats, Missing, TableAxis
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
+from brainmap.types import Dataset, Floats, Missing, TableAxis
 
 ItemList = str | Path | pd.DataFrame | Sequence[str]
 Items = ItemList | Sequence[ItemList]

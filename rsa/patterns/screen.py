@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
@@ -14,10 +13,7 @@ from brainmap.errors import InputError
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
 from brainmap.rsa.patterns.normalize import average_patterns
 from brainmap.rsa.regions.rois import Image, Mask, load_mask
-from brainmap.types import Floats
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
+from brainmap.types import Dataset, Floats
 
 
 def voxel_reliability(dataset: Dataset) -> Floats:

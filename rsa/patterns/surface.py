@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +18,7 @@ from brainmap.rsa.patterns.volume import build_patterns, describe_source, load_p
 from brainmap.rsa.regions.rois import Image, Rois
 from brainmap.rsa.surface.data import SurfaceData, check_same_mesh, ensure_surface, is_surface
 from brainmap.rsa.surface.rois import Surface, load_surface_rois
-from brainmap.types import Missing, TableAxis
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
+from brainmap.types import Dataset, Missing, TableAxis
 
 
 def load_surface_patterns(

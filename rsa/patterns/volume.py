@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import nibabel as nib
 import numpy as np
@@ -21,10 +21,7 @@ from brainmap.rsa.patterns.labels import Conditions, Source
 from brainmap.rsa.patterns.table import Pattern, PatternSettings, Runs, Stimuli, plan_patterns
 from brainmap.rsa.regions.labels import load_rois
 from brainmap.rsa.regions.rois import Image, Mask, Rois, build_grid, load_mask
-from brainmap.types import FloatType, Missing
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
+from brainmap.types import Dataset, FloatType, Missing
 
 Booleans = NDArray[np.bool_]
 _Found = TypeVar("_Found")

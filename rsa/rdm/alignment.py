@@ -9,18 +9,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.types import Floats, Level
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
-
+from brainmap.types import Floats, Level, RDMs
 
 LABEL_OF: dict[str, str] = {"stimulus": "stimulus_id", "condition": "condition"}
 LEVELS = {"stimulus": "stimuli", "condition": "conditions", "class": "classes", "unit": "units"}  # and their plurals

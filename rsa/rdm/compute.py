@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +31,7 @@ from brainmap.rsa.rdm.sources import (
     list_rois,
     select_roi,
 )
-from brainmap.types import Dissimilarity, FeatureSet, Floats, Level, RunPairing
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
-    from rsatoolbox.rdm.rdms import RDMs
-
+from brainmap.types import Dataset, Dissimilarity, FeatureSet, Floats, Level, RDMs, RunPairing
 
 _SLACK = 1e-6  # s; tolerance for frames on the edge of a window
 

@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from brainmap.checks import check_file, list_some
 from brainmap.errors import InputError
 from brainmap.record import atomic
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import RDMs
 
 
 class PlainRdms:

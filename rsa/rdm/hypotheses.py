@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,11 +18,7 @@ from brainmap.errors import InputError
 from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
 from brainmap.tables import read_table
-from brainmap.types import Dissimilarity, Floats, Level, TableLayout
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
-
+from brainmap.types import Dissimilarity, Floats, Level, RDMs, TableLayout
 
 PRONUNCIATIONS = {
     "zero": "Z IH R OW",

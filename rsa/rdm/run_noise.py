@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,7 @@ from numpy.typing import NDArray
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.shrinkage import shrink_to_diagonal
-from brainmap.types import Floats, NoiseMethod
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
+from brainmap.types import Dataset, Floats, NoiseMethod
 
 MOST_CHANNELS = 6_000  # 288 MB per matrix, and the shrinkage estimate holds four of them
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,7 @@ from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.rdm.blocks import Blocks, check_numeric, zscore_units
 from brainmap.rsa.rdm.dissimilarity import WHITENED, compute_between_runs, compute_within
 from brainmap.rsa.rdm.run_noise import RunNoise, list_normalizations
-from brainmap.types import Dissimilarity, Floats, Level
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
+from brainmap.types import Dataset, Dissimilarity, Floats, Level
 
 NO_ROI = ("", "nan", "None")
 """Labels of voxels that belong to no region."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, get_args
+from typing import NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,11 +13,7 @@ from numpy.typing import NDArray
 from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.alignment import list_labels, list_rdm_names
-from brainmap.types import Balance, FeatureSet, Floats
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
-
+from brainmap.types import Balance, FeatureSet, Floats, RDMs
 
 LEAST = 4  # items; three have three pairs, whose correlation says little
 _SEEDED = 3  # items drawn at random, from which a search begins

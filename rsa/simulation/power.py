@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,10 +26,7 @@ from brainmap.rsa.simulation.rdms import (
     draw_group,
     find_signal_of_ceiling,
 )
-from brainmap.types import FeatureSet, Floats, Measure, SearchlightDissimilarity, Test
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import FeatureSet, Floats, Measure, RDMs, SearchlightDissimilarity, Test
 
 
 def tabulate_rates(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,10 +22,7 @@ from brainmap.rsa.comparison.ceilings import compute_vector_ceiling, pool_others
 from brainmap.rsa.comparison.measures import RANKED, compare_vectors, find_measure, scale_vectors
 from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
-from brainmap.types import Floats, Measure, SearchlightDissimilarity
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import Floats, Measure, RDMs, SearchlightDissimilarity
 
 ANGULAR = ("correlation", "cosine")
 _LOST = 0.01  # share of a model's geometry that may be lost in the embedding without a warning

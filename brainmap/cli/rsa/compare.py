@@ -26,11 +26,11 @@ from brainmap.cli.options import (
 from brainmap.cli.rsa.options import commands
 from brainmap.cli.runs import load_data_rdms
 from brainmap.errors import InputError
+from brainmap.types import RDMs
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-    from rsatoolbox.rdm import RDMs
 
 
 @commands.command()

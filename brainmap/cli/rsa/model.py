@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from brainmap.cli.options import Items, Overwrite, build_provenance, refuse_existing
 from brainmap.cli.rsa.options import commands, count_noun
 from brainmap.errors import InputError
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm import RDMs
+from brainmap.types import RDMs
 
 
 @commands.command()

@@ -26,11 +26,9 @@ from brainmap.cli.options import (
     split_names,
 )
 from brainmap.errors import InputError
+from brainmap.types import Dataset, RDMs
 
 if TYPE_CHECKING:
-    from rsatoolbox.data import Dataset
-    from rsatoolbox.rdm import RDMs
-
     from brainmap.rsa.patterns.residuals import Residuals
     from brainmap.rsa.regions.rois import Rois
 

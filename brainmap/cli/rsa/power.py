@@ -10,10 +10,9 @@ import typer
 from brainmap.cli.options import Leave, Measure, SearchlightDissimilarity, Seed, Test, add_output_options, split_names
 from brainmap.cli.rsa.options import Layers, commands, count_noun, load_stacked_rdms
 from brainmap.errors import InputError
+from brainmap.types import RDMs
 
 if TYPE_CHECKING:
-    from rsatoolbox.rdm import RDMs
-
     from brainmap.rsa.simulation.power import PowerAnalysis
 
 SHOWN = ["comparison", "participants", "runs", "conditions", "power", "low", "high", "wrong", "d", "ceiling_lower"]

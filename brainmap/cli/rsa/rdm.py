@@ -22,11 +22,9 @@ from brainmap.cli.options import (
 )
 from brainmap.cli.rsa.options import Brain, Segment, commands, count_noun, join_asked, list_steps, load_left_over
 from brainmap.errors import InputError
+from brainmap.types import Dataset, RDMs
 
 if TYPE_CHECKING:
-    from rsatoolbox.data import Dataset
-    from rsatoolbox.rdm import RDMs
-
     from brainmap.rsa.patterns.residuals import Residuals
     from brainmap.rsa.regions.rois import Rois
 

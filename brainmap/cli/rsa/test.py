@@ -25,11 +25,11 @@ from brainmap.cli.options import (
 from brainmap.cli.rsa.options import commands
 from brainmap.cli.runs import load_data_rdms
 from brainmap.errors import InputError
+from brainmap.types import RDMs
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-    from rsatoolbox.rdm import RDMs
 
 _HELP = {
     "kind": "participants (a test over their scores, with fixed sounds), relabeling (of the sounds, jointly for "
