@@ -32,9 +32,9 @@ from nilearn.maskers import NiftiMasker  # noqa: E402
 from nilearn.mass_univariate import permuted_ols  # noqa: E402
 from scipy.ndimage import gaussian_filter  # noqa: E402
 
-from brainmap.rsa.group.adjacency import grid_neighbors  # noqa: E402
-from brainmap.rsa.group.enhancement import Enhancement, tfce  # noqa: E402
+from brainmap.rsa.group.clusters import Enhancement, tfce  # noqa: E402
 from brainmap.rsa.group.maps import group_test  # noqa: E402
+from brainmap.rsa.group.places import grid_neighbors  # noqa: E402
 from brainmap.rsa.inference.sign_flips import sign_flip_test  # noqa: E402
 
 N, SHAPE, CLUSTER_P = 12, (31, 31, 31), 0.001

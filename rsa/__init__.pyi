@@ -40,14 +40,14 @@ from .glm.betas import Betas as Betas, design_rdms as design_rdms, fit_betas as 
 from .glm.confounds import read_confounds as read_confounds
 from .glm.events import read_events as read_events
 from .glm.files import save_betas as save_betas
-from .group.adjacency import (
+from .group.clusters import cluster_mass as cluster_mass, tfce as tfce
+from .group.maps import GroupResult as GroupResult, group_test as group_test, threshold_map as threshold_map
+from .group.places import (
     Neighbors as Neighbors,
     edge_neighbors as edge_neighbors,
     grid_neighbors as grid_neighbors,
     mesh_neighbors as mesh_neighbors,
 )
-from .group.enhancement import cluster_mass as cluster_mass, tfce as tfce
-from .group.maps import GroupResult as GroupResult, group_test as group_test, threshold_map as threshold_map
 from .images.files import (
     check_same_grid as check_same_grid,
     grid_tolerance as grid_tolerance,
@@ -65,11 +65,10 @@ from .inference.differences import (
     score_differences as score_differences,
 )
 from .inference.halves import split_half_best_layer as split_half_best_layer
-from .inference.partition import partition_statistics as partition_statistics
 from .inference.permutation import permutation_test as permutation_test
 from .inference.relabeling import relabeling_test as relabeling_test
 from .inference.roi_bootstrap import RoiBootstrap as RoiBootstrap, bootstrap_rois as bootstrap_rois
-from .inference.scores import score_statistics as score_statistics
+from .inference.scores import partition_statistics as partition_statistics, score_statistics as score_statistics
 from .inference.shared_structure import residual_structure as residual_structure
 from .inputs.layouts import (
     RunInputs as RunInputs,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,12 +17,10 @@ from brainmap.progress import progress
 from brainmap.rsa.comparison.ceilings import pool_others
 from brainmap.rsa.comparison.measures import compare_vectors, find_measure
 from brainmap.rsa.rdm.alignment import check_items, find_pair_positions, list_labels
+from brainmap.rsa.rdm.compute import Precision, compute_rdms, resolve_noise
 from brainmap.rsa.rdm.run_noise import RunNoise
 from brainmap.rsa.rdm.sources import NO_ROI, list_rois
 from brainmap.types import Dataset, Floats, Measure, RDMs
-
-if TYPE_CHECKING:
-    from brainmap.rsa.rdm.compute import Precision
 
 RELIABILITY_COLUMNS = {
     "participant": "label of the participant",
@@ -136,8 +134,6 @@ def _split_runs(
     settings: dict[str, Any],
 ) -> pd.DataFrame:
     from rsatoolbox.data.dataset import Dataset
-
-    from brainmap.rsa.rdm.compute import compute_rdms, resolve_noise
 
     run = np.asarray(data.obs_descriptors.get("run", np.zeros(data.n_obs)))
     every = np.unique(run)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
+from brainmap.rsa.glm.arma import WHITE, Arma
+from brainmap.rsa.glm.design import GlmSettings
+from brainmap.rsa.glm.estimators import FEW_PAIRS, build_estimator
+from brainmap.rsa.glm.plan import Plan
 from brainmap.types import Floats, Level, RDMs
-
-if TYPE_CHECKING:
-    from brainmap.rsa.glm.design import GlmSettings
-    from brainmap.rsa.glm.plan import Plan
 
 TYPICAL_AUTOCORRELATION = 0.3
 """Assumed lag-1 autocorrelation of the noise before any data are available."""
@@ -68,9 +67,6 @@ def predict_design_rdms(
     InputError
         If there are fewer than 3 items.
     """
-    from brainmap.rsa.glm.arma import WHITE, Arma
-    from brainmap.rsa.glm.estimators import FEW_PAIRS, build_estimator
-
     labels = [label for design in plan.designs for label in design.labels]
     conditions = [condition for design in plan.designs for condition in design.conditions]
     runs = [name for name, design in zip(plan.run_names, plan.designs, strict=True) for _ in design.labels]

@@ -16,7 +16,7 @@ from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.names import slug
 from brainmap.record import write_json, write_table
-from brainmap.rsa.glm.afni_buckets import OWN
+from brainmap.rsa.glm.afni import OWN
 from brainmap.rsa.glm.betas import Betas, build_mask_image
 from brainmap.rsa.images.files import image_info, save_image
 from brainmap.rsa.images.names import list_image_files

@@ -6,24 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from brainmap.checks import check_choice, count_threads, list_some
 from brainmap.errors import InputError
-from brainmap.rsa.group.adjacency import Neighbors
-from brainmap.rsa.group.clusters import CLUSTER_COLUMNS as CLUSTER_COLUMNS, build_cluster_table
-from brainmap.rsa.group.enhancement import Enhancement, compute_cluster_threshold
-from brainmap.rsa.group.places import Places, read_places
+from brainmap.rsa.group.clusters import (
+    CLUSTER_COLUMNS as CLUSTER_COLUMNS,
+    Enhancement,
+    build_cluster_table,
+    compute_cluster_threshold,
+)
+from brainmap.rsa.group.places import Neighbors, Places, read_places
 from brainmap.rsa.inference.scores import correct_p as corrected_p, describe_fdr_reach
 from brainmap.rsa.inference.sign_flips import SignFlip, sign_flip_test
 from brainmap.types import Floats, GroupCorrection, UpperAlternative
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Image = nib.Nifti1Image | str | Path
 Maps = Sequence[Any] | Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]

@@ -25,7 +25,7 @@ _MAPS = 16
 
 
 class Enhancement(Protocol):
-    """Enhance maps under each flip, as TFCE or cluster mass do (`brainmap.rsa.group.enhancement`)."""
+    """Enhance maps under each flip, as TFCE or cluster mass do (`brainmap.rsa.group.clusters`)."""
 
     @property
     def kind(self) -> str: ...

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from brainmap.checks import list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.glm.afni_matrix import Design, read_design
+from brainmap.rsa.glm.afni import Design, read_design
 from brainmap.rsa.inputs.runs import RunInputs, make_natural_key
 
 _STATS = re.compile(
@@ -121,7 +121,7 @@ def _describe_betas(path: Path, run: str, participant: str) -> RunInputs:
 
 def _list_run_volumes(path: Path, design: Design, run: str) -> tuple[tuple[int, str, str, str], ...]:
     """Return volume, stimulus, condition and run of every beta; the regressor of a single trial gives its run."""
-    from brainmap.rsa.glm.afni_buckets import Regressor, list_design_regressors
+    from brainmap.rsa.glm.afni import Regressor, list_design_regressors
     from brainmap.rsa.images.files import image_info
     from brainmap.rsa.patterns.labels import label_patterns
     from brainmap.rsa.patterns.volume import describe_source

@@ -14,7 +14,7 @@ import pandas as pd
 
 from brainmap.checks import list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.glm.afni_buckets import Regressor, find_stimuli, refuse_unsure_labels
+from brainmap.rsa.glm.afni import Regressor, find_stimuli, refuse_unsure_labels
 from brainmap.tables import cells, read_table
 
 Conditions = str | Path | pd.DataFrame | Sequence[str] | Sequence[Sequence[str]]

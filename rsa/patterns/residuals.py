@@ -14,7 +14,7 @@ from nibabel import Nifti1Image
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.rsa.glm.afni_matrix import read_design
+from brainmap.rsa.glm.afni import read_design
 from brainmap.rsa.images.files import check_same_grid, load_image
 from brainmap.rsa.rdm.run_noise import RunNoise, noise_precision
 from brainmap.rsa.rdm.sources import select_roi

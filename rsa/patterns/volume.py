@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.resources import require_memory
-from brainmap.rsa.glm.afni_buckets import read_regressors
+from brainmap.rsa.glm.afni import read_regressors
 from brainmap.rsa.images.files import check_same_grid, image_info, list_images, load_image
 from brainmap.rsa.patterns.labels import Conditions, Source
 from brainmap.rsa.patterns.table import Pattern, PatternSettings, Runs, Stimuli, plan_patterns

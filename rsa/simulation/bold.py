@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from nibabel import Nifti1Image
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.rsa.simulation.participants import SimulatedParticipant, draw_smooth_noise, filter_ar1
 from brainmap.types import Floats
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from nibabel import Nifti1Image
 
 Singles = NDArray[np.float32]
 
@@ -89,9 +87,6 @@ def simulate_bold(
     InputError
         The number of items or voxels differs from that of the participant.
     """
-    import pandas as pd
-    from nibabel import Nifti1Image
-
     _, n_items, n_voxels = participant.betas.shape
     inside = np.asarray(mask.dataobj) != 0
     if len(items) != n_items or inside.sum() != n_voxels:

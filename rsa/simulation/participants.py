@@ -9,17 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from nibabel import Nifti1Image
 from numpy.typing import ArrayLike, NDArray
 
 from brainmap.errors import InputError
 from brainmap.types import Floats
-
-if TYPE_CHECKING:
-    from nibabel import Nifti1Image
-
 
 Singles = NDArray[np.float32]
 

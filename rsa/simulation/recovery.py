@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from nibabel import Nifti1Image
 from numpy.typing import ArrayLike, NDArray
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.rsa.inference.sign_flips import sign_flip_test
 from brainmap.types import Floats
-
-if TYPE_CHECKING:
-    from nibabel import Nifti1Image
 
 Mask = NDArray[np.bool_]
 

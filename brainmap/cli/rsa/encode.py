@@ -19,7 +19,7 @@ from brainmap.cli.options import (
     split_names,
     with_options,
 )
-from brainmap.cli.rsa.encoding_outputs import EncoderOutput, EncodingOutputs
+from brainmap.cli.rsa.encoding_options import EncoderOutput, EncodingOutputs
 from brainmap.cli.rsa.options import (
     Brain,
     FewItems,

@@ -17,7 +17,7 @@ from brainmap.cli.options import (
     split_names,
     with_options,
 )
-from brainmap.cli.rsa.encoding_outputs import EncodingOutputs
+from brainmap.cli.rsa.encoding_options import EncodingOutputs, StoryBrain, StoryScans
 from brainmap.cli.rsa.options import (
     Float64Device,
     LayerNames,
@@ -29,7 +29,6 @@ from brainmap.cli.rsa.options import (
     list_stores,
     open_networks,
 )
-from brainmap.cli.rsa.story_options import StoryBrain, StoryScans
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

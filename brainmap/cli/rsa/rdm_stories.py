@@ -9,8 +9,8 @@ import typer
 
 from brainmap import types
 from brainmap.cli.options import Overwrite, build_provenance, read_numbers, refuse_existing, with_options
+from brainmap.cli.rsa.encoding_options import StoryBrain
 from brainmap.cli.rsa.options import Networks, Segment, commands, count_noun, join_asked, list_stores, open_networks
-from brainmap.cli.rsa.story_options import StoryBrain
 from brainmap.errors import InputError
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.record import content_key
-from brainmap.rsa.glm.afni_buckets import OWN, read_regressors
+from brainmap.rsa.glm.afni import OWN, read_regressors
 from brainmap.rsa.glm.arma import Arma
 from brainmap.rsa.glm.betas import fit_runs
 from brainmap.rsa.glm.design import GlmSettings

@@ -16,7 +16,7 @@ import pytest
 
 from brainmap import rsa
 from brainmap.errors import InputError
-from brainmap.rsa.glm.afni_buckets import find_stimuli, read_regressors
+from brainmap.rsa.glm.afni import find_stimuli, read_regressors
 
 SHAPE = (3, 3, 3)
 WORDS = ["cat", "dog", "tree"]

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from brainmap import rsa
 from brainmap.errors import BrainmapError, BrainmapWarning
-from brainmap.rsa.glm.afni_matrix import read_design
+from brainmap.rsa.glm.afni import read_design
 from brainmap.rsa.images.afni import parse_head, parse_label_table
 
 DATA = Path(os.environ.get("BRAINMAP_TEST_DATA", Path(__file__).parents[4] / "shared" / "data")) / "afni"

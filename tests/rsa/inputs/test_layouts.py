@@ -13,7 +13,7 @@ import pytest
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.glm.afni_matrix import read_design
+from brainmap.rsa.glm.afni import read_design
 
 SHAPE = (4, 5, 3)
 AFFINE = np.diag([3.0, 3, 3, 1])
