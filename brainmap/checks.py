@@ -79,6 +79,26 @@ def list_some(names: Iterable[object], most: int = 8) -> str:
     return f"{', '.join(listed[:most])} and {len(listed) - most} more"
 
 
+def refuse_some(found: Iterable[object], before: str, after: str = "", *, most: int = 8) -> None:
+    """Refuse what was found, if anything was: the message lists it between the two texts.
+
+    Raises
+    ------
+    InputError
+        If there is any.
+
+    Examples
+    --------
+    >>> refuse_some([], "unknown layers ")
+    >>> refuse_some(["conv9"], "unknown layers ", "; name others")
+    Traceback (most recent call last):
+    brainmap.errors.InputError: unknown layers 'conv9'; name others
+    """
+    listed = list(found)
+    if listed:
+        raise InputError(f"{before}{list_some(listed, most)}{after}")
+
+
 def count_threads(threads: int | None, what: str) -> int:
     """Return how many threads (or processes) are asked for, by default the cores this process may use.
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, refuse_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import find_measure, group_by_missing
 from brainmap.rsa.comparison.ranks import rank_rows
@@ -125,12 +125,11 @@ def align_controls(control_rdms: RDMs, data_rdms: RDMs) -> Floats:
     people = [str(who) for who in data_rdms.rdm_descriptors["participant"]]
     chosen = {who: np.flatnonzero((owner == who) | (owner == "")) for who in dict.fromkeys(people)}
     most = max(map(len, chosen.values()))
-    lacking = [who for who, rows in chosen.items() if len(rows) < most or not (owner[rows] == who).any()]
-    if lacking:
-        raise InputError(
-            f"partial comparison: participants {list_some(lacking)} lack controls that others have; give all "
-            "participants the same ones"
-        )
+    refuse_some(
+        [who for who, rows in chosen.items() if len(rows) < most or not (owner[rows] == who).any()],
+        "partial comparison: participants ",
+        " lack controls that others have; give all participants the same ones",
+    )
     return np.stack([vectors[chosen[who]] for who in people])
 
 

@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, list_some, refuse_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.types import FoldGroups
 
@@ -88,9 +88,10 @@ def group_items(
     if isinstance(groups, str):
         check_choice(groups, get_args(FoldGroups), "groups")
     if isinstance(groups, Mapping):
-        lost = [item for item in items if item not in groups]
-        if lost:
-            raise InputError(f"groups: expected a group for each of {len(items)} items, got none for {list_some(lost)}")
+        refuse_some(
+            [item for item in items if item not in groups],
+            f"groups: expected a group for each of {len(items)} items, got none for ",
+        )
         names, by = [str(groups[item]) for item in items], "groups of the user"
     elif groups == "run":
         shared = [item for item in items if len(set(runs_of.get(item, ()))) != 1]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, list_some, refuse_some
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.encoding.encode import Encoding
@@ -363,11 +363,11 @@ def check_same_models(fits: Sequence[Encoding]) -> list[str]:
     layers = [(space.network, space.layer) for space in first.spaces]
     regions = list(dict.fromkeys(first.responses.targets["roi"]))
     names = [fit.participant or str(k + 1) for k, fit in enumerate(fits)]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(
-            f"encoding: expected each participant once, got {list_some(twice)} more than once; leave one out"
-        )
+    refuse_some(
+        sorted({name for name in names if names.count(name) > 1}),
+        "encoding: expected each participant once, got ",
+        " more than once; leave one out",
+    )
     for name, fit in zip(names[1:], fits[1:], strict=True):
         if set(fit.items) != set(fold):
             differ = sorted(set(fit.items) ^ set(fold))

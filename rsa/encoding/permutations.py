@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, refuse_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.rsa.encoding.encode import Encoding
@@ -53,14 +53,12 @@ def draw_block_orders(folds: Folds, *, permutations: int, rng: np.random.Generat
     """
     if permutations < 1:
         raise InputError(f"encoding test: expected 1 permutation or more, got permutations={permutations}")
-    short = [
-        f"{folds.by} {k + 1} ({len(one)} scans)" for k, one in enumerate(folds.members) if len(one) < 2 * folds.block
-    ]
-    if short:
-        raise InputError(
-            f"encoding test: expected two blocks of {folds.block} scans or more in each {folds.by}, got fewer in "
-            f"{list_some(short, 3)}; leave them out, or do not test"
-        )
+    refuse_some(
+        [f"{folds.by} {k + 1} ({len(one)} scans)" for k, one in enumerate(folds.members) if len(one) < 2 * folds.block],
+        f"encoding test: expected two blocks of {folds.block} scans or more in each {folds.by}, got fewer in ",
+        "; leave them out, or do not test",
+        most=3,
+    )
     orders = np.tile(np.arange(len(folds.group)), (permutations + 1, 1))
     for own in folds.members:
         n_blocks = len(own) // folds.block

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import list_some
+from brainmap.checks import list_some, refuse_some
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.folds import Folds, Groups, group_items, make_folds
 from brainmap.rsa.encoding.ridge import Scaler
@@ -198,12 +198,11 @@ def name_networks(acts: Features, descriptors: Mapping[str, Sequence[str]] | Non
         raise InputError(f"encoding: expected a feature set, or a mapping of names to them, got {type(acts).__name__}")
     if all(isinstance(one, FeatureSet) for one in acts.values()):
         return {str(name): one for name, one in acts.items()}
-    wrong = [name for name, one in acts.items() if not (isinstance(one, np.ndarray) or hasattr(one, "dtype"))]
-    if wrong:
-        raise InputError(
-            "encoding: expected feature sets by network, or arrays by layer, got a mapping in which "
-            f"{list_some(wrong)} is neither"
-        )
+    refuse_some(
+        [name for name, one in acts.items() if not (isinstance(one, np.ndarray) or hasattr(one, "dtype"))],
+        "encoding: expected feature sets by network, or arrays by layer, got a mapping in which ",
+        " is neither",
+    )
     given = {key: tuple(str(v) for v in values) for key, values in (descriptors or {}).items()}
     items = given.get("stimulus_id", given.get("condition"))
     if items is None:
@@ -254,9 +253,11 @@ def read_responses(data: Dataset, known: Mapping[str, str], *, items: Level, tar
         if not np.isnan(row[0]):
             values[of_run[which], place[name]] += row
             count[of_run[which], place[name]] += 1
-    never = [name for name, n in zip(labels, count.sum(axis=0), strict=True) if n == 0]
-    if never:
-        raise InputError(f"encoding: expected a response to each item, got none to {list_some(never)}; leave them out")
+    refuse_some(
+        [name for name, n in zip(labels, count.sum(axis=0), strict=True) if n == 0],
+        "encoding: expected a response to each item, got none to ",
+        "; leave them out",
+    )
     values /= np.maximum(count, 1)[:, :, None]
     values[count == 0] = np.nan
     of_item = {name: conditions[stimulus] for name, stimulus in zip(own, stimuli, strict=True)}
@@ -352,12 +353,11 @@ def align_features(
 def _find_rows(acts: FeatureSet, network: str, items: Level, heard: Sequence[str]) -> dict[str, list[int]]:
     """Return the rows of each item of a feature set."""
     ids, conditions = [str(name) for name in acts.items], [str(name) for name in acts.conditions]
-    twice = [name for name, count in Counter(ids).items() if count > 1]
-    if twice:
-        raise InputError(
-            f"encoding: expected each stimulus once in the features{f' of {network}' if network else ''}, got "
-            f"{list_some(twice)} more than once; make stimulus_id unique"
-        )
+    refuse_some(
+        [name for name, count in Counter(ids).items() if count > 1],
+        f"encoding: expected each stimulus once in the features{f' of {network}' if network else ''}, got ",
+        " more than once; make stimulus_id unique",
+    )
     if items == "stimulus":
         return {name: [k] for k, name in enumerate(ids)}
     tokens = set(heard) & set(ids)

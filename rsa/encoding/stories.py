@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, count_threads, list_some
+from brainmap.checks import check_choice, count_threads, list_some, refuse_some
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.encode import Encoding, fit_encoding
 from brainmap.rsa.encoding.fits import EncodingSettings
@@ -207,9 +207,11 @@ def align_stories(
     if confounds is not None and set(confounds) != set(responses):
         lost = sorted(set(confounds) ^ set(responses))
         raise InputError(f"confounds: expected those of each story, got only one side of {list_some(lost)}; give all")
-    unknown = sorted(set(seconds or {}) - set(responses))
-    if unknown:
-        raise InputError(f"seconds: expected lengths of the stories, got one of {list_some(unknown)}; name the stories")
+    refuse_some(
+        sorted(set(seconds or {}) - set(responses)),
+        "seconds: expected lengths of the stories, got one of ",
+        "; name the stories",
+    )
     runs = {story: list_repetitions(given, story) for story, given in responses.items()}
     removed = {story: list_repetitions(given, story) for story, given in (confounds or {}).items()}
     ends = pd.concat(tables.values()).groupby("sound")["end"].max()

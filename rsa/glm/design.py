@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some, suggest_word
+from brainmap.checks import check_choice, list_some, refuse_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.events import EARLIEST
 from brainmap.rsa.glm.timing import Timing
@@ -374,9 +374,11 @@ def _assemble_matrix(
     n_events = len(names)
     extra = pd.DataFrame(index=range(n)) if confounds is None else confounds
     names += [*extra.columns, *(f"drift_{k}" for k in range(1, drift.shape[1] + 1)), "constant"]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(f"design of {what}: {list_some(twice)} names more than one event or confound; rename one")
+    refuse_some(
+        sorted({name for name in names if names.count(name) > 1}),
+        f"design of {what}: ",
+        " names more than one event or confound; rename one",
+    )
     matrix = pd.DataFrame(
         np.hstack([*blocks, extra.to_numpy(float), drift, np.ones((n, 1))]), columns=names, index=timing.frame_times
     )

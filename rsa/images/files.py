@@ -19,7 +19,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, check_file, list_some
+from brainmap.checks import check_choice, check_file, list_some, refuse_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.images import afni, nifti as _nifti
 from brainmap.rsa.images.names import find_afni_base, find_pair, parse_value_range, pick_sub_bricks, split_name
@@ -134,9 +134,11 @@ def list_images(images: ImageLike | Sequence[ImageLike], what: str = "patterns")
     if not listed:
         raise InputError(f"{what}: expected at least one file, got none")
     paths = [str(image) for image in listed if not isinstance(image, nib.Nifti1Image)]
-    twice = [path for path, count in Counter(paths).items() if count > 1]
-    if twice:
-        raise InputError(f"{what}: the file {list_some(twice)} is given more than once; two runs cannot be one file")
+    refuse_some(
+        [path for path, count in Counter(paths).items() if count > 1],
+        f"{what}: the file ",
+        " is given more than once; two runs cannot be one file",
+    )
     return listed
 
 
@@ -282,11 +284,10 @@ def _update_info(
     if labels is not None:
         if len(labels) != n:
             raise InputError(f"save_image: expected a label for each of the {n} sub-bricks, got {len(labels)} labels")
-        bad = [label for label in labels if not label or "~" in label or not label.isprintable()]
-        if bad:
-            raise InputError(
-                f"save_image: expected labels of printable text without '~', which AFNI can keep, got {list_some(bad)}"
-            )
+        refuse_some(
+            [label for label in labels if not label or "~" in label or not label.isprintable()],
+            "save_image: expected labels of printable text without '~', which AFNI can keep, got ",
+        )
         info = replace(info, labels=tuple(labels))
     if stats is not None:
         if len(stats) != n:

@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, list_some, refuse_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import find_measure
 from brainmap.rsa.inference.exchange import find_units
@@ -386,11 +386,11 @@ def check_rdms(model_rdms: RDMs, data_rdms: RDMs, over: Over) -> tuple[Floats, F
             ".subset('roi', name)"
         )
     people = [str(p) for p in data_rdms.rdm_descriptors.get("participant", range(len(data)))]
-    twice = sorted({p for p in people if people.count(p) > 1})
-    if twice:
-        raise InputError(
-            f"bootstrap: expected one RDM per participant, got more of {list_some(twice)}; pool them first"
-        )
+    refuse_some(
+        sorted({p for p in people if people.count(p) > 1}),
+        "bootstrap: expected one RDM per participant, got more of ",
+        "; pool them first",
+    )
     if over != "conditions" and len(data) < 2:
         raise InputError(
             f"bootstrap over {over}: expected at least 2 "

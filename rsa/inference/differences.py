@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import list_some
+from brainmap.checks import list_some, refuse_some
 from brainmap.errors import InputError
 from brainmap.rsa.inference.bootstrap import Bootstrap, summarize_samples
 from brainmap.rsa.inference.scores import compute_mean_and_error, correct_p, score_statistics
@@ -266,11 +266,10 @@ def best_layer_differences(
             f"best_layer_differences: expected at least 2 networks with at least 1 layer each, got {len(networks)}, "
             f"of which {list_some(empty) or 'none'} have no layer"
         )
-    unknown = sorted({name for pair in pairs or () for name in pair} - set(networks))
-    if unknown:
-        raise InputError(
-            f"best_layer_differences: pairs: expected names of {list_some(networks)}, got {list_some(unknown)}"
-        )
+    refuse_some(
+        sorted({name for pair in pairs or () for name in pair} - set(networks)),
+        f"best_layer_differences: pairs: expected names of {list_some(networks)}, got ",
+    )
     x = np.asarray(scores, dtype=np.float64)
     rois = list(labels.values())[1] if labels and x.ndim == 3 else [str(k) for k in range(x.shape[1])]
     rows = []

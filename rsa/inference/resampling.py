@@ -19,8 +19,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import list_some
-from brainmap.errors import BrainmapWarning, InputError
+from brainmap.checks import refuse_some
+from brainmap.errors import BrainmapWarning
 from brainmap.progress import progress
 from brainmap.rsa.comparison.ceilings import average_defined, pool_others
 from brainmap.rsa.comparison.measures import compare_vectors
@@ -135,9 +135,11 @@ def check_varied(vectors: Floats, names: Iterable[object], what: str, *, allow_e
     missing = np.isnan(vectors)
     low = np.where(missing, np.inf, vectors).min(axis=1)
     high = np.where(missing, -np.inf, vectors).max(axis=1)
-    flat = [name for name, a, b in zip(names, low, high, strict=True) if not (b > a or (allow_equal and a == b != 0))]
-    if flat:
-        raise InputError(f"{what} {list_some(flat)}: all dissimilarities are equal or missing; leave them out")
+    refuse_some(
+        [name for name, a, b in zip(names, low, high, strict=True) if not (b > a or (allow_equal and a == b != 0))],
+        f"{what} ",
+        ": all dissimilarities are equal or missing; leave them out",
+    )
 
 
 def _build_row(sample: Sample, counts: Draw, regions: Sequence[int]) -> Floats:

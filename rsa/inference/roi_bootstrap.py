@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import check_choice, list_some
-from brainmap.errors import InputError
+from brainmap.checks import check_choice, refuse_some
 from brainmap.rsa.comparison.measures import find_measure
 from brainmap.rsa.inference.bootstrap import (
     Bootstrap,
@@ -231,9 +230,11 @@ def bootstrap_rois(
 def _refuse_regions_of_nobody(rois: Sequence[str], data: RDMs) -> None:
     """Refuse ROIs of which no participant has an RDM."""
     known = {str(roi) for roi in data.rdm_descriptors.get("roi", ())}
-    lacking = [str(roi) for roi in rois if str(roi) not in known]
-    if lacking:
-        raise InputError(f"bootstrap: no participant has an RDM of {list_some(lacking)}; leave it out")
+    refuse_some(
+        [str(roi) for roi in rois if str(roi) not in known],
+        "bootstrap: no participant has an RDM of ",
+        "; leave it out",
+    )
 
 
 def _join_tables(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from brainmap.checks import list_some, suggest_word
+from brainmap.checks import list_some, refuse_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.rsa.glm.timing import merge_sidecars
 from brainmap.rsa.inputs.runs import RunInputs, make_natural_key
@@ -189,11 +189,11 @@ def _check_alike(images: Sequence[BidsFile], participant: str) -> None:
             key = entity if entity in ("task", "space", "desc") else f"entities = {{ {entity} = ... }}; one"
             raise InputError(f"participant {participant}: the images differ in {said}; say which you mean ({key})")
     runs = [(file.get("ses"), file.get("run"), file.get("contrast")) for file in images]
-    twice = [file.path.name for file, run in zip(images, runs, strict=True) if runs.count(run) > 1]
-    if twice:
-        raise InputError(
-            f"participant {participant}: there is more than one image for a run: {list_some(twice)}; remove one"
-        )
+    refuse_some(
+        [file.path.name for file, run in zip(images, runs, strict=True) if runs.count(run) > 1],
+        f"participant {participant}: there is more than one image for a run: ",
+        "; remove one",
+    )
 
 
 def _build_run(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import list_some
+from brainmap.checks import list_some, refuse_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.confounds import Strategy, read_confounds
 from brainmap.rsa.glm.timing import read_timing
@@ -152,9 +152,11 @@ def name_confounds(pattern: str, one: StoryFile) -> str:
     name = pattern
     for place, value in {"sound": one.sound, **one.places}.items():
         name = name.replace(f"{{{place}}}", value)
-    left = re.findall(r"\{\w*\}", name)
-    if left:
-        raise InputError(f"confounds: expected the placeholders of the responses, got {list_some(left)} in {pattern}")
+    refuse_some(
+        re.findall(r"\{\w*\}", name),
+        "confounds: expected the placeholders of the responses, got ",
+        f" in {pattern}",
+    )
     return name
 
 

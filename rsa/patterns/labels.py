@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from brainmap.checks import list_some, suggest_word
+from brainmap.checks import list_some, refuse_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.afni import Regressor, find_stimuli, refuse_unsure_labels
 from brainmap.tables import cells, read_table
@@ -157,9 +157,11 @@ def _read_conditions_table(
         said = f"{what}: {len(stimuli) - len(named)} of {len(stimuli)} rows ({source.name}) name nothing"
         warnings.warn(f"{said} and are left out", BrainmapWarning, stacklevel=6)
     volumes = [_parse_volume(numbers[k], source) for k in named]
-    twice = [volume for volume, count in Counter(volumes).items() if count > 1]
-    if twice:
-        raise InputError(f"{what}: volume {list_some(twice)} of {source.name} is named more than once")
+    refuse_some(
+        [volume for volume, count in Counter(volumes).items() if count > 1],
+        f"{what}: volume ",
+        f" of {source.name} is named more than once",
+    )
     return [
         (volume, stimuli[k], known.get(stimuli[k], conditions[k]), runs[k])
         for volume, k in zip(volumes, named, strict=True)

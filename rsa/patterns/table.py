@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some, suggest_word
+from brainmap.checks import check_choice, list_some, refuse_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.patterns.labels import (
     Conditions,
@@ -98,9 +98,10 @@ def read_conditions(stimuli: Stimuli | None) -> dict[str, str]:
     for column, texts in (("stimulus_id", ids), ("condition", conditions)):
         if "" in texts:
             raise InputError(f"stimuli: expected a {column} in every row, got none in row {texts.index('') + 1}")
-    twice = [stimulus for stimulus, count in Counter(ids).items() if count > 1]
-    if twice:
-        raise InputError(f"stimuli: expected each stimulus_id once, got more than once: {list_some(twice)}")
+    refuse_some(
+        [stimulus for stimulus, count in Counter(ids).items() if count > 1],
+        "stimuli: expected each stimulus_id once, got more than once: ",
+    )
     return dict(zip(ids, conditions, strict=True))
 
 

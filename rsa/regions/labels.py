@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, check_file, list_some, suggest_word
+from brainmap.checks import check_choice, check_file, list_some, refuse_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.images.afni import parse_label_table
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
@@ -176,12 +176,11 @@ def _read_names(table: str | Path | pd.DataFrame) -> dict[int, str]:
         if int(number) in known:
             raise InputError(f"ROI table: the index {number} is given to both {known[int(number)]!r} and {name!r}")
         known[int(number)] = name.strip()
-    twice = [name for name, n in Counter(n for i, n in known.items() if i > 0).items() if n > 1]
-    if twice:
-        raise InputError(
-            f"ROI table: the name {list_some(twice)} is given to more than one index; names must differ "
-            '(hemispheres="pooled" joins left and right)'
-        )
+    refuse_some(
+        [name for name, n in Counter(n for i, n in known.items() if i > 0).items() if n > 1],
+        "ROI table: the name ",
+        ' is given to more than one index; names must differ (hemispheres="pooled" joins left and right)',
+    )
     return known
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some, suggest_word
+from brainmap.checks import check_choice, list_some, refuse_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.alignment import list_labels, list_rdm_names
 from brainmap.types import Balance, FeatureSet, Floats, RDMs
@@ -58,12 +58,11 @@ def share_items(n: int, conditions: Sequence[str], n_candidates: int, balance: B
             f"choose_items: expected n that is a multiple of the {len(known)} conditions for balance='condition', got "
             f"{n}; {advice} balance='none'"
         )
-    few = [f"{name} ({size})" for name, size in zip(known, sizes, strict=True) if size < each]
-    if few:
-        raise InputError(
-            f"choose_items: expected {each} candidates or more of each condition for n={n}, got fewer of "
-            f"{list_some(few)}; choose fewer items, add candidates, or choose balance='none'"
-        )
+    refuse_some(
+        [f"{name} ({size})" for name, size in zip(known, sizes, strict=True) if size < each],
+        f"choose_items: expected {each} candidates or more of each condition for n={n}, got fewer of ",
+        "; choose fewer items, add candidates, or choose balance='none'",
+    )
     return Groups(of, np.full(len(known), each))
 
 
@@ -387,9 +386,11 @@ def locate_items(rdms: RDMs, items: Sequence[str]) -> NDArray[np.intp]:
         An item is unknown or occurs twice.
     """
     labels, wanted = list_labels(rdms), [str(item) for item in items]
-    twice = sorted({item for item in wanted if wanted.count(item) > 1})
-    if twice:
-        raise InputError(f"items: expected each item once, got {list_some(twice)} more than once; remove the copies")
+    refuse_some(
+        sorted({item for item in wanted if wanted.count(item) > 1}),
+        "items: expected each item once, got ",
+        " more than once; remove the copies",
+    )
     unknown = [item for item in wanted if item not in set(labels)]
     if unknown:
         raise InputError(

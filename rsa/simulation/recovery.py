@@ -9,7 +9,7 @@ import pandas as pd
 from nibabel import Nifti1Image
 from numpy.typing import ArrayLike, NDArray
 
-from brainmap.checks import list_some
+from brainmap.checks import list_some, refuse_some
 from brainmap.errors import InputError
 from brainmap.rsa.inference.sign_flips import sign_flip_test
 from brainmap.types import Floats
@@ -145,12 +145,14 @@ def _check_inputs(
         raise InputError(
             "recovery_table: expected finite scores, got NaN or infinity; leave such participants out first"
         )
-    unknown = [layer for layer in planted.values() if layer is not None and layer not in layers]
-    if unknown:
-        raise InputError(f"recovery_table: expected planted layers among {list_some(layers)}, got {list_some(unknown)}")
-    without = [region for region in planted if region not in ceilings]
-    if without:
-        raise InputError(f"recovery_table: there is no noise ceiling for {list_some(without)}")
+    refuse_some(
+        [layer for layer in planted.values() if layer is not None and layer not in layers],
+        f"recovery_table: expected planted layers among {list_some(layers)}, got ",
+    )
+    refuse_some(
+        [region for region in planted if region not in ceilings],
+        "recovery_table: there is no noise ceiling for ",
+    )
 
 
 def _describe_maps(
@@ -165,11 +167,10 @@ def _describe_maps(
     maps = np.stack([np.asarray(mean_maps[layer].dataobj, dtype=np.float64) for layer in layers])
     above = np.nan_to_num(np.asarray(significant.dataobj, dtype=np.float64)) != 0
     masks = {region: np.asarray(regions[region], dtype=bool) for region in planted}
-    wrong = {grid.shape for grid in (above, *masks.values())} - {maps.shape[1:]}
-    if wrong:
-        raise InputError(
-            f"recovery_table: expected regions on the grid {maps.shape[1:]} of the maps, got {list_some(wrong)}"
-        )
+    refuse_some(
+        {grid.shape for grid in (above, *masks.values())} - {maps.shape[1:]},
+        f"recovery_table: expected regions on the grid {maps.shape[1:]} of the maps, got ",
+    )
     valid = np.isfinite(maps).all(axis=0)
     best = np.where(valid, np.where(valid, maps, 0).argmax(axis=0), -1)
     affine = np.asarray(mean_maps[layers[0]].affine)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from brainmap.checks import refuse_some
 from brainmap.cli.images import refuse_existing_image, save_bricks
 from brainmap.cli.options import (
     Items,
@@ -75,7 +76,6 @@ def ceiling(
     """
     import numpy as np
 
-    from brainmap.checks import list_some
     from brainmap.cli.runs import expand_patterns
     from brainmap.rsa.images.files import image_info
     from brainmap.rsa.searchlights.ceilings import map_ceilings
@@ -83,11 +83,11 @@ def ceiling(
     for option, path in {"--out": out, "--counts": counts}.items():
         if path is not None:
             refuse_existing_image(path, overwrite, option)
-    twice = sorted({who for who in participant if participant.count(who) > 1})
-    if twice:
-        raise InputError(
-            f"--participant: expected each label once, got {list_some(twice)} more than once; remove the repeats"
-        )
+    refuse_some(
+        sorted({who for who in participant if participant.count(who) > 1}),
+        "--participant: expected each label once, got ",
+        " more than once; remove the repeats",
+    )
     refuse_tables(betas, "rsa ceiling")
     bare = [name for name in (*betas, *(residuals or [])) if PLACE not in name]
     if bare:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from brainmap import types
+from brainmap.checks import refuse_some
 from brainmap.cli.options import (
     Json,
     Overwrite,
@@ -81,7 +82,7 @@ def _list_stimuli(found: ChosenItems, stimuli: Path | None, folder: Path) -> pd.
     """List the chosen stimuli, with the columns of the table of candidates and paths that hold from a folder."""
     import pandas as pd
 
-    from brainmap.checks import check_choice, list_some
+    from brainmap.checks import check_choice
     from brainmap.tables import read_table
 
     label = "condition" if found.items == found.conditions else "stimulus_id"
@@ -90,12 +91,11 @@ def _list_stimuli(found: ChosenItems, stimuli: Path | None, folder: Path) -> pd.
         return pd.DataFrame({name: list(values) for name, values in columns.items()})
     rows = read_table(stimuli, "stimuli")
     check_choice(label, [str(name) for name in rows.columns], f"column of {stimuli}")
-    lacking = sorted(set(found.items) - set(rows[label]))
-    if lacking:
-        raise InputError(
-            f"{stimuli}: expected a row for each chosen item, got none for {list_some(lacking)}; give the table from "
-            "which the RDMs were made"
-        )
+    refuse_some(
+        sorted(set(found.items) - set(rows[label])),
+        f"{stimuli}: expected a row for each chosen item, got none for ",
+        "; give the table from which the RDMs were made",
+    )
     rows = rows[rows[label].isin(found.items)].reset_index(drop=True)
     if "path" in rows.columns:
         rows["path"] = [_move_path(path, stimuli.parent, folder) for path in rows["path"]]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap import types
-from brainmap.checks import list_some
+from brainmap.checks import refuse_some
 from brainmap.cli.images import refuse_existing_maps, save_brain_maps
 from brainmap.cli.options import Json, Mask, Overwrite, Participant, Table, read_numbers, refuse_existing
 from brainmap.cli.rsa.options import load_regions
@@ -325,9 +325,11 @@ class EncoderOutput:
         from brainmap.features.sounds.batches import iterate_tensors
 
         place = {item: row for row, item in enumerate(sounds.items)}
-        lost = [item for item in acts.items[:_COMPARED] if item not in place]
-        if lost:
-            raise InputError(f"--sounds: {self.sounds} lacks {list_some(lost)}; give the sounds of --activations")
+        refuse_some(
+            [item for item in acts.items[:_COMPARED] if item not in place],
+            f"--sounds: {self.sounds} lacks ",
+            "; give the sounds of --activations",
+        )
         heard = sounds.take([place[item] for item in acts.items[:_COMPARED]])
         with torch.no_grad():
             again = np.concatenate([model.pooled(one).numpy() for one in iterate_tensors(heard, 1)])

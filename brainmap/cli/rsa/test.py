@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap import types
+from brainmap.checks import refuse_some
 from brainmap.cli.options import (
     Correction,
     Json,
@@ -214,12 +215,11 @@ def _read_cube(path: Path) -> tuple[Any, dict[str, list[str]], dict[str, list[in
 
     check_file(path, "scores")
     table = pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False, dtype={"participant": str})
-    lacking = [name for name in ("participant", "score") if name not in table]
-    if lacking:
-        raise InputError(
-            f"{path}: expected columns {list_some(lacking)} too, got {list_some(table.columns)}; take a table of rsa "
-            "compare"
-        )
+    refuse_some(
+        [name for name in ("participant", "score") if name not in table],
+        f"{path}: expected columns ",
+        f" too, got {list_some(table.columns)}; take a table of rsa compare",
+    )
     keys = [key for key in ("model", "name", "network", "layer") if key in table]
     if not keys:
         raise InputError(f"{path}: expected a column model, name, network or layer, got {list_some(table.columns)}")
