@@ -13,7 +13,7 @@ import io
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -176,6 +176,44 @@ class Picture(Figure):
 
 
 @with_style
+def make_grid(
+    n: int,
+    columns: int,
+    *,
+    panel: tuple[float, float],
+    margin: tuple[float, float] = (0.0, 0.0),
+    widest: float = np.inf,
+    layout: Literal["constrained"] | None = "constrained",
+    **shared: bool,
+) -> tuple[Picture, NDArray[Any]]:
+    """Make a figure of n panels in rows of at most so many columns; places that are left over are hidden.
+
+    Parameters
+    ----------
+    n, columns : int
+    panel, margin : tuple of two floats [inch]
+        Width and height of a panel, and of what is around all of them.
+    widest : float [inch]
+        Greatest width of the figure.
+    layout : {"constrained"} or None
+    **shared : bool
+        `sharex`, `sharey`.
+
+    Returns
+    -------
+    figure : Picture
+    grid : array of Axes (n_rows, n_columns)
+    """
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    size = min(widest, margin[0] + panel[0] * columns), margin[1] + panel[1] * rows
+    figure = Picture(figsize=size, layout=layout)
+    grid = np.asarray(figure.subplots(rows, columns, squeeze=False, **shared))
+    for axes in grid.ravel()[n:]:
+        axes.set_visible(False)
+    return figure, grid
+
+
 def settle(figure: Figure) -> Figure:
     """Compute the layout of a figure once, so that saving the figure twice does not repeat it."""
     if figure.get_layout_engine() is not None:

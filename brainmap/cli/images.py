@@ -73,20 +73,26 @@ def refuse_existing_maps(path: str, overwrite: bool, option: str, *, on_surface:
         refuse_existing_image(path, overwrite, option)
 
 
-def save_brain_maps(
-    maps: Mapping[str, BrainMap], path: str, mask: str | None, *, space: str | None, overwrite: bool
-) -> list[Path]:
-    """Save maps as sub-bricks of one image in the space of the mask, or as arrays of one GIFTI file a hemisphere."""
+def save_maps(maps: Sequence[Any], labels: Sequence[str], path: str, *, overwrite: bool, **given: Any) -> list[Path]:
+    """Save maps as sub-bricks of one image, with what is `given` of them, or as arrays of GIFTI files."""
     import numpy as np
 
     from brainmap.record import command_line
-    from brainmap.rsa.images.files import image_info
     from brainmap.rsa.surface.data import SurfaceData, save_surface
 
-    listed: list[Any] = list(maps.values())
-    if isinstance(listed[0], SurfaceData):
-        left, right = (np.concatenate([getattr(one, side) for one in listed], axis=1) for side in ("left", "right"))
-        joined = SurfaceData(left, right, tuple(maps))
-        return save_surface(joined, path, overwrite=overwrite, history=command_line())
-    where = space or image_info(str(mask)).space
-    return [save_bricks(listed, path, labels=list(maps), space=where, overwrite=overwrite)]
+    if not isinstance(maps[0], SurfaceData):
+        return [save_bricks(maps, path, labels=labels, overwrite=overwrite, **given)]
+    left, right = (np.concatenate([getattr(one, side) for one in maps], axis=1) for side in ("left", "right"))
+    return save_surface(SurfaceData(left, right, tuple(labels)), path, overwrite=overwrite, history=command_line())
+
+
+def save_brain_maps(
+    maps: Mapping[str, BrainMap], path: str, mask: str | None, *, space: str | None, overwrite: bool
+) -> list[Path]:
+    """Save maps under their names, as `save_maps` does; images lie in the space of the mask."""
+    from brainmap.rsa.images.files import image_info
+    from brainmap.rsa.surface.data import SurfaceData
+
+    listed = list(maps.values())
+    where = {} if isinstance(listed[0], SurfaceData) else {"space": space or image_info(str(mask)).space}
+    return save_maps(listed, list(maps), path, overwrite=overwrite, **where)

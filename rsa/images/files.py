@@ -123,13 +123,7 @@ def sub_brick_labels(image: ImageLike) -> list[str]:
 
 
 def list_images(images: ImageLike | Sequence[ImageLike], what: str = "patterns") -> list[ImageLike]:
-    """List one or several images, each of which is a run.
-
-    Raises
-    ------
-    InputError
-        If there is none, or a file is named twice.
-    """
+    """List one or several images, each of which is a run; none, or a file that is named twice, is refused."""
     listed = [images] if isinstance(images, str | Path | nib.Nifti1Image) else list(images)
     if not listed:
         raise InputError(f"{what}: expected at least one file, got none")

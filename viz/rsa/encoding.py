@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from brainmap.errors import InputError
 from brainmap.viz.labels import format_decimals, needs_columns, needs_one_network
-from brainmap.viz.style import INK, MUTED, Picture, assign_layer_colors, with_style
+from brainmap.viz.style import INK, MUTED, assign_layer_colors, make_grid, with_style
 
 
 @with_style
@@ -48,10 +48,7 @@ def plot_delays(weights: pd.DataFrame, *, layers: Sequence[str] | None = None, c
     needs_one_network(weights, "plot_delays: weights")
     order = [x for x in (layers or dict.fromkeys(weights["layer"])) if x in set(weights["layer"])]
     rois, colors = list(dict.fromkeys(weights["roi"])), assign_layer_colors(order)
-    columns = min(columns, len(rois))
-    rows = -(-len(rois) // columns)
-    figure = Picture(figsize=(10 if columns > 2 else 3.4 * columns, 2.5 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    figure, grid = make_grid(len(rois), columns, panel=(3.4, 2.5), widest=10, sharex=True, sharey=True)
     delays = sorted(set(weights["delay"]))
     for axes, roi in zip(grid.ravel(), rois, strict=False):
         axes.axhline(1 / len(delays), color="#9aa5b1", lw=0.8, ls=(0, (4, 3)), zorder=1)
@@ -65,8 +62,6 @@ def plot_delays(weights: pd.DataFrame, *, layers: Sequence[str] | None = None, c
     for row in grid:
         row[0].set_ylabel("share of weight")
     grid[0, 0].set_ylim(bottom=0)
-    for axes in grid.ravel()[len(rois) :]:
-        axes.set_visible(False)
     if len(order) > 1:
         grid[0, 0].legend(ncols=2 if len(order) > 6 else 1, fontsize=6.5, handlelength=1, borderaxespad=0.2)
     return figure
@@ -119,10 +114,7 @@ def plot_score_agreement(
     needs_one_network(scores, "plot_score_agreement: scores")
     order = [x for x in (layers or dict.fromkeys(scores["layer"])) if x in set(scores["layer"])]
     rois, colors, (across, up) = list(dict.fromkeys(scores["roi"])), assign_layer_colors(order), names
-    columns = min(columns, len(rois))
-    rows = -(-len(rois) // columns)
-    figure = Picture(figsize=(10 if columns > 2 else 3.4 * columns, 2.75 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    figure, grid = make_grid(len(rois), columns, panel=(3.4, 2.75), widest=10, sharex=True, sharey=True)
     for axes, roi in zip(grid.ravel(), rois, strict=False):
         here = scores[scores["roi"] == roi].set_index("layer").reindex(order)
         axes.plot(here[across], here[up], color="#b8c2cc", lw=1.1, zorder=2)
@@ -146,6 +138,4 @@ def plot_score_agreement(
     for axes in grid.ravel():
         axes.axhline(0, color="#9aa5b1", lw=0.8, zorder=1)
         axes.tick_params(colors=MUTED)
-    for axes in grid.ravel()[len(rois) :]:
-        axes.set_visible(False)
     return figure

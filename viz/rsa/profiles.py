@@ -27,6 +27,7 @@ from brainmap.viz.style import (
     assign_layer_colors,
     choose_ink,
     get_colormap,
+    make_grid,
     strip_axes,
     with_style,
 )
@@ -145,11 +146,8 @@ def plot_layer_profile(
     order = list(layers) if layers is not None else list(dict.fromkeys(main["layer"]))
     order = [layer for layer in order if layer in set(main["layer"])]
     rois, colors = list(dict.fromkeys(main["roi"])), assign_layer_colors(order)
-    columns = min(columns, len(rois)) if len(rois) != 5 else 5
-    rows = -(-len(rois) // columns)
-    width = 10 if columns > 2 else 3.4 * columns
-    figure = Picture(figsize=(width, 2.75 * rows))
-    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    columns = columns if len(rois) != 5 else 5
+    figure, grid = make_grid(len(rois), columns, panel=(3.4, 2.75), widest=10, layout=None, sharey=True)
     highest = float(scores["score"].max())
     if ceilings is not None and len(ceilings):
         highest = max(highest, float(ceilings["upper"].max()))
@@ -181,9 +179,7 @@ def plot_layer_profile(
     grid[0, 0].set_ylim(top=highest * 1.13)
     for row in grid:
         row[0].set_ylabel(measure)
-    for axes in grid.ravel()[len(rois) :]:
-        axes.set_visible(False)
-    _arrange(figure, rows, foot=0.18 + 0.06 * max((len(str(layer)) for layer in order), default=4))
+    _arrange(figure, len(grid), foot=0.18 + 0.06 * max((len(str(layer)) for layer in order), default=4))
     return figure
 
 

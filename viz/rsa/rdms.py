@@ -24,6 +24,7 @@ from brainmap.viz.style import (
     assign_layer_colors,
     choose_ink,
     get_colormap,
+    make_grid,
     strip_axes,
     with_style,
 )
@@ -163,16 +164,12 @@ def plot_rdm(
     2
     """
     squares, named, found = _convert_to_squares(rdms, labels)
-    columns = min(columns, len(squares))
-    rows = -(-len(squares) // columns)
-    figure = Picture(figsize=(1.0 + 3.1 * columns, 3.3 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    figure, axes_of = make_grid(len(squares), columns, panel=(3.1, 3.3), margin=(1.0, 0.0))
+    grid = axes_of.ravel()
     heads = list(titles) if titles is not None else found
     for axes, square, head in zip(grid, squares, heads, strict=False):
         image = _draw_square(axes, square, named, rank=rank)
         axes.set_title(head)
-    for axes in grid[len(squares) :]:
-        axes.set_visible(False)
     if rank or len(squares) == 1:
         _choose_scale(figure, image, list(grid[: len(squares)]), rank=rank)
     return figure

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from brainmap.errors import InputError
 from brainmap.viz.labels import format_decimals, needs_columns
-from brainmap.viz.style import INK, MUTED, Picture, assign_layer_colors, with_style
+from brainmap.viz.style import INK, MUTED, assign_layer_colors, make_grid, with_style
 
 
 @with_style
@@ -63,10 +63,8 @@ def plot_time_course(
         raise InputError("plot_time_course: expected at least one score, got none")
     rois = list(dict.fromkeys(scores["roi"])) if "roi" in scores else [None]
     layers = list(dict.fromkeys(scores["layer"]))
-    columns = min(columns, len(rois))
-    rows = -(-len(rois) // columns)
-    figure = Picture(figsize=(1.2 + (4.6 if columns == 1 else 3.3) * columns, 0.5 + 2.5 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    panel = (4.6 if min(columns, len(rois)) == 1 else 3.3, 2.5)
+    figure, grid = make_grid(len(rois), columns, panel=panel, margin=(1.2, 0.5), sharex=True, sharey=True)
     for axes, roi in zip(grid.ravel(), rois, strict=False):
         here = scores if roi is None else scores[scores["roi"] == roi]
         axes.axhline(0, color="#9aa5b1", lw=0.8, zorder=1)
@@ -76,9 +74,7 @@ def plot_time_course(
         axes.set_title(f"{roi}: {best}" if roi is not None else best)
     for row in grid:
         row[0].set_ylabel(measure)
-    for axes in grid.ravel()[len(rois) :]:
-        axes.set_visible(False)
-    for axes in grid.ravel()[max(0, len(rois) - columns) : len(rois)]:
+    for axes in grid.ravel()[max(0, len(rois) - grid.shape[1]) : len(rois)]:
         axes.set_xlabel("center of the window in the sound [s]")
         axes.tick_params(labelbottom=True)
     lines = {line.get_label(): line for axes in grid.ravel()[: len(rois)] for line in axes.get_lines()}

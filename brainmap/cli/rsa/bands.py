@@ -30,6 +30,7 @@ from brainmap.cli.rsa.options import (
     Networks,
     NFolds,
     Targets,
+    average_by_region,
     commands,
     list_stores,
     open_networks,
@@ -38,7 +39,7 @@ from brainmap.cli.rsa.options import (
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 
 @commands.command()
@@ -126,13 +127,6 @@ def bands(
     if as_json:
         print_table(fit.scores, True)
         return
-    print_table(_average_bands(fit.scores), False)
+    kept = ["r", "joint", "unique", "product", "unique_spread"]
+    print_table(average_by_region(fit.scores, ["band"], kept, n="joint"), False)
     print_files(*written)
-
-
-def _average_bands(scores: pd.DataFrame) -> pd.DataFrame:
-    """Average scores over the targets of each region; `n` counts those with a joint score."""
-    table = scores.assign(roi=scores["roi"].replace("", "elsewhere" if scores["roi"].any() else "mask"))
-    grouped = table.groupby(["band", "roi"], sort=False)
-    found: pd.DataFrame = grouped[["r", "joint", "unique", "product", "unique_spread"]].mean()
-    return found.assign(n=grouped["joint"].count()).reset_index()

@@ -30,6 +30,7 @@ from brainmap.cli.rsa.options import (
     NFolds,
     SideBySide,
     Targets,
+    average_by_region,
     commands,
     count_noun,
     list_steps,
@@ -40,8 +41,6 @@ from brainmap.cli.rsa.options import (
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from brainmap.rsa.encoding.encode import Encoding
 
 
@@ -145,18 +144,11 @@ def _report_encoding(fit: Encoding, written: Sequence[Path], *, as_json: bool) -
     if as_json:
         print_table(fit.scores, True)
         return
-    print_table(_average_regions(fit.scores), False)
+    kept = ["r", "r_corrected", "r2", "reliability"]
+    print_table(average_by_region(fit.scores, ["network", "layer"], kept, n="r", corrected="r_corrected"), False)
     folds, n = fit.folds, len(fit.items)
     typer.echo(
         f"{n} items in {folds.n_folds} test folds by {folds.by}, {count_noun(len(fit.responses.runs), 'run')}; means "
         "over voxels, of which those without a score are left out"
     )
     print_files(*written)
-
-
-def _average_regions(scores: pd.DataFrame) -> pd.DataFrame:
-    """Average scores over the targets of each region; `n` counts the targets with r, `corrected` those with both."""
-    table = scores.assign(roi=scores["roi"].replace("", "elsewhere" if scores["roi"].any() else "mask"))
-    grouped = table.groupby(["network", "layer", "roi"], sort=False)
-    found: pd.DataFrame = grouped[["r", "r_corrected", "r2", "reliability"]].mean()
-    return found.assign(n=grouped["r"].count(), corrected=grouped["r_corrected"].count()).reset_index()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from brainmap import types
-from brainmap.cli.images import read_labeled_maps, refuse_existing_image, save_bricks
+from brainmap.cli.images import read_labeled_maps, refuse_existing_maps, save_maps
 from brainmap.cli.options import (
     Jobs,
     Json,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from brainmap.rsa.group.maps import GroupResult
     from brainmap.rsa.surface.data import SurfaceData
 
+_Brick = tuple[str, Any, str | None]  # label, map, and statistic of AFNI
 _SHOWN = ("model", "hemisphere", "x", "y", "z", "voxels", "vertices", "mean", "statistic", "p_corrected", "peak_roi")
 
 
@@ -77,11 +78,13 @@ def group_maps(
 
     from brainmap.cli.runs import refuse_repeated
     from brainmap.rsa.group.maps import group_test
+    from brainmap.rsa.images.files import image_info
 
     refuse_repeated(maps, "rsa group")
     surface = _is_on_surface(maps, mesh, connectivity, roi_table)
-    keep = _Files(surface, "" if surface else space or _find_space(maps[0]), overwrite)
-    keep.check({"--out": out, "--thresholded": thresholded, "--best": best})
+    for option, path in {"--out": out, "--thresholded": thresholded, "--best": best}.items():
+        if path is not None:
+            refuse_existing_maps(path, overwrite, option, on_surface=surface)
     refuse_existing(clusters, overwrite, option="--clusters", kinds=(".tsv",))
     result = group_test(
         [read_surface_maps(path) if surface else read_labeled_maps(path) for path in maps],
@@ -99,11 +102,13 @@ def group_maps(
         threads=jobs,
     )
     results = [result, *([result.differences] if result.differences else [])]
-    keep.save(out, [brick for one in results for brick in _list_bricks(one, correction)])
+    where = None if surface else space or image_info(maps[0]).space
+    _save_bricks([brick for one in results for brick in _list_bricks(one, correction)], out, where, overwrite)
     if thresholded is not None:
-        keep.save(thresholded, [(_format_label(n, ""), m, None) for one in results for n, m in one.thresholded.items()])
+        bricks = [(_format_label(n, ""), m, None) for one in results for n, m in one.thresholded.items()]
+        _save_bricks(bricks, thresholded, where, overwrite)
     if best is not None:
-        keep.save(best, [("best", result.best, None)])
+        _save_bricks([("best", result.best, None)], best, where, overwrite)
     if clusters is not None:
         parameters = {"correction": correction, "threshold": threshold, "models": list(result.names)}
         parameters |= {"differences": list(results[-1].names)} if result.differences else {}
@@ -111,42 +116,10 @@ def group_maps(
     _report_tests(results, out, as_json)
 
 
-class _Files:
-    """Write maps as images, or as data of both hemispheres."""
-
-    def __init__(self, surface: bool, space: str, overwrite: bool) -> None:
-        self.surface, self.space, self.overwrite = surface, space, overwrite
-
-    def check(self, targets: dict[str, str | None]) -> None:
-        """Refuse files that may not be written, before anything is computed."""
-        from brainmap.rsa.surface.data import check_surface_files
-
-        for option, path in targets.items():
-            if path is not None and self.surface:
-                check_surface_files(path, self.overwrite)
-            elif path is not None:
-                refuse_existing_image(path, self.overwrite, option)
-
-    def save(self, path: str, bricks: Sequence[tuple[str, Any, str | None]]) -> None:
-        """Write maps with labels and AFNI statistics to one file."""
-        labels, maps = [label for label, _, _ in bricks], [one for _, one, _ in bricks]
-        if not self.surface:
-            save_bricks(
-                maps,
-                path,
-                labels=labels,
-                stats=[stat for _, _, stat in bricks],
-                space=self.space,
-                overwrite=self.overwrite,
-            )
-            return
-        import numpy as np
-
-        from brainmap.record import command_line
-        from brainmap.rsa.surface.data import SurfaceData, save_surface
-
-        left, right = (np.concatenate([getattr(one, side) for one in maps], axis=1) for side in ("left", "right"))
-        save_surface(SurfaceData(left, right, tuple(labels)), path, overwrite=self.overwrite, history=command_line())
+def _save_bricks(bricks: Sequence[_Brick], path: str, space: str | None, overwrite: bool) -> None:
+    """Write maps with labels to one file, and on a grid with AFNI's statistics; on a surface there is no `space`."""
+    labels, maps, stats = zip(*bricks, strict=True)
+    save_maps(maps, labels, path, overwrite=overwrite, **({} if space is None else {"stats": stats, "space": space}))
 
 
 def _is_on_surface(maps: list[str], mesh: str | None, connectivity: int | None, table: Path | None) -> bool:
@@ -186,12 +159,6 @@ def read_surface_maps(path: str) -> dict[str, SurfaceData]:
     }
 
 
-def _find_space(path: str) -> str:
-    from brainmap.rsa.images.files import image_info
-
-    return image_info(path).space
-
-
 def _parse_contrasts(given: list[str] | None) -> Any:
     if given is None:
         return None
@@ -211,11 +178,11 @@ def _format_label(name: str, kind: str) -> str:
     return name.replace(" ", "") + (f"_{kind}" if kind else "")
 
 
-def _list_bricks(result: GroupResult, correction: str) -> list[tuple[str, Any, str | None]]:
+def _list_bricks(result: GroupResult, correction: str) -> list[_Brick]:
     """Return label, map and AFNI statistic of every sub-brick."""
     from brainmap.rsa.group.maps import ENHANCED
 
-    kinds: list[tuple[str, Any, str | None]] = [
+    kinds: list[_Brick] = [
         ("mean", result.mean, None),
         ("t", result.statistic, f"Ttest({result.n_participants - 1})"),
     ]

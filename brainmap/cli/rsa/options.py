@@ -29,6 +29,8 @@ from brainmap.errors import InputError
 from brainmap.types import Dataset, RDMs
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from brainmap.rsa.patterns.residuals import Residuals
     from brainmap.rsa.regions.rois import Rois
 
@@ -384,3 +386,13 @@ def _split_network(one: str) -> tuple[str, Path]:
 def list_stores(activations: Sequence[str]) -> list[Path]:
     """List the stores that a command read."""
     return [_split_network(one)[1] for one in activations]
+
+
+def average_by_region(
+    scores: pd.DataFrame, keys: Sequence[str], columns: Sequence[str], **counted: str
+) -> pd.DataFrame:
+    """Average columns of scores over the targets of each region, beside the counts of targets with a value of some."""
+    table = scores.assign(roi=scores["roi"].replace("", "elsewhere" if scores["roi"].any() else "mask"))
+    grouped = table.groupby([*keys, "roi"], sort=False)
+    found: pd.DataFrame = grouped[list(columns)].mean()
+    return found.assign(**{name: grouped[column].count() for name, column in counted.items()}).reset_index()
