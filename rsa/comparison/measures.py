@@ -58,11 +58,6 @@ def compute_bures(models: Floats, data: Floats) -> Floats:
     return np.asarray(np.minimum(result / np.where(length > 0, length, np.nan), 1.0))
 
 
-def compute_sizes(vectors: Floats) -> Floats:
-    """Compute the trace of each RDM's inner products about the centroid: the sum of dissimilarities over n_items."""
-    return np.asarray(vectors.sum(axis=1, keepdims=True) / count_items_of_pairs(vectors.shape[1]))
-
-
 def _compute_configurations(vectors: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     """Compute points `(n_rdms, n_items, n_items)` with these squared distances, and flag non-Euclidean RDMs."""
     n = count_items_of_pairs(vectors.shape[1])
@@ -256,7 +251,8 @@ def scale_vectors(
     if measure in ("pearson", "cosine"):
         return scale_to_unit_length(vectors, center=measure == "pearson")
     if measure == "bures":
-        size = compute_sizes(vectors)
+        # the trace of each RDM's inner products about the centroid
+        size = vectors.sum(axis=1, keepdims=True) / count_items_of_pairs(vectors.shape[1])
         return vectors / np.where(size > 0, size, np.nan)
     centered = _center_rows(vectors) if measure == "corr_cov" else vectors
     length = np.linalg.norm(whiten_vectors(centered, use, sigma_k), axis=1, keepdims=True)

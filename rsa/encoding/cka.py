@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.responses import Features, align_items
-from brainmap.types import Dataset, Floats, Level, Scaling
+from brainmap.types import Dataset, Level, Scaling
 
 CKA_COLUMNS = {
     "network": "network",
@@ -107,11 +107,7 @@ def estimate_hsic(one: NDArray[np.floating], other: NDArray[np.floating]) -> flo
     n = len(one)
     if n < 4:
         raise InputError(f"CKA: expected 4 items or more, got {n}")
-    k, m = (_remove_diagonal(np.asarray(gram, np.float64)) for gram in (one, other))
+    k, m = (np.where(np.eye(n, dtype=bool), 0.0, np.asarray(gram, np.float64)) for gram in (one, other))
     rows, columns = k.sum(axis=0), m.sum(axis=0)
     within = rows.sum() * columns.sum() / ((n - 1) * (n - 2))
     return float(((k * m).sum() + within - 2 * rows @ columns / (n - 2)) / (n * (n - 3)))
-
-
-def _remove_diagonal(gram: Floats) -> Floats:
-    return gram - np.diag(np.diag(gram))

@@ -280,7 +280,12 @@ def fit_layers(
     check_kernels(len(folds.fold), at_once * folds.n_folds if any(space.shape[1] >= fewest for space in spaces) else 0)
     y = responses.mean
     reliability = measure_reliability(responses.values)
-    single = _list_single_runs(responses) if prediction_reliability else np.empty((0, *y.shape))
+    if prediction_reliability and (len(responses.runs) < 2 or not responses.present.all()):
+        raise InputError(
+            "encoding: the reliability of predictions needs two runs or more that hold all items, got "
+            f"{len(responses.runs)} runs with {int((~responses.present).sum())} gaps; leave prediction_reliability out"
+        )
+    single = responses.values if prediction_reliability else np.empty((0, *y.shape))
     stacked = np.concatenate([y, *single], axis=1)
 
     def fit(space: FeatureSpace) -> _Fitted:
@@ -340,13 +345,3 @@ def score_folds(predicted: Floats, y: Floats, folds: Folds) -> tuple[Floats, Flo
     """Return r and R2 `(n_folds, n_targets)` within each test fold."""
     found = [score_fold(predicted[test], y[test]) for _, test in map(folds.split, range(folds.n_folds))]
     return np.stack([r for r, _ in found]), np.stack([r2 for _, r2 in found])
-
-
-def _list_single_runs(responses: Responses) -> Floats:
-    """Return the responses of each run alone, for the reliability of predictions."""
-    if len(responses.runs) < 2 or not responses.present.all():
-        raise InputError(
-            "encoding: the reliability of predictions needs two runs or more that hold all items, got "
-            f"{len(responses.runs)} runs with {int((~responses.present).sum())} gaps; leave prediction_reliability out"
-        )
-    return responses.values

@@ -119,7 +119,9 @@ def story_ceilings(fits: Sequence[Encoding]) -> pd.DataFrame:
         raise InputError(f"story ceilings: expected 2 participants or more, got {len(fits)}; use repetitions")
     regions = check_same_models(fits)
     fold = fits[0].folds.fold
-    courses = np.stack([_average_targets(fit, regions) for fit in fits])
+    courses = np.stack(
+        [average_regions(fit.responses.mean, fit.responses.targets["roi"].to_numpy(), regions) for fit in fits]
+    )
     rest = (courses.sum(axis=0) - courses) / (len(fits) - 1)
     whole = np.broadcast_to(courses.mean(axis=0), courses.shape)
     lower, upper = (
@@ -133,9 +135,3 @@ def story_ceilings(fits: Sequence[Encoding]) -> pd.DataFrame:
         for other in (rest, whole)
     )
     return pd.DataFrame({"roi": regions, "lower": lower, "upper": upper, "n": len(fits)})
-
-
-def _average_targets(fit: Encoding, regions: Sequence[str]) -> Floats:
-    """Return the mean time course of each region `(n_scans, n_regions)`."""
-    y, roi = fit.responses.mean, fit.responses.targets["roi"].to_numpy()
-    return np.stack([y[:, roi == name].mean(axis=1) for name in regions], axis=1)

@@ -460,8 +460,5 @@ def _suggest_selection(kept: Sequence[Coefficient], unsure: Iterable[str], what:
     if len(chosen) < 3 or what.endswith(("]", ">")):  # an RDM needs at least three items
         return ""
     volumes = ",".join(str(one.volume) for one in chosen)
-    return f", or select them: '{what}[{volumes}]' takes {list_some([_format_coefficient(one) for one in chosen], 3)}"
-
-
-def _format_coefficient(one: Coefficient) -> str:
-    return one.name if one.n < 0 else f"{one.name}#{one.n}"
+    names = [one.name if one.n < 0 else f"{one.name}#{one.n}" for one in chosen]
+    return f", or select them: '{what}[{volumes}]' takes {list_some(names, 3)}"

@@ -53,9 +53,11 @@ def read_spm_design(path: str | Path) -> SpmDesign:
     InputError
         If the file is missing, damaged, or holds no design of SPM.
     """
+    import h5py
+
     file = check_file(path, "SPM.mat")
     try:
-        spm = _read_hdf5(file) if _is_hdf5(file) else _read_mat(file)
+        spm = _read_hdf5(file) if h5py.is_hdf5(file) else _read_mat(file)
     except InputError:
         raise
     except Exception as error:  # scipy and h5py raise many kinds for damaged files
@@ -68,12 +70,6 @@ def read_spm_design(path: str | Path) -> SpmDesign:
         modulators=tuple(frozenset(name.strip() for names in one for name in names[1:]) for one in sessions),
         basis=spm["basis"].strip(),
     )
-
-
-def _is_hdf5(file: Path) -> bool:
-    import h5py
-
-    return bool(h5py.is_hdf5(file))
 
 
 def _refuse(file: Path) -> InputError:

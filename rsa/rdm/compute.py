@@ -75,7 +75,8 @@ def build_window_sources(
             frames = [_find_frames(when, center, length) for center in centers]
             used = [k for k, (start, stop) in enumerate(frames) if stop > start]
             if len(used) < len(centers):
-                empty[layer] = f"{len(centers) - len(used)} of {layer}" + _describe_stride(when)
+                stride = f"a frame every {_measure_stride(when) * 1000:.0f} ms" if len(when) > 1 else "one frame"
+                empty[layer] = f"{len(centers) - len(used)} of {layer} ({stride})"
             means = _average_windows(check_numeric(data[layer], f"layer {layer}"), [frames[k] for k in used])
             for k, one in zip(used, means, strict=True):
                 if not (one != one[:1]).any():  # all items are equal, as in the silence that pads the sounds
@@ -144,10 +145,6 @@ def _compute_centers(times: dict[str, Floats], length: float, step: float) -> Fl
 
 def _measure_stride(when: Floats) -> float:
     return float(when[1] - when[0]) if len(when) > 1 else 0.0
-
-
-def _describe_stride(when: Floats) -> str:
-    return f" (a frame every {_measure_stride(when) * 1000:.0f} ms)" if len(when) > 1 else " (one frame)"
 
 
 def _find_frames(when: Floats, center: float, length: float) -> tuple[int, int]:
@@ -281,9 +278,9 @@ def compute_rdms(
     vectors, notes = [], _Notes()
     noise = resolve_noise(noise_precision, data, None if rois is None else [one.name for one in sets])
     for one in sets:
-        precision = _select_precision(one.name, noise)
+        own = noise[check_choice(one.name, list(noise), "noise_precision for")] if isinstance(noise, Mapping) else noise
         found, notes.constants[one.name], notes.dropped[one.name] = one.vector(
-            dissimilarity, zscore=zscore, precision=precision, prior=(prior_lambda, prior_weight)
+            dissimilarity, zscore=zscore, precision=own, prior=(prior_lambda, prior_weight)
         )
         vectors.append(found)
     notes.warn(dissimilarity)
@@ -355,14 +352,6 @@ def resolve_noise(
     if rois is None:
         return estimate_noise(data)
     return {name: estimate_noise(select_roi(data, name)) for name in list_rois(data, rois)}
-
-
-def _select_precision(
-    name: str, given: NDArray[np.floating] | RunNoise | Mapping[str, NDArray[np.floating] | RunNoise] | None
-) -> NDArray[np.floating] | RunNoise | None:
-    if isinstance(given, Mapping):
-        return given[check_choice(name, list(given), "noise_precision for")]
-    return given
 
 
 def _assemble_rdms(sets: Sequence[Source], vectors: Floats, *, dissimilarity: str, level: str) -> RDMs:

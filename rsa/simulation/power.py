@@ -352,7 +352,8 @@ def power_analysis(
                     runs=n_runs, conditions=n_conditions, ceiling_lower=[lower[n] for n in part["participants"]]
                 )
             )
-    table = pd.concat(parts).sort_values("comparison", kind="stable", key=_make_order(a), ignore_index=True)
+    table = pd.concat(parts)
+    table = table.iloc[np.argsort(table["comparison"] != f"{a} > 0", kind="stable")].reset_index(drop=True)
     return PowerAnalysis(
         table=table[list(POWER_COLUMNS)],
         planted=a,
@@ -409,10 +410,6 @@ def simulate_scores(
         if step is not None:
             step.advance()
     return scores, dict(zip(participants, lower.mean(axis=0).tolist(), strict=True))
-
-
-def _make_order(a: str) -> Any:
-    return lambda comparisons: comparisons != f"{a} > 0"
 
 
 def _check_designs(

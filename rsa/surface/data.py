@@ -175,11 +175,12 @@ def load_surface(path: str | Path | Mapping[str, str | Path]) -> SurfaceData:
         return SurfaceData(left, right, maps.labels, maps.label_tables, str(path))
     if isinstance(path, Mapping):
         files = {check_choice(side, HEMISPHERES, "hemisphere"): Path(file) for side, file in path.items()}
-    else:
-        files = _find_hemispheres(str(path))
+    else:  # the side is empty if only the file can tell it
+        files = find_hemisphere_files(str(path)) if "{hemi}" in str(path) else {"": check_file(path, "surface")}
     read: dict[str, tuple[Floats, tuple[str, ...], dict[int, str]]] = {}
     for side, file in files.items():
-        values, labels, table, said = _read_hemisphere(file)
+        suma = file.name.endswith(".niml.dset")  # which has no label table and does not name its side
+        values, labels, table, said = (*read_niml(file), {}, "") if suma else _read_gifti(file)
         if side and said and side != said:
             raise InputError(
                 f"{file}: the file is given as the {side} hemisphere, but says that it is the {_STRUCTURES[said]}"
@@ -199,16 +200,6 @@ def load_surface(path: str | Path | Mapping[str, str | Path]) -> SurfaceData:
     left, right = (read[side][0] if side in read else none for side in HEMISPHERES)
     tables = {side: table for side, (_, _, table) in read.items() if table}
     return SurfaceData(left, right, first[1], tables, str(path))
-
-
-def _find_hemispheres(path: str) -> dict[str, Path]:
-    """Find the file of each side; the side is empty if only the file can tell it."""
-    return find_hemisphere_files(path) if "{hemi}" in path else {"": check_file(path, "surface")}
-
-
-def _read_hemisphere(file: Path) -> tuple[Floats, tuple[str, ...], dict[int, str], str]:
-    """Read one file as `_read_gifti` does; a dataset of SUMA has no label table and does not name its side."""
-    return (*read_niml(file), {}, "") if file.name.endswith(".niml.dset") else _read_gifti(file)
 
 
 def _read_gifti(file: Path) -> tuple[Floats, tuple[str, ...], dict[int, str], str]:

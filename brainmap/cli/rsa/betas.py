@@ -99,6 +99,7 @@ def betas(
 ) -> None:
     """Estimate betas from BOLD time series and events, one image per run for `brainmap rsa rdm --betas`."""
     from brainmap.rsa.glm.betas import fit_betas
+    from brainmap.rsa.glm.confounds import read_one_d
     from brainmap.rsa.glm.files import save_betas
 
     refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
@@ -112,7 +113,7 @@ def betas(
     fit = fit_betas(
         bold,
         parse_events(events),
-        confounds=_split_confounds(confounds),
+        confounds=[text.split("+") for text in confounds] if confounds else None,
         strategy=strategy,
         t_r=t_r,
         mask=mask,
@@ -128,7 +129,7 @@ def betas(
         leave_out=split_names(leave_out) if leave_out else (),
         nuisance=split_names(nuisance) if nuisance else (),
         slice_time_ref=slice_time_ref,
-        frame_times=_read_times(frame_times),
+        frame_times=[read_one_d(file).to_numpy().ravel() for file in frame_times] if frame_times else None,
         scale=scale,
         missing=missing,
         keep_residuals=residuals,
@@ -189,11 +190,6 @@ def parse_events(given: Sequence[str]) -> Any:
     return list(given) if len(given) > 1 else given[0]
 
 
-def _split_confounds(given: list[str] | None) -> Any:
-    """Return a list of files per run; `+` joins the columns of several files."""
-    return None if not given else [text.split("+") for text in given]
-
-
 def _parse_cutoff(text: str) -> Any:
     if text in ("design", "none"):
         return None if text == "none" else text
@@ -209,12 +205,6 @@ def _parse_degree(text: str | None) -> Any:
     if not text.isdigit():
         raise InputError(f"--polort: expected a degree, or A, got {text!r}")
     return int(text)
-
-
-def _read_times(files: list[Path] | None) -> Any:
-    from brainmap.rsa.glm.confounds import read_one_d
-
-    return None if not files else [read_one_d(file).to_numpy().ravel() for file in files]
 
 
 def _report_betas(fit: Betas, written: Sequence[Path], as_json: bool) -> None:
