@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from brainmap.checks import list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import RANKED, compare_vectors, find_measure, group_by_missing, scale_vectors
-from brainmap.rsa.rdm.alignment import check_items
+from brainmap.rsa.rdm.alignment import check_items, group_by_region
 from brainmap.types import Floats, Measure, RDMs
 
 CEILING_COLUMNS = {
@@ -166,12 +166,10 @@ def noise_ceilings(
         A row a region, as `noise_ceiling` computes it.
     """
     check_items(data_rdms, "noise_ceilings")
-    names = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * data_rdms.n_rdm)]
     vectors = np.asarray(data_rdms.dissimilarities)
     rows = []
-    for roi in dict.fromkeys(names):
-        chosen = vectors[[name == roi for name in names]]
-        found = compute_vector_ceiling(chosen, measure=measure, sigma_k=sigma_k)
+    for roi, mine in group_by_region(data_rdms).items():
+        found = compute_vector_ceiling(vectors[mine], measure=measure, sigma_k=sigma_k)
         rows.append(
             {
                 "roi": roi,

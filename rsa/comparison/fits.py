@@ -18,7 +18,7 @@ from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.ceilings import pool_others
 from brainmap.rsa.comparison.measures import compare_vectors, find_measure, whiten_vectors
-from brainmap.rsa.rdm.alignment import LABEL_OF, align_vectors, find_pair_positions, list_groups
+from brainmap.rsa.rdm.alignment import LABEL_OF, align_vectors, find_pair_positions, group_by_region, list_groups
 from brainmap.types import Floats, Level, Measure, ModelFit, RDMs
 
 KINDS: tuple[ModelFit, ...] = get_args(ModelFit)
@@ -192,7 +192,6 @@ def score_models(
         check_family(len(family), kind)
     items = _split_items(data_rdms, item_folds, by, rng)
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
-    rois = np.array([str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * len(data))])
     people = [str(p) for p in data_rdms.rdm_descriptors.get("participant", range(1, len(data) + 1))]
     fold_of = _split_participants(people, participant_folds, rng)
     if max(fold_of.values()) == 0 and len(items) == 1 and kind != "fixed":
@@ -202,8 +201,7 @@ def score_models(
         )
     scored, weighed = [], []
     for name, family in families.items():
-        for roi in dict.fromkeys(rois.tolist()):
-            where = np.flatnonzero(rois == roi)
+        for roi, where in group_by_region(data_rdms).items():
             part = np.array([fold_of[people[k]] for k in where])
             scores, weights = _cross_validate(family, data[where], part, items, kind, measure)
             scored += [

@@ -28,7 +28,7 @@ from brainmap.rsa.comparison.splines import (
     has_enough_pairs,
     name_partial,
 )
-from brainmap.rsa.rdm.alignment import align_vectors, count_items_of_pairs
+from brainmap.rsa.rdm.alignment import align_vectors, count_items_of_pairs, group_by_region
 from brainmap.types import Floats, Measure, PartialKind, RDMs, SplineForm
 
 NO_BOUNDS = {"lower": np.nan, "upper": np.nan}
@@ -357,11 +357,9 @@ def partial_ceilings(data_rdms: RDMs, control_rdms: RDMs, *, measure: Measure | 
 
     named, controls = get_partial_measure(measure), align_controls(control_rdms, data_rdms)
     vectors = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
-    of_roi = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * data_rdms.n_rdm)]
     rows = []
-    for roi in dict.fromkeys(of_roi):
-        mine = np.array([name == roi for name in of_roi])
-        if mine.sum() < 2:
+    for roi, mine in group_by_region(data_rdms).items():
+        if len(mine) < 2:
             raise InputError(
                 f"partial_ceilings: expected at least 2 participants, got one in {roi!r}; a ceiling says how well "
                 "participants agree"

@@ -16,7 +16,7 @@ from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.comparison.ceilings import pool_others
 from brainmap.rsa.comparison.measures import compare_vectors, find_measure
-from brainmap.rsa.rdm.alignment import check_items, find_pair_positions, list_labels
+from brainmap.rsa.rdm.alignment import check_items, find_pair_positions, group_by_region, list_labels
 from brainmap.rsa.rdm.compute import Precision, compute_rdms, resolve_noise
 from brainmap.rsa.rdm.run_noise import RunNoise
 from brainmap.rsa.rdm.sources import NO_ROI, list_rois
@@ -231,12 +231,11 @@ def _share_items(one: RDMs, other: RDMs) -> tuple[Floats, Floats]:
 
 def _halve_participants(data: Any, measure: Measure, splits: int, rng: np.random.Generator) -> pd.DataFrame:
     check_items(data, "rdm_reliability")
-    names = [str(roi) for roi in data.rdm_descriptors.get("roi", ["all voxels"] * data.n_rdm)]
     vectors = np.asarray(data.dissimilarities, dtype=np.float64)
     halvings: dict[int, tuple[NDArray[np.bool_], bool]] = {}
     tables = []
-    for roi in dict.fromkeys(names):
-        x = vectors[[name == roi for name in names]]
+    for roi, mine in group_by_region(data).items():
+        x = vectors[mine]
         if len(x) < 2:
             raise InputError(
                 f"rdm_reliability: expected an RDM of {roi!r} from at least 2 participants, got {len(x)}; give "

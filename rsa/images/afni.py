@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.errors import BrainmapWarning, InputError
+from brainmap.errors import InputError
 from brainmap.rsa.images.names import VIEWS
-from brainmap.rsa.images.volumes import ImageInfo, Stat, Stored, check_free, check_size, write_in_place
+from brainmap.rsa.images.volumes import (
+    ImageInfo,
+    Stat,
+    Stored,
+    check_free,
+    check_size,
+    make_header_error,
+    warn_of_header,
+    write_in_place,
+)
 
 Value = str | tuple[int, ...] | tuple[float, ...]
 Attributes = dict[str, Value]
@@ -63,7 +71,7 @@ def parse_head(text: str, what: str) -> Attributes:
             start = text.find("'", entry.end()) + 1
             at = start + count
             if not start or text[entry.end() : start - 1].strip() or text[at : at + 1].strip() or at > len(text):
-                raise _make_head_error(
+                raise make_header_error(
                     what, f"the {count} characters of {name} do not end where the next attribute begins"
                 )
             value = text[start:at].removesuffix("~")
@@ -73,36 +81,28 @@ def parse_head(text: str, what: str) -> Attributes:
         at = following.start() if following else len(text)
         words = text[entry.end() : at].split()
         if len(words) != count:
-            raise _make_head_error(what, f"{name} should hold {count} numbers, got {len(words)}")
+            raise make_header_error(what, f"{name} should hold {count} numbers, got {len(words)}")
         try:
             attributes[name] = tuple(map(int, words)) if kind == "integer" else tuple(map(float, words))
         except ValueError:
-            raise _make_head_error(what, f"{name} holds something that is not a number") from None
+            raise make_header_error(what, f"{name} holds something that is not a number") from None
     if text[at:].strip("\0 \t\r\n"):
-        raise _make_head_error(what, f"no attribute begins at character {at}: {text[at : at + 40].strip()!r}")
+        raise make_header_error(what, f"no attribute begins at character {at}: {text[at : at + 40].strip()!r}")
     return attributes
-
-
-def _make_head_error(what: str, why: str) -> InputError:
-    return InputError(f"{what}: {why}; the header is damaged, copy or write it again")
-
-
-def _warn_of_head(text: str) -> None:
-    warnings.warn(text, BrainmapWarning, stacklevel=2)
 
 
 def _read_numbers(attributes: Mapping[str, Value], name: str, least: int, what: str) -> tuple[Any, ...]:
     value = attributes.get(name)
     if not isinstance(value, tuple) or len(value) < least or not all(map(math.isfinite, value)):
         found = "nothing" if value is None else repr(value)
-        raise _make_head_error(what, f"{name} should hold at least {least} finite numbers, got {found[:60]}")
+        raise make_header_error(what, f"{name} should hold at least {least} finite numbers, got {found[:60]}")
     return value
 
 
 def _read_integers(attributes: Mapping[str, Value], name: str, least: int, what: str) -> tuple[int, ...]:
     values = _read_numbers(attributes, name, least, what)
     if not all(isinstance(value, int) for value in values):
-        raise _make_head_error(what, f"{name} should hold integers")
+        raise make_header_error(what, f"{name} should hold integers")
     return values
 
 
@@ -120,7 +120,7 @@ def open_afni(head: Path, brik: Path) -> Stored:
     spatial, n = _read_integers(attributes, "DATASET_RANK", 2, what)[:2]
     grid = _read_integers(attributes, "DATASET_DIMENSIONS", 3, what)[:3]
     if spatial != 3 or n < 1 or min(grid) < 1:
-        raise _make_head_error(what, f"{spatial} dimensions, {n} sub-bricks of {grid} voxels")
+        raise make_header_error(what, f"{spatial} dimensions, {n} sub-bricks of {grid} voxels")
     types = _read_per_brick(attributes, "BRICK_TYPES", n, 1, what) if "BRICK_TYPES" in attributes else None
     if types is None:
         check_size(brik, 2 * n * math.prod(grid))
@@ -133,13 +133,13 @@ def open_afni(head: Path, brik: Path) -> Stored:
             )
     order = attributes.get("BYTEORDER_STRING", "=")
     if order not in ("=", "LSB_FIRST", "MSB_FIRST"):
-        raise _make_head_error(what, f"BYTEORDER_STRING is {order!r}, expected LSB_FIRST or MSB_FIRST")
+        raise make_header_error(what, f"BYTEORDER_STRING is {order!r}, expected LSB_FIRST or MSB_FIRST")
     byte_order = {"LSB_FIRST": "<", "MSB_FIRST": ">"}.get(str(order), "=")
     dtypes = tuple(np.dtype(byte_order + _DTYPES[code]) for code in types)
     check_size(brik, math.prod(grid) * sum(dtype.itemsize for dtype in dtypes))
     factors = _read_per_brick(attributes, "BRICK_FLOAT_FACS", n, 0.0, what)
     if min(factors) < 0:
-        raise _make_head_error(what, f"BRICK_FLOAT_FACS holds {min(factors)}, expected 0 or more")
+        raise make_header_error(what, f"BRICK_FLOAT_FACS holds {min(factors)}, expected 0 or more")
     view = _read_view(attributes, head, what)
     t_r, start = _read_time_axis(attributes, what)
     info = ImageInfo(
@@ -159,7 +159,7 @@ def _read_per_brick(attributes: Mapping[str, Value], name: str, n: int, default:
         return (default,) * n
     values = _read_numbers(attributes, name, 1, what)
     if len(values) != n:
-        raise _make_head_error(what, f"{name} holds {len(values)} numbers for {n} sub-bricks")
+        raise make_header_error(what, f"{name} holds {len(values)} numbers for {n} sub-bricks")
     return values
 
 
@@ -173,11 +173,11 @@ def _read_ranges(attributes: Mapping[str, Value], n: int) -> tuple[tuple[float, 
 def _read_view(attributes: Mapping[str, Value], head: Path, what: str) -> str:
     code = _read_integers(attributes, "SCENE_DATA", 1, what)[0] if "SCENE_DATA" in attributes else 0
     if not 0 <= code < len(VIEWS):
-        raise _make_head_error(what, f"SCENE_DATA holds view {code}, expected 0, 1 or 2")
+        raise make_header_error(what, f"SCENE_DATA holds view {code}, expected 0, 1 or 2")
     view = VIEWS[code]
     named = [v for v in VIEWS if head.stem.endswith(f"+{v}")]
     if named and named != [view]:
-        _warn_of_head(f"{what}: the name says +{named[0]}, its header +{view}; the header is believed")
+        warn_of_header(f"{what}: the name says +{named[0]}, its header +{view}; the header is believed")
     return view
 
 
@@ -198,7 +198,7 @@ def _read_matrix(attributes: Mapping[str, Value], what: str) -> NDArray[np.float
     origin = np.array(_read_numbers(attributes, "ORIGIN", 3, what)[:3], float)
     codes = _read_integers(attributes, "ORIENT_SPECIFIC", 3, what)[:3]
     if not all(code in range(6) for code in codes) or {_ORIENTATIONS[c][0] for c in codes} != {0, 1, 2}:
-        raise _make_head_error(what, f"ORIENT_SPECIFIC is {codes}, which is no orientation")
+        raise make_header_error(what, f"ORIENT_SPECIFIC is {codes}, which is no orientation")
     along = np.eye(4)
     along[:3, :3] = 0
     for column, code in enumerate(codes):
@@ -206,7 +206,7 @@ def _read_matrix(attributes: Mapping[str, Value], what: str) -> NDArray[np.float
         along[row, column], along[row, 3] = delta[column], origin[column]
     if "IJK_TO_DICOM_REAL" not in attributes:
         if "IJK_TO_DICOM" in attributes:
-            _warn_of_head(f"{what}: no IJK_TO_DICOM_REAL; the image is taken as not oblique")
+            warn_of_header(f"{what}: no IJK_TO_DICOM_REAL; the image is taken as not oblique")
         return np.asarray(_DICOM_TO_RAS @ along)
     real = np.eye(4)
     real[:3] = np.reshape(_read_numbers(attributes, "IJK_TO_DICOM_REAL", 12, what)[:12], (3, 4))
@@ -217,7 +217,7 @@ def _read_matrix(attributes: Mapping[str, Value], what: str) -> NDArray[np.float
         else np.abs(real - along) > 1e-3
     )
     if differs.any():
-        _warn_of_head(f"{what}: IJK_TO_DICOM_REAL contradicts ORIGIN and DELTA; IJK_TO_DICOM_REAL is believed")
+        warn_of_header(f"{what}: IJK_TO_DICOM_REAL contradicts ORIGIN and DELTA; IJK_TO_DICOM_REAL is believed")
     return np.asarray(_DICOM_TO_RAS @ real)
 
 

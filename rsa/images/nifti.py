@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from html import unescape
@@ -16,9 +15,17 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.errors import BrainmapWarning, InputError
+from brainmap.errors import InputError
 from brainmap.rsa.images.afni import Attributes, build_attributes, describe_sub_bricks
-from brainmap.rsa.images.volumes import ImageInfo, Stat, Stored, check_size, open_compressed
+from brainmap.rsa.images.volumes import (
+    ImageInfo,
+    Stat,
+    Stored,
+    check_size,
+    make_header_error,
+    open_compressed,
+    warn_of_header,
+)
 
 _FORMATS = {348: (nib.Nifti1Header, b"n+1\0", 352), 540: (nib.Nifti2Header, b"n+2\0", 544)}
 _SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
@@ -57,7 +64,7 @@ def open_nifti(file: Path) -> Stored:
         header, least = _parse_header(block, what)
         offset = float(header["vox_offset"])
         if not (least <= offset < 1 << 31 and offset == int(offset)):
-            raise _make_nifti_error(what, f"vox_offset is {offset:g}, expected at least {least}")
+            raise make_header_error(what, f"vox_offset is {offset:g}, expected at least {least}")
         extension = block[least - 4 :] + stream.read(max(int(offset) - len(block), 0))
     grid, n, is_time = _read_shape(header, what)
     dtype = _read_dtype(header, what)
@@ -66,13 +73,9 @@ def open_nifti(file: Path) -> Stored:
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     scaled = slope != 0 and math.isfinite(slope)
     if scaled and not math.isfinite(intercept):
-        raise _make_nifti_error(what, f"scl_inter is {intercept}")
+        raise make_header_error(what, f"scl_inter is {intercept}")
     info = build_info(header, grid, n, attributes, path=file, is_time=is_time)
     return Stored(info, file, int(offset), (dtype,) * n, ((slope, intercept) if scaled else (1.0, 0.0),) * n)
-
-
-def _make_nifti_error(what: str, why: str) -> InputError:
-    return InputError(f"{what}: {why}; the header is damaged, copy or write the file again")
 
 
 def _parse_header(block: bytes, what: str) -> tuple[Any, int]:
@@ -95,7 +98,7 @@ def _read_shape(header: Any, what: str) -> tuple[tuple[int, int, int], int, bool
     dim = [int(d) for d in header["dim"]]
     sides = dim[1 : dim[0] + 1] if 1 <= dim[0] <= 7 else [0]
     if min(sides) < 1:
-        raise _make_nifti_error(what, f"dim is {dim}")
+        raise make_header_error(what, f"dim is {dim}")
     sides += [1] * (4 - len(sides))
     more = [side for side in sides[3:] if side > 1]
     if len(more) > 1:
@@ -109,11 +112,11 @@ def _read_dtype(header: Any, what: str) -> np.dtype[Any]:
     try:
         dtype: np.dtype[Any] = np.dtype(header.get_data_dtype())
     except Exception as error:  # nibabel raises several types of error here
-        raise _make_nifti_error(what, f"datatype is {int(header['datatype'])}, which NIfTI does not know") from error
+        raise make_header_error(what, f"datatype is {int(header['datatype'])}, which NIfTI does not know") from error
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise InputError(f"{what}: expected real numbers, got {_describe_kind(dtype)}; save the part you mean as float")
     if dtype.itemsize * 8 != int(header["bitpix"]):
-        raise _make_nifti_error(
+        raise make_header_error(
             what, f"datatype {dtype} has {dtype.itemsize * 8} bits, bitpix says {int(header['bitpix'])}"
         )
     return dtype
@@ -168,7 +171,7 @@ def _choose_affine(header: Any, grid: tuple[int, ...], what: str) -> tuple[NDArr
     """Return the sform if there is one, else the qform, else a guess from voxel sizes with a warning."""
     qcode, scode = int(header["qform_code"]), int(header["sform_code"])
     if not (0 <= qcode <= 5 and 0 <= scode <= 5):
-        _warn_of_nifti(
+        warn_of_header(
             f"{what}: sform code {scode} and qform code {qcode}, the standard knows 0 to 5; check the header"
         )
     sform = np.array(header.get_sform(), float)
@@ -176,21 +179,21 @@ def _choose_affine(header: Any, grid: tuple[int, ...], what: str) -> tuple[NDArr
     if scode > 0:
         affine, code = sform, scode
         if qform is None and qcode > 0:
-            _warn_of_nifti(f"{what}: the qform is invalid; the sform is used")
+            warn_of_header(f"{what}: the qform is invalid; the sform is used")
         elif qform is not None and (off := measure_corner_distance(sform, qform, grid)) > 0.1:
             mirrored = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0
             flip = " and are mirror images (left/right)" if mirrored else ""
-            _warn_of_nifti(f"{what}: sform and qform disagree by up to {off:.3g} mm{flip}; the sform is used")
+            warn_of_header(f"{what}: sform and qform disagree by up to {off:.3g} mm{flip}; the sform is used")
     elif qform is not None:
         affine, code = qform, qcode
     elif qcode > 0:
-        raise _make_nifti_error(what, "the qform is invalid and there is no sform")
+        raise make_header_error(what, "the qform is invalid and there is no sform")
     else:
         affine, code = np.array(header.get_base_affine(), float), 0
-        _warn_of_nifti(f"{what}: neither sform nor qform; positions and left/right are guessed from the voxel sizes")
+        warn_of_header(f"{what}: neither sform nor qform; positions and left/right are guessed from the voxel sizes")
     unit, factor = _METERS.get(int(header["xyzt_units"]) & 7, ("", 1.0))
     if unit:
-        _warn_of_nifti(f"{what}: the header gives positions in {unit}; they are converted to mm")
+        warn_of_header(f"{what}: the header gives positions in {unit}; they are converted to mm")
         affine[:3] *= factor
     return affine, code
 
@@ -210,10 +213,6 @@ def measure_corner_distance(one: NDArray[np.float64], other: NDArray[np.float64]
     """Return the largest coordinate difference [mm] between two affines over the corners of a grid."""
     corners = np.array([[i, j, k, 1] for i in (0, grid[0]) for j in (0, grid[1]) for k in (0, grid[2])], float)
     return float(np.abs(corners @ (one - other).T).max())
-
-
-def _warn_of_nifti(text: str) -> None:
-    warnings.warn(text, BrainmapWarning, stacklevel=2)
 
 
 def decode_afni_attributes(block: bytes, order: str) -> Attributes:

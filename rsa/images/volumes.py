@@ -7,6 +7,7 @@ import gzip
 import math
 import os
 import re
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
-from brainmap.errors import InputError
+from brainmap.errors import BrainmapWarning, InputError
 from brainmap.places import room_for
 from brainmap.record import name_unfinished
 
@@ -168,6 +169,16 @@ _CHUNK = 1 << 18  # voxels per conversion: they fit in the cache, and no memory 
 _DAMAGE = (OSError, EOFError, zlib.error)
 
 
+def make_header_error(what: str, why: str) -> InputError:
+    """Make the error of a header that contradicts itself or its file."""
+    return InputError(f"{what}: {why}; the header is damaged, copy or write the file again")
+
+
+def warn_of_header(text: str) -> None:
+    """Warn of a header that can be read in spite of what is wrong with it."""
+    warnings.warn(text, BrainmapWarning, stacklevel=2)
+
+
 def is_compressed(file: Path) -> bool:
     """Return whether the file name indicates gzip or bzip2."""
     return file.suffix.lower() in (".gz", ".bz2")
@@ -207,9 +218,7 @@ def check_size(file: Path, expected: int) -> None:
     """Refuse a file that cannot hold `expected` bytes before any memory is allocated for them."""
     found = file.stat().st_size
     if not is_compressed(file):
-        if found != expected:
-            state = "is truncated" if found < expected else "is longer than its header says"
-            raise InputError(f"{file} {state}: expected {expected} bytes, got {found}")
+        _compare_sizes(file, expected, found)
     elif file.suffix.lower() == ".gz":
         if expected > found * _DEFLATE_LIMIT:
             raise InputError(f"{file} is truncated: expected {expected} bytes, got only {found} compressed bytes")
@@ -226,9 +235,13 @@ def _read_through(file: Path, expected: int) -> None:
     with open_compressed(file) as stream:
         while block := stream.read(1 << 22):
             held += len(block)
-    if held != expected:
-        state = "is truncated" if held < expected else "is longer than its header says"
-        raise InputError(f"{file} {state}: expected {expected} bytes, got {held}")
+    _compare_sizes(file, expected, held)
+
+
+def _compare_sizes(file: Path, expected: int, found: int) -> None:
+    if found != expected:
+        state = "is truncated" if found < expected else "is longer than its header says"
+        raise InputError(f"{file} {state}: expected {expected} bytes, got {found}")
 
 
 def read_sub_bricks(stored: Stored, indices: Sequence[int]) -> NDArray[np.float32]:

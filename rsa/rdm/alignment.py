@@ -217,6 +217,12 @@ def check_items(rdms: RDMs, what: str, least: int = 3) -> None:
         )
 
 
+def group_by_region(rdms: RDMs) -> dict[str, NDArray[np.intp]]:
+    """Return the rows of each region's RDMs; without regions, they are all of one, of all voxels."""
+    rois = [str(roi) for roi in rdms.rdm_descriptors.get("roi", ["all voxels"] * rdms.n_rdm)]
+    return {roi: np.flatnonzero([one == roi for one in rois]) for roi in dict.fromkeys(rois)}
+
+
 def list_rdm_names(rdms: RDMs) -> tuple[str, ...]:
     """Return the names of the models.
 

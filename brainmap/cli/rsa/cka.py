@@ -12,14 +12,11 @@ from brainmap.cli.options import (
     Json,
     Overwrite,
     Table,
-    build_provenance,
-    print_files,
-    print_table,
     refuse_existing,
     split_names,
     with_options,
 )
-from brainmap.cli.rsa.options import Brain, LayerNames, Networks, commands, list_stores, open_networks
+from brainmap.cli.rsa.options import Brain, LayerNames, Networks, commands, leave_tables, list_stores, open_networks
 
 
 @commands.command()
@@ -40,17 +37,11 @@ def cka(
     brain.refuse_none("rsa cka")
     refuse_existing(out, overwrite, kinds=(".tsv",))
     networks = open_networks(activations, layers)
-    from brainmap.record import write_table
     from brainmap.rsa.encoding.cka import CKA_COLUMNS, linear_cka
 
     data = brain.load_patterns(brain.load_regions())
     chosen = "all" if layers == "all" else split_names(layers)
     table = linear_cka(networks, data, items=items, layers=chosen, units=units)
-    if out is not None:
-        inputs = [*brain.inputs, *list_stores(activations)]
-        about = build_provenance({"items": items, "layers": layers, "units": units}, inputs)
-        write_table(table, out, columns=CKA_COLUMNS, about=about)
-    if out is None or as_json:
-        print_table(table, as_json)
-    if not as_json:
-        print_files(out)
+    asked = {"items": items, "layers": layers, "units": units}
+    inputs = [*brain.inputs, *list_stores(activations)]
+    leave_tables(table, [(out, table, CKA_COLUMNS)], as_json, parameters=asked, inputs=inputs)

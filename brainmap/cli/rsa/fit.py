@@ -13,12 +13,9 @@ from brainmap.cli.options import (
     Measure,
     Overwrite,
     Seed,
-    build_provenance,
-    print_files,
-    print_table,
     refuse_existing,
 )
-from brainmap.cli.rsa.options import Data, commands, load_named_rdms
+from brainmap.cli.rsa.options import Data, commands, leave_tables, load_named_rdms
 from brainmap.cli.runs import load_data_rdms
 
 WEIGHT_COLUMNS = {
@@ -61,7 +58,6 @@ def fit(
     """Fit models with parameters to some participants and conditions, and score them on others."""
     import numpy as np
 
-    from brainmap.record import write_table
     from brainmap.rsa.comparison.fits import score_models
 
     for option, path in (("--out", out), ("--weights", weights)):
@@ -77,11 +73,6 @@ def fit(
         rng=np.random.default_rng(seed),
     )
     settings = {"kind": kind, "measure": measure, "item_folds": item_folds, "participant_folds": participant_folds}
-    about = {"Measure": measure, **build_provenance(settings, [*files, *data], seed=seed)}
-    if weights is not None:
-        write_table(found.weights, weights, columns=WEIGHT_COLUMNS, about=about)
-    if out is not None:
-        write_table(found.scores, out, columns=FIT_COLUMNS, about=about)
-    if out is None or as_json:
-        print_table(found.scores, as_json)
-    print_files(*(() if as_json else (out, weights)))
+    tables = [(out, found.scores, FIT_COLUMNS), (weights, found.weights, WEIGHT_COLUMNS)]
+    said = {"Measure": measure}
+    leave_tables(found.scores, tables, as_json, parameters=settings, inputs=[*files, *data], seed=seed, about=said)

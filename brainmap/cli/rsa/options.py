@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -22,7 +22,10 @@ from brainmap.cli.options import (
     More,
     Participant,
     Stimuli,
+    build_provenance,
     make_group,
+    print_files,
+    print_table,
     split_names,
 )
 from brainmap.errors import InputError
@@ -386,6 +389,30 @@ def _split_network(one: str) -> tuple[str, Path]:
 def list_stores(activations: Sequence[str]) -> list[Path]:
     """List the stores that a command read."""
     return [_split_network(one)[1] for one in activations]
+
+
+def leave_tables(
+    shown: pd.DataFrame,
+    tables: Sequence[tuple[Path | None, pd.DataFrame, Mapping[str, str]]],
+    as_json: bool,
+    *,
+    parameters: Mapping[str, Any],
+    inputs: Sequence[str | Path],
+    seed: int = 0,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Write tables with their columns where a path is given; show one if the first is not written, or as JSON."""
+    from brainmap.record import write_table
+
+    paths = [path for path, _, _ in tables]
+    said = {**(about or {}), **build_provenance(parameters, inputs, seed=seed)} if any(paths) else {}
+    for path, table, columns in tables:
+        if path is not None:
+            write_table(table, path, columns=columns, about=said)
+    if paths[0] is None or as_json:
+        print_table(shown, as_json)
+    if not as_json:
+        print_files(*paths)
 
 
 def average_by_region(

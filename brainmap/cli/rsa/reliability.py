@@ -23,12 +23,9 @@ from brainmap.cli.options import (
     Seed,
     Stimuli,
     Table,
-    build_provenance,
-    print_files,
-    print_table,
     refuse_existing,
 )
-from brainmap.cli.rsa.options import commands, load_given_patterns, load_regions
+from brainmap.cli.rsa.options import commands, leave_tables, load_given_patterns, load_regions
 from brainmap.cli.runs import load_data_rdms
 from brainmap.errors import InputError
 
@@ -69,7 +66,6 @@ def reliability(
     """Estimate split-half reliability of RDMs over the runs of one participant (--betas) or over participants."""
     import numpy as np
 
-    from brainmap.record import write_table
     from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
 
     refuse_existing(out, overwrite, kinds=(".tsv",))
@@ -99,11 +95,6 @@ def reliability(
         raise InputError(
             "rsa reliability: expected data, got none; give RDMs of several participants, or --betas of one"
         )
-    if out is None or as_json:
-        print_table(table, as_json)
-    if out is not None:
-        asked: dict[str, Any] = {"measure": measure, "splits": splits}
-        asked |= {"items": items, "dissimilarity": dissimilarity} if betas else {}
-        write_table(table, out, columns=RELIABILITY_COLUMNS, about=build_provenance(asked, inputs, seed=seed))
-    if not as_json:
-        print_files(out)
+    asked: dict[str, Any] = {"measure": measure, "splits": splits}
+    asked |= {"items": items, "dissimilarity": dissimilarity} if betas else {}
+    leave_tables(table, [(out, table, RELIABILITY_COLUMNS)], as_json, parameters=asked, inputs=inputs, seed=seed)
