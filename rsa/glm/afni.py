@@ -15,6 +15,7 @@ from __future__ import annotations
 import html
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -302,7 +303,7 @@ def find_stimuli(
         )
     _refuse_unsure(kept, known, what, complete=others is not None and any(one.name in known for one in kept))
     _refuse_bases(kept, known, what)
-    several = _count_names(kept)
+    several = Counter(one.name for one in kept)
     return [(c.volume, c.name if several[c.name] == 1 else f"{c.name}#{c.n}", c.name) for c in kept]
 
 
@@ -315,13 +316,6 @@ def _find_coefficients(labels: Sequence[str], statistics: set[int], fitted: bool
         if match and volume not in statistics:
             found.append(Coefficient(volume, match["name"].strip(), int(match["n"])))
     return found
-
-
-def _count_names(coefficients: Iterable[Coefficient]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for one in coefficients:
-        counts[one.name] = counts.get(one.name, 0) + 1
-    return counts
 
 
 def _can_be_stimulus(name: str, known: Mapping[str, Regressor], moved: bool) -> bool:
@@ -353,7 +347,7 @@ def refuse_unsure_labels(labels: Sequence[str], regressors: Sequence[Regressor],
 
 def _refuse_unsure(kept: Sequence[Coefficient], known: Mapping[str, Regressor], what: str, *, complete: bool) -> None:
     """Refuse names that only the user can identify."""
-    counts = _count_names(kept)
+    counts = Counter(one.name for one in kept)
     some_separated = 0 < sum(bool(_CONTRASTED.search(name)) for name in counts) < len(counts)
     why: dict[str, str] = {}
     for name in (name for name in counts if name not in known):
@@ -399,7 +393,7 @@ def _is_difference(name: str, names: Iterable[str]) -> bool:
 def _refuse_doubtful(why: Mapping[str, str], kept: Sequence[Coefficient], what: str, *, told: str) -> None:
     if not why:
         return
-    counts = _count_names(kept)
+    counts = Counter(one.name for one in kept)
     name, reason = next(iter(why.items()))
     several = counts[name] > 1
     could = f"{'' if several else 'a stimulus or '}{reason}"
@@ -430,7 +424,7 @@ def _is_joined(name: str, names: Iterable[str]) -> bool:
 
 def _refuse_bases(kept: Sequence[Coefficient], known: Mapping[str, Regressor], what: str) -> None:
     """Refuse several coefficients of one response, and different basis functions under different names."""
-    counts = _count_names(kept)
+    counts = Counter(one.name for one in kept)
     for name, n in counts.items():
         one = known.get(name, Regressor(name, "stimulus"))
         several = n > 1 and (one.kind == "stimulus" or _SEVERAL.match(one.model))

@@ -304,12 +304,9 @@ def label_trials(names: Sequence[str]) -> tuple[str, ...]:
     >>> label_trials(["cat", "dog", "cat"])
     ('cat#0', 'dog', 'cat#1')
     """
-    before: dict[str, int] = {}
-    labels = []
-    for name in names:
-        n = before[name] = before.get(name, -1) + 1
-        labels.append(f"{name}#{n}" if names.count(name) > 1 else name)
-    return tuple(labels)
+    given = pd.Series(names, dtype=object)
+    repeated, number = given.duplicated(keep=False), given.groupby(given).cumcount()
+    return tuple(f"{name}#{n}" if again else name for name, again, n in zip(names, repeated, number, strict=True))
 
 
 def build_event_regressors(events: pd.DataFrame, timing: Timing, hrf: Hrf) -> Floats:

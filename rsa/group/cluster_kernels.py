@@ -184,25 +184,3 @@ def sum_mass_rows(maps, graph, threshold, two_sided, out):  # type: ignore[no-un
                 out[members[k]] = sign * mass
             largest[row] = max(largest[row], mass)
     return largest
-
-
-@njit(nogil=True, cache=True)
-def number_components(chosen, starts, others):  # type: ignore[no-untyped-def]
-    """Number the connected sets of chosen places (bool) from 1, in the order of their first place; 0 elsewhere."""
-    labels = np.zeros(chosen.size, np.int32)
-    members = np.empty(chosen.size, np.int32)
-    found = 0
-    for first in range(chosen.size):
-        if not chosen[first] or labels[first]:
-            continue
-        found += 1
-        members[0], labels[first], count, done = first, found, 1, 0
-        while done < count:
-            place = members[done]
-            done += 1
-            for e in range(starts[place], starts[place + 1]):
-                if chosen[others[e]] and not labels[others[e]]:
-                    labels[others[e]] = found
-                    members[count] = others[e]
-                    count += 1
-    return labels

@@ -255,13 +255,18 @@ def build_cluster_table(
 
 def _find_clusters(significant: NDArray[np.bool_], statistic: Floats, neighbors: Neighbors) -> list[NDArray[np.intp]]:
     """Return the places of each cluster, with the largest cluster first."""
-    from brainmap.rsa.group.cluster_kernels import number_components
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
 
     sets: list[NDArray[np.intp]] = []
     for sign in (1, -1):
-        labels = number_components(significant & (sign * statistic > 0), neighbors.starts, neighbors.others)
-        order = np.argsort(labels, kind="stable")
-        sets += np.split(order, np.searchsorted(labels[order], np.arange(1, labels.max(initial=0) + 1)))[1:]
+        chosen = significant & (sign * statistic > 0)
+        inside = neighbors.within(chosen)
+        links = (np.ones(len(inside.others), np.int8), inside.others, inside.starts)
+        n, number = connected_components(csr_array(links, shape=(len(inside), len(inside))), directed=False)
+        order = np.argsort(number, kind="stable")
+        places = np.flatnonzero(chosen)[order]
+        sets += np.split(places, np.searchsorted(number[order], np.arange(1, n)))[:n]
     return sorted(sets, key=len, reverse=True)
 
 
