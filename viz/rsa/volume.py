@@ -6,7 +6,7 @@ millimeter grid costs only a few hundredths of a second. The template is nilearn
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,23 @@ def _draw_head(figure: Figure, title: str) -> None:
         figure.text(0.005, 1 - 0.06 / figure.get_figheight(), title, fontsize=10, fontweight="bold", va="top")
 
 
+def _paint_slices(
+    panels: Panels, cuts: Sequence[float], color: Callable[[Array], Array], outline: Volume | None
+) -> None:
+    """Paint a slice of the template into each panel, its colors over it, and outline where a volume is above 0."""
+    edge = None if outline is None else ((np.nan_to_num(outline[0]) > 0).astype(np.float32), outline[1])
+    inside = np.zeros(panels.canvas.shape[:2], dtype=np.float32)
+    for at, (view, cut) in enumerate(zip(panels.views, cuts, strict=False)):
+        world = compute_plane(view, cut)
+        panels.paint(at, shade_slice(view, cut))
+        panels.paint(at, color(world))
+        if edge is not None:
+            panels.select(at, inside)[:] = np.nan_to_num(sample(edge, world))
+        panels.caption(at, f"{view} = {round(cut)}".replace("-", "−"), sides=view != "x")
+    panels.show()
+    panels.encircle(inside)
+
+
 @with_style
 def plot_brain(
     image: Any,
@@ -143,27 +160,18 @@ def plot_brain(
     volume = read_volume(image, "plot_brain")
     places = list(cuts) if cuts is not None else sorted(find_peaks(image, n=peaks)) or [(0.0, -20.0, 8.0)]
     least, norm = choose_limits(volume[0], threshold, vmax, signed)
-    circle = None
-    if outline is not None:
-        marked, inverse = read_volume(outline, "plot_brain: outline")
-        circle = (np.nan_to_num(marked) > 0).astype(np.float32), inverse
+    marked = None if outline is None else read_volume(outline, "plot_brain: outline")
     pairs = min(2, len(places))
     rows = -(-len(places) // pairs)
     figure = Picture(figsize=(0.7 + 4.65 * pairs, 1))
     panels = make_panels(figure, "xyz" * pairs * rows, rows=rows, head=0.3 if title else 0.0, right=0.7)
-    inside = np.zeros(panels.canvas.shape[:2], dtype=np.float32)
-    for at, view in enumerate(panels.views[: 3 * len(places)]):
-        place = places[at // 3]
-        cut = place["xyz".index(view)]
-        world = compute_plane(view, cut)
-        panels.paint(at, shade_slice(view, cut))
-        panels.paint(at, paint_scores(sample(volume, world), (least, norm), signed))
-        if circle is not None:
-            panels.select(at, inside)[:] = np.nan_to_num(sample(circle, world))
-        panels.mark(at, place)
-        panels.caption(at, f"{view} = {round(cut)}".replace("-", "−"), sides=view != "x")
-    panels.show()
-    panels.encircle(inside)
+
+    def color(world: Array) -> Array:
+        return paint_scores(sample(volume, world), (least, norm), signed)
+
+    _paint_slices(panels, [cut for place in places for cut in place], color, marked)
+    for at in range(3 * len(places)):
+        panels.mark(at, places[at // 3])
     _draw_head(figure, title)
     _draw_color_bar(figure, norm, label, signed=signed)
     return figure
@@ -362,17 +370,11 @@ def _plot_labels(
     figure = Picture(figsize=(10, 1))
     panels = make_panels(figure, [view for view, _ in views], head=0.3 if title else 0.0, foot=0.5)
     palette = np.array([(0, 0, 0, 0), *((*to_rgb(c), 1) for c in colors)])
-    inside = np.zeros(panels.canvas.shape[:2], dtype=np.float32)
-    for at, (view, cut) in enumerate(views):
-        world = compute_plane(view, cut)
-        panels.paint(at, shade_slice(view, cut))
-        panels.paint(at, palette[np.nan_to_num(sample(volume, world, order=0)).astype(int)])
-        panels.caption(at, f"{view} = {round(cut)}".replace("-", "−"), sides=view != "x")
-        if outline is not None:
-            edge = (np.nan_to_num(outline[0]) > 0).astype(np.float32), outline[1]
-            panels.select(at, inside)[:] = np.nan_to_num(sample(edge, world))
-    panels.show()
-    panels.encircle(inside)
+
+    def color(world: Array) -> Array:
+        return np.asarray(palette[np.nan_to_num(sample(volume, world, order=0)).astype(int)])
+
+    _paint_slices(panels, [cut for _, cut in views], color, outline)
     return figure
 
 
