@@ -28,9 +28,10 @@ from .encoding.group import (
     encoding_network_test as encoding_network_test,
 )
 from .encoding.maps import map_bands as map_bands, map_encoding as map_encoding
-from .encoding.participants import encoding_statistics as encoding_statistics, story_ceilings as story_ceilings
+from .encoding.participants import encoding_statistics as encoding_statistics
 from .encoding.permutations import encoding_test as encoding_test
 from .encoding.stories import encode_stories as encode_stories
+from .encoding.story_ceilings import story_ceilings as story_ceilings
 from .encoding.story_patterns import (
     Segments as Segments,
     join_windows as join_windows,
@@ -65,10 +66,11 @@ from .inference.differences import (
     score_differences as score_differences,
 )
 from .inference.halves import split_half_best_layer as split_half_best_layer
+from .inference.partition import partition_statistics as partition_statistics
 from .inference.permutation import permutation_test as permutation_test
 from .inference.relabeling import relabeling_test as relabeling_test
 from .inference.roi_bootstrap import RoiBootstrap as RoiBootstrap, bootstrap_rois as bootstrap_rois
-from .inference.scores import partition_statistics as partition_statistics, score_statistics as score_statistics
+from .inference.scores import score_statistics as score_statistics
 from .inference.shared_structure import residual_structure as residual_structure
 from .inputs.layouts import (
     RunInputs as RunInputs,

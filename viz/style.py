@@ -184,7 +184,7 @@ def make_grid(
     margin: tuple[float, float] = (0.0, 0.0),
     widest: float = np.inf,
     layout: Literal["constrained"] | None = "constrained",
-    **shared: bool,
+    **shared: Any,
 ) -> tuple[Picture, NDArray[Any]]:
     """Make a figure of n panels in rows of at most so many columns; places that are left over are hidden.
 
@@ -196,8 +196,8 @@ def make_grid(
     widest : float [inch]
         Greatest width of the figure.
     layout : {"constrained"} or None
-    **shared : bool
-        `sharex`, `sharey`.
+    **shared
+        Of `Figure.subplots`: `sharex`, `sharey`.
 
     Returns
     -------

@@ -15,15 +15,8 @@ from numpy.typing import NDArray
 from brainmap.checks import check_choice, count_threads, list_some
 from brainmap.errors import InputError
 from brainmap.progress import progress
-from brainmap.rsa.encoding.fits import (
-    EncodingSettings,
-    LayerWeights,
-    check_kernels,
-    count_layer,
-    fit_folds,
-    fit_weights_of_layer,
-    warn_of_counts,
-)
+from brainmap.rsa.encoding.counts import count_layer, warn_of_counts
+from brainmap.rsa.encoding.fits import EncodingSettings, LayerWeights, check_kernels, fit_folds, fit_weights_of_layer
 from brainmap.rsa.encoding.folds import Folds, Groups
 from brainmap.rsa.encoding.responses import (
     SURFACE_COLUMNS,

@@ -1,4 +1,4 @@
-"""Compute statistics over participants: tests of scores, and noise ceilings of responses to stories."""
+"""Test scores of encoding models over participants, with the sounds taken as fixed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from brainmap.errors import InputError
 from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.group import check_same_models
 from brainmap.rsa.encoding.permutations import average_regions
-from brainmap.rsa.encoding.scores import correlate
 from brainmap.rsa.inference.differences import score_differences
 from brainmap.rsa.inference.scores import score_statistics
 from brainmap.types import Correction, EncodingScore, Floats, Test
@@ -79,59 +78,3 @@ def average_over_regions(
         roi = fit.responses.targets["roi"].to_numpy()
         found[:, :, who] = average_regions(values, roi, regions)
     return found
-
-
-STORY_CEILING_COLUMNS = {
-    "roi": "region of interest",
-    "lower": "correlation of a participant's time course with the mean of the others, within test folds, mean over "
-    "folds and participants",
-    "upper": "the same with the mean of all participants, which holds the participant too",
-    "n": "participants",
-}
-
-
-def story_ceilings(fits: Sequence[Encoding]) -> pd.DataFrame:
-    """Estimate what a model of what participants share can reach, from the time courses of the other participants.
-
-    It is a ceiling between participants: responses of a participant alone, however reliable, are above it, and a model
-    that is fitted to each participant may exceed it. The time course of a region is the mean over its targets.
-
-    Parameters
-    ----------
-    fits : sequence of Encoding
-        One for each participant, with the same stories, folds and layers.
-
-    Returns
-    -------
-    DataFrame
-        `roi`, `lower`, `upper`, `n`.
-
-    Raises
-    ------
-    InputError
-        There are fewer than two participants, or they differ in stories, folds, layers or regions.
-
-    References
-    ----------
-    Nili et al. 2014, doi:10.1371/journal.pcbi.1003553, for RDMs; Hasson et al. 2004, doi:10.1126/science.1089506
-    """
-    if len(fits) < 2:
-        raise InputError(f"story ceilings: expected 2 participants or more, got {len(fits)}; use repetitions")
-    regions = check_same_models(fits)
-    fold = fits[0].folds.fold
-    courses = np.stack(
-        [average_regions(fit.responses.mean, fit.responses.targets["roi"].to_numpy(), regions) for fit in fits]
-    )
-    rest = (courses.sum(axis=0) - courses) / (len(fits) - 1)
-    whole = np.broadcast_to(courses.mean(axis=0), courses.shape)
-    lower, upper = (
-        np.mean(
-            [
-                [correlate(x[fold == k], y[fold == k]) for k in np.unique(fold)]
-                for x, y in zip(courses, other, strict=True)
-            ],
-            axis=(0, 1),
-        )
-        for other in (rest, whole)
-    )
-    return pd.DataFrame({"roi": regions, "lower": lower, "upper": upper, "n": len(fits)})

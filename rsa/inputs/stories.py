@@ -24,7 +24,7 @@ from brainmap.rsa.patterns.region_tables import VoxelRois, is_region_table, load
 from brainmap.rsa.patterns.volume import refuse_empty, tabulate_counts
 from brainmap.rsa.regions.rois import Mask, Rois, build_grid, load_mask
 from brainmap.rsa.surface.data import check_same_mesh, is_surface, load_surface
-from brainmap.rsa.surface.suma import read_series_info
+from brainmap.rsa.surface.series import read_series_info
 from brainmap.types import EncodingTarget, Floats
 
 PLACE = "{sound}"

@@ -202,8 +202,8 @@ class EncodingOutputs:
 
         from brainmap.record import write_table
         from brainmap.rsa.encoding.best_layers import BEST_LAYER_COLUMNS, best_encoding_layers
+        from brainmap.rsa.encoding.counts import COUNT_COLUMNS
         from brainmap.rsa.encoding.encode import ENCODING_COLUMNS
-        from brainmap.rsa.encoding.fits import COUNT_COLUMNS
         from brainmap.rsa.encoding.maps import map_encoding
         from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, encoding_test
 

@@ -71,7 +71,8 @@ def partition(
     from brainmap.cli.options import FORMATS
     from brainmap.record import write_table
     from brainmap.rsa.comparison.partition import partition_variance
-    from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, partition_statistics
+    from brainmap.rsa.inference.partition import partition_statistics
+    from brainmap.rsa.inference.scores import STATISTICS_COLUMNS
 
     for option, path in (("--out", out), ("--statistics", statistics)):
         refuse_existing(path, overwrite, option=option, kinds=(".tsv",))

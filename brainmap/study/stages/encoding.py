@@ -14,8 +14,9 @@ from pathlib import Path
 import pandas as pd
 
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.encoding.counts import COUNT_COLUMNS, warn_of_participants
 from brainmap.rsa.encoding.encode import ENCODING_COLUMNS
-from brainmap.rsa.encoding.fits import COUNT_COLUMNS, EncodingSettings, warn_of_participants
+from brainmap.rsa.encoding.fits import EncodingSettings
 from brainmap.rsa.encoding.folds import Folds, group_items, make_folds
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses, align_items, divide_items, keep_targets
 from brainmap.rsa.encoding.ridge import check_alphas, find_device

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from brainmap.errors import BrainmapWarning
 from brainmap.names import slug
 from brainmap.record import content_key
+from brainmap.rsa.encoding.counts import COUNT_COLUMNS
 from brainmap.rsa.encoding.encode import Encoding, fit_layers
-from brainmap.rsa.encoding.fits import COUNT_COLUMNS, EncodingSettings
+from brainmap.rsa.encoding.fits import EncodingSettings
 from brainmap.rsa.encoding.folds import Folds, Places
 from brainmap.rsa.encoding.group import GroupNull, draw_shared_orders
 from brainmap.rsa.encoding.permutations import Permuted, permute_network

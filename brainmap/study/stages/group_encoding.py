@@ -14,9 +14,9 @@ import pandas as pd
 from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.record import content_key, file_digest
+from brainmap.rsa.encoding.counts import warn_of_participants
 from brainmap.rsa.encoding.dimensionality import tabulate_dimensionality
 from brainmap.rsa.encoding.encode import Encoding
-from brainmap.rsa.encoding.fits import warn_of_participants
 from brainmap.rsa.encoding.group import GroupNull
 from brainmap.rsa.encoding.participants import average_over_regions
 from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, average_present

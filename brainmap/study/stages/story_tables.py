@@ -20,12 +20,13 @@ import pandas as pd
 from brainmap.features.sounds.word_times import SPEECH
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.comparison.measures import arrange_scores, compare_rdms
+from brainmap.rsa.encoding.counts import COUNT_COLUMNS, warn_of_counts
 from brainmap.rsa.encoding.encode import ENCODING_COLUMNS
-from brainmap.rsa.encoding.fits import COUNT_COLUMNS, warn_of_counts
 from brainmap.rsa.encoding.group import GroupNull
-from brainmap.rsa.encoding.participants import STORY_CEILING_COLUMNS, average_over_regions, story_ceilings
+from brainmap.rsa.encoding.participants import average_over_regions
 from brainmap.rsa.encoding.scores import measure_explainable_variance
 from brainmap.rsa.encoding.stories import count_delays
+from brainmap.rsa.encoding.story_ceilings import STORY_CEILING_COLUMNS, story_ceilings
 from brainmap.rsa.encoding.story_patterns import join_windows, story_patterns
 from brainmap.rsa.inference.differences import score_differences
 from brainmap.rsa.inference.relabeling import relabeling_test

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.partition import Partition, partition_variance
-from brainmap.rsa.inference.scores import partition_statistics
+from brainmap.rsa.inference.partition import partition_statistics
 
 N = 12
 PAIRS = N * (N - 1) // 2

@@ -12,7 +12,7 @@ from rsatoolbox.data.dataset import Dataset
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.encoding.fits import COUNT_COLUMNS, warn_of_participants
+from brainmap.rsa.encoding.counts import COUNT_COLUMNS, warn_of_participants
 
 
 def encode(*args, **given):

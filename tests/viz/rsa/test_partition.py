@@ -9,7 +9,7 @@ from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.partition import Partition, partition_variance
-from brainmap.rsa.inference.scores import partition_statistics
+from brainmap.rsa.inference.partition import partition_statistics
 from brainmap.viz.rsa.partition import plot_partition
 
 
