@@ -320,5 +320,5 @@ def test_pooled_features_and_those_without_a_rate_have_no_times() -> None:
     model = Network(5)
     assert extract_activations(model, sequence(3, 1, 41), rate=100.0).frame_times("one") is None
     assert extract_activations(model, sequence(3, 1, 41), pooling="none").frame_times("one") is None
-    with pytest.raises(InputError, match="no layer 'onee'"):
+    with pytest.raises(InputError, match="expected one of 'one'"):
         extract_activations(model, sequence(3, 1, 41)).frame_times("onee")
