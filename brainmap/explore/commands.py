@@ -19,16 +19,9 @@ from brainmap.explore.looking import (
     describe_sound,
     describe_unit,
 )
+from brainmap.explore.relations import embed_sounds, find_neighbors
 from brainmap.explore.sources import Heard, Source
-from brainmap.explore.units import (
-    embed_sounds,
-    find_favorites,
-    find_neighbors,
-    find_pattern,
-    measure_unit,
-    read_crop,
-    read_pattern,
-)
+from brainmap.explore.units import find_favorites, find_pattern, measure_unit, read_crop, read_pattern
 from brainmap.features.attribution.lrp import COMPOSITES
 from brainmap.features.attribution.methods import METHODS
 from brainmap.viz.features.players import encode_wav

@@ -30,22 +30,19 @@ from brainmap.study.settings.study import Network, Participant
 from brainmap.study.stages.bands import check_band_layers
 from brainmap.study.stages.betas import check_order, plan_rows
 from brainmap.study.stages.brains import (
-    check_same_meshes,
     collect_pattern_arguments,
     describe_missing_residuals,
-    describe_surface,
     describe_table,
     list_lost_repetitions,
-    list_surface_problems,
     list_table_problems,
     load_brain_mask,
     load_regions,
 )
-from brainmap.study.stages.comparisons import announce_tests
 from brainmap.study.stages.controls import check_controls, check_pairs
 from brainmap.study.stages.costs import Size
 from brainmap.study.stages.encoding import check_encoding
 from brainmap.study.stages.explain import check_explained, choose_explained
+from brainmap.study.stages.generality import announce_tests
 from brainmap.study.stages.group import check_truth
 from brainmap.study.stages.group_maps import check_differences
 from brainmap.study.stages.hearing import check_baselines, check_rdms, choose_first, find_layers, place_layers
@@ -60,6 +57,7 @@ from brainmap.study.stages.networks import (
 from brainmap.study.stages.participants import WHITENED
 from brainmap.study.stages.sizes import Heard, measure_size
 from brainmap.study.stages.stories_check import check_stories
+from brainmap.study.stages.surfaces import check_same_meshes, describe_surface, list_surface_problems
 from brainmap.tables import read_table
 
 MOST_RUNS = 12  # that are named in the table of the check

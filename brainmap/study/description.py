@@ -14,7 +14,8 @@ from brainmap.names import slug
 from brainmap.record import content_key, write_json
 from brainmap.rsa.rdm.files import read_rdm_descriptors
 from brainmap.study.results.context import Context
-from brainmap.study.stages.group_maps import CEILINGS, list_contrasts, name_difference
+from brainmap.study.stages.ceilings import CEILINGS
+from brainmap.study.stages.group_maps import list_contrasts, name_difference
 from brainmap.study.stages.networks import build_rdm_path, yield_versions
 
 BIDS_VERSION = "1.10.0"

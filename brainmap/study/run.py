@@ -21,18 +21,20 @@ from brainmap.study.results.context import Context, apply_grid_tolerance, check_
 from brainmap.study.results.notices import CHECK, keep_notices
 from brainmap.study.results.pieces import clear_pieces
 from brainmap.study.stages.betas import run_betas
+from brainmap.study.stages.ceilings import run_ceiling_maps
 from brainmap.study.stages.encoding import run_encoding, yield_encoded
 from brainmap.study.stages.encoding_pieces import ModelPieces
 from brainmap.study.stages.explain import plan_explain, run_explain
 from brainmap.study.stages.group import run_group
 from brainmap.study.stages.group_encoding import run_group_encoding
-from brainmap.study.stages.group_maps import run_ceiling_maps
+from brainmap.study.stages.group_stories import run_group_stories
 from brainmap.study.stages.networks import Loaded, run_networks
 from brainmap.study.stages.page_stage import build_page_path, run_first_page, run_page
 from brainmap.study.stages.participants import build_chunk_folder, run_participants, yield_people
 from brainmap.study.stages.region_sounds import plan_region_sounds
-from brainmap.study.stages.stories import run_story_networks, yield_story_people
-from brainmap.study.stages.story_tables import run_group_stories, run_stories
+from brainmap.study.stages.stories import run_story_networks
+from brainmap.study.stages.story_people import yield_story_people
+from brainmap.study.stages.story_tables import run_stories
 from brainmap.threads import limit_blas
 
 __all__ = ["Context", "check_study", "make_report", "merge_study", "run_chunk", "run_study"]

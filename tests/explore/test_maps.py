@@ -13,7 +13,8 @@ import pytest
 from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.explore.commands import run_command
-from brainmap.explore.maps import MapStack, load_shown_mesh
+from brainmap.explore.cortex import load_shown_mesh
+from brainmap.explore.maps import MapStack
 from brainmap.explore.sources import Source, open_source
 from tests.conftest import TinyStudy
 

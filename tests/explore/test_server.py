@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("uvicorn")
-from brainmap.explore.app import remove_remains
+from brainmap.explore.uploads import remove_remains
 from tests.explore.running import Running, flac, is_listening, open_page, wait_until
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from brainmap.study.run import Context, check_study
 from brainmap.study.settings.study import load_study
-from brainmap.study.stages.comparisons import announce_tests as announce
+from brainmap.study.stages.generality import announce_tests as announce
 
 LAYERS = {"net": ("conv1", "conv2")}
 

@@ -12,7 +12,7 @@ import pytest
 from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.study.settings.study import Rsa, load_study
-from brainmap.study.stages.comparisons import choose_differences, choose_zero
+from brainmap.study.stages.generality import choose_differences, choose_zero
 from brainmap.types import Over
 
 QUICK = (

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from brainmap.rsa.inference.differences import BEST
-from brainmap.study.stages.content.answers import collect_key_results, list_rivals, tabulate_answers
+from brainmap.study.stages.content.answers import list_rivals, tabulate_answers
 from brainmap.study.stages.content.cautions import describe_reach, describe_uncertain
+from brainmap.study.stages.content.key_results import collect_key_results
 from brainmap.study.stages.content.people import compute_agreement, find_outliers, keep_agreed_regions
 from brainmap.viz.page.answers import show_answers
 from brainmap.viz.page.content import NetworkMaps, ReportContent

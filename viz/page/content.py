@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from brainmap.viz.page.sheet import RegionPanel, SheetRow
+from brainmap.viz.page.listening import RegionPanel
+from brainmap.viz.page.sheet import SheetRow
 from brainmap.viz.page.tables import select_network_rows
 
 

@@ -21,7 +21,8 @@ from brainmap.record import atomic
 from brainmap.viz.features.attention import average_attention, plot_target_attention
 from brainmap.viz.page.drawings import Drawing, Plot, draw_vector, read_memory, recall, remember
 from brainmap.viz.page.helper import Helper
-from brainmap.viz.page.sheet import RegionPanel, SheetRow, find_sheet_top, plot_sheet
+from brainmap.viz.page.listening import RegionPanel
+from brainmap.viz.page.sheet import SheetRow, find_sheet_top, plot_sheet
 from brainmap.viz.rsa.rdms import match_items, plot_rdm_pair
 from brainmap.viz.rsa.volume import plot_regions
 from brainmap.viz.style import encode_data_uri

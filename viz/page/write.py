@@ -15,23 +15,26 @@ from brainmap.errors import RunError
 from brainmap.places import room_for
 from brainmap.record import name_unfinished
 from brainmap.viz.page.answers import show_answers
-from brainmap.viz.page.brain import draw_brains, make_viewer
+from brainmap.viz.page.brain import draw_brains
 from brainmap.viz.page.cards import (
     arrange_panels,
     describe_cam_cards,
-    draw_listening,
     find_sheet_ends,
     make_cam_cards,
     make_sheet_cards,
 )
 from brainmap.viz.page.citations import write_bibliography, write_latex, write_markdown, write_references
 from brainmap.viz.page.content import ReportContent
+from brainmap.viz.page.designs import show_designs
+from brainmap.viz.page.encoding import draw_encoding
 from brainmap.viz.page.helper import Helper
-from brainmap.viz.page.layers import draw_encoding, draw_families
+from brainmap.viz.page.layers import draw_families
 from brainmap.viz.page.methods import methods_paragraph
-from brainmap.viz.page.people import show_designs, show_people
+from brainmap.viz.page.people import show_people
 from brainmap.viz.page.pictures import Pictures
+from brainmap.viz.page.region_cards import draw_listening
 from brainmap.viz.page.tables import make_table
+from brainmap.viz.page.viewer import make_viewer
 from brainmap.viz.style import assign_layer_colors, encode_data_uri, with_style
 
 __all__ = ["ReportContent", "methods_paragraph", "write_report"]

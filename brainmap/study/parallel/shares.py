@@ -20,9 +20,9 @@ from brainmap.study.stages.bands import BANDS, BandPieces, has_bands
 from brainmap.study.stages.encoding import EncodedPerson, yield_encoded
 from brainmap.study.stages.encoding_pieces import MODELS, ORDERS, Modeled, ModelPieces, OrderPieces, count_pieces
 from brainmap.study.stages.group_encoding import is_group_encoded
+from brainmap.study.stages.group_stories import are_group_stories_done
 from brainmap.study.stages.participants import Person, build_chunk_folder, cut_spans, yield_people
-from brainmap.study.stages.stories import StoryPerson, yield_story_people
-from brainmap.study.stages.story_tables import are_group_stories_done
+from brainmap.study.stages.story_people import StoryPerson, yield_story_people
 
 log = logging.getLogger("brainmap")
 T = TypeVar("T")

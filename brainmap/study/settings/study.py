@@ -16,10 +16,11 @@ from brainmap.checks import check_file, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError, name_place
 from brainmap.names import slug
 from brainmap.study.settings.brain import Brain as Brain, Inference as Inference, Name, Section
-from brainmap.study.settings.encoding import EncodingModels, StoryModels
+from brainmap.study.settings.encoding import EncodingModels
 from brainmap.study.settings.participant import Participant as Participant, find_participant
 from brainmap.study.settings.problems import describe_problems
 from brainmap.study.settings.renamed import replace_old_keys
+from brainmap.study.settings.stories import StoryModels
 from brainmap.types import (
     AcousticModel,
     Align,

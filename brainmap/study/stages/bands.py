@@ -21,9 +21,9 @@ from brainmap.rsa.encoding.responses import FeatureSpace
 from brainmap.rsa.inference.scores import score_statistics
 from brainmap.study.results.context import Context, make_rng
 from brainmap.study.results.pieces import Piece, Work, compute_side_by_side, read_pieces
-from brainmap.study.settings.encoding import StoryModels
+from brainmap.study.settings.stories import StoryModels
 from brainmap.study.settings.study import Inference, Network
-from brainmap.study.stages.comparisons import THESE_SOUNDS, add_test_beside
+from brainmap.study.stages.comparisons import add_test_beside
 from brainmap.study.stages.encoding_pieces import (
     PARTICIPANT,
     Modeled,
@@ -32,6 +32,7 @@ from brainmap.study.stages.encoding_pieces import (
     run_with_pieces,
     write_test_table,
 )
+from brainmap.study.stages.generality import THESE_SOUNDS
 from brainmap.types import Floats
 
 VERSION = 1

@@ -31,14 +31,9 @@ from brainmap.study.results.context import Context, log, make_parent
 from brainmap.study.settings.participant import Participant
 from brainmap.study.settings.renamed import restore_first_keys
 from brainmap.study.stages.brains import collect_pattern_arguments, load_brain_mask, plan_table_rows
-from brainmap.study.stages.controls import (
-    Likeness,
-    describe_likenesses,
-    design_file,
-    find_likenesses,
-    yield_known_models,
-)
+from brainmap.study.stages.controls import design_file
 from brainmap.study.stages.networks import join_model_rdms, list_layer_names
+from brainmap.study.stages.order import Likeness, describe_likenesses, find_likenesses, yield_known_models
 
 if TYPE_CHECKING:
     import pandas as pd

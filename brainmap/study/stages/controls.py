@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,12 +26,11 @@ from brainmap.rsa.comparison.measures import compare_rdms
 from brainmap.rsa.comparison.partial import compare_rdms_partial, describe_switch, partial_ceilings
 from brainmap.rsa.comparison.splines import choose_form, count_columns, count_items_needed
 from brainmap.rsa.glm.design_rdms import convert_to_geometry
-from brainmap.rsa.rdm.alignment import LEVELS, align_vectors, find_level, list_labels
+from brainmap.rsa.rdm.alignment import LEVELS, align_vectors, find_level
 from brainmap.rsa.rdm.files import load_rdms
-from brainmap.rsa.rdm.hypotheses import category_rdm
 from brainmap.study.results.context import Context
 from brainmap.study.settings.study import OF_DESIGN, Participant
-from brainmap.study.stages.networks import Version, build_rdm_path, join_model_rdms, list_layer_names, yield_versions
+from brainmap.study.stages.networks import Version, build_rdm_path, list_layer_names
 from brainmap.types import Floats
 
 if TYPE_CHECKING:
@@ -208,80 +206,4 @@ def compute_ceilings(context: Context, brains: RDMs) -> pd.DataFrame:
     return partial_ceilings(brains, controls, measure=measure)
 
 
-ALIKE = 0.1
 """A correlation of a model with the design alone that is said."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Likeness:
-    """Describe a model that the design alone resembles.
-
-    Attributes
-    ----------
-    what : {"noise-only", "elapsed-time"}
-    model : str
-        The most similar model.
-    rho : float
-        Spearman correlation.
-    alike, n_models : int
-        Number of models above `ALIKE`, and number of all models.
-    """
-
-    what: str
-    model: str
-    rho: float
-    alike: int
-    n_models: int
-
-    def __str__(self) -> str:
-        others = f", and above {ALIKE} with {self.alike} of {self.n_models} models" if self.n_models > 1 else ""
-        return (
-            f"the {self.what} RDM of the design correlates {self.rho:.2f} (Spearman) with {self.model}{others}; "
-            "between-run products (crossnobis) and other orders in other runs keep it out, "
-            f"[rsa] control_for = ['{self.what}'] partials it out"
-        )
-
-
-def find_likenesses(
-    models: RDMs, names: Sequence[str], design: RDMs, *, controlled: Sequence[str]
-) -> Iterator[Likeness]:
-    """Find the models that each RDM of the design resembles, unless the study controls for it.
-
-    Designs over other items than the models (single trials without their own names) are not compared.
-    """
-    if find_level(design) != find_level(models) or set(list_labels(design)) != set(list_labels(models)):
-        return
-    scores = np.nan_to_num(compare_rdms(models, design, measure="spearman"))
-    for what, found in zip(design.rdm_descriptors["name"], scores.T, strict=True):
-        worst, alike = int(np.abs(found).argmax()), int((np.abs(found) > ALIKE).sum())
-        if alike and what not in controlled:
-            yield Likeness(
-                what=str(what), model=names[worst], rho=float(found[worst]), alike=alike, n_models=len(found)
-            )
-
-
-def describe_likenesses(found: Sequence[tuple[str, Likeness]]) -> list[str]:
-    """Write a line per RDM of the design and kind of model, with the participants and the highest correlation."""
-    groups: dict[tuple[str, int], list[tuple[str, Likeness]]] = {}
-    for who, one in found:
-        groups.setdefault((one.what, one.n_models), []).append((who, one))
-    lines = []
-    for members in groups.values():
-        people = [who for who, _ in members]
-        worst = max((one for _, one in members), key=lambda one: abs(one.rho))
-        several = f"participants {list_some(people, 6)}, at worst".replace("'", "")
-        lines.append(f"{several if len(people) > 1 else f'participant {people[0]}'}: {worst}")
-    return lines
-
-
-def yield_known_models(context: Context) -> Iterator[tuple[RDMs, list[str]]]:
-    """Yield models that exist before a run, with their names: layers of an earlier run, and the words themselves."""
-    stimuli = context.stimuli
-    there = [version for version in yield_versions(context) if build_rdm_path(context, version).is_file()]
-    if there:
-        layers = join_model_rdms(context, there)
-        yield layers, [f"{network} {layer}" for network, layer in list_layer_names(layers)]
-    if context.study.settings.rsa.items == "stimulus" and stimuli:
-        words = list(stimuli.values())
-        if 1 < len(set(words)) < len(words) > 2:
-            yield category_rdm(list(stimuli), words, level="stimulus"), ["which stimuli are of one condition"]

@@ -26,16 +26,10 @@ from brainmap.rsa.inference.scores import score_statistics
 from brainmap.rsa.inference.seeds import SEED_COLUMNS, Seeds, average_rows, list_means, measure_spread
 from brainmap.study.results.context import Context, make_rng, read_results_table
 from brainmap.study.results.pieces import Piece, Work
-from brainmap.study.settings.encoding import StoryModels
+from brainmap.study.settings.stories import StoryModels
 from brainmap.study.settings.study import Inference
 from brainmap.study.stages.bands import run_bands
-from brainmap.study.stages.comparisons import (
-    THESE_SOUNDS,
-    add_test_beside,
-    describe_test_beside,
-    list_comparisons,
-    list_seeds,
-)
+from brainmap.study.stages.comparisons import add_test_beside, describe_test_beside, list_comparisons, list_seeds
 from brainmap.study.stages.encoding import EncodedPerson, read_counts, yield_encoded
 from brainmap.study.stages.encoding_comparisons import (
     BEST_COLUMNS,
@@ -50,6 +44,7 @@ from brainmap.study.stages.encoding_comparisons import (
     list_pairs,
 )
 from brainmap.study.stages.encoding_pieces import OrderPieces, join_permutations, run_with_pieces, write_test_table
+from brainmap.study.stages.generality import THESE_SOUNDS
 from brainmap.study.stages.inference import list_shared_regions
 from brainmap.study.stages.networks import yield_versions
 from brainmap.types import Floats

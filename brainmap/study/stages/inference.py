@@ -31,9 +31,8 @@ from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, describe_fdr_reach
 from brainmap.rsa.inference.seeds import SEED_COLUMNS, ScoredRows, average_rows, list_rows, measure_spread
 from brainmap.rsa.inference.shared_structure import RESIDUAL_COLUMNS, residual_structure
 from brainmap.study.results.context import Context, make_rng
-from brainmap.study.stages.comparisons import (
-    FAMILY,
-    TEST_COLUMNS,
+from brainmap.study.stages.comparisons import FAMILY, TEST_COLUMNS, keep_comparisons, list_comparisons, list_seeds
+from brainmap.study.stages.generality import (
     THESE_SOUNDS,
     WORDS,
     Choice,
@@ -41,9 +40,6 @@ from brainmap.study.stages.comparisons import (
     choose_differences,
     choose_zero,
     describe_participant_test,
-    keep_comparisons,
-    list_comparisons,
-    list_seeds,
 )
 from brainmap.study.stages.networks import list_layer_names
 from brainmap.types import Correction

@@ -32,7 +32,8 @@ from brainmap.record import content_key, file_digest
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.files import load_rdms, save_rdms
-from brainmap.study.results.context import Context, build_sidecar_path, make_parent, make_rng
+from brainmap.study.results.bids_names import build_sidecar_path
+from brainmap.study.results.context import Context, make_parent, make_rng
 from brainmap.study.settings.study import Baselines, Network
 
 if TYPE_CHECKING:

@@ -14,21 +14,21 @@ from brainmap.rsa.inference.differences import BEST
 from brainmap.study.results.context import Context, read_results_table
 from brainmap.study.settings.study import Network
 from brainmap.study.stages.comparisons import add_seeds, list_seeds, list_wholes
-from brainmap.study.stages.content.answers import collect_key_results, list_rivals, tabulate_answers
+from brainmap.study.stages.content.answers import list_rivals, tabulate_answers
 from brainmap.study.stages.content.cautions import list_cautions
 from brainmap.study.stages.content.designs import read_designs
 from brainmap.study.stages.content.explanations import (
     build_panels,
     build_sheet,
-    describe_listening,
     describe_panels,
     find_cams,
     load_network_sounds,
     pair_rdms,
-    read_region_panels,
     split_correlations,
 )
 from brainmap.study.stages.content.facts import collect_facts, list_about, list_notices, read_provenance
+from brainmap.study.stages.content.key_results import collect_key_results
+from brainmap.study.stages.content.listening import describe_listening, read_region_panels
 from brainmap.study.stages.content.maps import list_layers, read_maps, read_regions
 from brainmap.study.stages.content.people import describe_people, tabulate_people
 from brainmap.study.stages.encoding_pieces import build_scores_path

@@ -32,16 +32,15 @@ from brainmap.study.stages.betas import use_betas
 from brainmap.study.stages.brains import (
     build_searchlight_settings,
     estimate_roi_precision,
-    list_mesh_files,
     load_brain_mask,
     load_normalized_patterns,
-    load_participant_mesh,
     load_regions,
     map_noise,
     screen_patterns,
 )
 from brainmap.study.stages.controls import design_digests, leave_out_controls, score_regions
 from brainmap.study.stages.networks import Version, build_rdm_path, join_model_rdms, list_layer_names, yield_versions
+from brainmap.study.stages.surfaces import list_mesh_files, load_participant_mesh
 from brainmap.types import Device
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from brainmap.rsa.searchlights.spheres import compute_sphere_offsets
 from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Network, Participant, Searchlight
 from brainmap.study.stages import costs
-from brainmap.study.stages.brains import describe_surface, load_brain_mask, load_regions
+from brainmap.study.stages.brains import load_brain_mask, load_regions
 from brainmap.study.stages.explain import choose_explained
+from brainmap.study.stages.surfaces import describe_surface
 
 _INSIDE = 0.85  # share of a sphere that lies in the brain, on average
 _CORTEX_MM2 = 180_000.0  # of both hemispheres

@@ -20,15 +20,8 @@ from brainmap.study.settings.study import Network
 from brainmap.study.stages.bands import check_band_layers
 from brainmap.study.stages.hearing import check_baselines, find_layers, place_layers
 from brainmap.study.stages.networks import Loaded, load_heard_network
-from brainmap.study.stages.stories import (
-    StoryPerson,
-    build_story_settings,
-    choose_window,
-    get_story_models,
-    list_word_files,
-    measure_lengths,
-    yield_story_people,
-)
+from brainmap.study.stages.stories import choose_window, get_story_models, list_word_files, measure_lengths
+from brainmap.study.stages.story_people import StoryPerson, build_story_settings, yield_story_people
 
 
 def check_stories(context: Context, only: Sequence[str] = ()) -> dict[str, Any]:

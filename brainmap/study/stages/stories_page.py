@@ -17,8 +17,9 @@ from brainmap.study.stages.content.cautions import list_story_cautions
 from brainmap.study.stages.content.facts import list_notices, list_story_about, read_provenance
 from brainmap.study.stages.page import read_test, select_best_baselines
 from brainmap.study.stages.page_stage import build_page_path, write_files
-from brainmap.study.stages.stories import StoryPerson, get_story_models, measure_lengths, yield_story_people
-from brainmap.study.stages.story_tables import RDM_MEASURE
+from brainmap.study.stages.stories import get_story_models, measure_lengths
+from brainmap.study.stages.story_people import StoryPerson, yield_story_people
+from brainmap.study.stages.story_rdms import RDM_MEASURE
 from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import EncodingContent, ReportContent, StoryFacts
 from brainmap.viz.page.write import methods_paragraph

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from brainmap.viz.page.cards import make_region_cards
-from brainmap.viz.page.sheet import RealSound, RegionPanel, plot_brain_beside_sound
+from brainmap.viz.page.listening import RealSound, RegionPanel, plot_brain_beside_sound
+from brainmap.viz.page.region_cards import make_region_cards
 
 RATE = 8000
 

@@ -9,8 +9,9 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from brainmap.viz.page.listening import RealSound, RegionPanel
 from brainmap.viz.page.pictures import list_attention, list_courses, list_regions, list_sheet
-from brainmap.viz.page.sheet import RealSound, RegionPanel, SheetRow
+from brainmap.viz.page.sheet import SheetRow
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -20], [0, 0, 2, 4], [0, 0, 0, 1]])
 

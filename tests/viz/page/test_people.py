@@ -15,7 +15,8 @@ from PIL import Image
 from scipy.spatial.distance import squareform
 
 from brainmap.viz.page.content import DesignContent, DesignedRun, PeopleContent, Person, ReportContent
-from brainmap.viz.page.people import MOST_RDMS, draw_small_rdm, show_designs, show_people
+from brainmap.viz.page.designs import show_designs
+from brainmap.viz.page.people import MOST_RDMS, draw_small_rdm, show_people
 from brainmap.viz.page.write import write_report
 from brainmap.viz.style import get_colormap
 

@@ -17,7 +17,8 @@ from brainmap.errors import BrainmapWarning
 from brainmap.features.networks.calls import NEAR_CHANCE
 from brainmap.rsa.inference.scores import describe_fdr_reach
 from brainmap.rsa.rdm.run_noise import FEWEST_RUNS
-from brainmap.study.results.context import Context, build_sidecar_path
+from brainmap.study.results.bids_names import build_sidecar_path
+from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Participant, StudySettings
 from brainmap.study.stages.betas import plan_rows
 from brainmap.study.stages.content.answers import Tables

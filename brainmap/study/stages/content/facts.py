@@ -19,8 +19,8 @@ from brainmap.study.results.context import Context
 from brainmap.study.results.notices import CHECK, read_notices
 from brainmap.study.settings.study import Network
 from brainmap.study.stages.betas import read_noise
+from brainmap.study.stages.ceilings import CEILINGS, build_ceiling_path, explain_no_ceilings
 from brainmap.study.stages.content.cautions import count_runs, describe_runs
-from brainmap.study.stages.group_maps import CEILINGS, build_ceiling_path, explain_no_ceilings
 from brainmap.study.stages.networks import build_rdm_path, complete_checkpoint, list_inputs, read_fed, yield_versions
 from brainmap.study.stages.wording import collect_test_facts, join_names
 from brainmap.viz.page.content import StoryFacts

@@ -20,10 +20,11 @@ from brainmap.rsa.surface.data import SurfaceData
 from brainmap.study.results.context import Context
 from brainmap.study.settings.participant import Participant
 from brainmap.study.settings.study import Network
-from brainmap.study.stages.brains import group_mesh, is_written, load_brain_mask, load_map, load_regions
+from brainmap.study.stages.brains import load_brain_mask, load_regions
 from brainmap.study.stages.explain import choose_explained
 from brainmap.study.stages.group_maps import find_common_space, group_map, list_contrasts
 from brainmap.study.stages.networks import Version, build_rdm_path, yield_versions
+from brainmap.study.stages.surfaces import group_mesh, is_written, load_map
 from brainmap.study.stages.wording import join_names
 from brainmap.viz.page.content import NetworkMaps
 
