@@ -12,7 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.features.sounds import reading as containers
+from brainmap.features.sounds import containers
 from brainmap.features.sounds.files import load_sounds
 from brainmap.features.sounds.reading import check_sound, read_blocks, read_mono, read_sound
 

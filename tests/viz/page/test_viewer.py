@@ -13,7 +13,7 @@ import pytest
 from nilearn.datasets import load_fsaverage, load_fsaverage_data
 
 from brainmap.rsa import Mesh, SurfaceData, load_mesh
-from brainmap.viz.page import brain as viewer
+from brainmap.viz.page import viewer
 from brainmap.viz.page.brain import BrainView
 from brainmap.viz.page.content import NetworkMaps, ReportContent
 from brainmap.viz.page.viewer import ViewerMap, embed_map, make_viewer
