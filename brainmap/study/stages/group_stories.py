@@ -13,7 +13,8 @@ import pandas as pd
 from brainmap.features.sounds.word_times import SPEECH
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.encoding.group import GroupNull
-from brainmap.rsa.encoding.participants import STORY_CEILING_COLUMNS, average_over_regions, story_ceilings
+from brainmap.rsa.encoding.participants import average_over_regions
+from brainmap.rsa.encoding.story_ceilings import STORY_CEILING_COLUMNS, story_ceilings
 from brainmap.rsa.inference.differences import score_differences
 from brainmap.rsa.inference.seeds import Seeds, average_rows, list_means, measure_spread
 from brainmap.study.results.context import Context, make_rng, read_results_table
