@@ -1,36 +1,35 @@
+from .features.accuracy import plot_accuracy as plot_accuracy
+from .features.acoustics import plot_acoustics as plot_acoustics
 from .features.activations import (
-    plot_acoustics as plot_acoustics,
     plot_activations as plot_activations,
-    plot_embedding as plot_embedding,
 )
 from .features.attention import (
     plot_cover as plot_cover,
     plot_encoder_maps as plot_encoder_maps,
     plot_target_attention as plot_target_attention,
-    plot_voiced_attention as plot_voiced_attention,
 )
 from .features.attribution import (
     plot_attribution as plot_attribution,
     plot_occlusion as plot_occlusion,
-    plot_relevance as plot_relevance,
 )
 from .features.class_maps import plot_class_maps as plot_class_maps
+from .features.embedding import plot_embedding as plot_embedding
 from .features.evaluation import (
-    plot_accuracy as plot_accuracy,
     plot_deletion as plot_deletion,
     plot_localization as plot_localization,
     plot_predicted_sounds as plot_predicted_sounds,
-    plot_prior_comparison as plot_prior_comparison,
     plot_randomization as plot_randomization,
 )
 from .features.exemplars import plot_exemplars as plot_exemplars, plot_neighbors as plot_neighbors
 from .features.maximization import (
-    plot_maximization as plot_maximization,
     plot_metamers as plot_metamers,
     plot_pattern_comparison as plot_pattern_comparison,
     plot_softmax_saturation as plot_softmax_saturation,
 )
+from .features.patterns import plot_maximization as plot_maximization
 from .features.players import Players as Players, play_sounds as play_sounds
+from .features.priors import plot_prior_comparison as plot_prior_comparison
+from .features.relevance import plot_relevance as plot_relevance
 from .features.sounds import plot_cam as plot_cam, plot_sound as plot_sound
 from .features.units import (
     plot_filters as plot_filters,
@@ -38,6 +37,7 @@ from .features.units import (
     plot_tuning as plot_tuning,
     plot_tuning_curves as plot_tuning_curves,
 )
+from .features.voicing import plot_voiced_attention as plot_voiced_attention
 from .page.content import PatternPanel as PatternPanel, RdmPair as RdmPair, ReportContent as ReportContent
 from .page.methods import methods_paragraph as methods_paragraph
 from .page.sheet import SheetRow as SheetRow, plot_sheet as plot_sheet
