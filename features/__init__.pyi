@@ -15,7 +15,8 @@ from .attention.words import (
 )
 from .attribution.audible import hear_relevance as hear_relevance
 from .attribution.cam import class_activation_maps as class_activation_maps
-from .attribution.lrp import Composite as Composite, Relevance as Relevance, Rule as Rule, relevance as relevance
+from .attribution.lrp import Relevance as Relevance, relevance as relevance
+from .attribution.lrp_rules import Composite as Composite, Rule as Rule
 from .attribution.methods import attribute as attribute
 from .attribution.results import Attributions as Attributions, ClassActivationMaps as ClassActivationMaps
 from .evaluation.controversial import (
@@ -55,13 +56,10 @@ from .maximization.comparison import (
 from .maximization.decoder import SpeechDecoder as SpeechDecoder, load_decoder as load_decoder
 from .maximization.decoder_training import DecoderTraining as DecoderTraining, train_decoder as train_decoder
 from .maximization.directions import condition_direction as condition_direction
-from .maximization.maximize import (
-    Maximization as Maximization,
-    MaximizationSettings as MaximizationSettings,
-    maximize_activation as maximize_activation,
-)
+from .maximization.maximize import Maximization as Maximization, maximize_activation as maximize_activation
 from .maximization.metamers import Metamers as Metamers, match_activation as match_activation
 from .maximization.saturation import SoftmaxSaturation as SoftmaxSaturation, softmax_saturation as softmax_saturation
+from .maximization.settings import MaximizationSettings as MaximizationSettings
 from .networks.accuracy import AccuracyTable as AccuracyTable, train_accuracy_table as train_accuracy_table
 from .networks.architectures import network_names as network_names
 from .networks.checkpoints import load_network as load_network, save_checkpoint as save_checkpoint
@@ -86,12 +84,7 @@ from .sounds.front_ends import FrontEnd as FrontEnd, read_front_end as read_fron
 from .sounds.voicing import Voicing as Voicing, find_voicing as find_voicing
 from .sounds.windows import Windows as Windows, cut_windows as cut_windows
 from .sounds.word_times import read_word_times as read_word_times
-from .units.embedding import (
-    Embedding as Embedding,
-    Neighbors as Neighbors,
-    embed as embed,
-    nearest_neighbors as nearest_neighbors,
-)
+from .units.embedding import Embedding as Embedding, embed as embed
 from .units.exemplars import Exemplars as Exemplars, find_exemplars as find_exemplars
 from .units.filters import (
     Filters as Filters,
@@ -99,5 +92,6 @@ from .units.filters import (
     layer_filters as layer_filters,
     pattern_spectra as pattern_spectra,
 )
+from .units.nearest_sounds import Neighbors as Neighbors, nearest_neighbors as nearest_neighbors
 from .units.picture_filters import PictureFilters as PictureFilters, picture_filters as picture_filters
 from .units.tuning import Tuning as Tuning, TuningSettings as TuningSettings, measure_tuning as measure_tuning

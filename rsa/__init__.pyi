@@ -12,13 +12,8 @@ from .comparison.partial import (
 )
 from .comparison.partition import Partition as Partition, partition_variance as partition_variance
 from .comparison.reliability import rdm_reliability as rdm_reliability
-from .encoding.band_fits import encode_story_bands as encode_story_bands
 from .encoding.bands import BandedEncoding as BandedEncoding, encode_bands as encode_bands
-from .encoding.best_layers import (
-    BestLayers as BestLayers,
-    best_encoding_layers as best_encoding_layers,
-    position_test as position_test,
-)
+from .encoding.best_layers import BestLayers as BestLayers, best_encoding_layers as best_encoding_layers
 from .encoding.cka import linear_cka as linear_cka
 from .encoding.dimensionality import effective_dimensionality as effective_dimensionality
 from .encoding.encode import Encoding as Encoding, encode as encode
@@ -30,7 +25,9 @@ from .encoding.group import (
 from .encoding.maps import map_bands as map_bands, map_encoding as map_encoding
 from .encoding.participants import encoding_statistics as encoding_statistics
 from .encoding.permutations import encoding_test as encoding_test
+from .encoding.positions import position_test as position_test
 from .encoding.stories import encode_stories as encode_stories
+from .encoding.story_bands import encode_story_bands as encode_story_bands
 from .encoding.story_ceilings import story_ceilings as story_ceilings
 from .encoding.story_patterns import (
     Segments as Segments,
@@ -41,14 +38,14 @@ from .glm.betas import Betas as Betas, design_rdms as design_rdms, fit_betas as 
 from .glm.confounds import read_confounds as read_confounds
 from .glm.events import read_events as read_events
 from .glm.files import save_betas as save_betas
-from .group.clusters import cluster_mass as cluster_mass, tfce as tfce
-from .group.maps import GroupResult as GroupResult, group_test as group_test, threshold_map as threshold_map
-from .group.places import (
+from .group.adjacency import (
     Neighbors as Neighbors,
     edge_neighbors as edge_neighbors,
     grid_neighbors as grid_neighbors,
     mesh_neighbors as mesh_neighbors,
 )
+from .group.enhancement import cluster_mass as cluster_mass, tfce as tfce
+from .group.maps import GroupResult as GroupResult, group_test as group_test, threshold_map as threshold_map
 from .images.files import (
     check_same_grid as check_same_grid,
     grid_tolerance as grid_tolerance,
@@ -59,12 +56,10 @@ from .images.files import (
     sub_brick_labels as sub_brick_labels,
 )
 from .images.volumes import ImageInfo as ImageInfo, Stat as Stat
+from .inference.best_layers import best_layer_differences as best_layer_differences
 from .inference.bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap
 from .inference.crossvalidation import bootstrap_models as bootstrap_models
-from .inference.differences import (
-    best_layer_differences as best_layer_differences,
-    score_differences as score_differences,
-)
+from .inference.differences import score_differences as score_differences
 from .inference.halves import split_half_best_layer as split_half_best_layer
 from .inference.partition import partition_statistics as partition_statistics
 from .inference.permutation import permutation_test as permutation_test
@@ -72,12 +67,8 @@ from .inference.relabeling import relabeling_test as relabeling_test
 from .inference.roi_bootstrap import RoiBootstrap as RoiBootstrap, bootstrap_rois as bootstrap_rois
 from .inference.scores import score_statistics as score_statistics
 from .inference.shared_structure import residual_structure as residual_structure
-from .inputs.layouts import (
-    RunInputs as RunInputs,
-    find_inputs as find_inputs,
-    inputs_table as inputs_table,
-    load_inputs as load_inputs,
-)
+from .inputs.layouts import find_inputs as find_inputs, inputs_table as inputs_table, load_inputs as load_inputs
+from .inputs.runs import RunInputs as RunInputs
 from .inputs.stories import Stories as Stories, load_stories as load_stories
 from .patterns.normalize import average_patterns as average_patterns, normalize_patterns as normalize_patterns
 from .patterns.region_tables import (
@@ -109,13 +100,9 @@ from .rdm.hypotheses import (
 )
 from .rdm.run_noise import RunNoise as RunNoise, noise_precision as noise_precision
 from .rdm.sources import select_roi as select_roi
-from .regions.labels import (
-    AUDITORY_CENTERS as AUDITORY_CENTERS,
-    Rois as Rois,
-    load_mask as load_mask,
-    load_rois as load_rois,
-    sphere_rois as sphere_rois,
-)
+from .regions.centers import sphere_rois as sphere_rois
+from .regions.labels import load_rois as load_rois
+from .regions.rois import AUDITORY_CENTERS as AUDITORY_CENTERS, Rois as Rois, load_mask as load_mask
 from .searchlights.ceilings import CeilingMaps as CeilingMaps, ceiling_maps as ceiling_maps
 from .searchlights.maps import SearchlightMaps as SearchlightMaps
 from .searchlights.surface import SurfaceMaps as SurfaceMaps, surface_searchlight as surface_searchlight

@@ -1,17 +1,12 @@
 from .features.accuracy import plot_accuracy as plot_accuracy
 from .features.acoustics import plot_acoustics as plot_acoustics
-from .features.activations import (
-    plot_activations as plot_activations,
-)
+from .features.activations import plot_activations as plot_activations
 from .features.attention import (
     plot_cover as plot_cover,
     plot_encoder_maps as plot_encoder_maps,
     plot_target_attention as plot_target_attention,
 )
-from .features.attribution import (
-    plot_attribution as plot_attribution,
-    plot_occlusion as plot_occlusion,
-)
+from .features.attribution import plot_attribution as plot_attribution, plot_occlusion as plot_occlusion
 from .features.class_maps import plot_class_maps as plot_class_maps
 from .features.embedding import plot_embedding as plot_embedding
 from .features.evaluation import (

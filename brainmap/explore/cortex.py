@@ -9,14 +9,8 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.rsa.surface.data import HEMISPHERES, MESHES
-from brainmap.rsa.surface.meshes import (
-    Mesh,
-    join_hemispheres,
-    load_mesh,
-    read_fsaverage_depth,
-    read_fsaverage_points,
-    read_fsaverage_triangles,
-)
+from brainmap.rsa.surface.fsaverage import read_fsaverage_depth, read_fsaverage_points, read_fsaverage_triangles
+from brainmap.rsa.surface.meshes import Mesh, join_hemispheres, load_mesh
 from brainmap.study.settings.study import Participant, Searchlight
 from brainmap.study.stages.surfaces import name_mesh
 

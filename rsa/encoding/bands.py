@@ -16,6 +16,7 @@ from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.encoding.fits import EncodingSettings, check_kernels
 from brainmap.rsa.encoding.folds import Folds, Groups, Places, yield_inner_splits
+from brainmap.rsa.encoding.noise import correct_r2_for_noise, measure_reliability
 from brainmap.rsa.encoding.permutations import Refit, draw_orders, tabulate_p
 from brainmap.rsa.encoding.responses import (
     SURFACE_COLUMNS,
@@ -34,7 +35,7 @@ from brainmap.rsa.encoding.ridge import (
     move_to_device,
     move_to_numpy,
 )
-from brainmap.rsa.encoding.scores import center, correct_r2_for_noise, measure_reliability, score_fold
+from brainmap.rsa.encoding.scores import center, score_fold
 from brainmap.types import Dataset, Device, EncodingTarget, Floats, Level, PermutationCorrection
 
 BAND_COLUMNS = {

@@ -18,6 +18,12 @@ from brainmap.progress import progress
 from brainmap.rsa.encoding.counts import count_layer, warn_of_counts
 from brainmap.rsa.encoding.fits import EncodingSettings, LayerWeights, check_kernels, fit_folds, fit_weights_of_layer
 from brainmap.rsa.encoding.folds import Folds, Groups
+from brainmap.rsa.encoding.noise import (
+    correct_for_noise,
+    correct_r2_for_noise,
+    measure_prediction_reliability,
+    measure_reliability,
+)
 from brainmap.rsa.encoding.responses import (
     SURFACE_COLUMNS,
     TARGET_COLUMNS,
@@ -28,13 +34,7 @@ from brainmap.rsa.encoding.responses import (
     divide_items,
 )
 from brainmap.rsa.encoding.ridge import check_alphas, find_device
-from brainmap.rsa.encoding.scores import (
-    correct_for_noise,
-    correct_r2_for_noise,
-    measure_prediction_reliability,
-    measure_reliability,
-    score_fold,
-)
+from brainmap.rsa.encoding.scores import score_fold
 from brainmap.threads import limit_blas
 from brainmap.types import Dataset, Device, EncodingTarget, Floats, Level
 

@@ -15,7 +15,8 @@ from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.folds import Places
-from brainmap.rsa.encoding.permutations import Null, Permuted, draw_orders, find_units, permute_network, tabulate_p
+from brainmap.rsa.encoding.permutations import Null, draw_orders, find_units, tabulate_p
+from brainmap.rsa.encoding.permuted import Permuted, permute_network
 from brainmap.rsa.inference.scores import correct_p
 from brainmap.rsa.inference.seeds import Seeds, average_rows, list_means
 from brainmap.types import Floats, PermutationCorrection

@@ -19,9 +19,10 @@ from brainmap.progress import progress
 from brainmap.rsa.glm.confounds import Strategy
 from brainmap.rsa.glm.design import GlmSettings
 from brainmap.rsa.glm.design_rdms import build_design_rdms, convert_to_geometry
-from brainmap.rsa.glm.estimators import RunFit, fit_run, scale_factors
+from brainmap.rsa.glm.estimators import RunFit, fit_run
 from brainmap.rsa.glm.events import EventSource
 from brainmap.rsa.glm.plan import Plan, RunConfounds, RunSettings, describe_noise, plan_betas
+from brainmap.rsa.glm.scaling import scale_factors
 from brainmap.rsa.images.files import check_same_grid, list_images, load_image
 from brainmap.rsa.regions.rois import Image, load_mask
 from brainmap.types import Floats, GlmModel, Hrf, Level, Missing, NoiseModel, Others, RDMs, Scale

@@ -7,28 +7,19 @@ trials, and each trial costs a system of two unknowns instead of a refit.
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.glm.arma import (
-    MOST_POOLED,
-    WHITE,
-    Arma,
-    Likelihood,
-    RunNoise,
-    build_afni_grid,
-    estimate_run_noise,
-    find_best_of_grid,
-)
+from brainmap.errors import InputError
+from brainmap.rsa.glm.arma import MOST_POOLED, WHITE, Arma, build_afni_grid
 from brainmap.rsa.glm.design import GlmSettings, RunDesign, find_dependent_columns, orthogonalize_derivatives
-from brainmap.types import ArmaKind, Floats, Scale
+from brainmap.rsa.glm.reml import Likelihood, RunNoise, estimate_run_noise, find_best_of_grid
+from brainmap.types import ArmaKind, Floats
 
 FEW_PAIRS = 20  # with fewer consecutive pairs of volumes no autocorrelation is estimated
 FEWEST_FREE = 8  # smallest number of degrees of freedom from which a noise model is estimated
@@ -234,36 +225,3 @@ def _estimate_noise(data: NDArray[np.float32], first: Estimator, settings: GlmSe
 
 
 Singles = NDArray[np.float32]
-
-
-def scale_factors(
-    fits: Sequence[tuple[RunFit, NDArray[np.bool_]]], baselines: Sequence[Floats], scale: Scale
-) -> list[Singles]:
-    """Compute the factors that scale the betas of each run, `(n_mask_voxels,)` per run."""
-    if scale == "percent":
-        for mean, (fit, there) in zip(baselines, fits, strict=True):
-            sd = np.sqrt(fit.squares / fit.dof)
-            if np.median(mean[there] / sd) < 2:
-                raise InputError(
-                    "scale='percent': the voxels' means are no baseline (half of them lie below 2 standard deviations "
-                    "of the noise); were the data demeaned? use 'signal' or 'noise'"
-                )
-        low = sum(np.count_nonzero(~(mean[there] > 0)) for mean, (_, there) in zip(baselines, fits, strict=True))
-        if low:
-            warnings.warn(
-                f"scale='percent': {low} voxels (over all runs) have a mean of 0 or less and no betas (NaN)",
-                BrainmapWarning,
-                stacklevel=5,
-            )
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return [np.where(mean > 0, 100 / mean, np.nan).astype(np.float32) for mean in baselines]
-    n = len(baselines[0])
-    if scale == "signal":
-        return [np.ones(n, np.float32) for _ in fits]
-    squares, dof = np.zeros(n), np.zeros(n)
-    for fit, there in fits:
-        squares[there] += fit.squares
-        dof[there] += fit.dof
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pooled = np.where(squares > 0, np.sqrt(dof / squares), np.nan)
-    return [pooled.astype(np.float32) for _ in fits]

@@ -15,11 +15,12 @@ from numpy.typing import ArrayLike
 
 from brainmap.checks import check_choice, list_some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.glm.arma import LARGEST, Arma, RunNoise
+from brainmap.rsa.glm.arma import LARGEST, Arma
 from brainmap.rsa.glm.confounds import Confounds, Strategy, read_confounds
 from brainmap.rsa.glm.design import GlmSettings, RunDesign, find_dependent_columns, make_designs
 from brainmap.rsa.glm.estimators import FEW_PAIRS, FEWEST_FREE
 from brainmap.rsa.glm.events import EventSource, read_events
+from brainmap.rsa.glm.reml import RunNoise
 from brainmap.rsa.glm.timing import Timing, read_timing
 from brainmap.rsa.images.files import check_same_grid, image_info
 from brainmap.rsa.regions.rois import Image, build_grid

@@ -15,13 +15,10 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice, count_threads, list_some
 from brainmap.errors import InputError
-from brainmap.rsa.group.clusters import (
-    CLUSTER_COLUMNS as CLUSTER_COLUMNS,
-    Enhancement,
-    build_cluster_table,
-    compute_cluster_threshold,
-)
-from brainmap.rsa.group.places import Neighbors, Places, read_places
+from brainmap.rsa.group.adjacency import Neighbors
+from brainmap.rsa.group.clusters import CLUSTER_COLUMNS as CLUSTER_COLUMNS, build_cluster_table
+from brainmap.rsa.group.enhancement import Enhancement, compute_cluster_threshold
+from brainmap.rsa.group.places import Places, read_places
 from brainmap.rsa.inference.scores import correct_p as corrected_p, describe_fdr_reach
 from brainmap.rsa.inference.sign_flips import SignFlip, sign_flip_test
 from brainmap.types import Floats, GroupCorrection, UpperAlternative

@@ -11,6 +11,7 @@ import pandas as pd
 
 from brainmap.checks import check_choice, refuse_some
 from brainmap.rsa.comparison.measures import find_measure
+from brainmap.rsa.inference.best_layers import compare_best_layers, group_layers, group_layers_by_name
 from brainmap.rsa.inference.bootstrap import (
     Bootstrap,
     average_models,
@@ -18,77 +19,16 @@ from brainmap.rsa.inference.bootstrap import (
     check_rdms,
     draw_resamples,
     leave_out_absent,
-    summarize_samples,
     warn_of_absent,
 )
 from brainmap.rsa.inference.crossvalidation import bootstrap_models
-from brainmap.rsa.inference.differences import compare_best_layers, group_layers, group_layers_by_name
 from brainmap.rsa.inference.exchange import find_units
-from brainmap.rsa.inference.resampling import Draw, can_weigh, check_varied, make_sampler, resample
+from brainmap.rsa.inference.region_bootstrap import bootstrap_regions, can_share
+from brainmap.rsa.inference.resampling import check_varied
 from brainmap.rsa.inference.scores import OF_P, correct_p
 from brainmap.rsa.inference.seeds import Seeds, list_rows
 from brainmap.rsa.rdm.alignment import list_rdm_names
-from brainmap.types import Correction, Floats, Measure, Over, RDMs
-
-
-def can_share(models: Floats, data: Floats, measure: Measure) -> bool:
-    """Tell whether all regions can share a resample.
-
-    Weights on pairs must be able to express the measure, and all RDMs must lack the same pairs.
-    """
-    missing = np.isnan(np.vstack([models, data]))
-    return can_weigh(measure) and bool((missing == missing[0]).all())
-
-
-def bootstrap_regions(
-    models: Floats,
-    data: Floats,
-    *,
-    measure: Measure,
-    names: tuple[str, ...],
-    units: Draw,
-    participants: Draw | None,
-    conditions: Draw | None,
-) -> list[Bootstrap]:
-    """Compute `bootstrap_vectors` for each region, with NaN in place of the ceilings of the resamples.
-
-    Parameters
-    ----------
-    models : array (n_models, n_pairs)
-    data : array (n_regions, n_participants, n_pairs)
-        The same participants in each region.
-    measure, names, units, participants, conditions
-        As in `bootstrap_vectors`.
-    """
-    samples, n_flat = resample(
-        models, data, measure=measure, participants=participants, conditions=conditions, units=units
-    )
-    over: Over = "both" if samples.shape[1] == 3 else "participants" if conditions is None else "conditions"
-    n_regions, n_people, n_pairs = data.shape
-    scores = make_sampler(models, data.reshape(-1, n_pairs), measure, units)(None).scores
-    means = scores.reshape(-1, n_regions, n_people).mean(axis=2).T
-    ceilings = [_compute_ceiling(models, region, measure, units) for region in data]
-    return [
-        summarize_samples(
-            own,
-            mean,
-            ceiling,
-            over=over,
-            measure=measure,
-            n_flat=n_flat if k == 0 else 0,
-            sizes=(n_people, int(units.max()) + 1),
-            names=names,
-        )
-        for k, (own, mean, ceiling) in enumerate(zip(samples, means, ceilings, strict=True))
-    ]
-
-
-def _compute_ceiling(models: Floats, data: Floats, measure: Measure, units: Draw) -> tuple[float, float]:
-    """Compute the lower and upper noise ceiling of the original data of a region."""
-    if len(data) < 2:
-        return float("nan"), float("nan")
-    return make_sampler(models[:1], data, measure, units)(None).ceiling(np.ones(len(data), dtype=np.intp))
-
+from brainmap.types import Correction, Measure, Over, RDMs
 
 BOOTSTRAP_COLUMNS = {
     "model": "model",

@@ -18,6 +18,7 @@ from brainmap.checks import check_choice, check_file, list_some, refuse_some, su
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.images.afni import parse_label_table
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
+from brainmap.rsa.regions.centers import sphere_rois as sphere_rois
 from brainmap.rsa.regions.rois import (
     AUDITORY_CENTERS as AUDITORY_CENTERS,
     Image,
@@ -25,7 +26,6 @@ from brainmap.rsa.regions.rois import (
     Rois as Rois,
     cut_rois,
     load_mask as load_mask,
-    sphere_rois as sphere_rois,
 )
 from brainmap.tables import read_table
 from brainmap.types import Hemispheres

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.rsa.regions.rois import TOLERANCE_MM
+from brainmap.rsa.regions.centers import TOLERANCE_MM
 
 
 def compute_sphere_offsets(

@@ -12,7 +12,7 @@ from rsatoolbox.rdm.rdms import RDMs
 
 from brainmap import rsa
 from brainmap.errors import InputError
-from brainmap.rsa.inference.differences import BEST
+from brainmap.rsa.inference.best_layers import BEST
 from brainmap.rsa.inference.scores import correct_p
 from brainmap.study.stages.comparisons import keep_comparisons, list_comparisons, list_seeds, list_wholes
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainmap.rsa.inference.differences import BEST
+from brainmap.rsa.inference.best_layers import BEST
 from brainmap.study.stages.content.answers import list_rivals, tabulate_answers
 from brainmap.study.stages.content.cautions import describe_reach, describe_uncertain
 from brainmap.study.stages.content.key_results import collect_key_results

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
-from brainmap.rsa.surface.meshes import read_fsaverage_depth, read_fsaverage_points, read_fsaverage_triangles
+from brainmap.rsa.surface.fsaverage import read_fsaverage_depth, read_fsaverage_points, read_fsaverage_triangles
 from brainmap.viz.rsa.panels import choose_limits, draw_color_bar, paint_scores
 from brainmap.viz.style import MUTED, Picture, assign_layer_colors, strip_axes, with_style
 

@@ -43,9 +43,8 @@ from brainmap.cli.rsa.searchlight_options import (
     Radius,
     Shrinkage,
     build_searchlight_settings,
-    refuse_surface_options,
-    search_surface,
 )
+from brainmap.cli.rsa.searchlight_surface import refuse_surface_options, search_surface
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:

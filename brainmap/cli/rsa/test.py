@@ -149,12 +149,8 @@ def _test_participants(
     correction: Any,
     n: int,
 ) -> Tables:
-    from brainmap.rsa.inference.differences import (
-        DIFFERENCE_COLUMNS,
-        best_layer_differences,
-        join_best_layers,
-        score_differences,
-    )
+    from brainmap.rsa.inference.best_layers import best_layer_differences, join_best_layers
+    from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS, score_differences
     from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, score_statistics
 
     cube, labels, networks = _build_cube(files, measure, against == "ceiling")
@@ -186,7 +182,7 @@ def _build_cube(
 ) -> tuple[Any, dict[str, list[str]], dict[str, list[int]]]:
     """Arrange scores `(n_models, n_rois, n_participants)`; return labels, and layers of each of several networks."""
     from brainmap.rsa.comparison.measures import arrange_scores, compare_rdms
-    from brainmap.rsa.inference.differences import group_layers_by_name
+    from brainmap.rsa.inference.best_layers import group_layers_by_name
     from brainmap.rsa.rdm.alignment import list_rdm_names
 
     if files[0].suffix == ".tsv":
@@ -211,7 +207,7 @@ def _read_cube(path: Path) -> tuple[Any, dict[str, list[str]], dict[str, list[in
     import pandas as pd
 
     from brainmap.checks import check_file, list_some
-    from brainmap.rsa.inference.differences import group_layers
+    from brainmap.rsa.inference.best_layers import group_layers
 
     check_file(path, "scores")
     table = pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False, dtype={"participant": str})
@@ -247,7 +243,8 @@ def _bootstrap_scores(
     correction: Any,
     n: int,
 ) -> Tables:
-    from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS, join_best_layers
+    from brainmap.rsa.inference.best_layers import join_best_layers
+    from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS
     from brainmap.rsa.inference.roi_bootstrap import BOOTSTRAP_COLUMNS, bootstrap_rois
 
     models, data = _load_both(files)

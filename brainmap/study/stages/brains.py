@@ -25,8 +25,9 @@ from brainmap.rsa.patterns.screen import screen_voxels
 from brainmap.rsa.patterns.surface import load_any_patterns
 from brainmap.rsa.patterns.table import Pattern
 from brainmap.rsa.rdm.run_noise import RunNoise
+from brainmap.rsa.regions.centers import sphere_rois
 from brainmap.rsa.regions.labels import choose_rois, load_rois, pool_hemispheres
-from brainmap.rsa.regions.rois import AUDITORY_CENTERS, Rois, load_mask, sphere_rois
+from brainmap.rsa.regions.rois import AUDITORY_CENTERS, Rois, load_mask
 from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.rsa.surface.rois import load_surface_rois
 from brainmap.study.settings.study import Participant, Searchlight

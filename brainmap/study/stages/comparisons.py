@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from brainmap.rsa.inference.differences import BEST
+from brainmap.rsa.inference.best_layers import BEST
 from brainmap.rsa.inference.scores import correct_p
 from brainmap.study.settings.study import StudySettings
 from brainmap.types import Correction

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from brainmap.errors import InputError
-from brainmap.rsa.encoding.best_layers import POSITION_COLUMNS as TESTED, best_encoding_layers, position_test
+from brainmap.rsa.encoding.best_layers import best_encoding_layers
 from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.group import NETWORK_TEST_COLUMNS, GroupNull
+from brainmap.rsa.encoding.positions import POSITION_COLUMNS as TESTED, position_test
 from brainmap.rsa.inference.differences import score_differences
 from brainmap.study.results.context import Context, make_rng
 from brainmap.study.stages.comparisons import add_test_beside, describe_test_beside

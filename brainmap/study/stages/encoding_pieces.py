@@ -22,7 +22,7 @@ from brainmap.rsa.encoding.encode import Encoding, fit_layers
 from brainmap.rsa.encoding.fits import EncodingSettings
 from brainmap.rsa.encoding.folds import Folds, Places
 from brainmap.rsa.encoding.group import GroupNull, draw_shared_orders
-from brainmap.rsa.encoding.permutations import Permuted, permute_network
+from brainmap.rsa.encoding.permuted import Permuted, permute_network
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses, keep_targets
 from brainmap.study.results.context import Context, make_rng, read_results_table
 from brainmap.study.results.pieces import Piece, Work, clear_pieces, compute_side_by_side, read_pieces

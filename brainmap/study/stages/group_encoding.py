@@ -14,6 +14,7 @@ import pandas as pd
 from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.record import content_key, file_digest
+from brainmap.rsa.encoding.agreement import LEAST_LAYERS, correlate_profiles
 from brainmap.rsa.encoding.counts import warn_of_participants
 from brainmap.rsa.encoding.dimensionality import tabulate_dimensionality
 from brainmap.rsa.encoding.encode import Encoding
@@ -21,7 +22,6 @@ from brainmap.rsa.encoding.group import GroupNull
 from brainmap.rsa.encoding.participants import average_over_regions
 from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, average_present
 from brainmap.rsa.encoding.responses import keep_targets
-from brainmap.rsa.encoding.scores import LEAST_LAYERS, correlate_profiles
 from brainmap.rsa.inference.scores import score_statistics
 from brainmap.rsa.inference.seeds import SEED_COLUMNS, Seeds, average_rows, list_means, measure_spread
 from brainmap.study.results.context import Context, make_rng, read_results_table

@@ -14,16 +14,9 @@ from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import arrange_scores
 from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
+from brainmap.rsa.inference.best_layers import BEST, BEST_NOTE, best_layer_differences, group_layers, join_best_layers
 from brainmap.rsa.inference.bootstrap import describe_absent
-from brainmap.rsa.inference.differences import (
-    BEST,
-    BEST_NOTE,
-    DIFFERENCE_COLUMNS,
-    best_layer_differences,
-    group_layers,
-    join_best_layers,
-    score_differences,
-)
+from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS, score_differences
 from brainmap.rsa.inference.exchange import Exchange
 from brainmap.rsa.inference.relabeling import relabeling_test, substitute_words
 from brainmap.rsa.inference.roi_bootstrap import BOOTSTRAP_COLUMNS, RoiBootstrap, bootstrap_rois

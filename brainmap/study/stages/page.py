@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainmap.rsa.inference.differences import BEST
+from brainmap.rsa.inference.best_layers import BEST
 from brainmap.study.results.context import Context, read_results_table
 from brainmap.study.settings.study import Network
 from brainmap.study.stages.comparisons import add_seeds, list_seeds, list_wholes

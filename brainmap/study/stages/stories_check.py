@@ -14,7 +14,7 @@ from brainmap.checks import check_file, gather_problems, list_some
 from brainmap.errors import InputError, name_place
 from brainmap.features.sounds.word_times import check_word_times
 from brainmap.rsa.encoding.stories import LEAST_STORIES, check_length, count_block
-from brainmap.rsa.inputs.stories import name_confounds
+from brainmap.rsa.inputs.story_files import name_confounds
 from brainmap.study.results.context import Context, check_output
 from brainmap.study.settings.study import Network
 from brainmap.study.stages.bands import check_band_layers

@@ -19,14 +19,9 @@ from brainmap.rsa.encoding.folds import Folds
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses, keep_targets
 from brainmap.rsa.encoding.ridge import check_alphas, find_device
 from brainmap.rsa.encoding.stories import AlignedStories, StorySettings, align_stories, count_delays
-from brainmap.rsa.inputs.stories import (
-    Stories,
-    StoryFile,
-    count_story_voxels,
-    find_story_files,
-    load_stories,
-    name_confounds,
-)
+from brainmap.rsa.inputs.stories import Stories, load_stories
+from brainmap.rsa.inputs.story_files import StoryFile, find_story_files, name_confounds
+from brainmap.rsa.inputs.story_sources import count_story_voxels
 from brainmap.rsa.patterns.region_tables import load_column_rois
 from brainmap.rsa.regions.rois import Rois
 from brainmap.study.results.context import Context

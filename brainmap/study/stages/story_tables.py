@@ -18,7 +18,7 @@ import pandas as pd
 
 from brainmap.rsa.encoding.counts import COUNT_COLUMNS, warn_of_counts
 from brainmap.rsa.encoding.encode import ENCODING_COLUMNS
-from brainmap.rsa.encoding.scores import measure_explainable_variance
+from brainmap.rsa.encoding.noise import measure_explainable_variance
 from brainmap.rsa.encoding.stories import count_delays
 from brainmap.rsa.patterns.table import VOXEL_COLUMNS
 from brainmap.study.results.context import Context, make_parent

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from brainmap.errors import InputError
-from brainmap.rsa.encoding.scores import correlate_profiles
+from brainmap.rsa.encoding.agreement import correlate_profiles
 
 
 def test_it_is_spearmans_correlation_of_each_region_and_participant() -> None:

@@ -11,7 +11,7 @@ from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.encoding.folds import yield_inner_splits
 from brainmap.rsa.encoding.group import compare_with_zero, permute_group
-from brainmap.rsa.encoding.permutations import permute_network
+from brainmap.rsa.encoding.permuted import permute_network
 from brainmap.rsa.encoding.scores import correlate, measure_influence
 
 ALPHAS = np.logspace(0, 4, 5)

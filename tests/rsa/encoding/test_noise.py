@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from brainmap.rsa.encoding.scores import correct_for_noise, measure_prediction_reliability, measure_reliability
+from brainmap.rsa.encoding.noise import correct_for_noise, measure_prediction_reliability, measure_reliability
 
 
 @pytest.mark.parametrize("n_runs", [2, 3, 6])

@@ -13,9 +13,10 @@ from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.fits import EncodingSettings, fit_folds
 from brainmap.rsa.encoding.folds import Folds
+from brainmap.rsa.encoding.noise import measure_explainable_variance
 from brainmap.rsa.encoding.responses import FeatureSpace
 from brainmap.rsa.encoding.scans import delay_features, lanczos_weights, sample_scans, zscore
-from brainmap.rsa.encoding.scores import measure_explainable_variance, score_fold
+from brainmap.rsa.encoding.scores import score_fold
 from brainmap.rsa.encoding.stories import count_delays
 
 pytestmark = pytest.mark.filterwarnings("ignore:encoding. (there are no repetitions|the (largest|smallest) alpha)")

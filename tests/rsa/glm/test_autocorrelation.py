@@ -15,16 +15,10 @@ from scipy.stats import wilcoxon
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.glm.arma import (
-    Arma,
-    Likelihood,
-    build_afni_grid,
-    estimate_pooled_noise,
-    estimate_run_noise,
-    find_best_of_grid,
-)
+from brainmap.rsa.glm.arma import Arma, build_afni_grid
 from brainmap.rsa.glm.estimators import fit_run
 from brainmap.rsa.glm.plan import RunSettings, plan_betas
+from brainmap.rsa.glm.reml import Likelihood, estimate_pooled_noise, estimate_run_noise, find_best_of_grid
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:design. :brainmap.errors.BrainmapWarning"),

@@ -15,9 +15,10 @@ from nilearn.glm.first_level import FirstLevelModel, compute_regressor, make_fir
 
 from brainmap import rsa
 from brainmap.errors import BrainmapError, BrainmapWarning, InputError
-from brainmap.rsa.glm.arma import measure_lag1
-from brainmap.rsa.glm.design import GlmSettings, build_event_regressors, compute_cosines, find_dependent_columns
+from brainmap.rsa.glm.design import GlmSettings, build_event_regressors, find_dependent_columns
+from brainmap.rsa.glm.drifts import compute_cosines
 from brainmap.rsa.glm.plan import RunSettings, plan_betas
+from brainmap.rsa.glm.reml import measure_lag1
 from brainmap.rsa.glm.timing import Timing
 
 # Runs are short here, so that any drift term takes much of them; the warning itself is tested below.

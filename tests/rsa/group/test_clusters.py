@@ -10,9 +10,9 @@ import pytest
 from scipy import ndimage, sparse, stats
 
 from brainmap.errors import InputError
-from brainmap.rsa.group.clusters import Enhancement, cluster_mass, compute_cluster_threshold, tfce
+from brainmap.rsa.group.adjacency import edge_neighbors, grid_neighbors, mesh_neighbors
+from brainmap.rsa.group.enhancement import Enhancement, cluster_mass, compute_cluster_threshold, tfce
 from brainmap.rsa.group.maps import group_test
-from brainmap.rsa.group.places import edge_neighbors, grid_neighbors, mesh_neighbors
 from brainmap.rsa.inference.sign_flips import sign_flip_test
 from brainmap.rsa.surface.meshes import Mesh
 

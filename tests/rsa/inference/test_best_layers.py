@@ -12,8 +12,8 @@ from scipy import stats
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.inference.best_layers import compare_best_layers, group_layers_by_name
 from brainmap.rsa.inference.bootstrap import bootstrap_vectors
-from brainmap.rsa.inference.differences import compare_best_layers, group_layers_by_name
 from brainmap.rsa.inference.scores import correct_p
 
 NETWORKS = {"trained": [0, 1, 2], "control": [3, 4]}

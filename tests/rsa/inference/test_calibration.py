@@ -20,7 +20,7 @@ from brainmap.rsa.comparison.measures import compare_vectors
 from brainmap.rsa.inference.bootstrap import bootstrap_vectors
 from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
 from brainmap.rsa.simulation.participants import filter_ar1
-from brainmap.rsa.simulation.power import count_detections
+from brainmap.rsa.simulation.rates import count_detections
 from brainmap.rsa.simulation.rdms import Measurement, compute_geometry, draw_group, embed_rdm, find_signal_of_ceiling
 
 pytestmark = pytest.mark.slow

@@ -12,8 +12,8 @@ from rsatoolbox.rdm.rdms import RDMs
 from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import arrange_scores
+from brainmap.rsa.inference.best_layers import BEST
 from brainmap.rsa.inference.bootstrap import bootstrap_vectors
-from brainmap.rsa.inference.differences import BEST
 from brainmap.rsa.inference.exchange import Exchange, place_pairs
 from brainmap.rsa.inference.seeds import list_rows
 

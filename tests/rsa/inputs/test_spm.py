@@ -16,7 +16,8 @@ from scipy.io import savemat
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.inputs.spm import classify_regressor, read_spm_design
+from brainmap.rsa.inputs.spm import classify_regressor
+from brainmap.rsa.inputs.spm_design import read_spm_design
 from brainmap.study.check import check_study
 from brainmap.study.results.context import Context
 from brainmap.study.settings.study import load_study

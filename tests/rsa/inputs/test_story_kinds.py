@@ -13,7 +13,7 @@ import pytest
 
 from brainmap import rsa
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.inputs.stories import count_story_voxels
+from brainmap.rsa.inputs.story_sources import count_story_voxels
 from brainmap.rsa.patterns.region_tables import load_column_rois
 from brainmap.rsa.surface.data import SurfaceData, save_surface
 

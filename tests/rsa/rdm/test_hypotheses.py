@@ -11,17 +11,8 @@ from scipy.spatial.distance import pdist
 
 from brainmap.data.make_words import WORDS
 from brainmap.errors import InputError
-from brainmap.rsa.rdm.hypotheses import (
-    _CONSONANTS,
-    _DIPHTHONGS,
-    _MONOPHTHONGS,
-    FEATURES,
-    PRONUNCIATIONS,
-    category_rdm,
-    list_phoneme_features,
-    phonetic_rdm,
-    read_model_rdms,
-)
+from brainmap.rsa.rdm.hypotheses import PRONUNCIATIONS, category_rdm, phonetic_rdm, read_model_rdms
+from brainmap.rsa.rdm.phonemes import _CONSONANTS, _DIPHTHONGS, _MONOPHTHONGS, FEATURES, list_phoneme_features
 
 
 def distance(rdms: object, one: str, other: str) -> float:

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.rsa.regions.centers import sphere_rois
 from brainmap.rsa.regions.labels import load_rois
-from brainmap.rsa.regions.rois import AUDITORY_CENTERS, Rois, load_mask, sphere_rois
+from brainmap.rsa.regions.rois import AUDITORY_CENTERS, Rois, load_mask
 
 AFFINE = np.array([[-2.0, 0, 0, 8], [0, 3, 0, -9], [0, 0, 4, -8], [0, 0, 0, 1]])
 TABLE = pd.DataFrame({"index": [1, 2, 7], "name": ["L_A1", "R_A1", "belt"]})

@@ -16,7 +16,8 @@ from scipy.spatial.distance import squareform
 from brainmap import features
 from brainmap.errors import InputError
 from brainmap.rsa import choose_items, compute_rdms, load_rdms, power_analysis, save_rdms, stack_rdms
-from brainmap.rsa.simulation.choice import (
+from brainmap.rsa.simulation.rdms import Measurement, draw_group, embed_rdm
+from brainmap.rsa.simulation.subsets import (
     build_terms,
     compute_unlikeness,
     draw_items,
@@ -24,7 +25,6 @@ from brainmap.rsa.simulation.choice import (
     search_items,
     share_items,
 )
-from brainmap.rsa.simulation.rdms import Measurement, draw_group, embed_rdm
 
 DATA = Path(__file__).parents[3] / "data"
 

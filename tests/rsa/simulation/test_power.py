@@ -18,7 +18,7 @@ from brainmap.rsa.comparison.ceilings import compute_vector_ceiling
 from brainmap.rsa.rdm.alignment import find_pair_positions
 from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
 from brainmap.rsa.simulation.participants import simulate_participant
-from brainmap.rsa.simulation.power import compute_wilson, count_detections
+from brainmap.rsa.simulation.rates import compute_wilson, count_detections
 from brainmap.rsa.simulation.rdms import (
     Measurement,
     compute_lower_ceiling,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainmap.rsa.inference.differences import BEST
+from brainmap.rsa.inference.best_layers import BEST
 from brainmap.rsa.inference.scores import correct_p
 from brainmap.study.stages.group_maps import SIGNIFICANT
 from brainmap.types import Correction
