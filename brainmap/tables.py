@@ -124,6 +124,27 @@ def read_table(table: str | Path | pd.DataFrame, what: str, *, empty_ends: bool 
     return table if table.shape[1] > 1 else _read_lines(path, str(table.columns[0]), empty_ends)
 
 
+NAMES = (
+    *("participant", "session", "run", "roi", "other_roi", "peak_roi", "region", "network", "other_network", "layer"),
+    *("other_layer", "model", "other", "name", "stimulus_id", "condition", "story", "planted", "recovered"),
+)
+
+
+def read_results_table(path: str | Path) -> pd.DataFrame:
+    """Read a table that brainmap wrote: names are text (run 01 is not 1), and a region may be called NA.
+
+    Parameters
+    ----------
+    path : path of a TSV
+
+    Returns
+    -------
+    DataFrame
+        Columns of names (`NAMES`) hold text; n/a is missing in every column, and nothing else is.
+    """
+    return pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False, dtype=dict.fromkeys(NAMES, str))
+
+
 def _read_lines(path: Path, name: str, empty_ends: bool) -> pd.DataFrame:
     """Read a table of one column, whose empty lines pandas would leave out."""
     lines = pd.read_csv(

@@ -63,12 +63,10 @@ def demo(
 
 def _print_recovery(study: Path, start: float) -> None:
     """Print planted and recovered layers with the noise ceilings as a table, and the seconds since the start."""
-
-    import pandas as pd
-
     from brainmap.study.settings.study import load_study
+    from brainmap.tables import read_results_table
 
-    table = pd.read_csv(load_study(study).out / "group" / "recovery.tsv", sep="\t", na_values="n/a")
+    table = read_results_table(load_study(study).out / "group" / "recovery.tsv")
     typer.echo(f"\n{'region':<16} {'planted':<8} {'recovered':<9} {'score':>6}  noise ceiling   p corrected")
     for row in table.itertuples():
         planted, found = (name if isinstance(name, str) else "-" for name in (row.planted, row.recovered))

@@ -166,9 +166,11 @@ def profile(
 def _read_table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
+    from brainmap.tables import NAMES
+
     check_file(path, "table")
     try:
-        return pd.read_csv(path, sep="\t", na_values="n/a", dtype={"participant": str, "roi": str, "layer": str})
+        return pd.read_csv(path, sep="\t", na_values="n/a", dtype=dict.fromkeys(NAMES, str))
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"table: expected tab-separated values, got {path}, which cannot be read: {error}") from None
 

@@ -13,9 +13,10 @@ from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.explore.maps import Maps, summarize_scores
 from brainmap.rsa.rdm.files import load_plain_rdms, read_rdm_descriptors
-from brainmap.study.results.context import Context, read_results_table
+from brainmap.study.results.context import Context
 from brainmap.study.settings.participant import Participant
 from brainmap.study.stages.networks import Version, build_rdm_path, yield_versions
+from brainmap.tables import read_results_table
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,10 +19,10 @@ from brainmap.explore.looking import describe_wave, take_wave
 from brainmap.explore.sources import FEW, Source
 from brainmap.features.evaluation.regions import CHANCE, RegionSounds
 from brainmap.record import content_key
-from brainmap.study.results.context import read_results_table
 from brainmap.study.stages.encoding import yield_encoded
 from brainmap.study.stages.networks import Version, load_heard_network
 from brainmap.study.stages.region_encoders import RegionSearch
+from brainmap.tables import read_results_table
 
 
 @dataclass(frozen=True)

@@ -245,7 +245,7 @@ def _compute_layer_features(out: Path) -> dict[str, NDArray[np.floating]]:
 
 
 def _read_items(out: Path) -> list[str]:
-    return [str(s) for s in pd.read_csv(out / "stimuli.tsv", sep="\t")["stimulus_id"]]
+    return [str(s) for s in pd.read_csv(out / "stimuli.tsv", sep="\t", dtype=str)["stimulus_id"]]
 
 
 def _write_betas(out: Path, label: str, person: SimulatedParticipant, mask: nib.Nifti1Image, *, afni: bool) -> None:

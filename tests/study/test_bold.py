@@ -135,6 +135,8 @@ def func(study: TinyStudy) -> Path:
 
 
 def test_an_fmriprep_folder_becomes_betas_and_scores(bold_study: TinyStudy) -> None:
+    for path in sorted((bold_study.folder / "bids").rglob("*_run-*")):
+        path.rename(path.with_name(path.name.replace("_run-", "_run-0")))  # names, not numbers: run 01 is not run 1
     findings = check_study(Context(load_study(bold_study.file)))
     assert findings.problems == ()
     assert findings.table["patterns"].tolist() == [24, 24]
@@ -145,33 +147,34 @@ def test_an_fmriprep_folder_becomes_betas_and_scores(bold_study: TinyStudy) -> N
 
     written = sorted((bold_study.out / "sub-01" / "func").glob("*_betas.nii.gz"))
     assert [p.name for p in written] == [
-        f"sub-01_task-tiny_space-MNI152Lin_run-{run}_desc-condition_betas.nii.gz" for run in RUNS
+        f"sub-01_task-tiny_space-MNI152Lin_run-0{run}_desc-condition_betas.nii.gz" for run in RUNS
     ]
-    mask = func(bold_study) / "sub-01_task-words_run-1_space-MNI152Lin_desc-brain_mask.nii.gz"
+    mask = func(bold_study) / "sub-01_task-words_run-01_space-MNI152Lin_desc-brain_mask.nii.gz"
     data = rsa.load_patterns([str(p) for p in written], mask=mask)
     truth = np.random.default_rng(3).normal(size=(len(sound_ids()), *SHAPE))[..., :-1].reshape(len(sound_ids()), -1)
     order = [sound_ids().index(str(name)) for name in data.obs_descriptors["stimulus_id"]]
     assert np.corrcoef(data.measurements.ravel(), truth[order].ravel())[0, 1] > 0.98
     about = json.loads(written[0].with_name(written[0].name.replace(".nii.gz", ".json")).read_text())
-    assert any(name.endswith("run-1_events.tsv") for name in about["InputsSHA256"])
+    assert any(name.endswith("run-01_events.tsv") for name in about["InputsSHA256"])
     assert rsa.image_info(written[0]).space.startswith("MNI")
 
     shown = read_designs(Context(load_study(bold_study.file)))
     assert shown is not None
-    assert [(run.participant, run.run) for run in shown.runs] == [(who, str(k)) for who in ("01", "02") for k in RUNS]
+    assert [(run.participant, run.run) for run in shown.runs] == [(who, f"0{k}") for who in ("01", "02") for k in RUNS]
     assert shown.table[["volumes", "events", "regressors", "confounds"]].to_numpy().tolist() == [[N, 16, 8, 6]] * 6
-    design = pd.read_csv(next((bold_study.out / "sub-02" / "func").glob("*run-3*_design.tsv")), sep="\t")
+    assert (shown.table["inflation"] > 1).all()
+    design = pd.read_csv(next((bold_study.out / "sub-02" / "func").glob("*run-03*_design.tsv")), sep="\t")
     assert shown.table["drifts"].iloc[5] == design.columns.str.startswith("drift_").sum() > 0
     assert shown.table["free"].iloc[5] == N - (design.shape[1] - 1)
     np.testing.assert_allclose(shown.runs[5].matrix.to_numpy(), design.drop(columns="frame_time"))
     events = shown.runs[5].events
-    raw = pd.read_csv(bold_study.folder / "bids/sub-02/func/sub-02_task-words_run-3_events.tsv", sep="\t")
+    raw = pd.read_csv(bold_study.folder / "bids/sub-02/func/sub-02_task-words_run-03_events.tsv", sep="\t")
     assert events is not None
     assert events["name"].tolist() == raw["trial_type"].tolist()
     assert any("drifts: high-pass" in note and "(participants 0" in note for note in shown.notes)
 
     assert not {stage for stage in bold_study.run() if stage.startswith("sub-")}
-    events = bold_study.folder / "bids" / "sub-01" / "func" / "sub-01_task-words_run-2_events.tsv"
+    events = bold_study.folder / "bids" / "sub-01" / "func" / "sub-01_task-words_run-02_events.tsv"
     events.write_text(events.read_text().replace("\t1.0\t", "\t1.5\t"))
     again = bold_study.run()
     assert "sub-01_betas" in again

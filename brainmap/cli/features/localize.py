@@ -105,7 +105,7 @@ def _place_sounds(
         return plant_sounds(sounds, seconds=plant, background_db=background_db, rng=make_rng(seed))
     file = check_file(boundaries or "", "--boundaries")
     try:
-        return sounds, pd.read_csv(file, sep="\t")
+        return sounds, pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False)
     except (ValueError, UnicodeDecodeError) as error:
         raise InputError(f"--boundaries: {file} cannot be read as a table: {str(error).splitlines()[0]}") from None
 

@@ -204,13 +204,13 @@ def _build_cube(
 def _read_cube(path: Path) -> tuple[Any, dict[str, list[str]], dict[str, list[int]]]:
     """Read a table of scores that `brainmap rsa compare` or a study wrote."""
     import numpy as np
-    import pandas as pd
 
     from brainmap.checks import check_file, list_some
     from brainmap.rsa.inference.best_layers import group_layers
+    from brainmap.tables import read_results_table
 
     check_file(path, "scores")
-    table = pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False, dtype={"participant": str})
+    table = read_results_table(path)
     refuse_some(
         [name for name in ("participant", "score") if name not in table],
         f"{path}: expected columns ",

@@ -242,11 +242,6 @@ def make_parent(path: Path) -> Path:
     return path
 
 
-def read_results_table(path: Path) -> pd.DataFrame:
-    """Read a table of the results, in which a region may be called NA."""
-    return pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False, dtype={"participant": str})
-
-
 def verify_results(context: Context) -> int:
     """Read every result of a study, compare it with what was written, and return the number of results.
 

@@ -21,13 +21,14 @@ from brainmap.rsa.encoding.folds import Folds, group_items, make_folds
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses, align_items, divide_items, keep_targets
 from brainmap.rsa.encoding.ridge import check_alphas, find_device
 from brainmap.rsa.patterns.table import Pattern
-from brainmap.study.results.context import Context, make_parent, make_rng, read_results_table
+from brainmap.study.results.context import Context, make_parent, make_rng
 from brainmap.study.results.pieces import clear_pieces
 from brainmap.study.settings.encoding import EncodingModels
 from brainmap.study.stages.brains import load_region_patterns, load_regions, screen_patterns
 from brainmap.study.stages.encoding_pieces import PARTICIPANT, Modeled, ModelPieces
 from brainmap.study.stages.networks import store_path, yield_versions
 from brainmap.study.stages.participants import Person, yield_people
+from brainmap.tables import read_results_table
 
 VERSION = 1
 FEW_REFITS = 100  # permutations that are taken without a note on their time

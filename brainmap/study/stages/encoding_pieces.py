@@ -24,12 +24,13 @@ from brainmap.rsa.encoding.folds import Folds, Places
 from brainmap.rsa.encoding.group import GroupNull, draw_shared_orders
 from brainmap.rsa.encoding.permuted import Permuted, permute_network
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses, keep_targets
-from brainmap.study.results.context import Context, make_rng, read_results_table
+from brainmap.study.results.context import Context, make_rng
 from brainmap.study.results.pieces import Piece, Work, clear_pieces, compute_side_by_side, read_pieces
 from brainmap.study.settings.encoding import EncodingModels
 from brainmap.study.settings.participant import Participant
 from brainmap.study.settings.stories import StoryModels
 from brainmap.study.stages.participants import build_chunk_folder
+from brainmap.tables import read_results_table
 
 VERSION = 2  # 2: targets in blocks
 PARTICIPANT = {"participant": "label of the participant"}

@@ -31,6 +31,7 @@ from brainmap.study.stages.networks import (
     store_path,
     yield_versions,
 )
+from brainmap.tables import read_results_table
 
 if TYPE_CHECKING:
     from brainmap.features.attribution.results import ClassActivationMaps
@@ -178,7 +179,7 @@ def choose_best_layers(context: Context, version: Version, layers: list[str], mo
     path = context.build_table_path("best_layers")
     if not path.exists():
         return layers[len(layers) - min(most, len(layers)) :]
-    table = pd.read_csv(path, sep="\t")
+    table = read_results_table(path)
     table = table[(table["network"] == version.name) & table["layer"].isin(layers)]
     ranked = table.groupby("layer")["score"].agg(["size", "max"]).sort_values(["size", "max"], ascending=False)
     return sorted((str(layer) for layer in ranked.index[:most]), key=layers.index)

@@ -188,7 +188,7 @@ def _write_recovery(context: Context, people: list[Participant]) -> Iterator[Pat
     """Compare planted with recovered layers, for the first network, from which the truth was planted."""
     truth = context.study.settings.truth
     assert truth is not None
-    table = pd.read_csv(context.study.resolve(truth.table), sep="\t", keep_default_na=False)
+    table = pd.read_csv(context.study.resolve(truth.table), sep="\t", dtype=str, keep_default_na=False)
     planted = {str(r): (str(layer) or None) for r, layer in zip(table["region"], table["layer"], strict=True)}
     version = next(yield_versions(context))
     models, brains = join_model_rdms(context, [version]), join_brain_rdms(context, people)

@@ -24,7 +24,7 @@ from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, average_pr
 from brainmap.rsa.encoding.responses import keep_targets
 from brainmap.rsa.inference.scores import score_statistics
 from brainmap.rsa.inference.seeds import SEED_COLUMNS, Seeds, average_rows, list_means, measure_spread
-from brainmap.study.results.context import Context, make_rng, read_results_table
+from brainmap.study.results.context import Context, make_rng
 from brainmap.study.results.pieces import Piece, Work
 from brainmap.study.settings.stories import StoryModels
 from brainmap.study.settings.study import Inference
@@ -47,6 +47,7 @@ from brainmap.study.stages.encoding_pieces import OrderPieces, join_permutations
 from brainmap.study.stages.generality import THESE_SOUNDS
 from brainmap.study.stages.inference import list_shared_regions
 from brainmap.study.stages.networks import yield_versions
+from brainmap.tables import read_results_table
 from brainmap.types import Floats
 
 log = logging.getLogger("brainmap")

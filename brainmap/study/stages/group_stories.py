@@ -17,7 +17,7 @@ from brainmap.rsa.encoding.participants import average_over_regions
 from brainmap.rsa.encoding.story_ceilings import STORY_CEILING_COLUMNS, story_ceilings
 from brainmap.rsa.inference.differences import score_differences
 from brainmap.rsa.inference.seeds import Seeds, average_rows, list_means, measure_spread
-from brainmap.study.results.context import Context, make_rng, read_results_table
+from brainmap.study.results.context import Context, make_rng
 from brainmap.study.results.pieces import Piece, Work
 from brainmap.study.settings.stories import StoryModels
 from brainmap.study.stages.bands import run_bands
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     pass
 from brainmap.study.stages.story_rdms import run_story_rdms
 from brainmap.study.stages.story_tables import DELAY_COLUMNS
+from brainmap.tables import read_results_table
 
 log = logging.getLogger("brainmap")
 

@@ -35,6 +35,7 @@ from brainmap.study.stages.generality import (
     describe_participant_test,
 )
 from brainmap.study.stages.networks import list_layer_names
+from brainmap.tables import read_results_table
 from brainmap.types import Correction
 
 if TYPE_CHECKING:
@@ -350,7 +351,7 @@ def _measure_reliability(context: Context, brains: RDMs) -> Inferred:
     measure = context.study.settings.rsa.measure
     table = rdm_reliability(brains, measure=measure, rng=make_rng(context, "reliability"))
     paths = [context.build_subject_path(p, "reliability.tsv", desc="rois") for p in context.study.participants()]
-    alone = [pd.read_csv(path, sep="\t", na_values="n/a", keep_default_na=False) for path in paths if path.exists()]
+    alone = [read_results_table(path) for path in paths if path.exists()]
     if alone:
         every = pd.concat(alone, ignore_index=True)
         mean = every.groupby(["roi", "over", "n"], sort=False, as_index=False).agg(

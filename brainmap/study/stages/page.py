@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from brainmap.rsa.inference.best_layers import BEST
-from brainmap.study.results.context import Context, read_results_table
+from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Network
 from brainmap.study.stages.comparisons import add_seeds, list_seeds, list_wholes
 from brainmap.study.stages.content.answers import list_rivals, tabulate_answers
@@ -36,6 +36,7 @@ from brainmap.study.stages.explain import choose_explained
 from brainmap.study.stages.group import join_brain_rdms
 from brainmap.study.stages.networks import read_calls_line
 from brainmap.study.stages.wording import describe_best_layers, describe_test, describe_tests
+from brainmap.tables import read_results_table
 from brainmap.viz.page.content import EncodingContent, ReportContent
 from brainmap.viz.page.write import methods_paragraph
 

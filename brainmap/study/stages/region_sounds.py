@@ -17,13 +17,14 @@ import pandas as pd
 
 from brainmap.errors import InputError
 from brainmap.record import content_key
-from brainmap.study.results.context import Context, read_results_table
+from brainmap.study.results.context import Context
 from brainmap.study.stages.explain import (
     Explaining,
     choose_explained,
     digest_maximization,
 )
 from brainmap.study.stages.networks import Loaded, Version, build_features_path, list_inputs
+from brainmap.tables import read_results_table
 
 if TYPE_CHECKING:
     from brainmap.features.evaluation.regions import Encoder, RegionSounds

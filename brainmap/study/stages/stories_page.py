@@ -11,7 +11,7 @@ import pandas as pd
 
 from brainmap.features.sounds.word_times import SPEECH
 from brainmap.record import content_key
-from brainmap.study.results.context import Context, read_results_table
+from brainmap.study.results.context import Context
 from brainmap.study.stages.comparisons import add_seeds, list_seeds, list_wholes
 from brainmap.study.stages.content.cautions import list_story_cautions
 from brainmap.study.stages.content.facts import list_notices, list_story_about, read_provenance
@@ -20,6 +20,7 @@ from brainmap.study.stages.page_stage import build_page_path, write_files
 from brainmap.study.stages.stories import get_story_models, measure_lengths
 from brainmap.study.stages.story_people import StoryPerson, yield_story_people
 from brainmap.study.stages.story_rdms import RDM_MEASURE
+from brainmap.tables import read_results_table
 from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import EncodingContent, ReportContent, StoryFacts
 from brainmap.viz.page.write import methods_paragraph

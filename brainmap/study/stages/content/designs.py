@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.study.results.context import Context, read_results_table
+from brainmap.study.results.context import Context
 from brainmap.study.settings.participant import Participant
 from brainmap.study.stages.betas import list_beta_files, list_run_names, read_run_events
+from brainmap.tables import read_results_table
 from brainmap.viz.page.content import DesignContent, DesignedRun
 
 _ENDINGS = ("", "_derivative", "_dispersion")

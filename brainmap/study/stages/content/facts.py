@@ -119,7 +119,7 @@ def collect_facts(context: Context, brains: RDMs, scores: pd.DataFrame) -> dict[
         facts["noise"] = found
     truth = context.study.settings.truth
     if truth is not None:
-        table = pd.read_csv(context.study.resolve(truth.table), sep="\t", keep_default_na=False)
+        table = pd.read_csv(context.study.resolve(truth.table), sep="\t", dtype=str, keep_default_na=False)
         facts["planted"] = {
             str(r): str(layer) for r, layer in zip(table["region"], table["layer"], strict=True) if layer
         }

@@ -10,7 +10,7 @@ import pandas as pd
 
 from brainmap.features.sounds.inputs import get_waveforms
 from brainmap.places import resolve_inside
-from brainmap.study.results.context import Context, read_results_table
+from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Network
 from brainmap.study.stages.networks import (
     Version,
@@ -21,6 +21,7 @@ from brainmap.viz.page.listening import RealSound, RegionPanel
 if TYPE_CHECKING:
     pass
 from brainmap.study.stages.content.explanations import load_network_sounds
+from brainmap.tables import read_results_table
 
 
 def read_region_panels(context: Context, version: Version) -> dict[str, Any]:

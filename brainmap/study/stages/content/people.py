@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from brainmap.rsa.comparison.ranks import rank_by_sorting
-from brainmap.study.results.context import Context, read_results_table
+from brainmap.study.results.context import Context
 from brainmap.study.stages.content.maps import LazyMaps, list_layers
 from brainmap.study.stages.explain import choose_explained
 from brainmap.study.stages.group_maps import find_common_map, find_common_space
 from brainmap.study.stages.surfaces import load_map
+from brainmap.tables import read_results_table
 from brainmap.types import Floats
 from brainmap.viz.page.content import PeopleContent, Person
 
