@@ -41,6 +41,7 @@ from brainmap.study.stages.brains import (
 from brainmap.study.stages.controls import check_controls, check_pairs
 from brainmap.study.stages.costs import Size
 from brainmap.study.stages.encoding import check_encoding
+from brainmap.study.stages.event_names import check_event_names, check_set_aside
 from brainmap.study.stages.explain import check_explained, choose_explained
 from brainmap.study.stages.generality import announce_tests
 from brainmap.study.stages.group import check_truth
@@ -139,6 +140,8 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
                 chosen.setdefault(note, []).append(person.label)
             plans[person.label] = plan
         problems += list_lost_repetitions(people, plans)
+        for brain in context.study.settings.brain:
+            gather_problems(problems, partial(check_set_aside, context, brain))
         sound = [person for person, row in zip(people, rows, strict=True) if row["problems"] == "none"]
         gather_problems(problems, lambda: _check_grids(context, sound))
         ordered: list[str] = []
@@ -296,6 +299,8 @@ def _check_person(
         problems.append(f"{who}{describe_missing_residuals(person)}")
     gather_problems(problems, lambda: check_controls(context, person), who)
     try:
+        if person.brain.kind == "bold" and stimuli:
+            check_event_names(person, stimuli)
         rows, notes = plan_rows(person, stimuli) if not problems or person.brain.kind == "bold" else ([], ())
         plan += rows
         for note in notes:

@@ -170,10 +170,12 @@ def fit_betas(
     column : str
         The column of `events` that names betas: `trial_type`, `stimulus_id`, `stim_file`, ...
     duration : float or mapping of condition to float [s], optional
-        Duration of events in stim_times files that give none.
+        Duration of events that have none: in stim_times files, and where the `duration` of a table is n/a (counted in
+        `notes`).
     leave_out, nuisance : sequence of str
         `leave_out` lists names that are not modelled (`rest`); `nuisance` lists names that are modelled but get no
-        betas (`button`).
+        betas (`button`). Each must occur in at least one run. A row without a value in `column` may be named by its
+        `trial_type`.
     slice_time_ref : float from 0 to 1 [TR], optional
         Reference moment within the TR. By default it is StartTime of the sidecar (fMRIPrep), else 0 (nilearn).
     frame_times : array_like (n_volumes,) [s], or a list of these (one a run), optional

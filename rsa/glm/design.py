@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some, refuse_some, suggest_word
+from brainmap.checks import check_choice, list_some, refuse_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.drifts import USUAL, choose_drift_orders, compute_cosines, compute_legendre, explain_variance
 from brainmap.rsa.glm.events import EARLIEST
@@ -130,8 +130,7 @@ def make_designs(
     Raises
     ------
     InputError
-        If regressors are collinear (they are named), if there are more regressors than volumes, or if a nuisance name
-        is unknown.
+        If regressors are collinear (they are named), or if there are more regressors than volumes.
 
     Warns
     -----
@@ -139,13 +138,6 @@ def make_designs(
         If drift terms take more than 10 % of a condition's variance, if confounds add nothing new, or if the design
         inflates the variance of a beta tenfold.
     """
-    seen = {str(name) for table in events for name in table["name"]}
-    for name in settings.nuisance:
-        if name not in seen:
-            raise InputError(
-                f"nuisance: expected the name of an event ({list_some(sorted(seen))}), got "
-                f"{name!r}{suggest_word(name, seen)}"
-            )
     parts = [_build_task(table, timing, settings) for table, timing in zip(events, timings, strict=True)]
     mains = [part.trials[:, :, 0] for part in parts]
     orders, said = choose_drift_orders(mains, timings, high_pass=settings.high_pass, polort=settings.polort)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ def read_events(
     column: str = "trial_type",
     duration: float | Mapping[str, float] | None = None,
     leave_out: Sequence[str] = (),
+    nuisance: Sequence[str] = (),
 ) -> list[pd.DataFrame]:
     """Read the events of every run and check them against the length of the run.
 
@@ -47,9 +49,13 @@ def read_events(
         their path without its ending and without the folders that all share (`cat/0a7c_nohash_0`). A cell that is
         empty, n/a, NaN or NA is missing.
     duration : float or mapping of condition to float [s], optional
-        Duration of events in stim_times files that give none.
+        Duration of events that have none: in stim_times files without durations, and in rows of a table whose
+        `duration` is n/a. It never replaces a duration.
     leave_out : sequence of str
-        Names that are not modelled (`rest`).
+        Names that are not modelled (`rest`). A row without a value in `column` may be named by its `trial_type`.
+    nuisance : sequence of str
+        Names of events of no interest (`button`). A row without a value in `column` whose `trial_type` is among them
+        gets this name; other rows without a value are left out. Here these names need not occur.
 
     Returns
     -------
@@ -67,7 +73,8 @@ def read_events(
     Warns
     -----
     BrainmapWarning
-        If events of one name overlap, durations are 0, rows have no name, or there is a column `modulation`.
+        If events of one name overlap, durations are 0 (but not those of `nuisance`) or come from `duration`, rows have
+        no name, or there is a column `modulation`.
 
     Examples
     --------
@@ -75,16 +82,62 @@ def read_events(
     >>> read_events(table, run_seconds=[30.0])[0]["name"].tolist()
     ['cat', 'dog']
     """
+    runs, notes = read_noted_events(
+        source, run_seconds=run_seconds, column=column, duration=duration, leave_out=leave_out, nuisance=nuisance
+    )
+    for note in notes:
+        warnings.warn(note, BrainmapWarning, stacklevel=2)
+    return runs
+
+
+def read_noted_events(
+    source: EventSource,
+    *,
+    run_seconds: Sequence[float],
+    column: str = "trial_type",
+    duration: float | Mapping[str, float] | None = None,
+    leave_out: Sequence[str] = (),
+    nuisance: Sequence[str] = (),
+    refuse_absent: bool = True,
+) -> tuple[list[pd.DataFrame], list[str]]:
+    """Read events as `read_events` does, and return beside them notes of what was filled in or does not occur.
+
+    Parameters
+    ----------
+    source, run_seconds, column, duration, leave_out, nuisance
+        As in `read_events`.
+    refuse_absent : bool
+        Whether a name of `leave_out` that does not occur is refused; else such names are noted, as are those of
+        `nuisance`.
+
+    Raises
+    ------
+    InputError
+        As in `read_events`.
+    """
+    notes: list[str] = []
     if isinstance(source, Mapping):
-        named, seen = [name for name in source if name not in leave_out], set(source)
+        named, seen = [name for name in source if name not in leave_out], {*source, *leave_out}
         tables = _read_stim_times({name: source[name] for name in named}, run_seconds, duration)
     else:
-        given = [(_read_named_rows(t, what, column), what) for t, what in _read_tables(source, len(run_seconds))]
-        if column == "stim_file":
-            names = sound_names(dict.fromkeys(name for table, _ in given for name in table["name"]))
-            given = [(table.assign(name=[names[name] for name in table["name"]]), what) for table, what in given]
+        given = _read_named_tables(source, len(run_seconds), column, aside=(*nuisance, *leave_out))
         seen = {name for table, _ in given for name in table["name"]}
-        tables = [_convert_times(table[~table["name"].isin(leave_out)], what) for table, what in given]
+        filled = [_fill_durations(table[~table["name"].isin(leave_out)], duration) for table, _ in given]
+        if n_filled := sum(n for _, n in filled):
+            n_all = sum(len(table) for table, _ in filled)
+            by_name = isinstance(duration, Mapping)
+            said = "taken from those given by name" if by_name else f"taken as the given {duration:g} s"
+            notes.append(f"events: {n_filled} of {n_all} durations are n/a and are {said}")
+        tables = [_convert_times(table, what) for (table, _), (_, what) in zip(filled, given, strict=True)]
+    if refuse_absent:
+        _refuse_absent(leave_out, seen)
+    else:
+        notes += [
+            f"events: {name!r} ({what}) does not occur"
+            for what, names in (("nuisance", nuisance), ("leave_out", leave_out))
+            for name in names
+            if name not in seen
+        ]
     pairs = ((n, c) for table in tables for n, c in zip(table["name"], table["condition"], strict=True))
     condition = assign_conditions(pairs, "events")
     runs = []
@@ -93,14 +146,80 @@ def read_events(
         kept = kept.sort_values("onset", kind="stable", ignore_index=True)
         _check_run(kept, seconds, f"events of run {k}")
         runs.append(kept)
-    unknown = [name for name in leave_out if name not in seen and not isinstance(source, Mapping)]
+    _warn_of_events(runs, nuisance)
+    return runs, notes
+
+
+def count_event_names(
+    source: EventSource, *, n_runs: int, column: str = "trial_type", aside: Sequence[str] = ()
+) -> list[dict[str, int]]:
+    """Count the events of each name in every run, before any time is read.
+
+    Parameters
+    ----------
+    source, column
+        As in `read_events`.
+    n_runs : int
+    aside : sequence of str
+        Names of `nuisance` and `leave_out`, by which rows without a value in `column` may be named.
+
+    Returns
+    -------
+    list of dict
+        One per run. Of stim_times files only the names are known: each is counted as one event of every run.
+
+    Raises
+    ------
+    InputError
+        If a table or its columns are missing, or there are not as many tables as runs.
+    """
+    if isinstance(source, Mapping):
+        return [dict.fromkeys(map(str, source), 1)] * n_runs
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BrainmapWarning)  # they are given where the events are read
+        tables = _read_named_tables(source, n_runs, column, aside=aside)
+    return [dict(Counter(table["name"])) for table, _ in tables]
+
+
+def _read_named_tables(
+    source: Table | Sequence[Table], n_runs: int, column: str, *, aside: Sequence[str]
+) -> list[tuple[pd.DataFrame, str]]:
+    given = [(_read_named_rows(t, what, column, aside), what) for t, what in _read_tables(source, n_runs)]
+    if column == "stim_file":
+        names = sound_names(dict.fromkeys(str(n) for table, _ in given for n in table.loc[table["valued"], "name"]))
+        given = [
+            (
+                table.assign(name=[names[n] if v else n for n, v in zip(table["name"], table["valued"], strict=True)]),
+                what,
+            )
+            for table, what in given
+        ]
+    return given
+
+
+def refuse_unknown_nuisance(tables: Sequence[pd.DataFrame], nuisance: Sequence[str]) -> None:
+    """Refuse a name of `nuisance` that no run has.
+
+    Raises
+    ------
+    InputError
+    """
+    seen = {str(name) for table in tables for name in table["name"]}
+    for name in nuisance:
+        if name not in seen:
+            raise InputError(
+                f"nuisance: expected the name of an event ({list_some(sorted(seen))}), got "
+                f"{name!r}{suggest_word(name, seen)}"
+            )
+
+
+def _refuse_absent(leave_out: Sequence[str], seen: Collection[str]) -> None:
+    unknown = [name for name in leave_out if name not in seen]
     if unknown:
         hint = suggest_word(unknown[0], seen)
         raise InputError(
             f"events: expected names of events to leave out ({list_some(sorted(seen))}), got {list_some(unknown)}{hint}"
         )
-    _warn_of_events(runs)
-    return runs
 
 
 def _read_tables(source: Table | Sequence[Table], n_runs: int) -> list[tuple[pd.DataFrame, str]]:
@@ -124,8 +243,12 @@ def _read_tables(source: Table | Sequence[Table], n_runs: int) -> list[tuple[pd.
     raise InputError(f"events: expected a table for each of {n_runs} runs, got {found}{hint}")
 
 
-def _read_named_rows(table: pd.DataFrame, what: str, column: str) -> pd.DataFrame:
-    """Return name and condition of every named row, with its onset and duration still as text."""
+def _read_named_rows(table: pd.DataFrame, what: str, column: str, aside: Sequence[str]) -> pd.DataFrame:
+    """Return name and condition of every named row, with its onset and duration still as text.
+
+    A row without a value in `column` is named by its `trial_type` where this is among `aside`; `valued` tells the
+    others.
+    """
     for needed in ("onset", "duration", column):
         if needed not in table.columns:
             found = list_some([str(c) for c in table.columns])
@@ -138,20 +261,39 @@ def _read_named_rows(table: pd.DataFrame, what: str, column: str) -> pd.DataFram
             f"{what}: the column 'modulation' is not used; every event counts as 1", BrainmapWarning, stacklevel=4
         )
     names = cells(table[column])
+    conditions = cells(table["trial_type"]) if "trial_type" in table.columns else names
+    valued = [name != "" for name in names]
+    names = [name or (kind if kind in aside else "") for name, kind in zip(names, conditions, strict=True)]
     nameless = names.count("")
     if nameless:
+        kinds = sorted({kind for name, kind in zip(names, conditions, strict=True) if not name and kind})
+        hint = f" (trial_type {list_some(kinds, 4)}); list these in nuisance to model them" if kinds else ""
         warnings.warn(
-            f"{what}: {nameless} of {len(table)} rows have no {column} and are left out", BrainmapWarning, stacklevel=4
+            f"{what}: {nameless} of {len(table)} rows have no {column} and are left out{hint}",
+            BrainmapWarning,
+            stacklevel=4,
         )
-    conditions = cells(table["trial_type"]) if "trial_type" in table.columns else names
     times = {key: cells(table[key]) for key in ("onset", "duration")}
-    made = pd.DataFrame({**times, "name": names, "condition": conditions}, dtype=object)
+    made = pd.DataFrame({**times, "name": names, "condition": conditions}, dtype=object).assign(valued=valued)
     return made[made["name"] != ""].reset_index(drop=True)
+
+
+def _fill_durations(table: pd.DataFrame, duration: float | Mapping[str, float] | None) -> tuple[pd.DataFrame, int]:
+    """Fill missing durations with those given for all or by name, and count them."""
+    known = [
+        (duration.get(n, duration.get(c)) if isinstance(duration, Mapping) else duration)
+        for n, c in zip(table["name"], table["condition"], strict=True)
+    ]
+    fills = [text == "" and value is not None for text, value in zip(table["duration"], known, strict=True)]
+    filled = [str(v) if fill else text for text, v, fill in zip(table["duration"], known, fills, strict=True)]
+    return table.assign(duration=pd.Series(filled, index=table.index, dtype=object)), sum(fills)
 
 
 def _convert_times(table: pd.DataFrame, what: str) -> pd.DataFrame:
     """Convert the times to numbers."""
-    return table.assign(**{key: _convert_numbers(table, key, what) for key in ("onset", "duration")})
+    return table.drop(columns="valued").assign(
+        **{key: _convert_numbers(table, key, what) for key in ("onset", "duration")}
+    )
 
 
 def _convert_numbers(table: pd.DataFrame, key: str, what: str) -> np.ndarray:
@@ -160,9 +302,11 @@ def _convert_numbers(table: pd.DataFrame, key: str, what: str) -> np.ndarray:
     if wrong.size:
         first = table.iloc[wrong[0]]
         other = "duration" if key == "onset" else "onset"
+        fill = "; give the seconds that events without one last: duration = (in a study glm = { duration = 1.5 })"
+        hint = fill if key == "duration" and not any(table[key].iloc[wrong]) else ""
         raise InputError(
             f"{what}, column {key!r}: expected seconds, got {wrong.size} of {len(values)} cells without a number "
-            f"(first: {first[key] or 'n/a'!r}, of {first['name']!r}, {other} {first[other] or 'n/a'})"
+            f"(first: {first[key] or 'n/a'!r}, of {first['name']!r}, {other} {first[other] or 'n/a'}){hint}"
         )
     return values
 
@@ -192,7 +336,7 @@ def _check_run(table: pd.DataFrame, seconds: float, what: str) -> None:
     refuse(twice, "rows repeat another row, and their responses would add up; remove them")
 
 
-def _warn_of_events(runs: Sequence[pd.DataFrame]) -> None:
+def _warn_of_events(runs: Sequence[pd.DataFrame], nuisance: Sequence[str]) -> None:
     """Warn once about everything that is allowed but changes numbers."""
     overlapping: dict[str, int] = {}
     for table in runs:
@@ -206,7 +350,7 @@ def _warn_of_events(runs: Sequence[pd.DataFrame]) -> None:
         warnings.warn(
             f"events: events of one name overlap, and their responses add up: {listed}", BrainmapWarning, stacklevel=4
         )
-    zero = {str(name) for table in runs for name in table["name"][table["duration"] == 0]}
+    zero = {str(name) for table in runs for name in table["name"][table["duration"] == 0]} - set(nuisance)
     if zero:
         warnings.warn(
             f"events: the duration 0 of {list_some(sorted(zero))} is modelled as an impulse of a fiftieth of the TR, "

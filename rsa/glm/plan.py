@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.arma import LARGEST, Arma
 from brainmap.rsa.glm.confounds import Confounds, Strategy, read_confounds
 from brainmap.rsa.glm.design import GlmSettings, RunDesign, find_dependent_columns, make_designs
 from brainmap.rsa.glm.estimators import FEW_PAIRS, FEWEST_FREE
-from brainmap.rsa.glm.events import EventSource, read_events
+from brainmap.rsa.glm.events import EventSource, read_noted_events, refuse_unknown_nuisance
 from brainmap.rsa.glm.reml import RunNoise
 from brainmap.rsa.glm.timing import Timing, read_timing
 from brainmap.rsa.images.files import check_same_grid, image_info
@@ -57,6 +57,9 @@ class RunSettings:
     ----------
     confounds, strategy, t_r, column, duration, leave_out, slice_time_ref, frame_times, missing, run_names
         As in `fit_betas`.
+    refuse_absent : bool
+        Whether names of `leave_out` and `nuisance` that do not occur in any run are refused. A study, where other
+        participants may have such events, notes them instead.
     """
 
     confounds: RunConfounds | None = None
@@ -69,6 +72,7 @@ class RunSettings:
     frame_times: ArrayLike | Sequence[ArrayLike] | None = None
     missing: Missing = "error"
     run_names: Sequence[str] | None = None
+    refuse_absent: bool = True
 
     def __post_init__(self) -> None:
         check_choice(self.missing, get_args(Missing), "missing")
@@ -103,19 +107,23 @@ def plan_betas(
         )
         for k, (info, own) in enumerate(zip(infos, times, strict=True), start=1)
     ]
-    tables = read_events(
+    tables, notes = read_noted_events(
         events,
         run_seconds=[t.seconds for t in timings],
         column=runs.column,
         duration=runs.duration,
         leave_out=runs.leave_out,
+        nuisance=settings.nuisance,
+        refuse_absent=runs.refuse_absent,
     )
+    if runs.refuse_absent:
+        refuse_unknown_nuisance(tables, settings.nuisance)
     regressors = _split_confounds(runs.confounds, runs.strategy, timings)
     designs, drifts = make_designs(tables, timings, regressors, settings)
     _check_missing(designs, names, runs.missing)
     _check_noise(designs, names, settings)
     said = list(dict.fromkeys(f"timing: {timing.said}" for timing in timings))
-    return Plan(designs, names, (*said, drifts, _describe_noise_model(settings, timings)))
+    return Plan(designs, names, (*said, *notes, drifts, _describe_noise_model(settings, timings)))
 
 
 def _split_times(given: ArrayLike | Sequence[ArrayLike] | None, n_runs: int) -> list[Any]:
@@ -161,8 +169,24 @@ def _check_missing(designs: Sequence[RunDesign], names: Sequence[str], missing: 
     if lacking:
         said = f"events: these conditions have no event: {'; '.join(lacking[:4])}{' ...' if len(lacking) > 4 else ''}"
         if missing == "error":
-            raise InputError(f'{said}; missing="nan" goes on without them')
+            typo = _suggest_typo(gaps, names)
+            goes_on = "" if typo else '; missing="nan" goes on without an absent condition'
+            raise InputError(
+                f"{said}{typo}; events of no interest are named in nuisance (modelled without betas) or leave_out (not "
+                f"modelled){goes_on}"
+            )
         warnings.warn(said, BrainmapWarning, stacklevel=5)
+
+
+def _suggest_typo(gaps: Mapping[str, Sequence[str]], names: Sequence[str]) -> str:
+    """Return a question about a name that resembles another one and occurs only in the runs where that is absent."""
+    partial = {name: lacking for name, lacking in gaps.items() if lacking}
+    for name, lacking in sorted(partial.items(), key=lambda one: -len(one[1])):
+        there = [run for run in names if run not in lacking]
+        fits = [n for n, gap in partial.items() if list(gap) == there and n != name]
+        if hint := suggest_word(name, [n for n in fits if len(there) < len(lacking) or len(partial) == 2]):
+            return hint.replace("did you mean", f"is {name!r} a misspelt")
+    return ""
 
 
 def _check_noise(designs: Sequence[RunDesign], names: Sequence[str], settings: GlmSettings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -270,6 +271,61 @@ def test_an_event_that_is_no_stimulus_is_named_with_what_to_do(bold_study: TinyS
         table.to_csv(path.with_name(path.name.replace("run-1", f"run-{run}")), sep="\t", index=False)
     found = [line for line in problems(bold_study) if line.startswith("participant 01")]
     assert any("'button'" in line and "no condition" in line and "nuisance" in line for line in found), found
+
+
+def events_of(study: TinyStudy, participant: str, run: str) -> Path:
+    return study.folder / f"bids/sub-{participant}/func/sub-{participant}_task-words_run-{run}_events.tsv"
+
+
+def press_button(study: TinyStudy, participant: str, run: str, name: str = "button") -> None:
+    with events_of(study, participant, run).open("a") as file:
+        file.write(f"50.0\t1.0\t{name}\n")
+
+
+def test_events_of_no_interest_may_be_absent_for_some_participants_and_runs(bold_study: TinyStudy) -> None:
+    press_button(bold_study, "01", "2")
+    press_button(bold_study, "02", "1", "rest")
+    aside = 'noise_model = "ols", nuisance = ["button"], leave_out = ["rest"]'
+    bold_study.edit(('noise_model = "ols"', aside))
+    findings = check_study(Context(load_study(bold_study.file)))
+    assert findings.problems == ()
+    absent = [note for note in findings.notes if "does not occur" in note]
+    assert absent == [
+        "participant 01: events: 'rest' (leave_out) does not occur",
+        "participant 02: events: 'button' (nuisance) does not occur",
+    ]
+    (brain,) = re.findall(r"\[\[brain\]\].*?\n\n", bold_study.file.read_text(), flags=re.DOTALL)
+    own = [brain.replace('"01", "02"', f'"{who}"') for who in ("01", "02")]
+    bold_study.edit((brain, "".join(own)))  # what occurs in the other brain only is no mistake either
+    assert check_study(Context(load_study(bold_study.file))).problems == ()
+    bold_study.edit(("".join(own), brain.replace('["button"]', '["buton"]')))
+    (line,) = (line for line in problems(bold_study) if "buton" in line)
+    assert line.startswith("[brain] glm, nuisance: expected the name of an event of some participant")
+    assert line.endswith("got 'buton'; did you mean 'button'?")
+
+
+def test_an_event_that_is_no_sound_is_said_first_and_never_an_absent_condition(bold_study: TinyStudy) -> None:
+    press_button(bold_study, "01", "2")
+    press_button(bold_study, "02", "3", f"{sound_ids()[0]}h")
+    first, second = problems(bold_study)
+    assert first.startswith(
+        "participant 01: events: 'button' (1 event in run 2) is no stimulus_id of the stimuli table;"
+    )
+    assert 'nuisance = ["button"]' in first
+    assert f"did you mean {sound_ids()[0]!r}?" in second
+    assert not any('missing="nan"' in line for line in (first, second))
+
+
+def test_durations_that_the_events_lack_are_those_of_the_study_file(bold_study: TinyStudy) -> None:
+    path = events_of(bold_study, "02", "1")
+    path.write_text(path.read_text().replace("\t1.0\t", "\tn/a\t"))
+    (line,) = problems(bold_study)
+    assert "got 16 of 16 cells without a number" in line
+    assert "glm = { duration = 1.5 }" in line
+    bold_study.edit(('noise_model = "ols"', 'noise_model = "ols", duration = 1.0'))
+    findings = check_study(Context(load_study(bold_study.file)))
+    assert findings.problems == ()
+    assert "participant 02: events: 16 of 48 durations are n/a and are taken as the given 1 s" in findings.notes
 
 
 @pytest.mark.slow

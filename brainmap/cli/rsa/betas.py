@@ -70,7 +70,9 @@ def betas(
         types.Others, typer.Option(help="With lss: one regressor for all other trials, or one per condition.")
     ] = "all",
     column: Annotated[str, typer.Option(help="Column of the events table that names the betas.")] = "trial_type",
-    duration: Annotated[float | None, typer.Option(help="Duration of the events in stim_times, in seconds.")] = None,
+    duration: Annotated[
+        float | None, typer.Option(help="Duration in seconds of events that have none: n/a in a table, or stim_times.")
+    ] = None,
     leave_out: Annotated[str | None, typer.Option(help="Events that are not modelled, such as rest.")] = None,
     nuisance: Annotated[
         str | None, typer.Option(help="Events that are modelled without betas, such as button.")

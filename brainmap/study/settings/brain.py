@@ -93,7 +93,7 @@ class Glm(Section):
     strategy: str | tuple[str, ...] | None = None  # columns of the confounds
     t_r: float | None = Field(default=None, gt=0)  # s
     slice_time_ref: float | None = Field(default=None, ge=0, le=1)
-    duration: float | dict[str, float] | None = None  # duration of events in stim_times, s
+    duration: float | dict[str, float] | None = None  # s; of events that have none: n/a, or in stim_times
     leave_out: tuple[str, ...] = ()
     nuisance: tuple[str, ...] = ()
     scale: Scale = "signal"

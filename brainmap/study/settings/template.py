@@ -58,8 +58,9 @@ files = "sub-{participant}/betas_run-{run}.nii.gz"   # or AFNI: "sub-{participan
 # glm = { model = "condition" }  # BOLD: condition, lsa or lss. Further keys: column ("trial_type"), hrf ("glover"),
 #                                  noise_model ("auto": "arma11" for single trials, "ar1" for conditions; "ols"),
 #                                  afni_grid (3dREMLfit's -Grid), high_pass ("design", or s), polort, t_r,
-#                                  strategy (of the confounds), slice_time_ref, duration, leave_out, nuisance,
-#                                  others, scale
+#                                  strategy (of the confounds), slice_time_ref, duration (1.5: s, of events whose
+#                                  duration is n/a), nuisance (["button"]: events modelled without betas), leave_out
+#                                  (["rest"]: not modelled; both may be absent for some participants), others, scale
 labels = "sub-brick"             # labels inside the images; or a TSV: stimulus_id or condition, volume, run; with
 #                                  {run} in its name, or ["a.tsv", "b.tsv"]: one a run
 # key = "betas"                  # "table": the array, where the file (.npy, .npz, .mat, .h5, .nc) holds several;

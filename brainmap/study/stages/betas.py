@@ -17,7 +17,7 @@ from brainmap.rsa.glm.arma import Arma
 from brainmap.rsa.glm.betas import fit_runs
 from brainmap.rsa.glm.design import GlmSettings
 from brainmap.rsa.glm.design_rdms import convert_to_geometry, predict_design_rdms
-from brainmap.rsa.glm.events import read_events
+from brainmap.rsa.glm.events import read_noted_events
 from brainmap.rsa.glm.files import format_coefficient_labels, save_betas
 from brainmap.rsa.glm.plan import Plan, RunSettings, describe_parameters, plan_betas
 from brainmap.rsa.glm.timing import find_sidecars
@@ -109,7 +109,7 @@ def _fit_betas(context: Context, person: Participant) -> Iterator[Path]:
     glm = person.brain.glm
     betas = fit_runs(
         list(person.files),
-        _choose_events(person),
+        choose_events(person),
         settings=build_glm_settings(person),
         runs=_run_settings(person),
         mask=load_brain_mask(person),
@@ -145,13 +145,15 @@ def read_run_events(person: Participant, run_seconds: Sequence[float]) -> list[p
         As for `read_events`.
     """
     glm = person.brain.glm
-    return read_events(
-        _choose_events(person),
+    return read_noted_events(
+        choose_events(person),
         run_seconds=run_seconds,
         column=glm.column,
         duration=glm.duration,
         leave_out=glm.leave_out,
-    )
+        nuisance=glm.nuisance,
+        refuse_absent=False,
+    )[0]
 
 
 def use_betas(context: Context, person: Participant) -> Participant:
@@ -241,7 +243,7 @@ def plan_bold(person: Participant) -> Plan:
         info = image_info(name)
         check_same_grid(build_grid(info.shape, info.affine), mask, what=name, wanted="mask")
     return plan_betas(
-        list(person.files), _choose_events(person), settings=build_glm_settings(person), runs=_run_settings(person)
+        list(person.files), choose_events(person), settings=build_glm_settings(person), runs=_run_settings(person)
     )
 
 
@@ -269,6 +271,7 @@ def _run_settings(person: Participant) -> RunSettings:
         column=glm.column,
         duration=glm.duration,
         leave_out=glm.leave_out,
+        refuse_absent=False,  # other participants may have such events; the check refuses what nobody has
         slice_time_ref=glm.slice_time_ref,
         missing=person.brain.missing,
         run_names=list_run_names(person),
@@ -280,7 +283,14 @@ def list_run_names(person: Participant) -> list[str]:
     return [one.label or str(k) for k, one in enumerate(person.found, start=1)]
 
 
-def _choose_events(person: Participant) -> Any:
+def choose_events(person: Participant) -> Any:
+    """Return the events of a participant's runs: tables, or stim_times files by name.
+
+    Raises
+    ------
+    InputError
+        If a run has no events.
+    """
     if person.stim_times:
         return person.stim_times
     lacking = [Path(one.image).name for one in person.found if one.events is None]

@@ -264,6 +264,19 @@ def test_nuisance_events_are_modelled_and_left_out_events_are_not() -> None:
     assert "yes" not in rsa.fit_betas(bold, events, leave_out=["yes"]).design[0].columns
 
 
+def test_a_nuisance_name_needs_to_occur_in_some_runs_only_and_a_misspelt_condition_is_named() -> None:
+    events = [table(), table().replace("yes", "cat"), table().replace("yes", "cat")]
+    bold = [noise_image(70) for _ in events]
+    found = rsa.fit_betas(bold, events, nuisance=["yes"])
+    assert ["yes" in design.columns for design in found.design] == [True, False, False]
+    for gap, said in (
+        (events, r"'yes' in run 2, 3; .*nuisance.*leave_out.*missing=\"nan\""),
+        ([table().replace("tree", "treee"), table(), table()], r"is 'treee' a misspelt 'tree'\?; .*\(not modelled\)$"),
+    ):
+        with pytest.raises(InputError, match=said):
+            rsa.fit_betas(bold, gap)
+
+
 class TestDrifts:
     def plan(self, n: int, events: pd.DataFrame, **settings: object) -> object:
         return plan_betas([noise_image(n)], events, settings=GlmSettings(**settings))

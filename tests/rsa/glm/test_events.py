@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,8 @@ class TestTables:
             ({"onset": [-30.0, 1.0, 2.0]}, "before the first volume"),
             ({"duration": [1.0, -1.0, 1.0]}, "negative duration"),
             ({"onset": ["a", 1, 2]}, "cells without a number"),
-            ({"duration": ["n/a", 1, 2]}, "cells without a number"),
+            ({"duration": ["n/a", 1, 2]}, r"cells without a number.*glm = \{ duration = 1.5 \}"),
+            ({"duration": ["long", 1, 2]}, r"cells without a number \(first: 'long', of 'dog', onset 12\)$"),
         ],
     )
     def test_impossible_times_are_refused_with_the_event(self, change: dict[str, Any], said: str) -> None:
@@ -140,6 +142,35 @@ class TestTables:
         ):
             with pytest.warns(BrainmapWarning, match=said):
                 read_events(table, run_seconds=[60.0])
+
+    def test_missing_durations_are_those_given_and_are_counted(self) -> None:
+        table = EVENTS.assign(duration=["n/a", 2.5, "n/a"])
+        with pytest.warns(BrainmapWarning, match=r"2 of 3 durations are n/a and are taken as the given 1\.5 s"):
+            (found,) = read_events(table, run_seconds=[60.0], duration=1.5)
+        assert found["duration"].tolist() == [2.5, 1.5, 1.5]
+        with pytest.warns(BrainmapWarning, match="2 of 3 durations are n/a and are taken from those given by name"):
+            (found,) = read_events(table, run_seconds=[60.0], duration={"cat": 3.0, "dog": 0.5})
+        assert found["duration"].tolist() == [2.5, 0.5, 3.0]
+        with pytest.raises(InputError, match=r"1 of 3 cells without a number .*'dog'"):
+            read_events(table, run_seconds=[60.0], duration={"cat": 3.0})
+        with pytest.raises(InputError, match=r"got 1 of 3 cells without a number .*'long'"):
+            read_events(EVENTS.assign(duration=["long", 1, 2]), run_seconds=[60.0], duration=1.5)
+
+    def test_rows_without_a_sound_are_named_by_their_trial_type_where_this_is_asked_for(self) -> None:
+        table = EVENTS.assign(trial_type=["button", "cat", "cat"], stim_file=["n/a", "snd/cat_1.wav", "snd/cat_2.wav"])
+        (found,) = read_events(table, run_seconds=[60.0], column="stim_file", nuisance=["button"])
+        assert found["name"].tolist() == ["cat_1", "button", "cat_2"]
+        (found,) = read_events(table, run_seconds=[60.0], column="stim_file", leave_out=["button"])
+        assert found["name"].tolist() == ["cat_1", "cat_2"]
+        with pytest.warns(BrainmapWarning, match=r"1 of 3 rows have no stim_file .*\(trial_type 'button'\).*nuisance"):
+            (found,) = read_events(table, run_seconds=[60.0], column="stim_file")
+        assert found["name"].tolist() == ["cat_1", "cat_2"]
+
+    def test_a_duration_of_zero_is_noted_only_of_events_that_have_betas(self) -> None:
+        table = EVENTS.assign(duration=[0.0, 1.5, 1.5])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            read_events(table, run_seconds=[60.0], nuisance=["dog"])
 
     def test_names_can_be_left_out_and_misspelt_ones_are_refused(self) -> None:
         (found,) = read_events(EVENTS, run_seconds=[60.0], leave_out=["dog"])
