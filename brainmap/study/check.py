@@ -38,6 +38,7 @@ from brainmap.study.stages.brains import (
     load_brain_mask,
     load_regions,
 )
+from brainmap.study.stages.categories import note_categories
 from brainmap.study.stages.controls import check_controls, check_pairs
 from brainmap.study.stages.costs import Size
 from brainmap.study.stages.encoding import check_encoding
@@ -156,6 +157,7 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
             gather_problems(
                 problems, lambda: ordered.append(announce_tests(context.study.settings, context.stimuli, layers))
             )
+            gather_problems(problems, lambda: ordered.extend(_note_categories(context)))
     said = [str(w.message) for w in caught if issubclass(w.category, BrainmapWarning)]
     notes = [f"participant{'s' if len(who) > 1 else ''} {', '.join(who)}: {note}" for note, who in chosen.items()]
     told = tuple(dict.fromkeys([*heard, *notes, *ordered, *said]))
@@ -228,6 +230,12 @@ def _check_sounds(context: Context) -> list[str]:
     for path in paths:
         gather_problems(one_by_one, partial(read_sound, table.parent / path, rate=16_000))
     return problems + one_by_one
+
+
+def _note_categories(context: Context) -> list[str]:
+    """Note that conditions look like categories, of which no sounds correspond."""
+    table = Path(context.study.resolve(context.study.settings.stimuli.table))
+    return [note for note in (note_categories(context.study.settings, table, context.stimuli),) if note]
 
 
 def _check_network(context: Context, network: Network, found: dict[str, tuple[str, ...]], size: Heard) -> None:

@@ -10,9 +10,10 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
+from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, find_level, list_labels
-from brainmap.types import RDMs
+from brainmap.types import Level, RDMs
 
 Places = NDArray[np.intp]
 ALL = math.factorial(8)  # relabelings that are enumerated at once, in a second or two
@@ -70,9 +71,24 @@ class Exchange:
     in_time: bool = False
 
     @classmethod
-    def of(cls, rdms: RDMs, items: Places | None = None) -> Exchange:
-        """Build the exchange of the items of RDMs, or of a subset of them, renumbered from 0."""
-        units = find_units(rdms)
+    def of(cls, rdms: RDMs, items: Places | None = None, *, by: Level = "condition") -> Exchange:
+        """Build the exchange of the items of RDMs, or of a subset of them, renumbered from 0.
+
+        With `by="stimulus"` single items are exchanged, whatever condition they are of, which suits a hypothesis about
+        the conditions themselves: it is the same after every exchange of whole conditions.
+
+        Raises
+        ------
+        InputError
+            Single windows of stories would be exchanged, or `by` is unknown.
+        """
+        check_choice(by, ("condition", "stimulus"), "by")
+        if by == "stimulus" and ONSET in rdms.pattern_descriptors:
+            raise InputError(
+                "by='stimulus': expected sounds, got windows of stories, which resemble their neighbors in any data "
+                "and are rotated; leave it out"
+            )
+        units = find_units(rdms) if by == "condition" else np.arange(rdms.n_cond)
         kept = np.arange(rdms.n_cond) if items is None else items
         members: dict[int, list[int]] = {}
         for place, item in enumerate(kept):
@@ -156,6 +172,25 @@ class Exchange:
             return f"{sizes[0][0]} whole {what} exchanged, their {sizes[0][1]} {one}s {how}alike in all"
         each = ", ".join(f"{n} of {size} {one}{'s' if size > 1 else ''}" for n, size in sizes)
         return f"whole {what} exchanged with others of as many {one}s ({each}), {one}s {how}alike in all"
+
+
+def describe_fixed(n_fixed: int, n: int) -> str:
+    """Describe models that the exchange of whole conditions hardly changes, and how to test them; empty for none.
+
+    Examples
+    --------
+    >>> describe_fixed(0, 3)
+    ''
+    >>> describe_fixed(1, 3)[:42]
+    '; 1 of 3 models can reach no p under .05: '
+    """
+    if not n_fixed:
+        return ""
+    return (
+        f"; {f'{n_fixed} of {n} models' if n > 1 else 'the model'} can reach no p under .05: exchanging whole "
+        "conditions leaves a hypothesis about the conditions themselves as it is; by='stimulus' (--by stimulus) "
+        "exchanges single stimuli, and asks whether regions tell the conditions apart"
+    )
 
 
 def limit_relabelings(count: int, permutations: int) -> int:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import compare_vectors, find_measure, group_by_missing, scale_vectors
-from brainmap.rsa.inference.exchange import Exchange, limit_relabelings, place_pairs
+from brainmap.rsa.inference.exchange import Exchange, describe_fixed, limit_relabelings, place_pairs
 from brainmap.rsa.inference.resampling import check_varied
 from brainmap.rsa.rdm.alignment import align_vectors, find_pair_positions, list_rdm_names
 from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
-from brainmap.types import Alternative, Floats, Measure, RDMs
+from brainmap.types import Alternative, Floats, Level, Measure, RDMs
 
 PERMUTATION_COLUMNS = {
     "model": "model",
@@ -48,14 +48,16 @@ def permutation_test(
     measure: Measure | str = "rho-a",
     permutations: int = 10_000,
     alternative: Alternative = "greater",
+    by: Level = "condition",
     rng: np.random.Generator | None = None,
 ) -> pd.DataFrame:
     """Test each model against one participant's RDM by relabeling its conditions.
 
     Under the null hypothesis the conditions are exchangeable: any relabeling of the model is as good as the true one.
     Each data RDM (one participant, one ROI) is tested separately, so one participant is enough, and the result holds
-    for that participant. Where several stimuli share a condition, whole conditions are exchanged
-    (`brainmap.rsa.inference.exchange.Exchange`). `brainmap.rsa.relabeling_test` relabels jointly for all participants.
+    for that participant. Where several stimuli share a condition, whole conditions are exchanged unless `by` says
+    otherwise (`brainmap.rsa.inference.exchange.Exchange`). `brainmap.rsa.relabeling_test` relabels jointly for all
+    participants.
 
     Parameters
     ----------
@@ -68,6 +70,8 @@ def permutation_test(
         All distinct relabelings are enumerated if there are at most this many, or, from 1,000 on, at most 40,320 (those
         of 8 items); else this many are drawn.
     alternative : {"greater", "less", "two-sided"}
+    by : {"condition", "stimulus"}
+        What is exchanged where several stimuli share a condition, as in `brainmap.rsa.relabeling_test`.
     rng : numpy Generator, optional
         Used only when relabelings are drawn.
 
@@ -130,7 +134,7 @@ def permutation_test(
             alternative=alternative,
             permutations=permutations,
             rng=rng,
-            exchange=Exchange.of(data_rdms, items),
+            exchange=Exchange.of(data_rdms, items, by=by),
         )
         tested["data"] = rows[tested["data"]]
         tables.append(tested)
@@ -312,6 +316,9 @@ def _describe_permutation(table: pd.DataFrame, alternative: str, exchanged: list
     alternative = "two-sided" if alternative == "two-sided" else f"one-sided, {alternative}"
     reach = float(table["smallest_p"].max())
     warn = "; no data can make that significant at .05" if reach > 0.05 else ""
+    smallest = table.groupby("model", sort=False)["smallest_p"].max()
+    whole = any("whole conditions" in words for words in exchanged)
+    warn += describe_fixed(int((smallest > 0.05).sum()) if whole else 0, len(smallest))
     return (
         f"condition permutation ({alternative}; {' or '.join(exchanged)}), {table['n'].max()} relabelings {how}, "
         f"p_corrected family-wise over models; the smallest p it can reach is {reach:.3g}{warn}"

@@ -13,13 +13,13 @@ from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.comparison.measures import find_measure, scale_vectors
-from brainmap.rsa.inference.exchange import Exchange, Places, limit_relabelings, place_pairs
+from brainmap.rsa.inference.exchange import Exchange, Places, describe_fixed, limit_relabelings, place_pairs
 from brainmap.rsa.inference.resampling import score_vectors
 from brainmap.rsa.inference.seeds import Seeds, average_rows, list_rows
 from brainmap.rsa.inference.sign_flips import cut_slices, place_tested
 from brainmap.rsa.rdm.alignment import align_vectors
 from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
-from brainmap.types import Floats, Measure, RDMs, UpperAlternative
+from brainmap.types import Floats, Level, Measure, RDMs, UpperAlternative
 
 RELABELING_COLUMNS = {
     "model": "model",
@@ -49,6 +49,7 @@ def relabeling_test(
     measure: Measure | str = "rho-a",
     permutations: int = 2000,
     alternative: UpperAlternative = "greater",
+    by: Level = "condition",
     rng: np.random.Generator | None = None,
     seeds: Seeds | None = None,
 ) -> pd.DataFrame:
@@ -72,6 +73,11 @@ def relabeling_test(
         All relabelings are enumerated if there are at most this many, or, from 1,000 on, at most 40,320 (those of 8
         items; not by bures, which is slow); else this many are drawn.
     alternative : {"greater", "two-sided"}
+    by : {"condition", "stimulus"}
+        What is exchanged where several stimuli share a condition: whole conditions, or single stimuli. The first asks
+        for likeness beyond that both sides tell the conditions apart. The second asks for likeness of any kind, and
+        takes that for evidence; a hypothesis about the conditions themselves needs it, as no exchange of whole
+        conditions changes it.
     rng : numpy Generator, optional
         Used only when relabelings are drawn.
     seeds : mapping of str to sequence of str, optional
@@ -91,13 +97,13 @@ def relabeling_test(
     Raises
     ------
     InputError
-        There are fewer than three items, the items differ, no participant has an RDM, `permutations` is below 1, or
-        seeds of a network are unknown or differ in their layers.
+        There are fewer than three items, the items differ, no participant has an RDM, `permutations` is below 1,
+        seeds of a network are unknown or differ in their layers, or single windows of stories would be exchanged.
 
     Notes
     -----
-    Where several stimuli share a condition, whole conditions are exchanged (`Exchange`). The true labels are among the
-    relabelings, and p = count / n. Statistics are standardized by their mean and standard deviation over the
+    Where several stimuli share a condition, whole conditions are exchanged by default (`Exchange`). The true labels are
+    among the relabelings, and p = count / n. Statistics are standardized by their mean and standard deviation over the
     relabelings, z = (score - chance) / sd, so that regions of different reliability and models of different spread
     contribute equally to the maximum.
 
@@ -137,7 +143,7 @@ def relabeling_test(
             "relabeling_test: every model, or every participant's RDM, is constant or lacks pairs; "
             "nothing is left to test"
         )
-    exchange = Exchange.of(data_rdms)
+    exchange = Exchange.of(data_rdms, by=by)
     most = permutations if named == "bures" else limit_relabelings(exchange.count, permutations)
     orders, enumerated = exchange.orders(most, rng or np.random.default_rng())
     scores = compute_relabeled_means(models[tested], data[there], of_region[there], len(regions), orders, measure=named)
@@ -301,6 +307,8 @@ def _describe_relabeling(
     n = len(orders) if enumerated else len(orders) - 1
     reach = float(smallest.max())
     warn = "; no data can make that significant at .05" if smallest.min() > ALPHA else ""
+    fixed = int((smallest > ALPHA).sum()) if exchange.tokens and not exchange.in_time else 0
+    warn += describe_fixed(fixed, len(smallest))
     left = f"; {n_left} models are constant or lack pairs and are not tested" if n_left else ""
     return (
         f"relabeling test ({exchange.words}), jointly for all participants, {side}, {n:,} relabelings "

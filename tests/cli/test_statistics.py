@@ -141,6 +141,15 @@ def test_sounds_are_relabeled_jointly_for_all_participants(files, rdms, tmp_path
     assert "jointly for all participants" in json.loads((tmp_path / "found.json").read_text())["Test"]
 
 
+def test_single_sounds_of_conditions_are_relabeled_where_this_is_asked_for(files, rdms, brainmap_command):
+    for kind, test in (("relabeling", rsa.relabeling_test), ("permutation", rsa.permutation_test)):
+        words = ("--kind", kind, "--n", 300, "--by", "stimulus", "--json")
+        found = table(brainmap_command("rsa", "test", *files[:2], *words))
+        wanted = test(rdms[0], rsa.load_rdms(files[1]), permutations=300, by="stimulus", rng=np.random.default_rng(0))
+        np.testing.assert_allclose(found["p"], wanted["p"])
+    assert "--by" in brainmap_command("rsa", "test", *files, "--by", "stimulus").err
+
+
 def test_one_participant_is_tested_by_relabeling_and_layers_by_halves(files, rdms, brainmap_command):
     one = table(brainmap_command("rsa", "test", *files[:2], "--kind", "permutation", "--n", 200, "--json"))
     wanted = rsa.permutation_test(rdms[0], rsa.load_rdms(files[1]), permutations=200, rng=np.random.default_rng(0))

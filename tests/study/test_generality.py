@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from brainmap.study.run import Context, check_study
 from brainmap.study.settings.study import load_study
+from brainmap.study.stages.content.cautions import _describe_categories as describe
 from brainmap.study.stages.generality import announce_tests as announce
 
 LAYERS = {"net": ("conv1", "conv2")}
@@ -34,6 +36,25 @@ def test_check_says_the_tests_that_the_run_gives(tiny_results: Any, tiny_study: 
         table = (tiny_results.out / "group" / f"{name}.tsv").read_text().splitlines()
         column = table[0].split("\t").index("test")
         assert {row.split("\t")[column] for row in table[1:]} == {first}
+
+
+def test_check_and_page_say_that_conditions_look_like_categories(tiny_study: Any) -> None:
+    table = pd.read_csv(tiny_study.folder / "stimuli.tsv", sep="\t")
+
+    def note() -> list[str]:
+        table.to_csv(tiny_study.folder / "stimuli.tsv", sep="\t", index=False)
+        context = Context(load_study(tiny_study.file))
+        told = [n for n in check_study(context).notes if "look like categories" in n]
+        assert list(describe(context)) == told, "the page says the same"
+        return told
+
+    assert note() == [], "cat_anna and dog_anna correspond"
+    table["condition"] = ["a", "b", "a", "b", "a", "b", "a", "b"]  # cat_anna, dog_anna, ... in a; nothing repeats
+    assert len(note()) == 1
+    assert note()[0].startswith("The 2 conditions look like categories, ")
+    assert "give each sound a condition of its own" in note()[0]
+    table["voice"] = ["x", "x", "y", "y", "z", "z", "u", "u"]
+    assert note() == []
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ _HELP = {
     "kind": "participants (a test over their scores, with fixed sounds), relabeling (of the sounds, jointly for "
     "all participants), bootstrap, permutation (relabeling for each participant alone), or best-layer (chosen on one "
     "half of the items and scored on the other).",
+    "by": "With best-layer, what is halved; with relabeling and permutation, what is exchanged where sounds share a "
+    "condition: condition (whole ones), or stimulus (single sounds, for hypotheses about the conditions themselves).",
     "against": "With participants: zero, or ceiling (whether 6 or more share structure that the model lacks).",
     "over": "With bootstrap, what is resampled: both, participants or conditions.",
     "n": "Number of resamples, relabelings or random sign flips; if fewer exist, all are used.",
@@ -50,8 +52,8 @@ _HELP = {
 _TAKES = {  # the options of each kind; all kinds take the others
     "participants": ("test", "against", "correction", "n", "differences"),
     "bootstrap": ("over", "fit", "correction", "n", "differences"),
-    "relabeling": ("n",),
-    "permutation": ("n",),
+    "relabeling": ("n", "by"),
+    "permutation": ("n", "by"),
     "best-layer": ("splits", "by"),
 }
 
@@ -72,7 +74,7 @@ def infer(
     correction: Correction = "fdr",
     n: Annotated[int, typer.Option("--n", min=2, help=_HELP["n"])] = 1000,
     splits: Annotated[int, typer.Option(min=1, help="With best-layer: number of random halves.")] = 20,
-    by: Annotated[types.Level, typer.Option(help="With best-layer: what is halved.")] = "condition",
+    by: Annotated[types.Level, typer.Option(help=_HELP["by"])] = "condition",
     seed: Seed = 0,
     differences: Annotated[Path | None, typer.Option(help=_HELP["differences"])] = None,
     out: Table = None,
@@ -264,18 +266,22 @@ def _split_families(models: Any) -> dict[str, RDMs]:
     return {str(name): models.subset("network", name) for name in dict.fromkeys(models.rdm_descriptors["network"])}
 
 
-def _permute_conditions(files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int) -> Tables:
+def _permute_conditions(
+    files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int, by: Any
+) -> Tables:
     from brainmap.rsa.inference.permutation import PERMUTATION_COLUMNS, permutation_test
 
     models, data = _load_both(files)
-    return [(permutation_test(models, data, measure=measure, permutations=n, rng=rng), PERMUTATION_COLUMNS)]
+    return [(permutation_test(models, data, measure=measure, permutations=n, by=by, rng=rng), PERMUTATION_COLUMNS)]
 
 
-def _relabel_items(files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int) -> Tables:
+def _relabel_items(
+    files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int, by: Any
+) -> Tables:
     from brainmap.rsa.inference.relabeling import RELABELING_COLUMNS, relabeling_test
 
     models, data = _load_both(files)
-    return [(relabeling_test(models, data, measure=measure, permutations=n, rng=rng), RELABELING_COLUMNS)]
+    return [(relabeling_test(models, data, measure=measure, permutations=n, by=by, rng=rng), RELABELING_COLUMNS)]
 
 
 def _choose_best_layer(

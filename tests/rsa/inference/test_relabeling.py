@@ -189,6 +189,31 @@ def test_permutations_of_one_participant_exchange_whole_conditions_too() -> None
     assert "4 whole conditions exchanged, their 2 tokens alike in all" in one.attrs["note"]
 
 
+def test_a_hypothesis_about_conditions_is_tested_by_exchanging_single_stimuli() -> None:
+    rng, kinds = np.random.default_rng(4), np.repeat(list("abc"), 3)
+    i, j = np.triu_indices(9, 1)
+    category = (kinds[i] != kinds[j]).astype(float)
+    data = rdms(category + rng.normal(0, 0.3, (5, 36)), kinds)
+    models = rdms([category, rng.random(36)], kinds, layer=["category", "any"])
+    whole = rsa.relabeling_test(models, data)
+    assert whole["p"][0] == whole["smallest_p"][0] == 1
+    assert "; 1 of 2 models can reach no p under .05: exchanging whole conditions leaves" in whole.attrs["note"]
+    assert "by='stimulus' (--by stimulus)" in whole.attrs["note"]
+    single = rsa.relabeling_test(models, data, by="stimulus", permutations=500_000)
+    assert single["smallest_p"][0] == pytest.approx(single["p"][0]) == pytest.approx(6 * 6**3 / 362_880)
+    assert single["p_corrected"][1] > 0.05
+    assert "(9 stimuli exchanged)" in single.attrs["note"]
+    assert "--by" not in single.attrs["note"]
+    alone = [
+        rsa.permutation_test(models, data.subset("index", 0), by=by, permutations=2000)
+        for by in ("condition", "stimulus")
+    ]
+    assert "--by stimulus" in alone[0].attrs["note"]
+    assert alone[1]["p"][0] < 0.01 < alone[0]["p"][0] == 1
+    with pytest.raises(InputError, match="expected one of 'condition', 'stimulus'"):
+        rsa.relabeling_test(models, data, by="voice")  # type: ignore[arg-type]
+
+
 def test_a_model_with_ties_cannot_reach_what_others_can() -> None:
     i, j = np.triu_indices(8, 1)
     rng = np.random.default_rng(2)

@@ -9,6 +9,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from brainmap.study.results.bids_names import build_sidecar_path
 from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Participant, StudySettings
 from brainmap.study.stages.betas import plan_rows
+from brainmap.study.stages.categories import note_categories
 from brainmap.study.stages.content.answers import Tables
 from brainmap.study.stages.group_maps import SIGNIFICANT, find_common_space, group_map, list_tested_layers
 from brainmap.study.stages.networks import Version, read_calls_line, read_fed
@@ -49,6 +51,7 @@ def list_cautions(
     return [
         *_describe_participants(participants),
         *list_unequal(settings, count_runs(list(context.study.participants()))),
+        *_describe_categories(context),
         *_describe_reach(tables, settings.rsa.inference.correction),
         *_describe_maps(context),
         *_describe_chance(context),
@@ -83,6 +86,14 @@ def _describe_participants(n: int) -> Iterator[str]:
             f"There are few participants ({n}): a test over participants cannot reach a p under {2.0**-n:.3g}, and "
             "noise ceilings are rough."
         )
+
+
+def _describe_categories(context: Context) -> Iterator[str]:
+    """Say that conditions look like categories, of which no sounds correspond."""
+    table = Path(context.study.resolve(context.study.settings.stimuli.table))
+    said = note_categories(context.study.settings, table, context.stimuli)
+    if said:
+        yield said
 
 
 def _describe_reach(tables: Tables, correction: Correction) -> Iterator[str]:
