@@ -51,10 +51,10 @@ from .images.files import (
     grid_tolerance as grid_tolerance,
     image_info as image_info,
     load_image as load_image,
-    resample as resample,
     save_image as save_image,
     sub_brick_labels as sub_brick_labels,
 )
+from .images.resampling import resample as resample
 from .images.volumes import ImageInfo as ImageInfo, Stat as Stat
 from .inference.best_layers import best_layer_differences as best_layer_differences
 from .inference.bootstrap import Bootstrap as Bootstrap, bootstrap as bootstrap

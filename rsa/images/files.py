@@ -17,9 +17,10 @@ from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, check_file, list_some, refuse_some
+from brainmap.checks import check_file, refuse_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.images import afni, nifti as _nifti
 from brainmap.rsa.images.names import find_afni_base, find_pair, parse_value_range, pick_sub_bricks, split_name
@@ -32,7 +33,6 @@ from brainmap.rsa.images.volumes import (
     read_sub_bricks,
     write_in_place,
 )
-from brainmap.types import Interpolation
 
 _NIFTI = (".nii", ".nii.gz", ".nii.bz2")
 ImageLike = str | Path | nib.Nifti1Image
@@ -74,7 +74,27 @@ def load_image(path: ImageLike) -> nib.Nifti1Image:
     return _nifti.build_image(values if len(indices) > 1 else values[..., 0], info)
 
 
+def ensure_image(image: ImageLike, what: str = "image") -> nib.Nifti1Image:
+    """Return an image as it is, or load the file of a path.
+
+    Raises
+    ------
+    InputError
+        As in `load_image`, or if it is neither a path nor an image.
+    """
+    if isinstance(image, str | Path):
+        return load_image(image)
+    _refuse_other_types(image, what)
+    return image
+
+
+def _refuse_other_types(image: object, what: str) -> None:
+    if not isinstance(image, SpatialImage):
+        raise InputError(f"{what}: expected a path or an image (Nifti1Image), got {type(image).__name__}")
+
+
 def _convert_to_loaded(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    _refuse_other_types(image, "image")
     values = np.asanyarray(image.dataobj)
     if hasattr(image, "described") and values.dtype == np.float32:
         return image
@@ -104,6 +124,7 @@ def image_info(image: ImageLike) -> ImageInfo:
     if isinstance(image, str | Path):
         stored, indices, _ = _find_stored(image)
         return _select_info(stored.info, indices)
+    _refuse_other_types(image, "image")
     return _nifti.describe_image(image)
 
 
@@ -208,7 +229,7 @@ def _check_affine(affine: NDArray[np.floating[Any]], what: str) -> None:
 
 
 def save_image(
-    image: nib.Nifti1Image,
+    image: ImageLike,
     path: str | Path,
     *,
     labels: Sequence[str] | None = None,
@@ -224,7 +245,7 @@ def save_image(
 
     Parameters
     ----------
-    image : Nifti1Image, `(x, y, z)` or `(x, y, z, n)`
+    image : Nifti1Image, `(x, y, z)` or `(x, y, z, n)`, or the path of one
     path : str or Path
     labels : sequence of str, optional
         One label per sub-brick.
@@ -248,7 +269,7 @@ def save_image(
         If the file exists, its name implies no format or contradicts the space, or the number of labels or statistics
         does not match the number of sub-bricks.
     """
-    target = Path(path)
+    target, image = Path(path), ensure_image(image, "save_image")
     info = _update_info(image, labels=labels, stats=stats, space=space, history=history)
     _check_affine(info.affine, "image to save")
     values = _convert_to_storable(np.asanyarray(image.dataobj).reshape(info.shape))
@@ -358,8 +379,8 @@ def get_grid_tolerance() -> float | None:
 
 
 def check_same_grid(
-    image: nib.Nifti1Image,
-    reference: nib.Nifti1Image,
+    image: ImageLike,
+    reference: ImageLike,
     *,
     what: str = "image",
     wanted: str = "reference",
@@ -369,7 +390,7 @@ def check_same_grid(
 
     Parameters
     ----------
-    image, reference : Nifti1Image
+    image, reference : Nifti1Image or path
     what, wanted : str
         The names of the two images in messages.
     tolerance : float, optional [voxels]
@@ -386,6 +407,7 @@ def check_same_grid(
     BrainmapWarning
         If the grids differ by more than rounding and less than the tolerance; they then count as equal.
     """
+    image, reference = ensure_image(image, what), ensure_image(reference, wanted)
     one, other = tuple(image.shape[:3]), tuple(reference.shape[:3])
     off = _nifti.measure_corner_distance(image.affine, reference.affine, other)
     side = float(np.linalg.norm(reference.affine[:3, :3], axis=0).min())
@@ -408,68 +430,3 @@ def check_same_grid(
         f"{what}: grid {one} differs from the {wanted}'s grid {other}, {apart}{flip}"
         f"; resample it first (brainmap.rsa.resample)"
     )
-
-
-def resample(image: nib.Nifti1Image, reference: nib.Nifti1Image, *, interpolation: Interpolation) -> nib.Nifti1Image:
-    """Resample an image to the grid of another; voxels outside the image become 0.
-
-    Parameters
-    ----------
-    image : Nifti1Image
-        A volume, or several (x, y, z, n).
-    reference : Nifti1Image
-        An image on the wanted grid.
-    interpolation : "continuous" or "label"
-        "continuous": cubic splines, for maps. "label": the nearest voxel, for masks and ROI labels, whose values are
-        kept.
-
-    Returns
-    -------
-    Nifti1Image
-        On the grid of the reference.
-
-    Raises
-    ------
-    InputError
-        If a continuous image contains NaN (splines would spread it), or if values of a label image are not integers.
-
-    Warns
-    -----
-    BrainmapWarning
-        If the new grid has no voxel with some label.
-    """
-    check_choice(interpolation, ("continuous", "label"), "interpolation")
-    from scipy.ndimage import affine_transform
-
-    info = image_info(image)
-    values = np.asanyarray(image.dataobj).reshape((*info.shape, 1)[:4])
-    if interpolation == "continuous" and not np.isfinite(values).all():
-        raise InputError(
-            f"resample: {np.count_nonzero(~np.isfinite(values))} values are NaN or infinite; mask them first"
-        )
-    if interpolation == "label" and not np.array_equal(values, np.rint(values)):
-        raise InputError(
-            "resample: expected integers for the interpolation 'label', got other values; use 'continuous' for maps"
-        )
-    grid = tuple(reference.shape[:3])
-    to_voxel = np.linalg.inv(image.affine) @ reference.affine
-    # Integers from oblique matrices come out as 0.9999999; without rounding, a label could fall off the edge.
-    to_voxel = np.round(to_voxel, 9)
-    moved = np.empty((*grid, values.shape[3]), np.float32, order="F")
-    for brick in range(values.shape[3]):
-        moved[..., brick] = affine_transform(
-            values[..., brick].astype(np.float64),
-            to_voxel[:3, :3],
-            to_voxel[:3, 3],
-            grid,
-            order=0 if interpolation == "label" else 3,
-        )
-    if interpolation == "label" and (lost := np.setdiff1d(values, moved)).size:
-        names = [f"{int(v)} {info.label_table.get(int(v), '')}".strip() for v in lost]
-        warnings.warn(
-            f"resample: labels {list_some(names)} have no voxel on the new grid", BrainmapWarning, stacklevel=2
-        )
-    shape = grid if len(info.shape) == 3 else moved.shape
-    other = image_info(reference)
-    kept = replace(info, shape=shape, affine=np.array(reference.affine, float), space=other.space, view=other.view)
-    return _nifti.build_image(moved.reshape(shape, order="F"), kept)

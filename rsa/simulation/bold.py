@@ -13,6 +13,7 @@ from nibabel import Nifti1Image
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
+from brainmap.rsa.images.files import ImageLike, ensure_image
 from brainmap.rsa.simulation.participants import SimulatedParticipant, draw_smooth_noise, filter_ar1
 from brainmap.types import Floats
 
@@ -46,7 +47,7 @@ def simulate_bold(
     participant: SimulatedParticipant,
     items: Sequence[str],
     *,
-    mask: Nifti1Image,
+    mask: ImageLike,
     rng: np.random.Generator,
     t_r: float = 2.0,
     spacing: float = 5.0,
@@ -67,7 +68,7 @@ def simulate_bold(
         The source of the planted patterns and of the orders.
     items : sequence of str, n_items
         Stimulus ids, written as `trial_type`.
-    mask : Nifti1Image
+    mask : Nifti1Image or path
         The mask the participant was simulated in.
     rng : numpy.random.Generator
     t_r, spacing, duration : float [s]
@@ -88,6 +89,7 @@ def simulate_bold(
         The number of items or voxels differs from that of the participant.
     """
     _, n_items, n_voxels = participant.betas.shape
+    mask = ensure_image(mask, "simulate_bold: mask")
     inside = np.asarray(mask.dataobj) != 0
     if len(items) != n_items or inside.sum() != n_voxels:
         raise InputError(

@@ -15,6 +15,7 @@ from nibabel import Nifti1Image
 from numpy.typing import ArrayLike, NDArray
 
 from brainmap.errors import InputError
+from brainmap.rsa.images.files import ImageLike, ensure_image
 from brainmap.types import Floats
 
 Singles = NDArray[np.float32]
@@ -213,7 +214,7 @@ def simulate_participant(
     planted: Mapping[str, ArrayLike | None],
     regions: Mapping[str, ArrayLike],
     *,
-    mask: Nifti1Image,
+    mask: ImageLike,
     rng: np.random.Generator,
     n_runs: int = 4,
     signal: float | Mapping[str, float] = 0.09,
@@ -232,7 +233,7 @@ def simulate_participant(
         The features whose geometry each region carries.
     regions : mapping of str to array_like of bool, shaped as the mask
         The mask of each region of `planted`; voxels outside the brain mask are not used.
-    mask : Nifti1Image
+    mask : Nifti1Image or path
         Voxels of the brain (not 0), with the affine that gives their size.
     rng : numpy.random.Generator
         One generator per participant.
@@ -259,6 +260,7 @@ def simulate_participant(
         Names differ between `planted` and `regions`, regions overlap or lie outside the mask, layers have different
         numbers of items, or settings are out of range.
     """
+    mask = ensure_image(mask, "simulate_participant: mask")
     inside = np.asarray(mask.dataobj) != 0
     voxels = _find_region_voxels(regions, planted, inside)
     if n_runs < 1 or fwhm_mm < 0 or not -1 < ar < 1:

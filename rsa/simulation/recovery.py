@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from nibabel import Nifti1Image
 from numpy.typing import ArrayLike, NDArray
 
 from brainmap.checks import list_some, refuse_some
 from brainmap.errors import InputError
+from brainmap.rsa.images.files import ImageLike, ensure_image
 from brainmap.rsa.inference.sign_flips import sign_flip_test
 from brainmap.types import Floats
 
@@ -44,8 +44,8 @@ def recovery_table(
     layers: Sequence[str],
     planted: Mapping[str, str | None],
     ceilings: Mapping[str, tuple[float, float]],
-    mean_maps: Mapping[str, Nifti1Image] | None = None,
-    significant: Nifti1Image | None = None,
+    mean_maps: Mapping[str, ImageLike] | None = None,
+    significant: ImageLike | None = None,
     regions: Mapping[str, ArrayLike] | None = None,
     alpha: float = 0.05,
     permutations: int = 5000,
@@ -62,9 +62,9 @@ def recovery_table(
     planted : mapping of region to layer, or None for a control
         The planted layers in the order of the regions in `scores`.
     ceilings : mapping of region to (lower, upper)
-    mean_maps : mapping of layer to Nifti1Image, optional
+    mean_maps : mapping of layer to Nifti1Image or path, optional
         Searchlight scores averaged over participants; NaN outside the mask.
-    significant : Nifti1Image, optional
+    significant : Nifti1Image or path, optional
         An image that is neither 0 nor NaN in suprathreshold voxels, such as `GroupResult.best`; it must be given
         together with `mean_maps` and `regions`.
     regions : mapping of region to array_like of bool, on the grid of the maps
@@ -159,13 +159,15 @@ def _describe_maps(
     layers: Sequence[str],
     planted: Mapping[str, str | None],
     *,
-    mean_maps: Mapping[str, Nifti1Image],
-    significant: Nifti1Image,
+    mean_maps: Mapping[str, ImageLike],
+    significant: ImageLike,
     regions: Mapping[str, ArrayLike],
 ) -> pd.DataFrame:
     """Compute the columns about the searchlight, with one row per region."""
-    maps = np.stack([np.asarray(mean_maps[layer].dataobj, dtype=np.float64) for layer in layers])
-    above = np.nan_to_num(np.asarray(significant.dataobj, dtype=np.float64)) != 0
+    images = [ensure_image(mean_maps[layer], f"recovery_table: mean_maps of {layer!r}") for layer in layers]
+    maps = np.stack([np.asarray(image.dataobj, dtype=np.float64) for image in images])
+    tested = ensure_image(significant, "recovery_table: significant")
+    above = np.nan_to_num(np.asarray(tested.dataobj, dtype=np.float64)) != 0
     masks = {region: np.asarray(regions[region], dtype=bool) for region in planted}
     refuse_some(
         {grid.shape for grid in (above, *masks.values())} - {maps.shape[1:]},
@@ -173,7 +175,7 @@ def _describe_maps(
     )
     valid = np.isfinite(maps).all(axis=0)
     best = np.where(valid, np.where(valid, maps, 0).argmax(axis=0), -1)
-    affine = np.asarray(mean_maps[layers[0]].affine)
+    affine = np.asarray(images[0].affine)
     with_signal = {region: masks[region] for region, layer in planted.items() if layer is not None}
     rows = []
     for region, layer in planted.items():

@@ -438,3 +438,29 @@ def test_grids_less_than_a_hundredth_of_a_voxel_apart_are_one_and_the_tolerance_
         rsa.check_same_grid(shifted(0.031), shifted(0))
     with pytest.raises(InputError, match=r"got 0\.5"), rsa.grid_tolerance(0.5):
         pass
+
+
+def test_images_are_taken_by_their_paths_and_other_types_are_refused_by_name(tmp_path: Path) -> None:
+    fine = nib.Nifti1Image(np.arange(64.0).reshape(4, 4, 4).astype(np.float32), np.eye(4))
+    coarse = nib.Nifti1Image(np.ones((2, 2, 2), np.float32), np.diag([2.0, 2.0, 2.0, 1.0]))
+    paths = [rsa.save_image(image, tmp_path / f"{k}.nii.gz") for k, image in enumerate((fine, coarse))]
+    wanted = rsa.resample(fine, coarse, interpolation="continuous").get_fdata()
+    for image, reference in ((str(paths[0]), str(paths[1])), (paths[0], coarse), (fine, paths[1])):
+        found = rsa.resample(image, reference, interpolation="continuous").get_fdata()
+        np.testing.assert_allclose(found, wanted)
+    rsa.check_same_grid(paths[0], fine)
+    with pytest.raises(InputError, match=r"atlas: grid \(2, 2, 2\) differs"):
+        rsa.check_same_grid(str(paths[1]), paths[0], what="atlas")
+    again = rsa.save_image(paths[0], tmp_path / "again.nii.gz")
+    np.testing.assert_array_equal(rsa.load_image(again).dataobj, fine.dataobj)
+    values: Any = np.ones((4, 4, 4))
+    for call, what in (
+        (lambda: rsa.resample(values, fine, interpolation="label"), "resample: image"),
+        (lambda: rsa.resample(fine, None, interpolation="label"), "resample: reference"),  # type: ignore[arg-type]
+        (lambda: rsa.load_image(values), "image"),
+        (lambda: rsa.image_info(values), "image"),
+        (lambda: rsa.check_same_grid(values, fine, what="mask"), "mask"),
+        (lambda: rsa.save_image(values, tmp_path / "x.nii"), "save_image"),
+    ):
+        with pytest.raises(InputError, match=rf"^{what}: expected a path or an image \(Nifti1Image\), got "):
+            call()
