@@ -187,7 +187,7 @@ def encode(
         Layers that are fitted side by side, each on one core; None for as many as there are cores. 1 fits one after the
         other, with all cores for each.
     rng : numpy Generator, optional
-        Draws the folds; by default the same items always have the same folds.
+        Draws the folds; by default they are those of a study, and of `brainmap rsa encode`, with seed 0.
 
     Returns
     -------

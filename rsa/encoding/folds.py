@@ -47,6 +47,10 @@ class Folds:
         """Return the number of folds."""
         return int(self.fold.max()) + 1
 
+    def name_folds(self, items: Sequence[str]) -> dict[str, int]:
+        """Return the fold, from 0, in which each item is tested, by name; sidecars of tables hold it."""
+        return dict(zip(items, self.fold.tolist(), strict=True))
+
     @property
     def members(self) -> list[Places]:
         """The items of each group."""
@@ -123,6 +127,11 @@ def _warn_of_divided(groups: Sequence[str], conditions: Sequence[str], by: str) 
             BrainmapWarning,
             stacklevel=5,
         )
+
+
+def make_fold_rng(seed: int = 0) -> np.random.Generator:
+    """Return the random numbers that draw folds: a study, `rsa encode` and `encode` have equal folds for one seed."""
+    return np.random.default_rng(np.random.SeedSequence([seed, *b"encoding"]))
 
 
 def make_folds(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import list_some, refuse_some
 from brainmap.errors import InputError
-from brainmap.rsa.encoding.folds import Folds, Groups, group_items, make_folds
+from brainmap.rsa.encoding.folds import Folds, Groups, group_items, make_fold_rng, make_folds
 from brainmap.rsa.encoding.ridge import Scaler
 from brainmap.rsa.rdm.blocks import yield_slabs
 from brainmap.rsa.rdm.sources import NO_ROI, check_rows, choose_layers
@@ -181,7 +181,7 @@ def divide_items(
 ) -> Folds:
     """Divide the items of responses into folds; without `rng`, the same items always have the same folds."""
     group, by = group_items(responses.items, responses.conditions, responses.runs_of, groups)
-    return make_folds(group, by, n_folds=folds, rng=rng or np.random.default_rng(0), few_items=few_items)
+    return make_folds(group, by, n_folds=folds, rng=rng or make_fold_rng(), few_items=few_items)
 
 
 def name_networks(acts: Features, descriptors: Mapping[str, Sequence[str]] | None) -> dict[str, FeatureSet]:

@@ -81,6 +81,7 @@ def test_scores_counts_and_maps_are_those_of_the_library(given, study, tmp_path,
     np.testing.assert_allclose(volume[inside], fit.scores["r"][:11], atol=1e-6)
     about = json.loads((tmp_path / "s.json").read_text())
     assert about["Parameters"]["groups"] == "condition"
+    assert about["FoldOfItem"] == dict(zip(fit.items, fit.folds.fold.tolist(), strict=True))
     assert pd.read_csv(tmp_path / "c.tsv", sep="\t")["targets"].tolist() == [11, 11]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import warnings
@@ -44,15 +45,18 @@ def test_scores_are_those_of_encode_on_the_same_files(small: Path) -> None:
     files = [str(own / f"betas_run-{k}.nii.gz") for k in (1, 2, 3)]
     data = load_patterns(files, mask=mask, rois=rois, stimuli=str(small.parent / "stimuli.tsv"))
     acts = open_activations(small.parent / "derivatives" / "brainmap" / "features" / "network-first_features.zarr")
-    seed = np.random.default_rng(np.random.SeedSequence([0, *b"encoding"]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BrainmapWarning)
-        fit = encode(acts, data, targets="roi", folds=4, reliability_floor=0.1, rng=seed)
+        fit = encode(acts, data, targets="roi", folds=4, reliability_floor=0.1)
     table = read(small, "sub-02/func/*desc-rois_encoding.tsv")
     assert list(dict.fromkeys(table["network"])) == ["first", "first-permuted", "acoustics"]
     mine = table[table["network"] == "first"].reset_index(drop=True)
     for column in ("r", "r_corrected", "r2", "reliability", "alpha"):
         np.testing.assert_allclose(mine[column], fit.scores[column], rtol=1e-8, err_msg=column)
+    (sidecar,) = (small.parent / "derivatives" / "brainmap").glob("sub-02/func/*desc-rois_encoding.json")
+    told = json.loads(sidecar.read_text())["FoldOfItem"]
+    assert told == dict(zip(fit.items, fit.folds.fold.tolist(), strict=True))
+    assert sorted(set(told.values())) == [0, 1, 2, 3]
 
 
 def test_voxels_of_regions_alone_have_the_responses_of_those_in_the_whole_mask(small: Path) -> None:

@@ -97,6 +97,7 @@ def bands(
 
     from brainmap.record import write_table
     from brainmap.rsa.encoding.bands import BAND_COLUMNS, encode_bands
+    from brainmap.rsa.encoding.folds import make_fold_rng
     from brainmap.rsa.encoding.maps import map_bands
     from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS
 
@@ -111,8 +112,9 @@ def bands(
         "seeds": [seed + k for k in range(searches)],
     }
     given = next(iter(networks.values())) if len(networks) == 1 else networks
-    fit = encode_bands(given, data, few_items=few_items, rng=np.random.default_rng(seed), **asked)
+    fit = encode_bands(given, data, few_items=few_items, rng=make_fold_rng(seed), **asked)
     about = build_provenance(asked, [*brain.inputs, *list_stores(activations)], seed=seed)
+    about["FoldOfItem"] = fit.folds.name_folds(fit.responses.items)
     written = [path for path in (out, tests) if path is not None]
     if out is not None:
         write_table(fit.scores, out, columns=BAND_COLUMNS, about=about)

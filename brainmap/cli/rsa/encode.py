@@ -99,9 +99,8 @@ def encode(
     find_device(device)
     networks = open_networks(activations, layers)
     encoder.refuse(networks, layers, outputs.overwrite)
-    import numpy as np
-
     from brainmap.rsa.encoding.encode import encode as fit_models
+    from brainmap.rsa.encoding.folds import make_fold_rng
     from brainmap.rsa.patterns.normalize import normalize_patterns
 
     data = brain.load_patterns(brain.load_regions())
@@ -125,7 +124,7 @@ def encode(
         few_items=few_items,
         device=device,
         threads=jobs,
-        rng=np.random.default_rng(seed),
+        rng=make_fold_rng(seed),
         **settings,
     )
     made = {**settings, "layers": layers, "alphas": [float(a) for a in penalties], "normalize": normalize}

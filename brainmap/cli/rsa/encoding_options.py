@@ -208,6 +208,7 @@ class EncodingOutputs:
         from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, encoding_test
 
         place = None if fit.responses.mesh else mask
+        about = {**about, "FoldOfItem": fit.folds.name_folds(fit.items)}
         if self.out is not None:
             yield write_table(fit.scores, self.out, columns=ENCODING_COLUMNS, about=about)
         if self.counts is not None:

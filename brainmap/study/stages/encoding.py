@@ -17,11 +17,11 @@ from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.encoding.counts import COUNT_COLUMNS, warn_of_participants
 from brainmap.rsa.encoding.encode import ENCODING_COLUMNS
 from brainmap.rsa.encoding.fits import EncodingSettings
-from brainmap.rsa.encoding.folds import Folds, group_items, make_folds
+from brainmap.rsa.encoding.folds import Folds, group_items, make_fold_rng, make_folds
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses, align_items, divide_items, keep_targets
 from brainmap.rsa.encoding.ridge import check_alphas, find_device
 from brainmap.rsa.patterns.table import Pattern
-from brainmap.study.results.context import Context, make_parent, make_rng
+from brainmap.study.results.context import Context, make_parent
 from brainmap.study.results.pieces import clear_pieces
 from brainmap.study.settings.encoding import EncodingModels
 from brainmap.study.stages.brains import load_region_patterns, load_regions, screen_patterns
@@ -92,7 +92,7 @@ class EncodedPerson(Modeled):
     @cached_property
     def folds(self) -> Folds:
         """Divide the sounds into folds, which are the same in all participants with the same sounds."""
-        asked, rng = self.asked, make_rng(self.context, "encoding")
+        asked, rng = self.asked, make_fold_rng(self.context.study.settings.study.seed)
         return divide_items(self.responses, asked.groups, folds=asked.folds, few_items=asked.few_items, rng=rng)
 
     @property
@@ -150,7 +150,14 @@ def check_encoding(context: Context, plan: Sequence[Pattern]) -> None:
             runs[item] += [row.run] if row.run not in runs[item] else []
     try:
         group, by = group_items(list(conditions), list(conditions.values()), runs, asked.groups)
-        make_folds(group, by, n_folds=asked.folds, rng=make_rng(context, "encoding"), few_items=asked.few_items)
+        rng = make_fold_rng(context.study.settings.study.seed)
+        make_folds(
+            group,
+            by,
+            n_folds=asked.folds,
+            rng=rng,
+            few_items=asked.few_items,
+        )
     except InputError as error:
         said = str(error).replace("few_items=True (--few-items)", "few_items = true").removeprefix("encoding: ")
         raise InputError(f"[encoding] {said}") from None
@@ -183,6 +190,7 @@ def _write_scores(one: EncodedPerson, work: ModelPieces) -> Iterator[Path]:
         "Items": len(one.responses.items),
         "Folds": one.folds.n_folds,
         "Groups": one.folds.by,
+        "FoldOfItem": one.folds.name_folds(one.responses.items),
         "Alphas": one.settings.alphas.tolist(),
         **context.build_provenance(asked, one.one.inputs),
     }
