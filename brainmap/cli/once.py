@@ -59,6 +59,7 @@ class OnceCommand(TyperCommand):
         if not ctx.resilient_parsing:
             args = _spread_words(self, _replace_old_options(args, RENAMED.get(str(self.name), {})))
             refuse_mistakes(self, ctx, args)
+            _refuse_bare_word(self, ctx, args)
         rest = super().parse_args(ctx, args)
         for param in self.params:
             value = ctx.params.get(str(param.name))
@@ -105,6 +106,24 @@ def _replace_old_options(args: list[str], new: Mapping[str, str]) -> list[str]:
             found[at] = "=".join([new[name], *value])
             log.warning("note: %s is now called %s; brainmap 0.2 will refuse the old name", name, new[name])
     return found
+
+
+def _refuse_bare_word(command: TyperCommand, ctx: Any, args: Sequence[str]) -> None:
+    """Refuse a first word that stands where the option belongs that is missing, as in `features layers FOLDER`.
+
+    Raises
+    ------
+    InputError
+        The command takes no arguments, and lacks one option.
+    """
+    if not args or args[0].startswith("-") or any(one.param_type_name == "argument" for one in command.params):
+        return
+    given = {word.split("=", 1)[0] for word in args}
+    missing = [one.opts[0] for one in command.params if one.required and not given.intersection(one.opts)]
+    if len(missing) == 1 and not given & {"-h", "--help"}:
+        raise InputError(
+            f"{ctx.info_name}: expected {missing[0]}, got {args[0]!r} without an option; say {missing[0]} {args[0]}"
+        )
 
 
 def _spread_words(command: TyperCommand, args: Sequence[str]) -> list[str]:

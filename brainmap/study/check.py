@@ -121,7 +121,7 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
         gather_problems(problems, lambda: check_output(context))
         problems += _check_sounds(context)
         layers: dict[str, tuple[str, ...]] = {}
-        heard: list[str] = []
+        heard: dict[str, list[str]] = {}  # networks, by what is noted of their sounds
         size = Heard()
         for network in context.study.settings.network:
             gather_problems(problems, partial(_check_network, context, network, layers, size))
@@ -160,7 +160,12 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
             gather_problems(problems, lambda: ordered.extend(_note_categories(context)))
     said = [str(w.message) for w in caught if issubclass(w.category, BrainmapWarning)]
     notes = [f"participant{'s' if len(who) > 1 else ''} {', '.join(who)}: {note}" for note, who in chosen.items()]
-    told = tuple(dict.fromkeys([*heard, *notes, *ordered, *said]))
+    every_network = len(context.study.settings.network)
+    of_sounds = [
+        note if len(who) in (0, every_network) else f"network{'s' if len(who) > 1 else ''} {', '.join(who)}: {note}"
+        for note, who in heard.items()
+    ]
+    told = tuple(dict.fromkeys([*of_sounds, *notes, *ordered, *said]))
     ready = bool(sound) and not problems
     measure = partial(measure_size, context, sound[0], plans[sound[0].label], size) if ready else None
     return Findings(table=pd.DataFrame(rows), problems=tuple(dict.fromkeys(problems)), notes=told, measure=measure)
@@ -245,9 +250,11 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
     check_items(context, loaded)
     asked = network.layers if isinstance(network.layers, str) else list(network.layers)
     fed = _describe_feeding(loaded.checkpoint).replace("{", "{{").replace("}", "}}")
-    refused = f"the network refuses {fed} of shape {{shape}}: {{why}}; check rate, seconds and input"
+    first = choose_first(loaded.sounds)
+    which = repr(first.items[0]).replace("{", "{{").replace("}", "}}")
+    refused = f"the network refuses {fed} of shape {{shape}} ({which}): {{why}}; check rate, seconds and input"
     with name_place(where):
-        listed, chosen = find_layers(loaded, choose_first(loaded.sounds), asked, refused=refused)
+        listed, chosen = find_layers(loaded, first, asked, refused=refused)
         chosen = place_layers(network, chosen)
     layers = tuple(layer.name for layer in chosen)
     check_band_layers(context, network, layers)
@@ -270,16 +277,21 @@ def _describe_feeding(checkpoint: Checkpoint) -> str:
     return "a sound" if taken.is_waveform else f"the input {taken.describe()}"
 
 
-def _note_sounds(context: Context, network: Network, notes: list[str]) -> None:
-    """Note the report on the sounds as a network takes them, and how many it classifies as their condition."""
+def _note_sounds(context: Context, network: Network, notes: dict[str, list[str]]) -> None:
+    """Note the report on the sounds as a network takes them, and how many it classifies as their condition.
+
+    Notes of sounds are of some networks, which are listed; none are listed where the note names its network.
+    """
     loaded = load_heard_network(context, network)
     level = note_default_level(context.study.resolve(network.checkpoint), network.level, say="level = '{}'")
-    notes += [f"network {network.name}: {level}"] * bool(level)
-    notes += loaded.sounds.report.lines()
+    if level:
+        notes[f"network {network.name}: {level}"] = []
+    for line in loaded.sounds.report.lines():
+        notes.setdefault(line, []).append(network.name)
     names = class_names(loaded)
     if names is not None:
         done = context.is_done(f"network-{network.name}", compute_network_key(context, loaded, Version(network, "")))
-        notes.append(describe_calls(context, loaded, names, done=done))
+        notes[describe_calls(context, loaded, names, done=done)] = []
 
 
 def _check_person(

@@ -114,9 +114,15 @@ def make_example(checkpoint: Checkpoint) -> Tensor:
     """
     import torch
 
-    if checkpoint.own_lengths:
-        checkpoint = replace(checkpoint, n_samples=min(checkpoint.n_samples or checkpoint.rate, checkpoint.rate))
-    return 0.05 * torch.randn(1, *checkpoint.input_shape(), generator=torch.Generator().manual_seed(0))
+    shape = shorten_input(checkpoint).input_shape()
+    return 0.05 * torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def shorten_input(checkpoint: Checkpoint) -> Checkpoint:
+    """Return how a network is fed with an example, which lasts at most one second where it takes any length."""
+    if not checkpoint.own_lengths:
+        return checkpoint
+    return replace(checkpoint, n_samples=min(checkpoint.n_samples or checkpoint.rate, checkpoint.rate))
 
 
 def count_outputs(model: nn.Module, checkpoint: Checkpoint) -> int | None:

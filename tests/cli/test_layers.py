@@ -69,6 +69,37 @@ def test_layers_of_a_waveform_network_are_in_samples_and_ms(tiny_inputs, brainma
     assert listed[1]["stride_ms"] == pytest.approx(listed[1]["stride"] / 16)
 
 
+def test_a_checkpoint_without_its_option_is_told_where_it_goes(tmp_path, brainmap_command):
+    answer = brainmap_command("features", "layers", "net.pt")
+    assert answer.code == 2
+    assert "layers: expected --checkpoint, got 'net.pt' without an option; say --checkpoint net.pt" in answer.err
+
+
+@pytest.mark.slow
+def test_a_receptive_field_of_attention_is_the_whole_sound(tmp_path, brainmap_command):
+    from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+
+    torch.manual_seed(0)
+    sizes = {"conv_dim": (8, 8), "conv_kernel": (10, 8), "conv_stride": (5, 64), "hidden_size": 16}
+    config = HubertConfig(
+        **sizes,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        num_feat_extract_layers=2,
+        num_conv_pos_embeddings=8,
+        num_conv_pos_embedding_groups=2,
+    )
+    HubertModel(config).save_pretrained(tmp_path / "hubert")
+    Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(tmp_path / "hubert")
+    answer = brainmap_command("features", "layers", "--checkpoint", tmp_path / "hubert")
+    assert answer.code == 0, answer.err
+    (hidden,) = [line for line in answer.out.splitlines() if line.startswith("hidden.1")]
+    assert "16,000 (whole sound)" in hidden
+    (first,) = [line for line in answer.out.splitlines() if line.startswith("feature_extractor.conv_layers.0.conv")]
+    assert "10 (0.625 ms)" in first
+
+
 def test_a_converted_file_needs_no_option_again(theirs, tiny_inputs, brainmap_command):
     told = ("--checkpoint", "theirs.pt", "--architecture", "their_nets:build", *FED, *INPUT)
     answer = brainmap_command(

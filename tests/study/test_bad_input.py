@@ -510,7 +510,7 @@ def test_own_lengths_are_tried_with_the_shortest_sound(tiny_study: Any, lines_of
     assert any(told in line for line in padded[1] + padded[2]), padded
     tiny_study.edit(('checkpoint = "net.safetensors"', 'checkpoint = "net.safetensors"\nown_lengths = true'))
     said = refused(tiny_study, lines_of)
-    assert "[network] net: the network refuses a sound of shape (1, 1, 1200)" in said[0]
+    assert "[network] net: the network refuses a sound of shape (1, 1, 1200) ('dog_ben'): " in said[0]
 
 
 def test_a_level_that_nobody_says_is_noted(tiny_study: Any, lines_of: Callable[..., Any]) -> None:

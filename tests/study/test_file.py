@@ -87,6 +87,14 @@ def test_words_that_yaml_would_change_stay_words(tiny_study: Any) -> None:
     assert load_study(tiny_study.file).settings.network[0].layers == ("no", "yes", "on", "off")
 
 
+@pytest.mark.parametrize(
+    ("said", "wanted"), [("conv*", ("conv*",)), ("conv1, output", ("conv1", "output")), ("all", "all")]
+)
+def test_layers_are_patterns_as_on_the_command_line(tiny_study: Any, said: str, wanted: object) -> None:
+    tiny_study.edit(('layers = ["conv1", "conv3", "output"]', f'layers = "{said}"'))
+    assert load_study(tiny_study.file).settings.network[0].layers == wanted
+
+
 def test_names_that_would_share_files_are_refused(tiny_study: Any) -> None:
     tiny_study.edit(('participants = ["03"]', 'participants = ["a-b", "ab"]'))
     with pytest.raises(InputError, match="more than once"):

@@ -56,6 +56,16 @@ def test_a_front_end_is_checked_with_its_network(side_by_side):
     assert ["scaling" in line and "'dB'" in line for line in problems(side_by_side)] == [True]
 
 
+def test_notes_of_sounds_name_the_network_that_hears_them_so(side_by_side):
+    def notes():
+        return [note for note in check_study(Context(load_study(side_by_side.file))).notes if "padded with" in note]
+
+    assert notes() == []
+    side_by_side.edit(("seconds = 0.15\ninput", "seconds = 0.3\ninput"))
+    (only,) = notes()
+    assert only.startswith("network square: sounds: 8 of 8 are shorter than 0.3 s and padded with zeros"), only
+
+
 def test_a_front_end_that_the_network_refuses_says_shape_wanted_and_got(side_by_side):
     side_by_side.edit(("mels = 32,", "mels = 32, layout = 'bands-as-channels',"))
     first = next(line for line in problems(side_by_side) if "square" in line)

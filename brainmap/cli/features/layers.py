@@ -69,6 +69,7 @@ def _describe_layer(layer: features.Layer, checkpoint: features.Checkpoint) -> d
         "shape": list(layer.shape),
         "receptive_field": _convert_sizes(field),
         "receptive_field_ms": _convert_to_ms(field, checkpoint, window=True),
+        "whole_sound": _spans_sound(field, checkpoint),
         "stride": _convert_sizes(stride),
         "stride_ms": _convert_to_ms(stride, checkpoint, window=False),
         "parameters": layer.parameters,
@@ -77,6 +78,16 @@ def _describe_layer(layer: features.Layer, checkpoint: features.Checkpoint) -> d
 
 def _convert_sizes(sizes: Any) -> Any:
     return list(sizes) if isinstance(sizes, tuple) else sizes
+
+
+def _spans_sound(sizes: Any, checkpoint: features.Checkpoint) -> bool:
+    """Tell whether a receptive field is as long as the sound, as where units attend to all of it."""
+    from brainmap.features.networks.feeding import shorten_input
+
+    checkpoint, taken = shorten_input(checkpoint), checkpoint.front_end
+    along = sizes[taken.time_axis] if isinstance(sizes, tuple) else sizes
+    whole = checkpoint.n_samples if taken.is_waveform else checkpoint.input_shape()[taken.time_axis]
+    return along is not None and along == whole
 
 
 def _convert_to_ms(sizes: Any, checkpoint: features.Checkpoint, *, window: bool) -> float | None:
@@ -100,10 +111,14 @@ def _format_row(row: dict[str, Any]) -> tuple[str, ...]:
         row["name"],
         row["kind"],
         " x ".join(map(str, row["shape"])),
-        "-" if field is None else f"{_format_sizes(row['receptive_field'])} ({field:.4g} ms)",
+        "-" if field is None else f"{_format_sizes(row['receptive_field'])} ({_format_field(row)})",
         "-" if stride is None else f"{stride:.4g} ms",
         f"{row['parameters']:,}",
     )
+
+
+def _format_field(row: dict[str, Any]) -> str:
+    return "whole sound" if row["whole_sound"] else f"{row['receptive_field_ms']:.4g} ms"
 
 
 def _format_sizes(sizes: Any) -> str:

@@ -84,6 +84,14 @@ class Network(Section):
     controls: tuple[Control, ...] = ()
     seed_of: Name | None = None  # the network of which this is one training; its seeds are also compared as one network
 
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _several_patterns(cls, value: object) -> object:
+        """Take names and patterns separated by commas, as `--layers` does."""
+        if not isinstance(value, str) or value == "all":
+            return value
+        return tuple(name for part in value.split(",") if (name := part.strip())) or value
+
     @field_validator("input", mode="before")
     @classmethod
     def _one_line(cls, value: object) -> object:
