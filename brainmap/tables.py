@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -56,7 +57,9 @@ def assign_conditions(pairs: Iterable[tuple[str, str]], what: str) -> dict[str, 
 
 
 def match_by_folders(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
-    """Map names to known ids that differ only in leading folders; ambiguous names are left out.
+    """Map names to known ids that differ only in leading folders, or in how Unicode composes their letters (NFC, NFD).
+
+    Ambiguous names are left out.
 
     Examples
     --------
@@ -68,12 +71,13 @@ def match_by_folders(names: Iterable[str], known: Iterable[str]) -> dict[str, st
     ids = set(known)
     ends: dict[str, set[str]] = {}
     for one in ids:
-        for end in _list_tails(one):
+        for end in _list_tails(unicodedata.normalize("NFC", one)):
             ends.setdefault(end, set()).add(one)
     found: dict[str, str] = {}
     given = list(names)
     for name in given:
-        fits = next((ends[tail] for tail in _list_tails(name) if tail in ends), set())
+        tails = _list_tails(unicodedata.normalize("NFC", name))
+        fits = next((ends[tail] for tail in tails if tail in ends), set())
         if len(fits) == 1:
             found[name] = next(iter(fits))
     called = list(found.values())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 
-from brainmap.tables import read_results_table
+from brainmap.tables import match_by_folders, read_results_table
 
 
 def test_names_that_look_like_numbers_or_gaps_are_read_back_as_they_were_written(tmp_path: Path) -> None:
@@ -16,3 +17,10 @@ def test_names_that_look_like_numbers_or_gaps_are_read_back_as_they_were_written
     names = table[["participant", "run", "roi", "layer"]].to_numpy().tolist()
     assert names == [["007", "01", "NA", "10"], ["008", "02", "", "1e3"]]
     np.testing.assert_array_equal(table["score"], [0.5, np.nan])
+
+
+def test_letters_are_matched_in_whatever_way_they_are_composed() -> None:
+    composed, decomposed = (unicodedata.normalize(form, "Grüße aus Köln") for form in ("NFC", "NFD"))
+    assert composed != decomposed
+    assert match_by_folders([decomposed], [composed, "cat"]) == {decomposed: composed}
+    assert match_by_folders([f"speech/{composed}"], [decomposed, "cat"]) == {f"speech/{composed}": decomposed}

@@ -302,7 +302,7 @@ def _convert_numbers(table: pd.DataFrame, key: str, what: str) -> np.ndarray:
     if wrong.size:
         first = table.iloc[wrong[0]]
         other = "duration" if key == "onset" else "onset"
-        fill = "; give the seconds that events without one last: duration = (in a study glm = { duration = 1.5 })"
+        fill = "; say how many seconds such events last, duration = 1.5 (in a study glm = { duration = 1.5 })"
         hint = fill if key == "duration" and not any(table[key].iloc[wrong]) else ""
         raise InputError(
             f"{what}, column {key!r}: expected seconds, got {wrong.size} of {len(values)} cells without a number "

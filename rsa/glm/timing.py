@@ -155,15 +155,17 @@ def _choose_repetition_time(
         return float(given), "given"
     if slow:
         source, value = next(iter(slow.items()))
-        hint = f"are these milliseconds? then give t_r={value / 1000:g}"
+        hint = f"are these milliseconds? then give t_r={value / 1000:g} (in a study glm = {{ t_r = {value / 1000:g} }})"
         raise InputError(f"{name}: the {source} gives a TR of {value:g} s; {hint}")
     if not known:
         raise InputError(
-            f"{name}: neither the header (or its unit of time) nor a sidecar gives a TR; give t_r= in seconds"
+            f"{name}: neither the header (or its unit of time) nor a sidecar gives a TR; give it in seconds, "
+            "t_r = 2.0 (in a study glm = { t_r = 2.0 })"
         )
     if len(known) == 2 and abs(known["header"] - known["sidecar"]) > 1e-3 * known["sidecar"]:
         raise InputError(
-            f"{name}: the header gives a TR of {known['header']:g} s, the sidecar {known['sidecar']:g} s; give t_r="
+            f"{name}: the header gives a TR of {known['header']:g} s, the sidecar {known['sidecar']:g} s; say which "
+            f"is right, t_r = {known['sidecar']:g} (in a study glm = {{ t_r = {known['sidecar']:g} }})"
         )
     return known.get("sidecar", known.get("header", 0.0)), " and ".join(known)
 

@@ -91,8 +91,10 @@ def load_rois(
         rois = _build_from_labels(reference, image, table)
     rois = narrow_rois(rois, names, hemispheres)
     if rois.absent:
+        n = len(rois.absent)
+        said = "1 region of the table has" if n == 1 else f"{n} regions of the table have"
         warnings.warn(
-            f"ROI: {len(rois.absent)} regions of the table have no voxel in the image: {list_some(rois.absent)}",
+            f"ROI: {said} no voxel in the image: {list_some(rois.absent)}",
             BrainmapWarning,
             stacklevel=2,
         )

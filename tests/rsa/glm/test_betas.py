@@ -371,7 +371,7 @@ class TestTiming:
         np.testing.assert_allclose(found.design[0].index, 0.975 + 2 * np.arange(70))
         assert rsa.fit_betas(path, table(), slice_time_ref=0.5).design[0].index[0] == 1.0
         path.with_name("sub-01_task-x_desc-preproc_bold.json").write_text('{"RepetitionTime": 2.5}')
-        with pytest.raises(InputError, match=r"the header gives a TR of 2 s, the sidecar 2\.5 s"):
+        with pytest.raises(InputError, match=r"header gives a TR of 2 s, the sidecar 2\.5 s; .*glm = \{ t_r = 2.5 \}"):
             rsa.fit_betas(path, table())
 
     def test_a_sidecar_above_is_inherited(self, tmp_path: Path) -> None:

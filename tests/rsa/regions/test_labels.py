@@ -72,7 +72,7 @@ def test_a_label_that_the_table_lacks_is_named_with_its_voxels() -> None:
 def test_table_entries_without_voxels_are_said_and_kept_apart() -> None:
     values = labels()
     values[values == 2] = 0
-    with pytest.warns(BrainmapWarning, match="1 regions of the table have no voxel in the image: 'R_A1'"):
+    with pytest.warns(BrainmapWarning, match="1 region of the table has no voxel in the image: 'R_A1'"):
         rois = load_rois(image(values), table=TABLE)
     assert rois.names == ("L_A1", "belt")
     assert rois.absent == ("R_A1",)
