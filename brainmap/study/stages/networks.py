@@ -101,6 +101,7 @@ class Version:
 _FED = ("architecture", "seconds", "input", "rate", "level", "align", "classes", "own_lengths")
 """What a study says of how a network is fed."""
 VERSION = 3  # 2: units are never averaged, and the level is set after sounds are cut; 3: frequency is not averaged
+_UNICODE = 1  # 1: labels beyond ASCII are written so that rsatoolbox reads them
 _ORDERED = 1  # 1: layers are in the order in which the forward pass ends them, however they are asked for
 
 
@@ -268,7 +269,11 @@ def compute_network_key(context: Context, loaded: Loaded, version: Version) -> s
     settings = version.network.model_dump(include=read)
     items = context.study.settings.rsa.items
     heard = compute_heard_key(context, loaded, version)
-    return content_key(VERSION, _ORDERED, heard, settings, items, loaded.sounds.conditions, class_names(loaded))
+    labels = [*loaded.sounds.items, *loaded.sounds.conditions]
+    written = [] if all(map(str.isascii, labels)) else [_UNICODE]
+    return content_key(
+        VERSION, _ORDERED, heard, settings, items, loaded.sounds.conditions, class_names(loaded), *written
+    )
 
 
 def check_items(context: Context, loaded: Loaded) -> None:
