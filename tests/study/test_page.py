@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from brainmap.study.stages.content.key_results import collect_key_results
 from brainmap.study.stages.content.people import compute_agreement, find_outliers, keep_agreed_regions
 from brainmap.viz.page.answers import show_answers
 from brainmap.viz.page.content import NetworkMaps, ReportContent
+from brainmap.viz.page.write import write_report
 from tests.conftest import TinyStudy
 
 TWO = """
@@ -133,6 +135,17 @@ def test_a_network_that_its_control_beats_is_never_shown_as_ahead() -> None:
     view = show_answers(ReportContent(title="t", answers=alone, statistics=STATISTICS))
     assert view is not None
     assert (view.rows[0].against[0].text, view.rows[0].against[0].kind) == ("−.10", "behind")
+
+
+def test_a_region_without_a_significant_layer_does_not_deny_hypotheses(tmp_path: Path) -> None:
+    told = "hypotheses that are no networks, such as categories of sounds, were not compared"
+    answers = tabulate_answers(TABLES, FAMILIES)
+    assert answers is not None
+    for rows, wanted in ((answers, True), (answers[answers["roi"] == "R"], False)):
+        page = write_report(ReportContent(title="t", answers=rows, statistics=STATISTICS), tmp_path / "r.html")
+        text = page.read_text(encoding="utf-8")
+        assert "Differences are those of best layers" in text
+        assert (told in text) is wanted
 
 
 def test_the_best_layer_is_that_of_every_figure_and_says_how_sure_it_is() -> None:
