@@ -13,7 +13,7 @@ COMPILING = (
     ("brainmap.rsa.searchlights.ceilings", "ceiling_maps"),
     ("brainmap.rsa.searchlights.surface", "surface_searchlight"),
     ("brainmap.features.activations.acoustics", "acoustic_features"),
-    ("brainmap.rsa.group.clusters", "tfce"),
+    ("brainmap.rsa.group.enhancement", "tfce"),
 )
 """Functions whose examples call the kernels that take longest to compile: ours, and those of librosa."""
 
