@@ -19,7 +19,8 @@ class Chosen(nn.Module):
         self.linear = nn.Linear(8, 3)
 
     def forward(self, sounds: Tensor) -> Tensor:
-        return self.linear(sounds[:, 0]).softmax(1).flip(1)
+        shares: Tensor = self.linear(sounds[:, 0]).softmax(1)
+        return shares.flip(1)
 
 
 class Growing(nn.Module):

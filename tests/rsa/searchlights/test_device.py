@@ -115,9 +115,12 @@ def test_memory_is_bounded_by_pieces_of_spheres(models: Any, monkeypatch: pytest
     mask, seen = mask_of(BOX), []
     multiply = on_device.DeviceProducts._multiply
     monkeypatch.setattr(on_device, "_MOST_BYTES", 40_000)
-    monkeypatch.setattr(
-        on_device.DeviceProducts, "_multiply", lambda *given: seen.append(given[2].numel()) or multiply(*given)
-    )
+
+    def count(*given: Any) -> Any:
+        seen.append(given[2].numel())
+        return multiply(*given)
+
+    monkeypatch.setattr(on_device.DeviceProducts, "_multiply", count)
     assert_equal(plan_of(patterns(4, mask), models, mask, dissimilarity="crossnobis"))
     assert len(seen) > 10
     assert max(seen) * 4 * ITEMS * 8 <= 40_000
