@@ -132,7 +132,7 @@ def _write_tables(context: Context, people: Sequence[EncodedPerson]) -> Iterator
     null = join_permutations(people, fits).with_means(seeds)
     places = [own for _, own in list_means([(space.network, space.layer) for space in fits[0].spaces], seeds)]
     r = average_rows(average_over_regions(fits, null.regions), places)
-    tested = test_scores(
+    tested = run_score_tests(
         context,
         fits,
         null,
@@ -199,7 +199,7 @@ def keep_shared_regions(fits: Sequence[Encoding]) -> list[Encoding]:
     ]
 
 
-def test_scores(
+def run_score_tests(
     context: Context,
     fits: Sequence[Encoding],
     null: GroupNull,

@@ -33,7 +33,7 @@ from brainmap.study.stages.group_encoding import (
     SCORE_COLUMNS,
     keep_shared_regions,
     list_trained_and_controls,
-    test_scores,
+    run_score_tests,
 )
 from brainmap.study.stages.stories import get_story_models
 from brainmap.study.stages.story_people import StoryPerson, yield_story_people
@@ -132,7 +132,7 @@ def _write_tables(context: Context, people: Sequence[StoryPerson], asked: StoryM
     null = join_permutations(people, fits).with_means(seeds)
     places = [own for _, own in list_means([(space.network, space.layer) for space in fits[0].spaces], seeds)]
     r = average_rows(average_over_regions(fits, regions), places)
-    tested = test_scores(
+    tested = run_score_tests(
         context,
         fits,
         null,
