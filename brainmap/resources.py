@@ -10,6 +10,7 @@ from brainmap.errors import InputError
 from brainmap.types import Device
 
 _NEGLIGIBLE = 1 << 28  # bytes that are not worth a look at what is available
+_LEAST_ADDRESSES = 500_000_000  # bytes; OpenBLAS asks for its buffers again and again where there are none, and hangs
 
 
 def find_available_memory(root: Path = Path("/")) -> int | None:
@@ -56,6 +57,22 @@ def require_memory(n_bytes: float, *, what: str, do: str) -> None:
         raise InputError(
             f"{what} take {format_bytes(n_bytes)} of memory, and {format_bytes(available)} are available; {do}"
         )
+
+
+def require_address_space() -> None:
+    """Refuse to begin where so few addresses are allowed (`ulimit -v`) that a library would wait for memory forever.
+
+    Raises
+    ------
+    InputError
+        Fewer than 500 MB are left.
+    """
+    for left in _read_address_space(Path("/")):
+        if left < _LEAST_ADDRESSES:
+            raise InputError(
+                f"expected {format_bytes(_LEAST_ADDRESSES)} of memory that this process may address, got "
+                f"{format_bytes(max(left, 0))}; raise its limit (ulimit -v)"
+            )
 
 
 def find_float64_device(device: Device, what: str) -> str | None:

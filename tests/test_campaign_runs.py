@@ -318,7 +318,9 @@ def test_scarce_memory_while_everything_is_imported_is_a_clear_last_line(
     place = study.fresh(tmp_path / "study")
     code = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({most * MB},) * 2); import brainmap.cli; "
     code += f"import sys; sys.argv = ['brainmap', *{RUN!r}]; brainmap.cli.main()"
-    ended = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=False, timeout=300
+    )
     last = ended.stderr.rstrip().rpartition("\n")[2]
     assert "Traceback" not in ended.stderr, ended.stderr
     assert ended.returncode == 0 or "memory" in last.lower() or "thread" in last, ended.stderr

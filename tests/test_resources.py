@@ -77,6 +77,17 @@ def test_a_limit_of_the_address_space_counts() -> None:
     assert GB < int(said) < 2 * GB
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is of Linux")
+@pytest.mark.parametrize("most", [280_000_000, 360_000_000])
+def test_a_command_begins_only_where_libraries_can_be_loaded(most: int) -> None:
+    """OpenBLAS hung for such limits; a command now ends in a line, within a second."""
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({most},) * 2); import brainmap.cli; "
+    code += "import sys; sys.argv = ['brainmap', 'networks']; brainmap.cli.main()"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("brainmap: expected 500 MB of memory that this process may address, got ")
+
+
 def test_this_machine_tells_its_memory() -> None:
     available = find_available_memory()
     assert available is not None

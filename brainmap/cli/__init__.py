@@ -15,6 +15,7 @@ import typer
 from brainmap import __version__
 from brainmap.cli.once import Commands
 from brainmap.errors import BrainmapError, BrainmapWarning, is_scarce_memory
+from brainmap.resources import require_address_space
 
 app = Commands(
     name="brainmap",
@@ -42,6 +43,7 @@ def _apply_options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
+    require_address_space()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log = logging.getLogger("brainmap")
