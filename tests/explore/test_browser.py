@@ -374,7 +374,7 @@ def test_a_click_on_the_cortex_shows_the_scores_of_its_vertex(
         page.get_by_role("heading", name=f"Vertex {vertex} at").wait_for()
         points, _ = ball(-30)
         seen = points[int(vertex.partition(":")[2])]  # the middle of the outer side of a ball of 20 mm
-        assert np.linalg.norm(seen - [-50, 0, 0]) < 6
+        assert np.linalg.norm(seen - [-50, 0, 0]) < 10  # edges are about 8 mm long
         asked = page.evaluate("async v => (await fetch(`/api/vertex?vertex=${v}`)).json()", vertex)
         saved = tab.save(page.locator(".card").nth(1).get_by_role("button", name="TSV").first)
         rows = pd.read_csv(saved.path(), sep="\t")

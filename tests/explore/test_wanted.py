@@ -58,7 +58,10 @@ def test_a_sound_is_judged_by_another_network_on_another_participant(source: Sou
     )
     store = encoding_results.parent / "derivatives" / "brainmap" / "features" / "network-second_features.zarr"
     acts = open_activations(store)
-    with pytest.warns(BrainmapWarning, match="constant"):  # untrained networks have units that never speak
+    with (
+        pytest.warns(BrainmapWarning, match="constant"),  # untrained networks have units that never speak
+        pytest.warns(BrainmapWarning, match="largest alpha is the best one"),
+    ):
         fit = rsa.encode(acts, data, layers=["conv2"], targets="roi", folds=4).weights("conv2")
     region = list(fit.targets["roi"]).index("primary")
     real = fit.predict(np.asarray(acts["conv2"][:]))[:, region]

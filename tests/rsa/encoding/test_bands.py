@@ -90,7 +90,7 @@ def test_orthogonal_bands_part_as_planted_and_shares_sum_to_joint(world):
     signal = np.tile(signal, (1, 40)) + np.sqrt(0.1) * rng.normal(size=(n, 40))
     acts = bands_of(world, rng, n, one=one, two=two, idle=rng.normal(size=(n, 10)))
     data = world.responses(rng, signal, acts.items, reliability=0.999, n_runs=1)
-    fit = rsa.encode_bands(acts, data, alphas=ALPHAS, n_iter=6, seeds=(0,))
+    fit = rsa.encode_bands(acts, data, alphas=ALPHAS, n_iter=6, seeds=(0,), rng=np.random.default_rng(0))
     found = fit.scores.groupby("band", sort=False)[["joint", "unique", "product"]].mean()
     np.testing.assert_allclose(found["product"], [0.6, 0.3, 0.0], atol=0.06)
     np.testing.assert_allclose(found["unique"], [0.6, 0.3, 0.0], atol=0.06)
@@ -107,7 +107,7 @@ def test_a_network_adds_nothing_where_the_baseline_explains_everything(world):
     network = np.hstack([baseline @ rng.normal(size=(15, 30)) / 4 + 0.5 * rng.normal(size=(n, 30))])
     acts = bands_of(world, rng, n, baseline=baseline, network=network)
     data = world.responses(rng, world.plant(rng, baseline, 60), acts.items, reliability=0.5)
-    fit = rsa.encode_bands(acts, data, n_iter=15, seeds=(0,))
+    fit = rsa.encode_bands(acts, data, n_iter=15, seeds=(0,), rng=np.random.default_rng(0))
     unique = fit.scores.set_index("band")["unique"]
     error = unique["network"].std(ddof=1) / np.sqrt(60)
     assert abs(unique["network"].mean()) <= 2 * error + 0.003
