@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -59,10 +60,16 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("site") / "html"
-    command = [sys.executable, str(ROOT / "docs" / "build.py"), "--without-gallery", "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+    """Build the site once for all workers: two builds at a time write the same pages of the reference."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    out = shared / "site" / "html"
+    with (shared / "site.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if not (out / "index.html").is_file():
+            command = [sys.executable, str(ROOT / "docs" / "build.py"), "--without-gallery", "--out", str(out)]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False)
+            assert done.returncode == 0, done.stderr[-4000:]
     return out
 
 
