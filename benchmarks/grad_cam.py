@@ -1,9 +1,10 @@
 """Grad-CAM of 256 clips x 16 classes at the last convolution of ch32: brainmap against captum in a loop.
 
 The peer is what one would write with captum: `LayerGradCam.attribute` for every class over the same batches of the same
-clips, signed. Each batch size is raced by itself, and the best of each side against the best of the other.
+clips, signed. Each batch size is raced by itself, and the best of each side against the best of the other. The C
+library keeps the memory that either side frees, as it does in every command of brainmap.
 
-Run: python benchmarks/grad_cam.py [n_clips] [threads]. Both sides have as many threads, one by default. Rounds in which
+Run: python benchmarks/grad_cam.py [n_clips] [threads]. Both sides have as many threads, two by default. Rounds in which
 every contender runs once, median of 5 rounds (captum: of 3, it takes minutes): CPU time of this process with one
 thread, and time of an idle machine with several, some of which spin while they wait.
 """
@@ -22,6 +23,7 @@ from clock import in_turn
 from torch import nn
 
 from brainmap import features
+from brainmap.resources import keep_freed_memory
 
 SIZES = (8, 32, 256)
 ROUNDS, PEER_ROUNDS = 5, 3
@@ -50,7 +52,8 @@ def captum_loop(net: nn.Sequential, sounds: np.ndarray, size: int) -> np.ndarray
 
 def main() -> None:
     """Every batch size of every contender, and whether both sides agree."""
-    n, threads = (int(given) for given in (*sys.argv[1:3], *("256", "1")[len(sys.argv) - 1 :]))
+    n, threads = (int(given) for given in (*sys.argv[1:3], *("256", "2")[len(sys.argv) - 1 :]))
+    keep_freed_memory()
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     net = features.build_network("ch32", variant="bn").eval()

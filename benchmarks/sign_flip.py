@@ -32,8 +32,7 @@ from nilearn.maskers import NiftiMasker  # noqa: E402
 from nilearn.mass_univariate import permuted_ols  # noqa: E402
 from scipy.ndimage import gaussian_filter  # noqa: E402
 
-from brainmap.rsa.group.clusters import tfce  # noqa: E402
-from brainmap.rsa.group.enhancement import Enhancement  # noqa: E402
+from brainmap.rsa.group.enhancement import Enhancement, tfce  # noqa: E402
 from brainmap.rsa.group.maps import group_test  # noqa: E402
 from brainmap.rsa.group.places import grid_neighbors  # noqa: E402
 from brainmap.rsa.inference.sign_flips import sign_flip_test  # noqa: E402

@@ -10,16 +10,14 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from brainmap.caches import find_user_cache, open_versioned_folder
+from brainmap.caches import find_user_cache, open_versioned_folder, yield_files
 from brainmap.errors import BrainmapError, BrainmapWarning
-from brainmap.record import atomic, content_key, versions
+from brainmap.record import atomic, content_key, find_versions, versions
 
 _NETWORKS_RUN_ON = ("transformers", "tokenizers", "safetensors", "keras", "h5py")
 
@@ -98,18 +96,11 @@ def _name_version() -> str:
 
 
 def _list_versions() -> dict[str, str]:
-    found = dict(versions())
-    for package in _NETWORKS_RUN_ON:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+    return versions() | find_versions(_NETWORKS_RUN_ON)
 
 
 def _digest_package() -> str:
     """Compute a digest of all modules of the package, and of the networks that lie in it."""
     package = Path(__file__).parent
-    files = []
-    for folder, inner, names in os.walk(package, followlinks=True):
-        inner.sort()
-        files += [Path(folder, name) for name in sorted(names) if name.endswith((".py", ".safetensors"))]
+    files = yield_files(package, (".py", ".safetensors"))
     return content_key([[path.relative_to(package).as_posix(), digest_files([path])] for path in files])

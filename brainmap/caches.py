@@ -7,9 +7,17 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 _UNUSED_DAYS = 30.0  # after this time, what was kept for other versions is removed
+
+
+def yield_files(package: Path, endings: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the files of a package with some endings, always in the same order, also of folders that are linked."""
+    for folder, inner, names in os.walk(package, followlinks=True):
+        inner.sort()
+        yield from (Path(folder, name) for name in sorted(names) if name.endswith(endings))
 
 
 def find_user_cache(kind: str) -> Path:

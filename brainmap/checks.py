@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from pathlib import Path
+from typing import Any, get_args
 
 from brainmap.errors import InputError
 
@@ -48,6 +49,34 @@ def check_choice(value: str, choices: Sequence[str], what: str) -> str:
         hint = suggest_word(str(value), choices)
         raise InputError(f"{what}: expected one of {list_some(choices, 24)}, got {value!r}{hint}")
     return value
+
+
+def check_each(values: Iterable[str], choices: Sequence[str], what: str) -> None:
+    """Refuse the first of several values that is none of `choices`, as `check_choice` does.
+
+    Examples
+    --------
+    >>> check_each(["conv1", "fc"], ["conv1", "fc"], "layer")
+    >>> check_each(["conv1", "fc3"], ["conv1", "fc"], "layer")
+    Traceback (most recent call last):
+    brainmap.errors.InputError: layer: expected one of 'conv1', 'fc', got 'fc3'; did you mean 'fc'?
+    """
+    for value in values:
+        check_choice(value, choices, what)
+
+
+def check_literals(*settings: tuple[str, Any, str]) -> None:
+    """Refuse the first setting (value, its `Literal` type, its name in the message) whose value the type does not list.
+
+    Examples
+    --------
+    >>> from typing import Literal
+    >>> check_literals(("rms", Literal["rms", "peak"], "level"), ("mid", Literal["start", "center"], "align"))
+    Traceback (most recent call last):
+    brainmap.errors.InputError: align: expected one of 'start', 'center', got 'mid'
+    """
+    for value, kind, what in settings:
+        check_choice(value, get_args(kind), what)
 
 
 def check_file(path: str | Path, what: str) -> Path:
@@ -97,6 +126,88 @@ def refuse_some(found: Iterable[object], before: str, after: str = "", *, most: 
     listed = list(found)
     if listed:
         raise InputError(f"{before}{list_some(listed, most)}{after}")
+
+
+def check_enough(count: float, least: int, who: str, what: str, hint: str = "") -> None:
+    """Refuse fewer of something than are needed.
+
+    Parameters
+    ----------
+    count, least : int
+        How many there are, and how many are needed.
+    who, what : str
+        The function or part that needs them, and their name in the message.
+    hint : str
+        What the message says after the count.
+
+    Raises
+    ------
+    InputError
+        If there are fewer.
+
+    Examples
+    --------
+    >>> check_enough(2, 2, "bootstrap", "resamples")
+    >>> check_enough(1, 2, "bootstrap", "resamples", "; take more")
+    Traceback (most recent call last):
+    brainmap.errors.InputError: bootstrap: expected at least 2 resamples, got 1; take more
+    """
+    if count < least:
+        raise InputError(f"{who}: expected at least {least} {what}, got {count:g}{hint}")
+
+
+def check_one_each(values: Sized, n: int, who: str, what: str, hint: str = "") -> None:
+    """Refuse more or fewer values than things that they belong to.
+
+    Parameters
+    ----------
+    values : sequence
+    n : int
+        How many values are expected.
+    who, what : str
+        The argument, and in the message what each value belongs to.
+    hint : str
+        What the message says after the number of values.
+
+    Raises
+    ------
+    InputError
+        If there are not as many.
+
+    Examples
+    --------
+    >>> check_one_each(["cat", "dog"], 2, "class_names", "outputs")
+    >>> check_one_each(["cat"], 2, "class_names", "outputs")
+    Traceback (most recent call last):
+    brainmap.errors.InputError: class_names: expected one for each of 2 outputs, got 1
+    """
+    if len(values) != n:
+        raise InputError(f"{who}: expected one for each of {n} {what}, got {len(values)}{hint}")
+
+
+def check_ranges(who: str, *settings: tuple[str, object, bool]) -> None:
+    """Refuse the first setting (the range that is expected, its value, whether it lies within) that is out of range.
+
+    Parameters
+    ----------
+    who : str
+        The function or part that takes the settings.
+    *settings : tuples (str, object, bool)
+
+    Raises
+    ------
+    InputError
+        If there is any.
+
+    Examples
+    --------
+    >>> check_ranges("tuning", ("1 repeat or more", 3, 3 >= 1), ("a height between 0 and 1", 2.0, 0 < 2.0 < 1))
+    Traceback (most recent call last):
+    brainmap.errors.InputError: tuning: expected a height between 0 and 1, got 2.0
+    """
+    for expected, value, within in settings:
+        if not within:
+            raise InputError(f"{who}: expected {expected}, got {value}")
 
 
 def count_threads(threads: int | None, what: str) -> int:

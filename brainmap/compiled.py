@@ -2,6 +2,10 @@
 
 numba checks the file of a kernel to decide whether compiled code is valid, but not the files of the kernels that it
 calls. The cache is therefore in a folder named by a digest of all files with kernels.
+
+A kernel with `fastmath` that other kernels call has `forceinline=True` too. Otherwise each caller holds a copy of its
+own, with sums in another order, and the process that compiles the callers runs a different copy from those that read
+the cache.
 """
 
 from __future__ import annotations
@@ -9,13 +13,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from numba import config, njit as numba_njit
 
-from brainmap.caches import find_user_cache, open_versioned_folder
+from brainmap.caches import find_user_cache, open_versioned_folder, yield_files
 
 __all__ = ["njit"]
 
@@ -57,17 +61,9 @@ def _cache_folder() -> Path:
 
 def _digest_kernels() -> str:
     """Compute a digest of the names and contents of all modules of the package that import `njit`."""
-    digest = hashlib.sha256()
-    for name, content in _kernel_files(Path(__file__).parent):
-        digest.update(f"{name}\0{len(content)}\0".encode())
-        digest.update(content)
+    digest, package = hashlib.sha256(), Path(__file__).parent
+    for path in yield_files(package, (".py",)):
+        content = path.read_bytes()
+        if b"import njit" in content or path == Path(__file__):
+            digest.update(f"{path.relative_to(package).as_posix()}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:16]
-
-
-def _kernel_files(package: Path) -> Iterator[tuple[str, bytes]]:
-    for folder, inner, files in os.walk(package, followlinks=True):
-        inner.sort()
-        for file in sorted(name for name in files if name.endswith(".py")):
-            content = (path := Path(folder, file)).read_bytes()
-            if b"import njit" in content or path == Path(__file__):
-                yield path.relative_to(package).as_posix(), content

@@ -11,7 +11,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cache
@@ -149,12 +149,15 @@ def _convert_to_plain(value: Any) -> Any:
 @cache
 def versions() -> dict[str, str]:
     """Return the versions of brainmap, Python and the packages that numbers depend on."""
-    found = {"brainmap": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
+    return {"brainmap": __version__, "python": platform.python_version(), **find_versions(PACKAGES)}
+
+
+def find_versions(packages: Sequence[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    found = {}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 

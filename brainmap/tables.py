@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainmap.checks import MISSING, check_file, list_some
+from brainmap.checks import MISSING, check_file, list_some, suggest_word
 from brainmap.errors import InputError
 
 
@@ -27,6 +27,37 @@ def cells(column: pd.Series) -> list[str]:
     texts = ["" if text in MISSING else text for text in given]
     whole = all(re.fullmatch(r"-?\d+\.0+", text) for text in texts if text)
     return [text.split(".")[0] for text in texts] if whole else texts
+
+
+def is_number(text: str) -> bool:
+    """Tell whether a cell holds a number.
+
+    Examples
+    --------
+    >>> is_number("1e-3"), is_number("cat")
+    (True, False)
+    """
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def require_columns(table: pd.DataFrame, names: Iterable[str], what: str) -> None:
+    """Refuse a table that lacks one of these columns.
+
+    Examples
+    --------
+    >>> require_columns(pd.DataFrame({"onsets": [1.0]}), ["onset"], "events")
+    Traceback (most recent call last):
+    brainmap.errors.InputError: events: expected a column 'onset', got 'onsets'; did you mean 'onsets'?
+    """
+    known = [str(column) for column in table.columns]
+    for name in names:
+        if name not in known:
+            hint = suggest_word(name, known)
+            raise InputError(f"{what}: expected a column {name!r}, got {list_some(known) or 'none'}{hint}")
 
 
 def assign_conditions(pairs: Iterable[tuple[str, str]], what: str) -> dict[str, str]:
@@ -74,8 +105,7 @@ def match_by_folders(names: Iterable[str], known: Iterable[str]) -> dict[str, st
         for end in _list_tails(unicodedata.normalize("NFC", one)):
             ends.setdefault(end, set()).add(one)
     found: dict[str, str] = {}
-    given = list(names)
-    for name in given:
+    for name in names:
         tails = _list_tails(unicodedata.normalize("NFC", name))
         fits = next((ends[tail] for tail in tails if tail in ends), set())
         if len(fits) == 1:

@@ -45,6 +45,7 @@ from .evaluation.regions import (
     load_encoder as load_encoder,
     maximize_regions as maximize_regions,
 )
+from .evaluation.synthesis import synthesize_controversial as synthesize_controversial
 from .layers.ear import tap as tap
 from .layers.layer import Layer as Layer
 from .layers.listing import list_layers as list_layers

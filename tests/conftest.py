@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -137,6 +138,7 @@ class TinyStudy:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Compile kernels before the tests, where there are many; few tests compile what they need."""
+    gc.freeze()  # modules and tests stay, and the collector need not walk over them again and again
     if len(getattr(session, "items", ())) > 1000 and not session.config.option.collectonly:
         from tests.kernels import compile_kernels
 

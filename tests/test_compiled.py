@@ -1,7 +1,8 @@
-"""Compiled kernels are never older than the kernels that they call."""
+"""Compiled kernels are never older than the kernels that they call, and have the same bits from the cache."""
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -46,3 +47,51 @@ def test_a_kernel_whose_callee_changed_in_another_file_is_compiled_again(tmp_pat
     assert answer(tmp_path) == ("20", 1)
     (package / "callee.py").write_text(CALLEE.format(2))
     assert answer(tmp_path) == ("30", 0)
+
+
+def list_kernels(path: Path) -> list[ast.FunctionDef]:
+    """The functions of a module that have a decorator `njit(...)`."""
+    return [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and any("njit(" in ast.unparse(one) for one in node.decorator_list)
+    ]
+
+
+def test_kernels_whose_sums_may_be_reordered_are_part_of_the_kernels_that_call_them() -> None:
+    package = Path(brainmap.compiled.__file__).parent
+    kernels = [one for path in brainmap.caches.yield_files(package, (".py",)) for one in list_kernels(path)]
+    called = {
+        node.func.id
+        for one in kernels
+        for node in ast.walk(one)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    loose = {one.name: ast.unparse(one.decorator_list[0]) for one in kernels if one.name in called}
+    loose = {name: text for name, text in loose.items() if "fastmath" in text}
+    assert len(loose) >= 15, "expected the kernels of the searchlight"
+    assert [name for name, text in loose.items() if "forceinline=True" not in text] == []
+
+
+CEILINGS = """
+import numpy as np
+from brainmap.rsa.searchlights.ceiling_kernels import compute_ceilings
+from brainmap.rsa.searchlights.kernels import NORM
+rdms, pairs = np.random.default_rng(0).random((5, 200, 36)), np.stack(np.triu_indices(9, 1), 1).astype(np.int32)
+lower, upper = np.full((2, 200), np.nan)
+compute_ceilings(rdms, pairs, NORM["pearson"], lower, upper)
+print(lower.tobytes().hex(), upper.tobytes().hex(), sum(compute_ceilings.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.bits
+def test_a_kernel_computes_the_same_bits_when_it_is_compiled_and_when_it_is_read_from_the_cache(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    said = [
+        subprocess.run([sys.executable, "-c", CEILINGS], env=environment, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    compiled, cached = (one.stdout.split() for one in said)
+    assert (compiled[2], cached[2]) == ("0", "1")
+    assert compiled[:2] == cached[:2]

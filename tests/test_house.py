@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import tomllib
 from collections.abc import Iterator
@@ -48,6 +49,18 @@ def test_modules_and_functions_stay_readable() -> None:
         if length > 80:
             long.append(f"{name}: {length} lines")
     assert long == []
+
+
+def test_benchmarks_and_scripts_import_what_there_is() -> None:
+    wrong: list[str] = []
+    for file in sorted(path for folder in ("benchmarks", "docs", "data") for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "brainmap":
+                module = importlib.import_module(node.module or "")
+                for name in (alias.name for alias in node.names):
+                    there = hasattr(module, name) or importlib.util.find_spec(f"{node.module}.{name}") is not None
+                    wrong += [] if there else [f"{file.relative_to(ROOT)}: {node.module} has no {name}"]
+    assert wrong == []
 
 
 def test_public_functions_say_what_they_do_and_take_at_most_five_positional_arguments() -> None:

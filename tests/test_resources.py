@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -15,7 +17,7 @@ from torch import nn
 
 import brainmap.resources
 from brainmap.errors import InputError
-from brainmap.resources import find_available_memory, require_memory
+from brainmap.resources import collect_less, find_available_memory, keep_freed_memory, require_memory
 
 GB = 10**9
 MEMINFO = "MemTotal: 64000000 kB\nMemFree: 1000000 kB\nMemAvailable: 40000000 kB\nSwapFree: 2000000 kB\n"
@@ -197,3 +199,26 @@ def test_patterns_of_too_many_volumes_are_refused_before_an_image_is_read(
     monkeypatch.setattr(volume, "load_image", lambda name: pytest.fail("was read"))
     with pytest.raises(InputError, match=r"^patterns: 2,000 volumes of 250,000 voxels take 4 GB of memory"):
         volume._read_volumes(["a.nii.gz"], plan, np.ones((50, 50, 100), bool), "float64")
+
+
+def test_the_collector_runs_less_often_within_a_command_alone() -> None:
+    before = gc.get_threshold()
+    with collect_less():
+        assert gc.get_threshold()[0] > before[0]
+    assert gc.get_threshold() == before
+
+
+def _hear_options(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    heard: list[tuple[int, int]] = []
+    library = SimpleNamespace(mallopt=lambda option, value: heard.append((option, value)))
+    monkeypatch.setattr("brainmap.resources.ctypes.CDLL", lambda _: library)
+    monkeypatch.setattr("sys.platform", "linux")
+    keep_freed_memory()
+    return heard
+
+
+def test_freed_memory_is_kept_unless_the_environment_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {"HOME": "/"})
+    assert _hear_options(monkeypatch) == [(-3, 32 << 20), (-1, 256 << 20)]
+    monkeypatch.setattr(os, "environ", {"MALLOC_TRIM_THRESHOLD_": "0"})
+    assert not _hear_options(monkeypatch)

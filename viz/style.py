@@ -176,12 +176,41 @@ class Picture(Figure):
 
 
 @with_style
+def make_axes(
+    size: tuple[float, float],
+    rows: int = 1,
+    columns: int = 1,
+    *,
+    layout: Literal["constrained"] | None = "constrained",
+    **shared: Any,
+) -> tuple[Picture, NDArray[Any]]:
+    """Make a figure of a size [inch] with axes in rows and columns.
+
+    Parameters
+    ----------
+    size : tuple of two floats [inch]
+    rows, columns : int
+    layout : {"constrained"} or None
+    **shared
+        Of `Figure.subplots`: `sharex`, `sharey`, `width_ratios`, `height_ratios`.
+
+    Returns
+    -------
+    figure : Picture
+    grid : array of Axes (rows, columns)
+    """
+    figure = Picture(figsize=size, layout=layout)
+    return figure, np.asarray(figure.subplots(rows, columns, squeeze=False, **shared))
+
+
+@with_style
 def make_grid(
     n: int,
     columns: int,
     *,
     panel: tuple[float, float],
     margin: tuple[float, float] = (0.0, 0.0),
+    narrowest: float = 0.0,
     widest: float = np.inf,
     layout: Literal["constrained"] | None = "constrained",
     **shared: Any,
@@ -193,8 +222,8 @@ def make_grid(
     n, columns : int
     panel, margin : tuple of two floats [inch]
         Width and height of a panel, and of what is around all of them.
-    widest : float [inch]
-        Greatest width of the figure.
+    narrowest, widest : float [inch]
+        Least and greatest width of the figure.
     layout : {"constrained"} or None
     **shared
         Of `Figure.subplots`: `sharex`, `sharey`.
@@ -206,12 +235,19 @@ def make_grid(
     """
     columns = min(columns, n)
     rows = -(-n // columns)
-    size = min(widest, margin[0] + panel[0] * columns), margin[1] + panel[1] * rows
-    figure = Picture(figsize=size, layout=layout)
-    grid = np.asarray(figure.subplots(rows, columns, squeeze=False, **shared))
+    width = max(narrowest, min(widest, margin[0] + panel[0] * columns))
+    figure, grid = make_axes((width, margin[1] + panel[1] * rows), rows, columns, layout=layout, **shared)
     for axes in grid.ravel()[n:]:
         axes.set_visible(False)
     return figure, grid
+
+
+def label_edges(grid: NDArray[Any], *, x: str = "", y: str = "") -> None:
+    """Label the axes of the panels at the lower and at the left edge of a grid."""
+    for axes in grid[-1]:
+        axes.set_xlabel(x)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(y)
 
 
 def settle(figure: Figure) -> Figure:
@@ -266,48 +302,21 @@ def add_headline(figure: Figure, words: str) -> Figure:
     return figure
 
 
-def make_panels(
-    n: int,
-    columns: int,
-    *,
-    cell: tuple[float, float],
-    around: tuple[float, float],
-    least_width: float = 0.0,
-    **shared: Any,
-) -> tuple[Figure, NDArray[Any]]:
-    """Make a figure of `n` panels in rows of at most `columns`, and hide those that are left.
-
-    Parameters
-    ----------
-    n, columns : int
-    cell, around : tuple of float [inches]
-        Width and height of a panel, and of what lies around all of them.
-    least_width : float [inches]
-    **shared
-        Arguments of `Figure.subplots`.
-
-    Returns
-    -------
-    Picture, ndarray of Axes (n_rows, n_columns)
-    """
-    columns = min(columns, n)
-    rows = -(-n // columns)
-    width = max(around[0] + cell[0] * columns, least_width)
-    figure = Picture(figsize=(width, around[1] + cell[1] * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, **shared)
-    for axes in grid.ravel()[n:]:
-        axes.set_visible(False)
-    return figure, grid
-
-
 def add_color_bar(
-    figure: Any, image: Any, axes: Any, label: str, *, fontsize: float | None = None, **place: Any
+    figure: Any,
+    image: Any,
+    axes: Any,
+    label: str,
+    *,
+    fontsize: float | None = None,
+    color: str = SOFT,
+    **place: Any,
 ) -> Any:
     """Add a color bar without a frame and marks; `place` are arguments of `Figure.colorbar`."""
     bar = figure.colorbar(image, ax=axes, **place)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
-    bar.set_label(label, **{"color": SOFT} | ({} if fontsize is None else {"fontsize": fontsize}))
+    bar.set_label(label, **{"color": color} | ({} if fontsize is None else {"fontsize": fontsize}))
     return bar
 
 

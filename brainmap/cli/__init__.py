@@ -15,7 +15,8 @@ import typer
 from brainmap import __version__
 from brainmap.cli.once import Commands
 from brainmap.errors import BrainmapError, BrainmapWarning, is_scarce_memory
-from brainmap.resources import require_address_space
+from brainmap.references import first_line
+from brainmap.resources import collect_less, keep_freed_memory, require_address_space
 
 app = Commands(
     name="brainmap",
@@ -74,12 +75,10 @@ def load_commands(group: str | None = None) -> None:
             importlib.import_module(f"brainmap.cli.{folder}.{module.name}")
 
 
-def _take_first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
-
-
+@collect_less()
 def main() -> None:
     """Run a command; a mistake of the user's is one line and exit code 2, a failed run exit code 1."""
+    keep_freed_memory()
     try:
         load_commands(next((word for word in sys.argv[1:] if not word.startswith("-")), ""))
         app()
@@ -95,7 +94,7 @@ def main() -> None:
             raise
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tasks of zarr that could not begin are no news
         typer.echo(
-            f"brainmap: there is not enough memory ({_take_first_line(error)}); close other programs or take fewer "
+            f"brainmap: there is not enough memory ({first_line(error)}); close other programs or take fewer "
             "--jobs; the same command goes on with what is done",
             err=True,
         )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from brainmap import rsa
+from brainmap.checks import refuse_some
 from brainmap.cli.options import refuse_existing
 from brainmap.errors import InputError
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 PLACE = "{layer}"
 
 
-def refuse_existing_image(path: str, overwrite: bool, option: str) -> None:
+def _refuse_existing_image(path: str, overwrite: bool, option: str) -> None:
     """Refuse an image that exists before anything is computed."""
     from brainmap.rsa.images.names import find_afni_base
 
@@ -35,13 +38,12 @@ def save_bricks(images: Sequence[Nifti1Image], path: str, *, overwrite: bool, **
     import numpy as np
 
     from brainmap.record import command_line
-    from brainmap.rsa.images.files import save_image
 
     volumes = [np.asarray(image.dataobj) for image in images]
     joined = images[0]  # as it is, with its time axis, where it is the only one
     if len(volumes) > 1:
         joined = nibabel.Nifti1Image(np.stack(volumes, axis=3), images[0].affine)
-    return save_image(joined, path, history=command_line(), overwrite=overwrite, **given)
+    return rsa.save_image(joined, path, history=command_line(), overwrite=overwrite, **given)
 
 
 def read_labeled_maps(path: str) -> dict[str, Nifti1Image]:
@@ -49,28 +51,25 @@ def read_labeled_maps(path: str) -> dict[str, Nifti1Image]:
     import nibabel
     import numpy as np
 
-    from brainmap.checks import list_some
-    from brainmap.rsa.images.files import load_image, sub_brick_labels
-
-    image = load_image(path)
+    image = rsa.load_image(path)
     values = np.asarray(image.dataobj)
     if values.ndim == 3:
         return {"map": image}
-    labels = sub_brick_labels(path)
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise InputError(f"{path}: the label {list_some(twice)} is given to several sub-bricks; labels must differ")
+    labels = rsa.sub_brick_labels(path)
+    twice = {label for label, n in Counter(labels).items() if n > 1}
+    refuse_some(sorted(twice), f"{path}: the label ", " is given to several sub-bricks; labels must differ")
     return {label: nibabel.Nifti1Image(values[..., k], image.affine) for k, label in enumerate(labels)}
 
 
-def refuse_existing_maps(path: str, overwrite: bool, option: str, *, on_surface: bool) -> None:
-    """Refuse maps that exist before anything is computed: an image, or on the surface GIFTI files with `{hemi}`."""
-    if on_surface:
-        from brainmap.rsa.surface.data import check_surface_files
+def refuse_existing_maps(asked: Mapping[str, str | None], overwrite: bool, *, on_surface: bool = False) -> None:
+    """Refuse maps that exist, by their option: images, or on the surface GIFTI files with `{hemi}`."""
+    from brainmap.rsa.surface.data import check_surface_files
 
-        check_surface_files(path, overwrite, what=option)
-    else:
-        refuse_existing_image(path, overwrite, option)
+    for option, path in asked.items():
+        if path is not None and on_surface:
+            check_surface_files(path, overwrite, what=option)
+        elif path is not None:
+            _refuse_existing_image(path, overwrite, option)
 
 
 def save_maps(maps: Sequence[Any], labels: Sequence[str], path: str, *, overwrite: bool, **given: Any) -> list[Path]:
@@ -78,21 +77,20 @@ def save_maps(maps: Sequence[Any], labels: Sequence[str], path: str, *, overwrit
     import numpy as np
 
     from brainmap.record import command_line
-    from brainmap.rsa.surface.data import SurfaceData, save_surface
 
-    if not isinstance(maps[0], SurfaceData):
+    if not isinstance(maps[0], rsa.SurfaceData):
         return [save_bricks(maps, path, labels=labels, overwrite=overwrite, **given)]
     left, right = (np.concatenate([getattr(one, side) for one in maps], axis=1) for side in ("left", "right"))
-    return save_surface(SurfaceData(left, right, tuple(labels)), path, overwrite=overwrite, history=command_line())
+    return rsa.save_surface(
+        rsa.SurfaceData(left, right, tuple(labels)), path, overwrite=overwrite, history=command_line()
+    )
 
 
 def save_brain_maps(
     maps: Mapping[str, BrainMap], path: str, mask: str | None, *, space: str | None, overwrite: bool
 ) -> list[Path]:
     """Save maps under their names, as `save_maps` does; images lie in the space of the mask."""
-    from brainmap.rsa.images.files import image_info
-    from brainmap.rsa.surface.data import SurfaceData
 
     listed = list(maps.values())
-    where = {} if isinstance(listed[0], SurfaceData) else {"space": space or image_info(str(mask)).space}
+    where = {} if isinstance(listed[0], rsa.SurfaceData) else {"space": space or rsa.image_info(str(mask)).space}
     return save_maps(listed, list(maps), path, overwrite=overwrite, **where)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap import types
+from brainmap import features, types, viz
 from brainmap.checks import check_choice
 from brainmap.cli import app
 from brainmap.cli.options import (
@@ -18,13 +18,14 @@ from brainmap.cli.options import (
     Overwrite,
     Seed,
     build_provenance,
+    check_free,
     check_names,
     print_files,
     print_table,
-    refuse_existing,
     save_figure,
     split_names,
     with_options,
+    write_tables,
 )
 from brainmap.progress import log
 
@@ -42,11 +43,9 @@ def networks(
     as_json: Json = False,
 ) -> None:
     """List the networks of the zoo with their parameters, inputs, layers and receptive fields."""
-    from brainmap.features.networks.architectures import network_names
-    from brainmap.features.networks.zoo import describe_network
 
-    chosen = [check_choice(name, network_names(), "network")] if name else list(network_names())
-    found = [describe_network(n) for n in chosen]
+    chosen = [check_choice(name, features.network_names(), "network")] if name else list(features.network_names())
+    found = [features.describe_network(n) for n in chosen]
     if as_json:
         typer.echo(json.dumps([d.as_dict() for d in found], indent=2))
         return
@@ -119,12 +118,11 @@ def share_training(
     """Describe what all trainings of a command share, and set the number of threads."""
     import torch
 
-    from brainmap.features.networks.training import TrainingSettings
     from brainmap.features.sounds.augmentation import choose_augmentation
 
     if threads is not None:
         torch.set_num_threads(threads)
-    return TrainingSettings(
+    return features.TrainingSettings(
         activation=activation,
         head=head,
         kernel=kernel,
@@ -165,17 +163,14 @@ def train(
 ) -> None:
     """Train a network. The same command continues a training that was stopped."""
 
-    from brainmap.features.networks.training import train_network
-    from brainmap.features.sounds.front_ends import read_front_end
-
     chosen = replace(
         settings,
         network=network,
         variant=variant,
-        input=None if input is None else read_front_end(input),
+        input=None if input is None else features.read_front_end(input),
         start_from=None if start_from is None else str(start_from),
     )
-    test = train_network(data, out, settings=chosen, overwrite=overwrite)
+    test = features.train_network(data, out, settings=chosen, overwrite=overwrite)
     typer.echo(f"{out}: {test.accuracy:.1%} of {test.n} test sounds are classified correctly")
 
 
@@ -194,29 +189,29 @@ def accuracy_table(
         str, typer.Option(help="Variants, parted by commas.", parser=check_names(types.Variant, "--variants"))
     ] = "plain,do,bn,do+bn",
     figure: Annotated[
-        Path | None, typer.Option(help="Picture to write: accuracies and confusion matrices (.png, .svg, .pdf).")
+        Path | None,
+        typer.Option(
+            callback=check_free(*FORMATS),
+            help="Picture to write: accuracies and confusion matrices (.png, .svg, .pdf).",
+        ),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Train architectures in variants, and make the accuracy table. The same command goes on where it was stopped."""
 
-    from brainmap.features.networks.accuracy import ACCURACY_COLUMNS, train_accuracy_table
-    from brainmap.record import atomic, write_table
+    from brainmap.features.networks.accuracy import ACCURACY_COLUMNS
+    from brainmap.record import atomic
 
-    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
-    names = split_names(networks)
     chosen: list[types.Variant] = split_names(variants)  # type: ignore[assignment]
-    found = train_accuracy_table(data, out, networks=names, variants=chosen, settings=settings)
+    found = features.train_accuracy_table(data, out, networks=split_names(networks), variants=chosen, settings=settings)
     about = build_provenance(asdict(settings), found.checkpoints.values(), seed=settings.seed)
-    write_table(found.table, out / "accuracy.tsv", columns=ACCURACY_COLUMNS, about=about)
+    write_tables((out / "accuracy.tsv", found.table, ACCURACY_COLUMNS, about))
     for name, matrix in found.confusions.items():
         with atomic(found.checkpoints[name].with_suffix(".confusion.tsv")) as beside:
             matrix.to_csv(beside, sep="\t", lineterminator="\n")
     if figure is not None:
-        from brainmap.viz.features.accuracy import plot_accuracy
-
-        save_figure(plot_accuracy(found), figure)
+        save_figure(viz.plot_accuracy(found), figure)
     print_table(found.table, as_json)
     if not as_json:
         print_files(out / "accuracy.tsv", figure)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,9 +12,9 @@ from typer.core import TyperCommand, TyperGroup
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
+from brainmap.progress import log
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-log = logging.getLogger("brainmap")
 
 RENAMED = {
     "betas": {"--noise": "--noise-model"},

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 import typer
 
 from brainmap import types
-from brainmap.checks import check_choice
+from brainmap.checks import check_each
 from brainmap.cli.once import Commands
 from brainmap.errors import InputError
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", is_eager=True, help="Replace existing files.")]
+"""It is read first, since `check_free` looks at it for each option that names a file to write."""
 Device = Annotated[types.Device, typer.Option(help="Device on which networks run; auto takes the fastest available.")]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", "--n-jobs", "-j", min=1, help="Number of threads; default: all cores.")
@@ -172,8 +173,7 @@ def check_names(choices: Any, option: str) -> Callable[[str], str]:
     """
 
     def parse(text: str) -> str:
-        for name in split_names(text):
-            check_choice(name, get_args(choices), option)
+        check_each(split_names(text), get_args(choices), option)
         return text
 
     return parse
@@ -199,7 +199,7 @@ Normalize = Annotated[
 ]
 
 
-def make_rng(seed: int) -> np.random.Generator:
+def make_rng(seed: int | Sequence[int]) -> np.random.Generator:
     """Make the random numbers of a command."""
     import numpy as np
 
@@ -225,6 +225,19 @@ def refuse_existing(path: Path | None, overwrite: bool, *, option: str = "--out"
     taken = [file for file in (path, *sidecar) if file.exists()]
     if taken and not overwrite:
         raise InputError(f"{option}: {taken[0]} exists; say --overwrite or name another file")
+
+
+def check_free(*kinds: str) -> Callable[[typer.Context, typer.CallbackParam, Path | None], Path | None]:
+    """Return the callback of an option that names a file of some kinds to write, which is refused before anything else.
+
+    It refuses what `refuse_existing` refuses; existing files are replaced where the command is given `--overwrite`.
+    """
+
+    def check(context: typer.Context, option: typer.CallbackParam, path: Path | None) -> Path | None:
+        refuse_existing(path, bool(context.params.get("overwrite")), option=option.opts[0], kinds=kinds)
+        return path
+
+    return check
 
 
 class Several(NamedTuple):
@@ -258,17 +271,33 @@ def build_provenance(
     return Ledger(Path(), seed=seed).provenance(parameters=parameters, inputs=digests)
 
 
-FORMATS = (".png", ".svg", ".pdf")
+def write_tables(
+    *tables: tuple[Path | None, pd.DataFrame | None, Mapping[str, str], Mapping[str, Any]],
+) -> list[Path]:
+    """Write each table (path, table, what its columns are, what its sidecar says beside them) whose path is given."""
+    from brainmap.record import write_table
+
+    return [
+        write_table(table, path, columns=columns, about=about)
+        for path, table, columns, about in tables
+        if path is not None and table is not None
+    ]
 
 
 def save_figure(figure: Figure, out: Path, *, dpi: int = 192) -> None:
-    """Write a figure whole, with the command inside; whether `out` is free was asked before, with `refuse_existing`."""
+    """Write a figure whole, with the command inside; whether `out` is free was asked before, by `check_free`."""
     from brainmap.record import atomic, command_line
     from brainmap.viz.style import with_style
 
     key = {".png": "Description", ".svg": "Description", ".pdf": "Subject"}[out.suffix.lower()]
     with atomic(out) as beside:
         with_style(figure.savefig)(beside, dpi=dpi, metadata={key: command_line()})
+
+
+def draw_figure(draw: Callable[[], Figure], out: Path | None) -> None:
+    """Draw a figure and write it, where `--figure` asks for one."""
+    if out is not None:
+        save_figure(draw(), out)
 
 
 def print_table(table: pd.DataFrame, as_json: bool) -> None:
@@ -286,8 +315,14 @@ def print_files(*files: Path | None) -> None:
             typer.echo(f"Wrote {path}")
 
 
-Table = Annotated[Path | None, typer.Option("--out", help="Table to write: .tsv, with a .json beside it.")]
-Picture = Annotated[Path | None, typer.Option("--figure", help="Figure to write: .png, .svg or .pdf.")]
+FORMATS = (".png", ".svg", ".pdf")
+Table = Annotated[
+    Path | None,
+    typer.Option("--out", callback=check_free(".tsv"), help="Table to write: .tsv, with a .json beside it."),
+]
+Picture = Annotated[
+    Path | None, typer.Option("--figure", callback=check_free(*FORMATS), help="Figure to write: .png, .svg or .pdf.")
+]
 
 
 @dataclass(frozen=True)
@@ -330,12 +365,10 @@ class Leave:
         words : str
             A line under the table, for people.
         """
-        from brainmap.record import write_table
-
         drawn = draw() if self.figure is not None else None
         if self.out is not None:
             said = build_provenance(parameters, inputs, seed=seed) | dict(about or {})
-            write_table(table, self.out, columns=columns, about=said)
+            write_tables((self.out, table, columns, said))
         if self.figure is not None and drawn is not None:
             save_figure(drawn, self.figure)
         shown = table if shown is None else shown
@@ -365,8 +398,7 @@ def _declare_outputs(
 def add_output_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command with a parameter `leave` the options `--out`, `--figure`, `--overwrite` and `--json`.
 
-    Outputs that could not be left are refused before the command runs; a command that has more of them takes
-    `overwrite` too.
+    A command with more outputs takes `overwrite` too.
     """
     common = inspect.signature(_declare_outputs, eval_str=True).parameters
     more = "overwrite" in inspect.signature(command).parameters
@@ -374,8 +406,6 @@ def add_output_options(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapper(*args: Any, **given: Any) -> None:
         out, figure, overwrite, as_json = (given.pop(name) for name in common)
-        refuse_existing(out, overwrite, kinds=(".tsv",))
-        refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
         command(*args, leave=Leave(out, figure, as_json), **({"overwrite": overwrite} if more else {}), **given)
 
     return join_options(wrapper, command, common, leaves_out="leave")

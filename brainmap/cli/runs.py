@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from brainmap.checks import list_some
+from brainmap import rsa
+from brainmap.checks import refuse_some
 from brainmap.errors import InputError
 from brainmap.types import RDMs
 
@@ -40,8 +41,7 @@ def expand_patterns(names: Sequence[str], option: str) -> list[str]:
             raise InputError(f"{option}: expected files that fit {name}, got none; check the pattern")
         found += sorted(images, key=make_natural_key)
     twice = [name for k, name in enumerate(found) if name in found[:k]]
-    if twice:
-        raise InputError(f"{option}: expected each file once, got {list_some(twice, 2)} more than once; name it once")
+    refuse_some(twice, f"{option}: expected each file once, got ", " more than once; name it once", most=2)
     return found
 
 
@@ -129,8 +129,7 @@ def load_data_rdms(files: Sequence[Path], *, plain: bool = False) -> RDMs:
     InputError
         A file is given twice, or two RDMs have the same descriptors; their participant would count twice.
     """
-    from brainmap.rsa.rdm.alignment import stack_rdms
-    from brainmap.rsa.rdm.files import load_plain_rdms, load_rdms
+    from brainmap.rsa.rdm.files import load_plain_rdms
 
     seen: dict[Path, Path] = {}
     for file in files:
@@ -139,7 +138,7 @@ def load_data_rdms(files: Sequence[Path], *, plain: bool = False) -> RDMs:
                 f"RDMs: expected each file once, got {file} twice, whose participant would count twice; give it once"
             )
         seen[file.resolve()] = file
-    found = stack_rdms([(load_plain_rdms if plain else load_rdms)(file) for file in files])
+    found = rsa.stack_rdms([(load_plain_rdms if plain else rsa.load_rdms)(file) for file in files])
     about = {key: [str(v) for v in values] for key, values in found.rdm_descriptors.items() if key != "index"}
     if "participant" in about:
         each = list(zip(*about.values(), strict=True))

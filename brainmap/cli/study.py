@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,15 +50,19 @@ def demo(
 ) -> None:
     """Simulate a study with a known answer, run it, and make its page."""
 
-    from brainmap.study.demo import DemoSettings, write_demo
-    from brainmap.study.run import run_study
+    from brainmap.study.parallel.beside import start_spare
 
     start = time.monotonic()
-    settings = DemoSettings.quick(seed) if quick else DemoSettings(seed=seed)
-    if participants is not None:
-        settings = replace(settings, participants=participants)
-    study = write_demo(out, settings)
-    page = run_study(_open_context(study, "cpu", jobs), announce=lambda: _print_recovery(study, start))
+    with start_spare() if jobs is None and not quick else nullcontext() as spare:  # while this process imports
+        from brainmap.study.demo import DemoSettings, write_demo
+        from brainmap.study.run import run_study
+
+        settings = DemoSettings.quick(seed) if quick else DemoSettings(seed=seed)
+        if participants is not None:
+            settings = replace(settings, participants=participants)
+        study = write_demo(out, settings)
+        context = _open_context(study, "cpu", jobs)
+        page = run_study(context, announce=lambda: _print_recovery(study, start), spare=spare)
     typer.echo(f"\nSimulated data, {time.monotonic() - start:.0f} s. The study file: {study}\nThe page: {page}")
 
 

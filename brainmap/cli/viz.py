@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap import types
+from brainmap import features, rsa, types, viz
 from brainmap.checks import check_choice, check_file, list_some, suggest_word
 from brainmap.cli import app
-from brainmap.cli.options import FORMATS, Overwrite, join_options, make_group, refuse_existing, save_figure, split_names
+from brainmap.cli.options import FORMATS, Overwrite, check_free, join_options, make_group, save_figure, split_names
 from brainmap.errors import InputError
 from brainmap.progress import log
+from brainmap.types import RDMs
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
     from nibabel import Nifti1Image
-    from rsatoolbox.rdm import RDMs
 
 commands = make_group("viz", "Draw one figure of the report, as .png, .svg or .pdf.")
 app.add_typer(commands)
 
-Out = Annotated[Path, typer.Option("--out", help="Figure to write: .png, .svg or .pdf.")]
+Out = Annotated[Path, typer.Option("--out", callback=check_free(*FORMATS), help="Figure to write: .png, .svg or .pdf.")]
 Dpi = Annotated[int, typer.Option(min=50, max=1200, help="Resolution of a .png, in dots per inch.")]
 Title = Annotated[str, typer.Option(help="Title of the figure.")]
 Columns = Annotated[int, typer.Option(min=1, help="Number of panels in each row.")]
@@ -43,7 +43,6 @@ def _draws(command: Callable[..., Any]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapper(*, out: Path, dpi: int, overwrite: bool, **given: Any) -> None:
-        refuse_existing(out, overwrite, kinds=FORMATS)
         save_figure(command(**given), out, dpi=dpi)
         typer.echo(f"Wrote {out}")
 
@@ -70,18 +69,16 @@ def rdm(
 ) -> Any:
     """Draw RDMs side by side, one layer beside one region (--brain), or their correlations (--correlations)."""
 
-    from brainmap.rsa.rdm.alignment import stack_rdms
-    from brainmap.rsa.rdm.files import load_rdms
-    from brainmap.viz.rsa.rdms import plot_correlation_matrix, plot_rdm, plot_rdm_pair
-
-    found = _select_rdms(load_rdms(rdms), "layer", layers, "--layers")
+    found = _select_rdms(rsa.load_rdms(rdms), "layer", layers, "--layers")
     if brain:
-        regions = _select_rdms(stack_rdms([load_rdms(path) for path in brain]), "roi", rois, "--rois")
-        return plot_rdm_pair(_check_one_rdm(found, "layer", "--layers"), _check_one_region(regions, "roi", "--rois"))
+        regions = _select_rdms(rsa.stack_rdms([rsa.load_rdms(path) for path in brain]), "roi", rois, "--rois")
+        return viz.plot_rdm_pair(
+            _check_one_rdm(found, "layer", "--layers"), _check_one_region(regions, "roi", "--rois")
+        )
     found = _select_rdms(found, "roi", rois, "--rois")
     if correlations:
-        return plot_correlation_matrix(_correlate_rdms(found))
-    return plot_rdm(found, rank=rank, columns=columns)
+        return viz.plot_correlation_matrix(_correlate_rdms(found))
+    return viz.plot_rdm(found, rank=rank, columns=columns)
 
 
 def _select_rdms(rdms: RDMs, key: str, wanted: str | None, option: str) -> RDMs:
@@ -115,12 +112,10 @@ def _correlate_rdms(rdms: RDMs) -> pd.DataFrame:
     """Compute Spearman correlations between RDMs, labeled by what tells them apart."""
     import pandas as pd
 
-    from brainmap.rsa.comparison.measures import compare_rdms
-
     keys = [key for key in ("participant", "network", "layer", "time", "roi") if key in rdms.rdm_descriptors]
     keys = [key for key in keys if len(set(rdms.rdm_descriptors[key])) > 1] or keys
     labels = [" ".join(str(rdms.rdm_descriptors[key][k]) for key in keys) or str(k + 1) for k in range(rdms.n_rdm)]
-    return pd.DataFrame(compare_rdms(rdms, rdms, measure="spearman"), index=labels, columns=labels)
+    return pd.DataFrame(rsa.compare_rdms(rdms, rdms, measure="spearman"), index=labels, columns=labels)
 
 
 @commands.command()
@@ -148,13 +143,11 @@ def profile(
 
     import pandas as pd
 
-    from brainmap.viz.rsa.profiles import plot_layer_profile, plot_layer_roi_table
-
     table = _select_rois(pd.concat([_read_table(path) for path in scores], ignore_index=True), rois)
     table = _select_network(table, network)
     if as_table:
-        return plot_layer_roi_table(table, measure=measure)
-    return plot_layer_profile(
+        return viz.plot_layer_roi_table(table, measure=measure)
+    return viz.plot_layer_profile(
         table,
         None if ceilings is None else _read_table(ceilings),
         statistics=None if statistics is None else _select_network(_read_table(statistics), network),
@@ -223,38 +216,37 @@ def brain(
             "--layers: expected together with --view best or surface; name the layers that 1, 2, ... stand for"
         )
 
-    from brainmap.rsa.images.files import load_image
-    from brainmap.viz.rsa.volume import plot_best_layer, plot_brain, plot_glass_brain
-
     if view == "surface":
         limits = {"threshold": threshold, "vmax": vmax, "signed": signed}
         return _plot_on_surface(image, layers, title=title, label=label, **limits)
     shown = _load_volume(image)
     if layers is not None:
-        return plot_best_layer(shown, split_names(layers), title=title)
+        return viz.plot_best_layer(shown, split_names(layers), title=title)
     if view == "glass":
-        return plot_glass_brain(shown, threshold=threshold, vmax=vmax, title=title, label=label)
-    around = None if outline is None else load_image(outline)
-    return plot_brain(shown, outline=around, threshold=threshold, vmax=vmax, signed=signed, title=title, label=label)
+        return viz.plot_glass_brain(shown, threshold=threshold, vmax=vmax, title=title, label=label)
+    around = None if outline is None else rsa.load_image(outline)
+    return viz.plot_brain(
+        shown, outline=around, threshold=threshold, vmax=vmax, signed=signed, title=title, label=label
+    )
 
 
 def _plot_on_surface(path: str, layers: str | None, **given: Any) -> Figure:
-    from brainmap.rsa.surface.data import is_surface, load_surface, project_to_surface
-    from brainmap.viz.rsa.surface import plot_surface
+    from brainmap.rsa.surface.data import is_surface
 
     best = layers is not None
     kind: Any = "label" if best else "continuous"
-    data = load_surface(path) if is_surface(path) else project_to_surface(_load_volume(path), interpolation=kind)
-    return plot_surface(data, layers=tuple(split_names(layers)) if layers is not None else None, **given)
+    data = (
+        rsa.load_surface(path) if is_surface(path) else rsa.project_to_surface(_load_volume(path), interpolation=kind)
+    )
+    return viz.plot_surface(data, layers=tuple(split_names(layers)) if layers is not None else None, **given)
 
 
 def _load_volume(path: str) -> Nifti1Image:
-    from brainmap.rsa.images.files import load_image, sub_brick_labels
 
-    loaded = load_image(path)
+    loaded = rsa.load_image(path)
     if len(loaded.shape) > 3:
         raise InputError(
-            f"MAP: expected one map, got {loaded.shape[3]} in {path} ({list_some(sub_brick_labels(path))}); choose "
+            f"MAP: expected one map, got {loaded.shape[3]} in {path} ({list_some(rsa.sub_brick_labels(path))}); choose "
             f"one, as in '{path}[0]'"
         )
     return loaded
@@ -271,11 +263,10 @@ def maximization(
     """Draw the waveform and spectrogram of every maximizing pattern of a layer."""
 
     from brainmap.features.representations.files import open_maximizations
-    from brainmap.viz.features.patterns import plot_maximization
 
     found = open_maximizations(store)
     am = found[check_choice(layer, list(found), "--layer")]
-    return plot_maximization(am, labels=am.labels, columns=columns, title=title)
+    return viz.plot_maximization(am, labels=am.labels, columns=columns, title=title)
 
 
 @commands.command()
@@ -303,11 +294,7 @@ def cam(
 
     from brainmap.features.attention.words import keep_known_words
     from brainmap.features.representations.files import open_cams
-    from brainmap.features.sounds.files import load_sounds
     from brainmap.features.sounds.front_ends import WAVEFORM
-    from brainmap.viz.features.attention import plot_target_attention
-    from brainmap.viz.features.class_maps import plot_class_maps
-    from brainmap.viz.features.sounds import plot_cam
 
     kept = open_cams(store, layer=layer)
     length = (kept.axes.n_samples if kept.axes is not None else kept.cams.maps.shape[-1]) / kept.rate
@@ -317,11 +304,13 @@ def cam(
             f"--store: the maps lie over an input that the code {taken.kind!r} computes, which is not run here; "
             "draw them with features cam --figure"
         )
-    heard = load_sounds(sounds, rate=kept.rate, seconds=length, level="none", align=kept.align, front_end=taken)
+    heard = features.load_sounds(
+        sounds, rate=kept.rate, seconds=length, level="none", align=kept.align, front_end=taken
+    )
     heard = heard.take(_find_rows(kept.cams.items, heard.items, "--sounds"))
     if view in ("top", "all"):
         rows = None if items is None else _find_rows(split_names(items), kept.cams.items, "--items")
-        return plot_class_maps(heard, kept.cams, items=rows, most=5 if view == "top" else None, title=title)
+        return viz.plot_class_maps(heard, kept.cams, items=rows, most=5 if view == "top" else None, title=title)
     heard, cams, strange = keep_known_words(heard, kept.cams)
     if heard is None:
         raise InputError(
@@ -331,9 +320,9 @@ def cam(
     if strange:
         log.warning("note: sounds whose condition is no class are left out: %s", list_some(strange, 8))
     if view == "attention":
-        return plot_target_attention(heard, cams, title=title)
+        return viz.plot_target_attention(heard, cams, title=title)
     rows = None if items is None else _find_rows(split_names(items), cams.items, "--items")
-    return plot_cam(heard, cams, items=rows, columns=columns, title=title)
+    return viz.plot_cam(heard, cams, items=rows, columns=columns, title=title)
 
 
 def _find_rows(wanted: Sequence[str], known: Sequence[str], option: str) -> list[int]:
@@ -359,7 +348,6 @@ def sheet(
     """Draw the maximizing pattern and the brain map of each layer, one row for each layer."""
 
     from brainmap.features.representations.files import open_maximizations
-    from brainmap.viz.page.sheet import SheetRow, plot_sheet
 
     patterns, images = open_maximizations(store), _read_layer_maps(maps)
     both = [layer for layer in images if layer in patterns]
@@ -370,10 +358,10 @@ def sheet(
         )
     chosen = both if layers is None else [check_choice(layer, both, "--layers") for layer in split_names(layers)]
     rows = [
-        SheetRow(layer=layer, image=images[layer], pattern=am.patterns[0, 0], rate=am.rate, unit=am.labels[0])
+        viz.SheetRow(layer=layer, image=images[layer], pattern=am.patterns[0, 0], rate=am.rate, unit=am.labels[0])
         for layer, am in ((layer, patterns[layer]) for layer in chosen)
     ]
-    return plot_sheet(rows, layers=list(images))
+    return viz.plot_sheet(rows, layers=list(images))
 
 
 def _read_layer_maps(path: str) -> dict[str, Any]:

@@ -1,7 +1,4 @@
-"""Answer the requests of the explorer's pages: the page itself, its assets, and what the computing process finds.
-
-Take sounds that a page sends: raw bodies of a limited size, kept in a folder of this session.
-"""
+"""Answer the requests of the explorer's pages: the page itself, its assets, and what the computing process finds."""
 
 from __future__ import annotations
 

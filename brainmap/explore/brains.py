@@ -16,7 +16,6 @@ from brainmap.rsa.rdm.files import load_plain_rdms, read_rdm_descriptors
 from brainmap.study.results.context import Context
 from brainmap.study.settings.participant import Participant
 from brainmap.study.stages.networks import Version, build_rdm_path, yield_versions
-from brainmap.tables import read_results_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +68,7 @@ class Brains:
     @cached_property
     def scores(self) -> pd.DataFrame:
         """Read the scores of all participants in all regions."""
-        paths = [self.context.build_subject_path(p, "scores.tsv", desc="rois") for p in self.people]
-        found = [read_results_table(path) for path in paths if path.exists()]
+        found = self.context.read_person_tables("scores.tsv", desc="rois")
         if not found:
             raise InputError("regions: the study holds no scores yet; run it: brainmap run")
         return pd.concat(found, ignore_index=True)
@@ -104,14 +102,14 @@ class Brains:
         scores, whose = self.scores, [one.label for one in self.choose(person)]
         check_choice(name, list(dict.fromkeys(map(str, scores["roi"]))), "region")
         mine = scores[(scores["roi"].astype(str) == name) & scores["participant"].astype(str).isin(whose)]
-        tested = None if person else self._read_table("statistics")
+        tested = None if person else self.context.read_group_table("statistics")
         rows = []
         for version, layer in self.models:
             values = mine[(mine["network"] == version.name) & (mine["layer"].astype(str) == layer)]["score"]
             if len(values):
                 p = look_up(tested, "p_corrected", roi=name, network=version.name, layer=layer)
                 rows.append(summarize_scores(version, layer, values.to_numpy(dtype=float), p))
-        ceilings = None if person else self._read_table("ceilings")
+        ceilings = None if person else self.context.read_group_table("ceilings")
         bounds = [look_up(ceilings, bound, roi=name) for bound in ("lower", "upper")]
         return {
             "what": "region",
@@ -123,10 +121,6 @@ class Brains:
             "notes": ["No noise ceilings here: they are of the group."] if person else [],
         }
 
-    def _read_table(self, name: str) -> pd.DataFrame | None:
-        path = self.context.build_table_path(name)
-        return read_results_table(path) if path.exists() else None
-
     def read_rdms(self, region: str, network: str, layer: str, person: str = "") -> dict[str, Any]:
         """Return the RDM of a layer beside that of a region, the mean over participants, over the same items."""
         from brainmap.rsa.rdm.alignment import list_labels
@@ -134,8 +128,7 @@ class Brains:
 
         version, layer = self.find_model(network, layer)
         model = load_plain_rdms(build_rdm_path(self.context, version)).subset("layer", layer)
-        whose = self.choose(person)
-        people = [p for p in whose if self.context.build_subject_path(p, "rdms.h5", desc="rois").exists()]
+        people = [p for p in self.choose(person) if self.context.build_subject_path(p, "rdms.h5", desc="rois").exists()]
         brains = join_brain_rdms(self.context, people, plain=True)
         check_choice(region, list(dict.fromkeys(map(str, brains.rdm_descriptors["roi"]))), "region")
         brain = brains.subset("roi", region)

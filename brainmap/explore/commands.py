@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from brainmap import __version__
 from brainmap.errors import InputError
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from brainmap.explore.brains import Brains
     from brainmap.explore.maps import Maps
 
-Arguments: TypeAlias = Mapping[str, str]
 Answer: TypeAlias = dict[str, Any] | tuple[bytes, str]
 COLORS = ("brainmap", "RdBu_r", "PuOr_r", "PiYG", "coolwarm", "seismic")
 """Diverging color maps for signed maps: zero is their middle."""
@@ -38,7 +38,74 @@ NIFTI = "application/gzip"
 _STEPS = 256
 
 
-def run_command(source: Source, command: str, arguments: Arguments) -> Answer:
+@dataclass(frozen=True)
+class Question:
+    """Hold what a page asks of what is explored, and find what its arguments name.
+
+    Raises
+    ------
+    InputError
+        An argument is missing, or names nothing.
+    """
+
+    source: Source
+    arguments: Mapping[str, str]
+
+    def need(self, name: str) -> str:
+        """Return an argument that must be there."""
+        if not self.arguments.get(name):
+            raise InputError(f"{name}: expected one, got none; choose it")
+        return self.arguments[name]
+
+    def need_number(self, name: str) -> int:
+        """Return an argument that is a whole number."""
+        text = self.need(name)
+        if not text.isdecimal():
+            raise InputError(f"{name}: expected a whole number, got {text!r}")
+        return int(text)
+
+    @property
+    def heard(self) -> tuple[Source, Heard]:
+        """Return the network, behind what is explored."""
+        return self.source, self.source.network(self.need("network"))
+
+    @property
+    def sound(self) -> tuple[Source, Heard, str]:
+        """Return the network and the name of the sound, behind what is explored."""
+        return *self.heard, self.need("sound")
+
+    @property
+    def unit(self) -> dict[str, Any]:
+        """Return the layer and the number of the unit, by name."""
+        return {"layer": self.need("layer"), "unit": self.need_number("unit")}
+
+    @property
+    def person(self) -> str:
+        """Return the label of the participant; empty for the group."""
+        return self.arguments.get("person", "")
+
+    @property
+    def brains(self) -> Brains:
+        """Return the results of the study in the brain; they stay open while the explorer runs."""
+        from brainmap.explore.brains import Brains
+
+        if self.source.context is None:
+            raise InputError("brain: a network and sounds have none; explore the results of a study")
+        if self.source.brains is None:
+            self.source.brains = Brains(self.source.context)
+        found: Brains = self.source.brains
+        return found
+
+    @property
+    def maps(self) -> Maps:
+        """Return the maps of the participant, or of the group; refuse the question where there are none."""
+        found = self.brains.maps(self.person)
+        if found.why_none:
+            raise InputError(f"maps: there are none to see, because {found.why_none}")
+        return found
+
+
+def run_command(source: Source, command: str, arguments: Mapping[str, str]) -> Answer:
     """Answer one question.
 
     Parameters
@@ -59,30 +126,14 @@ def run_command(source: Source, command: str, arguments: Arguments) -> Answer:
         An argument is missing, or names nothing.
     """
     source.memory.noted.clear()
-    found = ANSWERS[command](source, arguments)
+    found = ANSWERS[command](Question(source, arguments))
     if isinstance(found, dict) and source.memory.noted:
         return {**found, "notes": [*found.get("notes", ()), *source.memory.noted]}
     return found
 
 
-def _need(arguments: Arguments, name: str) -> str:
-    if not arguments.get(name):
-        raise InputError(f"{name}: expected one, got none; choose it")
-    return arguments[name]
-
-
-def _need_number(arguments: Arguments, name: str) -> int:
-    text = _need(arguments, name)
-    if not text.isdecimal():
-        raise InputError(f"{name}: expected a whole number, got {text!r}")
-    return int(text)
-
-
-def _get_both(source: Source, arguments: Arguments) -> tuple[Heard, str]:
-    return source.network(_need(arguments, "network")), _need(arguments, "sound")
-
-
-def _describe(source: Source, _: Arguments) -> Answer:
+def _describe(question: Question) -> Answer:
+    source = question.source
     return {
         "version": __version__,
         "title": source.title,
@@ -110,8 +161,8 @@ def _read_colors() -> dict[str, Any]:
     return {name: (one(along)[:, :3] * 255).round().astype(np.uint8) for name, one in maps.items()}
 
 
-def _describe_network(source: Source, arguments: Arguments) -> Answer:
-    heard = source.network(_need(arguments, "network"))
+def _describe_network(question: Question) -> Answer:
+    _, heard = question.heard
     fed = heard.checkpoint
     return {
         "name": heard.name,
@@ -136,190 +187,105 @@ def _describe_network(source: Source, arguments: Arguments) -> Answer:
     }
 
 
-def _describe_sound(source: Source, arguments: Arguments) -> Answer:
-    return describe_sound(source, *_get_both(source, arguments))
-
-
-def _play(source: Source, arguments: Arguments) -> Answer:
-    heard, key = _get_both(source, arguments)
+def _play(question: Question) -> Answer:
+    source, heard, key = question.sound
     sounds = source.sound(heard, key)
-    return encode_wav(sounds.waveforms[0, 0], sounds.rate), "audio/wav"
+    return _encode_sound(sounds.waveforms[0, 0], sounds.rate)
 
 
-def _score(source: Source, arguments: Arguments) -> Answer:
-    heard, key = _get_both(source, arguments)
+def _encode_sound(wave: NDArray[np.floating[Any]], rate: int) -> Answer:
+    return encode_wav(wave, rate), "audio/wav"
+
+
+def _score(question: Question) -> Answer:
+    source, heard, key = question.sound
     return {"classes": list(heard.classes), "logits": compute_class_scores(source, heard, key)}
 
 
-def _map(source: Source, arguments: Arguments) -> Answer:
-    heard, key = _get_both(source, arguments)
-    method = _need(arguments, "method")
-    layer = arguments.get("layer") or "last-conv"
-    classes = [name for name in _need(arguments, "classes").split("\n") if name]
+def _map(question: Question) -> Answer:
     return compute_maps(
-        source, heard, key, method=method, layer=layer, classes=classes, rules=arguments.get("rules", "")
+        *question.sound,
+        method=question.need("method"),
+        layer=question.arguments.get("layer") or "last-conv",
+        classes=[name for name in question.need("classes").split("\n") if name],
+        rules=question.arguments.get("rules", ""),
     )
 
 
-def _strips(source: Source, arguments: Arguments) -> Answer:
-    return compute_strips(source, *_get_both(source, arguments))
+def _receive(question: Question) -> Answer:
+    path, name, seconds = (question.arguments[key] for key in ("path", "name", "seconds"))
+    return question.source.receive(Path(path), name, float(seconds))
 
 
-def _unit(source: Source, arguments: Arguments) -> Answer:
-    heard, key = _get_both(source, arguments)
-    return describe_unit(source, heard, key, **_get_unit(arguments))
-
-
-def _get_unit(arguments: Arguments) -> dict[str, Any]:
-    return {"layer": _need(arguments, "layer"), "unit": _need_number(arguments, "unit")}
-
-
-def _neighbors(source: Source, arguments: Arguments) -> Answer:
-    return find_neighbors(source, *_get_both(source, arguments), layer=_need(arguments, "layer"))
-
-
-def _embed(source: Source, arguments: Arguments) -> Answer:
-    heard = source.network(_need(arguments, "network"))
-    return embed_sounds(source, heard, layer=_need(arguments, "layer"), method=_need(arguments, "method"))
-
-
-def _favorites(source: Source, arguments: Arguments) -> Answer:
-    return find_favorites(source, source.network(_need(arguments, "network")), **_get_unit(arguments))
-
-
-def _tuning(source: Source, arguments: Arguments) -> Answer:
-    heard = source.network(_need(arguments, "network"))
-    return measure_unit(source, heard, **_get_unit(arguments), stimulus=_need(arguments, "stimulus"))
-
-
-def _pattern(source: Source, arguments: Arguments) -> Answer:
-    return find_pattern(source, source.network(_need(arguments, "network")), **_get_unit(arguments))
-
-
-def _play_crop(source: Source, arguments: Arguments) -> Answer:
-    heard, rank = source.network(_need(arguments, "network")), _need_number(arguments, "rank")
-    return encode_wav(*read_crop(source, heard, **_get_unit(arguments), rank=rank)), "audio/wav"
-
-
-def _play_pattern(source: Source, arguments: Arguments) -> Answer:
-    heard = source.network(_need(arguments, "network"))
-    return encode_wav(*read_pattern(source, heard, **_get_unit(arguments))), "audio/wav"
-
-
-def _receive(source: Source, arguments: Arguments) -> Answer:
-    return source.receive(Path(arguments["path"]), arguments["name"], float(arguments["seconds"]))
-
-
-def _get_brains(source: Source) -> Brains:
-    """Return the results of the study in the brain; they stay open while the explorer runs.
-
-    Raises
-    ------
-    InputError
-        No study is explored.
-    """
-    from brainmap.explore.brains import Brains
-
-    if source.context is None:
-        raise InputError("brain: a network and sounds have none; explore the results of a study")
-    if source.brains is None:
-        source.brains = Brains(source.context)
-    found: Brains = source.brains
-    return found
-
-
-def _brain(source: Source, arguments: Arguments) -> Answer:
-    return _get_brains(source).describe(arguments.get("person", ""))
-
-
-def _get_maps(source: Source, arguments: Arguments) -> Maps:
-    return _get_brains(source).maps(arguments.get("person", ""))
-
-
-def _brain_map(source: Source, arguments: Arguments) -> Answer:
-    network, layer, stat = (_need(arguments, name) for name in ("network", "layer", "stat"))
-    model = _get_brains(source).find_model(network, layer)
-    found = _get_maps(source, arguments).read_map(*model, stat)
+def _brain_map(question: Question) -> Answer:
+    network, layer, stat = (question.need(name) for name in ("network", "layer", "stat"))
+    model = question.brains.find_model(network, layer)
+    found = question.maps.read_map(*model, stat)
     return (found, NIFTI) if isinstance(found, bytes) else found
 
 
-def _background(source: Source, arguments: Arguments) -> Answer:
-    return _get_maps(source, arguments).read_background(), NIFTI
-
-
-def _mesh(source: Source, arguments: Arguments) -> Answer:
-    return _get_maps(source, arguments).read_mesh()
-
-
-def _voxel(source: Source, arguments: Arguments) -> Answer:
-    text = _need(arguments, "mm")
+def _voxel(question: Question) -> Answer:
+    text = question.need("mm")
     try:
         place = [float(part) for part in text.split(",")]
     except ValueError:
         place = []
     if len(place) != 3 or not np.isfinite(place).all():
         raise InputError(f"mm: expected x,y,z in mm, got {text!r}")
-    return _get_maps(source, arguments).read_voxel(place)
+    return question.maps.read_voxel(place)
 
 
-def _vertex(source: Source, arguments: Arguments) -> Answer:
-    return _get_maps(source, arguments).read_vertex(_need(arguments, "vertex"))
+def _rdms(question: Question) -> Answer:
+    region, network, layer = (question.need(name) for name in ("region", "network", "layer"))
+    return question.brains.read_rdms(region, network, layer, question.person)
 
 
-def _region(source: Source, arguments: Arguments) -> Answer:
-    return _get_brains(source).read_region(_need(arguments, "region"), arguments.get("person", ""))
-
-
-def _rdms(source: Source, arguments: Arguments) -> Answer:
-    region, network, layer = (_need(arguments, name) for name in ("region", "network", "layer"))
-    return _get_brains(source).read_rdms(region, network, layer, arguments.get("person", ""))
-
-
-def _gates(source: Source, arguments: Arguments) -> Answer:
+def _gates(question: Question) -> Answer:
     from brainmap.explore.wanted import read_gates
 
-    gates = read_gates(source, _need(arguments, "region"))
+    gates = read_gates(question.source, question.need("region"))
     return {"gates": [{**asdict(gate), "passed": gate.passed} for gate in gates]}
 
 
-def _wanted(source: Source, arguments: Arguments) -> Answer:
+def _wanted(question: Question) -> Answer:
     from brainmap.explore.wanted import describe_wanted
 
-    return describe_wanted(source, _need(arguments, "region"), _need(arguments, "network"))
+    return describe_wanted(question.source, question.need("region"), question.need("network"))
 
 
-def _play_wanted(source: Source, arguments: Arguments) -> Answer:
+def _play_wanted(question: Question) -> Answer:
     from brainmap.explore.wanted import read_wanted
 
-    return encode_wav(*read_wanted(source, _need(arguments, "region"), _need(arguments, "network"))), "audio/wav"
+    return _encode_sound(*read_wanted(question.source, question.need("region"), question.need("network")))
 
 
-ANSWERS: dict[str, Callable[[Source, Arguments], Answer]] = {
+ANSWERS: dict[str, Callable[[Question], Answer]] = {
     "describe": _describe,
     "network": _describe_network,
-    "sound": _describe_sound,
+    "sound": lambda asked: describe_sound(*asked.sound),
     "audio": _play,
     "scores": _score,
     "map": _map,
-    "strips": _strips,
-    "unit": _unit,
-    "neighbors": _neighbors,
-    "embedding": _embed,
-    "favorites": _favorites,
-    "tuning": _tuning,
-    "pattern": _pattern,
-    "crop": _play_crop,
-    "patternsound": _play_pattern,
+    "strips": lambda asked: compute_strips(*asked.sound),
+    "unit": lambda asked: describe_unit(*asked.sound, **asked.unit),
+    "neighbors": lambda asked: find_neighbors(*asked.sound, layer=asked.need("layer")),
+    "embedding": lambda asked: embed_sounds(*asked.heard, layer=asked.need("layer"), method=asked.need("method")),
+    "favorites": lambda asked: find_favorites(*asked.heard, **asked.unit),
+    "tuning": lambda asked: measure_unit(*asked.heard, **asked.unit, stimulus=asked.need("stimulus")),
+    "pattern": lambda asked: find_pattern(*asked.heard, **asked.unit),
+    "crop": lambda asked: _encode_sound(*read_crop(*asked.heard, **asked.unit, rank=asked.need_number("rank"))),
+    "patternsound": lambda asked: _encode_sound(*read_pattern(*asked.heard, **asked.unit)),
     "receive": _receive,
-    "brain": _brain,
+    "brain": lambda asked: asked.brains.describe(asked.person),
     "brainmap": _brain_map,
-    "background": _background,
-    "mesh": _mesh,
+    "background": lambda asked: (asked.maps.read_background(), NIFTI),
+    "mesh": lambda asked: asked.maps.read_mesh(),
     "voxel": _voxel,
-    "vertex": _vertex,
-    "region": _region,
+    "vertex": lambda asked: asked.maps.read_vertex(asked.need("vertex")),
+    "region": lambda asked: asked.brains.read_region(asked.need("region"), asked.person),
     "rdms": _rdms,
     "gates": _gates,
     "wanted": _wanted,
     "wantedsound": _play_wanted,
 }
+"""The answer to each question, by its name."""

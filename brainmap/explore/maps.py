@@ -1,7 +1,5 @@
 """Read the maps of a study, of the group or of one participant, and the scores of all layers at one place of them.
 
-Load the mesh on which the maps of a study lie, and the one on which they are shown.
-
 Keep the values of many maps on disk, so that a click reads one place of all of them.
 """
 
@@ -32,12 +30,14 @@ from brainmap.rsa.surface.meshes import (
 )
 from brainmap.shipped import MNI152, find_in_nilearn
 from brainmap.study.results.context import Context
+from brainmap.study.settings.hypotheses import Hypotheses
 from brainmap.study.settings.study import Baselines, Participant
 from brainmap.study.stages.brains import load_brain_mask
 from brainmap.study.stages.ceilings import build_ceiling_path, explain_no_ceilings
 from brainmap.study.stages.group_maps import find_common_map, find_common_space, group_map, place_regions
 from brainmap.study.stages.networks import Version
 from brainmap.study.stages.participants import map_path
+from brainmap.study.stages.spaces import MNI, describe_ground, find_family
 from brainmap.study.stages.surfaces import is_written, load_map
 
 
@@ -194,8 +194,7 @@ class Maps:
     @cached_property
     def mesh_name(self) -> str:
         """Return the name of the mesh on which the maps lie."""
-        settings = self.context.study.settings.light
-        return name_maps_mesh(self.people, settings, of_group=self.person is None)
+        return name_maps_mesh(self.people, self.context.study.settings.light, of_group=self.person is None)
 
     def describe(self) -> dict[str, Any]:
         """Describe what can be seen."""
@@ -205,14 +204,17 @@ class Maps:
             "why": self.why_none,
             "space": self.space,
             "surface": self.on_surface,
-            "background": "" if not there or self.on_surface else "template" if self._has_template else "mask",
+            "background": "" if not there or self.on_surface else self._name_background(),
+            "ground": "" if self.space is None or self.on_surface else describe_ground(self.space),
             "stats": self.stats,
             "places": self.place_regions() if there else {},
         }
 
-    @property
-    def _has_template(self) -> bool:
-        return self.space is not None and self.space.startswith("MNI") and find_in_nilearn(MNI152) is not None
+    def _name_background(self) -> str:
+        """Name what lies behind maps: MNI152, the mask of a participant, or the voxels of a map in another space."""
+        if self.space is not None and find_family(self.space) == MNI and find_in_nilearn(MNI152) is not None:
+            return "template"
+        return "mask" if self.people[0].brain.space == self.space else "scored"
 
     @cached_property
     def _points(self) -> NDArray[np.float64]:
@@ -240,7 +242,6 @@ class Maps:
 
     def read_map(self, version: Version, layer: str, stat: str) -> bytes | dict[str, Any]:
         """Return a map: gzipped NIfTI, 0 where it has no value, or values by vertex; of p, 1 - p."""
-        self.refuse_without()
         check_choice(stat, list(self.stats), "map")
         if (version, layer) not in self.mapped:
             raise InputError(f"map: there is none of {layer!r} of {version.name!r}; choose another layer")
@@ -252,22 +253,23 @@ class Maps:
         return pack_image(np.nan_to_num(1 - values if stat == "pfwe" else values), image.affine)
 
     def read_background(self) -> bytes:
-        """Return what lies behind maps as gzipped NIfTI: the template of their space, or else the mask of the brain."""
-        self.refuse_without()
+        """Return what lies behind maps as gzipped NIfTI: MNI152 in its space, or else a mask of the brain."""
         if self.on_surface:
             raise InputError("background: the maps lie on the surface; ask for its mesh")
-        path = find_in_nilearn(MNI152)
-        if self._has_template and path is not None:
+        path, what = find_in_nilearn(MNI152), self._name_background()
+        if what == "template" and path is not None:
             image: Any = nib.load(path)
             values = np.asarray(image.dataobj[::2, ::2, ::2], dtype=np.float32)  # every second mm is enough
             shades = (255 * values / values.max()).round()
             return pack_image(shades.astype(np.uint8), image.affine @ np.diag([2.0, 2.0, 2.0, 1.0]))
+        if what == "scored":
+            there = np.isfinite(flatten_map(self.first)).reshape(self.first.shape[:3])
+            return pack_image(there.astype(np.uint8) * _SHADE, self.first.affine)
         mask = load_brain_mask(self.people[0])
         return pack_image((np.asarray(mask.dataobj) > 0).astype(np.uint8) * _SHADE, mask.affine)
 
     def read_mesh(self) -> dict[str, Any]:
         """Return the mesh on which maps are drawn."""
-        self.refuse_without()
         if not self.on_surface:
             raise InputError("mesh: the maps are volumes; ask for their background")
         mesh, gyri = load_shown_mesh(self.mesh_name)
@@ -278,11 +280,6 @@ class Maps:
             "gyri": gyri,
             "what": f"{self.mesh_name}, inflated" if gyri is not None else "the mesh of the study",
         }
-
-    def refuse_without(self) -> None:
-        """Refuse what needs maps where there are none."""
-        if self.why_none:
-            raise InputError(f"maps: there are none to see, because {self.why_none}")
 
     # --- the scores at a place
 
@@ -323,7 +320,6 @@ class Maps:
 
     def read_voxel(self, place: Sequence[float]) -> dict[str, Any]:
         """Return the scores of all layers at the voxel that holds a place [mm], with its noise ceilings."""
-        self.refuse_without()
         if self.on_surface:
             raise InputError("voxel: the maps lie on the surface; choose a vertex")
         affine, shape = np.asarray(self.first.affine, dtype=np.float64), self.first.shape[:3]
@@ -335,7 +331,6 @@ class Maps:
 
     def read_vertex(self, text: str) -> dict[str, Any]:
         """Return the scores of all layers at a vertex, "left:0" and so on, with its noise ceilings."""
-        self.refuse_without()
         if not self.on_surface:
             raise InputError("vertex: the maps are volumes; choose a voxel")
         at = find_vertex(text, self.first.sizes)
@@ -362,6 +357,9 @@ class Maps:
         return {**found, "rows": rows, "ceiling": ceiling, "notes": [f"No noise ceilings here: {why}."] if why else []}
 
 
+_KINDS = {Baselines: "baseline", Hypotheses: "hypothesis"}
+
+
 def summarize_scores(
     version: Version, layer: str, scores: NDArray[np.floating[Any]], p: float | None
 ) -> dict[str, Any]:
@@ -371,7 +369,7 @@ def summarize_scores(
     return {
         "network": version.name,
         "of": version.network.name,
-        "kind": "baseline" if isinstance(version.network, Baselines) else version.control or "network",
+        "kind": _KINDS.get(type(version.network), version.control or "network"),
         "layer": layer,
         "mean": float(finite.mean()) if n else None,
         "error": float(finite.std(ddof=1) / np.sqrt(n)) if n > 1 else None,

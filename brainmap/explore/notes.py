@@ -8,17 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from brainmap.errors import BrainmapWarning
-
-log = logging.getLogger("brainmap")
-
-
-class _Kept(logging.Handler):
-    def __init__(self, notes: list[str]) -> None:
-        super().__init__(logging.INFO)
-        self.notes = notes
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.notes.append(record.getMessage().removeprefix("note: "))
+from brainmap.progress import log
+from brainmap.study.results.notices import collect_notices
 
 
 @contextmanager
@@ -33,16 +24,12 @@ def collect_notes() -> Iterator[list[str]]:
     >>> sorted(notes)
     ['one sound is silent', 'the softmax is taken off']
     """
-    notes: list[str] = []
-    handler, level = _Kept(notes), log.level
-    log.addHandler(handler)
+    level = log.level
     log.setLevel(logging.INFO)
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True), collect_notices(logging.INFO) as notes:
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", BrainmapWarning)
             yield notes
-        notes += [str(one.message) for one in caught]
     finally:
-        log.removeHandler(handler)
         log.setLevel(level)

@@ -10,7 +10,6 @@ import ctypes
 import logging
 import os
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -18,14 +17,14 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, BinaryIO
+from typing import Any
 
+from brainmap.companion import open_line
 from brainmap.errors import BrainmapError, InputError, is_scarce_memory
 from brainmap.explore.messages import JSON, encode_json, pack_message, read_message
 from brainmap.explore.notes import collect_notes
-from brainmap.progress import follow_progress
+from brainmap.progress import follow_progress, log
 
-log = logging.getLogger("brainmap")
 _OFTEN = 0.2  # s between two times that memory is given back while a job runs, so that its parts do not add up
 
 
@@ -42,10 +41,8 @@ class Line:
     def __init__(self) -> None:
         self.questions: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self.unwanted: set[int] = set()
-        self._in: BinaryIO = os.fdopen(os.dup(0), "rb")
-        self._out: BinaryIO = os.fdopen(os.dup(1), "wb")
+        self._in, self._out = open_line()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(2, 1)
         self._lock = threading.Lock()
         self._folder = ""  # of the sounds that were sent
 
@@ -72,7 +69,6 @@ class Line:
 
 def main() -> None:
     """Answer questions until the server ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     line = Line()
     threading.Thread(target=line.listen, daemon=True).start()
     log.addHandler(logging.StreamHandler(sys.stderr))

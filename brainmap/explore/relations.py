@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NEIGHBORS = 6
 
 _MOST_SAMPLES = 60_000_000
+"""Samples of all sounds together, above which waveforms are not compared."""
 
 
 def find_neighbors(source: Source, heard: Heard, key: str, *, layer: str) -> dict[str, Any]:
@@ -53,9 +54,8 @@ def find_neighbors(source: Source, heard: Heard, key: str, *, layer: str) -> dic
     if heard.sounds.own_lengths or n_samples > _MOST_SAMPLES:
         why = "sounds have several lengths" if heard.sounds.own_lengths else "there are too many of them"
         return {**found, "waveform": [], "notes": [f"waveforms are not compared, because {why}"]}
-    waves = heard.sounds.waveforms[:, 0]
     own = source.sound(heard, key).waveforms[:, 0] if key.startswith(UPLOAD) else None
-    return {**found, "waveform": _rank_neighbors(source, key, waves, own, k)}
+    return {**found, "waveform": _rank_neighbors(source, key, heard.sounds.waveforms[:, 0], own, k)}
 
 
 def _gather_features(source: Source, heard: Heard) -> Activations:

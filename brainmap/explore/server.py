@@ -23,9 +23,9 @@ def serve(
     opening: Mapping[str, Any],
     *,
     title: str,
-    port: int = 8050,
-    limits: Limits | None = None,
-    opened: Callable[[str], None] | None = None,
+    port: int,
+    limits: Limits,
+    opened: Callable[[str], None],
 ) -> None:
     """Serve the explorer until it is interrupted.
 
@@ -36,29 +36,25 @@ def serve(
     title : str
     port : int
         0 finds a free one.
-    limits : Limits, optional
+    limits : Limits
         Limits of sounds that are dropped or recorded.
-    opened : callable, optional
+    opened : callable
         It is called with the address when the server listens.
 
     Raises
     ------
     InputError
-        Starlette and uvicorn are not installed, or the port is in use.
+        The port is in use.
     """
-    try:
-        import uvicorn
+    import uvicorn
 
-        from brainmap.explore.app import Limits, make_app
-    except ImportError as error:
-        raise InputError(
-            f"explore: expected starlette and uvicorn, got none ({error}); pip install 'brainmap[explore]'"
-        ) from None
+    from brainmap.explore.app import make_app
+
     listening = _listen(port)
     with contextlib.closing(listening):
         port, token = listening.getsockname()[1], secrets.token_urlsafe(24)
         worker = Worker(opening)
-        app = make_app(worker, title=title, token=token, port=port, limits=limits or Limits())
+        app = make_app(worker, title=title, token=token, port=port, limits=limits)
 
         class Server(uvicorn.Server):
             async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -73,8 +69,7 @@ def serve(
             server_header=False,
             ws="none",
         )
-        if opened is not None:
-            opened(f"http://{HOST}:{port}/?token={token}")
+        opened(f"http://{HOST}:{port}/?token={token}")
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again when all is closed
             Server(settings).run(sockets=[listening])
 

@@ -280,7 +280,8 @@ def open_source(
     InputError
         The study or the sounds cannot be read, or this machine lacks the device.
     """
-    device = _choose_device(device)
+    device = choose_device("auto") if device == "auto" else device
+    check_device(device)
     if study is not None:
         found = _open_study(Path(study), device)
     elif sounds is not None and checkpoints:
@@ -289,13 +290,6 @@ def open_source(
         raise InputError("explore: expected a study, or a checkpoint and sounds; give one of them")
     found.uploads.update({f"{UPLOAD}{Path(path).name}": (Path(path), name) for path, name in uploads})
     return found
-
-
-def _choose_device(device: str) -> str:
-    if device == "auto":
-        return choose_device("auto")
-    check_device(device)
-    return device
 
 
 def _open_checkpoints(checkpoints: Sequence[str], sounds: str, given: dict[str, Any], device: str) -> Source:

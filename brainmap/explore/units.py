@@ -1,12 +1,8 @@
-"""Compute what a unit is like: favorite sounds, filter, tuning, and the sound that drives it most.
-
-Compute what a sound is near to: its neighbors in a layer and as a waveform, and all sounds in a plane.
-"""
+"""Compute what a unit is like: favorite sounds, filter, tuning, and the sound that drives it most."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +21,7 @@ from brainmap.features.units.tuning import Tuning, TuningSettings, measure_tunin
 from brainmap.record import content_key
 from brainmap.types import Stimulus
 
-if TYPE_CHECKING:
-    pass
-
+_Pattern: TypeAlias = tuple[NDArray[np.float32], int, dict[str, Any]]
 EXEMPLARS = 6
 _HERTZ = 160
 _PER_OCTAVE = 6  # frequencies of a tuning curve
@@ -44,7 +38,7 @@ def find_favorites(source: Source, heard: Heard, *, layer: str, unit: int) -> di
         "exemplars": rows,
         "plays": found.crops.ndim == 3 and found.crops.shape[1] == 1 and found.rate is not None,
         "filter": _describe_filter(source, heard, layer, unit),
-        "pattern": None if pattern is None else pattern.label,
+        "pattern": None if pattern is None else pattern[2]["label"],
     }
 
 
@@ -114,28 +108,14 @@ def measure_unit(source: Source, heard: Heard, *, layer: str, unit: int, stimulu
     }
 
 
-@dataclass(frozen=True)
-class _Pattern:
-    """Hold a sound that drives a unit."""
-
-    wave: NDArray[np.float32]
-    rate: int
-    label: str
-    prior: str
-    stored: bool
-    gain: float
-    objective: float
-    best_clip: float
-
-
 def find_pattern(source: Source, heard: Heard, *, layer: str, unit: int) -> dict[str, Any]:
     """Describe the sound that drives a unit most: the study's where it has one, else one that is grown now and kept."""
-    found = _get_pattern(source, heard, layer, unit)
-    about = ("label", "prior", "stored", "gain", "objective", "best_clip")
-    return {**describe_wave(found.wave, found.rate), **{name: getattr(found, name) for name in about}}
+    wave, rate, about = _get_pattern(source, heard, layer, unit)
+    return {**describe_wave(wave, rate), **about}
 
 
 def _get_pattern(source: Source, heard: Heard, layer: str, unit: int) -> _Pattern:
+    """Return the sound that drives a unit, its rate [Hz], and what is known of it."""
     heard.check_unit(layer, unit)
     stored = _find_stored(source, heard, layer, unit)
     if stored is not None:
@@ -185,10 +165,9 @@ def _grow_pattern(source: Source, heard: Heard, layer: str, unit: int) -> _Patte
 def _make_pattern(
     wave: NDArray[np.float32], rate: int, found: StoredPatterns | Maximization, at: int, *, stored: bool
 ) -> _Pattern:
-    quality = found.quality.iloc[at]
-    said = {name: quality.get(name) for name in ("gain", "objective", "best_clip")}
-    numbers = {name: np.nan if value is None else float(value) for name, value in said.items()}
-    return _Pattern(wave, rate, found.labels[at], found.prior, stored, **numbers)
+    names = ["gain", "objective", "best_clip"]
+    numbers = dict(zip(names, found.quality.iloc[at].reindex(names).astype(float), strict=True))
+    return wave, rate, {"label": found.labels[at], "prior": found.prior, "stored": stored, **numbers}
 
 
 def read_crop(source: Source, heard: Heard, *, layer: str, unit: int, rank: int) -> tuple[NDArray[np.float32], int]:
@@ -208,8 +187,5 @@ def read_crop(source: Source, heard: Heard, *, layer: str, unit: int, rank: int)
 
 def read_pattern(source: Source, heard: Heard, *, layer: str, unit: int) -> tuple[NDArray[np.float32], int]:
     """Return the sound that drives a unit, and its rate [Hz]; a short one is repeated for half a second."""
-    found = _get_pattern(source, heard, layer, unit)
-    return np.tile(found.wave, -(-found.rate // (2 * max(1, found.wave.size)))), found.rate
-
-
-"""Samples of all sounds together, above which waveforms are not compared."""
+    wave, rate, _ = _get_pattern(source, heard, layer, unit)
+    return np.tile(wave, -(-rate // (2 * max(1, wave.size)))), rate

@@ -22,7 +22,6 @@ from brainmap.record import content_key
 from brainmap.study.stages.encoding import yield_encoded
 from brainmap.study.stages.networks import Version, load_heard_network
 from brainmap.study.stages.region_encoders import RegionSearch
-from brainmap.tables import read_results_table
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,9 @@ def read_gates(source: Source, region: str) -> list[Gate]:
     context = source.context
     if context is None or context.study.settings.encoding is None:
         raise InputError("encoding: the study fits no encoding models; add [encoding] to its file, and run it")
-    path = context.build_table_path("encoding")
-    if not path.exists():
+    table = context.read_group_table("encoding")
+    if table is None:
         raise InputError("encoding: the encoding models of the study are not fitted yet; run it: brainmap run")
-    table = read_results_table(path)
     check_choice(region, list(dict.fromkeys(map(str, table["roi"]))), "region of the encoding models")
     mine = table[table["roi"].astype(str) == region]
     found = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 import os
 import sys
 import time
@@ -15,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from brainmap.explore.messages import JSON, pack_message, receive_message
+from brainmap.progress import log
 
-log = logging.getLogger("brainmap")
 PATIENCE = 1.0  # s in which a job that is stopped may end by itself; then its process is killed
 SUPERSEDED = 204  # the status of a job that gave its turn to a newer one, for which nobody waits
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "2000000", "MALLOC_TRIM_THRESHOLD_": "8388608"}

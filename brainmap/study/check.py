@@ -30,24 +30,27 @@ from brainmap.study.settings.study import Network, Participant
 from brainmap.study.stages.bands import check_band_layers
 from brainmap.study.stages.betas import check_order, plan_rows
 from brainmap.study.stages.brains import (
+    check_table,
     collect_pattern_arguments,
     describe_missing_residuals,
     describe_table,
     list_lost_repetitions,
-    list_table_problems,
     load_brain_mask,
     load_regions,
 )
 from brainmap.study.stages.categories import note_categories
 from brainmap.study.stages.controls import check_controls, check_pairs
+from brainmap.study.stages.copies import check_copies, list_measured
 from brainmap.study.stages.costs import Size
 from brainmap.study.stages.encoding import check_encoding
 from brainmap.study.stages.event_names import check_event_names, check_set_aside
 from brainmap.study.stages.explain import check_explained, choose_explained
 from brainmap.study.stages.generality import announce_tests
+from brainmap.study.stages.grids import accuse_odd_mask, join_masks
 from brainmap.study.stages.group import check_truth
 from brainmap.study.stages.group_maps import check_differences
 from brainmap.study.stages.hearing import check_baselines, check_rdms, choose_first, find_layers, place_layers
+from brainmap.study.stages.hypotheses import check_hypotheses
 from brainmap.study.stages.networks import (
     Version,
     check_items,
@@ -57,9 +60,12 @@ from brainmap.study.stages.networks import (
     load_heard_network,
 )
 from brainmap.study.stages.participants import WHITENED
+from brainmap.study.stages.reach import announce_reach
 from brainmap.study.stages.sizes import Heard, measure_size
+from brainmap.study.stages.spaces import check_spaces
 from brainmap.study.stages.stories_check import check_stories
-from brainmap.study.stages.surfaces import check_same_meshes, describe_surface, list_surface_problems
+from brainmap.study.stages.surfaces import check_same_meshes, check_surface, describe_surface
+from brainmap.study.stages.wording import join_networks
 from brainmap.tables import read_table
 
 MOST_RUNS = 12  # that are named in the table of the check
@@ -112,7 +118,8 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
     -------
     Findings
     """
-    if context.study.settings.stories is not None:
+    settings = context.study.settings
+    if settings.stories is not None:
         return Findings(**check_stories(context, participants))
     problems: list[str] = []
     rows = []
@@ -123,16 +130,18 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
         layers: dict[str, tuple[str, ...]] = {}
         heard: dict[str, list[str]] = {}  # networks, by what is noted of their sounds
         size = Heard()
-        for network in context.study.settings.network:
+        for network in settings.network:
             gather_problems(problems, partial(_check_network, context, network, layers, size))
             gather_problems(problems, partial(_note_sounds, context, network, heard))
         gather_problems(problems, lambda: check_baselines(context, lambda loaded: loaded.sounds.take([0])))
+        ordered: list[str] = []  # further notes
+        gather_problems(problems, lambda: ordered.extend(check_hypotheses(context)))
         people = _list_people(context, participants, problems)
         chosen: dict[str, list[str]] = {}  # participants, by note
         plans: dict[str, list[Pattern]] = {}
         for person in people:
             plan: list[Pattern] = []
-            found = _check_person(context, person, plan, chosen)
+            found = accuse_odd_mask(person, _check_person(context, person, plan, chosen))
             problems += found
             if plan:
                 gather_problems(problems, partial(check_encoding, context, plan))
@@ -141,34 +150,38 @@ def check_study(context: Context, *, participants: Sequence[str] = ()) -> Findin
                 chosen.setdefault(note, []).append(person.label)
             plans[person.label] = plan
         problems += list_lost_repetitions(people, plans)
-        for brain in context.study.settings.brain:
+        wrong_spaces, of_spaces = check_spaces(people)
+        problems += [*wrong_spaces, *check_copies(list_measured(people))]
+        for brain in settings.brain:
             gather_problems(problems, partial(check_set_aside, context, brain))
         sound = [person for person, row in zip(people, rows, strict=True) if row["problems"] == "none"]
         gather_problems(problems, lambda: _check_grids(context, sound))
-        ordered: list[str] = []
         gather_problems(problems, lambda: ordered.extend(check_order(context, sound)))
         gather_problems(problems, lambda: ordered.extend(check_pairs(context)))
         if people:
             gather_problems(problems, lambda: check_truth(context, people[0], layers))
-        baselines = context.study.settings.baselines
-        if len(layers) == len(context.study.settings.network):  # a network that fails must be corrected first
-            every = [*layers.values(), *([baselines.layers] if baselines else [])]
-            gather_problems(problems, lambda: check_differences(context, every))
-            gather_problems(
-                problems, lambda: ordered.append(announce_tests(context.study.settings, context.stimuli, layers))
-            )
-            gather_problems(problems, lambda: ordered.extend(_note_categories(context)))
+        if len(layers) == len(settings.network):  # a network that fails must be corrected first
+            others = [one.layers for one in (settings.baselines, settings.hypotheses) if one is not None]
+            gather_problems(problems, lambda: check_differences(context, [*layers.values(), *others]))
+            gather_problems(problems, lambda: ordered.append(announce_tests(settings, context.stimuli, layers)))
+            regions = [int(str(row.get("ROIs", 0))) for row in rows]
+            reach = partial(announce_reach, settings, regions=max(regions, default=0))
+            gather_problems(problems, lambda: ordered.extend(reach(context.stimuli, layers)))
+            gather_problems(problems, lambda: ordered.extend(note_categories(context)))
     said = [str(w.message) for w in caught if issubclass(w.category, BrainmapWarning)]
     notes = [f"participant{'s' if len(who) > 1 else ''} {', '.join(who)}: {note}" for note, who in chosen.items()]
-    every_network = len(context.study.settings.network)
     of_sounds = [
-        note if len(who) in (0, every_network) else f"network{'s' if len(who) > 1 else ''} {', '.join(who)}: {note}"
+        note
+        if len(who) in (0, len(settings.network))
+        else f"network{'s' if len(who) > 1 else ''} {', '.join(who)}: {note}"
         for note, who in heard.items()
     ]
-    told = tuple(dict.fromkeys([*of_sounds, *notes, *ordered, *said]))
+    told = tuple(dict.fromkeys([*join_networks(of_sounds), *notes, *of_spaces, *ordered, *said]))
     ready = bool(sound) and not problems
     measure = partial(measure_size, context, sound[0], plans[sound[0].label], size) if ready else None
-    return Findings(table=pd.DataFrame(rows), problems=tuple(dict.fromkeys(problems)), notes=told, measure=measure)
+    return Findings(
+        table=pd.DataFrame(rows), problems=tuple(dict.fromkeys(join_masks(problems))), notes=told, measure=measure
+    )
 
 
 def _list_people(context: Context, only: Sequence[str], problems: list[str]) -> list[Participant]:
@@ -224,7 +237,7 @@ def _check_sounds(context: Context) -> list[str]:
     """List every sound that is missing or cannot be read to its end, and other problems of the table."""
     problems: list[str] = []
     gather_problems(problems, lambda: context.stimuli)
-    table = Path(context.study.resolve(context.study.settings.stimuli.table))
+    table = context.sounds_table
     if not table.is_file():
         return problems
     one_by_one: list[str] = []
@@ -235,12 +248,6 @@ def _check_sounds(context: Context) -> list[str]:
     for path in paths:
         gather_problems(one_by_one, partial(read_sound, table.parent / path, rate=16_000))
     return problems + one_by_one
-
-
-def _note_categories(context: Context) -> list[str]:
-    """Note that conditions look like categories, of which no sounds correspond."""
-    table = Path(context.study.resolve(context.study.settings.stimuli.table))
-    return [note for note in (note_categories(context.study.settings, table, context.stimuli),) if note]
 
 
 def _check_network(context: Context, network: Network, found: dict[str, tuple[str, ...]], size: Heard) -> None:
@@ -266,8 +273,7 @@ def _check_network(context: Context, network: Network, found: dict[str, tuple[st
         raise InputError(f"{where}: layers {list_some(twice)} would share file names; choose one of them in layers")
     with name_place(where):
         check_rdms(loaded, chosen, context.study.settings.rsa.items)
-    explain = context.study.settings.explain
-    if explain is not None and choose_explained(context).network is network:
+    if context.study.settings.explain is not None and choose_explained(context).network is network:
         size.add_patterns(listed, decoded=check_explained(context, loaded))
 
 
@@ -305,9 +311,9 @@ def _check_person(
     with contextlib.suppress(InputError):
         stimuli = context.stimuli
     if person.brain.on_surface:
-        problems += list_surface_problems(person, stimuli, context.study.settings.searchlight)
+        gather_problems(problems, partial(check_surface, person, stimuli, context.study.settings.searchlight), who)
     elif person.brain.on_table:
-        problems += list_table_problems(person, stimuli)
+        gather_problems(problems, partial(check_table, person, stimuli), who)
     elif person.brain.kind == "betas":
         wrong = check_patterns(**collect_pattern_arguments(person), stimuli=stimuli)
         problems += wrong
@@ -356,8 +362,7 @@ def _check_design(
     if stimuli:
         have = {row.stimulus_id if rsa.items == "stimulus" else row.condition for row in there}
         want = set(stimuli) if rsa.items == "stimulus" else set(stimuli.values())
-        conditions = set(stimuli.values())
-        if not have & want and {row.condition for row in there} <= conditions:
+        if not have & want and {row.condition for row in there} <= set(stimuli.values()):
             yield (
                 f"RDMs over different items: the networks' over {len(want)} stimuli, the brain's over {len(have)} "
                 f"conditions ({list_some(sorted(have), 4)}); set [rsa] items = 'condition', or label volumes by "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,8 +27,6 @@ from brainmap.rsa.regions.rois import AUDITORY_CENTERS
 from brainmap.rsa.simulation.bold import fill_volumes, simulate_bold
 from brainmap.rsa.simulation.participants import SimulatedParticipant, simulate_participant
 from brainmap.shipped import MNI152, find_in_nilearn
-
-log = logging.getLogger("brainmap")
 
 NETWORK = "ch32"
 VOICES = ("v01", "v02", "v03")

@@ -14,6 +14,7 @@ from brainmap.names import slug
 from brainmap.record import content_key, write_json
 from brainmap.rsa.rdm.files import read_rdm_descriptors
 from brainmap.study.results.context import Context
+from brainmap.study.settings.hypotheses import Hypotheses
 from brainmap.study.stages.ceilings import CEILINGS
 from brainmap.study.stages.group_maps import list_contrasts, name_difference
 from brainmap.study.stages.networks import build_rdm_path, yield_versions
@@ -24,7 +25,7 @@ MAPS_COLUMNS = {
     "entity": "part of a file's name: desc or stat",
     "slug": "what stands there",
     "network": "network, where the slug names one",
-    "control": "trained, untrained or permuted; baseline for acoustic models",
+    "control": "trained, untrained or permuted; baseline for acoustic models, hypothesis for hypotheses",
     "layer": "layer of the network, where the slug names one",
     "meaning": "what a file with this slug holds",
 }
@@ -74,7 +75,8 @@ def tabulate_maps(context: Context) -> pd.DataFrame:
     """Build a table with one row per `desc-` and `stat-` in the names of maps."""
     rows = []
     for version in yield_versions(context):
-        control = version.state or "baseline"
+        without = "hypothesis" if isinstance(version.network, Hypotheses) else "baseline"
+        control = version.state or without
         layers = [str(layer) for layer in read_rdm_descriptors(build_rdm_path(context, version))["layer"]]
         for layer in layers:
             said = f"RDM of {layer} of {version.name}, compared with the brain's"

@@ -10,30 +10,30 @@ from pathlib import Path
 
 from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
-from brainmap.progress import heartbeat
+from brainmap.progress import heartbeat, log
 from brainmap.record import clear_unfinished
 from brainmap.study.check import check_study
 from brainmap.study.description import run_description, run_maps_table
 from brainmap.study.parallel.beside import Beside, explain_beside
 from brainmap.study.parallel.dask import compute_on_dask
-from brainmap.study.parallel.shares import Share, compute_share, list_units, refuse_incomplete
-from brainmap.study.results.context import Context, apply_grid_tolerance, check_output, log, restrict_threads
+from brainmap.study.parallel.shares import Share, compute_share, list_units, refuse_incomplete, yield_modeled
+from brainmap.study.results.context import Context, apply_grid_tolerance, check_output, restrict_threads
 from brainmap.study.results.notices import CHECK, keep_notices
 from brainmap.study.results.pieces import clear_pieces
 from brainmap.study.stages.betas import run_betas
-from brainmap.study.stages.ceilings import run_ceiling_maps
-from brainmap.study.stages.encoding import run_encoding, yield_encoded
+from brainmap.study.stages.ceilings import explain_no_ceilings, run_ceiling_maps
+from brainmap.study.stages.encoding import run_encoding
 from brainmap.study.stages.encoding_pieces import ModelPieces
-from brainmap.study.stages.explain import plan_explain, run_explain
+from brainmap.study.stages.explain import find_layer_patterns, plan_explain, run_explain
 from brainmap.study.stages.group import run_group
 from brainmap.study.stages.group_encoding import run_group_encoding
 from brainmap.study.stages.group_stories import run_group_stories
+from brainmap.study.stages.hypotheses import run_hypotheses
 from brainmap.study.stages.networks import Loaded, run_networks
 from brainmap.study.stages.page_stage import build_page_path, run_first_page, run_page
 from brainmap.study.stages.participants import build_chunk_folder, run_participants, yield_people
 from brainmap.study.stages.region_sounds import plan_region_sounds
 from brainmap.study.stages.stories import run_story_networks
-from brainmap.study.stages.story_people import yield_story_people
 from brainmap.study.stages.story_tables import run_stories
 from brainmap.threads import limit_blas
 
@@ -43,7 +43,11 @@ __all__ = ["Context", "check_study", "make_report", "merge_study", "run_chunk", 
 @apply_grid_tolerance
 @limit_blas()
 def run_study(
-    context: Context, *, participants: Sequence[str] = (), announce: Callable[[], None] | None = None
+    context: Context,
+    *,
+    participants: Sequence[str] = (),
+    announce: Callable[[], None] | None = None,
+    spare: Beside | None = None,
 ) -> Path | None:
     """Run every stage whose inputs have changed, and return the path of the page.
 
@@ -55,6 +59,8 @@ def run_study(
     announce : callable, optional
         Called as soon as the group's tables and maps exist, before the ceilings of the maps and before layers are
         explained, which take longest.
+    spare : Beside, optional
+        A second process that was started before, which explains layers where this saves time.
 
     Returns
     -------
@@ -73,22 +79,11 @@ def run_study(
             f"--participant: expected some of {list_some(known, 20)}, got "
             f"{list_some(unknown)}{suggest_word(unknown[0], known)}"
         )
-    loaded = _run_first_stages(context, participants)
+    _begin(context, participants)
     whole = not participants or set(participants) == set(known)
-    with explain_beside(context, loaded) if whole and loaded else nullcontext() as beside:
-        if _is_of_stories(context):
-            if context.backend == "dask":
-                models = [ModelPieces(one) for one in yield_story_people(context, participants) if not one.done]
-                compute_on_dask(context, [(work, work.pieces) for work in models])
-            run_stories(context, participants)
-        else:
-            if context.backend == "dask":
-                people = yield_people(context, participants)
-                compute_on_dask(context, [(one, one.pieces) for one in people if not one.mapped])
-                models = [ModelPieces(one) for one in yield_encoded(context, participants) if not one.done]
-                compute_on_dask(context, [(work, work.pieces) for work in models])
-            run_participants(context, participants)
-            run_encoding(context, participants)
+    with explain_beside(context, spare) if whole and not _is_of_stories(context) else nullcontext() as beside:
+        loaded = _run_first_stages(context, participants)
+        _run_people(context, participants)
         if not whole:
             log.info(
                 "participants %s are done; run without --participant for the group and the page",
@@ -131,7 +126,9 @@ def run_chunk(context: Context, share: str) -> None:
     if not units:
         log.info("chunk %s is empty: the study has fewer chunks", mine)
         return
-    _run_first_stages(context, list(dict.fromkeys(unit.participant for unit in units)))
+    labels = list(dict.fromkeys(unit.participant for unit in units))
+    _begin(context, labels)
+    _run_first_stages(context, labels)
     compute_share(context, units, mine)
 
 
@@ -151,18 +148,15 @@ def merge_study(context: Context) -> Path:
             f"{context.study.path.name} --chunk 1/N, ..., --chunk N/N"
         )
     context = replace(context, shared=True)
+    _begin(context)
     loaded = _run_first_stages(context)
     refuse_incomplete(context)
-    if _is_of_stories(context):
-        run_stories(context)
-    else:
-        run_participants(context)
-        run_encoding(context)
+    _run_people(context)
     return _run_last_stages(context, loaded)
 
 
-def _run_first_stages(context: Context, participants: Sequence[str] = ()) -> dict[str, Loaded]:
-    """Run everything before the participants' scores: the checks, the networks, the betas."""
+def _begin(context: Context, participants: Sequence[str] = ()) -> None:
+    """Check every input, say and keep what is noticed, clear what killed runs left, and describe the results."""
     with heartbeat("checking every input"):
         findings = check_study(context, participants=participants)
     findings.refuse()
@@ -175,13 +169,32 @@ def _run_first_stages(context: Context, participants: Sequence[str] = ()) -> dic
     run_description(context)
     if not participants:  # a run of some participants has not looked at the others
         keep_notices(context.ledger, CHECK, findings.notes)
+
+
+def _run_first_stages(context: Context, participants: Sequence[str] = ()) -> dict[str, Loaded]:
+    """Run everything before the participants' scores: the networks, the betas."""
     if _is_of_stories(context):
         run_story_networks(context)
         return {}
     loaded = run_networks(context)
+    run_hypotheses(context)
     run_maps_table(context)
     run_betas(context, participants)
     return loaded
+
+
+def _run_people(context: Context, only: Sequence[str] = ()) -> None:
+    """Compare the participants with the networks, and fit their encoding models: of all, or of some."""
+    of_stories, on_dask = _is_of_stories(context), context.backend == "dask"
+    if not of_stories:
+        if on_dask:
+            compute_on_dask(context, [(one, one.pieces) for one in yield_people(context, only) if not one.mapped])
+        mapped = context.study.settings.searchlight is not None and not explain_no_ceilings(context)
+        run_participants(context, only, hold=mapped and not only)
+    if on_dask:
+        models = [ModelPieces(one) for one in yield_modeled(context, only) if not one.done]
+        compute_on_dask(context, [(work, work.pieces) for work in models])
+    (run_stories if of_stories else run_encoding)(context, only)
 
 
 def _run_last_stages(
@@ -205,6 +218,9 @@ def _run_last_stages(
     run_ceiling_maps(context)  # they take longest of all that the group needs
     run_group_encoding(context, partial(compute_on_dask, context))
     plan += plan_region_sounds(context, loaded)
+    if beside is not None and beside.climbs_classes:
+        find_layer_patterns(context, loaded)
+        beside.give(context.patterns)
     if not build_page_path(context).is_file() and not all(context.is_done(one.name, one.key) for one in plan):
         page = run_first_page(context, busy=beside is not None and beside.is_running)
         log.info("a first page: %s; it is written again when layers are explained", page)

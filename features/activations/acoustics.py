@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, check_each
 from brainmap.errors import InputError
 from brainmap.features.activations.extract import extract_activations
 from brainmap.features.activations.stored import Activations
@@ -139,8 +139,7 @@ def resolve_models(models: str | Sequence[str]) -> tuple[str, ...]:
         An unknown one, none, or one named twice.
     """
     named = tuple(MODELS) if models == "all" else (models,) if isinstance(models, str) else tuple(models)
-    for name in named:
-        check_choice(name, tuple(MODELS), "acoustic model")
+    check_each(named, tuple(MODELS), "acoustic model")
     if not named or len(set(named)) < len(named):
         raise InputError(f"acoustic models: expected one or more names, each once, got {list(named)}")
     return named

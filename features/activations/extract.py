@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_literals, list_some
 from brainmap.errors import InputError, RunError
 from brainmap.features.activations import store as stores
 from brainmap.features.activations.batching import check_memory, say_cost
@@ -140,9 +140,7 @@ def extract_activations(
     >>> acts.layers, acts["0"].shape
     (('0', 'output'), (2, 4))
     """
-    check_choice(pooling, get_args(Pooling), "pooling")
-    check_choice(stage, get_args(Stage), "stage")
-    check_choice(dtype, get_args(DType), "dtype")
+    check_literals((pooling, Pooling, "pooling"), (stage, Stage, "stage"), (dtype, DType, "dtype"))
     reduction = Reduction(kind=reduce) if isinstance(reduce, str) else reduce
     if last == "pad" and getattr(model, "own_lengths", False):
         raise InputError("last: expected 'drop', as the network takes no padding, got 'pad'; leave out last")
@@ -166,10 +164,13 @@ def extract_activations(
             "dtype": dtype,
             "version": _VERSION,
         }
-        about |= {} if reduction is None else {"reduction": reduction.as_dict()}
-        about |= {} if units_axis is None else {"units_axis": units_axis}
-        about |= {"windows": windows} if (windows := get_window_columns(sounds)) else {}
-        about |= {"pool_frequency": True} if pool_frequency else {}
+        chosen_only = {
+            "reduction": None if reduction is None else reduction.as_dict(),
+            "units_axis": units_axis,
+            "windows": get_window_columns(sounds) or None,
+            "pool_frequency": pool_frequency or None,
+        }
+        about |= {name: value for name, value in chosen_only.items() if value is not None}
         keys = {name: content_key(KIND, key, name, about) for name in names}
         about |= {} if origin is None else {"provenance": dict(origin)}  # it changes no key
         todo = [name for name in names if not stores.is_kept(root, KIND, name, keys[name])]

@@ -15,7 +15,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, check_ranges
 from brainmap.errors import InputError, RunError
 from brainmap.types import ReductionKind
 
@@ -58,14 +58,13 @@ class Reduction:
 
     def __post_init__(self) -> None:
         check_choice(self.kind, get_args(ReductionKind), "reduction")
-        if self.dimensions is not None and self.dimensions < 1:
-            raise InputError(f"reduction: expected dimensions of at least 1, got {self.dimensions}")
-        if not 0 < self.tolerance < 1:
-            raise InputError(f"reduction: expected a tolerance above 0 and below 1, got {self.tolerance}")
-        if self.density is not None and not 0 < self.density <= 1:
-            raise InputError(f"reduction: expected a density above 0 and at most 1, got {self.density}")
-        if self.seed < 0:
-            raise InputError(f"reduction: expected a seed of 0 or more, got {self.seed}")
+        check_ranges(
+            "reduction",
+            ("dimensions of at least 1", self.dimensions, self.dimensions is None or self.dimensions >= 1),
+            ("a tolerance above 0 and below 1", self.tolerance, 0 < self.tolerance < 1),
+            ("a density above 0 and at most 1", self.density, self.density is None or 0 < self.density <= 1),
+            ("a seed of 0 or more", self.seed, self.seed >= 0),
+        )
 
     def wanted(self, n_items: int) -> int:
         """Return the number of dimensions asked for, given the number of items."""

@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_each, list_some
 from brainmap.errors import InputError
 from brainmap.features.activations import store as stores
 from brainmap.features.activations.stored import KIND, Activations, get_window_columns, read_store
@@ -70,8 +70,7 @@ def speech_features(
     """
     known = get_args(SpeechFeature)
     asked = list(features or (known if words is not None else known[:1]))
-    for name in asked:
-        check_choice(name, known, "speech feature")
+    check_each(asked, known, "speech feature")
     if words is None and (needy := [name for name in asked if name in _OF_WORDS]):
         raise InputError(f"speech features: expected word times for {list_some(needy)}, got none; give words")
     windows = cut_windows(sounds, window=step)

@@ -74,7 +74,7 @@ def say_wide_layers(layers: Iterable[Layer], sounds: Sounds) -> None:
         return
     wide = []
     for layer in layers:
-        seen, step = (_take_last(value) for value in (layer.receptive_field, layer.stride))
+        seen, step, _ = layer.along()
         if seen is not None and step and seen > sounds.n_samples:
             wide.append((seen / sounds.rate, layer.name))
     if wide:
@@ -87,21 +87,15 @@ def say_wide_layers(layers: Iterable[Layer], sounds: Sounds) -> None:
         )
 
 
-def _take_last(value: int | tuple[int, ...] | None) -> int | None:
-    return value[-1] if isinstance(value, tuple) else value
-
-
 def note_times(root: stores.Group, keys: Mapping[str, str], layers: Mapping[str, Layer], *, rate: float | None) -> None:
     """Store with each array the times of its frames, where these are known."""
     if rate is None:
         return
     for name, layer in layers.items():
-        if layer.stride is None or layer.center is None or not {TIME, PLACES} & set(layer.positions):
+        if not {TIME, PLACES} & set(layer.positions):
             continue
-        at = layer.positions.index(TIME) if TIME in layer.positions else -1
-        step = layer.stride if isinstance(layer.stride, int) else layer.stride[at]
-        first = layer.center if isinstance(layer.center, float | int) else layer.center[at]
-        if step and len(layer.shape) > 1:  # with a step of 0 each unit sees the whole sound
+        _, step, first = layer.along(layer.positions.index(TIME) if TIME in layer.positions else -1)
+        if step and first is not None and len(layer.shape) > 1:  # with a step of 0 each unit sees the whole sound
             time = {"first": first / rate, "step": step / rate}
             stores.note(root, "activations", name, keys[name], {"time": time})
 

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_each, list_some
 from brainmap.errors import InputError
 from brainmap.features.layers.inputs import fit_sounds
 from brainmap.features.layers.layer import PLACES, TIME, Layer
@@ -203,8 +203,7 @@ def map_encoder(
     if not isinstance(sounds, Sounds) or sounds.own_lengths:
         raise InputError("map_encoder: expected sounds of one length with their rate; take them of load_sounds")
     names = model.classes if regions is None else tuple(regions)
-    for name in names:
-        check_choice(name, model.classes, "map_encoder: region")
+    check_each(names, model.classes, "map_encoder: region")
     given, rows = fit_sounds(model, sounds), [model.classes.index(name) for name in names]
     items, _ = get_labels(given)
     maps, predictions = [], []
@@ -260,7 +259,7 @@ def _place_frames(layer: Layer, sounds: Sounds, lengths: Sequence[int], n: int) 
     axes = describe_input(sounds)
     assert axes is not None
     at = axes.time_axis if len(lengths) > 1 else -1
-    stride, center = (one[at] if isinstance(one, tuple) else one for one in (layer.stride, layer.center))
+    _, stride, center = layer.along(at)
     if stride and center is not None:
         rate = axes.rate_of(lengths[at])
         return np.asarray((center + stride * np.arange(n)) / rate, dtype=np.float64), float(stride / rate)

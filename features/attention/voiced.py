@@ -14,12 +14,11 @@ from torch import nn
 from brainmap.checks import check_choice
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.attention.voiced_shares import VoicedAttention, voiced_attention
-from brainmap.features.attention.words import find_own_class
 from brainmap.features.attribution.cam import class_activation_maps
+from brainmap.features.attribution.results import find_own_class
 from brainmap.features.layers.layer import Layer
 from brainmap.features.layers.selection import choose_layers
 from brainmap.features.sounds.files import Sounds
-from brainmap.features.sounds.front_ends import FrontEnd
 from brainmap.features.sounds.inputs import compute_input_rate, compute_time_courses, describe_input
 from brainmap.features.sounds.voicing import find_voicing
 from brainmap.types import CamMethod, VoicingMethod
@@ -88,7 +87,8 @@ def attention_to_voicing(
         return voiced_attention(maps, told, **settings)
     (found,) = choose_layers(model, sounds, layer)[1]
     shape = next(iter(sounds.take([0]).batches(1))).shape
-    check_resolution(reduce_to_time(found, sounds.front_end), rate=compute_input_rate(sounds, shape[1:]) or sounds.rate)
+    rate = compute_input_rate(sounds, shape[1:]) or sounds.rate
+    check_resolution(found, rate=rate, time_axis=sounds.front_end.time_axis)
     courses = _map_spoken_words(model, sounds, method, found.name, class_names, device)
     return replace(voiced_attention(courses, told, **settings), source=f"{method} at {found.name}")
 
@@ -117,15 +117,7 @@ def _map_spoken_words(
     return courses
 
 
-def reduce_to_time(layer: Layer, taken: FrontEnd) -> Layer:
-    """Return a layer with its receptive field and stride along time alone [samples or frames]."""
-    field_, stride = layer.receptive_field, layer.stride
-    if taken.is_waveform or not isinstance(field_, tuple) or not isinstance(stride, tuple):
-        return layer
-    return replace(layer, receptive_field=field_[taken.time_axis], stride=stride[taken.time_axis])
-
-
-def check_resolution(layer: Layer, *, rate: float) -> None:
+def check_resolution(layer: Layer, *, rate: float, time_axis: int = -1) -> None:
     """Refuse a layer whose frames are too coarse to separate unvoiced from voiced sound.
 
     Parameters
@@ -133,6 +125,9 @@ def check_resolution(layer: Layer, *, rate: float) -> None:
     layer : Layer
         A layer from `list_layers`.
     rate : float [Hz]
+        Samples, or frames of a spectrogram, per second.
+    time_axis : int
+        Axis of the input that holds time.
 
     Raises
     ------
@@ -144,11 +139,7 @@ def check_resolution(layer: Layer, *, rate: float) -> None:
     BrainmapWarning
         The receptive field is above 60 ms, or not known.
     """
-    step, field_ = layer.stride, layer.receptive_field
-    if isinstance(step, tuple) or isinstance(field_, tuple):
-        raise InputError(
-            f"layer {layer.name!r} has two axes; voicing is measured with networks on waveforms (n, 1, t) only"
-        )
+    field_, step, _ = layer.along(time_axis)
     if step == 0 or len(layer.shape) < 2:
         raise InputError(f"layer {layer.name!r} has no frames in time; take an earlier convolution")
     step_ms = None if step is None else 1000 * step / rate

@@ -16,15 +16,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_enough, check_literals, list_some
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.features.attention.words import find_own_class
+from brainmap.features.attribution.results import find_own_class, select_maps
 from brainmap.features.sounds.voicing import KINDS, Voicing
 from brainmap.types import Alternative, VoicingKind, WordCorrection
 
@@ -147,11 +147,12 @@ def voiced_attention(
     >>> round(found.effect, 2)
     0.5
     """
-    check_choice(kind, KINDS, "kind")
-    check_choice(alternative, get_args(Alternative), "alternative")
-    check_choice(correction, get_args(WordCorrection), "correction")
-    if permutations < 99:
-        raise InputError(f"permutations: expected 99 or more, got {permutations}")
+    check_literals(
+        (kind, VoicingKind, "kind"),
+        (alternative, Alternative, "alternative"),
+        (correction, WordCorrection, "correction"),
+    )
+    check_enough(permutations, 99, "voiced attention", "permutations")
     rng = np.random.default_rng(0) if rng is None else rng
     mass = _average_frames(maps, voicing)
     use_energy = energy and kind != "silent"
@@ -238,16 +239,7 @@ def _select_own_maps(maps: Any, voicing: Voicing) -> NDArray[np.floating[Any]]:
             f"maps: of items {list_some(items, 4)}, voicing of {list_some(voicing.items, 4)}; give the same sounds"
         )
     own = find_own_class(maps.conditions, maps.class_names)
-    courses: NDArray[np.floating[Any]] = maps.courses if hasattr(maps, "courses") else maps.maps
-    if not hasattr(maps, "targets"):
-        return courses[np.arange(len(own)), own]
-    hit = maps.targets == own[:, None]
-    missing = [item for item, there in zip(items, hit.any(axis=1), strict=True) if not there]
-    if missing:
-        raise InputError(
-            f"maps: the class that was said is not explained for {list_some(missing, 4)}; attribute with classes='true'"
-        )
-    return np.asarray(courses[np.arange(len(own)), hit.argmax(axis=1)])
+    return select_maps(maps, maps.courses if hasattr(maps, "courses") else maps.maps, own)
 
 
 def _measure_clip(

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some, suggest_word
+from brainmap.checks import check_choice, check_literals, check_ranges, list_some
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.features.attribution.results import find_own_class
 from brainmap.types import Alternative, CoverMeasure, CoverScale, Empty
 
 if TYPE_CHECKING:
@@ -34,30 +35,6 @@ COVER_COLUMNS = {
     "others_empty": "share of maps of other classes that are nowhere positive",
 }
 _EXACT_WORDS = 20  # 2^20 sign flips take seconds
-
-
-def find_own_class(conditions: Sequence[str], class_names: Sequence[str]) -> NDArray[np.intp]:
-    """Find the class of every item, by name, as a column of the maps.
-
-    Raises
-    ------
-    InputError
-        A condition is not a class.
-
-    Examples
-    --------
-    >>> find_own_class(["dog", "cat", "dog"], ["cat", "dog"]).tolist()
-    [1, 0, 1]
-    """
-    known = [str(name) for name in class_names]
-    absent = list(dict.fromkeys(str(c) for c in conditions if str(c) not in known))
-    if absent:
-        hint = suggest_word(absent[0], known)
-        raise InputError(
-            f"class activation maps: conditions {list_some(absent)} are none of the classes "
-            f"{list_some(known, 24)}{hint}; give maps of these classes, or sounds whose condition is the class"
-        )
-    return np.array([known.index(str(c)) for c in conditions], dtype=np.intp)
 
 
 def keep_known_words(sounds: Any, cams: Any) -> tuple[Any, Any, tuple[str, ...]]:
@@ -203,10 +180,9 @@ def compute_cover(
     0.75
     """
     check_choice(measure, get_args(CoverMeasure), "cover")
-    if not 0 < threshold <= 1:
-        raise InputError(
-            f"cover: expected a threshold above 0 and at most 1, as a share of the maximum, got {threshold}"
-        )
+    check_ranges(
+        "cover", ("a threshold above 0 and at most 1, as a share of the maximum", threshold, 0 < threshold <= 1)
+    )
     if reference is not None and measure == "entropy":
         raise InputError("cover: 'entropy' knows no common scale; take measure 'area', or each map on its own")
     if not np.isfinite(maps).all():
@@ -290,10 +266,12 @@ class CoverSettings:
     alternative: Alternative = "two-sided"
 
     def __post_init__(self) -> None:
-        check_choice(self.measure, get_args(CoverMeasure), "cover")
-        check_choice(self.scale, get_args(CoverScale), "scale")
-        check_choice(self.empty, get_args(Empty), "empty")
-        check_choice(self.alternative, get_args(Alternative), "alternative")
+        check_literals(
+            (self.measure, CoverMeasure, "cover"),
+            (self.scale, CoverScale, "scale"),
+            (self.empty, Empty, "empty"),
+            (self.alternative, Alternative, "alternative"),
+        )
 
 
 def attention_cover(

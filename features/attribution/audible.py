@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brainmap.checks import check_ranges
 from brainmap.errors import InputError
 from brainmap.features.attribution.results import Attributions
 from brainmap.features.attribution.time_frequency import attenuate, make_mask
@@ -47,8 +48,7 @@ def hear_relevance(
     InputError
         The sounds are not those of the maps; a map is nowhere positive, or its bands have no frequencies.
     """
-    if not -120 < floor_db <= 0:
-        raise InputError(f"floor_db: expected decibels from -120 to 0, got {floor_db}")
+    check_ranges("floor_db", ("decibels from -120 to 0", floor_db, -120 < floor_db <= 0))
     axes = describe_input(sounds)
     if axes is None or list(sounds.items) != list(found.items):
         raise InputError("relevance: expected the sounds of the maps, as features.load_sounds returns them, got others")

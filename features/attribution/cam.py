@@ -22,7 +22,9 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from contextlib import ExitStack
+from threading import Event
 from typing import Any, get_args
 
 import numpy as np
@@ -44,7 +46,6 @@ from brainmap.features.layers.running import (
     evaluating,
     forward,
     run_side_by_side,
-    use_one_thread,
 )
 from brainmap.features.layers.selection import choose
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors, number_batches
@@ -53,6 +54,7 @@ from brainmap.progress import log, progress
 from brainmap.types import CamMethod
 
 _TINY = 1e-12
+_TOGETHER = 1 << 20  # values of gradients that are held at once
 
 
 def class_activation_maps(
@@ -133,22 +135,21 @@ def class_activation_maps(
     sounds = fit_sounds(model, sounds)
     items, conditions = get_labels(sounds)
     with evaluating(model, device), torch.no_grad(), ExitStack() as stack:
-        target = map_layer(model, sounds, layer)
-        say_taken_off(list_layers(model, sounds)[-1])
+        target, last = _find_layers(model, sounds, layer)
+        say_taken_off(last)
         names = class_names or getattr(model, "class_names", None)
         work = _Mapping(sounds, method, target, upsample, classes, names)
         step = stack.enter_context(progress("class activation maps", len(items)))
         batches = number_batches(iterate_tensors(sounds, batch_size, device=device))
-        several = len(items) > batch_size
-        if several:
-            stack.enter_context(use_one_thread())
-        work.map_batch(model, next(batches), step.advance)
-        if several:
-            count = min(count_workers(device, threads, "class activation maps"), -(-len(items) // batch_size) - 1)
+        if len(items) > batch_size:
+            most = -(-len(items) // max(batch_size, 1))  # batches, which refuse a size of 0 themselves
+            count = min(count_workers(device, threads, "class activation maps"), most)
             done = run_side_by_side(
                 work.map_batch, model, batches, modules=[model], threads=count, advance=step.advance
             )
             deque(done, maxlen=0)  # maps lie where they belong
+        else:  # one batch has all threads of torch
+            work.map_batch(model, next(batches), step.advance)
     maps = work.maps
     _warn_of_zeros(work.zero, items, work.chosen.names)
     positions = _name_map_axes(target, sounds, maps.ndim - 2, whole=work.whole)
@@ -159,7 +160,7 @@ def class_activation_maps(
 
 
 class _Mapping:
-    """Map batches of sounds, of which the first one tells what the maps of all look like.
+    """Map batches of sounds, of which the first one tells what the maps of all look like; the others wait for it.
 
     Attributes
     ----------
@@ -186,9 +187,19 @@ class _Mapping:
         self.whole, self.chosen = bool(upsample), Classes((), [])
         self.maps = self.scores = np.empty(0, np.float32)
         self.zero = np.empty(0, bool)
+        self._begun, self._failed = Event(), False
 
     def map_batch(self, model: nn.Module, item: tuple[int, Tensor], advance: Callable[[int], None]) -> None:
         """Map the sounds of a batch into their rows, by a network of this thread's own."""
+        try:
+            self._map_rows(model, item)
+        finally:
+            if not item[0]:  # an error of the first batch is that of all
+                self._failed = not self._begun.is_set()
+                self._begun.set()
+        advance(len(item[1]))
+
+    def _map_rows(self, model: nn.Module, item: tuple[int, Tensor]) -> None:
         start, batch = item
         rows, target = slice(start, start + len(batch)), self.target
         by_gradient = self.method in _BY_GRADIENT
@@ -202,6 +213,10 @@ class _Mapping:
             activation = keep_real(model, target.arranged(heard[target.name], len(batch)), batch.shape[2:])
             if not start:
                 self._begin(batch, logits, activation)
+                self._begun.set()
+            self._begun.wait()
+            if self._failed:
+                raise CancelledError
             chosen = self.chosen
             self.scores[rows] = logits.detach()[:, chosen.columns].cpu()
             _check_finite_maps(self.scores[rows], self.items[rows], chosen.names, "logit")
@@ -225,8 +240,8 @@ class _Mapping:
         elif place.shape[2:] == batch.shape[2:]:
             upsample_maps(found, batch.shape[2:], target, out=place)
         else:  # after the end of a shorter sound maps are zero
+            place[:] = 0
             place[..., : batch.shape[-1]] = upsample_maps(found, batch.shape[2:], target)
-        advance(len(batch))
 
     def _begin(self, batch: Tensor, logits: Tensor, activation: Tensor) -> None:
         """Choose the classes, and make room for all maps."""
@@ -238,7 +253,8 @@ class _Mapping:
         shape = find_longest_lengths(self.sounds, batch) if self.whole else tuple(activation.shape[2:])
         self.zero = np.zeros((len(self.items), len(self.chosen.names)), bool)
         self.scores = np.empty(self.zero.shape, np.float32)
-        self.maps = np.zeros((*self.zero.shape, *shape), np.float32)
+        # numpy asks for huge pages, for which the system takes ten times as long where its memory is in pieces
+        self.maps = torch.empty(*self.zero.shape, *shape, dtype=torch.float32).numpy()
 
 
 def can_upsample(target: Layer, n_axes: int) -> bool:
@@ -273,8 +289,14 @@ def map_layer(model: nn.Module, sounds: Sounds, layer: str = "last-conv") -> Lay
     InputError
         There is no such layer, there are several, or it has no positions.
     """
+    return _find_layers(model, sounds, layer)[0]
+
+
+def _find_layers(model: nn.Module, sounds: Sounds, layer: str) -> tuple[Layer, Layer]:
+    """Find the layer that is mapped, as `map_layer` does, and the output of the network."""
     named = layer in dict(model.named_modules())
-    listed = [found for found in list_layers(model, sounds, also=[layer] if named else []) if len(found.shape) > 1]
+    every = list_layers(model, sounds, also=[layer] if named else [])
+    listed = [found for found in every if len(found.shape) > 1]
     names = [found.name for found in listed]
     if not names:
         raise InputError("class activation maps: the network has no convolution and so no map")
@@ -287,7 +309,7 @@ def map_layer(model: nn.Module, sounds: Sounds, layer: str = "last-conv") -> Lay
             f"layer: expected one layer for class activation maps, got {layer!r}, which means {list_some(found)}; "
             "name one"
         )
-    return listed[names.index(found[0])]
+    return listed[names.index(found[0])], every[-1]
 
 
 def _compute_cam(model: nn.Module, activation: Tensor, logits: Tensor, chosen: Classes) -> NDArray[np.float32]:
@@ -330,26 +352,31 @@ def _map_by_gradient(
     target: Layer,
     lengths: Sequence[int],
 ) -> NDArray[np.float32]:
-    activation = keep_real(model, target.arranged(tensor.detach(), len(logits)), lengths)
+    n, columns = len(logits), chosen.columns
+    activation = keep_real(model, target.arranged(tensor.detach(), n), lengths)
     combine, kept = _BY_GRADIENT[method], activation.flatten(2)
-    maps = kept.new_empty(len(kept), len(chosen.columns), kept.shape[2])
-    for i, column in enumerate(chosen.columns):
-        gradient = None
-        if logits.requires_grad:
-            # items are independent in eval mode, so one backward pass serves the batch
-            with torch.enable_grad():  # the caller may have disabled gradients with no_grad
-                total = logits[:, column].sum()
-            (gradient,) = torch.autograd.grad(total, tensor, retain_graph=True, allow_unused=True)
-        if gradient is None:
-            raise RunError("class activation maps: the layer does not influence the logits; name another")
-        own = keep_real(model, target.arranged(gradient, len(logits)), lengths)
-        maps[:, i] = combine(kept, own.flatten(2))
+    maps = kept.new_empty(n, len(columns), kept.shape[2])
+    together = max(1, _TOGETHER // tensor.numel())  # classes whose gradients are combined at once
+    for first in range(0, len(columns), together):
+        some = columns[first : first + together]
+        gradients = [target.arranged(_compute_gradient(logits, column, tensor), n) for column in some]
+        own = keep_real(model, gradients[0] if len(some) == 1 else torch.cat(gradients), lengths)  # may be large
+        repeated = kept.expand(len(some), *kept.shape).flatten(0, 1)
+        found = combine(repeated, own.flatten(2))
+        maps[:, first : first + together] = found.reshape(len(some), n, -1).transpose(0, 1)
     return np.asarray(maps.reshape(*maps.shape[:2], *activation.shape[2:]).float().cpu())
 
 
-def _compute_grad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
-    """Compute sum_k a_k A_kp with a_k = mean_p G_kp."""
-    return torch.einsum("nk,nkp->np", gradient.mean(2), activation)
+def _compute_gradient(logits: Tensor, column: int, tensor: Tensor) -> Tensor:
+    """Compute the gradient of the logit of a class; items are independent in eval mode, so one pass serves all."""
+    gradient = None
+    if logits.requires_grad:
+        wanted = torch.zeros_like(logits)
+        wanted[:, column] = 1
+        (gradient,) = torch.autograd.grad(logits, tensor, wanted, retain_graph=True, allow_unused=True)
+    if gradient is None:
+        raise RunError("class activation maps: the layer does not influence the logits; name another")
+    return gradient
 
 
 def _compute_grad_cam_plus_plus(activation: Tensor, gradient: Tensor) -> Tensor:
@@ -367,22 +394,13 @@ def _compute_xgrad_cam(activation: Tensor, gradient: Tensor) -> Tensor:
     return torch.einsum("nk,nkp->np", weights, activation)
 
 
-def _compute_layer_cam(activation: Tensor, gradient: Tensor) -> Tensor:
-    """Compute sum_k max(G_kp, 0) A_kp."""
-    return (gradient.clamp(min=0) * activation).sum(1)
-
-
-def _compute_hires_cam(activation: Tensor, gradient: Tensor) -> Tensor:
-    """Compute sum_k G_kp A_kp."""
-    return (gradient * activation).sum(1)
-
-
 _BY_GRADIENT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "grad-cam": _compute_grad_cam,
+    # from activations A_kp and their gradients G_kp, of channels k at positions p
+    "grad-cam": lambda a, g: torch.einsum("nk,nkp->np", g.mean(2), a),  # sum_k a_k A_kp with a_k = mean_p G_kp
     "grad-cam++": _compute_grad_cam_plus_plus,
     "xgrad-cam": _compute_xgrad_cam,
-    "layer-cam": _compute_layer_cam,
-    "hires-cam": _compute_hires_cam,
+    "layer-cam": lambda a, g: (g.clamp(min=0) * a).sum(1),  # sum_k max(G_kp, 0) A_kp
+    "hires-cam": lambda a, g: (g * a).sum(1),  # sum_k G_kp A_kp
 }
 
 

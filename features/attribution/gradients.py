@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, check_enough
 from brainmap.errors import InputError
 from brainmap.features.attribution.cam import can_upsample, class_activation_maps, upsample_maps
 from brainmap.features.attribution.task import SILENCE, Explainer, Found, Task
@@ -106,8 +106,7 @@ class IntegratedGradients:
     def __post_init__(self) -> None:
         check_choice(self.rule, get_args(IntegrationRule), "rule")
         least = 2 if self.rule == "trapezoid" else 1
-        if self.steps < least:
-            raise InputError(f"steps: expected at least {least} for the {self.rule} rule, got {self.steps}")
+        check_enough(self.steps, least, "steps", f"for the {self.rule} rule")
 
     def points(self) -> tuple[Tensor, Tensor]:
         """Return the points on the path, 0 to 1, and weights that sum to 1.
@@ -167,8 +166,7 @@ class SmoothGrad:
     noise: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise InputError(f"samples: expected at least 1, got {self.samples}")
+        check_enough(self.samples, 1, "samples", "sample")
         if not 0 <= self.noise < np.inf:
             raise InputError(f"noise: expected a share of the range, such as 0.1, got {self.noise}")
 

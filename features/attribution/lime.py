@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from brainmap.checks import check_ranges
 from brainmap.errors import InputError
 from brainmap.features.attribution.task import SILENCE, Explainer, Found, Task
 
@@ -55,10 +56,11 @@ class Lime:
     baseline: float | ArrayLike | Literal["silence"] = SILENCE
 
     def __post_init__(self) -> None:
-        if not 0 < self.kernel_width < np.inf:
-            raise InputError(f"kernel_width: expected more than 0, got {self.kernel_width}")
-        if not 0 <= self.alpha < np.inf:
-            raise InputError(f"alpha: expected 0 or more, got {self.alpha}")
+        check_ranges(
+            "lime",
+            ("a kernel_width above 0", self.kernel_width, 0 < self.kernel_width < np.inf),
+            ("an alpha of 0 or more", self.alpha, 0 <= self.alpha < np.inf),
+        )
 
     def begin(self, task: Task) -> Explainer:
         """Prepare the method for one call."""
@@ -101,8 +103,7 @@ class Lime:
     def _place_bands(self, task: Task, length: int) -> NDArray[np.intp]:
         """Compute the edges of segments along frequency."""
         count = self.frequency_segments or (5 if task.on_pictures else 1)
-        if not 1 <= count <= length:
-            raise InputError(f"frequency_segments: expected 1 to {length}, the bands of the input, got {count}")
+        check_ranges("frequency_segments", (f"1 to {length}, the bands of the input", count, 1 <= count <= length))
         return np.linspace(0, length, count + 1).round().astype(np.intp)
 
     def _place_segments(self, task: Task, length: int) -> NDArray[np.intp]:
@@ -116,8 +117,7 @@ class Lime:
                 )
             return edges
         count = self.segments if self.segments is not None else 10 if task.on_pictures else 20
-        if not 1 <= count <= length:
-            raise InputError(f"segments: expected 1 to {length}, the samples of a sound, got {count}")
+        check_ranges("segments", (f"1 to {length}, the samples of a sound", count, 1 <= count <= length))
         return np.linspace(0, length, count + 1).round().astype(np.intp)
 
 

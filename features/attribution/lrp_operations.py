@@ -159,7 +159,7 @@ def _scale_relevance(follow: Follow, heard: Any, factor: Any) -> Any:
     return follow.hand_down(heard, heard.detach() * scale, back, raw=raw)
 
 
-def _follow_product(follow: Follow, call: Call) -> Tensor:
+def _follow_product(follow: Follow, call: Call) -> Any:
     """Pass relevance through a product with, or a division by, a constant."""
     given = call.get_arguments("input", "other")
     left, right = given["input"], given["other"]
@@ -167,15 +167,11 @@ def _follow_product(follow: Follow, call: Call) -> Tensor:
         raise follow.make_refusal(f"{call.name} by something that depends on the sound")
     if call.name == "div":
         right = 1 / right
-    out: Tensor = (
-        _scale_relevance(follow, left, right) if follow.carries(left) else _scale_relevance(follow, right, left)
-    )
-    return out
+    return _scale_relevance(follow, left, right) if follow.carries(left) else _scale_relevance(follow, right, left)
 
 
-def _follow_negative(follow: Follow, call: Call) -> Tensor:
-    out: Tensor = _scale_relevance(follow, call.args[0], -1)
-    return out
+def _follow_negative(follow: Follow, call: Call) -> Any:
+    return _scale_relevance(follow, call.args[0], -1)
 
 
 def _follow_pad(follow: Follow, call: Call) -> Tensor:

@@ -15,7 +15,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from brainmap.checks import check_choice, list_some, suggest_word
+from brainmap.checks import check_choice, check_ranges, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.types import RuleName
 
@@ -54,18 +54,18 @@ class Rule:
 
     def __post_init__(self) -> None:
         check_choice(self.name, get_args(RuleName), "rule")
-        if self.epsilon < 0 or self.gamma < 0 or self.beta < 0:
-            raise InputError(
-                f"rule {self.name}: expected no setting below 0, got epsilon {self.epsilon}, gamma {self.gamma}, beta "
-                f"{self.beta}"
-            )
-        if abs(self.alpha - self.beta - 1) > 1e-9:
-            raise InputError(
-                f"rule {self.name}: alpha {self.alpha} - beta {self.beta} is not 1, so that relevance "
-                "would grow or vanish from layer to layer"
-            )
-        if not self.low < self.high:
-            raise InputError(f"rule {self.name}: low {self.low} is not below high {self.high}")
+        check_ranges(
+            f"rule {self.name}",
+            ("an epsilon of 0 or more", self.epsilon, self.epsilon >= 0),
+            ("a gamma of 0 or more", self.gamma, self.gamma >= 0),
+            ("a beta of 0 or more", self.beta, self.beta >= 0),
+            (
+                "alpha - beta of 1, without which relevance would grow or vanish from layer to layer",
+                self.alpha - self.beta,
+                abs(self.alpha - self.beta - 1) <= 1e-9,
+            ),
+            ("low below high", (self.low, self.high), self.low < self.high),
+        )
 
     def check_input(self, heard: Tensor, layer: str) -> None:
         """Check that the rule is defined for what a layer hears.

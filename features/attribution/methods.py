@@ -36,7 +36,7 @@ from brainmap.features.attribution.gradients import (
 )
 from brainmap.features.attribution.lime import Lime
 from brainmap.features.attribution.occlusion import Occlusion
-from brainmap.features.attribution.results import Attributions
+from brainmap.features.attribution.results import Attributions, find_own_class
 from brainmap.features.attribution.task import (
     Explainer,
     Found,
@@ -45,7 +45,6 @@ from brainmap.features.attribution.task import (
     choose_classes,
     compute_logits,
     find_not_finite,
-    find_true_classes,
 )
 from brainmap.features.layers.inputs import clear_padding, find_longest_lengths, make_differentiable
 from brainmap.features.layers.listing import list_layers, say_taken_off
@@ -248,7 +247,7 @@ def _choose_classes(
     if isinstance(classes, str) and classes == "true":
         if conditions is None:
             raise InputError("classes: 'true' needs sounds that say their conditions; give Sounds, or class names")
-        return torch.tensor(find_true_classes(conditions, names), device=logits.device)[:, None]
+        return torch.as_tensor(find_own_class(conditions, names), device=logits.device)[:, None]
     columns = choose_classes(logits, classes, names).columns
     return torch.tensor(columns, device=logits.device).expand(len(logits), -1)
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, check_enough
 from brainmap.errors import InputError
 from brainmap.features.attribution.task import SILENCE, Explainer, Found, Task
 from brainmap.types import Bands
@@ -183,8 +183,7 @@ def compute_mel_edges(n_bands: int, highest: float) -> NDArray[np.float64]:
     >>> compute_mel_edges(4, 8000.0).round().tolist()
     [0.0, 614.0, 1768.0, 3934.0, 8000.0]
     """
-    if n_bands < 1:
-        raise InputError(f"n_bands: expected at least 1, got {n_bands}")
+    check_enough(n_bands, 1, "n_bands", "band")
     mel = np.linspace(0, np.log10(1 + highest / 700), n_bands + 1)
     return np.append(700 * (10 ** mel[:-1] - 1), highest)
 

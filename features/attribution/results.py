@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError
 
 
@@ -107,8 +108,7 @@ class Attributions:
     @property
     def courses(self) -> NDArray[np.float32]:
         """Sum the maps over channels (or bands), (n_items, n_chosen, t) or (n_items, n_chosen, h, w)."""
-        summed: NDArray[np.float32] = self.maps.sum(axis=2)
-        return summed
+        return np.asarray(self.maps.sum(axis=2))
 
     def names(self, item: int) -> tuple[str, ...]:
         """List the classes that the maps of an item explain."""
@@ -122,9 +122,67 @@ class Attributions:
         InputError
             There is no such class, or it was not explained for every item.
         """
-        hit = self.targets == self.class_names.index(check_choice(class_name, self.class_names, "class"))
-        if not hit.any(1).all():
-            missing = [item for item, found in zip(self.items, hit.any(1), strict=True) if not found]
-            raise InputError(f"class: {class_name!r} was not explained for {list_some(missing, 4)}; use classes='all'")
-        picked: NDArray[np.float32] = self.maps[np.arange(len(hit)), hit.argmax(1)]
-        return picked
+        wanted = self.class_names.index(check_choice(class_name, self.class_names, "class"))
+        return select_maps(self, self.maps, np.full(len(self.maps), wanted))
+
+
+def find_own_class(conditions: Sequence[str], class_names: Sequence[str]) -> NDArray[np.intp]:
+    """Find the class of every item by its condition, as a place in the names.
+
+    Raises
+    ------
+    InputError
+        A condition is not a class.
+
+    Examples
+    --------
+    >>> find_own_class(["dog", "cat", "dog"], ["cat", "dog"]).tolist()
+    [1, 0, 1]
+    """
+    known = [str(name) for name in class_names]
+    absent = list(dict.fromkeys(str(c) for c in conditions if str(c) not in known))
+    if absent:
+        hint = suggest_word(absent[0], known)
+        raise InputError(
+            f"classes: conditions {list_some(absent)} are none of the classes {list_some(known, 24)}{hint}; give "
+            "sounds or maps of these classes, name one class, or take classes='predicted'"
+        )
+    return np.array([known.index(str(c)) for c in conditions], dtype=np.intp)
+
+
+def select_maps(
+    found: ClassActivationMaps | Attributions, values: NDArray[np.floating], wanted: NDArray[np.intp]
+) -> NDArray[Any]:
+    """Select the map of one class for each item.
+
+    Parameters
+    ----------
+    found : ClassActivationMaps or Attributions
+        It says which classes the maps of each item explain: its `targets`, or all of its classes.
+    values : ndarray (n_items, n_chosen, ...)
+        The maps, or what was computed of them.
+    wanted : ndarray of int (n_items,)
+        The class of each item, as its place in `class_names`.
+
+    Returns
+    -------
+    ndarray (n_items, ...)
+
+    Raises
+    ------
+    InputError
+        An item whose class was not explained.
+    """
+    names, rows = list(found.class_names), np.arange(len(values))
+    explained = getattr(found, "targets", None)
+    if explained is None:
+        explained = np.tile(np.arange(len(names)), (len(values), 1))
+    hit = explained == wanted[:, None]
+    missing = np.flatnonzero(~hit.any(axis=1))
+    if len(missing):
+        item = missing[0]
+        raise InputError(
+            f"maps: {found.items[item]!r} has no map of class {names[wanted[item]]!r}, only of "
+            f"{list_some([names[k] for k in explained[item]])}; explain that class too (classes='true', or 'all')"
+        )
+    return np.asarray(values[rows, hit.argmax(axis=1)])

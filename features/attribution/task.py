@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from brainmap.checks import check_choice, list_some, suggest_word
+from brainmap.checks import check_choice, check_one_each, check_ranges, list_some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.ear import tap
 from brainmap.features.layers.layer import OUTPUT
@@ -22,6 +22,7 @@ from brainmap.features.layers.listing import list_layers
 from brainmap.features.layers.running import find_broken_module, forward
 from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.inputs import InputAxes, get_silence
+from brainmap.references import first_line
 
 _UNSURE = 1e-6  # the second largest probability of a network that is not sure
 
@@ -52,32 +53,9 @@ def choose_classes(logits: Tensor, classes: str | int | Sequence[str | int], nam
     if n > 1 and bool((logits <= 0).all()) and _are_log_probabilities(logits):
         raise InputError("network gives log-probabilities of a log-softmax that cannot be taken off; give logits")
     known = [str(i) for i in range(n)] if names is None else [str(name) for name in names]
-    if len(known) != n:
-        raise InputError(f"class_names: expected a name for each of the {n} outputs, got {len(known)}")
+    check_one_each(known, n, "class_names", "outputs")
     columns = [_find_column(wanted, known) for wanted in _list_classes(classes, known)]
     return Classes(tuple(known[c] for c in columns), columns)
-
-
-def find_true_classes(conditions: Sequence[str], names: Sequence[str]) -> list[int]:
-    """Find the class of each sound, which is its condition.
-
-    Raises
-    ------
-    InputError
-        The network does not know a condition.
-
-    Examples
-    --------
-    >>> find_true_classes(["b", "a", "b"], ["a", "b"])
-    [1, 0, 1]
-    """
-    strange = [condition for condition in dict.fromkeys(conditions) if condition not in names]
-    if strange:
-        raise InputError(
-            f"classes: 'true', but the network knows no {list_some(strange, 4)}{suggest_word(strange[0], names)}; it "
-            f"knows {list_some(names, 24)}; use classes='predicted'"
-        )
-    return [names.index(condition) for condition in conditions]
 
 
 def _are_log_probabilities(logits: Tensor) -> bool:
@@ -228,8 +206,7 @@ class Task:
         """
         if self.rate is None:
             raise InputError(f"{what}: the sounds are an array without a rate; give rate= in Hz")
-        if not 0 < milliseconds < np.inf:
-            raise InputError(f"{what}: expected more than 0, got {milliseconds} ms")
+        check_ranges(what, ("more than 0 ms", milliseconds, 0 < milliseconds < np.inf))
         return max(1, round(milliseconds / 1000 * self.rate))
 
     def get_baseline(self, value: Any) -> Tensor:
@@ -288,8 +265,7 @@ class Task:
             try:  # items are independent in eval mode, so one backward pass serves the batch
                 (gradient,) = torch.autograd.grad(logits.sum(), x, retain_graph=not last, allow_unused=True)
             except RuntimeError as error:
-                said = str(error).strip().splitlines()[0]
-                raise RunError(f"attribution: torch cannot differentiate the network: {said}") from error
+                raise RunError(f"attribution: torch cannot differentiate the network: {first_line(error)}") from error
         if gradient is None:
             raise RunError("attribution: no gradient leads from the logits to the sounds; use 'occlusion' or 'lime'")
         return gradient

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, check_ranges, list_some
 from brainmap.errors import InputError
 from brainmap.features.evaluation.explain import compute_all_logits
 from brainmap.features.evaluation.judges import Judge
@@ -33,6 +33,14 @@ CONTROVERSIAL_COLUMNS = {
     "other": "class that the second network hears, or its prediction [SD over the pool]",
     "controversy": "how much they differ: the smaller of the two leads that each gives its own class over the other's, "
     "or the difference of predictions [SD]; the measurement decides which is right",
+}
+SHIFT_MS = 10.0  # largest shift [ms], in the synthesis of sounds and where they are tried
+QUIETER_DB = 6.0
+SYNTHESIZED_COLUMNS = {
+    "origin": "synthesized: made with a decoder, by an ascent on the disagreement of the two networks",
+    "worst": f"smallest controversy of the sound shifted by {SHIFT_MS / 2:g} and {SHIFT_MS:g} ms either way, and "
+    f"{QUIETER_DB:g} dB quieter; negative where one network changes its class",
+    "natural": "highest probability of a class, mean over networks that took no part",
 }
 
 
@@ -102,14 +110,8 @@ def pick_controversial(
     ----------
     Golan T, Raju PC, Kriegeskorte N (2020), doi:10.1073/pnas.1912334117
     """
-    if n < 1 or n > len(pool):
-        raise InputError(f"controversial: expected 1 to {len(pool)} sounds, as the pool has, got {n}")
-    found = [compute_all_logits(j.model, refeed_sounds(pool, j.checkpoint), device=device) for j in (one, other)]
-    names = [tuple(map(str, judge.checkpoint.classes)) for judge in (one, other)]
-    if output is None:
-        table = _compare_classes(found, names, (one.name, other.name))
-    else:
-        table = _compare_predictions(found, names, (one.name, other.name), output)
+    check_ranges("controversial", (f"1 to {len(pool)} sounds, as the pool has", n, 1 <= n <= len(pool)))
+    table = compare_networks(one, other, pool, output=output, device=device)
     table.insert(0, "stimulus_id", [str(item) for item in pool.items])
     table.insert(1, "condition", [str(condition) for condition in pool.conditions])
     order = table["controversy"].to_numpy().argsort(kind="stable")[::-1]
@@ -129,6 +131,23 @@ def pick_controversial(
     )
 
 
+def compare_networks(
+    one: Judge, other: Judge, sounds: Sounds, *, output: str | None = None, device: str = "cpu"
+) -> pd.DataFrame:
+    """Compare what two networks hear in each sound: `one`, `other` and `controversy`, as in `CONTROVERSIAL_COLUMNS`.
+
+    Raises
+    ------
+    InputError
+        Networks whose classes differ, or an output that one of them does not have.
+    """
+    found = [compute_all_logits(j.model, refeed_sounds(sounds, j.checkpoint), device=device) for j in (one, other)]
+    names = [tuple(map(str, judge.checkpoint.classes)) for judge in (one, other)]
+    if output is None:
+        return _compare_classes(found, names, (one.name, other.name))
+    return _compare_predictions(found, names, (one.name, other.name), output)
+
+
 def _compare_classes(
     found: Sequence[NDArray[np.float32]], names: Sequence[tuple[str, ...]], called: tuple[str, str]
 ) -> pd.DataFrame:
@@ -141,8 +160,7 @@ def _compare_classes(
     shares = []
     for logits, own in zip(found, names, strict=True):
         ordered = logits[:, [own.index(name) for name in names[0]]].astype(np.float64)
-        raised = np.exp(ordered - ordered.max(axis=1, keepdims=True))
-        shares.append(raised / raised.sum(axis=1, keepdims=True))
+        shares.append(compute_probabilities(ordered))
     rows = np.arange(len(shares[0]))
     mine, theirs = (share.argmax(axis=1) for share in shares)
     first = shares[0][rows, mine] - shares[0][rows, theirs]
@@ -154,6 +172,18 @@ def _compare_classes(
             "controversy": np.minimum(first, second),
         }
     )
+
+
+def compute_probabilities(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Compute the softmax of logits `(n_items, n_classes)` in double precision.
+
+    Examples
+    --------
+    >>> compute_probabilities(np.log([[1.0, 3.0]])).round(2).tolist()
+    [[0.25, 0.75]]
+    """
+    raised = np.exp(np.asarray(logits, np.float64) - np.max(logits, axis=1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
 
 
 def _compare_predictions(
@@ -209,5 +239,6 @@ def save_stimuli(found: Controversial, pool: Sounds, folder: str | Path, *, abou
     save_waveforms(chosen.waveforms, folder, names, rate=chosen.rate)
     table = found.table.copy()
     table.insert(2, "path", [f"{file_name(*name)}.wav" for name in names])
-    write_table(table, path, columns=CONTROVERSIAL_COLUMNS, about=about)
+    columns = {**CONTROVERSIAL_COLUMNS, **{k: v for k, v in SYNTHESIZED_COLUMNS.items() if k in table}}
+    write_table(table, path, columns=columns, about=about)
     return path

@@ -21,7 +21,8 @@ from torch import nn
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.features.attribution.cam import class_activation_maps
-from brainmap.features.attribution.task import compute_logits, find_true_classes
+from brainmap.features.attribution.results import find_own_class
+from brainmap.features.attribution.task import compute_logits
 from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.layers.running import evaluating
 from brainmap.features.sounds.batches import Sounds, SoundSource, get_labels, iterate_tensors
@@ -87,8 +88,7 @@ def choose_targets(
         return np.asarray(logits.argmax(axis=1), dtype=np.intp)
     if class_names is None:
         raise InputError("classes: 'true' needs class_names, in the order of the network's outputs")
-    known = [str(name) for name in class_names]
-    return np.array(find_true_classes(get_labels(sounds)[1], known), dtype=np.intp)
+    return find_own_class(get_labels(sounds)[1], class_names)
 
 
 def explain(

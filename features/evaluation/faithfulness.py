@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_literals, check_ranges
 from brainmap.errors import InputError
 from brainmap.features.attribution.task import compute_logits
 from brainmap.features.layers.running import evaluating
@@ -167,16 +167,12 @@ def deletion_curves(
     >>> found.scores.shape, bool((found.gain >= 0).all())
     ((3, 2, 26), True)
     """
-    for value, choices, what in (
-        (order, CoverOrder, "order"),
-        (fill, Fill, "fill"),
-        (score, FaithfulnessScore, "score"),
-    ):
-        check_choice(value, get_args(choices), what)
-    if random_orders < 1 or not 0 <= fade <= 1:
-        raise InputError(
-            f"deletion: expected random_orders of 1 or more and a fade from 0 to 1, got {random_orders} and {fade}"
-        )
+    check_literals((order, CoverOrder, "order"), (fill, Fill, "fill"), (score, FaithfulnessScore, "score"))
+    check_ranges(
+        "deletion",
+        ("random_orders of 1 or more", random_orders, random_orders >= 1),
+        ("a fade from 0 to 1", fade, 0 <= fade <= 1),
+    )
     rng = rng or np.random.default_rng(0)
     items, conditions = get_labels(sounds)
     courses, wanted = drop_channels(maps, targets)
@@ -396,11 +392,12 @@ def map_agreement(
         raise InputError(f"marks: expected one mark for each sample of the maps {courses.shape}, got {truth.shape}")
     if not truth.any(axis=1).all():
         raise InputError(f"marks: sound {int(np.argmin(truth.any(axis=1)))} has none; leave it out")
-    if not 0 < threshold <= 1 or smooth < 1 or tolerance < 0:
-        raise InputError(
-            "agreement: expected a threshold from 0 to 1, smooth of 1 or more and a tolerance of 0 or more, got "
-            f"{threshold}, {smooth} and {tolerance}"
-        )
+    check_ranges(
+        "agreement",
+        ("a threshold above 0 and at most 1", threshold, 0 < threshold <= 1),
+        ("smooth of 1 or more", smooth, smooth >= 1),
+        ("a tolerance of 0 or more", tolerance, tolerance >= 0),
+    )
     courses = smooth_maps(courses, smooth)
     near = scipy.ndimage.binary_dilation(truth, np.ones((1, 2 * tolerance + 1), bool)) if tolerance else truth
     peak = courses.argmax(axis=2)

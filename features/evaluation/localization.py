@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import nn
 
+from brainmap.checks import check_one_each, check_ranges
 from brainmap.errors import InputError
 from brainmap.features.evaluation.explain import choose_targets, compute_all_logits, explain
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
@@ -97,11 +98,11 @@ def compare_intervals(
         raise InputError(
             f"localization: expected maps ({len(items)}, t), one course for each sound, got {np.shape(maps)}"
         )
-    if not 0 < threshold <= 1 or smooth_ms < 0:
-        raise InputError(
-            f"localization: expected a threshold from 0 to 1 and smooth_ms of 0 or more, got {threshold} and "
-            f"{smooth_ms}"
-        )
+    check_ranges(
+        "localization",
+        ("a threshold above 0 and at most 1", threshold, 0 < threshold <= 1),
+        ("smooth_ms of 0 or more", smooth_ms, smooth_ms >= 0),
+    )
     truth = check_intervals(boundaries, items, seconds=maps.shape[1] / rate)
     twice = truth["stimulus_id"][truth["stimulus_id"].duplicated()]
     if len(twice):
@@ -195,10 +196,7 @@ def localize(
         heard = logits.argmax(axis=1)
         asked = choose_targets(classes, logits, sounds, class_names)
         known = list(class_names or range(logits.shape[1]))
-        if len(known) != logits.shape[1]:
-            raise InputError(
-                f"class_names: expected a name for each of the {logits.shape[1]} outputs, got {len(known)}"
-            )
+        check_one_each(known, logits.shape[1], "class_names", "outputs")
         said = choose_targets("true", logits, sounds, class_names) if set(conditions) <= set(map(str, known)) else asked
         about = {"heard": [str(known[k]) for k in heard], "correct": heard == said, "network": name}
         for method in methods:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import nn
 
-from brainmap.checks import list_some
+from brainmap.checks import refuse_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.evaluation.explain import explain
 from brainmap.features.layers.ear import WEIGHTED
@@ -188,8 +188,7 @@ def _list_stages(model: nn.Module, sounds: Sounds) -> list[tuple[str, list[nn.Mo
     if not stages:
         raise InputError("randomization: no layer with weights took part; there is nothing to draw anew")
     stuck = [name for name, modules in stages for m in modules if not callable(getattr(m, "reset_parameters", None))]
-    if stuck:
-        raise InputError(f"randomization: layers {list_some(stuck)} cannot draw new weights (no reset_parameters)")
+    refuse_some(stuck, "randomization: layers ", " cannot draw new weights (no reset_parameters)")
     return stages[::-1]
 
 

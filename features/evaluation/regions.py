@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_each, list_some
 from brainmap.errors import InputError
 from brainmap.features.evaluation.explain import compute_all_logits
 from brainmap.features.layers.running import evaluating
@@ -223,8 +223,7 @@ def _check_regions(
 ) -> None:
     for one in (*encoders, *judges):
         known = tuple(getattr(one.model, "classes", ()))
-        for name in regions:
-            check_choice(name, known, f"maximize_regions: region of the encoding model {one.name!r}")
+        check_each(regions, known, f"maximize_regions: region of the encoding model {one.name!r}")
     if not gate:
         return
     for one in encoders:

@@ -23,12 +23,12 @@ from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.axes import AxisNames
 from brainmap.features.layers.layer import OUTPUT
+from brainmap.features.layers.names import FUNCTIONS, find_owner, group_paths, is_function_name, name_call, name_inside
 from brainmap.features.layers.outputs import (
     MOVES,
     SAME,
     Ends,
     find_main_path,
-    find_owner,
     find_tensors,
     replace_tensors,
 )
@@ -52,11 +52,6 @@ NONLINEARITIES = frozenset({
     "softplus", "softsign", "tanh", "sigmoid", "hardtanh", "hardswish", "hardsigmoid", "logsigmoid",
     "tanhshrink", "softshrink", "hardshrink", "threshold",
 })  # fmt: skip
-FUNCTIONS = {name.lower(): (name.lower(), name, "_ConvNd") for name in ("Conv1d", "Conv2d", "Conv3d")} | {
-    **{f"conv_transpose{n}d": (f"conv_transpose{n}d", f"ConvTranspose{n}d", "_ConvNd") for n in (1, 2, 3)},
-    "linear": ("linear", "Linear"),
-}
-"""Functions that are layers, with the kinds that they are; `sinc.conv1d` is a call of `conv1d` in the module `sinc`."""
 _NOTHING = object()
 _ATTENTION = "multi_head_attention_forward"  # the projections of an attention, none of which is called as a module
 SOFTMAXES = frozenset({"softmax", "log_softmax"})
@@ -186,9 +181,10 @@ class Ear:
 
     def _call(self, name: str, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Call an operation; inside an attention, follow the projections whose weights belong to wanted layers."""
+        if name != _ATTENTION or not self.opens_attentions:
+            return func(*args, **kwargs)
         weights = (id(one) for one in (*args, *kwargs.values()) if isinstance(one, nn.Parameter))
-        wanted = self.hears_functions or any(one in self._owners for one in weights)
-        if name != _ATTENTION or not (wanted and self.opens_attentions):
+        if not (self.hears_functions or any(one in self._owners for one in weights)):
             return func(*args, **kwargs)
         given = inspect.signature(_open_attention()).bind(*args, **kwargs).arguments
         last, self._last = self._last, given["out_proj_weight"]  # what it gives has items and positions in one row
@@ -204,9 +200,7 @@ class Ear:
         weight = args[1] if len(args) > 1 else kwargs.get("weight")
         if isinstance(module, (*WEIGHTED, *RECURRENT, HiddenState)) or weight is self._last:
             return out
-        layer = self._owners.get(id(weight)) or (f"{where}.{name}" if where else name)
-        count = self._calls[layer] = self._calls.get(layer, 0) + 1
-        called = layer if count == 1 else f"{layer}#{count}"
+        called = name_call(self._owners.get(id(weight)) or name_inside(where, name), self._calls)
         if self.note_function is not None:
             self.note_function(called, out)
         if self.names and called not in self.names:
@@ -278,8 +272,7 @@ class Ear:
         """Make the hook that records a module; each path is that of a tensor in its output, and "" stands for it."""
 
         def hook(module: nn.Module, _: Any, out: Any) -> Any:
-            count = self._calls[name] = self._calls.get(name, 0) + 1
-            called = name if count == 1 else f"{name}#{count}"
+            called = name_call(name, self._calls)
             found = find_tensors(out)
             passed: dict[int, Tensor] = {}
             for path in paths:
@@ -289,7 +282,7 @@ class Ear:
                 if place not in found:
                     continue  # that it took no part is said at the end
                 tensor = found[place]
-                whole = f"{called}.{path}" if path else called
+                whole = name_inside(called, path)
                 weighted = isinstance(module, WEIGHTED)
                 self.heard.append(Heard(whole, module, tensor, tensor, weighted, set(module.parameters()), path))
                 if not self.follows:  # nobody would tell of a change in place
@@ -336,27 +329,6 @@ def _share_memory(one: Tensor, other: Tensor) -> bool:
         return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr() != 0
     except (NotImplementedError, RuntimeError):  # a sparse tensor has no storage
         return False
-
-
-def group_paths(names: Collection[str], modules: Collection[str]) -> dict[str, list[str]]:
-    """Group the names of layers by module: for each one the paths in its output that are wanted."""
-    found: dict[str, dict[str, None]] = {}
-    for name in names:
-        module, path = find_owner(name, modules)
-        if module:
-            found.setdefault(module, {})[path] = None
-    return {module: list(paths) for module, paths in found.items()}
-
-
-def is_function_name(name: str) -> bool:
-    """Tell whether a name may be that of a function inside a module.
-
-    Examples
-    --------
-    >>> is_function_name("sinc.conv1d#2"), is_function_name("conv1")
-    (True, False)
-    """
-    return name.partition("#")[0].rpartition(".")[2] in FUNCTIONS
 
 
 @functools.cache

@@ -120,7 +120,7 @@ def keep_real(model: nn.Module, activation: Tensor, lengths: Sequence[int]) -> T
         The padding lies in whole columns of the last axis, which are left out; otherwise the positions that hold sound
         come in one row.
     """
-    if activation.ndim < 3 or not isinstance(model, PadsInside):
+    if activation.ndim < 3 or not hasattr(model, "real_positions") or not isinstance(model, PadsInside):
         return activation
     real = model.real_positions(tuple(lengths), tuple(activation.shape[2:]))
     if real is None or bool(real.all()):

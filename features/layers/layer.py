@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_each, list_some
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,6 +68,12 @@ class Layer:
     def is_convolution(self) -> bool:
         """Tell whether the module is a convolution of torch or derived from one."""
         return "_ConvNd" in self.classes
+
+    def along(self, axis: int = -1) -> tuple[int | None, int | None, float | None]:
+        """Return the size, stride and center of the receptive field along one axis of the input [samples or frames]."""
+        fields: Any = (self.receptive_field, self.stride, self.center)
+        size, stride, center = (one[axis] if isinstance(one, tuple) else one for one in fields)
+        return size, stride, center
 
     def arranged(self, activation: Tensor, n_items: int) -> Tensor:
         """Arrange a tensor of the network as (items, units, positions), without copying it.
@@ -151,6 +157,5 @@ def place_units(layers: Sequence[Layer], axis: int | Mapping[str, int] | None) -
         return found
     if isinstance(axis, int):
         return {name: one if one.order else one.with_units(axis) for name, one in found.items()}
-    for name in axis:
-        check_choice(name, list(found), "units_axis: layer")
+    check_each(axis, list(found), "units_axis: layer")
     return {name: one.with_units(axis[name]) if name in axis else one for name, one in found.items()}

@@ -31,10 +31,9 @@ from brainmap.features.layers.ear import (
     Heard,
     HiddenState,
     attach_ear,
-    group_paths,
 )
 from brainmap.features.layers.layer import FREQUENCY, OTHER, OUTPUT, TIME, Layer
-from brainmap.features.layers.outputs import find_owner
+from brainmap.features.layers.names import find_owner, group_paths
 from brainmap.features.layers.receptive_fields import Geometry, Place
 from brainmap.features.layers.running import evaluating, forward, get_device
 from brainmap.features.sounds.batches import Sounds, iterate_tensors

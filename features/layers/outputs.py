@@ -1,15 +1,13 @@
-"""Find the tensors inside the output of a network, and the logits before its last operation.
+"""Find the tensors inside the output of a module or network, and the logits before its last operation.
 
-Find the tensors inside the output of a module or network, which may be a tuple, a dictionary or a dataclass.
-
-Find a softmax, log-softmax or sigmoid at the end of a network, and the logits before it.
+An output may be a tuple, a dictionary or a dataclass. The logits lie before a final softmax, log-softmax or sigmoid.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,29 +72,6 @@ def find_main_path(module: nn.Module, found: Mapping[str, Tensor]) -> str | None
     if isinstance(module, _FIRST_OF_SEVERAL) and "0" in found:
         return "0"
     return LOGITS if LOGITS in found else None
-
-
-def find_owner(name: str, modules: Collection[str]) -> tuple[str, str]:
-    """Split the name of a layer into its module, without the number of a call, and the path in the module's output.
-
-    The module is empty where there is none.
-
-    Examples
-    --------
-    >>> find_owner("body.lstm#2.1.0", ["body", "body.lstm"])
-    ('body.lstm', '1.0')
-    """
-    plain = name
-    if "#" in name:
-        before, _, after = name.partition("#")
-        plain = f"{before}.{after.partition('.')[2]}".rstrip(".")
-    if plain in modules:
-        return plain, ""
-    parts = plain.split(".")
-    for n in range(len(parts) - 1, 0, -1):
-        if ".".join(parts[:n]) in modules:
-            return ".".join(parts[:n]), ".".join(parts[n:])
-    return "", plain
 
 
 ENDS = frozenset({"softmax", "log_softmax", "sigmoid", "logsigmoid", "hardsigmoid"})

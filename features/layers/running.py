@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from brainmap.checks import count_threads
 from brainmap.errors import InputError, RunError
+from brainmap.references import first_line
 from brainmap.threads import limit_blas
 
 _DOUBLINGS = 10
@@ -148,8 +149,7 @@ def check_device(device: torch.device | str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        said = str(error).strip().splitlines()[0]
-        raise InputError(f"device: {str(device)!r} cannot be used here ({said}); try 'cpu'") from error
+        raise InputError(f"device: {str(device)!r} cannot be used here ({first_line(error)}); try 'cpu'") from error
 
 
 @contextmanager
@@ -328,10 +328,9 @@ def forward(model: nn.Module, batch: Tensor) -> Tensor:
     except SystemExit:
         raise InputError("network: its code ends the program (sys.exit) where it should give logits") from None
     except (RuntimeError, ValueError, IndexError) as error:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if "out of memory" in said or "allocate memory" in said:
-            raise RunError(f"network: {said}; give a smaller batch_size") from error
-        why = explain_refusal(model, batch) or f"{said}{_explain_short_input(model, batch)}"
+        if "out of memory" in str(error) or "allocate memory" in str(error):
+            raise RunError(f"network: {first_line(error)}; give a smaller batch_size") from error
+        why = explain_refusal(model, batch) or f"{first_line(error)}{_explain_short_input(model, batch)}"
         raise InputError(f"network: refuses sounds of shape {tuple(batch.shape[1:])}: {why}") from error
 
 

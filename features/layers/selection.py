@@ -30,7 +30,7 @@ from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.layers.layer import Layer
 from brainmap.features.layers.listing import list_asked_names, list_layers
-from brainmap.features.layers.outputs import find_owner
+from brainmap.features.layers.names import find_owner
 from brainmap.features.sounds.batches import Sounds
 
 _SHARE = r"(?:0(?:\.\d*)?|\.\d+|1(?:\.0*)?)"

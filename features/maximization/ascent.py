@@ -1,12 +1,6 @@
-"""Run the gradient ascent that all kinds of patterns share: its starts, its jitter, and where it fails.
+"""Run the gradient ascent that all kinds of patterns share: its starts, its steps, and where it fails.
 
-Run the gradient ascent that all kinds of patterns share, and describe where it fails.
-
-Jitter of activation maximization: each step shifts every pattern in time by a random number of samples. A pattern that
-drives a unit at every shift does not lean on where the steps of strided layers happen to fall (Mordvintsev et al.
-2015).
-
-Draw random patterns of the prior, and keep the best one of each unit: what is reached without any ascent.
+Random patterns of the prior are drawn first, and the best one of each unit is kept: what is reached without any ascent.
 """
 
 from __future__ import annotations

@@ -277,6 +277,9 @@ class ChosenPrior:
         return MaximizationSettings.of(RECIPES[self.prior], **changes)
 
 
+AUDIO = ChosenPrior(prior="audio")
+
+
 def choose_priors(
     prior: PatternPrior | None,
     *,
@@ -327,8 +330,8 @@ def choose_priors(
     if prior is None and decoder is None:
         included = load_decoder() if on_waveforms and class_names else None
         if included is None or not _fits(included, class_names, rate, n_samples):
-            return (ChosenPrior(prior="audio"),)
-        return ChosenPrior(prior="decoder", decoder=included), ChosenPrior(prior="audio")
+            return (AUDIO,)
+        return ChosenPrior(prior="decoder", decoder=included), AUDIO
     if prior in ("audio", "none"):
         return (ChosenPrior(prior=prior),)
     found = load_decoder(None if decoder in (None, "words") else decoder)

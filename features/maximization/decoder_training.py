@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from brainmap.checks import check_enough, check_ranges
 from brainmap.errors import InputError
 from brainmap.features.maximization.decoder import (
     HIGHEST_PITCH,
@@ -226,8 +227,7 @@ def split_sounds(source: str | Path, *, rate: int, seconds: float, seed: int = 0
         parts = [load_sounds(folder, rate=rate, seconds=seconds, part=part) for part in ("training", "testing")]
         return parts[0], parts[1]
     every = load_sounds(source, rate=rate, seconds=seconds)
-    if len(every) < 20:
-        raise InputError(f"decoder: expected 20 sounds or more to train on, got {len(every)}; give more sounds")
+    check_enough(len(every), 20, "decoder", "sounds to train on", "; give more sounds")
     order = np.random.default_rng(seed).permutation(len(every))
     held = np.sort(order[: len(every) // 10])
     return every.take(np.setdiff1d(order, held)), every.take(held)
@@ -241,10 +241,11 @@ def describe_decoder(rate: int, n_samples: int) -> DecoderDescription:
     InputError
         A rate below 8 kHz or above 48 kHz, or less than a tenth of a second.
     """
-    if not 8_000 <= rate <= 48_000 or n_samples < rate / 10:
-        raise InputError(
-            f"decoder: expected 8,000 to 48,000 Hz and 0.1 s or more, got {rate:,} Hz and {n_samples / rate:g} s"
-        )
+    check_ranges(
+        "decoder",
+        ("a rate from 8,000 to 48,000 Hz", rate, 8_000 <= rate <= 48_000),
+        ("sounds of 0.1 s or more", f"{n_samples} samples", n_samples >= rate / 10),
+    )
     window = 2 ** round(np.log2(0.032 * rate))
     return DecoderDescription(rate=rate, n_samples=n_samples, window=int(window), hop=round(0.01 * rate))
 
@@ -291,10 +292,7 @@ def train_decoder(
         raise InputError(f"decoder: {out} exists; say overwrite (--overwrite), or name another file")
     if (sounds.rate, sounds.n_samples) != (held_out.rate, held_out.n_samples):
         raise InputError("decoder: expected sounds of one rate and length, got two; load both alike")
-    if len(sounds) < settings.batch_size:
-        raise InputError(
-            f"decoder: expected at least {settings.batch_size} sounds, a batch, got {len(sounds)}; give more sounds"
-        )
+    check_enough(len(sounds), settings.batch_size, "decoder", "sounds, a batch", "; give more sounds")
     about = describe_decoder(sounds.rate, sounds.n_samples)
     key = content_key(asdict(settings), sounds.digest, asdict(about), torch.__version__)
     run = _Run(Autoencoder(about, settings), settings, out.with_suffix(".resume.pt"), key)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_each, check_one_each, list_some
 from brainmap.errors import InputError
 from brainmap.features.maximization.site import find_site, freeze, read
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
@@ -70,13 +70,11 @@ def condition_direction(
     (3,)
     """
     named = list(conditions) if conditions is not None else list(get_labels(sounds)[1])
-    if len(named) != len(sounds):
-        raise InputError(f"conditions: expected a condition for each of {len(sounds)} sounds, got {len(named)}")
+    check_one_each(named, len(sounds), "conditions", "sounds")
     known = list(dict.fromkeys(named))
     near = [toward] if isinstance(toward, str) else list(toward)
     far = [away] if isinstance(away, str) else list(away or [c for c in known if c not in near])
-    for name in (*near, *far):
-        check_choice(name, known, "direction: condition")
+    check_each((*near, *far), known, "direction: condition")
     if not near or not far or set(near) & set(far):
         raise InputError(
             "direction: expected different conditions to go toward and away from, got "

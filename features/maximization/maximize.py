@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import list_some
+from brainmap.checks import check_one_each, list_some
 from brainmap.errors import InputError
 from brainmap.features.layers.inputs import make_differentiable
 from brainmap.features.layers.running import count_workers, run_side_by_side, use_one_thread
@@ -305,11 +305,7 @@ def _group_starts(task: Task, dead: set[int]) -> Iterator[list[Job]]:
 def _check_class_names(task: Task, class_names: Sequence[str] | None) -> tuple[str, ...]:
     if class_names is None:
         return ()
-    if len(class_names) != task.site.shape[0]:
-        raise InputError(
-            f"class_names: expected {task.site.shape[0]} names, one for each unit of layer {task.site.layer!r}, got "
-            f"{len(class_names)}"
-        )
+    check_one_each(class_names, task.site.shape[0], "class_names", f"units of layer {task.site.layer!r}")
     return tuple(class_names[unit] for unit in task.units)
 
 

@@ -158,9 +158,9 @@ def match_activation(
         match = _Match(net, site, find_site(net, OUTPUT, example), settings, waveforms, rate, device)
         patterns, distance = match.grow(rows, rng, threads=count_workers(device, threads, "activation maximization"))
         table, null = match.judge(rows, patterns)
-    names = list(class_names) if class_names is not None else None
+    names = dict(enumerate(class_names or ()))
     for column in ("label", "label_of_metamer"):
-        table[column] = [_name_label(int(k), names) for k in table[column]]
+        table[column] = [names.get(int(k), str(k)) for k in table[column]]
     table.insert(0, "item", [ids[row] for row in rows])
     table.insert(1, "condition", [conditions[row] for row in rows])
     table["distance"] = distance[-1]
@@ -189,10 +189,6 @@ def _find_items(items: Sequence[int | str] | None, ids: Sequence[str]) -> list[i
             f"items: expected ids or rows of the {len(ids)} sounds, got {list_some(lacking) or 'none'}{hint}"
         )
     return [ids.index(i) if isinstance(i, str) else int(i) for i in items]
-
-
-def _name_label(label: int, names: list[str] | None) -> str:
-    return names[label] if names is not None and label < len(names) else str(label)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from torch import Tensor
 from brainmap.errors import InputError
 from brainmap.features.maximization.plan import compute_loudest_level
 from brainmap.features.maximization.task import Task, iterate_batches
-from brainmap.names import file_name
-from brainmap.record import atomic
+from brainmap.features.sounds.writing import write_sounds
 from brainmap.types import Stage
 
 Objective = Callable[[NDArray[np.float32]], NDArray[np.float64]]
@@ -57,18 +56,7 @@ def save_waveforms(
     """
     if patterns.ndim != 3 or patterns.shape[1] != 1:
         raise InputError(f"save_wav: expected patterns (n_units, 1, t), got {patterns.shape}")
-    import soundfile
-
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    repeats = -(-round((seconds or 0) * rate) // patterns.shape[-1]) or 1
-    paths = []
-    for name, sound in zip(names, simulate_playback(patterns, None), strict=True):
-        path = folder / f"{file_name(*name)}.wav"
-        with atomic(path) as beside:
-            soundfile.write(beside, np.tile(sound[0], repeats), rate, subtype="PCM_16", format="WAV")
-        paths.append(path)
-    return paths
+    return write_sounds(simulate_playback(patterns, None), folder, names, rate=rate, seconds=seconds)
 
 
 def compute_spectral_moments(waveforms: NDArray[np.floating], rate: float) -> dict[str, NDArray[np.float64]]:

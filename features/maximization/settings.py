@@ -6,9 +6,22 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, check_literals, check_ranges
 from brainmap.errors import InputError
 from brainmap.types import Decay, Extent, Objective, Optimizer, Parameterization, Preset, Stage
+
+_NOT_NEGATIVE = (
+    "jitter_ms",
+    "l1",
+    "l2",
+    "lp",
+    "total_variation",
+    "latent_l2",
+    "diversity",
+    "cosine_power",
+    "low_hz",
+    "high_hz",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,50 +132,42 @@ class MaximizationSettings:
     compiled: bool = True
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("objective", Objective),
-            ("stage", Stage),
-            ("optimizer", Optimizer),
-            ("decay", Decay),
-            ("parameterization", Parameterization),
-            ("extent", Extent),
-        ):
-            check_choice(getattr(self, name), get_args(choices), f"maximization {name}")
-        for name in ("steps", "seeds", "micro_batch"):
-            if not getattr(self, name) >= 1:
-                raise InputError(f"maximization: expected {name} of 1 or more, got {getattr(self, name)}")
-        if self.draws < 0:
-            raise InputError(f"maximization: expected draws of 0 or more, got {self.draws}")
-        for name in (
-            "jitter_ms",
-            "l1",
-            "l2",
-            "lp",
-            "total_variation",
-            "latent_l2",
-            "diversity",
-            "cosine_power",
-            "low_hz",
-            "high_hz",
-        ):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise InputError(f"maximization: expected {name} of 0 or more, got {value}")
+        check_literals(
+            (self.objective, Objective, "maximization objective"),
+            (self.stage, Stage, "maximization stage"),
+            (self.optimizer, Optimizer, "maximization optimizer"),
+            (self.decay, Decay, "maximization decay"),
+            (self.parameterization, Parameterization, "maximization parameterization"),
+            (self.extent, Extent, "maximization extent"),
+        )
+        counts = {name: getattr(self, name) for name in ("steps", "seeds", "micro_batch")}
+        weights = {name: getattr(self, name) for name in _NOT_NEGATIVE}
+        check_ranges(
+            "maximization",
+            *((f"{name} of 1 or more", n, n >= 1) for name, n in counts.items()),
+            ("draws of 0 or more", self.draws, self.draws >= 0),
+            *((f"{name} of 0 or more", w, w is None or 0 <= w < math.inf) for name, w in weights.items()),
+        )
         for name, word in (("step_size", None), ("level", "sounds"), ("peak", "auto")):
             value = getattr(self, name)
             number = isinstance(value, int | float) and 0 < value < math.inf
             if not number and value != word and (value is not None or name == "step_size"):
                 also = f", or {word!r}" if word else ""
                 raise InputError(f"maximization: expected {name} above 0{also}, got {value!r}")
-        if not 1 <= self.lp_power < math.inf:
-            raise InputError(
-                f"maximization: expected lp_power of 1 or more, got {self.lp_power}; below 1 it is no norm, and its "
-                "gradient has no bound at silence"
-            )
-        if self.low_hz is not None and self.high_hz is not None and self.low_hz >= self.high_hz:
-            raise InputError(f"maximization: expected low_hz < high_hz, got {self.low_hz} and {self.high_hz} Hz")
-        if self.diversity and self.seeds < 2:
-            raise InputError(f"maximization: expected 2 seeds or more with diversity, got {self.seeds}; give seeds=2")
+        check_ranges(
+            "maximization",
+            (
+                "lp_power of 1 or more (below 1 it is no norm, and its gradient has no bound at silence)",
+                self.lp_power,
+                1 <= self.lp_power < math.inf,
+            ),
+            (
+                "low_hz < high_hz",
+                (self.low_hz, self.high_hz),
+                self.low_hz is None or self.high_hz is None or self.low_hz < self.high_hz,
+            ),
+            ("2 seeds or more with diversity", self.seeds, not self.diversity or self.seeds >= 2),
+        )
 
     @classmethod
     def source_study(cls) -> MaximizationSettings:

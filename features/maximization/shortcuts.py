@@ -99,12 +99,16 @@ def _find_source(operations: Sequence[Operation], place: int) -> int | None:
     return givers[0] if len(givers) == 1 and takers == [place] else None
 
 
+def _read_arguments(op: Operation, names: Sequence[str], **defaults: Any) -> dict[str, Any]:
+    """Return the arguments of an operation by name; a list of one value, as of the only axis, becomes that value."""
+    said = {**defaults, **dict(zip(names, op.args, strict=False)), **op.kwargs}
+    return {key: v[0] if isinstance(v, tuple | list) and len(v) == 1 else v for key, v in said.items()}
+
+
 def _fold_norm(kernel: tuple[Tensor, Tensor | None], norm: Operation) -> tuple[Tensor, Tensor] | None:
     """Merge a normalization into weight and bias of a convolution; None where it uses statistics of the batch."""
     names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
-    said: dict[str, Any] = {"weight": None, "bias": None, "training": False, "eps": 1e-5}
-    said.update(zip(names, norm.args, strict=False))
-    said.update(norm.kwargs)
+    said = _read_arguments(norm, names, weight=None, bias=None, training=False, eps=1e-5)
     mean, variance = said.get("running_mean"), said.get("running_var")
     if said["training"] or not isinstance(mean, Tensor) or not isinstance(variance, Tensor):
         return None
@@ -144,33 +148,27 @@ def _convolve_by_item(
 def _get_pool_size(op: Operation) -> int | None:
     """Return the size of a pooling over adjacent windows without padding; None for any other."""
     names = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
-    said: dict[str, Any] = {"stride": None, "padding": 0, "dilation": 1, "ceil_mode": False, "return_indices": False}
-    said.update(zip(names, op.args, strict=False))
-    said.update(op.kwargs)
-    size, stride, padding, dilation = (
-        v[0] if isinstance(v, tuple | list) and len(v) == 1 else v
-        for v in (said["kernel_size"], said["stride"], said["padding"], said["dilation"])
+    said = _read_arguments(op, names, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False)
+    size = said["kernel_size"]
+    plain = (
+        isinstance(size, int) and 2 <= size <= 100 and said["stride"] in (None, size, [], ()) and said["padding"] == 0
     )
-    plain = isinstance(size, int) and 2 <= size <= 100 and stride in (None, size, [], ()) and padding == 0
     first = op.first
     fits = first is not None and first.ndim == 3 and first.dtype == torch.float32
-    return size if plain and fits and dilation == 1 and not (said["ceil_mode"] or said["return_indices"]) else None
+    return (
+        size if plain and fits and said["dilation"] == 1 and not (said["ceil_mode"] or said["return_indices"]) else None
+    )
 
 
 def _find_single_padding(convolution: Operation) -> int | None:
     """Return the padding of a convolution that filters single channels at every sample; None for any other."""
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-    said: dict[str, Any] = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-    said.update(zip(names, convolution.args, strict=False))
-    said.update(convolution.kwargs)
+    said = _read_arguments(convolution, names, bias=None, stride=1, padding=0, dilation=1, groups=1)
     first, weight = convolution.first, said["weight"]
     if convolution.name != "conv1d" or first is None or first.ndim != 3 or weight.shape[1] != 1:
         return None
-    stride, padding, dilation, groups = (
-        v[0] if isinstance(v, tuple | list) and len(v) == 1 else v
-        for v in (said["stride"], said["padding"], said["dilation"], said["groups"])
-    )
-    return padding if (stride, dilation, groups) == (1, 1, 1) and isinstance(padding, int) else None
+    plain = (said["stride"], said["dilation"], said["groups"]) == (1, 1, 1) and isinstance(said["padding"], int)
+    return said["padding"] if plain else None
 
 
 def _make_filter_pool(weight: Tensor, bias: Tensor | None, padding: int, size: int, gated: bool) -> Callable[..., Any]:

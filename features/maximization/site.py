@@ -24,9 +24,9 @@ from brainmap.features.layers.ear import (
     WEIGHTED,
     Ear,
     attach_ear,
-    is_function_name,
 )
 from brainmap.features.layers.layer import OUTPUT
+from brainmap.features.layers.names import is_function_name
 from brainmap.features.layers.outputs import ENDS, MOVES, SAME, passes_end_on
 from brainmap.features.layers.running import evaluating
 from brainmap.features.layers.selection import choose_layers

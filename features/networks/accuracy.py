@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import pandas as pd
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_each
 from brainmap.errors import InputError
 from brainmap.features.networks.architectures import ARCHITECTURES, network_names
 from brainmap.features.networks.description import load_checkpoint
@@ -97,8 +96,11 @@ def train_accuracy_table(
     shared, folder = settings or TrainingSettings(), Path(folder)
     if shared.start_from is not None:
         raise InputError("accuracy table: expected networks that start from random weights; leave start_from out")
-    cells = [_set_cell(shared, n, v) for n in _check_names(networks, network_names(), "network")
-             for v in _check_names(variants, get_args(Variant), "variant")]  # fmt: skip
+    cells = [
+        replace(shared, network=network, variant=variant, dropout=shared.dropout if "do" in variant else None)
+        for network in _check_names(networks, network_names(), "network")
+        for variant in _check_names(variants, get_args(Variant), "variant")
+    ]
     for one in cells:
         check_settings(one)
     folder.mkdir(parents=True, exist_ok=True)
@@ -118,14 +120,8 @@ def train_accuracy_table(
     return _collect(trainings)
 
 
-def _set_cell(shared: TrainingSettings, network: str, variant: Variant) -> TrainingSettings:
-    dropout = shared.dropout if "do" in variant else None
-    return replace(shared, network=network, variant=variant, dropout=dropout)
-
-
 def _check_names(names: Sequence[Any], known: Sequence[str], what: str) -> Sequence[Any]:
-    for name in names:
-        check_choice(name, known, what)
+    check_each(names, known, what)
     if not names or len(set(names)) < len(names):
         raise InputError(f"accuracy table: expected each {what} once, got {', '.join(names) or 'none'}")
     return names
@@ -145,12 +141,15 @@ def _is_done(training: Training) -> bool:
 
 def _collect(trainings: Sequence[Training]) -> AccuracyTable:
     """Read the table from the checkpoints."""
+    from scipy.stats import binomtest  # slow to import
+
     rows, confusions, checkpoints = [], {}, {}
     for training in trainings:
         settings, spec = training.settings, ARCHITECTURES[training.settings.network]
         about = dict(load_checkpoint(training.out).training or {})
         own = spec.dropout if settings.dropout is None else settings.dropout
-        low, high = _compute_wilson_interval(about["test_accuracy"], about["test_n"])
+        right = round(about["test_accuracy"] * about["test_n"])
+        interval = binomtest(right, about["test_n"]).proportion_ci(method="wilson")
         row = {
             "network": settings.network,
             "variant": settings.variant,
@@ -159,8 +158,8 @@ def _collect(trainings: Sequence[Training]) -> AccuracyTable:
             "best_epoch": about["best_epoch"],
             "validation_accuracy": max(h["validation_accuracy"] for h in about["history"]),
             "accuracy": about["test_accuracy"],
-            "low": low,
-            "high": high,
+            "low": interval.low,
+            "high": interval.high,
             "n": about["test_n"],
             "source_study": spec.accuracy.get(settings.variant, math.nan),
         }
@@ -171,10 +170,3 @@ def _collect(trainings: Sequence[Training]) -> AccuracyTable:
         )
         checkpoints[name] = training.out
     return AccuracyTable(table=pd.DataFrame(rows), confusions=confusions, checkpoints=checkpoints)
-
-
-def _compute_wilson_interval(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Compute the interval of Wilson (1927, doi:10.1080/01621459.1927.10502953) of a share of `n`."""
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    reach = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return float(max(0.0, middle - reach)), float(min(1.0, middle + reach))

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from brainmap.checks import check_file, list_some
+from brainmap.checks import list_some
 from brainmap.errors import InputError
 from brainmap.features.networks.architectures import network_names
 from brainmap.features.networks.description import (
@@ -27,7 +27,7 @@ from brainmap.features.networks.description import (
     read_description,
 )
 from brainmap.features.networks.exported import is_exported, list_archive, load_exported
-from brainmap.features.networks.files import compute_signature, report_damage
+from brainmap.features.networks.files import check_checkpoint, compute_signature, report_damage
 from brainmap.features.networks.huggingface import FolderNetwork, describe_folder, load_folder
 from brainmap.features.networks.keras_files import is_keras, load_keras
 from brainmap.features.networks.readout import ReadoutNetwork
@@ -143,7 +143,7 @@ def load_network(
         given = {"architecture": architecture, "variant": variant, "activation": activation, "head": head}
         _check_folder_options(Path(path), given, n_classes)
         return load_folder(path)
-    path = check_file(path, "checkpoint")
+    path = check_checkpoint(path)
     if path.suffix == ".pt2" or is_exported(path):
         return load_exported(path)
     if is_keras(path):

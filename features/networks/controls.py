@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, refuse_some
 from brainmap.errors import InputError
 from brainmap.features.layers.running import evaluating, forward, get_device
 from brainmap.features.sounds.batches import Sounds, iterate_tensors
@@ -134,5 +134,4 @@ def redraw(model: nn.Module, rng: np.random.Generator) -> None:
                 reset()
             elif next(module.parameters(recurse=False), None) is not None:
                 stuck.append(name or type(module).__name__)
-    if stuck:
-        raise InputError(f"control: modules {list_some(stuck)} cannot draw new weights; use 'permuted'")
+    refuse_some(stuck, "control: modules ", " cannot draw new weights; use 'permuted'")

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import safetensors
 
-from brainmap.checks import check_file
 from brainmap.errors import InputError
 from brainmap.features.networks.architectures import get_zoo_front_end, network_names
-from brainmap.features.networks.files import is_signed, report_damage
+from brainmap.features.networks.files import check_checkpoint, is_signed, report_damage
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd, read_front_end
 from brainmap.references import find_function, is_reference
 from brainmap.types import Align, AnyPart, Loudness
@@ -237,7 +236,7 @@ def read_description(path: str | Path) -> Checkpoint | None:
         about = describe_folder(path)
         about["architecture"] = f"{TRANSFORMERS}{about['architecture']}"
         return Checkpoint(**about, level="none", own_lengths=True)
-    path = check_file(path, "checkpoint")
+    path = check_checkpoint(path)
     if path.suffix != ".safetensors":
         return None
     try:

@@ -31,6 +31,7 @@ from torch import nn
 
 from brainmap.errors import InputError
 from brainmap.features.networks.exported_modules import ExportedNetwork
+from brainmap.references import first_line
 
 MEMBERS = re.compile(
     r"archive_format|archive_version|byteorder|\.data/\w+|extra/[\w.]+|models/\w+\.json|data/sample_inputs/\w+\.pt"
@@ -116,8 +117,9 @@ def _catch_errors(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"checkpoint: {path} is no readable torch.export program ({said}); export it again") from None
+        raise InputError(
+            f"checkpoint: {path} is no readable torch.export program ({first_line(error)}); export it again"
+        ) from None
     finally:
         talker.setLevel(level)
 

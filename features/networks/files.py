@@ -16,6 +16,8 @@ import os
 import secrets
 from pathlib import Path
 
+from brainmap import data
+from brainmap.checks import check_file
 from brainmap.errors import InputError
 from brainmap.references import first_line
 
@@ -23,6 +25,15 @@ CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 """Files of a Hugging Face folder."""
+
+
+def check_checkpoint(path: str | Path) -> Path:
+    """Return the path of a checkpoint; where a missing one has the name of a shipped network, the error says so."""
+    path = Path(path)
+    shipped = data.folder() / "networks" / path.name
+    if path.parent.is_dir() and not path.exists() and shipped.is_file():
+        raise InputError(f"checkpoint: no file {path}; brainmap ships a network of that name: copy {shipped} there")
+    return check_file(path, "checkpoint")
 
 
 def list_files(path: str | Path) -> list[Path]:

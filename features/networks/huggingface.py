@@ -12,17 +12,19 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from brainmap.checks import list_some
+from brainmap.checks import list_some, refuse_some
 from brainmap.errors import InputError
 from brainmap.features.networks.extractors import Spectrograms, Waveforms, find_feeding
 from brainmap.features.networks.files import CONFIG, PROCESSORS, WEIGHTS
 from brainmap.features.networks.hidden_states import attach_hidden_states
+from brainmap.features.networks.state_dicts import check_finite_weights
 from brainmap.progress import log
+from brainmap.references import first_line
 
 _PARTS = {  # what is loaded for architectures of which only a part listens to sounds
     "ClapModel": "ClapAudioModelWithProjection",
@@ -307,7 +309,7 @@ def _class_of(folder: Path, config: Mapping[str, Any]) -> tuple[Any, Any]:
     try:
         loaded = kind.config_class.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers raises whatever a wrong value in a configuration raises
-        raise InputError(f"checkpoint: {folder / CONFIG} cannot be used ({_cut_line(error)}); copy it again") from None
+        raise InputError(f"checkpoint: {folder / CONFIG} cannot be used ({first_line(error)}); copy it again") from None
     return kind, loaded
 
 
@@ -323,7 +325,7 @@ def _read_feeding(folder: Path, kind: Any, config: Any) -> Waveforms | Spectrogr
         extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever a wrong value in the file raises
         raise InputError(
-            f"checkpoint: the feature extractor of {folder} cannot be loaded ({_cut_line(error)}); save it again with "
+            f"checkpoint: the feature extractor of {folder} cannot be loaded ({first_line(error)}); save it again with "
             "save_pretrained(folder)"
         ) from None
     return find_feeding(extractor, config, kind.main_input_name)
@@ -336,33 +338,26 @@ def _load_weights(folder: Path, kind: Any) -> nn.Module:
         )
     except Exception as error:  # transformers raises whatever a damaged file or a wrong shape raises
         raise InputError(
-            f"checkpoint: the weights of {folder} do not fit its {CONFIG} ({_cut_line(error)}); copy the folder again"
+            f"checkpoint: the weights of {folder} do not fit its {CONFIG} ({first_line(error)}); copy the folder again"
         ) from None
     wrong = sorted(map(str, [*about["missing_keys"], *about["mismatched_keys"]]))
-    if wrong:
-        raise InputError(
-            f"checkpoint: the weights of {folder} lack {list_some(wrong, 4)} of {kind.__name__}, which would be "
-            "random; copy the folder again, or save the trained network with save_pretrained"
-        )
+    refuse_some(
+        wrong,
+        f"checkpoint: the weights of {folder} lack ",
+        f" of {kind.__name__}, which would be random; copy the folder again, or save the trained network with "
+        "save_pretrained",
+        most=4,
+    )
     part = _find_listening_part(network)
-    broken = [name for name, value in part.state_dict().items() if not torch.isfinite(value).all()]
-    if broken:
-        raise InputError(
-            f"checkpoint: {folder} holds NaN or infinite weights in {list_some(broken, 4)}; its training failed"
-        )
+    check_finite_weights(folder, part.state_dict())
     return part
 
 
 def _find_listening_part(network: Any) -> nn.Module:
     """Return the part of a network that runs on sounds alone: the encoder of Whisper, the body of a pretraining."""
     name = type(network).__name__
-    if name == "WhisperModel":
-        found: nn.Module = network.encoder
-    elif name.endswith("ForPreTraining"):
-        found = network.base_model
-    else:
-        found = network
-    return found
+    part = "encoder" if name == "WhisperModel" else "base_model" if name.endswith("ForPreTraining") else ""
+    return cast(nn.Module, getattr(network, part) if part else network)
 
 
 def _import_transformers() -> Any:
@@ -390,7 +385,3 @@ def _silence_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _cut_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

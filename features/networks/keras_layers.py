@@ -220,7 +220,7 @@ def _make_reshape(layer: Any, layout: Layout, n_axes: int) -> Parts | None:
     """Make a reshape that adds or drops one channel, which keeps the axis of time known."""
     shape = tuple(layer.target_shape)
     if layout.channels_last and n_axes == 2 and len(shape) == 2 and shape[1] == 1:
-        return [("", ChannelAxis(add=True))]
+        return [("", ChannelAxis())]
     return None
 
 

@@ -138,15 +138,11 @@ class Concatenate(nn.Module):
 
 
 class ChannelAxis(nn.Module):
-    """Give a tensor an axis of one channel, or take it away."""
-
-    def __init__(self, *, add: bool) -> None:
-        super().__init__()
-        self.add = add
+    """Give a tensor an axis of one channel."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Turn `(n, t)` into `(n, 1, t)`, or the other way round."""
-        return x.unsqueeze(1) if self.add else x.squeeze(1)
+        """Turn `(n, t)` into `(n, 1, t)`."""
+        return x.unsqueeze(1)
 
 
 class _Held:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, check_enough, list_some
 from brainmap.errors import InputError
 from brainmap.features.layers.ear import Ear, attach_ear
 from brainmap.features.layers.inputs import keep_real
@@ -356,8 +356,7 @@ class Ensemble(nn.Module):
 
     def __init__(self, members: Sequence[nn.Module], class_names: Sequence[Sequence[str]] | None = None) -> None:
         super().__init__()
-        if len(members) < 2:
-            raise InputError(f"ensemble: expected two networks or more, got {len(members)}")
+        check_enough(len(members), 2, "ensemble", "networks")
         self.members = nn.ModuleList(members)
         names = [tuple(map(str, one)) for one in class_names or []]
         if class_names is not None and len(names) != len(members):

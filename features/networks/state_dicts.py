@@ -23,7 +23,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from brainmap.checks import list_some
+from brainmap.checks import list_some, refuse_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.networks.files import report_damage
 
@@ -296,11 +296,18 @@ def check_weights(path: Path, model: nn.Module, weights: Mapping[str, torch.Tens
             f"checkpoint: {path} does not fit architecture {architecture!r}: {'; '.join(problems[:4])}; "
             f"{_explain_prefix(lacking, extra) or 'check architecture, variant and number of classes'}"
         )
-    broken = [k for k, v in weights.items() if not torch.isfinite(v).all()]
-    if broken:
-        raise InputError(
-            f"checkpoint: {path} holds NaN or infinite weights in {list_some(broken, 4)}; its training failed"
-        )
+    check_finite_weights(path, weights)
+
+
+def check_finite_weights(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Refuse weights that are NaN or infinite.
+
+    Raises
+    ------
+    InputError
+    """
+    broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    refuse_some(broken, f"checkpoint: {path} holds NaN or infinite weights in ", "; its training failed", most=4)
 
 
 def _describe_kind(tensor: torch.Tensor) -> str:

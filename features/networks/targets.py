@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.checks import check_choice, list_some, suggest_word
+from brainmap.checks import check_choice, check_one_each, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.layers.selection import find_layer, list_asked
@@ -182,8 +182,7 @@ def _find_outputs(
     given = class_names or getattr(model, "classes", None) or getattr(model, "class_names", None)
     (n,) = find_layer(list_asked(model, sounds, OUTPUT), OUTPUT, "target").shape[:1]
     known = tuple(str(k) for k in range(n)) if given is None else tuple(map(str, given))
-    if len(known) != n:
-        raise InputError(f"target: expected {n} names, one for each output, got {len(known)}")
+    check_one_each(known, n, "class names", "outputs")
     chosen = []
     for one in asked:
         name = one.unit

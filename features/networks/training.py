@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, check_enough
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.running import check_device, evaluating, forward
 from brainmap.features.networks.architectures import get_zoo_front_end, network_names
@@ -155,8 +155,7 @@ def read_parts(data: str | Path, settings: TrainingSettings) -> tuple[dict[Part,
     sounds = load_sounds(data, rate=settings.rate, seconds=settings.seconds, front_end=taken)
     parts = split_sounds(sounds, Path(data))
     classes = tuple(sorted(set(parts["training"].conditions)))
-    if len(classes) < 2:
-        raise InputError(f"train: expected two words or more in the training part, got one, {classes[0]!r}")
+    check_enough(len(classes), 2, "train", "words in the training part", f", {classes[0]!r}")
     for part, sounds in parts.items():
         check_known(sounds, classes, f"train: {part} part")
     return parts, classes

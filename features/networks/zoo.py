@@ -17,12 +17,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_args
 
 import torch
 from torch import nn
 
-from brainmap.checks import check_choice, list_some, suggest_word
+from brainmap.checks import check_choice, check_literals, check_ranges, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.networks.architectures import (
     ARCHITECTURES,
@@ -96,17 +95,15 @@ def build_network(
     94768
     """
     spec = ARCHITECTURES[check_choice(name, network_names(), "network")]
-    check_choice(variant, get_args(Variant), "variant")
-    check_choice(activation, get_args(Nonlinearity), "activation")
-    check_choice(head, get_args(Head), "head")
+    check_literals((variant, Variant, "variant"), (activation, Nonlinearity, "activation"), (head, Head, "head"))
     size = spec.kernel if kernel is None else kernel
-    if n_classes < 1 or size < 1 or not 0 <= (dropout or 0) < 1:
-        raise InputError(
-            f"network {name}: expected n_classes and kernel of 1 or more, and dropout from 0 to below 1, got "
-            f"{n_classes}, {size} and {dropout}"
-        )
-    if spec.same and size % 2 == 0:
-        raise InputError(f"network {name}: expected an odd kernel, so that padding keeps the length, got {size}")
+    check_ranges(
+        f"network {name}",
+        ("n_classes of 1 or more", n_classes, n_classes >= 1),
+        ("a kernel of 1 or more", size, size >= 1),
+        ("a dropout from 0 to below 1", dropout, 0 <= (dropout or 0) < 1),
+        ("an odd kernel, so that padding keeps the length", size, not spec.same or size % 2 == 1),
+    )
     stages: OrderedDict[str, nn.Module] = OrderedDict()
     if shape is not None and spec.dims == 1:
         raise InputError(

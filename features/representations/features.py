@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, check_enough, check_one_each, refuse_some
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.features.attribution.results import find_own_class, select_maps
 from brainmap.types import Floats, PatternAlign, PatternLevel, PatternSpace
 
 if TYPE_CHECKING:
@@ -89,14 +90,10 @@ def pattern_features(am: Maximization | StoredPatterns, *, space: PatternSpace =
         Fewer than three patterns, or a silent one.
     """
     check_choice(space, get_args(PatternSpace), "space")
-    if len(am.labels) < 3:
-        raise InputError(
-            f"patterns: expected 3 patterns or more for an RDM, got {len(am.labels)} of {am.layer}; maximize more units"
-        )
+    check_enough(len(am.labels), 3, "patterns", "patterns for an RDM", f" of {am.layer}; maximize more units")
     values, axis = _transform_patterns(np.asarray(am.patterns, dtype=np.float64), am.rate, space)
     silent = [label for label, row in zip(am.labels, am.patterns, strict=True) if not np.any(row)]
-    if silent:
-        raise InputError(f"patterns: {list_some(silent)} are silent; maximize them again from another seed")
+    refuse_some(silent, "patterns: ", " are silent; maximize them again from another seed")
     if space == "waveform":
         warnings.warn(
             "patterns: waveforms of the same unit from two seeds are hardly alike, and so are their RDMs; take "
@@ -233,29 +230,12 @@ def _select_classes(maps: Floats, cams: ClassActivationMaps | Attributions, clas
         return maps
     names = list(cams.class_names)
     if classes == "true":
-        unknown = sorted(set(cams.conditions) - set(names))
-        if unknown:
-            raise InputError(
-                f"map_features: conditions {list_some(unknown)} are no classes of the network ({list_some(names)}); "
-                "name one class, or take classes='predicted'"
-            )
-        wanted = np.array([names.index(condition) for condition in cams.conditions])
+        wanted = find_own_class(cams.conditions, names)
     elif classes == "predicted":
         wanted = np.asarray(cams.logits).argmax(axis=1)
     else:
         wanted = np.full(len(maps), names.index(check_choice(classes, [*names, "true", "predicted", "all"], "class")))
-    explained = getattr(cams, "targets", None)
-    if explained is None:
-        explained = np.tile(np.arange(len(names)), (len(maps), 1))
-    found = np.asarray(explained) == wanted[:, None]
-    if not found.any(axis=1).all():
-        item = int((~found.any(axis=1)).argmax())
-        raise InputError(
-            f"map_features: {cams.items[item]!r} has no map of class {names[wanted[item]]!r}, only of "
-            f"{list_some([names[k] for k in np.asarray(explained)[item]])}; make them with classes={classes!r}"
-        )
-    chosen: Floats = maps[np.arange(len(maps)), found.argmax(axis=1)][:, None]
-    return chosen
+    return select_maps(cams, maps, wanted)[:, None]
 
 
 def _average_steps(courses: Floats, step: int) -> Floats:
@@ -273,15 +253,11 @@ def _align_onsets(
     courses: Floats, sounds: Floats, step: int, onset_db: float, items: Sequence[str]
 ) -> tuple[Floats, tuple[str, ...]]:
     """Cut courses from each sound's onset on, to the length of the shortest."""
-    if len(sounds) != len(courses):
-        raise InputError(
-            f"map_features: expected one sound for each map, got {len(sounds)} sounds for {len(courses)} maps"
-        )
+    check_one_each(sounds, len(courses), "map_features: sounds", "maps")
     power = _average_steps((sounds**2).sum(axis=1)[:, None], step)[:, 0, : courses.shape[-1]]
     loudest = power.max(axis=1, keepdims=True)
     silent = [item for item, most in zip(items, loudest[:, 0], strict=True) if not most > 0]
-    if silent:
-        raise InputError(f"map_features: {list_some(silent)} are silent and have no onset; leave them out")
+    refuse_some(silent, "map_features: ", " are silent and have no onset; leave them out")
     onsets = (power > loudest * 10 ** (onset_db / 10)).argmax(axis=1)
     shared = courses.shape[-1] - int(onsets.max())
     if shared < 3:

@@ -8,13 +8,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import MISSING, check_choice, check_file, list_some, suggest_word
+from brainmap.checks import (
+    MISSING,
+    check_choice,
+    check_file,
+    check_literals,
+    check_one_each,
+    check_ranges,
+    list_some,
+    refuse_some,
+    suggest_word,
+)
 from brainmap.errors import InputError
 from brainmap.features.sounds.containers import NOT_READ, READ, is_sound
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd
@@ -227,14 +237,16 @@ def load_sounds(
         There are no sounds; a file is missing, unreadable or cut short; a table lacks a column or has empty cells; an
         id occurs twice; a rate or length is not valid.
     """
-    check_choice(level, get_args(Loudness), "level")
-    check_choice(align, get_args(Align), "align")
-    if not 1_000 <= rate <= 192_000:
-        raise InputError(
-            f"sounds: expected a rate from 1,000 to 192,000 Hz, got {rate}; the zoo was trained at 16,000 Hz"
-        )
-    if seconds is not None and not 1 / rate <= seconds <= 600:
-        raise InputError(f"sounds: expected a length of at least one sample and at most 600 s, got {seconds} s")
+    check_literals((level, Loudness, "level"), (align, Align, "align"))
+    check_ranges(
+        "sounds",
+        ("a rate from 1,000 to 192,000 Hz (the zoo was trained at 16,000 Hz)", rate, 1_000 <= rate <= 192_000),
+        (
+            "seconds of at least one sample and at most 600 s",
+            seconds,
+            seconds is None or 1 / max(rate, 1) <= seconds <= 600,
+        ),
+    )
     table = _find_table(source, part)
     lengths = [check_sound(Path(path)) for path in table["path"]]
     skipped, others = _list_unread_files(source)
@@ -282,8 +294,7 @@ def sounds_from_array(
     names = [f"sound{i:04d}" for i in range(len(data))] if items is None else list(items)
     named = {"stimulus_id": names, "condition": names if conditions is None else list(conditions)}
     for column, values in named.items():
-        if len(values) != len(data):
-            raise InputError(f"sounds: {len(values)} values of {column} for {len(data)} sounds")
+        check_one_each(values, len(data), f"sounds: {column}", "sounds")
     _check_cells(pd.DataFrame(named), "the array")
     table = pd.DataFrame(named | {"path": ""})
     return Sounds(table=table, rate=rate, n_samples=data.shape[2], level="none", _given=data)
@@ -349,6 +360,8 @@ def _check_table(table: pd.DataFrame, folder: Path, name: str, *, typed: bool = 
     for column in ("stimulus_id", "condition", "path"):
         if column not in table:
             hint = suggest_word(column, [str(c) for c in table.columns])
+            if table.shape[1] == 1 and any(mark in str(table.columns[0]) for mark in ",;"):
+                hint = "; it has commas or semicolons between columns: write tabs, or name it .csv (commas)"
             raise InputError(
                 f"sounds: {name}: expected a column {column!r}, got {list_some(map(str, table.columns))}{hint}"
             )
@@ -455,7 +468,6 @@ def read_lists(folder: Path) -> dict[str, str]:
             continue
         listed = {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
         both = sorted(listed & parts.keys())
-        if both:
-            raise InputError(f"sounds: {list_some(both, 3)} in both {' and '.join(LISTS.values())} of {folder}")
+        refuse_some(both, "sounds: ", f" in both {' and '.join(LISTS.values())} of {folder}", most=3)
         parts |= dict.fromkeys(listed, part)
     return parts

@@ -15,7 +15,7 @@ from typing import Any, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some, suggest_word
+from brainmap.checks import check_choice, check_literals, check_ranges, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.sounds.spectrogram import HOP, MELS, RATE, WINDOW, compute_mel_centers, cut_frames, log_mel
 from brainmap.record import file_digest
@@ -78,15 +78,14 @@ class FrontEnd:
     def __post_init__(self) -> None:
         if not is_reference(self.kind):
             check_choice(self.kind, [*get_args(FrontEndKind), "module:function"], "input")
-        check_choice(self.scaling, get_args(MelScaling), "input: scaling")
-        check_choice(self.layout, get_args(InputLayout), "input: layout")
-        for name in _WHOLE:
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise InputError(f"input: expected a whole number from 1 as {name}, got {value!r}")
-        for name in ("hop_ms", "window_ms"):
-            if not 0 < getattr(self, name) < 10_000:
-                raise InputError(f"input: expected {name} above 0 and below 10,000 ms, got {getattr(self, name)!r}")
+        check_literals((self.scaling, MelScaling, "input: scaling"), (self.layout, InputLayout, "input: layout"))
+        whole = {name: getattr(self, name) for name in _WHOLE}
+        check_ranges(
+            "input",
+            *((f"a whole number from 1 as {name}", repr(n), n is None or _is_count(n)) for name, n in whole.items()),
+            ("hop_ms above 0 and below 10,000 ms", self.hop_ms, 0 < self.hop_ms < 10_000),
+            ("window_ms above 0 and below 10,000 ms", self.window_ms, 0 < self.window_ms < 10_000),
+        )
 
     @property
     def is_waveform(self) -> bool:
@@ -222,6 +221,11 @@ class FrontEnd:
             return values
         flat: NDArray[np.floating] = values.sum(axis=0)
         return flat.T if self.time_axis == -2 else flat
+
+
+def _is_count(value: Any) -> bool:
+    """Tell whether a setting is a whole number from 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _call_function(reference: str, sounds: NDArray[np.float32], rate: int) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ import pandas as pd
 import scipy
 from numpy.typing import NDArray
 
-from brainmap.checks import list_some, suggest_word
+from brainmap.checks import list_some, refuse_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.features.sounds.front_ends import WAVEFORM
@@ -62,8 +62,7 @@ def check_intervals(table: pd.DataFrame, items: Sequence[str], *, seconds: float
             )
     kept = table[table["stimulus_id"].astype(str).isin(set(items))].copy()
     missing = [item for item in items if item not in set(kept["stimulus_id"].astype(str))]
-    if missing:
-        raise InputError(f"intervals: none of {list_some(missing, 4)}; give every sound one")
+    refuse_some(missing, "intervals: none of ", "; give every sound one", most=4)
     for column in ("start_s", "end_s"):
         kept[column] = pd.to_numeric(kept[column], errors="coerce").astype(float)
     wrong = kept[~((kept["start_s"] >= 0) & (kept["start_s"] < kept["end_s"]) & (kept["end_s"] <= seconds + 1e-6))]

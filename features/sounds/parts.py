@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brainmap.checks import list_some
+from brainmap.checks import refuse_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.sounds.files import Sounds, read_lists
 from brainmap.types import Part
@@ -74,9 +74,6 @@ def _choose_part(speaker: str) -> str:
 
 def check_known(sounds: Sounds, classes: Sequence[str], what: str) -> None:
     """Refuse sounds of words that are none of a network's classes."""
+    known = ", ".join(classes) or "not named"
     unknown = sorted(set(sounds.conditions) - set(classes))
-    if unknown:
-        raise InputError(
-            f"{what} has the word {list_some(unknown)}, which the network does not know; its classes are "
-            f"{', '.join(classes) or 'not named'}"
-        )
+    refuse_some(unknown, f"{what} has the word ", f", which the network does not know; its classes are {known}")

@@ -80,12 +80,16 @@ def read_blocks(path: Path) -> Iterator[NDArray[np.float32]]:
             wanted = file.frames
             most = max(1, _BLOCK // file.channels)
             # the number of samples must be given for a GSM file
-            while found < wanted and len(block := _decode_frames(file, min(most, wanted - found))):
+            while found < wanted and len(
+                block := file.read(min(most, wanted - found), dtype="float32", always_2d=True)
+            ):
                 found += len(block)
                 yield block
     except _FAILURES as error:
         raise _explain_unreadable(path, error) from None
-    if found < wanted and not _is_estimated(path, found):
+    # the length of an MP3 without a header is only estimated
+    estimated = found < wanted and count_mpeg_samples(path) is not None and found >= _estimate_mpeg_length(path)
+    if found < wanted and not estimated:
         raise _cut_short(path, f"{wanted} samples", found)
     if not found:
         raise InputError(f"sounds: {path} holds no samples")
@@ -164,16 +168,6 @@ def _open_descriptor(path: Path) -> Iterator[Any]:
 def _estimate_mpeg_length(path: Path) -> int:
     """Return the fewest samples to expect of an MP3 that does not declare its length; decoders omit some frames."""
     return max(0, (count_mpeg_samples(path) or 0) - _MPEG_SLACK)
-
-
-def _is_estimated(path: Path, found: int) -> bool:
-    """Tell whether the length of a file is only estimated, as of an MP3 without a header, and all of it was found."""
-    return count_mpeg_samples(path) is not None and found >= _estimate_mpeg_length(path)
-
-
-def _decode_frames(file: Any, frames: int) -> NDArray[np.float32]:
-    block: NDArray[np.float32] = file.read(frames, dtype="float32", always_2d=True)
-    return block
 
 
 def _check_finite(mono: NDArray[np.float32], path: Path) -> None:

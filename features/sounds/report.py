@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from brainmap.checks import list_some
@@ -132,14 +133,11 @@ class SoundReport:
 
 def _is_clipped(channel: NDArray[np.float64]) -> bool:
     """Tell whether several samples in a row stand at full scale."""
-    if not len(channel) or np.abs(channel).max() < _FULL:
+    if len(channel) < _IN_A_ROW or np.abs(channel).max() < _FULL:
         return False
-    for high in (channel >= _FULL, channel <= -_FULL):
-        rows = np.convolve(high.astype(int), np.ones(_IN_A_ROW, int), "valid") if len(high) >= _IN_A_ROW else high[:0]
-        ends = np.flatnonzero(rows == _IN_A_ROW)
-        if any(np.ptp(channel[start : start + _IN_A_ROW]) < 1e-4 for start in ends.tolist()):
-            return True
-    return False
+    rows = sliding_window_view(channel, _IN_A_ROW)
+    full = (rows >= _FULL).all(axis=1) | (rows <= -_FULL).all(axis=1)
+    return bool((np.ptp(rows[full], axis=1) < 1e-4).any())
 
 
 class RecordingLook:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Callable
+from typing import Any, get_args
 
 import numpy as np
 import scipy
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, check_ranges
 from brainmap.errors import InputError
 from brainmap.types import MelScaling
 
@@ -127,11 +128,10 @@ def compute_mel_filters(*, rate: int, n_mels: int, fft: int, fmin: float, fmax: 
         Frequencies outside 0 to half the rate, or bands that hold no frequency.
     """
     highest = rate / 2 if fmax is None else fmax
-    if not 0 <= fmin < highest <= rate / 2:
-        raise InputError(
-            f"log-mel: expected rising frequencies from 0 to half the rate, {rate / 2:g} Hz, got fmin {fmin:g} and "
-            f"fmax {highest:g} Hz"
-        )
+    check_ranges(
+        "log-mel",
+        (f"0 <= fmin < fmax <= {rate / 2:g} Hz, half the rate", (fmin, highest), 0 <= fmin < highest <= rate / 2),
+    )
     centers = _space_mels(n_mels + 2, fmin, highest)
     ramps = np.subtract.outer(centers, np.fft.rfftfreq(n=fft, d=1.0 / rate))
     widths = np.diff(centers)
@@ -163,6 +163,16 @@ def compute_mel_centers(*, rate: int, n_mels: int, fmin: float, fmax: float | No
     return _space_mels(n_mels + 2, fmin, rate / 2 if fmax is None else fmax)[1:-1]
 
 
+_SCALES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "log": (lambda power: np.log(power + FLOORS["log"]), lambda x: np.maximum(np.exp(x) - FLOORS["log"], 0.0)),
+    "log10": (lambda power: np.log10(np.maximum(power, FLOORS["log10"])), lambda x: 10**x),
+    "db": (lambda power: 10 * np.log10(np.maximum(power, FLOORS["db"])), lambda x: 10 ** (x / 10)),
+    "power": (lambda power: power, lambda x: np.maximum(x, 0.0)),
+    "amplitude": (np.sqrt, lambda x: np.maximum(x, 0.0) ** 2),
+}
+"""How the power of bands is scaled, and how it is computed back."""
+
+
 def scale_power(power: NDArray[np.floating], scaling: MelScaling) -> NDArray[np.float32]:
     """Scale the power of bands as `log_mel` describes.
 
@@ -171,12 +181,8 @@ def scale_power(power: NDArray[np.floating], scaling: MelScaling) -> NDArray[np.
     >>> scale_power(np.array([1.0, 100.0]), "db").tolist()
     [0.0, 20.0]
     """
-    floor = FLOORS[scaling]
-    if scaling == "log":
-        return np.asarray(np.log(power + floor), dtype=np.float32)
-    if scaling in ("log10", "db"):
-        return np.asarray((10 if scaling == "db" else 1) * np.log10(np.maximum(power, floor)), dtype=np.float32)
-    return np.asarray(np.sqrt(power) if scaling == "amplitude" else power, dtype=np.float32)
+    scale, _ = _SCALES[scaling]
+    return np.asarray(scale(power), dtype=np.float32)
 
 
 def compute_power(scaled: NDArray[np.floating], scaling: MelScaling) -> NDArray[np.float64]:
@@ -187,9 +193,5 @@ def compute_power(scaled: NDArray[np.floating], scaling: MelScaling) -> NDArray[
     >>> compute_power(scale_power(np.array([1.0, 100.0]), "log"), "log").round(4).tolist()
     [1.0, 100.0]
     """
-    values = np.asarray(scaled, dtype=np.float64)
-    if scaling == "log":
-        return np.maximum(np.exp(values) - FLOORS["log"], 0.0)
-    if scaling in ("log10", "db"):
-        return np.asarray(10 ** (values / (10 if scaling == "db" else 1)))
-    return np.maximum(values, 0.0) ** (2 if scaling == "amplitude" else 1)
+    _, invert = _SCALES[scaling]
+    return np.asarray(invert(np.asarray(scaled, dtype=np.float64)))

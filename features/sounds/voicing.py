@@ -14,7 +14,7 @@ import scipy
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, check_ranges
 from brainmap.errors import InputError
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors, number_batches
 from brainmap.features.sounds.inputs import get_waveforms, resolve_rate
@@ -131,10 +131,11 @@ def find_voicing(
     sounds = get_waveforms(sounds)
     rate = resolve_rate(sounds, rate, "voicing")
     window = _Window.of(rate, frame_ms, hop_ms, (lowest_hz, highest_hz))
-    if not 0 < threshold < 1:
-        raise InputError(f"threshold: expected a correlation between 0 and 1, got {threshold}")
-    if not FLOOR_DB < silence_db < 0:
-        raise InputError(f"silence_db: expected decibels below the loudest frame, as in -35, got {silence_db}")
+    check_ranges(
+        "voicing",
+        ("as threshold a correlation between 0 and 1", threshold, 0 < threshold < 1),
+        ("as silence_db decibels below the loudest frame, as in -35", silence_db, FLOOR_DB < silence_db < 0),
+    )
     items, conditions = get_labels(sounds)
     parts = [window.analyze(clips, silence_db) for clips in _iterate_clips(sounds, items, window)]
     energy, strength, f0 = (np.concatenate(part) for part in zip(*parts, strict=True))

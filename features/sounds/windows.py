@@ -18,8 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
-from brainmap.errors import InputError
+from brainmap.checks import check_choice, check_ranges, list_some, refuse_some
 from brainmap.features.sounds.files import PEAK_LEVEL, RMS_LEVEL, Sounds, hash_sounds, join_equal_lengths
 from brainmap.features.sounds.front_ends import FrontEnd
 from brainmap.features.sounds.reading import read_mono
@@ -56,9 +55,8 @@ class Cut:
 
     def __post_init__(self) -> None:
         check_choice(self.last, get_args(LastWindow), "last")
-        for name, seconds in (("window", self.window), ("hop", self.hop)):
-            if not 1 / self.rate <= seconds <= 600:
-                raise InputError(f"{name}: expected 1 sample to 600 s, got {seconds} s; give another {name}")
+        check_ranges("window", ("1 sample to 600 s", self.window, 1 / self.rate <= self.window <= 600))
+        check_ranges("hop", ("1 sample to 600 s", self.hop, 1 / self.rate <= self.hop <= 600))
 
     @property
     def n_samples(self) -> int:
@@ -279,11 +277,12 @@ def cut_windows(
     recordings = [_survey_recording(sounds, row, cut) for row in range(len(sounds))]
     ids, names = sounds.items, sounds.conditions
     short = [f"{ids[one.row]} ({one.n_samples / cut.rate:.4g} s)" for one in recordings if not one.starts]
-    if short:
-        raise InputError(
-            f"window: expected at most the length of every sound, got {cut.window:g} s for {list_some(short, 4)}; "
-            "give a shorter window, or last = 'pad' to fill it with zeros"
-        )
+    refuse_some(
+        short,
+        f"window: expected at most the length of every sound, got {cut.window:g} s for ",
+        "; give a shorter window, or last = 'pad' to fill it with zeros",
+        most=4,
+    )
     rows = [
         {
             "stimulus_id": f"{ids[one.row]}@{_format_onset(k * cut.hop)}",

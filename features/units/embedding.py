@@ -13,13 +13,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, check_literals, check_one_each, check_ranges, refuse_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.types import EmbeddingMethod, EmbeddingUnits, FeatureSet
 
@@ -132,22 +132,25 @@ def embed(
     >>> found.axes, found.trustworthiness
     (('component 1 (100% of variance)',), 1.0)
     """
-    check_choice(method, get_args(EmbeddingMethod), "method")
-    check_choice(units, get_args(EmbeddingUnits), "units")
+    check_literals((method, EmbeddingMethod, "method"), (units, EmbeddingUnits, "units"))
     values, items, words = _read_values(features, layer, conditions)
     n = len(items)
-    if n_components < 1 or n_components > min(n - 1, values.shape[1]):
-        raise InputError(
-            f"embed: expected 1 to {min(n - 1, values.shape[1])} components of {n} items x {values.shape[1]} units of "
-            f"{layer!r}, got {n_components}"
-        )
     n_neighbors = max(1, min(5, (n - 1) // 2)) if n_neighbors is None else n_neighbors
-    if not 1 <= n_neighbors < n / 2:
-        raise InputError(
-            f"embed: expected n_neighbors of at least 1 and below {n / 2:g} for {n} items, got {n_neighbors}"
-        )
-    if method == "tsne" and not 1 <= perplexity < n:
-        raise InputError(f"embed: expected a perplexity of at least 1 and below {n} for {n} items, got {perplexity:g}")
+    most = min(n - 1, values.shape[1])
+    check_ranges(
+        "embed",
+        (
+            f"1 to {most} components of {n} items x {values.shape[1]} units of {layer!r}",
+            n_components,
+            1 <= n_components <= most,
+        ),
+        (f"n_neighbors of at least 1 and below {n / 2:g} for {n} items", n_neighbors, 1 <= n_neighbors < n / 2),
+        (
+            f"a perplexity of at least 1 and below {n} for {n} items",
+            perplexity,
+            method != "tsne" or 1 <= perplexity < n,
+        ),
+    )
     spread = values.std(axis=0)
     moving = spread > 1e-7 * np.abs(values).max(initial=1e-30)
     if not moving.any():
@@ -202,8 +205,7 @@ def _get_labels(features: Any, conditions: Sequence[str] | None, what: str) -> t
         return tuple(features.items), tuple(features.conditions)
     items = tuple(str(i) for i in range(len(features)))
     words = items if conditions is None else tuple(map(str, conditions))
-    if len(words) != len(items):
-        raise InputError(f"{what}: {len(words)} conditions for {len(items)} items; give one an item")
+    check_one_each(words, len(items), f"{what}: conditions", "items")
     return items, words
 
 
@@ -216,8 +218,6 @@ def _read_values(
         features = features[check_choice(layer, list(features.layers), "embed: layer")][:]
     values = np.asarray(features, dtype=np.float64)
     values = values.reshape(len(items), -1)
-    finite = np.isfinite(values).all(axis=1)
-    if not finite.all():
-        bad = [items[i] for i in np.flatnonzero(~finite)]
-        raise InputError(f"embed: items {list_some(bad)} of {layer!r} hold NaN or infinite values; leave them out")
+    bad = [items[i] for i in np.flatnonzero(~np.isfinite(values).all(axis=1))]
+    refuse_some(bad, "embed: items ", f" of {layer!r} hold NaN or infinite values; leave them out")
     return values, items, words

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, check_one_each, check_ranges, list_some, refuse_some
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.layers.crops import Fields
 from brainmap.features.layers.ear import tap
@@ -29,9 +29,9 @@ from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import find_layer, select_layers
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors, number_batches
 from brainmap.features.sounds.inputs import InputAxes, describe_input
-from brainmap.names import file_name
+from brainmap.features.sounds.writing import write_sounds
+from brainmap.groups import group_pairs
 from brainmap.progress import progress
-from brainmap.record import atomic
 from brainmap.types import Stage
 
 
@@ -104,20 +104,9 @@ class Exemplars:
             raise InputError(
                 f"save_wav: expected crops (1, t) at a known rate, got {self.crops.shape[1:]} at {self.rate} Hz"
             )
-        import soundfile
-
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        repeats = -(-round((seconds or 0) * self.rate) // max(self.crops.shape[-1], 1)) or 1
-        paths = []
-        for row, crop in zip(self.table.itertuples(), self.crops, strict=True):
-            name = file_name(self.layer, str(row.label), str(row.rank), str(row.item))
-            path = folder / f"{name}.wav"
-            wave = np.tile(crop[0] / max(1.0, float(np.abs(crop).max())), repeats)
-            with atomic(path) as beside:
-                soundfile.write(beside, wave, self.rate, subtype="PCM_16", format="WAV")
-            paths.append(path)
-        return paths
+        within = self.crops / np.maximum(np.abs(self.crops).max(axis=2, keepdims=True), 1.0)
+        names = [(self.layer, str(row.label), str(row.rank), str(row.item)) for row in self.table.itertuples()]
+        return write_sounds(within, folder, names, rate=self.rate, seconds=seconds)
 
 
 EXEMPLAR_COLUMNS = {
@@ -208,8 +197,7 @@ def find_exemplars(
        value  start  stop
     0    3.0      7    10
     """
-    if k < 1 or per_sound < 1:
-        raise InputError(f"exemplars: expected k and per_sound of 1 or more, got {k} and {per_sound}")
+    check_ranges("exemplars", ("k of 1 or more", k, k >= 1), ("per_sound of 1 or more", per_sound, per_sound >= 1))
     items, conditions = get_labels(sounds)
     with evaluating(model, device), torch.no_grad():
         found = _find_layer(model, sounds, layer)
@@ -321,8 +309,7 @@ def _choose_units(units: int | Sequence[int] | Literal["all"], layer: Layer) -> 
 def _name_units(units: Sequence[int], layer: Layer, class_names: Sequence[str] | None) -> list[str]:
     if layer.name != OUTPUT or class_names is None:
         return [str(unit) for unit in units]
-    if len(class_names) != layer.shape[0]:
-        raise InputError(f"exemplars: {len(class_names)} class names for {layer.shape[0]} outputs; give one an output")
+    check_one_each(class_names, layer.shape[0], "exemplars: class_names", "outputs")
     return [str(class_names[unit]) for unit in units]
 
 
@@ -334,8 +321,7 @@ def _check_classes(
     if layer.name != OUTPUT or class_names is None:
         raise InputError("exemplars: own_class is about the units of 'output' and needs class_names")
     absent = [name for at, name in enumerate(names) if not own[:, at].any()]
-    if absent:
-        raise InputError(f"exemplars: no sounds of the classes {list_some(absent)}; add some, or leave out own_class")
+    refuse_some(absent, "exemplars: no sounds of the classes ", "; add some, or leave out own_class")
 
 
 def _tabulate_exemplars(
@@ -376,9 +362,7 @@ def _read_crops(
     sounds: Sounds, ranked: Sequence[tuple[int, int, int, int, float]], fields: Fields, batch_size: int
 ) -> NDArray[np.float32]:
     """Read the sounds again and cut out the exemplars."""
-    rows: dict[int, list[int]] = {}
-    for row, (_, _, item, _, _) in enumerate(ranked):
-        rows.setdefault(item, []).append(row)
+    rows = group_pairs((item, row) for row, (_, _, item, _, _) in enumerate(ranked))
     crops = np.zeros((len(ranked), next(iterate_tensors(sounds, 1)).shape[1], *fields.size), np.float32)
     for first, batch in number_batches(iterate_tensors(sounds, batch_size)):
         for at in range(len(batch)):

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from brainmap.checks import check_one_each, check_ranges
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.ear import tap
 from brainmap.features.layers.layer import Layer
@@ -208,7 +209,8 @@ def layer_filters(
     kernels = gradients[:, 0]
     size = place.receptive_field
     if isinstance(size, int) and isinstance(place.center, int | float) and isinstance(place.stride, int):
-        start = max(0, round(place.center + _find_middle(place) * place.stride - (size - 1) / 2))
+        middle = place.shape[1] // 2 if len(place.shape) > 1 else 0
+        start = max(0, round(place.center + middle * place.stride - (size - 1) / 2))
         kernels = kernels[:, start : start + size]
     stride = place.stride if isinstance(place.stride, int) and place.stride else 1
     return Filters(layer=place.name, kernels=kernels, offsets=offsets, rate=rate, stride=stride)
@@ -314,10 +316,6 @@ def find_linear_layer(model: nn.Module, listed: tuple[Layer, ...], name: str) ->
     raise InputError(f"filters: layer {found.name!r} is no convolution; its units have no frequency response")
 
 
-def _find_middle(layer: Layer) -> int:
-    return layer.shape[1] // 2 if len(layer.shape) > 1 else 0
-
-
 def is_additive(model: nn.Module, layer: Layer, zero: torch.Tensor) -> bool:
     """Tell whether the response of a layer to a sum of sounds is the sum of its responses, up to a constant."""
     one, other = 0.1 * torch.randn((2, *zero.shape), generator=torch.Generator().manual_seed(0)).to(zero)
@@ -400,14 +398,14 @@ def pattern_spectra(
     """
     waves = getattr(patterns, "patterns", getattr(patterns, "waveforms", patterns))
     example, rate = get_waveform(waves, rate or getattr(patterns, "rate", None), "spectra")
-    if not 0 < lowest_hz < rate / 2 or per_octave < 1 or smoothing <= 0:
-        raise InputError(
-            f"spectra: expected a lowest frequency from 0 to {rate / 2:g} Hz, and steps and smoothing above 0, got "
-            f"{lowest_hz:g} Hz, {per_octave} and {smoothing:g}"
-        )
+    check_ranges(
+        "spectra",
+        (f"a lowest frequency from 0 to {rate / 2:g} Hz", lowest_hz, 0 < lowest_hz < rate / 2),
+        ("per_octave of 1 or more", per_octave, per_octave >= 1),
+        ("a smoothing above 0", smoothing, smoothing > 0),
+    )
     names = list(labels or getattr(patterns, "labels", None) or map(str, range(len(waves))))
-    if len(names) != len(waves):
-        raise InputError(f"spectra: {len(names)} labels for {len(waves)} sounds; give one a sound")
+    check_one_each(names, len(waves), "spectra: labels", "sounds")
     half = 2 ** (smoothing / 2)
     size = max(example.shape[2], int(np.ceil(rate / (lowest_hz * (half - 1 / half) / 4))))  # at least 4 bins a band
     power = np.abs(np.fft.rfft(np.asarray(waves, dtype=np.float64)[:, 0], size)) ** 2

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, check_ranges, list_some, refuse_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.features.units.embedding import _get_labels
 from brainmap.progress import progress
@@ -125,8 +125,7 @@ def nearest_neighbors(
     """
     check_choice(metric, get_args(SoundMetric), "metric")
     spaces, items, words = _collect_spaces(features, sounds, layers, conditions)
-    if not 1 <= k < len(items):
-        raise InputError(f"neighbors: expected k from 1 to {len(items) - 1} for {len(items)} items, got {k}")
+    check_ranges("neighbors", (f"k from 1 to {len(items) - 1} for {len(items)} items", k, 1 <= k < len(items)))
     word = np.array(words)
     counts = {name: int((word == name).sum()) for name in dict.fromkeys(words)}
     alone = [name for name, count in counts.items() if count == 1]
@@ -187,12 +186,11 @@ def _prepare_points(values: Any, items: Sequence[str], metric: SoundMetric, spac
         return points
     points = points - points.mean(axis=1, keepdims=True)
     length = np.linalg.norm(points, axis=1, keepdims=True)
-    still = np.flatnonzero(length[:, 0] == 0).tolist()
-    if still:
-        raise InputError(
-            f"neighbors: {space} is constant for items {list_some([items[i] for i in still])}, they have no "
-            "correlation; leave them out, or take metric='euclidean'"
-        )
+    refuse_some(
+        [items[i] for i in np.flatnonzero(length[:, 0] == 0).tolist()],
+        f"neighbors: {space} is constant for items ",
+        ", they have no correlation; leave them out, or take metric='euclidean'",
+    )
     return np.asarray(points / length)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, check_literals, check_ranges, list_some
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.ear import tap
 from brainmap.features.layers.layer import OUTPUT, Layer
@@ -89,26 +88,26 @@ class TuningSettings:
     height: float = HALF_POWER
 
     def __post_init__(self) -> None:
-        check_choice(self.stimulus, get_args(Stimulus), "stimulus")
-        check_choice(self.spacing, get_args(Spacing), "spacing")
-        check_choice(self.measure, get_args(TuningMeasure), "measure")
-        if not 0 < self.lowest_hz < self.highest_hz:
-            raise InputError(
-                f"tuning: expected frequencies with 0 < lowest < highest, got {self.lowest_hz:g} to "
-                f"{self.highest_hz:g} Hz"
-            )
-        if self.per_step < 1 or self.repeats < 1 or not len(self.levels_db):
-            raise InputError(
-                f"tuning: expected at least 1 frequency in each step, 1 repeat and 1 level, got {self.per_step}, "
-                f"{self.repeats} and {len(self.levels_db)}"
-            )
-        if self.reference_rms <= 0 or self.ramp_ms < 0 or not 0 < self.noise_octaves <= 4:
-            raise InputError(
-                "tuning: expected a reference above 0, ramps of 0 ms or more and noise of at most 4 octaves, got "
-                f"{self.reference_rms:g}, {self.ramp_ms:g} ms and {self.noise_octaves:g} octaves"
-            )
-        if not 0 < self.height < 1:
-            raise InputError(f"tuning: expected a height between 0 and 1, as a share of the peak, got {self.height:g}")
+        check_literals(
+            (self.stimulus, Stimulus, "stimulus"),
+            (self.spacing, Spacing, "spacing"),
+            (self.measure, TuningMeasure, "measure"),
+        )
+        check_ranges(
+            "tuning",
+            (
+                "frequencies with 0 < lowest < highest [Hz]",
+                (self.lowest_hz, self.highest_hz),
+                0 < self.lowest_hz < self.highest_hz,
+            ),
+            ("at least 1 frequency in each step", self.per_step, self.per_step >= 1),
+            ("at least 1 repeat", self.repeats, self.repeats >= 1),
+            ("at least 1 level", self.levels_db, len(self.levels_db) > 0),
+            ("a reference_rms above 0", self.reference_rms, self.reference_rms > 0),
+            ("ramps of 0 ms or more", self.ramp_ms, self.ramp_ms >= 0),
+            ("noise of more than 0 and at most 4 octaves", self.noise_octaves, 0 < self.noise_octaves <= 4),
+            ("a height between 0 and 1, as a share of the peak", self.height, 0 < self.height < 1),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

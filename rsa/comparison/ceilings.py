@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import list_some
+from brainmap.checks import check_enough, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import RANKED, compare_vectors, find_measure, group_by_missing, scale_vectors
 from brainmap.rsa.rdm.alignment import check_items, group_by_region
@@ -121,10 +121,7 @@ def compute_vector_ceiling(
     """
     measure = find_measure(measure)
     x = np.atleast_2d(np.asarray(vectors, dtype=np.float64))
-    if len(x) < 2:
-        raise InputError(
-            f"noise_ceiling: expected at least 2 participants, got {len(x)}; a ceiling says how well participants agree"
-        )
+    check_enough(len(x), 2, "noise_ceiling", "participants", "; a ceiling says how well participants agree")
     pooled, others = pool_others(x, measure, sigma_k)
     upper = compare_vectors(pooled, x, measure=measure, sigma_k=sigma_k)[0]
     with warnings.catch_warnings():

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, check_enough, check_ranges, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.ceilings import pool_others
 from brainmap.rsa.comparison.measures import compare_vectors, find_measure, whiten_vectors
-from brainmap.rsa.rdm.alignment import LABEL_OF, align_vectors, find_pair_positions, group_by_region, list_groups
+from brainmap.rsa.rdm.alignment import LABEL_OF, align_vectors, group_by_region, list_groups, split_pairs
 from brainmap.types import Floats, Level, Measure, ModelFit, RDMs
 
 KINDS: tuple[ModelFit, ...] = get_args(ModelFit)
@@ -256,23 +256,16 @@ def _split_items(
             f"score_models: expected at least {3 * folds} groups by {by}, three in each of {folds} folds, got "
             f"{len(names)}; take fewer item_folds" + ("" if by == "stimulus" else " or by='stimulus'")
         )
-    found = []
-    for part in np.array_split(rng.permutation(len(names)), folds):
-        inside = np.isin(member.reshape(-1), part)
-        found.append(
-            (
-                find_pair_positions(np.flatnonzero(~inside), rdms.n_cond),
-                find_pair_positions(np.flatnonzero(inside), rdms.n_cond),
-            )
-        )
-    return found
+    parts = np.array_split(rng.permutation(len(names)), folds)
+    return [split_pairs(~np.isin(member.reshape(-1), part)) for part in parts]
 
 
 def _split_participants(people: list[str], folds: int | None, rng: np.random.Generator) -> dict[str, int]:
     names = list(dict.fromkeys(people))
     folds = len(names) if folds is None else folds
-    if not 1 <= folds <= len(names):
-        raise InputError(f"score_models: expected 1 to {len(names)} folds of {len(names)} participants, got {folds}")
+    check_ranges(
+        "score_models", (f"1 to {len(names)} folds of {len(names)} participants", folds, 1 <= folds <= len(names))
+    )
     parts = np.array_split(rng.permutation(len(names)), folds)
     return {names[i]: k for k, part in enumerate(parts) for i in part}
 
@@ -308,8 +301,7 @@ def _bring_to_one_scale(models: Floats, data: Floats, measure: Measure) -> tuple
     """Return models `(n_rdms, n)` and pooled data `(n,)` as vectors whose cosine is maximized."""
     pooled = pool_others(data, measure)[0]
     use = ~np.isnan(models).any(axis=0) & ~np.isnan(pooled)
-    if use.sum() < 2:
-        raise InputError(f"fit_weights: expected at least 2 pairs of items that models and data have, got {use.sum()}")
+    check_enough(use.sum(), 2, "fit_weights", "pairs of items that models and data have")
     x = models[:, use] / compute_rms(models)[:, None]
     y = pooled[None, use]
     if measure not in ("cosine", "cosine_cov", "bures"):

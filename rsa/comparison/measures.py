@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.groups import group_pairs
 from brainmap.rsa.comparison.bures import compute_bures
 from brainmap.rsa.comparison.ranks import rank_rows
 from brainmap.rsa.rdm.alignment import align_vectors, check_items, count_items_of_pairs
@@ -175,9 +176,7 @@ def find_measure(measure: str) -> Measure:
 def group_by_missing(vectors: Floats) -> Iterator[tuple[NDArray[np.intp], NDArray[np.bool_]]]:
     """Yield the rows that have the same present pairs, and the mask of these pairs."""
     present = ~np.isnan(vectors)
-    groups: dict[bytes, list[int]] = {}
-    for k, pairs in enumerate(np.packbits(present, axis=1)):
-        groups.setdefault(pairs.tobytes(), []).append(k)
+    groups = group_pairs((pairs.tobytes(), k) for k, pairs in enumerate(np.packbits(present, axis=1)))
     for rows in groups.values():
         yield np.array(rows), present[rows[0]]
 
@@ -203,6 +202,24 @@ def scale_vectors(
     centered = _center_rows(vectors) if measure == "corr_cov" else vectors
     length = np.linalg.norm(whiten_vectors(centered, use, sigma_k), axis=1, keepdims=True)
     return centered / np.where(length > 0, length, np.nan)
+
+
+def convert_to_factors(vectors: Floats, measure: Measure) -> Floats:
+    """Return vectors whose inner products are the scores, for "pearson", "cosine", "spearman" or "rho-a".
+
+    The vectors that are given lack no pairs. A relabeling of the items only reorders those that are returned.
+
+    Examples
+    --------
+    >>> x = convert_to_factors(np.array([[1.0, 2.0, 4.0], [1.0, 4.0, 2.0]]), "spearman")
+    >>> float((x[0] @ x[1]).round(3))
+    0.5
+    """
+    n = float(vectors.shape[1])
+    scaled = scale_vectors(vectors, measure, use=np.ones(vectors.shape[1], dtype=bool))
+    if measure == "spearman":
+        return scale_to_unit_length(scaled, center=False)
+    return scaled * np.sqrt(12.0 / (n**3 - n)) if measure == "rho-a" else scaled
 
 
 def _compare_rows(

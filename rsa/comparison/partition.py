@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_literals, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import group_by_missing
 from brainmap.rsa.comparison.ranks import rank_rows
@@ -154,8 +153,7 @@ def partition_variance(
     >>> found.names, bool(np.isclose(found.shares.sum(), 1)), bool(abs(found.shares[1, 0]) < 1e-12)
     (['one only', 'two only', 'one + two'], True, True)
     """
-    check_choice(fit, get_args(Fit), "fit")
-    check_choice(validation, get_args(Validation), "validation")
+    check_literals((fit, Fit, "fit"), (validation, Validation, "validation"))
     if not 1 <= len(sets) <= MOST_SETS:
         raise InputError(
             f"partition: expected 1 to {MOST_SETS} sets, got {len(sets)} ({list_some(sets)}); put RDMs of one kind "

@@ -28,7 +28,7 @@ def rank_by_buckets(rows: Floats) -> Floats:  # pragma: no cover - compiled
     return ranks
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def _find_extent(values):  # type: ignore[no-untyped-def]
     low, high = values[0], values[0]
     for p in range(values.size):
@@ -37,7 +37,7 @@ def _find_extent(values):  # type: ignore[no-untyped-def]
     return low, high
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def _order_near(values, ranks):  # type: ignore[no-untyped-def]
     """Compute tie-averaged ranks of values (padded at both ends) at most `_REACH` from their sorted positions."""
     for p in range(ranks.size):
@@ -50,7 +50,7 @@ def _order_near(values, ranks):  # type: ignore[no-untyped-def]
         ranks[p] = 0.5 * twice
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def _order_bucket(values, start, ranks):  # type: ignore[no-untyped-def]
     """Compute tie-averaged ranks within one bucket, counted from `start`."""
     n = values.size
@@ -85,7 +85,7 @@ def _order_bucket(values, start, ranks):  # type: ignore[no-untyped-def]
         first = last + 1
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def _rank_rows(values, keys, starts, sorted_values, sorted_ranks, out):  # type: ignore[no-untyped-def]
     """Compute tie-averaged ranks from 1, as `scipy.stats.rankdata`, by buckets of equal width.
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, check_enough, list_some
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.rsa.comparison.ceilings import pool_others
@@ -101,8 +101,7 @@ def rdm_reliability(
         raise InputError(
             "rdm_reliability: the bures similarity of halves does not give that of the whole; choose another measure"
         )
-    if splits < 1:
-        raise InputError(f"rdm_reliability: expected splits of at least 1, got {splits}")
+    check_enough(splits, 1, "rdm_reliability", "split")
     rng = rng or np.random.default_rng()
     if hasattr(data, "measurements"):
         return _split_runs(data, named, splits, rng, noise_precision, settings)
@@ -138,11 +137,9 @@ def _split_runs(
     run = np.asarray(data.obs_descriptors.get("run", np.zeros(data.n_obs)))
     every = np.unique(run)
     n = len(every)
-    if n < 2:
-        raise InputError(
-            f"rdm_reliability: expected patterns of at least 2 runs, got {n}; give patterns per run, or RDMs of "
-            "several participants"
-        )
+    check_enough(
+        n, 2, "rdm_reliability", "runs with patterns", "; give patterns per run, or RDMs of several participants"
+    )
     if n < 4 and settings.get("dissimilarity") == "crossnobis":
         raise InputError(
             f"rdm_reliability: expected at least 4 runs, as crossnobis takes two per half, got {n}; choose "
@@ -220,8 +217,7 @@ def _share_items(one: RDMs, other: RDMs) -> tuple[Floats, Floats]:
     """Return the RDMs of both halves over the items that both have."""
     labels = [list_labels(side) for side in (one, other)]
     kept = [label for label in labels[0] if label in set(labels[1])]
-    if len(kept) < 3:
-        raise InputError(f"rdm_reliability: expected at least 3 items in both halves of the runs, got {len(kept)}")
+    check_enough(len(kept), 3, "rdm_reliability", "items in both halves of the runs")
     x, y = (
         np.asarray(side.dissimilarities)[:, find_pair_positions(np.array([own.index(k) for k in kept]), len(own))]
         for side, own in zip((one, other), labels, strict=True)

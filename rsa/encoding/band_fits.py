@@ -9,11 +9,9 @@ import numpy as np
 from brainmap.rsa.encoding.bands import (
     BandedEncoding,
     BandSettings,
-    Fit,
-    build_band_kernels,
     build_joint_designs,
     draw_weights,
-    fit_subset,
+    fit_by_items,
     himalaya_backend,
     join_layers,
     scale_units,
@@ -35,20 +33,14 @@ def fit_bands(
     Where units are fewer than the training items, weights of units are fitted, else those of items; the predictions are
     the same.
     """
+    units = sum(space.shape[1] for band in bands.values() for space in band)
+    if units >= min(len(folds.split(k)[0]) for k in range(folds.n_folds)) * (1 - 1 / settings.inner_folds):
+        return fit_by_items(bands, responses, folds, settings)
     own, y = tuple(tuple(one) for one in bands.values()), responses.mean
-    units = sum(space.shape[1] for band in own for space in band)
-    fit: Fit
-    if units < min(len(folds.split(k)[0]) for k in range(folds.n_folds)) * (1 - 1 / settings.inner_folds):
-        arrays = [join_layers(band) for band in own]
+    arrays = [join_layers(band) for band in own]
 
-        def fit(chosen: Sequence[int], seed: int) -> tuple[Floats, Floats, Floats]:
-            return _fit_units([arrays[k] for k in chosen], y, folds, settings, seed)
-
-    else:
-        kernels = build_band_kernels(own, folds)
-
-        def fit(chosen: Sequence[int], seed: int) -> tuple[Floats, Floats, Floats]:
-            return fit_subset(chosen, kernels, y, folds, settings, seed=seed)
+    def fit(chosen: Sequence[int], seed: int) -> tuple[Floats, Floats, Floats]:
+        return _fit_units([arrays[k] for k in chosen], y, folds, settings, seed)
 
     table = score_bands(list(bands), fit, responses, settings)
     return BandedEncoding(table, tuple(bands), own, responses, folds, settings)

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, check_ranges
 from brainmap.errors import InputError
+from brainmap.groups import group_pairs
 from brainmap.progress import progress
 from brainmap.rsa.encoding.fits import EncodingSettings, check_kernels
 from brainmap.rsa.encoding.folds import Folds, Groups, Places, yield_inner_splits
 from brainmap.rsa.encoding.noise import correct_r2_for_noise, measure_reliability
-from brainmap.rsa.encoding.permutations import Refit, draw_orders, tabulate_p
+from brainmap.rsa.encoding.permutations import Null, Refit, draw_orders, tabulate_p
 from brainmap.rsa.encoding.responses import (
     SURFACE_COLUMNS,
     TARGET_COLUMNS,
@@ -113,7 +114,7 @@ class BandedEncoding:
         )
         designs = build_joint_designs(self.spaces, self.folds, self.settings.device)
         refit = Refit.from_designs(designs, self.folds, self.settings)
-        null = refit.compare_orders(self.responses.mean, orders)
+        null = Null.of(refit.yield_scores(self.responses.mean, orders))
         return tabulate_p(self.responses.targets.copy(), null, correction, words)
 
     def preference(self, tested: pd.DataFrame | None = None, *, alpha: float = 0.05) -> pd.DataFrame:
@@ -213,10 +214,9 @@ def encode_bands(
     ['heard', 'heard', 'heard']
     """
     check_choice(targets, get_args(EncodingTarget), "targets")
-    if n_iter < 1 or not seeds:
-        raise InputError(
-            f"encode_bands: expected n_iter and at least one seed, got n_iter={n_iter}, seeds={list(seeds)}"
-        )
+    check_ranges(
+        "encode_bands", ("n_iter of 1 or more", n_iter, n_iter >= 1), ("at least one seed", list(seeds), len(seeds) > 0)
+    )
     spaces, responses = align_items(bands, data, items=items, layers=layers, targets=targets, descriptors=descriptors)
     divided = divide_items(responses, groups, folds=folds, few_items=few_items, rng=rng)
     settings = BandSettings(
@@ -226,22 +226,25 @@ def encode_bands(
         n_iter=n_iter,
         seeds=tuple(int(seed) for seed in seeds),
     )
-    named = name_bands(spaces)
-    own = tuple(tuple(one) for one in named.values())
-    kernels, y = build_band_kernels(own, divided), responses.mean
+    return fit_by_items(name_bands(spaces), responses, divided, settings)
+
+
+def fit_by_items(
+    bands: Mapping[str, Sequence[FeatureSpace]], responses: Responses, folds: Folds, settings: BandSettings
+) -> BandedEncoding:
+    """Fit bands, by name, to aligned responses by weights of items, whose number does not depend on the units."""
+    own, y = tuple(tuple(one) for one in bands.values()), responses.mean
+    kernels = build_band_kernels(own, folds)
     table = score_bands(
-        list(named), lambda chosen, k: fit_subset(chosen, kernels, y, divided, settings, seed=k), responses, settings
+        list(bands), lambda chosen, k: fit_subset(chosen, kernels, y, folds, settings, seed=k), responses, settings
     )
-    return BandedEncoding(table, tuple(named), own, responses, divided, settings)
+    return BandedEncoding(table, tuple(bands), own, responses, folds, settings)
 
 
 def name_bands(spaces: Sequence[FeatureSpace]) -> dict[str, list[FeatureSpace]]:
     """Return the layers of each band: each network, or each layer of the only one."""
     several = len({space.network for space in spaces}) > 1
-    named: dict[str, list[FeatureSpace]] = {}
-    for space in spaces:
-        named.setdefault(space.network if several else space.layer, []).append(space)
-    return named
+    return group_pairs((space.network if several else space.layer, space) for space in spaces)
 
 
 def build_band_kernels(bands: Sequence[Sequence[FeatureSpace]], folds: Folds) -> list[Floats]:

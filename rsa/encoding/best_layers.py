@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, check_enough
 from brainmap.errors import InputError
+from brainmap.groups import group_pairs
 from brainmap.progress import progress
 from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.fits import EncodingSettings, build_designs
@@ -119,9 +120,7 @@ def best_encoding_layers(fit: Encoding, *, splits: int = 10, rng: np.random.Gene
     ----------
     Tuckute et al. 2023, doi:10.1371/journal.pbio.3002366
     """
-    layers: dict[str, list[str]] = {}
-    for space in fit.spaces:
-        layers.setdefault(space.network, []).append(space.layer)
+    layers = group_pairs((space.network, space.layer) for space in fit.spaces)
     single = [name for name, own in layers.items() if len(own) < 2]
     if single:
         raise InputError(f"best layers: expected two layers or more of network {single[0]!r}, got one; fit more layers")
@@ -151,8 +150,7 @@ def best_encoding_layers(fit: Encoding, *, splits: int = 10, rng: np.random.Gene
 
 def _halve_groups(group: Places, splits: int, rng: np.random.Generator) -> list[tuple[Places, Places]]:
     """Return training and test half of each split; groups are not divided."""
-    if splits < 1:
-        raise InputError(f"best layers: expected 1 split or more, got splits={splits}")
+    check_enough(splits, 1, "best layers", "split")
     n_groups, halves = int(group.max()) + 1, []
     for _ in range(splits):
         first = np.isin(group, rng.permutation(n_groups)[: (n_groups + 1) // 2])

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice
-from brainmap.errors import InputError
+from brainmap.checks import check_choice, check_enough
 from brainmap.rsa.encoding.responses import Features, align_items
 from brainmap.types import Dataset, Level, Scaling
 
@@ -105,8 +104,7 @@ def estimate_hsic(one: NDArray[np.floating], other: NDArray[np.floating]) -> flo
     With K and L without their diagonals: [tr(K L) + 1'K1 1'L1 / ((n - 1)(n - 2)) - 2 1'K L1 / (n - 2)] / (n (n - 3)).
     """
     n = len(one)
-    if n < 4:
-        raise InputError(f"CKA: expected 4 items or more, got {n}")
+    check_enough(n, 4, "CKA", "items")
     k, m = (np.where(np.eye(n, dtype=bool), 0.0, np.asarray(gram, np.float64)) for gram in (one, other))
     rows, columns = k.sum(axis=0), m.sum(axis=0)
     within = rows.sum() * columns.sum() / ((n - 1) * (n - 2))

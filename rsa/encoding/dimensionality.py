@@ -69,11 +69,11 @@ def effective_dimensionality(
     [4.0, 1.0]
     """
     check_choice(units, get_args(Scaling), "units")
-    spaces = []
-    for network, own in name_networks(acts, descriptors).items():
-        members = tuple(np.array([k], dtype=np.intp) for k in range(len(own.items)))
-        for layer in choose_layers(own, layers, network, who="effective_dimensionality"):
-            spaces.append(FeatureSpace(network, layer, own[layer], members))
+    spaces = [
+        FeatureSpace(network, layer, own[layer], tuple(np.arange(len(own.items))[:, None]))
+        for network, own in name_networks(acts, descriptors).items()
+        for layer in choose_layers(own, layers, network, who="effective_dimensionality")
+    ]
     if spaces[0].shape[0] < 2:
         raise InputError(
             f"effective_dimensionality: expected layers of 2 items or more, got {list_some([s.name for s in spaces])}"

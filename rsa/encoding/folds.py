@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some, refuse_some
+from brainmap.checks import check_choice, check_enough, list_some, refuse_some
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.groups import group_pairs
 from brainmap.types import FoldGroups
 
 Places = NDArray[np.intp]
@@ -114,12 +115,21 @@ def group_items(
     return np.array([known[name] for name in names], dtype=np.intp), by
 
 
+def find_divided(groups: Iterable[object], conditions: Iterable[str]) -> list[str]:
+    """Return the conditions whose tokens are in several groups.
+
+    Examples
+    --------
+    >>> find_divided([0, 1, 1], ["cat", "cat", "dog"])
+    ['cat']
+    """
+    of_condition = group_pairs(zip(conditions, groups, strict=True))
+    return [condition for condition, own in of_condition.items() if len(set(own)) > 1]
+
+
 def _warn_of_divided(groups: Sequence[str], conditions: Sequence[str], by: str) -> None:
     """Warn of conditions whose tokens are in several groups, and thus in training and test."""
-    found: dict[str, set[str]] = {}
-    for group, condition in zip(groups, conditions, strict=True):
-        found.setdefault(condition, set()).add(group)
-    divided = [condition for condition, own in found.items() if len(own) > 1]
+    divided = find_divided(groups, conditions)
     if divided:
         warnings.warn(
             f"folds by {by} separate the tokens of {len(divided)} conditions ({list_some(divided, 3)}), so that a "
@@ -164,8 +174,7 @@ def make_folds(
             f"encoding: expected at least {LEAST_ITEMS} items, got {n_items}; predictions of so few are mostly noise, "
             "say few_items=True (--few-items) to go on"
         )
-    if n_folds < 2:
-        raise InputError(f"encoding: expected 2 folds or more, got folds={n_folds}")
+    check_enough(n_folds, 2, "encoding", "folds")
     if n_groups < n_folds:
         raise InputError(
             f"encoding: expected at least one {by} for each of {n_folds} folds, got {n_groups}; take fewer folds, or "
@@ -187,8 +196,7 @@ def yield_inner_splits(group: Places, n_folds: int) -> list[tuple[Places, Places
     There are at most as many folds as groups, so that a large number leaves out one group at a time.
     """
     names, own = np.unique(group, return_inverse=True)
-    if len(names) < 2:
-        raise InputError("encoding: expected two groups or more to choose alphas among, got one; take more groups")
+    check_enough(len(names), 2, "encoding", "groups to choose alphas among", "; take more groups")
     fold = deal_groups(own.reshape(-1), min(n_folds, len(names)), np.random.default_rng(0))
     return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(int(fold.max()) + 1)]
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from brainmap.errors import InputError
+from brainmap.checks import check_enough
 from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.group import check_same_models
 from brainmap.rsa.encoding.permutations import average_regions
@@ -52,8 +52,7 @@ def encoding_statistics(
     InputError
         There are fewer than two participants, or they differ in sounds, folds, layers or regions.
     """
-    if len(fits) < 2:
-        raise InputError(f"encoding_statistics: expected 2 participants or more, got {len(fits)}")
+    check_enough(len(fits), 2, "encoding_statistics", "participants")
     regions = check_same_models(fits)
     names = [space.name for space in fits[0].spaces]
     scores = average_over_regions(fits, regions)

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, refuse_some
-from brainmap.errors import BrainmapWarning, InputError
+from brainmap.checks import check_choice, check_enough, refuse_some
+from brainmap.errors import BrainmapWarning
+from brainmap.groups import group_pairs
 from brainmap.progress import progress
 from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.fits import EncodingSettings, build_designs
-from brainmap.rsa.encoding.folds import Folds, Places, yield_inner_splits
+from brainmap.rsa.encoding.folds import Folds, Places, find_divided, yield_inner_splits
 from brainmap.rsa.encoding.responses import SURFACE_COLUMNS, TARGET_COLUMNS, FeatureSpace
 from brainmap.rsa.encoding.ridge import (
     Design,
@@ -51,8 +52,7 @@ def draw_block_orders(folds: Folds, *, permutations: int, rng: np.random.Generat
     >>> orders[0].tolist() == list(range(12)), sorted(orders[1, :6].tolist()), words
     (True, [0, 1, 2, 3, 4, 5], 'blocks of 3 scans or more exchanged within each story')
     """
-    if permutations < 1:
-        raise InputError(f"encoding test: expected 1 permutation or more, got permutations={permutations}")
+    check_enough(permutations, 1, "encoding test", "permutation")
     refuse_some(
         [f"{folds.by} {k + 1} ({len(one)} scans)" for k, one in enumerate(folds.members) if len(one) < 2 * folds.block],
         f"encoding test: expected two blocks of {folds.block} scans or more in each {folds.by}, got fewer in ",
@@ -175,10 +175,6 @@ class Refit:
         for r, _ in self.yield_orders(y, orders):
             yield r.mean(axis=1)
 
-    def compare_orders(self, y: Floats, orders: Places) -> Null:
-        """Compare the scores of responses in the true order, the first, with those in all orders."""
-        return Null.of(self.yield_scores(y, orders))
-
 
 @dataclass(frozen=True, eq=False)
 class Null:
@@ -277,7 +273,7 @@ def encoding_test(
     nulls = []
     with progress("permuting sounds", len(fit.spaces)) as step:
         for space in fit.spaces:
-            nulls.append(Refit.of(space, fit.folds, fit.settings).compare_orders(y, orders))
+            nulls.append(Null.of(Refit.of(space, fit.folds, fit.settings).yield_scores(y, orders)))
             step.advance(note=space.name)
     table = fit.scores[["network", "layer", *fit.responses.targets]].copy()
     return tabulate_p(table, Null.join(nulls), correction, words)
@@ -301,8 +297,7 @@ def draw_orders(
     InputError
         `permutations` is below 1.
     """
-    if permutations < 1:
-        raise InputError(f"encoding test: expected 1 permutation or more, got permutations={permutations}")
+    check_enough(permutations, 1, "encoding test", "permutation")
     if folds.block:
         return draw_block_orders(folds, permutations=permutations, rng=rng)
     n = len(items)
@@ -313,9 +308,7 @@ def draw_orders(
             orders[1:, inside] = rng.permuted(np.tile(inside, (permutations, 1)), axis=1)
         return orders, "stimuli exchanged within runs"
     units = find_units(conditions, folds)
-    members: dict[Any, list[int]] = {}
-    for place in np.argsort(items).tolist():
-        members.setdefault(units[place], []).append(place)
+    members = group_pairs((units[place], place) for place in np.argsort(items).tolist())
     exchange = Exchange.among(list(members.values()))
     orders, _ = exchange.orders(permutations, rng)
     if exchange.count < _FEW:
@@ -336,10 +329,7 @@ def find_units(conditions: Sequence[str], folds: Folds) -> list[Any]:
     if folds.block:
         ranks = [int((folds.group[:k] == one).sum()) // folds.block for k, one in enumerate(folds.group)]
         return list(zip(folds.group.tolist(), ranks, strict=True))
-    of_condition: dict[str, set[int]] = {}
-    for condition, group in zip(conditions, folds.group.tolist(), strict=True):
-        of_condition.setdefault(condition, set()).add(group)
-    coarser = folds.by == "groups of the user" and all(len(groups) == 1 for groups in of_condition.values())
+    coarser = folds.by == "groups of the user" and not find_divided(folds.group.tolist(), conditions)
     return list(folds.group.tolist() if coarser else conditions)
 
 

@@ -11,6 +11,7 @@ import scipy
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
+from brainmap.groups import group_pairs
 from brainmap.rsa.inference.differences import score_differences
 from brainmap.rsa.inference.scores import correct_p
 from brainmap.rsa.regions.labels import find_side, strip_side
@@ -166,9 +167,7 @@ def _test_over_sounds(each: Floats, pairs: Sequence[tuple[int, int]]) -> Floats:
 
 def _average_sides(x: Floats, regions: Sequence[str]) -> tuple[Floats, Floats]:
     """Return positions by region, means over both sides, and by side, means over the regions that have both."""
-    places: dict[str, list[int]] = {}
-    for k, name in enumerate(regions):
-        places.setdefault(strip_side(name), []).append(k)
+    places = group_pairs((strip_side(name), k) for k, name in enumerate(regions))
     both = [own for own in places.values() if sorted(find_side(regions[k]) for k in own) == ["l", "r"]]
     single = [k for own in places.values() if own not in both for k in own]
     rows = [x[own].mean(axis=0) for own in both] + [x[k] for k in single]

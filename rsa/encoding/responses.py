@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import list_some, refuse_some
 from brainmap.errors import InputError
+from brainmap.groups import group_pairs
 from brainmap.rsa.encoding.folds import Folds, Groups, group_items, make_fold_rng, make_folds
 from brainmap.rsa.encoding.ridge import Scaler
 from brainmap.rsa.rdm.blocks import yield_slabs
@@ -364,8 +365,4 @@ def _find_rows(acts: FeatureSet, network: str, items: Level, heard: Sequence[str
     if tokens and tokens != set(heard):
         lost = [name for name in dict.fromkeys(heard) if name not in tokens]
         raise InputError(f"encoding: expected features of each sound that was heard, got none of {list_some(lost)}")
-    rows: dict[str, list[int]] = {}
-    for k, (name, condition) in enumerate(zip(ids, conditions, strict=True)):
-        if not tokens or name in tokens:
-            rows.setdefault(condition, []).append(k)
-    return rows
+    return group_pairs((conditions[k], k) for k, name in enumerate(ids) if not tokens or name in tokens)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, count_threads, list_some, refuse_some
+from brainmap.checks import check_choice, check_ranges, count_threads, list_some, refuse_some
 from brainmap.errors import InputError
 from brainmap.rsa.encoding.encode import Encoding, fit_encoding
 from brainmap.rsa.encoding.fits import EncodingSettings
@@ -237,8 +237,7 @@ def count_delays(delays: Sequence[float] | None, t_r: float) -> tuple[int, ...]:
     InputError
         A delay is no multiple of the time between scans, or below 0.
     """
-    if not t_r > 0:
-        raise InputError(f"stories: expected t_r above 0 s, got {t_r:g}")
+    check_ranges("stories", ("t_r above 0 s", t_r, t_r > 0))
     if delays is None:
         return tuple(range(1, int(np.ceil(LONGEST_DELAY / t_r - 1e-9)) + 1))
     scans = np.asarray(delays, dtype=np.float64) / t_r
@@ -327,11 +326,9 @@ def check_length(n: int, seconds: float, settings: StorySettings, story: str) ->
     expected = whole / t_r
     if abs(n - expected) > _SLACK:
         around = f" and {before + after:g} s of silence" if before + after else ""
-        cause = (
-            "if silence before and after the sound was scanned, give its seconds as silence (before, after)"
-            if n > expected
-            else "was the scan stopped early, or were scans cut off?"
-        )
+        cause = _suggest_silence(n * t_r - seconds, settings.silence)
+        if n < expected:
+            cause += "was the scan stopped early, or were scans cut off?"
         if abs(whole / n / t_r - 1) > _OTHER_TR:
             cause += f"; or is the time between scans {whole / n:.3g} s, at which they would fit?"
         raise InputError(
@@ -344,6 +341,27 @@ def check_length(n: int, seconds: float, settings: StorySettings, story: str) ->
             f"stories: expected {story!r} to be longer than the delays ({longest} scans), got {left} scans after "
             "trimming; leave it out, or take shorter delays"
         )
+
+
+def _suggest_silence(over: float, silence: tuple[float, float]) -> str:
+    """Say which silence would make scans fit that are `over` seconds longer than their sound.
+
+    Examples
+    --------
+    >>> _suggest_silence(10.0, (6.0, 0.0))[-76:]
+    'silence = [before, after]: [6, 4] would fit, or another two that sum to 10 s'
+    >>> _suggest_silence(3.0, (12.0, 8.0))[:47]
+    'is silence = [12, 8] too long? [3, 0] would fit'
+    """
+    before, after = silence
+    if over < 0:
+        return "no silence would make them fit; "
+    fits = (
+        f"[{min(before, over):.4g}, {max(0.0, over - before):.4g}] would fit, or another two that sum to {over:.4g} s"
+    )
+    if over < before + after:
+        return f"is silence = [{before:g}, {after:g}] too long? {fits if over > 1e-6 else 'Without it they fit'}; or "
+    return f"if silence was scanned before and after the sound, give silence = [before, after]: {fits}"
 
 
 def clean_repetitions(
@@ -430,6 +448,5 @@ def _join_responses(cleaned: Mapping[str, Floats], targets: pd.DataFrame | None,
 def _leave_out_stories(group: Places, n_folds: int) -> Folds:
     """Divide whole stories into test folds of nearly equal lengths."""
     n_stories = int(group.max()) + 1
-    if not 2 <= n_folds <= n_stories:
-        raise InputError(f"stories: expected 2 to {n_stories} folds of whole stories, got {n_folds}")
+    check_ranges("stories", (f"2 to {n_stories} folds of whole stories", n_folds, 2 <= n_folds <= n_stories))
     return Folds(deal_groups(group, n_folds), group, "story")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.errors import InputError
+from brainmap.checks import check_ranges
 from brainmap.rsa.encoding.band_fits import fit_bands
 from brainmap.rsa.encoding.bands import (
     BAND_ALPHAS,
@@ -69,10 +69,11 @@ def encode_story_bands(
     ----------
     Dupré la Tour et al. 2022, doi:10.1016/j.neuroimage.2022.119728
     """
-    if n_iter < 1 or not seeds:
-        raise InputError(
-            f"encode_story_bands: expected n_iter and at least one seed, got n_iter={n_iter}, seeds={list(seeds)}"
-        )
+    check_ranges(
+        "encode_story_bands",
+        ("n_iter of 1 or more", n_iter, n_iter >= 1),
+        ("at least one seed", list(seeds), len(seeds) > 0),
+    )
     found = align_stories(bands, responses, t_r=t_r, **settings)
     asked = BandSettings(
         alphas=check_alphas(BAND_ALPHAS if alphas is None else alphas),

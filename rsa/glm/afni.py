@@ -400,7 +400,7 @@ def _refuse_doubtful(why: Mapping[str, str], kept: Sequence[Coefficient], what: 
     raise InputError(
         f"patterns: {what}: {name!r} ({counts[name]} coefficient{'s' if several else ''}) could be {could}, and "
         f"{told}; in question: {list_some(why)}; say which sub-bricks are stimuli in a table (labels: columns volume, "
-        f"stimulus_id, condition){_suggest_selection(kept, why, what)}"
+        f"stimulus_id, condition, and run where a stimulus occurs again){_suggest_selection(kept, why, what)}"
     )
 
 

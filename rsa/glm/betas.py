@@ -19,7 +19,7 @@ from brainmap.progress import progress
 from brainmap.rsa.glm.confounds import Strategy
 from brainmap.rsa.glm.design import GlmSettings
 from brainmap.rsa.glm.design_rdms import build_design_rdms, convert_to_geometry
-from brainmap.rsa.glm.estimators import RunFit, fit_run
+from brainmap.rsa.glm.estimators import RunFit, Singles, fit_run
 from brainmap.rsa.glm.events import EventSource
 from brainmap.rsa.glm.plan import Plan, RunConfounds, RunSettings, describe_noise, plan_betas
 from brainmap.rsa.glm.scaling import scale_factors
@@ -28,7 +28,6 @@ from brainmap.rsa.regions.rois import Image, load_mask
 from brainmap.types import Floats, GlmModel, Hrf, Level, Missing, NoiseModel, Others, RDMs, Scale
 
 log = logging.getLogger("brainmap")
-Singles = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_file, list_some, suggest_word
+from brainmap.checks import check_enough, check_file, check_one_each, list_some, refuse_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.timing import merge_sidecars
 from brainmap.tables import read_table
@@ -80,11 +80,8 @@ def read_confounds(
     parts = [source] if isinstance(source, str | Path | pd.DataFrame | np.ndarray) else list(source)
     tables = [_read_source(part, n_volumes, strategy, what) for part in parts]
     joined = pd.concat(tables, axis=1)
-    if joined.columns.duplicated().any():
-        twice = joined.columns[joined.columns.duplicated()].tolist()
-        raise InputError(
-            f"confounds of {what}: the columns {list_some(twice)} occur in more than one file; remove them from one"
-        )
+    twice = joined.columns[joined.columns.duplicated()]
+    refuse_some(twice, f"confounds of {what}: the columns ", " occur in more than one file; remove them from one")
     return _standardize_confounds(_fill_first_row(joined, what), what)
 
 
@@ -99,10 +96,7 @@ def _read_source(source: Confounds, n_volumes: int, strategy: Strategy | None, w
         path = check_file(source, f"confounds of {what}")
         name = str(path)
         table = _read_tsv(path) if path.suffix.lower() == ".tsv" else read_one_d(path)
-    if len(table) != n_volumes:
-        raise InputError(
-            f"confounds of {what}: expected {n_volumes} rows, one per volume of the run, got {len(table)} in {name}"
-        )
+    check_one_each(table, n_volumes, f"confounds of {what}: rows", "volumes of the run", f" in {name}")
     if path is not None and path.suffix.lower() != ".tsv":
         return _read_censored(table, path) if "censor" in path.name.lower() else table
     if strategy is None:
@@ -204,8 +198,7 @@ def _select_components(table: pd.DataFrame, kind: str, n: int, path: Path | None
         about = merge_sidecars([beside])
         combined = [c for c in names if isinstance(about.get(c), dict) and about[c].get("Mask") == "combined"]
         names = combined or names
-    if len(names) < n:
-        raise InputError(f"confounds of {what}: expected at least {n} columns {kind}_comp_cor_*, got {len(names)}")
+    check_enough(len(names), n, f"confounds of {what}", f"columns {kind}_comp_cor_*")
     return table[names[:n]]
 
 

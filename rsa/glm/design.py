@@ -6,13 +6,13 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some, refuse_some
+from brainmap.checks import check_literals, check_ranges, list_some, refuse_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.drifts import USUAL, choose_drift_orders, compute_cosines, compute_legendre, explain_variance
 from brainmap.rsa.glm.events import EARLIEST
@@ -39,33 +39,31 @@ class GlmSettings:
     nuisance: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for value, choices, what in (
+        check_literals(
             (self.model, GlmModel, "model"),
             (self.hrf, Hrf, "hrf"),
             (self.noise, NoiseModel, "noise"),
             (self.others, Others, "others"),
-        ):
-            check_choice(value, get_args(choices), what)
+        )
         if self.noise == "auto":
             object.__setattr__(self, "noise", "ar1" if self.model == "condition" and not self.afni_grid else "arma11")
-        if self.afni_grid is not None and self.noise != "arma11":
-            raise InputError(
-                f"afni_grid: expected the noise model 'arma11' beside it, got {self.noise!r}; choose 'arma11'"
-            )
-        if self.afni_grid is not None and not 3 <= self.afni_grid <= 7:
-            raise InputError(f"afni_grid: expected 3 (as 3dREMLfit) to 7, got {self.afni_grid}")
-        if isinstance(self.high_pass, str):
-            check_choice(self.high_pass, ("design",), "high_pass")
-        elif self.high_pass is not None and not self.high_pass > 0:
-            raise InputError(f"high_pass: expected a period in seconds, 'design' or None, got {self.high_pass:g}")
-        if self.polort is not None and self.high_pass != "design":
-            raise InputError(
-                "high_pass and polort: expected one of the two, as both describe drifts, got both; give one of them"
-            )
-        if isinstance(self.polort, str):
-            check_choice(self.polort, ("A",), "polort")
-        elif self.polort is not None and not 0 <= self.polort <= 20:
-            raise InputError(f"polort: expected a degree from 0 to 20, or 'A', got {self.polort}")
+        period, degree = self.high_pass, self.polort
+        check_ranges(
+            "glm",
+            ("the noise 'arma11' beside afni_grid", self.noise, self.afni_grid is None or self.noise == "arma11"),
+            ("an afni_grid from 3 (as 3dREMLfit) to 7", self.afni_grid, self.afni_grid in (None, 3, 4, 5, 6, 7)),
+            (
+                "as high_pass a period in seconds, 'design' or None",
+                period,
+                period in (None, "design") or (not isinstance(period, str) and period > 0),
+            ),
+            ("one of high_pass and polort, as both describe drifts", "both", degree is None or period == "design"),
+            (
+                "as polort a degree from 0 to 20, or 'A'",
+                degree,
+                degree in (None, "A") or (not isinstance(degree, str) and 0 <= degree <= 20),
+            ),
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, check_enough
 from brainmap.errors import InputError
 from brainmap.rsa.glm.arma import WHITE, Arma
 from brainmap.rsa.glm.design import GlmSettings
@@ -109,8 +109,7 @@ def build_design_rdms(
     check_choice(items, ("stimulus", "condition"), "items")
     of_beta = np.array(labels if items == "stimulus" else conditions)
     names = list(dict.fromkeys(of_beta.tolist()))
-    if len(names) < 3:
-        raise InputError(f"design RDMs: expected at least 3 items, got {len(names)}")
+    check_enough(len(names), 3, "design RDMs", "items")
     n = len(names)
     of_run = np.array(runs)
     covariance, seen = np.zeros((n, n)), np.zeros(n)

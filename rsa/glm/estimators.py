@@ -23,6 +23,7 @@ from brainmap.types import ArmaKind, Floats
 
 FEW_PAIRS = 20  # with fewer consecutive pairs of volumes no autocorrelation is estimated
 FEWEST_FREE = 8  # smallest number of degrees of freedom from which a noise model is estimated
+Singles = NDArray[np.float32]
 _CHUNK = 4096  # voxels at a time: 10 MB for 300 volumes
 _SAME = 1e-7
 
@@ -222,6 +223,3 @@ def _estimate_noise(data: NDArray[np.float32], first: Estimator, settings: GlmSe
     y = np.asarray(data[:: -(-len(data) // MOST_POOLED)].T, np.float64)
     kind: ArmaKind = "ar1" if settings.noise == "ar1" else "arma11"
     return estimate_run_noise(y - first.basis @ (first.basis.T @ y), Likelihood(first.basis, first.starts), kind)
-
-
-Singles = NDArray[np.float32]

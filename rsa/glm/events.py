@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import check_file, list_some, suggest_word
+from brainmap.checks import check_each, check_file, check_one_each, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.names import sound_names
-from brainmap.tables import assign_conditions, cells, read_table
+from brainmap.tables import assign_conditions, cells, read_table, require_columns
 
 Table = str | Path | pd.DataFrame
 StimTimes = Mapping[str, str | Path]
@@ -117,7 +117,7 @@ def read_noted_events(
     """
     notes: list[str] = []
     if isinstance(source, Mapping):
-        named, seen = [name for name in source if name not in leave_out], {*source, *leave_out}
+        named, seen = [name for name in source if name not in leave_out], set(source)
         tables = _read_stim_times({name: source[name] for name in named}, run_seconds, duration)
     else:
         given = _read_named_tables(source, len(run_seconds), column, aside=(*nuisance, *leave_out))
@@ -205,12 +205,7 @@ def refuse_unknown_nuisance(tables: Sequence[pd.DataFrame], nuisance: Sequence[s
     InputError
     """
     seen = {str(name) for table in tables for name in table["name"]}
-    for name in nuisance:
-        if name not in seen:
-            raise InputError(
-                f"nuisance: expected the name of an event ({list_some(sorted(seen))}), got "
-                f"{name!r}{suggest_word(name, seen)}"
-            )
+    check_each(nuisance, sorted(seen), "nuisance: name of an event")
 
 
 def _refuse_absent(leave_out: Sequence[str], seen: Collection[str]) -> None:
@@ -249,11 +244,7 @@ def _read_named_rows(table: pd.DataFrame, what: str, column: str, aside: Sequenc
     A row without a value in `column` is named by its `trial_type` where this is among `aside`; `valued` tells the
     others.
     """
-    for needed in ("onset", "duration", column):
-        if needed not in table.columns:
-            found = list_some([str(c) for c in table.columns])
-            hint = suggest_word(needed, map(str, table.columns))
-            raise InputError(f"{what}: expected a column {needed!r}, got {found or 'none'}{hint}")
+    require_columns(table, ("onset", "duration", column), what)
     if table.empty:
         raise InputError(f"{what}: expected a row per event, got an empty table")
     if "modulation" in table.columns:
@@ -401,10 +392,7 @@ def _parse_stim_rows(path: Path, run_seconds: Sequence[float]) -> list[tuple[int
         return [(max(run, 0), t - starts[max(run, 0)], d) for run, (t, d) in zip(runs, times, strict=True)]
     if n_runs == 1 and len(rows) > 1 and all(len(row) == 1 for row in rows):
         rows = [[row[0] for row in rows]]
-    if len(rows) != n_runs:
-        raise InputError(
-            f"stim_times {path}: expected a row for each of {n_runs} runs ('*': no event), got {len(rows)} rows"
-        )
+    check_one_each(rows, n_runs, f"stim_times {path}: rows", "runs ('*': no event)")
     none = [run for run, row in enumerate(rows) if {text.split(":")[0] for text in row} - {"*"} == {"-1"}]
     if none:
         said = list_some([run + 1 for run in none])

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from brainmap.checks import check_choice, list_some, suggest_word
+from brainmap.checks import check_choice, check_one_each, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.arma import LARGEST, Arma
 from brainmap.rsa.glm.confounds import Confounds, Strategy, read_confounds
@@ -153,8 +153,7 @@ def _split_confounds(
         log.info("confounds: one table for all runs, cut after %s volumes", list_some(np.cumsum(lengths)[:-1].tolist()))
         runs = np.split(whole.to_numpy(), np.cumsum(lengths)[:-1])
         runs, strategy = [pd.DataFrame(part, columns=whole.columns) for part in runs], None
-    if len(runs) != len(lengths):
-        raise InputError(f"confounds: expected one (or a list) for each of {len(lengths)} runs, got {len(runs)}")
+    check_one_each(runs, len(lengths), "confounds", "runs")
     return [
         read_confounds(own, n_volumes=n, strategy=strategy, what=f"run {k}")
         for k, (own, n) in enumerate(zip(runs, lengths, strict=True), start=1)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from brainmap.checks import check_ranges
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.images.volumes import ImageInfo
 from brainmap.types import Floats
@@ -96,8 +97,10 @@ def read_timing(
     if n < 3:
         raise InputError(f"{name}: expected a time series (x, y, z, t), got {n} volume(s)")
     beside = merge_sidecars(find_sidecars(info.path))
-    if slice_time_ref is not None and not 0 <= slice_time_ref <= 1:
-        raise InputError(f"slice_time_ref: expected 0 (start of a volume) to 1 (its end), got {slice_time_ref:g}")
+    check_ranges(
+        "slice_time_ref",
+        ("0 (start of a volume) to 1 (its end)", slice_time_ref, slice_time_ref is None or 0 <= slice_time_ref <= 1),
+    )
     if frame_times is None and "VolumeTiming" in beside and t_r is None:
         frame_times = beside["VolumeTiming"]
     if frame_times is not None:
@@ -155,19 +158,24 @@ def _choose_repetition_time(
         return float(given), "given"
     if slow:
         source, value = next(iter(slow.items()))
-        hint = f"are these milliseconds? then give t_r={value / 1000:g} (in a study glm = {{ t_r = {value / 1000:g} }})"
+        hint = f"are these milliseconds? then give {_say_where(value / 1000)}"
         raise InputError(f"{name}: the {source} gives a TR of {value:g} s; {hint}")
     if not known:
         raise InputError(
             f"{name}: neither the header (or its unit of time) nor a sidecar gives a TR; give it in seconds, "
-            "t_r = 2.0 (in a study glm = { t_r = 2.0 })"
+            + _say_where(2.0)
         )
     if len(known) == 2 and abs(known["header"] - known["sidecar"]) > 1e-3 * known["sidecar"]:
         raise InputError(
             f"{name}: the header gives a TR of {known['header']:g} s, the sidecar {known['sidecar']:g} s; say which "
-            f"is right, t_r = {known['sidecar']:g} (in a study glm = {{ t_r = {known['sidecar']:g} }})"
+            f"is right, {_say_where(known['sidecar'])}"
         )
     return known.get("sidecar", known.get("header", 0.0)), " and ".join(known)
+
+
+def _say_where(t_r: float) -> str:
+    """Say where a TR is given: as an option, for BOLD with events in a study, and for stories."""
+    return f"t_r = {t_r:g} (in a study glm = {{ t_r = {t_r:g} }}; for stories t_r = {t_r:g} in [stories])"
 
 
 def _choose_reference(beside: Mapping[str, Any], t_r: float, name: str, given: float | None) -> tuple[float, str]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from brainmap.checks import check_ranges
 from brainmap.errors import InputError
 from brainmap.rsa.group.adjacency import Neighbors
 from brainmap.types import ClusterEnhancement, Floats
@@ -64,8 +65,7 @@ def compute_cluster_threshold(cluster_p: float, n_participants: int, *, two_side
     """
     from scipy.stats import t
 
-    if not 0 < cluster_p < 0.5:
-        raise InputError(f"group_test: expected cluster_p between 0 and .5, got {cluster_p}")
+    check_ranges("group_test", ("cluster_p between 0 and .5", cluster_p, 0 < cluster_p < 0.5))
     return float(t.isf(cluster_p / 2 if two_sided else cluster_p, n_participants - 1))
 
 
@@ -107,8 +107,9 @@ def tfce(values: ArrayLike, neighbors: Neighbors, *, extent: float = EXTENT, hei
     >>> tfce([3.0, 3.0, 0.0], edge_neighbors([[0, 1], [1, 2]], 3)).round(3).tolist()
     [12.728, 12.728, 0.0]
     """
-    if not (extent >= 0 and height >= 0):
-        raise InputError(f"tfce: expected powers of at least 0, got extent={extent}, height={height}")
+    check_ranges(
+        "tfce", ("an extent of 0 or more", extent, extent >= 0), ("a height of 0 or more", height, height >= 0)
+    )
     kind = Enhancement(kind="tfce", neighbors=neighbors, powers=(extent, height))
     return _enhance_map(values, neighbors, kind.kernel(2, True), "tfce")
 
@@ -146,8 +147,7 @@ def cluster_mass(values: ArrayLike, neighbors: Neighbors, *, threshold: float) -
     """
     from brainmap.rsa.group.cluster_kernels import sum_mass_rows
 
-    if not threshold >= 0:
-        raise InputError(f"cluster_mass: expected a threshold of at least 0, got {threshold}")
+    check_ranges("cluster_mass", ("a threshold of at least 0", threshold, threshold >= 0))
     height = float(threshold)
     return _enhance_map(
         values, neighbors, lambda maps, out: sum_mass_rows(maps, neighbors.graph, height, True, out), "cluster_mass"

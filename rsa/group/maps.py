@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, count_threads, list_some
+from brainmap.checks import check_choice, check_each, check_enough, count_threads, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.group.adjacency import Neighbors
 from brainmap.rsa.group.clusters import CLUSTER_COLUMNS as CLUSTER_COLUMNS, build_cluster_table
@@ -354,8 +354,7 @@ def _pair_models(contrasts: Contrasts | None, names: tuple[str, ...]) -> list[tu
     for given in contrasts:
         if isinstance(given, str) or len(given) != 2 or given[0] == given[1]:
             raise InputError(f"group_test contrasts: expected two models, as ('conv4', 'conv2'), got {given!r}")
-        for name in given:
-            check_choice(name, names, "group_test contrasts")
+        check_each(given, names, "group_test contrasts")
         found.append((names.index(given[0]), names.index(given[1])))
     if len(set(map(frozenset, found))) < len(found):
         raise InputError(
@@ -399,8 +398,7 @@ def _stack_maps(by_model: Mapping[str, Sequence[Any]], mask: Any) -> tuple[Place
     have a value in all participants, and the number of places that lack one in some.
     """
     n = len(next(iter(by_model.values())))
-    if n < 2:
-        raise InputError(f"group_test: expected maps of 2 participants or more (5 or more can reach p < .05), got {n}")
+    check_enough(n, 2, "group_test", "participants with maps (5 or more can reach p < .05)")
     places: Places | None = None
     values = []
     for name, maps in by_model.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import nibabel as nib
 import numpy as np
@@ -16,40 +16,6 @@ from brainmap.rsa.images.files import check_same_grid, load_image
 from brainmap.rsa.regions.rois import Rois, build_grid
 from brainmap.rsa.surface.data import SurfaceData, is_surface, load_surface
 from brainmap.types import Floats
-
-"""The element that neighboring voxels share, for each number of neighbors (NN1, NN2, NN3 in AFNI)."""
-
-
-class Places(Protocol):
-    """Define what the group test needs of the places of a map, which are numbered from 0."""
-
-    whole: str
-    """The name of the places in the cluster table: voxels, vertices or places."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Return the shape of a map."""
-
-    def read(self, given: Any, what: str) -> NDArray[np.float32]:
-        """Return the flat values of another map; raise an `InputError` if its space differs."""
-
-    def build(self, values: NDArray[Any]) -> Any:
-        """Build a map from flat values."""
-
-    def build_neighbors(self, neighbors: Any) -> Neighbors:
-        """Return the graph of neighboring places."""
-
-    def peak(self, place: int) -> dict[str, Any]:
-        """Return the columns of the cluster table that give the location of a place."""
-
-    def point(self, place: int) -> Floats | None:
-        """Return the coordinates of a place [mm], if they are known."""
-
-    def extent(self, size: float) -> dict[str, float]:
-        """Return the columns with the extent of a cluster, from the sum of the sizes of its places."""
-
-    def regions(self, rois: Any) -> Rois:
-        """Return regions with a label for each of these places."""
 
 
 def read_places(given: Any) -> Places:
@@ -228,8 +194,9 @@ class Entries:
             )
         return _build_graph(neighbors, self.shape[0])
 
-    def point(self, place: int) -> None:
+    def point(self, place: int) -> Floats | None:
         """Return None, since entries have no coordinates."""
+        return None
 
     def peak(self, place: int) -> dict[str, Any]:
         """Return the number of the place."""
@@ -244,6 +211,10 @@ class Entries:
         if not isinstance(rois, Rois):
             raise InputError(f"group_test: expected Rois with labels (n_places,), got {type(rois).__name__}")
         return _check_regions(rois, self.shape)
+
+
+Places: TypeAlias = Voxels | Vertices | Entries
+"""The places of a map, numbered from 0; maps are read as flat values and built from them."""
 
 
 def _build_graph(neighbors: Any, n: int) -> Neighbors:

@@ -231,6 +231,7 @@ def describe_sub_bricks(attributes: Mapping[str, Value], n: int, view: str) -> d
         "stats": _read_stats(attributes, n),
         "label_table": _read_label_table(attributes),
         "space": _read_text(attributes, "TEMPLATE_SPACE") or default,
+        "names_space": bool(_read_text(attributes, "TEMPLATE_SPACE")),
         "history": re.sub(r"\\([nt\"])", lambda m: {"n": "\n", "t": "\t", '"': '"'}[m[1]], history),
     }
 

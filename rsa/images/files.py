@@ -20,7 +20,7 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
-from brainmap.checks import check_file, refuse_some
+from brainmap.checks import check_file, check_one_each, refuse_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.images import afni, nifti as _nifti
 from brainmap.rsa.images.names import find_afni_base, find_pair, parse_value_range, pick_sub_bricks, split_name
@@ -297,18 +297,14 @@ def _update_info(
     info = image_info(image)
     n = len(info.labels)
     if labels is not None:
-        if len(labels) != n:
-            raise InputError(f"save_image: expected a label for each of the {n} sub-bricks, got {len(labels)} labels")
+        check_one_each(labels, n, "save_image: labels", "sub-bricks")
         refuse_some(
             [label for label in labels if not label or "~" in label or not label.isprintable()],
             "save_image: expected labels of printable text without '~', which AFNI can keep, got ",
         )
         info = replace(info, labels=tuple(labels))
     if stats is not None:
-        if len(stats) != n:
-            raise InputError(
-                f"save_image: expected a statistic (or None) for each of the {n} sub-bricks, got {len(stats)}"
-            )
+        check_one_each(stats, n, "save_image: statistics (or None)", "sub-bricks")
         wrong = [s for s in stats if not isinstance(s, str | Stat | None)]
         if wrong:
             raise InputError(f"save_image: expected a statistic like 'Ttest(24)', or None, got {wrong[0]!r}")

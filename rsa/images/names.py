@@ -13,7 +13,7 @@ from brainmap.errors import InputError
 VIEWS = ("orig", "acpc", "tlrc")
 _PARTS = re.compile(r"(?P<name>.*?)'?(?:\[(?P<bricks>[^\[\]]*)\])?'?(?:<(?P<values>[^<>\[\]]*)>)?'?", re.DOTALL)
 _AFNI = re.compile(r"(?P<base>.*?)(?P<suffix>\.|\.HEAD|\.BRIK(?:\.\w+)?)?", re.DOTALL)
-_SIDES = {"L": "left", "R": "right", "lh": "left", "rh": "right", "left": "left", "right": "right"}
+SIDES = {"L": "left", "R": "right", "lh": "left", "rh": "right", "left": "left", "right": "right"}
 CIFTI_ENDINGS = (".dscalar.nii", ".dtseries.nii", ".dlabel.nii")  # both hemispheres in one file
 SURFACE_ENDINGS = (".gii", ".niml.dset", *CIFTI_ENDINGS)
 ARRAY_ENDINGS = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".nc")  # response tables
@@ -92,8 +92,8 @@ def find_hemisphere_files(name: str) -> dict[str, Path]:
     InputError
         If no such file exists.
     """
-    tried = {letter: Path(name.replace("{hemi}", letter)) for letter in _SIDES}
-    found = {_SIDES[letter]: file for letter, file in tried.items() if file.is_file()}
+    tried = {letter: Path(name.replace("{hemi}", letter)) for letter in SIDES}
+    found = {SIDES[letter]: file for letter, file in tried.items() if file.is_file()}
     if not found:
         raise InputError(f"surface: there is no file {name} with L and R, lh and rh, or left and right for {{hemi}}")
     return dict(sorted(found.items()))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import check_choice, list_some, refuse_some
+from brainmap.checks import check_choice, check_enough, list_some, refuse_some
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.groups import group_pairs
 from brainmap.rsa.comparison.measures import find_measure
 from brainmap.rsa.inference.exchange import find_units
 from brainmap.rsa.inference.resampling import Draw, check_varied, make_sampler, resample
@@ -38,10 +39,7 @@ def leave_out_absent(data_rdms: RDMs) -> tuple[RDMs, dict[str, list[str]]]:
     rois = [str(roi) for roi in described.get("roi", ["all voxels"] * size)]
     if absent.all():
         raise InputError(f"bootstrap: no participant has an RDM of {list_some(dict.fromkeys(rois), 3)}; leave it out")
-    left_out: dict[str, list[str]] = {}
-    for k in np.flatnonzero(absent):
-        left_out.setdefault(rois[k], []).append(people[k])
-    return data_rdms[np.flatnonzero(~absent)], left_out
+    return data_rdms[np.flatnonzero(~absent)], group_pairs((rois[k], people[k]) for k in np.flatnonzero(absent))
 
 
 def describe_absent(absent: Mapping[str, Sequence[str]]) -> str:
@@ -237,8 +235,7 @@ def bootstrap(
     """
     check_choice(over, get_args(Over), "over")
     named = find_measure(measure)
-    if n < 2:
-        raise InputError(f"bootstrap: expected at least 2 resamples, got n={n}")
+    check_enough(n, 2, "bootstrap", "resamples")
     if named == "bures" and over != "participants":
         raise InputError(
             f"bootstrap over {over}: bures needs every pair of conditions, and a condition that is drawn twice has no "
@@ -428,24 +425,17 @@ def compute_variances(covariance: Floats, sizes: tuple[int, ...]) -> tuple[Float
     """Compute the corrected variances of models and of differences between models."""
     own = np.einsum("kii->ki", covariance)
     differences = own[:, :, None] + own[:, None, :] - 2 * covariance
-    correct: Callable[[Floats], Floats] = _combine_twofold(*sizes) if len(sizes) == 2 else _correct_once(*sizes)
-    return correct(own[:, :-2]), correct(differences[:, :-2, :-2])
+    return _correct_variances(own[:, :-2], *sizes), _correct_variances(differences[:, :-2, :-2], *sizes)
 
 
-def _correct_once(n: int) -> Callable[[Floats], Floats]:
-    return lambda variances: np.asarray(variances[0] * (n / (n - 1)))
-
-
-def _combine_twofold(n: int, k: int) -> Callable[[Floats], Floats]:
-    """Combine the variances of the three bootstraps, since the bootstrap over both alone counts noise twice."""
-
-    def correct(variances: Floats) -> Floats:
-        both, people, items = variances
-        first, second = n / (n - 1) * people, k / (k - 1) * items
-        whole = first + second - n * k / ((n - 1) * (k - 1)) * (both - people - items)
-        return np.asarray(np.minimum(np.maximum(np.maximum(whole, first), second), both))
-
-    return correct
+def _correct_variances(variances: Floats, n: int, k: int | None = None) -> Floats:
+    """Correct for n; combine the variances of three bootstraps, since that over both n and k counts noise twice."""
+    if k is None:
+        return np.asarray(variances[0] * (n / (n - 1)))
+    both, people, items = variances
+    first, second = n / (n - 1) * people, k / (k - 1) * items
+    whole = first + second - n * k / ((n - 1) * (k - 1)) * (both - people - items)
+    return np.asarray(np.minimum(np.maximum(np.maximum(whole, first), second), both))
 
 
 def _compute_t_and_p(difference: Floats, variance: Floats, df: int, *, two_sided: bool) -> tuple[Floats, Floats]:

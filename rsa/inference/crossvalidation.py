@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, check_each, check_ranges, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.rsa.comparison.ceilings import pool_others
@@ -118,13 +119,11 @@ def bootstrap_models(
     named = find_measure(measure)
     if named == "bures":
         raise InputError("bootstrap_models: bures needs every pair of conditions; choose another measure")
-    if n < 2 or repeats < 1:
-        raise InputError(f"bootstrap_models: expected n of at least 2 and repeats of at least 1, got {n} and {repeats}")
+    check_ranges("bootstrap_models", ("n of at least 2", n, n >= 2), ("repeats of at least 1", repeats, repeats >= 1))
     if not models:
         raise InputError("bootstrap_models: expected at least one model, got none")
     kinds: dict[str, ModelFit] = {name: kind[name] if isinstance(kind, Mapping) else kind for name in models}
-    for one in kinds.values():
-        check_choice(one, KINDS, "kind")
+    check_each(kinds.values(), KINDS, "kind")
     data_rdms, absent = leave_out_absent(data_rdms)
     warn_of_absent(absent)
     families = {name: align_vectors(rdms, data_rdms, names=(name, "data")) for name, rdms in models.items()}
@@ -141,10 +140,6 @@ def bootstrap_models(
         rng.integers(0, size, size=(n, size)) if over in (what, "both") else None
         for size, what in zip(sizes, ("participants", "conditions"), strict=True)
     ]
-
-    def draw_part_folds(people: Draw, conditions: Draw) -> list[Fold]:
-        return draw_folds(people, conditions, participant_folds, condition_folds, rng)
-
     return bootstrap_fits(
         {name: (kinds[name], family) for name, family in families.items()},
         data,
@@ -152,7 +147,7 @@ def bootstrap_models(
         members=members,
         participants=drawn[0],
         conditions=drawn[1],
-        folding=draw_part_folds,
+        folding=partial(draw_folds, n_people=participant_folds, n_conditions=condition_folds, rng=rng),
         repeats=repeats,
         least=(participant_folds, max(3, 3 * condition_folds)),
     )
@@ -170,7 +165,7 @@ def bootstrap_fits(
     repeats: int,
     least: tuple[int, int],
 ) -> Bootstrap:
-    """Bootstrap fitted models on condensed vectors, with given draws and with the folds that `draw_part_folds` returns.
+    """Bootstrap fitted models on condensed vectors, with given draws and with the folds that `folding` draws.
 
     `members` holds the items of each condition; `least` holds the numbers of different participants and conditions
     that a resample needs.

@@ -105,6 +105,3 @@ def score_differences(
     difference = (x[first] - x[second]).reshape(len(table), -1)
     table["mean"], table["standard_error"] = compute_mean_and_error(difference)
     return table.rename(columns={"mean": "difference"})
-
-
-"""The layer in the names of rows that compare best layers."""

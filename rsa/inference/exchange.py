@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
+from brainmap.groups import group_pairs
 from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, find_level, list_labels
-from brainmap.types import Level, RDMs
+from brainmap.types import Floats, Level, RDMs
 
 Places = NDArray[np.intp]
 ALL = math.factorial(8)  # relabelings that are enumerated at once, in a second or two
 MANY = 1000  # relabelings; whoever asks for fewer wants to be quick
+ALPHA = 0.05  # p above which no result is significant
 ONSET = "onset"
 """The pattern descriptor that tells when a window of a longer sound begins, in s."""
 
@@ -90,9 +92,7 @@ class Exchange:
             )
         units = find_units(rdms) if by == "condition" else np.arange(rdms.n_cond)
         kept = np.arange(rdms.n_cond) if items is None else items
-        members: dict[int, list[int]] = {}
-        for place, item in enumerate(kept):
-            members.setdefault(int(units[item]), []).append(place)
+        members = group_pairs((int(units[item]), place) for place, item in enumerate(kept))
         in_time = ONSET in rdms.pattern_descriptors and len(members) < len(kept)
         if len(members) < len(kept):  # items without tokens need no labels
             place_of = [float(t) for t in rdms.pattern_descriptors[ONSET]] if in_time else list_labels(rdms)
@@ -138,6 +138,33 @@ class Exchange:
             found[1:, block] = block[rows[:, :, None], columns[:, None, :]]
         return found, False
 
+    def generators(self) -> Places:
+        """Return a few relabelings `(n, n_items)` of which all others are made, one after another.
+
+        A model that none of them changes is the same under every relabeling.
+
+        Examples
+        --------
+        >>> Exchange.among([[0, 1], [2, 3]]).generators().tolist()
+        [[2, 3, 0, 1], [1, 0, 3, 2]]
+        """
+        found: list[Places] = []
+        for block in self.blocks:
+            moved = []
+            for axis, n in enumerate(block.shape):
+                if axis and self.in_time:
+                    moved += [np.roll(block, -1, axis=1)] if n > 1 else []
+                    continue
+                for k in range(n - 1):
+                    places = np.arange(n)
+                    places[[k, k + 1]] = k + 1, k
+                    moved.append(block.take(places, axis=axis))
+            for one in moved:
+                order = np.arange(self.n_items)
+                order[block] = one
+                found.append(order)
+        return np.array(found, dtype=np.intp).reshape(-1, self.n_items)
+
     def _enumerate_orders(self) -> Places:
         sides: list[Places] = []
         for block in self.blocks:
@@ -174,23 +201,51 @@ class Exchange:
         return f"whole {what} exchanged with others of as many {one}s ({each}), {one}s {how}alike in all"
 
 
-def describe_fixed(n_fixed: int, n: int) -> str:
-    """Describe models that the exchange of whole conditions hardly changes, and how to test them; empty for none.
+def describe_unreachable(smallest: Floats) -> str:
+    """Describe models that the exchange of whole conditions does not change, or too seldom; empty if there are none.
+
+    `smallest` `(n_models,)` holds the smallest p that each model can reach.
 
     Examples
     --------
-    >>> describe_fixed(0, 3)
+    >>> describe_unreachable(np.array([0.01, 0.02]))
     ''
-    >>> describe_fixed(1, 3)[:42]
+    >>> describe_unreachable(np.array([1.0, 0.01, 0.01]))[:42]
     '; 1 of 3 models can reach no p under .05: '
+    >>> describe_unreachable(np.array([0.5, 0.5, 0.01]))[:54]
+    '; 2 of 3 models can reach no p under .05, as too few c'
     """
-    if not n_fixed:
-        return ""
-    return (
-        f"; {f'{n_fixed} of {n} models' if n > 1 else 'the model'} can reach no p under .05: exchanging whole "
-        "conditions leaves a hypothesis about the conditions themselves as it is; by='stimulus' (--by stimulus) "
-        "exchanges single stimuli, and asks whether regions tell the conditions apart"
+    fixed = int((smallest == 1).sum())
+    few = int((smallest > ALPHA).sum()) - fixed
+    told = (
+        (
+            fixed,
+            ": exchanging whole conditions leaves a hypothesis about the conditions themselves as it is; by='stimulus' "
+            "(--by stimulus) exchanges single stimuli, and asks whether regions tell the conditions apart",
+        ),
+        (
+            few,
+            ", as too few conditions can change places; single stimuli would take it for evidence that regions tell "
+            "conditions apart",
+        ),
     )
+    who = f" of {len(smallest)} models" if len(smallest) > 1 else ""
+    return "".join(f"; {f'{k}{who}' if who else 'the model'} can reach no p under .05{why}" for k, why in told if k)
+
+
+def find_fixed(models: Floats, exchange: Exchange) -> NDArray[np.bool_]:
+    """Find the models `(n_models, n_pairs)` that no relabeling changes, so that none can be significant `(n_models,)`.
+
+    Such are hypotheses about the conditions themselves, or about tokens that all conditions have.
+
+    Examples
+    --------
+    >>> words = Exchange.among([[0, 1], [2, 3]])
+    >>> find_fixed(np.array([[0.0, 1, 1, 1, 1, 0], [0.0, 1, 1, 1, 1, 3]]), words).tolist()
+    [True, False]
+    """
+    places = place_pairs(exchange.generators())
+    return np.array([bool((model[places] == model).all()) for model in models], dtype=bool)
 
 
 def limit_relabelings(count: int, permutations: int) -> int:

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, check_enough
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.measures import compare_vectors
 from brainmap.rsa.comparison.partial import align_controls, compare_vectors_partial
 from brainmap.rsa.inference.scores import compute_mean_and_error, run_t_test
 from brainmap.rsa.inference.seeds import Seeds, average_rows, list_rows
-from brainmap.rsa.rdm.alignment import align_vectors, find_pair_positions, list_groups
+from brainmap.rsa.rdm.alignment import align_vectors, list_groups, split_pairs
 from brainmap.types import Floats, Level, Measure, RDMs
 
 BEST_COLUMNS = {
@@ -108,16 +108,14 @@ def split_half_best_layer(
     >>> split_half_best_layer(models, brains, by="stimulus", rng=rng)["layer"].tolist()
     ['conv2']
     """
-    if splits < 1:
-        raise InputError(f"split_half_best_layer: expected splits of at least 1, got {splits}")
+    check_enough(splits, 1, "split_half_best_layer", "split")
     models = align_vectors(model_rdms, data_rdms, names=("models", "data"))
     layers = [str(name) for name in model_rdms.rdm_descriptors.get("layer", range(len(models)))]
     places = [[k] for k in range(len(models))]
     if seeds:
         places = list_rows(model_rdms, seeds).places[len(models) :]
         layers = [layers[own[0]] for own in places]
-    if len(layers) < 2:
-        raise InputError(f"split_half_best_layer: expected at least 2 layers, got {len(layers)}")
+    check_enough(len(layers), 2, "split_half_best_layer", "layers")
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     rois = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * len(data))]
     controls = None if control_rdms is None else align_controls(control_rdms, data_rdms)
@@ -199,14 +197,5 @@ def _draw_halves(
         raise InputError(
             f"split_half_best_layer: expected at least 6 groups by {by}, three in each half, got {len(names)}{way_out}"
         )
-    halves = []
-    for _ in range(splits):
-        first = rng.permutation(len(names))[: (len(names) + 1) // 2]
-        inside = np.isin(member.reshape(-1), first)
-        halves.append(
-            (
-                find_pair_positions(np.flatnonzero(inside), rdms.n_cond),
-                find_pair_positions(np.flatnonzero(~inside), rdms.n_cond),
-            )
-        )
-    return halves
+    firsts = [rng.permutation(len(names))[: (len(names) + 1) // 2] for _ in range(splits)]
+    return [split_pairs(np.isin(member.reshape(-1), first)) for first in firsts]

@@ -11,13 +11,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, check_enough
 from brainmap.errors import InputError
-from brainmap.rsa.comparison.measures import compare_vectors, find_measure, group_by_missing, scale_vectors
-from brainmap.rsa.inference.exchange import Exchange, describe_fixed, limit_relabelings, place_pairs
+from brainmap.rsa.comparison.measures import (
+    compare_vectors,
+    convert_to_factors,
+    find_measure,
+    group_by_missing,
+)
+from brainmap.rsa.inference.exchange import Exchange, describe_unreachable, limit_relabelings, place_pairs
 from brainmap.rsa.inference.resampling import check_varied
 from brainmap.rsa.rdm.alignment import align_vectors, find_pair_positions, list_rdm_names
-from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
 from brainmap.types import Alternative, Floats, Level, Measure, RDMs
 
 PERMUTATION_COLUMNS = {
@@ -112,14 +116,10 @@ def permutation_test(
     """
     check_choice(alternative, get_args(Alternative), "alternative")
     named = find_measure(measure)
-    if permutations < 1:
-        raise InputError(f"permutation_test: expected 1 permutation or more, got {permutations}")
+    check_enough(permutations, 1, "permutation_test", "permutation")
     models = align_vectors(model_rdms, data_rdms, names=("models", "data"))
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
-    if data_rdms.n_cond < 3:
-        raise InputError(
-            f"permutation_test: expected at least 3 conditions, got {data_rdms.n_cond}; a p under .05 needs 4"
-        )
+    check_enough(data_rdms.n_cond, 3, "permutation_test", "conditions", "; a p under .05 needs 4")
     check_varied(data, range(1, len(data) + 1), "permutation_test: data RDMs")
     names, rng = list_rdm_names(model_rdms), rng or np.random.default_rng()
     tables = []
@@ -232,20 +232,13 @@ def _yield_null(models: Floats, data: Floats, orders: Order, measure: Measure) -
     A relabeling only reorders pairs, so ranks, means and lengths do not change and only inner products are recomputed;
     tau and whitened measures are computed in full.
     """
-    whole = np.ones(models.shape[1], dtype=bool)
-    x, y = models, data
     products = measure in ("pearson", "cosine", "spearman", "rho-a")
-    if products:
-        x, y = scale_vectors(models, measure, use=whole), scale_vectors(data, measure, use=whole)
-        if measure == "spearman":
-            x, y = scale_to_unit_length(x, center=False), scale_to_unit_length(y, center=False)
-    n = float(models.shape[1])
-    factor = 12.0 / (n**3 - n) if measure == "rho-a" else 1.0
+    x, y = (convert_to_factors(side, measure) if products else side for side in (models, data))
     step = max(1, _BLOCK // models.size)
     for start in range(0, len(orders), step):
         places = np.array([find_pair_positions(order, orders.shape[1]) for order in orders[start : start + step]])
         moved = x[:, places].transpose(1, 0, 2).reshape(-1, x.shape[1])
-        scores = moved @ y.T * factor if products else compare_vectors(moved, y, measure=measure)
+        scores = moved @ y.T if products else compare_vectors(moved, y, measure=measure)
         yield scores.reshape(len(places), len(models), len(data))
 
 
@@ -316,9 +309,8 @@ def _describe_permutation(table: pd.DataFrame, alternative: str, exchanged: list
     alternative = "two-sided" if alternative == "two-sided" else f"one-sided, {alternative}"
     reach = float(table["smallest_p"].max())
     warn = "; no data can make that significant at .05" if reach > 0.05 else ""
-    smallest = table.groupby("model", sort=False)["smallest_p"].max()
-    whole = any("whole conditions" in words for words in exchanged)
-    warn += describe_fixed(int((smallest > 0.05).sum()) if whole else 0, len(smallest))
+    if any("whole conditions" in words for words in exchanged):
+        warn += describe_unreachable(table.groupby("model", sort=False)["smallest_p"].max().to_numpy())
     return (
         f"condition permutation ({alternative}; {' or '.join(exchanged)}), {table['n'].max()} relabelings {how}, "
         f"p_corrected family-wise over models; the smallest p it can reach is {reach:.3g}{warn}"

@@ -9,16 +9,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, check_enough
 from brainmap.errors import InputError
 from brainmap.progress import progress
-from brainmap.rsa.comparison.measures import find_measure, scale_vectors
-from brainmap.rsa.inference.exchange import Exchange, Places, describe_fixed, limit_relabelings, place_pairs
+from brainmap.rsa.comparison.measures import convert_to_factors, find_measure, scale_vectors
+from brainmap.rsa.inference.exchange import (
+    ALPHA,
+    Exchange,
+    Places,
+    describe_unreachable,
+    limit_relabelings,
+    place_pairs,
+)
 from brainmap.rsa.inference.resampling import score_vectors
 from brainmap.rsa.inference.seeds import Seeds, average_rows, list_rows
 from brainmap.rsa.inference.sign_flips import cut_slices, place_tested
 from brainmap.rsa.rdm.alignment import align_vectors
-from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
 from brainmap.types import Floats, Level, Measure, RDMs, UpperAlternative
 
 RELABELING_COLUMNS = {
@@ -33,7 +39,6 @@ RELABELING_COLUMNS = {
     "smallest_p": "smallest p that relabelings of this model can reach",
 }
 
-ALPHA = 0.05
 NEAR: dict[str, Measure] = {"tau-a": "rho-a", "tau-b": "spearman"}
 """Fast substitutes for the measures that count pairs of pairs: they are as valid in a relabeling test."""
 
@@ -127,11 +132,9 @@ def relabeling_test(
     check_choice(alternative, get_args(UpperAlternative), "alternative")
     asked = find_measure(measure)
     named = NEAR.get(asked, asked)
-    if permutations < 1:
-        raise InputError(f"relabeling_test: expected 1 permutation or more, got {permutations}")
+    check_enough(permutations, 1, "relabeling_test", "permutation")
     models = align_vectors(model_rdms, data_rdms, names=("models", "data"))
-    if data_rdms.n_cond < 3:
-        raise InputError(f"relabeling_test: expected at least 3 items, got {data_rdms.n_cond}")
+    check_enough(data_rdms.n_cond, 3, "relabeling_test", "items")
     data = np.asarray(data_rdms.dissimilarities, dtype=np.float64)
     rows = list_rows(model_rdms, seeds)
     rois = [str(roi) for roi in data_rdms.rdm_descriptors.get("roi", ["all voxels"] * len(data))]
@@ -241,13 +244,9 @@ def _stay_missing(missing: NDArray[np.bool_], orders: Places, measure: Measure) 
 
 def _convert_to_factors(vectors: Floats, measure: Measure) -> Floats:
     """Return vectors whose inner products are the scores, and which a relabeling of items only reorders."""
-    every, n = np.ones(vectors.shape[1], dtype=bool), float(vectors.shape[1])
-    found = scale_vectors(vectors, measure, use=every)
-    if measure.endswith("_cov"):
-        return _compute_inner_products(found)  # of unit whitened length
-    if measure == "spearman":
-        return scale_to_unit_length(found, center=False)
-    return found * np.sqrt(12.0 / (n**3 - n)) if measure == "rho-a" else found
+    if measure.endswith("_cov"):  # of unit whitened length
+        return _compute_inner_products(scale_vectors(vectors, measure, use=np.ones(vectors.shape[1], dtype=bool)))
+    return convert_to_factors(vectors, measure)
 
 
 def _compute_inner_products(vectors: Floats) -> Floats:
@@ -307,8 +306,8 @@ def _describe_relabeling(
     n = len(orders) if enumerated else len(orders) - 1
     reach = float(smallest.max())
     warn = "; no data can make that significant at .05" if smallest.min() > ALPHA else ""
-    fixed = int((smallest > ALPHA).sum()) if exchange.tokens and not exchange.in_time else 0
-    warn += describe_fixed(fixed, len(smallest))
+    if exchange.tokens and not exchange.in_time:
+        warn += describe_unreachable(smallest)
     left = f"; {n_left} models are constant or lack pairs and are not tested" if n_left else ""
     return (
         f"relabeling test ({exchange.words}), jointly for all participants, {side}, {n:,} relabelings "

@@ -139,7 +139,9 @@ def bootstrap_rois(
     warn_of_absent(absent)
     seed = int(rng.integers(2**63))
     rois = list(dict.fromkeys(data_rdms.rdm_descriptors["roi"])) if "roi" in data_rdms.rdm_descriptors else []
-    _refuse_regions_of_nobody(rois, data)
+    known = {str(roi) for roi in data.rdm_descriptors.get("roi", ())}
+    absent_everywhere = [str(roi) for roi in rois if str(roi) not in known]
+    refuse_some(absent_everywhere, "bootstrap: no participant has an RDM of ", "; leave it out")
     parts = {str(roi): data.subset("roi", roi) for roi in rois} or {"all voxels": data}
     given: Any = {"over": over, "n": n, "measure": measure}
     if isinstance(models, Mapping):
@@ -164,16 +166,6 @@ def bootstrap_rois(
         pairs=pairs,
         best_layers=_join_tables(best, found, correction) if best else pairs.iloc[:0].copy(),
         left_out=absent,
-    )
-
-
-def _refuse_regions_of_nobody(rois: Sequence[str], data: RDMs) -> None:
-    """Refuse ROIs of which no participant has an RDM."""
-    known = {str(roi) for roi in data.rdm_descriptors.get("roi", ())}
-    refuse_some(
-        [str(roi) for roi in rois if str(roi) not in known],
-        "bootstrap: no participant has an RDM of ",
-        "; leave it out",
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, check_literals, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import ALIASES
 from brainmap.rsa.comparison.ranks import rank_rows
@@ -136,9 +136,9 @@ def score_statistics(
     >>> table[["layer", "p", "p_corrected", "smallest_p"]].values.tolist()
     [['conv1', 0.03125, 0.0625, 0.03125], ['conv2', 0.6875, 0.6875, 0.03125]]
     """
-    check_choice(test, TESTS, "test")
-    check_choice(correction, CORRECTIONS, "correction")
-    check_choice(alternative, get_args(Alternative), "alternative")
+    check_literals(
+        (test, Test, "test"), (correction, Correction, "correction"), (alternative, Alternative, "alternative")
+    )
     if correction == "max-t" and test != "sign-flip":
         raise InputError(f"correction 'max-t': expected test='sign-flip', as it flips signs, got {test!r}")
     if measure == "bures" and np.ndim(against) == 0:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from brainmap.checks import check_choice, count_threads
+from brainmap.checks import check_choice, check_enough, count_threads
 from brainmap.errors import InputError
 from brainmap.progress import progress
 from brainmap.types import Floats, UpperAlternative
@@ -138,14 +138,12 @@ def sign_flip_test(
     (True, 16, [0.0625, 0.75])
     """
     check_choice(alternative, ("greater", "two-sided"), "sign_flip_test alternative")
-    if permutations < 1:
-        raise InputError(f"sign_flip_test: expected 1 permutation or more, got {permutations}")
+    check_enough(permutations, 1, "sign_flip_test", "permutation")
     x = np.asarray(scores, dtype=np.float64)
     if x.ndim != 2:
         raise InputError(f"sign_flip_test: expected scores of shape (n_participants, n_tests), got {x.shape}")
     n, n_tests = x.shape
-    if n < 2:
-        raise InputError(f"sign_flip_test: expected 2 participants or more (a p under .05 needs 5 or more), got {n}")
+    check_enough(n, 2, "sign_flip_test", "participants (a p under .05 needs 5 or more)")
 
     length = np.sqrt(np.einsum("ij,ij->j", x, x))
     used = np.isfinite(length) & (length > 0)

@@ -10,8 +10,11 @@ from pathlib import Path
 
 from brainmap.checks import list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
-from brainmap.rsa.glm.afni import Design, read_design
+from brainmap.rsa.glm.afni import Design, Regressor, list_design_regressors, read_design
+from brainmap.rsa.images.files import image_info
 from brainmap.rsa.inputs.runs import RunInputs, make_natural_key
+from brainmap.rsa.patterns.labels import label_patterns
+from brainmap.rsa.patterns.volume import describe_source
 
 _STATS = re.compile(
     r"stats\.(?P<who>.+?)(?:[._](?:r|run-?)(?P<run>\d+))?(?P<reml>_REML)?(?:\+(?P<view>orig|acpc|tlrc)\.HEAD|\.nii(?:\.gz)?)"
@@ -121,10 +124,6 @@ def _describe_betas(path: Path, run: str, participant: str) -> RunInputs:
 
 def _list_run_volumes(path: Path, design: Design, run: str) -> tuple[tuple[int, str, str, str], ...]:
     """Return volume, stimulus, condition and run of every beta; the regressor of a single trial gives its run."""
-    from brainmap.rsa.glm.afni import Regressor, list_design_regressors
-    from brainmap.rsa.images.files import image_info
-    from brainmap.rsa.patterns.labels import label_patterns
-    from brainmap.rsa.patterns.volume import describe_source
 
     source, labels = describe_source(path), image_info(path).labels
     known = list_design_regressors(design)

@@ -165,7 +165,9 @@ def _choose_images(
             )
         left = [file for file in left if file.get("ses") in sessions]
     if not left:
-        raise InputError(f"participant {participant}: there is no {kind} image in {_describe_folders(files)}")
+        folders = list_some(sorted({str(file.path.parent) for file in files}))
+        where = folders or "its func folders, which are empty or absent"
+        raise InputError(f"participant {participant}: there is no {kind} image in {where}")
     _check_alike(left, participant)
     return left
 
@@ -174,10 +176,6 @@ def _is_kind(file: BidsFile, kind: InputKind) -> bool:
     if kind == "bold":
         return file.suffix == "bold"
     return file.suffix in _BETAS and file.get("stat") in _EFFECTS
-
-
-def _describe_folders(files: Sequence[BidsFile]) -> str:
-    return list_some(sorted({str(file.path.parent) for file in files})) or "its func folders, which are empty or absent"
 
 
 def _check_alike(images: Sequence[BidsFile], participant: str) -> None:

@@ -6,16 +6,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any
 
-from brainmap.checks import check_choice, list_some
+import nibabel as nib
+import pandas as pd
+
+from brainmap.checks import check_literals, list_some
 from brainmap.errors import InputError
+from brainmap.groups import group_pairs
+from brainmap.rsa.images.files import image_info
 from brainmap.rsa.inputs import afni_proc as _afni_proc, bids as _bids, spm as _spm
 from brainmap.rsa.inputs.runs import RunInputs as RunInputs, fill_pattern, match_files, match_images, sort_runs
+from brainmap.rsa.patterns.volume import load_patterns
 from brainmap.types import Dataset, InputKind, Layout
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def find_inputs(
@@ -83,8 +86,7 @@ def find_inputs(
     ...     [one.run for one in find_inputs(f"{folder}/sub-{{participant}}_run-{{run}}.nii")]
     ['1', '2', '10']
     """
-    check_choice(layout, get_args(Layout), "layout")
-    check_choice(kind, get_args(InputKind), "kind")
+    check_literals((layout, Layout, "layout"), (kind, InputKind, "kind"))
     if layout == "files":
         found = _find_by_pattern(str(where), participants, kind, task, sessions)
     elif layout == "spm":
@@ -236,15 +238,8 @@ def inputs_table(inputs: Sequence[RunInputs]) -> pd.DataFrame:
     InputError
         If an image cannot be read.
     """
-    import nibabel as nib
-    import pandas as pd
-
-    from brainmap.rsa.images.files import image_info
-
     rows = []
-    of_run: dict[tuple[str, ...], list[RunInputs]] = {}
-    for one in inputs:
-        of_run.setdefault((one.participant, one.session, one.task, one.run), []).append(one)
+    of_run = group_pairs(((one.participant, one.session, one.task, one.run), one) for one in inputs)
     for one, *others in of_run.values():
         info = image_info(one.image)
         sides = nib.affines.voxel_sizes(info.affine)
@@ -266,7 +261,7 @@ def inputs_table(inputs: Sequence[RunInputs]) -> pd.DataFrame:
                 "task": one.task,
                 "run": one.run,
                 "image": Path(one.image).name + (f" and {len(others)} more" if others else ""),
-                "volumes": sum(_count_volumes(each.image) for each in (one, *others)),
+                "volumes": sum(len(image_info(each.image).labels) for each in (one, *others)),
                 "grid": " x ".join(map(str, info.shape[:3])),
                 "voxel_mm": " x ".join(f"{side:.3g}" for side in sides),
                 "t_r": read_repetition_time(one),
@@ -277,13 +272,6 @@ def inputs_table(inputs: Sequence[RunInputs]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _count_volumes(image: str) -> int:
-    from brainmap.rsa.images.files import image_info
-
-    shape = image_info(image).shape
-    return shape[3] if len(shape) > 3 else 1
-
-
 def read_repetition_time(one: RunInputs) -> float | None:
     """Return the repetition time [s] of a run, from its sidecar or its header.
 
@@ -292,8 +280,6 @@ def read_repetition_time(one: RunInputs) -> float | None:
     InputError
         If the two contradict each other.
     """
-    from brainmap.rsa.images.files import image_info
-
     header = image_info(one.image).t_r
     if header and one.t_r and abs(header - one.t_r) > 1e-3 * one.t_r:
         raise InputError(
@@ -322,8 +308,6 @@ def load_inputs(inputs: Sequence[RunInputs], **given: Any) -> Dataset:
     InputError
         As `load_patterns`, and if the inputs belong to several participants, are BOLD, or have no mask.
     """
-    from brainmap.rsa.patterns.volume import load_patterns
-
     arguments: dict[str, Any] = {**build_pattern_arguments(inputs), **given}
     if arguments.get("mask") is None:
         raise InputError(f"participant {inputs[0].participant}: no brain mask was found; give mask=")
@@ -355,6 +339,4 @@ def build_pattern_arguments(inputs: Sequence[RunInputs]) -> dict[str, Any]:
 
 def build_volume_table(one: RunInputs) -> pd.DataFrame:
     """Return the table for `load_patterns` that lists what each volume shows."""
-    import pandas as pd
-
     return pd.DataFrame(one.volumes, columns=["volume", "stimulus_id", "condition", "run"])

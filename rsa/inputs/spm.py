@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from brainmap.checks import list_some
+from brainmap.checks import check_one_each, list_some
 from brainmap.errors import InputError
+from brainmap.rsa.images.files import image_info
 from brainmap.rsa.inputs.runs import RunInputs, make_natural_key
 from brainmap.rsa.inputs.spm_design import SpmDesign, read_spm_design
 
@@ -116,11 +117,9 @@ def _list_betas(folder: Path) -> list[_Beta]:
 def _list_by_design(folder: Path, design: SpmDesign) -> list[_Beta]:
     if not design.files:
         raise InputError(f"{folder / _DESIGN}: expected an estimated model, got a design without betas; estimate it")
-    if len(design.files) != len(design.names):
-        raise InputError(
-            f"{folder / _DESIGN}: expected a beta for each of {len(design.names)} regressors, got {len(design.files)}; "
-            "estimate the model again"
-        )
+    check_one_each(
+        design.files, len(design.names), f"{folder / _DESIGN}: betas", "regressors", "; estimate the model again"
+    )
     betas = []
     for file, name in zip(design.files, design.names, strict=True):
         kind, session, plain = classify_regressor(name, design)
@@ -182,8 +181,6 @@ def _list_by_headers(folder: Path) -> list[_Beta]:
 
 
 def _read_description(image: Path) -> str:
-    from brainmap.rsa.images.files import image_info
-
     return image_info(image).description
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
+
 from brainmap.checks import check_file
 from brainmap.errors import InputError
 
@@ -50,8 +52,6 @@ def read_spm_design(path: str | Path) -> SpmDesign:
     InputError
         If the file is missing, damaged, or holds no design of SPM.
     """
-    import h5py
-
     file = check_file(path, "SPM.mat")
     try:
         spm = _read_hdf5(file) if h5py.is_hdf5(file) else _read_mat(file)
@@ -107,8 +107,6 @@ def _list_texts(found: Any) -> list[str]:
 
 def _read_hdf5(file: Path) -> dict[str, Any]:
     """Read a file of version 7.3, in which cells and arrays of structs hold references."""
-    import h5py
-
     with h5py.File(file) as stored:
         spm = stored.get("SPM")
         if not isinstance(spm, h5py.Group) or "xX/name" not in spm:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from brainmap.checks import list_some, refuse_some, suggest_word
+from brainmap.checks import check_one_each, list_some, refuse_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.glm.afni import Regressor, find_stimuli, refuse_unsure_labels
-from brainmap.tables import cells, read_table
+from brainmap.tables import cells, read_table, require_columns
 
 Conditions = str | Path | pd.DataFrame | Sequence[str] | Sequence[Sequence[str]]
 
@@ -70,8 +70,7 @@ def label_patterns(source: Source) -> list[tuple[int, str, str]]:
             f"patterns: {source.name} has no sub-brick labels; name its volumes in a table: labels = in a study file, "
             "--labels of a command, or conditions= in Python"
         )
-    if len(labels) != source.n_volumes:
-        raise InputError(f"patterns: {source.name} has {source.n_volumes} volumes and {len(labels)} labels")
+    check_one_each(labels, source.n_volumes, "patterns: labels", f"volumes of {source.name}")
     found = find_stimuli(labels, source.statistics, source.regressors, source.name)
     if found is not None:
         return found
@@ -101,11 +100,7 @@ def list_rows(
     if isinstance(said, pd.DataFrame):
         return _read_conditions_table(said, source, run, known)
     if isinstance(said, list):
-        if len(said) != source.n_volumes:
-            raise InputError(
-                f"patterns: expected a label for each of the {source.n_volumes} volumes of {source.name}, got "
-                f"{len(said)} labels"
-            )
+        check_one_each(said, source.n_volumes, "patterns: labels", f"volumes of {source.name}")
         return [(volume, label, label, None) for volume, label in enumerate(said)]
     return [(volume, stimulus, condition, None) for volume, stimulus, condition in label_patterns(source)]
 
@@ -195,11 +190,7 @@ def read_column(table: pd.DataFrame, name: str, what: str) -> list[str]:
     InputError
         The table has no such column.
     """
-    if name not in table.columns:
-        found = list_some([str(c) for c in table.columns])
-        raise InputError(
-            f"{what}: expected a column {name!r}, got {found}{suggest_word(name, map(str, table.columns))}"
-        )
+    require_columns(table, [name], what)
     return cells(table[name])
 
 

@@ -7,8 +7,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice
-from brainmap.errors import InputError
+from brainmap.checks import check_choice, check_enough
 from brainmap.rsa.rdm.run_noise import (
     check_varying,
     compute_run_residuals,
@@ -129,8 +128,7 @@ def normalize_patterns(dataset: Dataset, method: Normalization) -> Dataset:
 def _normalize_run(dataset: Dataset, members: NDArray[np.bool_], method: str, run: str) -> Floats:
     x: Floats = dataset.measurements[members].astype(float)
     there = ~np.isnan(x).all(axis=1)
-    if there.sum() < 2:
-        raise InputError(f"{method}: expected at least 2 patterns in run {run}, got {there.sum()}")
+    check_enough(there.sum(), 2, method, f"patterns in run {run}")
     if method == "cocktail-blank":
         condition = read_descriptor(dataset, "condition")[members][there]
         center = np.mean([x[there][condition == c].mean(axis=0) for c in np.unique(condition)], axis=0)

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, check_enough, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.images.names import REGION_TABLE_ENDING
 from brainmap.rsa.regions.labels import narrow_rois
 from brainmap.rsa.regions.rois import Rois
-from brainmap.tables import cells, read_table
+from brainmap.tables import cells, is_number, read_table
 from brainmap.types import Floats, Hemispheres
 
 REGION_COLUMNS = ("roi", "region")
@@ -87,11 +87,7 @@ def load_voxel_rois(
         )
     rois = narrow_rois(found, names, hemispheres)
     for name, size in rois.sizes.items():
-        if size < minimum_voxels:
-            raise InputError(
-                f"ROI {name!r}: expected at least {minimum_voxels} voxels, got {size}; leave the region out, or lower "
-                "minimum_voxels"
-            )
+        check_enough(size, minimum_voxels, f"ROI {name!r}", "voxels", "; leave the region out, or lower minimum_voxels")
     return VoxelRois(rois.names, rois.labels, rois.affine, rois.space, columns=found.columns, n_columns=found.n_columns)
 
 
@@ -181,7 +177,7 @@ def read_region_table(file: str | Path) -> pd.DataFrame:
     """
     table = read_table(file, "time courses")
     names = [str(name) for name in table.columns]
-    if not names or all(_is_number(name) for name in names):
+    if not names or all(is_number(name) for name in names):
         raise InputError(
             f"{file}: expected the names of regions in the first line, got {list_some(names, 3) or 'none'}; add a line "
             "of names"
@@ -192,14 +188,6 @@ def read_region_table(file: str | Path) -> pd.DataFrame:
         try:
             found[name] = np.array([float(text) if text else np.nan for text in texts])
         except ValueError:
-            wrong = next(text for text in texts if text and not _is_number(text))
+            wrong = next(text for text in texts if text and not is_number(text))
             raise InputError(f"{file}: expected numbers in the column {name!r}, got {wrong!r}; leave it out") from None
     return pd.DataFrame(found)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_each, list_some, refuse_some
 from brainmap.errors import InputError
 from brainmap.rsa.images.files import list_images
 from brainmap.rsa.images.names import ARRAY_ENDINGS
@@ -166,12 +166,11 @@ def list_table_files(files: Image | Sequence[Image]) -> list[str | Path]:
     """
     images = list_images(files)
     paths = [image for image in images if isinstance(image, str | Path) and is_response_table(image)]
-    for image in images:
-        if image not in paths:
-            raise InputError(
-                f"response tables: expected files of arrays ({', '.join(ARRAY_ENDINGS)}), got {image}; give files of "
-                "one kind"
-            )
+    refuse_some(
+        [str(image) for image in images if image not in paths],
+        f"response tables: expected files of arrays ({', '.join(ARRAY_ENDINGS)}), got ",
+        "; give files of one kind",
+    )
     return paths
 
 
@@ -193,8 +192,7 @@ def match_axes(
     known: tuple[TableAxis, ...] = get_args(TableAxis)[: len(shape)]
     orders = list(permutations(range(len(shape))))
     if axes is not None:
-        for axis in axes:
-            check_choice(axis, get_args(TableAxis), "axes")
+        check_each(axes, get_args(TableAxis), "axes")
         if sorted(axes) != sorted(known):
             raise InputError(
                 f"{what}: expected axes that name {list_some(known)} once each, since its shape is "

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from brainmap.checks import check_enough
 from brainmap.errors import InputError
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
 from brainmap.rsa.patterns.normalize import average_patterns
@@ -54,15 +55,11 @@ def voxel_reliability(dataset: Dataset) -> Floats:
     averaged = average_patterns(dataset)
     run, names = (np.asarray(averaged.obs_descriptors[key]) for key in ("run", "condition"))
     order = list(dict.fromkeys(run.tolist()))
-    if len(order) < 2:
-        raise InputError(f"voxel reliability: expected 2 runs or more, got {len(order)}")
+    check_enough(len(order), 2, "voxel reliability", "runs")
     odd = np.isin(run, order[::2])
     there = ~np.isnan(averaged.measurements).all(axis=1)
     both = [c for c in dict.fromkeys(names.tolist()) if c in names[there & odd] and c in names[there & ~odd]]
-    if len(both) < 3:
-        raise InputError(
-            f"voxel reliability: expected 3 conditions or more in both halves of the runs, got {len(both)}"
-        )
+    check_enough(len(both), 3, "voxel reliability", "conditions in both halves of the runs")
     halves = [
         np.stack([averaged.measurements[there & half & (names == c)].mean(axis=0) for c in both])
         for half in (odd, ~odd)

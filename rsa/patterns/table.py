@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some, refuse_some, suggest_word
+from brainmap.checks import check_choice, check_enough, list_some, refuse_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.patterns.labels import (
     Conditions,
@@ -162,10 +162,7 @@ def plan_patterns(sources: Sequence[Source], settings: PatternSettings | None = 
     _refuse_repeats(rows, sources)
     rows = _fill_conditions(rows, known, sources, settings.conditions)
     distinct = list(dict.fromkeys(row.stimulus_id for row in rows))
-    if len(distinct) < 3:
-        raise InputError(
-            f"patterns: expected at least 3 conditions for an RDM, got {len(distinct)} ({list_some(distinct)})"
-        )
+    check_enough(len(distinct), 3, "patterns", "conditions for an RDM", f" ({list_some(distinct)})")
     gaps = _find_gaps(rows)
     if gaps and settings.missing == "error":
         raise InputError(_describe_gaps(gaps, rows, sources))
@@ -232,7 +229,7 @@ def _refuse_repeats(rows: Sequence[Pattern], sources: Sequence[Source]) -> None:
             raise InputError(
                 f"patterns: {row.stimulus_id!r} occurs twice in run {row.run} (volume {before.volume} of "
                 f"{sources[before.source].name} and volume {row.volume} of {sources[row.source].name}); give each "
-                "token its own stimulus_id in a conditions table, or the run of each volume with runs="
+                "token its own stimulus_id in the table of labels, or add a column run that says the run of each volume"
             )
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some, suggest_word
+from brainmap.checks import check_choice, check_enough, list_some, refuse_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.types import Floats, Level, RDMs
 
@@ -113,9 +114,8 @@ def list_labels(rdms: RDMs) -> list[str]:
     if key not in rdms.pattern_descriptors:
         raise InputError(f"RDMs: expected a pattern descriptor {key!r}, got {list_some(rdms.pattern_descriptors)}")
     labels = [str(label) for label in rdms.pattern_descriptors[key]]
-    if len(set(labels)) < len(labels):
-        twice = sorted({label for label in labels if labels.count(label) > 1})
-        raise InputError(f"RDMs: {key} {list_some(twice)} occur more than once; make labels unique")
+    twice = {label for label, n in Counter(labels).items() if n > 1}
+    refuse_some(sorted(twice), f"RDMs: {key} ", " occur more than once; make labels unique")
     return labels
 
 
@@ -211,10 +211,7 @@ def check_items(rdms: RDMs, what: str, least: int = 3) -> None:
     ------
     InputError
     """
-    if rdms.n_cond < least:
-        raise InputError(
-            f"{what}: expected RDMs over at least {least} items, got {rdms.n_cond}; a geometry of fewer has no shape"
-        )
+    check_enough(rdms.n_cond, least, what, "items in RDMs", "; a geometry of fewer has no shape")
 
 
 def group_by_region(rdms: RDMs) -> dict[str, NDArray[np.intp]]:
@@ -326,6 +323,18 @@ def find_pair_positions(order: NDArray[np.integer], n_items: int) -> NDArray[np.
     return np.asarray(i * (2 * n_items - i - 1) // 2 + j - i - 1, dtype=np.intp)
 
 
+def split_pairs(inside: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the positions of the pairs within a part of the items, and of those within the rest.
+
+    Examples
+    --------
+    >>> split_pairs(np.array([True, True, False, False]))
+    (array([0]), array([5]))
+    """
+    one, other = np.flatnonzero(inside), np.flatnonzero(~inside)
+    return find_pair_positions(one, len(inside)), find_pair_positions(other, len(inside))
+
+
 def sort_items(rdms: RDMs, order: Sequence[str]) -> RDMs:
     """Return RDMs with their items in a given order, such as that of a table of stimuli.
 
@@ -360,8 +369,7 @@ def sort_items(rdms: RDMs, order: Sequence[str]) -> RDMs:
     """
     own, place = list_labels(rdms), {label: k for k, label in enumerate(dict.fromkeys(order))}
     unknown = [label for label in own if label not in place]
-    if unknown:
-        raise InputError(f"RDMs: expected items in the order given, got also {list_some(unknown)}; name all of them")
+    refuse_some(unknown, "RDMs: expected items in the order given, got also ", "; name all of them")
     rows = sorted(range(len(own)), key=lambda k: place[own[k]])
     kind: Any = type(rdms)
     found: RDMs = kind(

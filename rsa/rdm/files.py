@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -128,8 +129,6 @@ def save_rdms(rdms: RDMs, path: str | Path) -> Path:
     InputError
         The folder does not exist.
     """
-    import h5py
-
     path = Path(path)
     if not path.parent.is_dir():
         raise InputError(f"save_rdms: the folder {path.parent} does not exist; make it first")
@@ -210,8 +209,6 @@ def read_rdm_descriptors(path: str | Path) -> dict[str, Any]:
 
 def _read_content(path: Path) -> dict[str, Any]:
     """Read and check the content of a file of RDMs."""
-    import h5py
-
     _check_bytes(path)
     try:
         check_heaps(path)
@@ -279,8 +276,6 @@ def _check_shape(path: Path, vectors: Any, descriptors: Mapping[str, Any]) -> No
 
 
 def _write_group(group: Any, entries: Mapping[str, Any]) -> None:
-    import h5py
-
     for key, value in entries.items():
         if isinstance(value, Mapping):
             _write_group(group.create_group(key), value)

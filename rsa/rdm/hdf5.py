@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,8 +56,6 @@ def read_group(group: Any, size: int) -> dict[str, Any]:
 
 
 def _read_members(group: Any, size: int, seen: set[int], depth: int) -> dict[str, Any]:
-    import h5py
-
     if depth > _DEEPEST:
         raise Refused(f"groups lie deeper than {_DEEPEST} in each other")
     found: dict[str, Any] = {key: _read_attribute(group, key) for key in group.attrs}
@@ -87,8 +86,6 @@ def _read_attribute(group: Any, key: str) -> Any:
 
 def _read_values(dataset: Any, key: str, size: int) -> NDArray[Any]:
     """Read the values of a dataset and decode text, after checking that the claimed size fits the file."""
-    import h5py
-
     made = dataset.id.get_create_plist()
     kind = dataset.dtype
     if made.get_external_count() or dataset.is_virtual:

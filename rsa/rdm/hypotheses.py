@@ -6,13 +6,15 @@ of General American, which have their ARPAbet names here.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from brainmap.checks import check_choice, list_some, suggest_word
+from brainmap.checks import check_choice, check_enough, check_one_each, list_some, refuse_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.rdm.dissimilarity import compute_dissimilarities
@@ -77,8 +79,7 @@ def category_rdm(
     >>> category_rdm(["cat", "dog", "one"], ["animal", "animal", "number"]).dissimilarities
     array([[0., 1., 1.]])
     """
-    if len(items) != len(categories):
-        raise InputError(f"category_rdm: expected a category for each of {len(items)} items, got {len(categories)}")
+    check_one_each(categories, len(items), "category_rdm: categories", "items")
     of: dict[str, str] = {}
     for item, category in zip(items, categories, strict=True):
         if of.setdefault(str(item), str(category)) != str(category):
@@ -86,8 +87,9 @@ def category_rdm(
     n = len(set(of.values()))
     if len(of) >= 3 and n in (1, len(of)):
         raise InputError(
-            f"category_rdm: expected more than one category, and some that items share, got {n} categories of "
-            f"{len(of)} items in {name!r}; all dissimilarities would be equal"
+            "category_rdm: expected more than one category, and some that items share, got "
+            f"{'one category for all' if n == 1 else 'a category of its own for each of'} {len(of)} items in {name!r}; "
+            "all dissimilarities would be equal"
         )
     _, code = np.unique(list(of.values()), return_inverse=True)
     i, j = np.triu_indices(len(of), 1)
@@ -153,11 +155,10 @@ def phonetic_rdm(
             "them as pronunciations={'cat': 'K AE T'}"
         )
     labels = [str(label) for label in (words if items is None else items)]
-    if len(labels) != len(words):
-        raise InputError(f"phonetic_rdm: expected an item for each of {len(words)} words, got {len(labels)}")
+    check_one_each(labels, len(words), "phonetic_rdm: items", "words")
     word_of = dict(zip(labels, (str(word).lower() for word in words), strict=True))
     patterns = np.stack([list_phoneme_features(known[word], word).mean(axis=0) for word in word_of.values()])
-    vector = _compute_model(patterns, dissimilarity, name)
+    vector = compute_model(patterns, dissimilarity, name)
     return _build_rdms([vector], list(word_of), [name], "condition" if items is None else "stimulus", dissimilarity)
 
 
@@ -228,17 +229,16 @@ def read_model_rdms(
             )
         items, vectors = _parse_pairs(read, what)
         return _build_rdms(vectors, items, columns[2:], levels[0], "table")  # type: ignore[arg-type]
-    if len(set(labels)) < len(labels):
-        twice = sorted({label for label in labels if labels.count(label) > 1})
-        raise InputError(f"{what}: {first} {list_some(twice)} occurs in more than one row; make labels unique")
+    twice = {label for label, n in Counter(labels).items() if n > 1}
+    refuse_some(sorted(twice), f"{what}: {first} ", " occurs in more than one row; make labels unique")
     values = _convert_cells(read.iloc[:, 1:], what)
     if layout == "square":
-        vector, kind = _parse_square(values, labels, columns[1:], what), "table"
+        vector, kind = parse_square(values, labels, columns[1:], what), "table"
     else:
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
             raise InputError(f"{what}: a feature of {labels[row]!r} is missing; fill it in, or leave the column out")
-        vector, kind = _compute_model(values, dissimilarity, name), dissimilarity
+        vector, kind = compute_model(values, dissimilarity, name), dissimilarity
     return _build_rdms([vector], labels, [name], levels[0], kind)  # type: ignore[arg-type]
 
 
@@ -268,7 +268,14 @@ def _parse_pairs(read: pd.DataFrame, what: str) -> tuple[list[str], list[Floats]
     return items, vectors
 
 
-def _parse_square(values: Floats, rows: list[str], columns: list[str], what: str) -> Floats:
+def parse_square(values: Floats, rows: Sequence[str], columns: Sequence[str], what: str) -> Floats:
+    """Return the pairs `(n_pairs,)` of a matrix of dissimilarities, whose columns may come in another order than rows.
+
+    Raises
+    ------
+    InputError
+        Labels differ between rows and columns, or the matrix is not symmetric with zeros on its diagonal.
+    """
     if sorted(rows) != sorted(columns):
         told = sorted(set(rows) ^ set(columns)) or "repeated columns"
         raise InputError(f"{what}: expected the same labels in rows and columns, but they differ in {list_some(told)}")
@@ -294,9 +301,10 @@ def _convert_cells(cells: pd.DataFrame, what: str) -> Floats:
     wrong = values.isna() & (said != "nan")
     if wrong.to_numpy().any():
         row, column = np.argwhere(wrong.to_numpy())[0]
-        raise InputError(
-            f"{what}: expected a number in column {cells.columns[column]!r}, got {cells.iloc[row, column]!r}"
-        )
+        found_cell = str(cells.iloc[row, column])
+        comma = re.fullmatch(r"\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*", found_cell)
+        hint = "; write decimals with a point, as 0.5 (in R: dec = '.')" if comma else ""
+        raise InputError(f"{what}: expected a number in column {cells.columns[column]!r}, got {found_cell!r}{hint}")
     found: Floats = values.to_numpy(dtype=np.float64)
     if np.isinf(found).any():
         raise InputError(
@@ -305,7 +313,14 @@ def _convert_cells(cells: pd.DataFrame, what: str) -> Floats:
     return found
 
 
-def _compute_model(patterns: Floats, dissimilarity: Dissimilarity, name: str) -> Floats:
+def compute_model(patterns: Floats, dissimilarity: Dissimilarity, name: str) -> Floats:
+    """Compute the dissimilarities `(n_pairs,)` of features `(n_items, n_features)`.
+
+    Raises
+    ------
+    InputError
+        A dissimilarity is not defined, as the correlation of constant features.
+    """
     check_choice(dissimilarity, ("euclidean", "correlation", "cosine"), "dissimilarity")
     vector = compute_dissimilarities(patterns, dissimilarity=dissimilarity)
     if np.isnan(vector).any():
@@ -316,8 +331,7 @@ def _compute_model(patterns: Floats, dissimilarity: Dissimilarity, name: str) ->
 def _build_rdms(vectors: Sequence[Floats], items: list[str], names: list[str], level: Level, measure: str) -> RDMs:
     from rsatoolbox.rdm.rdms import RDMs
 
-    if len(items) < 3:
-        raise InputError(f"model {names[0]!r}: expected at least 3 items, got {len(items)} ({list_some(items)})")
+    check_enough(len(items), 3, f"model {names[0]!r}", "items", f" ({list_some(items)})")
     return RDMs(
         np.stack(vectors),
         dissimilarity_measure=measure,

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from brainmap.checks import check_ranges
 from brainmap.errors import InputError
 from brainmap.types import Floats
 
@@ -56,8 +57,11 @@ def compute_log_rates(x: Floats, prior: tuple[float, float]) -> tuple[Floats, Fl
         A value is negative, a value is zero without a prior, or the prior is negative.
     """
     strength, weight = prior
-    if strength < 0 or weight < 0:
-        raise InputError(f"poisson: expected a prior of at least 0, got lambda {strength} and weight {weight}")
+    check_ranges(
+        "poisson",
+        ("prior_lambda of 0 or more", strength, strength >= 0),
+        ("prior_weight of 0 or more", weight, weight >= 0),
+    )
     least = float(np.nanmin(x, initial=np.inf))
     if least < 0:
         raise InputError(

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, check_enough, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.shrinkage import shrink_to_diagonal
 from brainmap.types import Dataset, Floats, NoiseMethod
@@ -280,8 +280,7 @@ def check_freedom(method: NoiseMethod, dof: int, n_units: int) -> None:
     InputError
         There are too few degrees of freedom for the method.
     """
-    if dof < 1:
-        raise InputError(f"noise precision: expected at least 1 degree of freedom, got {dof}")
+    check_enough(dof, 1, "noise precision", "degree of freedom")
     if method == "full" and dof < n_units:
         raise InputError(
             f"noise precision: the full covariance of {n_units} voxels cannot be inverted from "

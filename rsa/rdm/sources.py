@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some, suggest_word
+from brainmap.checks import check_choice, check_each, check_enough, check_one_each, list_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.rdm.blocks import Blocks, check_numeric, zscore_units
@@ -115,8 +115,7 @@ def choose_layers(
     """
     known = [str(layer) for layer in data.layers]
     wanted = known if layers in (None, "all") else [layers] if isinstance(layers, str) else list(layers or ())
-    for layer in wanted:
-        check_choice(layer, known, f"layer{f' of {network}' if network else ''}")
+    check_each(wanted, known, f"layer{f' of {network}' if network else ''}")
     if not wanted:
         raise InputError(f"{who}: expected the name of at least one layer, got none; there are {list_some(known, 24)}")
     return wanted
@@ -148,10 +147,7 @@ def build_array_source(data: Any, *, items: Level, zscore: bool, descriptors: di
         raise InputError("compute_rdms: an array has no labels; give descriptors={'stimulus_id': [...]}")
     x = check_numeric(data, "array")
     for key, labels in given.items():
-        if len(labels) != x.shape[0]:
-            raise InputError(
-                f"compute_rdms: expected {x.shape[0]} labels in {key!r}, one per pattern, got {len(labels)}"
-            )
+        check_one_each(labels, x.shape[0], f"compute_rdms: labels in {key!r}", "patterns")
     groups = Groups(items, given.get("stimulus_id"), given.get("condition"))
     blocks = Blocks(x, "array", average=groups.mean, zscore=zscore)
     return Source(patterns=blocks, labels=groups.labels, name="array", rdm_descriptors=descriptors)
@@ -264,11 +260,9 @@ class Groups:
         labels = list(dict.fromkeys(own))
         if not in_order:
             labels.sort(key=lambda label: (condition_of.get(label, ""), label))
-        if len(labels) < 3:
-            raise InputError(
-                f"compute_rdms: expected at least 3 items, got {len(labels)} ({list_some(labels)}); an RDM of fewer "
-                "has nothing to compare"
-            )
+        check_enough(
+            len(labels), 3, "compute_rdms", "items", f" ({list_some(labels)}); an RDM of fewer has nothing to compare"
+        )
         self.labels = {LABEL_OF[level]: labels}
         if level == "stimulus" and condition_of:
             self.labels["condition"] = [condition_of[label] for label in labels]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import list_some
+from brainmap.checks import check_one_each, check_ranges, list_some
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.progress import progress
 from brainmap.rsa.rdm.blocks import DECODED_BYTES, Blocks, check_numeric, count_rows_at_once
@@ -103,17 +103,18 @@ def _read_frame_times(data: Any, wanted: Sequence[str], *, named: bool) -> dict[
         )
     for layer, when in times.items():
         frames = data[layer].shape[-1]
-        if len(when) != frames:
-            raise InputError(f"compute_rdms: expected {frames} times for the frames of layer {layer}, got {len(when)}")
+        check_one_each(when, frames, "compute_rdms: times", f"frames of layer {layer}")
     return times
 
 
 def _check_windows(length: float, step: float | None) -> tuple[float, float]:
     """Check the length and step of the windows and return them [s]."""
     step = length / 2 if step is None else step
-    for what, value in (("window_ms", length), ("step_ms", step)):
-        if not (np.isfinite(value) and value > 0):
-            raise InputError(f"compute_rdms: expected {what} above 0 milliseconds, got {value}")
+    check_ranges(
+        "compute_rdms",
+        ("window_ms above 0 milliseconds", length, 0 < length < np.inf),
+        ("step_ms above 0 milliseconds", step, 0 < step < np.inf),
+    )
     return length / 1000, step / 1000
 
 

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, check_ranges
 from brainmap.errors import InputError
 from brainmap.rsa.images.files import image_info, load_image
 from brainmap.rsa.images.names import find_afni_base, split_name
@@ -75,10 +75,9 @@ def sphere_rois(
     """
     check_choice(orientation, ("LPI", "RAI"), "orientation of coordinates")
     check_choice(overlap, ("error", "nearest"), "overlap")
-    if not radius_mm > 0:
-        raise InputError(f"spheres: expected a radius above 0 mm, got {radius_mm}")
-    if not centers:
-        raise InputError("spheres: expected at least one center, got none")
+    check_ranges(
+        "spheres", ("a radius above 0 mm", radius_mm, radius_mm > 0), ("at least one center", "none", len(centers) > 0)
+    )
     image, found = load_image(reference), reference_space or _read_space(reference)
     in_memory = isinstance(reference, nib.Nifti1Image)
     _check_space(space, found, "the reference image" if in_memory else str(reference))

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, check_file, list_some, refuse_some, suggest_word
+from brainmap.checks import check_choice, check_file, list_some, refuse_some
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.groups import group_pairs
 from brainmap.rsa.images.afni import parse_label_table
 from brainmap.rsa.images.files import check_same_grid, image_info, load_image
 from brainmap.rsa.regions.centers import sphere_rois as sphere_rois
@@ -27,7 +28,7 @@ from brainmap.rsa.regions.rois import (
     cut_rois,
     load_mask as load_mask,
 )
-from brainmap.tables import read_table
+from brainmap.tables import read_table, require_columns
 from brainmap.types import Hemispheres
 
 _BACKGROUND = re.compile(r"(?i)unknown|background|none|\?+|clear label|")
@@ -164,12 +165,7 @@ def _read_names(table: str | Path | pd.DataFrame) -> dict[int, str]:
     if isinstance(table, str | Path) and str(table).endswith(".lt"):
         return _read_niml_table(check_file(table, "ROI table"))
     read = read_table(table, "ROI table")
-    for column in ("index", "name"):
-        if column not in read.columns:
-            found = [str(c) for c in read.columns]
-            raise InputError(
-                f"ROI table: expected a column {column!r}, got {list_some(found)}{suggest_word(column, found)}"
-            )
+    require_columns(read, ("index", "name"), "ROI table")
     known: dict[int, str] = {}
     for text, name in zip(read["index"], read["name"], strict=True):
         number = re.sub(r"\.0+$", "", text.strip())
@@ -243,9 +239,7 @@ def pool_hemispheres(rois: Rois) -> Rois:
     >>> pool_hemispheres(Rois(("left-a", "right-a"), np.array([[[1, 2, 0]]], np.int32), np.eye(4))).sizes
     {'a': 2}
     """
-    groups: dict[str, list[str]] = {}
-    for name in rois.names:
-        groups.setdefault(strip_side(name), []).append(name)
+    groups = group_pairs((strip_side(name), name) for name in rois.names)
     for base, members in groups.items():
         if len(members) > 1 and sorted(map(find_side, members)) != ["l", "r"]:
             raise InputError(
@@ -255,8 +249,7 @@ def pool_hemispheres(rois: Rois) -> Rois:
     names = tuple(base if len(members) == 2 else members[0] for base, members in groups.items())
     new = np.zeros(len(rois.names) + 1, np.int32)
     for k, members in enumerate(groups.values(), start=1):
-        for member in members:
-            new[rois.names.index(member) + 1] = k
+        new[[rois.names.index(member) + 1 for member in members]] = k
     return Rois(names, new[rois.labels], rois.affine, rois.space, rois.absent)
 
 

@@ -51,7 +51,7 @@ def rank_patch_rdms(given, patches, kept, geometry, minimum, ranks, there):  # t
         there[row] = True
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def _rank_integers(values, table, out):  # type: ignore[no-untyped-def]
     """Write the doubled and centered ranks of integers, and return the sum of their squares.
 
@@ -84,7 +84,7 @@ def _rank_integers(values, table, out):  # type: ignore[no-untyped-def]
     return power
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def _multiply_integers(one, other):  # type: ignore[no-untyped-def]
     product = 0.0
     for p in range(one.size):
@@ -92,13 +92,13 @@ def _multiply_integers(one, other):  # type: ignore[no-untyped-def]
     return product
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def _subtract(one, other, out):  # type: ignore[no-untyped-def]
     for p in range(one.size):
         out[p] = one[p] - other[p]
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def _add_ranks(ranks, total):  # type: ignore[no-untyped-def]
     """Add ranks to their total, and return the sum of their squares."""
     power = 0.0

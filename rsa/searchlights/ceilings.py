@@ -5,25 +5,27 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import count_threads, list_some
+from brainmap.checks import check_enough, check_one_each, count_threads, list_some, refuse_some
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.ceilings import APPROXIMATE, compute_vector_ceiling
 from brainmap.rsa.comparison.measures import RANKED
 from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.regions.rois import load_mask
 from brainmap.rsa.searchlights.maps import build_volume
+from brainmap.rsa.searchlights.noise import NoiseSource, group_in_bricks
 from brainmap.rsa.searchlights.scoring import (
     CHUNK,
     SHARE,
+    KeptRanks,
     Scoring,
+    choose_rank_type,
     list_neighbors,
     run_on_threads,
     warn_of_singular,
@@ -31,17 +33,11 @@ from brainmap.rsa.searchlights.scoring import (
 from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.rsa.searchlights.shared_mask import renumber_to_shared_mask
 from brainmap.rsa.searchlights.volume import score_spheres
-from brainmap.types import Floats, Level, Measure, RunPairing, SearchlightDissimilarity, Shrinkage
+from brainmap.types import Dataset, Floats, Level, Measure, RDMs, RunPairing, SearchlightDissimilarity, Shrinkage
 
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
-    from rsatoolbox.rdm.rdms import RDMs
-
-    from brainmap.rsa.searchlights.noise import NoiseSource
-
-    Patterns = Mapping[str, Dataset | NDArray[np.floating]] | Sequence[Dataset | NDArray[np.floating]]
-    Masks = nib.Nifti1Image | str | Path | Mapping[str, nib.Nifti1Image | str | Path]
-    Noises = Literal["runs"] | Mapping[str, NoiseSource | None] | Sequence[NoiseSource | None] | None
+Patterns = Mapping[str, Dataset | NDArray[np.floating]] | Sequence[Dataset | NDArray[np.floating]]
+Masks = nib.Nifti1Image | str | Path | Mapping[str, nib.Nifti1Image | str | Path]
+Noises = Literal["runs"] | Mapping[str, NoiseSource | None] | Sequence[NoiseSource | None] | None
 
 _MOST_BYTES = 1 << 26  # of RDMs of all participants, for each thread
 _FEWEST_PARTS = 64  # so that all threads have work
@@ -165,9 +161,18 @@ def ceiling_maps(
 
 
 def map_ceilings(
-    data: Patterns, settings: SearchlightSettings, *, mask: Masks, radius_mm: float, noise: Noises, threads: int | None
+    data: Patterns,
+    settings: SearchlightSettings,
+    *,
+    mask: Masks,
+    radius_mm: float,
+    noise: Noises,
+    threads: int | None,
+    kept: Mapping[str, KeptRanks] | None = None,
 ) -> CeilingMaps:
     """Compute `ceiling_maps` with the settings of the searchlight.
+
+    Where it `kept` the ranks of all participants' RDMs, over the same pairs, these are not computed again.
 
     Raises
     ------
@@ -176,8 +181,7 @@ def map_ceilings(
     """
     named = dict(data) if isinstance(data, Mapping) else {str(k): one for k, one in enumerate(data, start=1)}
     noises, n_threads = _choose_noises(noise, list(named)), count_threads(threads, "ceiling maps")
-    if len(named) < 2:
-        raise InputError(f"ceiling maps: expected 2 participants or more, got {len(named)}")
+    check_enough(len(named), 2, "ceiling maps", "participants")
     reference = _build_reference(named, settings.items, settings.labels)
     if isinstance(mask, Mapping):
         named, noises, mask = renumber_to_shared_mask(named, noises, mask)
@@ -186,7 +190,8 @@ def map_ceilings(
         score_spheres(one, reference, settings, mask=mask_image, radius_mm=radius_mm, noise=noises[who])
         for who, one in named.items()
     ]
-    return _map_ceilings(people, mask_image, n_threads, radius_mm)
+    ranks = [found for who in named if (found := (kept or {}).get(who)) is not None]
+    return _map_ceilings(people, mask_image, n_threads, radius_mm, ranks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +202,13 @@ class _Shared:
     numbers: Sequence[NDArray[np.intp]]  # the index of each mask voxel among a participant's usable voxels
     compiled: bool  # whether all participants have the same pairs and a kernel supports the measure
     turn: Any  # a lock, since code that is not compiled filters warnings for all threads
+    kept: Sequence[KeptRanks] = ()  # of each participant, where the searchlight kept the ranks of all
+
+    def __post_init__(self) -> None:
+        shapes = [(int(one.prepared.usable.sum()), self.n_pairs) for one in self.people]
+        fits = shapes == [one.ranks.shape for one in self.kept] and all(one.is_complete for one in self.kept)
+        if not (fits and self.number.kind == "i"):
+            object.__setattr__(self, "kept", ())
 
     @property
     def n_pairs(self) -> int:
@@ -209,7 +221,12 @@ class _Shared:
         """Return the type of the numbers of an RDM: ranks are integers."""
         if not (self.compiled and self.people[0].measure in RANKED):
             return np.dtype(np.float64)
-        return np.dtype(np.int16 if self.n_pairs <= np.iinfo(np.int16).max else np.int32)
+        return choose_rank_type(self.n_pairs)
+
+    def measure(self, voxels: NDArray[np.intp]) -> tuple[Floats, Floats, NDArray[np.intp], NDArray[np.int32], int]:
+        """Compute lower and upper ceilings, participants, voxels and the number of singular covariances of spheres."""
+        rdms, there, n_singular = self.collect(voxels)
+        return *self.bounds(rdms, there), there.sum(axis=0), self.count_voxels(voxels, there), n_singular
 
     def collect(self, voxels: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.bool_], int]:
         """Compute RDMs `(n_participants, n_voxels, n_pairs)`, or their ranks, and which participants have one.
@@ -224,7 +241,9 @@ class _Shared:
             if not len(here):
                 continue
             centers = self.numbers[k][voxels[here]]
-            if not ranked:
+            if self.kept:
+                found[k, here], there[k, here], bad = self.kept[k].ranks[centers], self.kept[k].there[centers], 0
+            elif not ranked:
                 rdms, bad = one.rdms(centers)
                 columns = np.arange(self.n_pairs) if self.compiled else one.prepared.pairs
                 found[k][np.ix_(here, columns)] = rdms
@@ -268,7 +287,9 @@ class _Shared:
         return lower, upper
 
 
-def _map_ceilings(people: Sequence[Scoring], mask: nib.Nifti1Image, n_threads: int, radius_mm: float) -> CeilingMaps:
+def _map_ceilings(
+    people: Sequence[Scoring], mask: nib.Nifti1Image, n_threads: int, radius_mm: float, kept: Sequence[KeptRanks] = ()
+) -> CeilingMaps:
     """Compute the ceilings of all spheres, some at a time on a pool of threads."""
     first, inside = people[0], np.asarray(mask.dataobj) != 0
     n = int(inside.sum())
@@ -280,29 +301,21 @@ def _map_ceilings(people: Sequence[Scoring], mask: nib.Nifti1Image, n_threads: i
         [np.cumsum(one.prepared.usable) - 1 for one in people],
         alike and first.models.has_kernel(first.measure),
         threading.Lock(),
+        kept,
     )
-    singular: list[int] = []
-
-    def task(voxels: NDArray[np.intp]) -> int:
-        rdms, there, bad = shared.collect(voxels)
-        lower[voxels], upper[voxels] = shared.bounds(rdms, there)
-        present[voxels] = there.sum(axis=0)
-        counts[voxels] = shared.count_voxels(voxels, there)
-        singular.append(bad)
-        return len(voxels)
-
     # a large part shares the rows that are made for the voxels around it, and RDMs of all participants lie in memory
     share = min(CHUNK, max(SHARE, n // _FEWEST_PARTS))
     most = max(1, min(share, _MOST_BYTES // (len(people) * shared.n_pairs * shared.number.itemsize)))
     groups = [np.arange(n)]
     if first.noise is not None:
-        from brainmap.rsa.searchlights.noise import group_in_bricks
-
         where = np.argwhere(inside) @ np.asarray(mask.affine)[:3, :3].T
         groups = group_in_bricks(where, n_most=first.hoods.n_most, radius_mm=radius_mm)
     parts = [part for group in groups for part in np.split(group, np.arange(most, len(group), most))]
-    run_on_threads([partial(task, part) for part in parts], n_threads, total=n, title="ceilings")
-    warn_of_singular(sum(singular), "spheres")
+    n_singular = 0
+    for voxels, found in run_on_threads(shared.measure, parts, n_threads, title="ceilings"):
+        lower[voxels], upper[voxels], present[voxels], counts[voxels], bad = found
+        n_singular += bad
+    warn_of_singular(n_singular, "spheres")
     return CeilingMaps(lower, upper, present, counts, mask, first.measure, first.measure in APPROXIMATE)
 
 
@@ -312,11 +325,9 @@ def _choose_noises(noise: Any, people: Sequence[str]) -> dict[str, Any]:
         return dict.fromkeys(people, noise)
     if isinstance(noise, Mapping):
         lacking = [who for who in people if who not in noise]
-        if lacking:
-            raise InputError(f"ceiling maps: expected the noise of every participant, got none of {list_some(lacking)}")
+        refuse_some(lacking, "ceiling maps: expected the noise of every participant, got none of ")
         return {who: noise[who] for who in people}
-    if len(noise) != len(people):
-        raise InputError(f"ceiling maps: expected noise for each of {len(people)} participants, got {len(noise)}")
+    check_one_each(noise, len(people), "ceiling maps: noise", "participants")
     return dict(zip(people, noise, strict=True))
 
 

@@ -8,21 +8,18 @@ of `brainmap.rsa.searchlights.kernels` but for rounding.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.resources import find_float64_device
 from brainmap.rsa.comparison.measures import RANKED
 from brainmap.rsa.searchlights.preparation import SQUARED, WHITENED, Given, Models, Prepared
 from brainmap.types import Device, Floats, Measure
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
 
 log = logging.getLogger("brainmap")
 _MOST_BYTES = 1 << 28  # of the patterns that are gathered at a time

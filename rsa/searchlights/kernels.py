@@ -37,7 +37,7 @@ _EQUAL = 1e-13
 _TOGETHER = 4
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def _gather_patterns(patterns, patch, buffer):  # type: ignore[no-untyped-def]
     """Copy the patterns of a patch to `buffer` (n_runs, n_voxels, n_items)."""
     for k in range(patch.size):
@@ -47,7 +47,7 @@ def _gather_patterns(patterns, patch, buffer):  # type: ignore[no-untyped-def]
                 buffer[m, k, i] = patterns[voxel, m, i]
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def _standardize_columns(x, there, center, mean, scale, floor):  # type: ignore[no-untyped-def]
     """Scale each column of `x` (n_voxels, n_items) to unit length, after centering if `center`.
 
@@ -82,7 +82,7 @@ def _standardize_columns(x, there, center, mean, scale, floor):  # type: ignore[
     return sound
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def _multiply_items(x, weights, chosen, later, gram):  # type: ignore[no-untyped-def]
     """Compute the inner products of items (n_items, n_items), between the chosen runs if there are two or more.
 
@@ -117,7 +117,7 @@ def _multiply_items(x, weights, chosen, later, gram):  # type: ignore[no-untyped
     np.dot(first.T, later[:blocks].reshape(blocks * n, items), gram)
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def _write_distances(gram, factor, which, shared, own, out):  # type: ignore[no-untyped-def]
     """Write `factor` (G_ii + G_jj - G_ij - G_ji) for the pairs that share this set of runs; for all if it is first."""
     items = gram.shape[0]
@@ -133,7 +133,7 @@ def _write_distances(gram, factor, which, shared, own, out):  # type: ignore[no-
         start += ahead
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def _compute_rows(x, weights, factor, shared, sums, out):  # type: ignore[no-untyped-def]
     """Compute the distances of the pairs that are not covered by a matrix product.
 
@@ -164,7 +164,7 @@ def _compute_rows(x, weights, factor, shared, sums, out):  # type: ignore[no-unt
                 out[p] = factor * shared.inverse[p] * sums[3, j]
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"}, forceinline=True)
 def _take_kept(values, kept, out):  # type: ignore[no-untyped-def]
     """Copy the kept values and return the sum of their absolute values, which is not finite if one of them is not."""
     total = 0.0
@@ -179,7 +179,7 @@ def _take_kept(values, kept, out):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def _measure_divisor(values, norm):  # type: ignore[no-untyped-def]
     """Return the divisor of a product with a model: 1, the length, or the centered length; 0 if constant."""
     if norm == PLAIN:
@@ -324,7 +324,7 @@ def _write_scores(held, models, lengths, places, n_held, products, scores):  # t
 
 @njit(nogil=True, cache=True)
 def score_patches(  # type: ignore[no-untyped-def]
-    given, patches, kept, pairs, models, geometry, ranked, norm, minimum, scores
+    given, patches, kept, pairs, models, geometry, ranked, norm, minimum, scores, ranks
 ):
     """Score every patch of voxels against every model; `scores` of patches without a score are not changed.
 
@@ -349,6 +349,8 @@ def score_patches(  # type: ignore[no-untyped-def]
         Smallest number of voxels of a patch.
     scores : float64 (n_patches, n_models)
         Output array.
+    ranks : int16 or int32 (n_patches or 0, n_kept)
+        Output array, where ranks are compared and wanted: those of each patch, as `rank_patch_rdms` writes them.
     """
     items, most, n_kept = given[0].shape[2], patches.shape[1], kept.size
     buffers, found = _make_buffers(given[0], most), np.empty(items * (items - 1) // 2)
@@ -371,6 +373,9 @@ def score_patches(  # type: ignore[no-untyped-def]
             continue
         if ranked:
             _rank_rows(distances, keys, starts, padded, sorted_ranks, values)
+            if ranks.shape[0] > 0:
+                for p in range(n_kept):
+                    ranks[row, p] = int(2.0 * values[p]) - (n_kept + 1)
         lengths[n_held] = _scale_values(values, norm, pairs, rows)
         if lengths[n_held] > 0.0:
             places[n_held] = row

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -15,11 +15,7 @@ from brainmap.checks import list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.rdm.alignment import list_rdm_names
 from brainmap.rsa.searchlights.preparation import read_times
-from brainmap.types import Floats
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
-
+from brainmap.types import Floats, RDMs
 
 _Image = TypeVar("_Image")
 

@@ -8,22 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, check_enough, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.patterns.residuals import Residuals
 from brainmap.rsa.rdm.run_noise import RunNoise, prepare_deviations
-from brainmap.rsa.searchlights.noise_kernels import whiten_patches
 from brainmap.rsa.searchlights.noise_sets import arrange_sets, list_row_sets, yield_symmetric_sets
 from brainmap.rsa.searchlights.preparation import NO_POWER, NO_WEIGHTS, Given, Prepared
-from brainmap.types import Floats, NoiseMethod, Shrinkage
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
+from brainmap.types import Dataset, Floats, NoiseMethod, Shrinkage
 
 NoiseSource = NDArray[np.floating] | Sequence[NDArray[np.floating]] | Residuals | RunNoise | Literal["runs"]
 
@@ -141,6 +137,8 @@ class SphereNoise:
             The rows of each neighborhood; all -1 if it has too few voxels or a singular covariance.
         n_singular : int
         """
+        from brainmap.rsa.searchlights.noise_kernels import whiten_patches  # numba is slow to import
+
         held = patches >= 0
         voxels, place = np.unique(patches[held].astype(np.intp), return_inverse=True)
         local = np.full(patches.shape, -1, dtype=np.int32)
@@ -258,10 +256,7 @@ def _estimate_run_noise(data: Any, prepared: Prepared, shrinkage: Shrinkage, *, 
     x, sources = np.asarray(dataset.measurements), [None] if n_runs < 2 else RunNoise(dataset, "diag").check_runs()
     made = [prepare_deviations(dataset, without=run) for run in sources]
     parts, dof = tuple(Deviations(x, rows, centering) for rows, centering, _ in made), [float(one[2]) for one in made]
-    if min(dof) < 1:
-        raise InputError(
-            f"searchlight: expected 1 degree of freedom or more for the noise, got {min(dof):g} from the runs"
-        )
+    check_enough(min(dof), 1, "searchlight", "degree of freedom for the noise", " from the runs")
     # sd from all runs is only a unit here: dividing patterns by it is undone by the covariance in the same unit
     rows, centering, freedom = prepare_deviations(dataset)
     sd = _check_varying(_compute_deviations([Deviations(x, rows, centering)], prepared.channels, freedom), prepared)

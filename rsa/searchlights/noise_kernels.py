@@ -19,7 +19,7 @@ _SINGULAR = 1e-12
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def _invert_root(block, inverse, variance):  # type: ignore[no-untyped-def]
     """Compute the inverse of the lower Cholesky root of `block`, which is overwritten; return False if singular.
 
@@ -47,7 +47,7 @@ def _invert_root(block, inverse, variance):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def _gather_covariance(covariance, kept, ridge, patch, out):  # type: ignore[no-untyped-def]
     """Write the shrunk covariance of a patch's voxels to `out` (n_voxels, n_voxels)."""
     for i in range(patch.size):
@@ -56,7 +56,7 @@ def _gather_covariance(covariance, kept, ridge, patch, out):  # type: ignore[no-
         out[i, i] += ridge[patch[i]]
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def _whiten_patch(one, other, patterns, patch, done, space):  # type: ignore[no-untyped-def]
     """Fill `done` (n_voxels, n_voxels + n_columns) with [root', root^-1 x]; return False if there is no root.
 

@@ -5,25 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import list_some
+from brainmap.checks import check_enough, check_one_each, list_some, refuse_some
 from brainmap.errors import InputError
 from brainmap.rsa.comparison.measures import scale_vectors
 from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, find_level, list_labels, list_rdm_names
 from brainmap.rsa.rdm.dissimilarity import scale_to_unit_length
+from brainmap.rsa.rdm.run_noise import RunNoise
 from brainmap.rsa.searchlights.rows import Rows, rows_of_runs, rows_of_weights
 from brainmap.rsa.searchlights.shared_runs import SharedRuns, find_shared_runs
-from brainmap.types import Floats, Level, Measure
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
-    from rsatoolbox.rdm.rdms import RDMs
-
-    from brainmap.rsa.rdm.run_noise import RunNoise
+from brainmap.types import Dataset, Floats, Level, Measure, RDMs
 
 Given = tuple[Floats, Floats, SharedRuns, int, Floats]
 """Inputs of the kernels: patterns, weights of each run, shared runs of pairs, number of standardized parts, and the sum
@@ -285,8 +280,7 @@ def _read_array(
         )
     if labels is None:
         raise InputError("searchlight: an array has no labels; give labels=[...] to align it with the models")
-    if len(labels) != data.shape[-2]:
-        raise InputError(f"searchlight: expected {data.shape[-2]} labels, one per item, got {len(labels)}")
+    check_one_each(labels, data.shape[-2], "searchlight: labels", "items")
     if items is not None:
         _check_level(items, labels, model_rdms)
     n_runs = 1 if data.ndim == 2 else len(data)
@@ -312,8 +306,7 @@ def _check_items(own: Sequence[str], wanted: Sequence[str]) -> None:
     if more or less:
         told = [f"only in {who}: {list_some(x)}" for who, x in (("the data", more), ("the models", less)) if x]
         raise InputError(f"searchlight: data and models are over different items; {'; '.join(told)}")
-    if len(wanted) < 3:
-        raise InputError(f"searchlight: expected at least 3 items, got {len(wanted)} ({list_some(wanted)})")
+    check_enough(len(wanted), 3, "searchlight", "items", f" ({list_some(wanted)})")
 
 
 def _survey_rows(measurements: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -365,20 +358,21 @@ def prepare_models(model_rdms: RDMs, pairs: NDArray[np.intp], measure: Measure) 
     """
     names = list_rdm_names(model_rdms)
     vectors = np.asarray(model_rdms.dissimilarities, dtype=np.float64)[:, pairs]
-    if len(pairs) < 2:
-        raise InputError("searchlight: expected at least two pairs of items with patterns in two runs, got fewer")
-    if not np.isfinite(vectors).all():
-        bad = [name for name, row in zip(names, vectors, strict=True) if not np.isfinite(row).all()]
-        whole = [name for name, row in zip(names, vectors, strict=True) if not np.isfinite(row).any()]
-        if whole:
-            raise InputError(
-                f"searchlight: expected dissimilarities, got NaN for every pair of models {list_some(whole)} (the "
-                "correlation of a single unit, say); leave these models out"
-            )
-        raise InputError(f"searchlight: models {list_some(bad)} have NaN pairs; leave the items out on both sides")
-    flat = [name for name, row in zip(names, vectors, strict=True) if not row.max() > row.min()]
-    if flat and measure not in ("cosine", "cosine_cov"):
-        raise InputError(f"searchlight: all dissimilarities of models {list_some(flat)} are equal; leave them out")
+    check_enough(len(pairs), 2, "searchlight", "pairs of items with patterns in two runs")
+    rows = list(zip(names, vectors, strict=True))
+    refuse_some(
+        [name for name, row in rows if not np.isfinite(row).any()],
+        "searchlight: expected dissimilarities, got NaN for every pair of models ",
+        " (the correlation of a single unit, say); leave these models out",
+    )
+    refuse_some(
+        [name for name, row in rows if not np.isfinite(row).all()],
+        "searchlight: models ",
+        " have NaN pairs; leave the items out on both sides",
+    )
+    if measure not in ("cosine", "cosine_cov"):
+        flat = [name for name, row in rows if not row.max() > row.min()]
+        refuse_some(flat, "searchlight: all dissimilarities of models ", " are equal; leave them out")
     n = float(len(pairs))
     models = Models(
         names=names,

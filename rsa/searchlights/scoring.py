@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Protocol
+from functools import cached_property
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,18 +25,15 @@ from brainmap.rsa.comparison.measures import RANKED, _compare_rows
 from brainmap.rsa.rdm.run_noise import RunNoise, run_names
 from brainmap.rsa.rdm.sources import refuse_own_noise
 from brainmap.rsa.searchlights.device import DeviceProducts
+from brainmap.rsa.searchlights.noise import NoiseSource, SphereNoise, prepare_noise
 from brainmap.rsa.searchlights.preparation import SQUARED, Given, Models, Prepared, prepare_models, prepare_patterns
 from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.threads import limit_blas
-from brainmap.types import Floats, Measure
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
-    from rsatoolbox.rdm.rdms import RDMs
-
-    from brainmap.rsa.searchlights.noise import NoiseSource, SphereNoise
+from brainmap.types import Dataset, Floats, Measure, RDMs
 
 Ints = NDArray[np.int32]
+_Centers = TypeVar("_Centers", NDArray[np.intp], range)
+_Found = TypeVar("_Found")
 
 # Number of centers per task: enough to make copying their voxels cheap, few enough to share among threads.
 CHUNK = 1024
@@ -117,8 +114,6 @@ def prepare_inputs(
         raise InputError(
             f"searchlight: one noise precision per run is for crossnobis, not for {dissimilarity}; pool the runs"
         )
-    from brainmap.rsa.searchlights.noise import prepare_noise  # imported only when needed, as it is slow
-
     own = prepare_noise(noise, data, prepared, shrinkage=settings.shrinkage, pooled=settings.pooled)
     return prepared, models, own
 
@@ -133,6 +128,50 @@ def _check_size(model_rdms: RDMs, settings: SearchlightSettings) -> None:
         what=f"searchlight: RDMs of {n:,} items for {n_models} models and {n_threads} threads",
         do="average tokens first (items='condition'), or take fewer items, models or threads",
     )
+
+
+class KeptRanks:
+    """Keep the ranks of the RDM of every neighborhood that is scored, from which noise ceilings are computed.
+
+    Parameters
+    ----------
+    n_voxels, n_pairs : int
+
+    Attributes
+    ----------
+    ranks : ndarray int16 or int32 (n_voxels, n_pairs)
+        Twice the distance of each rank from the mean rank.
+    there : ndarray of bool (n_voxels,)
+        Whether a neighborhood has an RDM.
+    """
+
+    def __init__(self, n_voxels: int, n_pairs: int) -> None:
+        self.ranks = np.empty((n_voxels, n_pairs), choose_rank_type(n_pairs))
+        self.there = np.zeros(n_voxels, dtype=bool)
+        self._done = np.zeros(n_voxels, dtype=bool)
+
+    @property
+    def is_complete(self) -> bool:
+        """Tell whether all neighborhoods were scored, and none taken from files."""
+        return bool(self._done.all())
+
+    def make_room(self, n: int) -> NDArray[np.signedinteger]:
+        """Make the ranks of n neighborhoods, none of which has an RDM."""
+        return np.full((n, self.ranks.shape[1]), np.iinfo(self.ranks.dtype).min, self.ranks.dtype)
+
+    def keep(self, centers: NDArray[np.intp], ranks: NDArray[np.signedinteger]) -> None:
+        """Keep the ranks of some neighborhoods."""
+        self.ranks[centers] = ranks
+        self.there[centers] = ranks[:, 0] > np.iinfo(ranks.dtype).min  # which no rank reaches
+        self._done[centers] = True
+
+
+def choose_rank_type(n_pairs: int) -> np.dtype[np.signedinteger]:
+    """Choose the type of doubled ranks, whose distance from their mean is below the number of pairs."""
+    return np.dtype(np.int16 if n_pairs <= np.iinfo(np.int16).max else np.int32)
+
+
+_NO_RANKS = np.empty((0, 0), np.int16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +194,8 @@ class Scoring:
         The torch device that computes RDMs and scores; by default, the kernels of the CPU do.
     groups : sequence of array, optional
         Centers that are scored together if there is such noise (bricks of a volume); each center occurs once.
+    kept : KeptRanks, optional
+        Where the ranks of all RDMs are kept, if `can_keep_ranks`.
     """
 
     prepared: Prepared
@@ -166,6 +207,13 @@ class Scoring:
     noise: SphereNoise | None = None
     groups: Sequence[NDArray[np.intp]] | None = None
     device: str | None = None
+    kept: KeptRanks | None = None
+
+    @property
+    def can_keep_ranks(self) -> bool:
+        """Tell whether ranks are compared, by the kernel, of RDMs that do not depend on what is scored before."""
+        kernel = self.measure in RANKED and self.models.has_kernel(self.measure)
+        return kernel and self.device is None and not self.prepared.can_slide(self.dissimilarity)
 
     def score(self, centers: NDArray[np.intp]) -> tuple[Floats, int]:
         """Score the neighborhoods of these usable voxels, which lie close together.
@@ -173,14 +221,17 @@ class Scoring:
         Return scores `(n_centers, n_models)`, NaN where there is none, and the number of singular noise covariances.
         """
         scores = np.full((len(centers), len(self.models.names)), np.nan)
-        done, n_singular = 0, 0
-        for given, table, bad in self._iterate_patterns(centers):
-            self._fill(given, table, scores[done : done + len(table)])
-            done, n_singular = done + len(table), n_singular + bad
+        n_singular = 0
+        for part, given, table, bad in self._iterate_patterns(centers):
+            ranks = _NO_RANKS if self.kept is None else self.kept.make_room(len(table))
+            self._fill(given, table, scores[part], ranks)
+            if self.kept is not None:
+                self.kept.keep(centers[part], ranks)
+            n_singular += bad
         return scores, n_singular
 
-    def _fill(self, given: Given, table: Ints, scores: Floats) -> None:
-        """Write the scores of some neighborhoods, `(n_patches, n_models)`, in place."""
+    def _fill(self, given: Given, table: Ints, scores: Floats, ranks: NDArray[np.signedinteger]) -> None:
+        """Write the scores of some neighborhoods, `(n_patches, n_models)`, and any wanted ranks in place."""
         from brainmap.rsa.searchlights.kernels import GEOMETRY, NORM, score_patches  # numba is slow to import
 
         models, how = self.models, self.prepared
@@ -200,6 +251,7 @@ class Scoring:
                 NORM[self.measure],
                 minimum,
                 scores,
+                ranks,
             )
             scores *= models.factor
             return
@@ -219,7 +271,7 @@ class Scoring:
         Return RDMs `(n_centers, n_pairs)` over the pairs of `prepared`, NaN where there is none, and the number of
         singular noise covariances.
         """
-        found = [(self._compute_rdms(given, table), bad) for given, table, bad in self._iterate_patterns(centers)]
+        found = [(self._compute_rdms(given, table), bad) for _, given, table, bad in self._iterate_patterns(centers)]
         return np.concatenate([rdms for rdms, _ in found]), sum(bad for _, bad in found)
 
     def _compute_rdms(self, given: Given, table: Ints) -> Floats:
@@ -241,12 +293,11 @@ class Scoring:
         from brainmap.rsa.searchlights.ceiling_kernels import rank_patch_rdms
         from brainmap.rsa.searchlights.kernels import GEOMETRY
 
-        there, done, n_singular = np.zeros(len(centers), dtype=bool), 0, 0
+        there, n_singular = np.zeros(len(centers), dtype=bool), 0
         geometry, minimum = GEOMETRY[self.dissimilarity], max(self.minimum, 2)
-        for given, table, bad in self._iterate_patterns(centers):
-            part = slice(done, done + len(table))
+        for part, given, table, bad in self._iterate_patterns(centers):
             rank_patch_rdms(given, table, self.prepared.pairs, geometry, minimum, ranks[part], there[part])
-            done, n_singular = done + len(table), n_singular + bad
+            n_singular += bad
         return there, n_singular
 
     @cached_property
@@ -272,19 +323,22 @@ class Scoring:
         n = self.hoods.n_voxels
         return (np.arange(start, min(start + SHARE, n)) for start in range(0, n, SHARE))
 
-    def _iterate_patterns(self, centers: NDArray[np.intp]) -> Iterator[tuple[Given, Ints, int]]:
-        """Yield the inputs of the kernels, the rows of each neighborhood, and the number of singular covariances."""
+    def _iterate_patterns(self, centers: NDArray[np.intp]) -> Iterator[tuple[slice, Given, Ints, int]]:
+        """Yield some of the centers, the kernels' inputs, each one's rows, and the number of singular covariances."""
         table = list_neighbors(self.hoods, centers)
         if self.noise is None:
-            yield *gather_patterns(self.prepared, table, self.dissimilarity), 0
+            yield slice(None), *gather_patterns(self.prepared, table, self.dissimilarity), 0
             return
-        yield from self.noise.whiten_patches(
+        done = 0
+        for given, rows, n_singular in self.noise.whiten_patches(
             self.prepared,
             table,
             minimum=max(self.minimum, 2),
             centered=self.dissimilarity in SQUARED,
             symmetric=self.dissimilarity == "correlation",
-        )
+        ):
+            yield slice(done, done + len(rows)), given, rows, n_singular
+            done += len(rows)
 
 
 def compare_quietly(models: Floats, rdms: Floats, use: NDArray[np.bool_], measure: Measure) -> Floats:
@@ -306,15 +360,11 @@ def score_neighborhoods(scoring: Scoring, *, threads: int | None = None) -> Floa
     """
     scores = np.full((scoring.hoods.n_voxels, len(scoring.models.names)), np.nan)
     n_threads = 1 if scoring.device else count_threads(threads, "searchlight")
-    singular: list[int] = []
-
-    def task(centers: NDArray[np.intp]) -> int:
-        scores[centers], bad = scoring.score(centers)
-        singular.append(bad)
-        return len(centers)
-
-    run_on_threads([partial(task, centers) for centers in scoring.tasks()], n_threads, total=len(scores))
-    warn_of_singular(sum(singular))
+    n_singular = 0
+    for centers, (found, bad) in run_on_threads(scoring.score, list(scoring.tasks()), n_threads):
+        scores[centers] = found
+        n_singular += bad
+    warn_of_singular(n_singular)
     return scores
 
 
@@ -354,13 +404,24 @@ def gather_patterns(prepared: Prepared, table: Ints, dissimilarity: str) -> tupl
 
 
 def run_on_threads(
-    tasks: Sequence[Callable[[], int]], n_threads: int, *, total: int, title: str = "searchlight"
-) -> None:
-    """Run tasks on a pool of threads with a progress bar; each task returns the number of centers it has finished."""
-    with limit_blas(), progress(title, total) as shown:
+    task: Callable[[_Centers], _Found],
+    parts: Sequence[_Centers],
+    n_threads: int,
+    *,
+    done: int = 0,
+    title: str = "searchlight",
+) -> Iterator[tuple[_Centers, _Found]]:
+    """Yield the parts of the centers with what the task finds, as threads finish them, with a progress bar.
+
+    `done` is the number of centers that were finished before.
+    """
+    with limit_blas(), progress(title, done + sum(map(len, parts)), done=done) as shown:
         pool = ThreadPoolExecutor(n_threads)
         try:
-            for done in as_completed([pool.submit(task) for task in tasks]):
-                shown.advance(done.result())
+            running = {pool.submit(task, part): part for part in parts}
+            for ready in as_completed(running):
+                part = running.pop(ready)
+                yield part, ready.result()
+                shown.advance(len(part))
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast, get_args
+from typing import cast
 
 import numpy as np
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, check_literals, list_some
 from brainmap.errors import InputError
 from brainmap.resources import find_float64_device
 from brainmap.rsa.comparison.measures import ALIASES
+from brainmap.rsa.patterns.residuals import Residuals
 from brainmap.rsa.rdm.alignment import LABEL_OF
 from brainmap.rsa.rdm.run_noise import noise_precision
+from brainmap.rsa.searchlights.noise import NoiseSource
 from brainmap.types import (
+    Dataset,
     Device,
     Level,
     Measure,
@@ -24,12 +27,6 @@ from brainmap.types import (
     SearchlightDissimilarity,
     Shrinkage,
 )
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
-
-    from brainmap.rsa.patterns.residuals import Residuals
-    from brainmap.rsa.searchlights.noise import NoiseSource
 
 MEASURES = ("spearman", "rho-a", "tau-a", "tau-b", "pearson", "cosine", "corr_cov", "cosine_cov")
 
@@ -65,12 +62,14 @@ class SearchlightSettings:
     device: Device = "cpu"
 
     def __post_init__(self) -> None:
-        check_choice(self.dissimilarity, get_args(SearchlightDissimilarity), "searchlight dissimilarity")
+        check_literals(
+            (self.dissimilarity, SearchlightDissimilarity, "searchlight dissimilarity"),
+            (self.runs, RunPairing, "searchlight runs"),
+            (self.device, Device, "searchlight device"),
+        )
         check_choice(self.scale, MEASURES, "searchlight measure")
-        check_choice(self.runs, get_args(RunPairing), "searchlight runs")
         if self.items is not None:
             check_choice(self.items, tuple(LABEL_OF), "searchlight items")
-        check_choice(self.device, get_args(Device), "searchlight device")
         find_float64_device(self.device, "searchlight")
 
     @property

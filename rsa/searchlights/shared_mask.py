@@ -5,28 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import list_some
+from brainmap.checks import refuse_some
 from brainmap.errors import InputError
 from brainmap.rsa.images.files import check_same_grid
 from brainmap.rsa.patterns.residuals import Residuals
 from brainmap.rsa.regions.rois import load_mask
-
-if TYPE_CHECKING:
-    from nibabel import Nifti1Image
-    from rsatoolbox.data.dataset import Dataset
-
-    from brainmap.rsa.searchlights.noise import NoiseSource
+from brainmap.rsa.searchlights.noise import NoiseSource
+from brainmap.types import Dataset
 
 
 def renumber_to_shared_mask(
-    data: Mapping[str, Any], noise: Mapping[str, NoiseSource | None], masks: Mapping[str, Nifti1Image | str | Path]
-) -> tuple[dict[str, Any], dict[str, NoiseSource | None], Nifti1Image]:
+    data: Mapping[str, Any], noise: Mapping[str, NoiseSource | None], masks: Mapping[str, nib.Nifti1Image | str | Path]
+) -> tuple[dict[str, Any], dict[str, NoiseSource | None], nib.Nifti1Image]:
     """Renumber the patterns and noise of each participant to the union of all masks, and return that mask, too.
 
     Raises
@@ -35,8 +31,7 @@ def renumber_to_shared_mask(
         A participant has no mask, masks have different grids, or patterns have no voxel numbers.
     """
     lacking = [who for who in data if who not in masks]
-    if lacking:
-        raise InputError(f"ceiling maps: expected a mask of every participant, got none of {list_some(lacking)}")
+    refuse_some(lacking, "ceiling maps: expected a mask of every participant, got none of ")
     loaded = {who: load_mask(masks[who]) for who in data}
     first, *others = loaded
     for who in others:
@@ -45,17 +40,13 @@ def renumber_to_shared_mask(
         )
     inside = np.any([np.asarray(mask.dataobj) != 0 for mask in loaded.values()], axis=0)
     shared = nib.Nifti1Image(inside.astype(np.uint8), loaded[first].affine)
-    places = {who: _find_positions(mask, inside) for who, mask in loaded.items()}
+    number = np.cumsum(inside.ravel()) - 1
+    places = {who: number[np.asarray(mask.dataobj).ravel() != 0] for who, mask in loaded.items()}
     return (
         {who: _renumber_voxels(who, one, places[who]) for who, one in data.items()},
         {who: _widen_residuals(noise[who], places[who], int(inside.sum())) for who in data},
         shared,
     )
-
-
-def _find_positions(own: Nifti1Image, shared: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return the number of each voxel of a participant's mask in the union of the masks."""
-    return np.asarray((np.cumsum(shared.ravel()) - 1)[np.asarray(own.dataobj).ravel() != 0])
 
 
 def _renumber_voxels(who: str, data: Any, place: NDArray[np.intp]) -> Dataset:

@@ -51,7 +51,7 @@ def _add_products(rows, n, sign, gram, sizes, factors):  # type: ignore[no-untyp
     )
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def _put_voxel(rows, positive, negative, n_positive, n_negative):  # type: ignore[no-untyped-def]
     """Append the first row of a voxel to `positive` and its other rows to `negative`."""
     items = rows.shape[1]
@@ -62,7 +62,7 @@ def _put_voxel(rows, positive, negative, n_positive, n_negative):  # type: ignor
             negative[n_negative + r - 1, i] = rows[r, i]
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def _move_sums(row, sign, sums):  # type: ignore[no-untyped-def]
     for i in range(sums.size):
         sums[i] += sign * row[i]
@@ -143,7 +143,7 @@ def slide(rows, power, patch, before, state, plus, minus, gram, sums):  # type: 
     _add_products(below, n_minus, -1.0, gram, sizes, factors)
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def write_squared_distances(gram, factor, out):  # type: ignore[no-untyped-def]
     """Write `factor` (K_ii + K_jj - 2 K_ij) of all pairs, from the upper triangle of K."""
     items = gram.shape[0]
@@ -155,7 +155,7 @@ def write_squared_distances(gram, factor, out):  # type: ignore[no-untyped-def]
         start += ahead
 
 
-@njit(nogil=True, cache=True, fastmath=_FAST)
+@njit(nogil=True, cache=True, fastmath=_FAST, forceinline=True)
 def write_angles(gram, sums, n, there, centered, scale, out):  # type: ignore[no-untyped-def]
     """Write 1 minus the correlation (or cosine) of all pairs; return False if a variance is lost in rounding.
 

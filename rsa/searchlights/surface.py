@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +13,25 @@ from numpy.typing import NDArray
 from brainmap.errors import InputError
 from brainmap.rsa.searchlights.device import choose_searchlight_device
 from brainmap.rsa.searchlights.maps import ScoreMaps
+from brainmap.rsa.searchlights.noise import NoiseSource, group_in_bricks
 from brainmap.rsa.searchlights.scoring import Scoring, prepare_inputs, score_neighborhoods
 from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.rsa.surface.data import HEMISPHERES, SurfaceData, ensure_surface, save_surface
 from brainmap.rsa.surface.discs import discs_on
 from brainmap.rsa.surface.meshes import Mesh, MeshLike, load_mesh, mesh_edges
 from brainmap.rsa.surface.rois import Surface
-from brainmap.types import Device, Floats, Level, Measure, Metric, RunPairing, SearchlightDissimilarity, Shrinkage
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
-    from rsatoolbox.rdm.rdms import RDMs
-
-    from brainmap.rsa.searchlights.noise import NoiseSource
+from brainmap.types import (
+    Dataset,
+    Device,
+    Floats,
+    Level,
+    Measure,
+    Metric,
+    RDMs,
+    RunPairing,
+    SearchlightDissimilarity,
+    Shrinkage,
+)
 
 RADIUS_MM = 10.0
 
@@ -283,8 +289,6 @@ def search_discs(
     device = choose_searchlight_device(settings.device, prepared, own_noise=spatial is not None)
     scoring = Scoring(prepared, models, discs, settings.dissimilarity, settings.scale, settings.minimum, device=device)
     if spatial is not None:
-        from brainmap.rsa.searchlights.noise import group_in_bricks  # imported only when needed, as it is slow
-
         spatial.check_size(discs.n_most)
         spatial = replace(spatial, columns=spatial.columns[order], sd=spatial.sd[order])
         groups = group_in_bricks(cortex.points[centers], n_most=discs.n_most, radius_mm=float(discs.distances.max()))

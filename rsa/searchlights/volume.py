@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
@@ -14,21 +12,32 @@ from numpy.typing import NDArray
 
 from brainmap.checks import count_threads
 from brainmap.errors import InputError
-from brainmap.progress import progress
 from brainmap.rsa.regions.rois import load_mask
 from brainmap.rsa.searchlights.device import choose_searchlight_device
 from brainmap.rsa.searchlights.maps import SearchlightMaps, build_maps
-from brainmap.rsa.searchlights.scoring import CHUNK, Scoring, prepare_inputs, warn_of_singular
+from brainmap.rsa.searchlights.noise import NoiseSource, group_in_bricks
+from brainmap.rsa.searchlights.scoring import (
+    CHUNK,
+    KeptRanks,
+    Scoring,
+    choose_rank_type,
+    prepare_inputs,
+    run_on_threads,
+    warn_of_singular,
+)
 from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.rsa.searchlights.spheres import build_spheres
-from brainmap.threads import limit_blas
-from brainmap.types import Device, Floats, Level, Measure, RunPairing, SearchlightDissimilarity, Shrinkage
-
-if TYPE_CHECKING:
-    from rsatoolbox.data.dataset import Dataset
-    from rsatoolbox.rdm.rdms import RDMs
-
-    from brainmap.rsa.searchlights.noise import NoiseSource
+from brainmap.types import (
+    Dataset,
+    Device,
+    Floats,
+    Level,
+    Measure,
+    RDMs,
+    RunPairing,
+    SearchlightDissimilarity,
+    Shrinkage,
+)
 
 _MOST_PIECES = 64  # largest number of pieces of a searchlight, so that files are not tiny and tasks take some seconds
 
@@ -89,17 +98,11 @@ class SearchlightPlan:
 
         `done` is the number of centers that were computed before, for the progress bar.
         """
-        total = done + sum(stop - start for start, stop in pieces)
-        with limit_blas(), progress("searchlight", total, done=done) as shown:
-            pool = ThreadPoolExecutor(1 if self.scoring.device else count_threads(threads, "searchlight"))
-            try:
-                running = {pool.submit(self.score, *piece): piece for piece in pieces}
-                for ready in as_completed(running):
-                    start, stop = running.pop(ready)
-                    yield (start, stop), *ready.result()
-                    shown.advance(stop - start)
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        n_threads = 1 if self.scoring.device else count_threads(threads, "searchlight")
+        parts = [range(*piece) for piece in pieces]
+        scored = run_on_threads(lambda part: self.score(part.start, part.stop), parts, n_threads, done=done)
+        for part, found in scored:
+            yield (part.start, part.stop), *found
 
     def compute(self, *, threads: int | None = None) -> SearchlightMaps:
         """Compute all pieces on a pool of threads, and return their maps."""
@@ -108,6 +111,18 @@ class SearchlightPlan:
         for (start, stop), score, count in self.compute_pieces(cut_pieces(len(self.order)), threads=threads):
             scores[:, start:stop], counts[start:stop] = score, count
         return self.maps(scores, counts)
+
+    @property
+    def n_bytes_kept(self) -> int:
+        """Return the size of the ranks of all RDMs; 0 where they cannot be kept."""
+        how = self.scoring
+        n_pairs = len(how.prepared.pairs)
+        return how.hoods.n_voxels * n_pairs * choose_rank_type(n_pairs).itemsize if how.can_keep_ranks else 0
+
+    def keep_ranks(self) -> SearchlightPlan:
+        """Return the same plan, which keeps the ranks of all RDMs in `scoring.kept`."""
+        kept = KeptRanks(self.scoring.hoods.n_voxels, len(self.scoring.prepared.pairs))
+        return replace(self, scoring=replace(self.scoring, kept=kept))
 
     def maps(self, scores: Floats, counts: NDArray[np.int32]) -> SearchlightMaps:
         """Build the maps from the scores and counts of all pieces, concatenated in their order."""
@@ -257,7 +272,6 @@ def plan_searchlight(
     hoods = scoring.hoods
     if scoring.noise is None:
         return SearchlightPlan(mask_image, scoring, hoods.sizes(), np.arange(len(scoring.prepared.usable)))
-    from brainmap.rsa.searchlights.noise import group_in_bricks
 
     where = np.argwhere(np.asarray(mask_image.dataobj) != 0) @ np.asarray(mask_image.affine)[:3, :3].T
     groups = group_in_bricks(where, n_most=hoods.n_most, radius_mm=radius_mm)

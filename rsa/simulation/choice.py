@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some, refuse_some, suggest_word
+from brainmap.checks import check_choice, check_ranges, list_some, refuse_some, suggest_word
 from brainmap.errors import InputError
 from brainmap.rsa.rdm.alignment import list_labels, list_rdm_names
 from brainmap.rsa.simulation.subsets import (
@@ -241,13 +241,17 @@ def locate_items(rdms: RDMs, items: Sequence[str]) -> NDArray[np.intp]:
 
 
 def _check_counts(n: int, n_candidates: int, n_starts: int, n_random: int) -> None:
-    if not LEAST <= n < n_candidates:
-        raise InputError(
-            f"choose_items: expected n from {LEAST} to {n_candidates - 1}, fewer than the {n_candidates} candidates, "
-            f"got {n}; choose fewer items, or compute RDMs of more candidates"
-        )
-    if n_starts < 1 or n_random < 1:
-        raise InputError(f"choose_items: expected n_starts and n_random of 1 or more, got {n_starts} and {n_random}")
+    check_ranges(
+        "choose_items",
+        (
+            f"n from {LEAST} to {n_candidates - 1}, fewer than the {n_candidates} candidates (choose fewer items, or "
+            "compute RDMs of more candidates)",
+            n,
+            LEAST <= n < n_candidates,
+        ),
+        ("n_starts of 1 or more", n_starts, n_starts >= 1),
+        ("n_random of 1 or more", n_random, n_random >= 1),
+    )
 
 
 def _tabulate_choices(

@@ -14,6 +14,7 @@ import numpy as np
 from nibabel import Nifti1Image
 from numpy.typing import ArrayLike, NDArray
 
+from brainmap.checks import check_enough, check_ranges
 from brainmap.errors import InputError
 from brainmap.rsa.images.files import ImageLike, ensure_image
 from brainmap.types import Floats
@@ -144,8 +145,7 @@ def matched_geometry(features: ArrayLike) -> Floats:
     if not np.isfinite(x).all():
         raise InputError("features to plant: expected finite values, got NaN or infinity")
     x = x[:, np.ptp(x, axis=0) > 0]
-    if x.shape[1] < 2:
-        raise InputError(f"features to plant: expected 2 units or more that vary over items, got {x.shape[1]}")
+    check_enough(x.shape[1], 2, "features to plant", "units that vary over items")
     points = (x - x.mean(axis=0)) / x.std(axis=0)
     points -= points.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(points, axis=1, keepdims=True)
@@ -202,8 +202,7 @@ def plant_patterns(
     """
     if not 0 <= specific < 1:
         raise InputError(f"plant_patterns: expected specific, a share, from 0 to below 1, got {specific}")
-    if n_voxels < 1:
-        raise InputError(f"plant_patterns: expected n_voxels of 1 or more, got {n_voxels}")
+    check_enough(n_voxels, 1, "plant_patterns", "voxel")
     shared = matched_geometry(features)
     own = shared[(participant_rng or rng).permutation(len(shared))]
     points = np.hstack([np.sqrt(1 - specific) * shared, np.sqrt(specific) * own])
@@ -263,11 +262,12 @@ def simulate_participant(
     mask = ensure_image(mask, "simulate_participant: mask")
     inside = np.asarray(mask.dataobj) != 0
     voxels = _find_region_voxels(regions, planted, inside)
-    if n_runs < 1 or fwhm_mm < 0 or not -1 < ar < 1:
-        raise InputError(
-            f"simulate_participant: expected 1 run or more, a width of 0 or more and |ar| < 1, got n_runs={n_runs}, "
-            f"fwhm_mm={fwhm_mm}, ar={ar}"
-        )
+    check_ranges(
+        "simulate_participant",
+        ("1 run or more", n_runs, n_runs >= 1),
+        ("fwhm_mm of 0 or more", fwhm_mm, fwhm_mm >= 0),
+        ("ar between -1 and 1", ar, -1 < ar < 1),
+    )
     features = {region: np.asarray(layer) for region, layer in planted.items() if layer is not None}
     counts = {len(layer) for layer in features.values()}
     if len(counts) != 1:

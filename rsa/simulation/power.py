@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice, list_some
+from brainmap.checks import check_choice, check_ranges, list_some
 from brainmap.errors import InputError
 from brainmap.progress import Progress, progress
 from brainmap.rsa.comparison.measures import compare_vectors, find_measure
@@ -206,10 +206,11 @@ def power_analysis(
     among = None if items is None else locate_items(rdms, items)
     every = (rdms.n_cond if among is None else len(among),)
     designs = _check_designs(participants, runs, every if conditions is None else conditions, rdms.n_cond)
-    if simulations < 1 or not 0 < alpha < 1:
-        raise InputError(
-            f"power_analysis: expected 1 simulation or more and alpha between 0 and 1, got {simulations} and {alpha}"
-        )
+    check_ranges(
+        "power_analysis",
+        ("1 simulation or more", simulations, simulations >= 1),
+        ("an alpha between 0 and 1", alpha, 0 < alpha < 1),
+    )
     at = _choose_pilot(pilot, designs, rdms.n_cond)
     how = {
         k: Measurement(

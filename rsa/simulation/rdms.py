@@ -16,7 +16,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_choice, check_enough, check_ranges
 from brainmap.errors import BrainmapWarning, InputError
 from brainmap.rsa.comparison.ceilings import compute_vector_ceiling, pool_others
 from brainmap.rsa.comparison.measures import RANKED, compare_vectors, find_measure, scale_vectors
@@ -59,17 +59,19 @@ class Measurement:
 
     def __post_init__(self) -> None:
         check_choice(self.dissimilarity, get_args(SearchlightDissimilarity), "dissimilarity")
-        if self.n_runs < 1 or self.n_voxels < 2:
-            raise InputError(
-                f"simulated RDMs: expected 1 run and 2 voxels or more, got {self.n_runs} and {self.n_voxels}"
-            )
-        if not 0 <= self.specific < 1 or not 0 <= self.explained <= 1 or self.variation < 0:
-            raise InputError(
-                "simulated RDMs: expected shares from 0 to 1 (specific below 1) and a variation of 0 or more, got "
-                f"specific={self.specific}, explained={self.explained}, variation={self.variation}"
-            )
-        if self.dissimilarity == "crossnobis" and self.n_runs < 2:
-            raise InputError("simulated RDMs: expected 2 runs or more for crossnobis, got 1; or choose 'euclidean'")
+        check_ranges(
+            "simulated RDMs",
+            ("1 run or more", self.n_runs, self.n_runs >= 1),
+            ("2 voxels or more", self.n_voxels, self.n_voxels >= 2),
+            ("specific, a share, from 0 to below 1", self.specific, 0 <= self.specific < 1),
+            ("explained, a share, from 0 to 1", self.explained, 0 <= self.explained <= 1),
+            ("a variation of 0 or more", self.variation, self.variation >= 0),
+            (
+                "2 runs or more for crossnobis, or 'euclidean'",
+                self.n_runs,
+                self.dissimilarity != "crossnobis" or self.n_runs >= 2,
+            ),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -383,13 +385,8 @@ def find_signal_of_ceiling(
     from scipy.optimize import brentq
 
     named = find_measure(measure)
-    if not 0 <= ceiling < 1:
-        raise InputError(f"ceiling: expected a lower noise ceiling from 0 to below 1, got {ceiling}")
-    if n_participants < 2:
-        raise InputError(
-            f"ceiling: expected 2 participants or more, got {n_participants}; a ceiling says how well participants "
-            "agree"
-        )
+    check_ranges("ceiling", ("a lower noise ceiling from 0 to below 1", ceiling, 0 <= ceiling < 1))
+    check_enough(n_participants, 2, "ceiling", "participants", "; a ceiling says how well participants agree")
     if ceiling == 0:
         return 0.0
     seed, groups = int(rng.integers(2**63)), max(120, 2000 // (n_conditions or len(geometry.gram)))

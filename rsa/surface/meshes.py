@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice, check_file, list_some, suggest_word
 from brainmap.errors import InputError
-from brainmap.rsa.images.names import find_hemisphere_files
+from brainmap.rsa.images.names import SIDES, find_hemisphere_files
 from brainmap.rsa.surface.data import HEMISPHERES, MESHES
 from brainmap.rsa.surface.fsaverage import read_fsaverage_points, read_fsaverage_triangles
 from brainmap.types import Floats
 
 Integers = NDArray[np.int64]
-_SIDES = {"L": "left", "R": "right", "lh": "left", "rh": "right", "left": "left", "right": "right"}
 _POINTS, _TRIANGLES = 1008, 1009  # GIFTI intents
 
 
@@ -100,9 +99,7 @@ def load_mesh(mesh: MeshLike) -> Mesh:
     if isinstance(mesh, Mesh):
         return mesh
     if isinstance(mesh, Mapping):
-        files = {
-            _SIDES[check_choice(side, tuple(_SIDES), "mesh: hemisphere")]: Path(file) for side, file in mesh.items()
-        }
+        files = {SIDES[check_choice(side, tuple(SIDES), "mesh: hemisphere")]: Path(file) for side, file in mesh.items()}
         if not files:
             raise InputError("mesh: expected a file for L, R or both, got none")
     elif str(mesh) in MESHES:
@@ -166,7 +163,7 @@ def _read_mesh(file: Path) -> tuple[Floats, Integers, str]:
     try:
         if not file.name.endswith((".gii", ".gii.gz")):
             points, triangles = nib.freesurfer.read_geometry(file)[:2]
-            return points, triangles, _SIDES.get(file.name.split(".")[0], "")
+            return points, triangles, SIDES.get(file.name.split(".")[0], "")
         image: Any = nib.load(file)
         arrays = {array.intent: array for array in image.darrays}
         if not {_POINTS, _TRIANGLES} <= arrays.keys():

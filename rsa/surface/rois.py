@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brainmap.checks import list_some
+from brainmap.checks import check_enough, list_some
 from brainmap.errors import InputError
 from brainmap.rsa.regions.labels import find_side, narrow_rois
 from brainmap.rsa.regions.rois import Rois
@@ -77,10 +77,7 @@ def load_surface_rois(
                 numbers[mine & (flat == value)] = len(names_of)
     rois = narrow_rois(Rois(tuple(names_of), numbers, np.eye(4), "surface"), names, hemispheres)
     for name, size in rois.sizes.items():
-        if size < minimum_vertices:
-            raise InputError(
-                f"ROI {name!r}: expected at least {minimum_vertices} vertices, got {size}; choose regions by names"
-            )
+        check_enough(size, minimum_vertices, f"ROI {name!r}", "vertices", "; choose regions by names")
     if not len(rois):
         raise InputError(f"{data.name}: the data hold no region")
     return rois

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from brainmap.checks import check_file, list_some
+from brainmap.checks import check_file, check_one_each, list_some
 from brainmap.errors import InputError
 
 _TAG = re.compile(rb"<\s*([A-Za-z_][\w.:-]*)((?:\s+[\w.:-]+\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'>/]+))*)\s*(/?)>")
@@ -68,8 +68,7 @@ def read_niml(path: str | Path) -> tuple[NDArray[np.float32], tuple[str, ...]]:
 
 def _order_nodes(values: NDArray[np.float64], nodes: NDArray[np.float64], file: Path) -> NDArray[np.float64]:
     """Return a row per node in their order; the file must hold every node."""
-    if len(nodes) != len(values):
-        raise InputError(f"{file}: expected a node for each of {len(values)} rows, got {len(nodes)}; write it again")
+    check_one_each(nodes, len(values), f"{file}: nodes", "rows", "; write it again")
     order = np.argsort(nodes, kind="stable")
     if not np.array_equal(nodes[order], np.arange(len(nodes))):
         raise InputError(

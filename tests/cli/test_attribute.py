@@ -63,7 +63,7 @@ def test_attributions_are_the_librarys_and_leave_a_figure(given, heard, tmp_path
     assert "expected one attribution for an RDM, got 'integrated-gradients', 'lrp', 'smoothgrad'" in several.err
     assert "1 RDM (lrp) of 8 stimuli" in brainmap_command(*rdm, "--layers", "lrp").out
     assert "did you mean 'lrp'" in brainmap_command(*rdm, "--layers", "lrpp", "--overwrite").err
-    again = brainmap_command(*words, "--method", "lrp")
+    again = brainmap_command(*words[:-2], "--method", "lrp")
     assert again.code == 2
     assert "holds attributions of lrp already; say --overwrite" in again.err
 

@@ -70,6 +70,6 @@ def test_mistakes_are_one_line(asked, tmp_path, brainmap_command):
     assert answer.code == 2
     assert "put it where names differ" in answer.err
     answer = brainmap_command(*asked[:9], *asked[11:])
-    assert "expected 2 participants or more, got 1" in answer.err
+    assert "expected at least 2 participants, got 1" in answer.err
     answer = brainmap_command(*asked, "--shrinkage", "eye")
     assert "give --noise-per sphere too" in answer.err

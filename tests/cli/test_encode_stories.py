@@ -163,11 +163,16 @@ def test_tables_of_scans_give_the_scores_of_images_and_confounds_are_removed(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("--t-r", "1.5"), r"expected 80.0 scans of 1.5 s for 'alice' (120 s of sound), got 60 (90 s); was the scan"),
+        (
+            ("--t-r", "1.5"),
+            "expected 80.0 scans of 1.5 s for 'alice' (120 s of sound), got 60 (90 s); no silence would make them fit; "
+            "was the scan",
+        ),
         (("--t-r", "1.5"), "or is the time between scans 2 s, at which they would fit?"),
         (("--silence", "10,8"), "(120 s of sound and 18 s of silence), got 60 (120 s)"),
         (("--delays", "3"), "delays: expected multiples of the time between scans (2 s), got '3 s'"),
-        (("--delays", "2,130"), "expected 'alice' to be longer than the delays (65 scans), got 60 scans"),
+        (("--delays", "2,130"), "--delays: expected 0 to 32 s, after which a hemodynamic response is over, got 130 s"),
+        (("--trim", "30,25"), "expected 'alice' to be longer than the delays (4 scans), got 5 scans"),
         (("--block", "4"), "block: expected 20 s or more, got 4 s"),
         (("--bold", "bold.nii.gz"), "expected a name with {sound}"),
         (("--bold", "{subject}_{sound}.nii.gz"), "got {subject}"),

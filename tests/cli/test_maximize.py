@@ -10,7 +10,8 @@ import pytest
 import soundfile
 import torch
 
-from brainmap.features import Checkpoint, build_network, save_checkpoint
+from brainmap.features import Checkpoint, build_network, load_sounds, save_checkpoint
+from brainmap.features.maximization.decoder import DecoderDescription, SpeechDecoder, save_decoder
 from brainmap.features.representations.files import get_stored_network, open_maximizations
 
 WORDS = ("cat", "dog", "tree", "yes")
@@ -196,7 +197,7 @@ def test_a_decoder_is_trained_on_a_folder(given, tmp_path, brainmap_command):
     assert answer.code == 0, answer.err
     assert open_maximizations(tmp_path / "a.zarr")["output"].prior == "decoder"
     few = brainmap_command("features", "train-decoder", given[3], "--out", tmp_path / "e.safetensors")
-    assert "20 sounds or more" in few.err
+    assert "at least 20 sounds" in few.err
 
 
 def test_controversial_sounds_are_a_folder_of_stimuli(given, tmp_path, brainmap_command):
@@ -212,3 +213,23 @@ def test_controversial_sounds_are_a_folder_of_stimuli(given, tmp_path, brainmap_
     assert all((tmp_path / "stimuli" / name).is_file() for name in table["path"])
     again = brainmap_command(*words, "--out", tmp_path / "stimuli")
     assert "name another folder" in again.err
+
+
+def test_controversial_sounds_can_be_synthesized(given, tmp_path, brainmap_command):
+    torch.manual_seed(5)
+    net = build_network("ch32", n_classes=len(WORDS), n_samples=2_400)
+    other, decoder = tmp_path / "other.safetensors", tmp_path / "decoder.safetensors"
+    save_checkpoint(net, other, Checkpoint(architecture="ch32", classes=WORDS, n_samples=2_400))
+    save_decoder(SpeechDecoder(DecoderDescription(n_samples=2_400, n_latent=4, width=8, bands=8)), decoder)
+    words = ("features", "controversial", *given, "--other", other, "--synthesize", "-n", 2)
+    answer = brainmap_command(*words, "--decoder", decoder, "--draws", 6, "--steps", 3, "--out", tmp_path / "made")
+    assert answer.code == 0, answer.err
+    assert "2 sounds synthesized from 6 random ones" in answer.out
+    table = pd.read_csv(tmp_path / "made" / "stimuli.tsv", sep="\t")
+    assert table["origin"].tolist() == ["synthesized"] * 2
+    assert (table["worst"] <= table["controversy"]).all()
+    assert table["natural"].between(0, 1).all()
+    heard = load_sounds(tmp_path / "made" / "stimuli.tsv", seconds=0.15, level="none")
+    np.testing.assert_allclose(np.sqrt((heard.waveforms**2).mean(axis=(1, 2))), 0.05, rtol=0.01)
+    refused = brainmap_command(*words, "--output", "dog", "--out", tmp_path / "again")
+    assert "takes neither --output nor --per-condition" in refused.err

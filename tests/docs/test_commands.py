@@ -11,7 +11,9 @@ import pytest
 import typer
 
 from brainmap import cli
+from brainmap.checks import check_enough, check_one_each
 from brainmap.cli import once
+from brainmap.errors import InputError
 from tests.docs.blocks import EXAMPLES, PAGES, ROOT, find_command, join_lines, list_calls, list_typed, read_code
 
 PLACES = {"COMMAND", "STUDY", "..."}  # words that stand for others
@@ -76,6 +78,15 @@ def test_a_wrong_option_would_be_found(root: Any, monkeypatch: pytest.MonkeyPatc
 
 def test_messages_of_the_troubleshooting_page_are_those_that_brainmap_says() -> None:
     code = read_code()
+    assert '3, "patterns", "conditions for an RDM"' in code  # these two are put together when they are said
+    assert '"patterns: labels", f"volumes of' in code
+    for call in (
+        lambda: check_enough(2, 3, "patterns", "conditions for an RDM"),
+        lambda: check_one_each([], 4, "patterns: labels", "volumes of x"),
+    ):
+        with pytest.raises(InputError) as said:
+            call()
+        code += str(said.value)
     lost = []
     for page in ("troubleshooting.md", "results.md"):
         for cell in re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / "guides" / page).read_text(encoding="utf-8"), re.M):

@@ -49,14 +49,17 @@ def count_seconds() -> float:
 
 @pytest.mark.parametrize("script", [pytest.param(s, marks=mark(s), id=s.stem) for s in SCRIPTS])
 def test_an_example_runs(script: Path) -> None:
-    """It runs as a user would run it, without Sphinx: under a minute, or under five on the nightly list."""
+    """It runs as a user would run it, without Sphinx: about a minute, or five on the nightly list.
+
+    Processors that others use take up to twice the seconds of an idle one, of the processor's own time, too.
+    """
     env = {**os.environ, "MPLBACKEND": "agg", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     before = count_seconds()
     done = subprocess.run(
         [sys.executable, script.name], cwd=GALLERY, env=env, capture_output=True, text=True, timeout=1800
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert count_seconds() - before < (300 if script.stem in NIGHTLY else 60)
+    assert count_seconds() - before < 2 * (300 if script.stem in NIGHTLY else 60)
 
 
 def test_the_nightly_list_names_examples() -> None:

@@ -188,15 +188,24 @@ def test_points_of_the_plane_play(tab: Tab) -> None:
         """() => {
             window.played = 0;
             HTMLMediaElement.prototype.play = () => { window.played += 1; return Promise.resolve(); };
-            const canvas = [...document.querySelectorAll("canvas")].find(one => one.ariaLabel.includes("in a plane"));
-            const box = canvas.getBoundingClientRect();
-            for (let x = 0; x < box.width && !document.querySelector("article p.tip button"); x += 8)
-                for (let y = 0; y < box.height; y += 8)
-                    if (!document.querySelector("article p.tip button")) canvas.dispatchEvent(
-                        new MouseEvent("click", { clientX: box.left + x, clientY: box.top + y, bubbles: true }));
         }"""
     )
-    wait_until(lambda: page.evaluate("window.played") > 0)
+
+    def click_points() -> bool:  # again where the card was drawn anew with the other plane
+        page.evaluate(
+            """() => {
+                const all = [...document.querySelectorAll("canvas")];
+                const canvas = all.find(one => one.ariaLabel.includes("in a plane"));
+                const box = canvas.getBoundingClientRect();
+                for (let x = 0; x < box.width && !document.querySelector("article p.tip button"); x += 8)
+                    for (let y = 0; y < box.height; y += 8)
+                        if (!document.querySelector("article p.tip button")) canvas.dispatchEvent(
+                            new MouseEvent("click", { clientX: box.left + x, clientY: box.top + y, bubbles: true }));
+            }"""
+        )
+        return bool(page.evaluate("window.played") > 0)
+
+    wait_until(click_points)
     page.locator(".tip button.text").click()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -14,7 +15,7 @@ from brainmap import rsa
 from brainmap.errors import InputError
 from brainmap.explore.commands import run_command
 from brainmap.explore.cortex import load_shown_mesh
-from brainmap.explore.maps import MapStack
+from brainmap.explore.maps import Maps, MapStack
 from brainmap.explore.sources import Source, open_source
 from tests.conftest import TinyStudy
 
@@ -43,6 +44,32 @@ def own_map(study: TinyStudy, participant: str, layer: str, hemi: str = "") -> s
     ending = "func.gii" if hemi else "nii.gz"
     slug = f"desc-nettrained{layer}_stat-spearman_statmap"
     return str(study.out / f"sub-{participant}/func/sub-{participant}_task-tiny_{where}_{slug}.{ending}")
+
+
+@pytest.mark.parametrize(
+    ("space", "own", "background", "said"),
+    [
+        ("MNI152NLin6Asym", "", "template", ""),
+        ("TLRC", "", "mask", "in the space 'TLRC' (Talairach), whose brain is smaller than the MNI152 template"),
+        ("TT_N27", "native", "scored", "Coordinates are Talairach coordinates."),
+        ("MNI_ANAT", "", "mask", "'MNI_ANAT', which by its name is not that of MNI152"),
+        ("native", "", "mask", ""),
+    ],
+)
+def test_mni152_lies_behind_maps_in_its_space_alone_and_other_spaces_are_told(
+    space: str, own: str, background: str, said: str
+) -> None:
+    person: Any = SimpleNamespace(label="01", brain=SimpleNamespace(space=own or space, on_surface=False))
+    context: Any = None
+    maps = Maps(context, [person], None, [])
+    first = nib.Nifti1Image(np.where(np.arange(24).reshape(2, 3, 4) < 5, np.nan, 1.0).astype("f4"), np.eye(4))
+    maps.__dict__.update(space=space, why_none="", mapped=[], rois=None, first=first)
+    found = maps.describe()
+    assert found["background"] == background
+    assert (found["ground"] == "") if not said else (said in found["ground"])
+    if background == "scored":
+        ground = nib.Nifti1Image.from_bytes(gzip.decompress(maps.read_background()))
+        assert np.array_equal(ground.get_fdata() > 0, np.isfinite(first.get_fdata()))
 
 
 @pytest.mark.slow

@@ -348,8 +348,8 @@ SEVERAL = [
         ],
     ),
     (two_bad_sounds, ["cat_anna.wav", "dog_ben.wav"]),
-    (other_grid, ["ROI image: grid", "betas_run-1.nii.gz", "betas_run-2.nii.gz", "betas_run-3.nii.gz"]),
-    (shifted_rois, [f"participant 0{k}: ROI image" for k in (1, 2, 3)]),
+    (other_grid, ["participant 03: mask: grid (6, 7, 6) differs from the data's grid (6, 7, 5)"]),
+    (shifted_rois, ["participants 01, 02, 03: ROI image: grid"]),
     (label_absent_from_table, [f"participant 0{k}: ROI image" for k in (1, 2, 3)]),
     (missing_roi_table, [f"participant 0{k}: ROI table: no file" for k in (1, 2, 3)]),
     (different_levels, [f"participant 0{k}: RDMs over different items: the networks' over" for k in (1, 2, 3)]),
@@ -483,6 +483,22 @@ def test_a_misspelt_study_file_is_refused_before_anything_slow_is_imported(tiny_
             "simulated: expected true or false, got 'perhaps'",
         ),
         (('participants = ["03"]', "participants = '03'"), "'03'", "[brain] participants: expected a list, got '03'"),
+        (("[[network]]", "[network]"), "[network]", "got a table; write [[network]] in place of [network], once for"),
+        (
+            ("[explain]", "[hypothesis]\ncategory = 'condition'\n[explain]"),
+            "[hypothesis]",
+            "hypothesis: expected a list, got a table; write [[hypothesis]] in place of [hypothesis]",
+        ),
+        *(
+            (
+                ("[explain]", f"{wrong}\ncategory = 'condition'\n[explain]"),
+                wrong,
+                "did you mean [[hypothesis]], once for",
+            )
+            for wrong in ("[hypotheses]", "[[hypotheses]]", "[hypothesys]")
+        ),
+        (("[explain]", "[networks]\nname = 'x'\n[explain]"), "[networks]", "did you mean [[network]], once for each"),
+        (("[explain]", "[[brains]]\nkind = 'bold'\n[explain]"), "[[brains]]", "did you mean [[brain]], once for each"),
         (('participants = ["03"]', "participants = []"), "= []", "a list of 1 or more entries, got a list of 0"),
         (('participants = ["03"]', "participants = ['0 3']"), "'0 3'", "a letter or digit first, got '0 3'"),
     ],
@@ -496,6 +512,33 @@ def test_a_wrong_setting_is_one_line_that_names_its_line(
     assert (code, len(lines)) == (2, 1), lines
     assert lines[0].startswith(f"brainmap: {tiny_study.file}, line {number}: ")
     assert said in lines[0]
+
+
+def test_what_is_noted_of_several_networks_alike_is_one_line(tiny_study: Any) -> None:
+    from brainmap.study.check import check_study
+    from brainmap.study.results.context import Context
+    from brainmap.study.settings.study import load_study
+
+    file = tiny_study.folder / "stimuli.tsv"
+    table = pd.read_csv(file, sep="\t")
+    table.assign(condition="no_" + table["condition"]).to_csv(file, sep="\t", index=False)
+    text = tiny_study.file.read_text()
+    start, stop = text.index("[[network]]"), text.index("[[brain]]")
+    tiny_study.file.write_text(text[:stop] + text[start:stop].replace('"net"', '"twin"') + text[stop:])
+    said = [
+        note for note in check_study(Context(load_study(tiny_study.file))).notes if "condition of the sounds" in note
+    ]
+    assert len(said) == 1, said
+    assert said[0].startswith("networks net, twin: no condition of the sounds is one of their classes ('no_")
+    assert said[0].endswith("so what they call them cannot be checked")
+
+
+def test_a_list_of_tables_that_lacks_is_named_with_its_brackets(tiny_study: Any, lines_of: Callable[..., Any]) -> None:
+    tiny_study.edit(("[[network]]", "[[networks]]"))
+    code, _, lines = lines_of("check", tiny_study.file)
+    assert code == 2
+    assert any("unknown key 'networks'" in line and "did you mean [[network]]" in line for line in lines)
+    assert any(line.endswith(": lacks [[network]]; add it") for line in lines), lines
 
 
 def test_own_lengths_are_tried_with_the_shortest_sound(tiny_study: Any, lines_of: Callable[..., Any]) -> None:

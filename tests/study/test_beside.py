@@ -15,13 +15,14 @@ import pytest
 import brainmap.viz.page.write
 from brainmap.errors import BrainmapWarning
 from brainmap.study.parallel import beside
-from brainmap.study.parallel.beside import Beside, explain_beside
+from brainmap.study.parallel.beside import Beside, explain_beside, start_spare
 from brainmap.study.results.context import Context
 from brainmap.study.results.notices import ELSEWHERE, collect_notices
 from brainmap.study.run import run_study
 from brainmap.study.settings.study import load_study
+from brainmap.study.stages import costs
 from brainmap.study.stages.explain import (
-    _take_class_patterns,
+    _take_patterns,
     choose_class_priors,
     find_class_patterns,
     plan_explain,
@@ -35,7 +36,7 @@ STAGES = {"explain_cam", "explain_maximization"}
 @pytest.fixture(autouse=True)
 def two_idle_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As on a machine where a second process is worth its imports; its answers are kept in a folder of the test."""
-    monkeypatch.setattr(beside, "_ENOUGH", 1)
+    monkeypatch.setattr(costs, "ENOUGH_STEPS", 1)
     monkeypatch.setattr(beside, "count_threads", lambda *_: 2)
     monkeypatch.setattr(beside, "find_available_memory", lambda: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -47,14 +48,14 @@ def two_idle_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Beside]:
     """The processes that were started."""
     found: list[Beside] = []
-    begin = Beside.__init__
+    begin = Beside.begin
 
-    def noted(self: Beside, *given: Any, **how: Any) -> None:
-        begin(self, *given, **how)
-        assert how == {"early": True}  # no participant is compared yet
+    def noted(self: Beside, context: Context, *, early: bool) -> None:
+        begin(self, context, early=early)
+        assert early  # no participant is compared yet
         found.append(self)
 
-    monkeypatch.setattr(Beside, "__init__", noted)
+    monkeypatch.setattr(Beside, "begin", noted)
     return found
 
 
@@ -96,6 +97,30 @@ def test_results_of_a_second_process_are_those_of_one(
 @pytest.mark.slow
 @pytest.mark.bits
 @pytest.mark.usefixtures("unheard")
+def test_patterns_of_layers_that_this_process_found_are_those_of_the_other(
+    tiny_study: Any, tiny_results: Any, started: list[Beside], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[str] = []
+    give = Beside.give
+
+    def noted(self: Beside, patterns: dict[Any, Any]) -> None:
+        given.extend(layer for layer, *_ in patterns)
+        give(self, patterns)
+
+    monkeypatch.setattr(Beside, "give", noted)
+    monkeypatch.setattr(Beside, "climbs_classes", property(lambda _: True, lambda *_: None), raising=False)
+    context = Context(load_study(tiny_study.file))
+    run_study(context)
+    assert len(started) == 1
+    assert given
+    assert "output" not in given
+    assert set(context.computed) >= STAGES
+    assert tiny_study.files() == tiny_results.files()
+
+
+@pytest.mark.slow
+@pytest.mark.bits
+@pytest.mark.usefixtures("unheard")
 def test_a_process_that_is_killed_leaves_its_stages_to_this_one(
     tiny_study: Any, tiny_results: Any, started: list[Beside], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,7 +145,8 @@ def test_it_ends_with_this_process_and_says_what_it_does(tiny_study: Any, caplog
     context = Context(load_study(tiny_study.file))
     with caplog.at_level(logging.INFO, logger="brainmap"):
         plan = plan_explain(context, run_networks(context))
-        one = Beside(context)
+        one = Beside()
+        one.begin(context, early=False)
         one.compute(plan)
         assert one._process.stdin is not None
         while one.is_running and "maximizing" not in caplog.text:
@@ -149,31 +175,44 @@ def test_patterns_of_classes_that_were_found_early_are_taken_with_their_warnings
     find_class_patterns(context, loaded)
     assert len(found) == len(choose_class_priors(context, loaded)) > 0
     with collect_notices() as lines:
-        assert str(_take_class_patterns(context, range(2), 0)) == "pattern 0"
-        assert _take_class_patterns(context, range(2), 0) is None  # they are taken once
-        assert _take_class_patterns(context, range(1), 0) is None
+        assert str(_take_patterns(context, "output", range(2), 0)) == "pattern 0"
+        assert _take_patterns(context, "output", range(2), 0) is None  # they are taken once
+        assert _take_patterns(context, "output", range(1), 0) is None
     assert lines == ["pattern 1 is odd"]
 
 
 def test_there_is_none_where_it_would_not_save_time(tiny_study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beside, "Beside", _refuse)
-    monkeypatch.setattr(beside, "yield_people", lambda _: iter(()))
     context = Context(load_study(tiny_study.file))
-    loaded = {"net": load_heard_network(context, context.study.settings.network[0])}
     for alone in (replace(context, threads=2), replace(context, shared=True), replace(context, backend="dask")):
-        with explain_beside(alone, loaded) as found:
+        with explain_beside(alone) as found:
             assert found is None
-    for name, value in (
-        ("count_threads", lambda *_: 1),
-        ("find_available_memory", lambda: 1 << 30),
-        ("_ENOUGH", 5),  # two classes in two steps
+    for module, name, value in (
+        (beside, "count_threads", lambda *_: 1),
+        (beside, "find_available_memory", lambda: 1 << 30),
+        (costs, "ENOUGH_STEPS", 5),  # two classes in two steps
     ):
         with monkeypatch.context() as scarce:
-            scarce.setattr(beside, name, value)
-            with explain_beside(context, loaded) as found:
+            scarce.setattr(module, name, value)
+            with explain_beside(context) as found:
                 assert found is None
-    with pytest.raises(AssertionError, match="a process"), explain_beside(context, loaded):
+    with pytest.raises(AssertionError, match="a process"), explain_beside(context):
         pass
+
+
+@pytest.mark.usefixtures("unheard")
+def test_a_process_that_was_started_before_is_taken(
+    tiny_study: Any, monkeypatch: pytest.MonkeyPatch, started: list[Beside]
+) -> None:
+    with start_spare() as spare:
+        assert spare is not None
+        monkeypatch.setattr(beside, "Beside", _refuse)
+        with explain_beside(Context(load_study(tiny_study.file)), spare) as found:
+            assert found is spare
+            assert started == [spare]
+            assert spare.is_running
+        assert spare.is_running  # it ends with the block in which it was started
+    assert not spare.is_running
 
 
 def _refuse(*_: object, **__: object) -> None:
@@ -185,10 +224,8 @@ def test_a_system_that_refuses_another_process_has_none(tiny_study: Any, monkeyp
         raise OSError(11, "Resource temporarily unavailable")
 
     context = Context(load_study(tiny_study.file))
-    loaded = {"net": load_heard_network(context, context.study.settings.network[0])}
-    monkeypatch.setattr(beside, "yield_people", lambda _: iter(()))
     monkeypatch.setattr("subprocess.Popen", refuse)
-    with explain_beside(context, loaded) as found:
+    with explain_beside(context) as found:
         assert found is None
 
 

@@ -150,6 +150,9 @@ def test_an_fmriprep_folder_becomes_betas_and_scores(bold_study: TinyStudy) -> N
     assert [p.name for p in written] == [
         f"sub-01_task-tiny_space-MNI152Lin_run-0{run}_desc-condition_betas.nii.gz" for run in RUNS
     ]
+    (labels,) = (bold_study.out / "sub-01" / "func").glob("*_labels.tsv")
+    told = pd.read_csv(labels, sep="\t")
+    assert told["condition"].tolist() == [name.split("_")[0] for name in told["stimulus_id"]]
     mask = func(bold_study) / "sub-01_task-words_run-01_space-MNI152Lin_desc-brain_mask.nii.gz"
     data = rsa.load_patterns([str(p) for p in written], mask=mask)
     truth = np.random.default_rng(3).normal(size=(len(sound_ids()), *SHAPE))[..., :-1].reshape(len(sound_ids()), -1)

@@ -14,7 +14,9 @@ import pytest
 from brainmap.rsa import ceiling_maps, load_patterns
 from brainmap.study.run import Context
 from brainmap.study.settings.study import load_study
+from brainmap.study.stages import participants
 from brainmap.study.stages.brains import collect_pattern_arguments
+from brainmap.study.stages.ceilings import run_ceiling_maps
 from brainmap.study.stages.page import read_page_content
 
 
@@ -70,6 +72,35 @@ def test_ceilings_are_those_of_the_patterns_with_masks_that_differ(tiny_study: A
     maps = ceiling_maps(data, mask=shared, radius_mm=6.0, items="stimulus")
     np.testing.assert_array_equal(found, np.asarray(maps.lower.dataobj))
     assert maps.participants.min() == 2
+
+
+def test_patterns_that_were_compared_are_not_read_again_for_ceilings(
+    tiny_study: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    load = participants.load_normalized_patterns
+
+    def noted(person: Any, *given: Any) -> Any:
+        read.append(person.label)
+        return load(person, *given)
+
+    monkeypatch.setattr(participants, "load_normalized_patterns", noted)
+    tiny_study.run()
+    assert read == ["01", "02", "03"]
+    wanted = values(tiny_study, "group/*desc-searchlight_stat-upperceiling_statmap.nii.gz")
+    context = Context(load_study(tiny_study.file), overwrite=True)
+    with monkeypatch.context() as scarce:
+        scarce.setattr(participants, "find_available_memory", lambda: 0)
+        participants.run_participants(context, hold=True)
+    assert context.ranks == {}  # which take more than there is; patterns are there already
+    assert list(context.held) == ["01", "02", "03"]
+    context.held.clear()
+    monkeypatch.setattr(participants, "MOST_HELD", 0)  # there is no room for any
+    participants.run_participants(context, hold=True)
+    assert context.held == context.ranks == {}
+    run_ceiling_maps(context)
+    assert read == ["01", "02", "03"] * 4
+    np.testing.assert_array_equal(values(tiny_study, "group/*stat-upperceiling_statmap.nii.gz"), wanted)
 
 
 def stimuli(study: Any) -> dict[str, str]:

@@ -23,6 +23,7 @@ SETTINGS: Any = SimpleNamespace(
         SimpleNamespace(name="b", controls=("untrained",), seed_of=None),
     ],
     baselines=SimpleNamespace(name="sounds"),
+    hypothesis=(),
 )
 COMPARED = [
     ("a", "a-untrained"),
@@ -72,6 +73,7 @@ def test_several_seeds_are_compared_as_one_network() -> None:
             SimpleNamespace(name="b", controls=("untrained",), seed_of=None),
         ],
         baselines=SimpleNamespace(name="sounds"),
+        hypothesis=(),
     )
     assert list_seeds(settings) == {"a": ["a1", "a2"], "a-untrained": ["a1-untrained", "a2-untrained"]}
     assert list_wholes(settings) == {"a": ["a-untrained"], "b": ["b-untrained"]}, "not all seeds have permuted ones"
@@ -149,6 +151,7 @@ def test_exchangeable_trained_and_untrained_networks_are_told_apart_in_one_study
     settings: Any = SimpleNamespace(
         network=[SimpleNamespace(name="a", controls=("untrained", "permuted"), seed_of=None)],
         baselines=SimpleNamespace(name="sounds"),
+        hypothesis=(),
     )
     rng, simulations = np.random.default_rng(int(10 * share)), 150
     each, family = [], 0

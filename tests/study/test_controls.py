@@ -48,7 +48,8 @@ def test_scores_and_ceilings_are_partial_and_a_control_is_no_longer_compared(tin
     found = pd.read_csv(out / "group" / "ceilings.tsv", sep="\t").set_index("roi")
     np.testing.assert_allclose(found["upper"], bounds.loc[found.index, "upper"])
     page = (out / "report.html").read_text()
-    assert "mfcc explain was partialled out" in page
+    assert "What the acoustic model mfcc explains was partialled out" in page
+    assert "<dt>Removed from layers and brain</dt><dd>mfcc</dd>" in page
     assert "compared by a linear partial correlation (Pearson)" in page
     tiny_study.edit(('control_for = ["mfcc"]', "control_for = []"))
     assert {"sub-01_rois", "group_rois"} <= tiny_study.run()

@@ -68,6 +68,21 @@ def test_searchlights_grow_with_what_they_hold(changes: dict[str, Any], least: f
     assert least <= growth <= most
 
 
+def test_explanations_beside_the_rest_take_at_most_what_they_would_after_it() -> None:
+    explained = DEMO.explained
+    assert explained is not None
+    for steps in (200, 2_000, 20_000):
+        size = replace(DEMO, explained=replace(explained, steps=steps))
+        own, found = price(costs.count_explanations(size)), estimate(size, cores=2)
+        rest = estimate(replace(size, explained=None), cores=2).total
+        assert found.seconds["explanations"] < own
+        assert found.total > max(own, rest)
+        assert found.total >= found.cpu_seconds / 2  # no more than two cores work
+    assert estimate(DEMO, cores=1).seconds["explanations"] == price(costs.count_explanations(DEMO))
+    few = replace(DEMO, explained=replace(explained, steps=100))  # the imports of a second process would cost more
+    assert estimate(few, cores=2).seconds["explanations"] == price(costs.count_explanations(few)) / 2
+
+
 def test_memory_holds_the_patterns_of_everybody_only_for_ceilings() -> None:
     fine = replace(DEMO, participants=20, patterns=800, light=Light(voxels=200_000, sphere=300))
     assert 20 * 800 * 200_000 * 4 < costs.count_bytes(fine, 2) < 20 * 800 * 200_000 * 8

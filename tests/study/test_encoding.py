@@ -215,7 +215,7 @@ def test_seeds_of_a_network_are_also_one_network(tmp_path: Path) -> None:
         assert (tmp_path / "figures" / f"encoding-{name}.svg").exists()
     for ending in ("", "-first", "-second"):
         assert (tmp_path / "figures" / f"layer-profile{ending}.svg").exists()
-    assert [one for one in content.key_results if "some layer of net explains" in one[1]]
+    assert [one for one in content.key_results if "some layer of net is significant" in one[1]]
     assert not [one for one in content.key_results if "some layer of first" in one[1]]
     best = content.answers[content.answers["best"]]
     assert set(best["network"]) == {"net"}

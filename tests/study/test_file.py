@@ -97,7 +97,7 @@ def test_layers_are_patterns_as_on_the_command_line(tiny_study: Any, said: str, 
 
 def test_names_that_would_share_files_are_refused(tiny_study: Any) -> None:
     tiny_study.edit(('participants = ["03"]', 'participants = ["a-b", "ab"]'))
-    with pytest.raises(InputError, match="more than once"):
+    with pytest.raises(InputError, match="alike in letters and digits"):
         load_study(tiny_study.file)
     assert slug("layer1.10.conv") != slug("layer11.0.conv")
 

@@ -9,7 +9,7 @@ import pytest
 
 from brainmap.study.run import Context, check_study
 from brainmap.study.settings.study import load_study
-from brainmap.study.stages.content.cautions import _describe_categories as describe
+from brainmap.study.stages.categories import note_categories as describe
 from brainmap.study.stages.generality import announce_tests as announce
 
 LAYERS = {"net": ("conv1", "conv2")}
@@ -26,7 +26,9 @@ def said(study: Any, inference: str, sounds: dict[str, str], *changes: tuple[str
 
 
 def test_check_says_the_tests_that_the_run_gives(tiny_results: Any, tiny_study: Any) -> None:
-    (line,) = [n for n in check_study(Context(load_study(tiny_study.file))).notes if n.startswith("tests of regions")]
+    notes = [n for n in check_study(Context(load_study(tiny_study.file))).notes if n.startswith("tests of regions")]
+    line, reach = notes
+    assert reach.startswith("tests of regions: differences over 3 participants, ")
     assert line == (
         "tests of regions: scores against 0: sounds relabeled (4 whole conditions exchanged, their 2 tokens alike in "
         "all); differences: test over participants, these sounds only (4 conditions of several sounds are fewer than "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -76,3 +77,23 @@ def test_none_leaves_the_tolerance_that_is_in_force() -> None:
     far.affine[0, 3] = 0.03
     with rsa.grid_tolerance(0.05), rsa.grid_tolerance(None), pytest.warns(BrainmapWarning, match="less than 0.05"):
         rsa.check_same_grid(far, near)
+
+
+def test_a_mask_that_alone_is_displaced_is_accused_in_one_line(tiny_study: Any) -> None:
+    shift_mask(tiny_study, 3.0)
+    (line,) = problems(tiny_study)
+    assert line.startswith("participant 03: mask: grid ")
+    assert "corners up to 3 mm apart; all other images of the participant agree (" in line
+    assert "so that mask.nii.gz is out of place" in line
+
+
+def test_an_image_that_alone_is_displaced_is_accused_itself(tiny_study: Any) -> None:
+    path = Path(tiny_study.betas("03", 1))
+    image = rsa.load_image(path)
+    affine = image.affine.copy()
+    affine[0, 3] += 3.0
+    labels = rsa.sub_brick_labels(image)
+    rsa.save_image(nib.Nifti1Image(np.asarray(image.dataobj), affine), path, labels=labels, overwrite=True)
+    (line,) = [line for line in problems(tiny_study) if "apart" in line]
+    assert "differs from the mask's grid" in line
+    assert path.name in line

@@ -13,7 +13,7 @@ import pytest
 
 from brainmap.rsa.inference.best_layers import BEST
 from brainmap.study.stages.content.answers import list_rivals, tabulate_answers
-from brainmap.study.stages.content.cautions import describe_reach, describe_uncertain
+from brainmap.study.stages.content.cautions import describe_reach, describe_uncertain, describe_unreliable
 from brainmap.study.stages.content.key_results import collect_key_results
 from brainmap.study.stages.content.people import compute_agreement, find_outliers, keep_agreed_regions
 from brainmap.viz.page.answers import show_answers
@@ -51,7 +51,7 @@ def test_the_page_answers_for_all_networks_and_shows_controls(tiny_study: TinySt
     facts = re.search(r'<dl class="facts">.*?</dl>', page, re.S)
     assert facts is not None
     for network in ("net", "other"):
-        assert f"regions that some layer of {network} explains" in facts[0]
+        assert f"regions where some layer of {network} is significant" in facts[0]
         assert f"voxels where some layer of {network} is significant" in facts[0]
     labels = re.findall(r'<label for="(?:network|brain)-\d">(\w+)</label>', page)
     assert labels == ["net", "other", "net", "other"]
@@ -129,12 +129,41 @@ def test_a_network_that_its_control_beats_is_never_shown_as_ahead() -> None:
     best, silent = view.rows
     assert (best.network, best.layer, best.against[0].kind) == ("b", "z", "untested")
     assert (best.certainty, best.rivals) == ("", ""), "b was not halved, and has one layer"
-    assert best.others == "not told apart: a x (.25)"
+    assert best.others == "not told apart: x of a (.25)"
     assert (silent.roi, silent.network) == ("S", "")
     alone = tabulate_answers(TABLES, {"a": ["a-untrained"]})
     view = show_answers(ReportContent(title="t", answers=alone, statistics=STATISTICS))
     assert view is not None
     assert (view.rows[0].against[0].text, view.rows[0].against[0].kind) == ("−.10", "behind")
+
+
+def test_a_region_that_a_hypothesis_matches_far_better_names_it_and_does_not_read_as_the_layers(tmp_path: Path) -> None:
+    supposed = [("kind", "R", 0.1, 0.3), ("rated", "R", 0.95, 0.01), ("kind", "S", 0.4, 0.01), ("rated", "S", 0.2, 0.1)]
+    rows = [("hypotheses", *row) for row in supposed]
+    pair = {"network": "a", "layer": BEST, "other_network": "hypotheses", "other_layer": BEST, "roi": "R"}
+    tables = {
+        "statistics": pd.concat([STATISTICS, pd.DataFrame(rows, columns=STATISTICS.columns)]),
+        "differences": pd.concat(
+            [PAIRS, pd.DataFrame([{**pair, "difference": -0.65, "p_corrected": 0.02, "p": 0.02}])]
+        ),
+        "recovery": None,
+    }
+    answers = tabulate_answers(tables, {"a": ["a-untrained"]}, {"hypotheses": "hypotheses"})
+    assert answers is not None
+    content = ReportContent(title="t", answers=answers, statistics=tables["statistics"], hypotheses="hypotheses")
+    view = show_answers(content)
+    assert view is not None
+    beaten, silent = view.rows
+    over = beaten.against[1]
+    assert beaten.beaten == "its untrained control, the hypothesis rated (.95)"
+    assert (over.text, over.model, over.kind) == ("−.65", "rated (.95)", "behind")
+    assert (silent.network, silent.against[1].model, silent.beaten) == ("", "kind (.40)", "")
+    page = write_report(content, tmp_path / "r.html").read_text(encoding="utf-8")
+    assert '<small class="behind">ahead here: its untrained control, the hypothesis rated (.95)</small>' in page
+    said = [text for _, text in collect_key_results(tables, answers, ["a"], {}, measure="rho-a", planted_from="a")]
+    assert "regions where some hypothesis is significant, corrected: rated in R, kind in S" in said
+    assert any(text.endswith("ahead of the best hypothesis; behind it in 1: rated in R") for text in said)
+    assert not any("explain" in text for text in said)
 
 
 def test_a_region_without_a_significant_layer_does_not_deny_hypotheses(tmp_path: Path) -> None:
@@ -146,6 +175,11 @@ def test_a_region_without_a_significant_layer_does_not_deny_hypotheses(tmp_path:
         text = page.read_text(encoding="utf-8")
         assert "Differences are those of best layers" in text
         assert (told in text) is wanted
+        assert not wanted or "[[hypothesis]] in the study file" in text
+    content = ReportContent(title="t", answers=answers, statistics=STATISTICS, hypotheses="hypotheses")
+    text = write_report(content, tmp_path / "r.html").read_text(encoding="utf-8")
+    assert told not in text
+    assert "hypotheses have a section of their own" in text
 
 
 def test_the_best_layer_is_that_of_every_figure_and_says_how_sure_it_is() -> None:
@@ -193,9 +227,9 @@ def test_the_key_results_count_regions_and_voxels_of_each_network() -> None:
         tables, tabulate_answers(TABLES, FAMILIES), list(FAMILIES), maps, measure="rho-a", planted_from="a"
     )
     assert [figure for figure, _ in found] == ["1 of 2", "1 of 2", "1 of 1", ".35", "4"]
-    assert found[0][1].startswith("regions that some layer of a explains")
+    assert found[0][1].startswith("regions where some layer of a is significant")
     assert found[3][1] == "highest rho-a: z of b in R (noise ceiling .50 to .60)"
-    assert found[4][1].endswith("by their best layer: y 3, x 1")
+    assert found[4][1].endswith("by their best layer: y (3), x (1)")
 
 
 def test_nothing_is_recovered_where_nothing_is_significant() -> None:
@@ -333,3 +367,9 @@ def test_the_page_says_who_has_fewer_runs_and_whose_noise_is_treated_otherwise(t
     assert "3 participants were analyzed (runs: 3 each, but 2 of 03)." in page
     assert "in 01, 02 it came from the deviations of patterns" in page
     assert "in 03 patterns were not weighted by it." in page
+
+
+def test_a_ceiling_of_what_is_left_says_what_was_removed() -> None:
+    said = next(describe_unreliable(CEILINGS, removed=("category",)))
+    assert said.startswith("Participants share no geometry beyond category, which was removed, in S (lower noise")
+    assert next(describe_unreliable(CEILINGS)).startswith("Participants share no geometry in S (lower noise")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import warnings
@@ -104,7 +105,7 @@ def copy_without_results(small: Path, tmp_path: Path) -> tuple[Path, dict[str, b
     """Copy a study, and remove its tables, whose content is returned."""
     path = copy_study(small, tmp_path)
     kept = remove_tables(path, "*stories*.tsv")
-    assert len(kept) == 13
+    assert len(kept) == 14
     return path, kept
 
 
@@ -265,13 +266,25 @@ def test_the_page_shows_stories_with_delays_and_names_no_sounds(small: Path, tmp
     assert 'alt="Weights of first by delay; the mean over layers is highest at ' in page
     about = dict(re.findall(r"<dt>(\w[\w ]+)</dt><dd>(.*?)</dd>", page))
     assert about["Participants"] == "2: 01 and 02"
-    assert about["Stories"] == "4 of 8.0 min together"
-    assert about["Runs"].endswith("2 s from scan to scan")
+    assert about["Stories"] == "4 of 8.0 min together, heard in 8 runs by each participant"
+    assert about["Scans"] == "240 of all stories heard once, 2 s from scan to scan"
+    assert "Runs" not in about
     assert {"Date", "Networks", "Features of speech", "Regions"} <= set(about)
     cautions = re.search(r'<aside class="cautions".*?</aside>', page, re.S)
     assert cautions is not None
     assert "There are few participants (2)" in cautions[0]
     assert "first has no control network" in cautions[0]
+    assert "There is no acoustic model" not in cautions[0], "sound-energy is one"
+    heat = re.search(r'<table class="heat">.*?</table>', page, re.S)
+    assert heat is not None
+    assert re.findall(r'class="reference"><th scope="row">([\w-]+)<', heat[0]) == list(SPEECH)
+    assert "takes the stories as fixed (these stories only)" in words
+    assert "takes the sounds as fixed" not in words
+    assert "Participants, the least typical first" in words
+    assert "correlation of a participant's time course with the mean of the others'" in unescape(words)
+    assert "RDM" not in words[words.index("One by one") : words.index("Voxels used and left out")]
+    assert "ρ is the rank correlation" not in words, "no figure here has it"
+    assert "It is the size of the weights without their sign" in words
     noticed = (folder / "derivatives" / "brainmap" / ".brainmap").glob("*.warnings")
     said = {line for file in noticed for line in file.read_text().splitlines()}
     assert said <= {unescape(line) for line in re.findall(r"<li>(.*?)</li>", page)}
@@ -279,6 +292,58 @@ def test_the_page_shows_stories_with_delays_and_names_no_sounds(small: Path, tmp
     differences = read(small, "group/stories_differences.tsv")
     assert set(differences["other_layer"]) == set(SPEECH)
     assert set(differences["network"]) == {"first"}
+
+
+def test_participants_of_stories_have_a_table_and_an_outlier_is_named_at_the_top(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from brainmap.study.results.context import Context
+    from brainmap.study.settings.study import load_study
+    from brainmap.study.stages.content import people as of_people
+    from brainmap.study.stages.stories_page import read_story_content
+
+    monkeypatch.setattr(of_people, "find_outliers", lambda values: [k == 0 for k in range(len(values))])
+    content = read_story_content(Context(load_study(small)))
+    people, each = content.people, read(small, "group/stories_participants.tsv").astype({"participant": str})
+    assert people is not None
+    assert content.persons is not None
+    assert sorted(people["participant"]) == ["01", "02"]
+    ceilings = read(small, "group/stories_ceilings.tsv").set_index("roi")["lower"]
+    means = each.groupby("roi", sort=False)["agreement"].mean()
+    np.testing.assert_allclose(means, ceilings[means.index], rtol=1e-10)
+    who = people.loc[people["outlier"], "participant"].item()
+    (said,) = [line for line in content.cautions if "looks wrong" in line]
+    assert said.startswith(f"Participant {who} looks wrong: its time courses agree with those of the others by .")
+    assert "Look at which file is of which story in its data" in said
+    scores = read(small, "sub-02/func/*desc-rois_stories.tsv")
+    mine = scores[(scores["network"] == "first") & (scores["roi"] == "late")].set_index("layer")["r"]
+    (person,) = [one for one in content.persons.persons if one.label == "02"]
+    shown = person.regions.set_index("roi").loc["late"]
+    assert (shown["layer"], shown["r"]) == (mine.idxmax(), pytest.approx(mine.max()))
+    assert shown["kept"] == 24
+
+
+def test_sidecars_of_stories_say_that_stories_are_taken_as_fixed(small: Path) -> None:
+    said = {
+        file.stem: json.loads(file.read_text()) for file in (small.parent / "derivatives/brainmap/group").glob("*.json")
+    }
+    assert "takes the stories as fixed (these stories only)" in said["stories"]["Test"]
+    assert "one half of the stories" in said["stories_best_layers"]["r"]["Description"]
+    words = ("sounds as fixed", "these sounds only", "half of the sounds")
+    assert not [name for name, one in said.items() for text in words if text in json.dumps(one)]
+
+
+def test_the_page_says_that_delays_lie_where_no_response_is_high(small: Path, tmp_path: Path) -> None:
+    from brainmap.study.results.context import Context
+    from brainmap.study.settings.study import load_study
+    from brainmap.study.stages.stories_page import read_story_content
+
+    path = copy_study(small, tmp_path)
+    text = path.read_text()
+    assert not [line for line in read_story_content(Context(load_study(path))).cautions if "elay" in line]
+    path.write_text(text.replace("block = 20 ", "delays = [2]\nblock = 20 "))
+    (said,) = [line for line in read_story_content(Context(load_study(path))).cautions if "elay" in line]
+    assert said.startswith("The delays end 2 s after a sound, before the hemodynamic response to it is highest")
 
 
 @pytest.mark.parametrize(
@@ -306,6 +371,8 @@ def test_the_page_shows_stories_with_delays_and_names_no_sounds(small: Path, tmp
         ("block = 20 ", "bands = ['first']\nblock = 20 ", "bands: expected two or more that differ, got 'first'"),
         ("block = 20 ", "block = 10 ", "block: expected a number of 20.0 or more, got 10"),
         ("block = 20 ", "segment = 0\nblock = 20 ", "segment: expected a number above 0"),
+        ("block = 20 ", "lag = 60\nblock = 20 ", r"\[stories\] lag: expected 0 to 32 s, after which .* over, got 60 s"),
+        ("block = 20 ", "delays = [2, 4000]\nblock = 20 ", r"\[stories\] delays: expected 0 to 32 s, .*, got 4000 s"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(
@@ -334,6 +401,12 @@ def test_check_names_what_is_wrong_with_stories_before_anything_runs(small: Path
     assert good.table["scans"].tolist() == [240, 240]
     folder = tmp_path / "copy"
     shutil.copytree(small.parent, folder, ignore=shutil.ignore_patterns("derivatives"))
+    text = small.read_text().replace("block = 20 ", "delays = [2, 20]\nsegment = 10\nlag = 0\nblock = 20 ")
+    (folder / "late.toml").write_text(text)
+    said = check_study(Context(load_study(folder / "late.toml")))
+    assert said.problems == ()
+    assert any(note.startswith("[stories] A lag of 0 s lies outside of the 2 to 10 s") for note in said.notes)
+    assert any(note.startswith("[stories] Delays reach to 20 s after a sound, beyond") for note in said.notes)
     image = nib.load(folder / "sub-01" / "story_2_run-1_bold.nii.gz")
     nib.save(image.slicer[..., :40], folder / "sub-01" / "story_2_run-1_bold.nii.gz")
     for file in folder.glob("sub-02/story_3_*"):
@@ -374,6 +447,29 @@ def test_check_names_what_is_wrong_with_stories_before_anything_runs(small: Path
     sound.write_bytes(b"RIFF")
     broken = "\n".join(check_study(Context(load_study(path))).problems)
     assert sound.name in broken
+
+
+def test_masks_of_some_participants_that_are_out_of_place_are_accused_in_one_line(small: Path, tmp_path: Path) -> None:
+    from brainmap.study.check import check_study
+    from brainmap.study.results.context import Context
+    from brainmap.study.settings.study import load_study
+
+    folder = tmp_path / "copy"
+    shutil.copytree(small.parent, folder, ignore=shutil.ignore_patterns("derivatives"))
+    shutil.copytree(folder / "sub-01", folder / "sub-03")
+    path = folder / "study.toml"
+    text = path.read_text()
+    assert 'participants = ["01", "02"]' in text
+    text = text.replace('participants = ["01", "02"]', 'participants = ["01", "02", "03"]')
+    path.write_text(text.replace("mask.nii", "m_{participant}.nii"))
+    for who in ("01", "02", "03"):
+        image = nib.load(folder / f"sub-{who}" / "mask.nii.gz")
+        affine = image.affine.copy()
+        affine[:3, 3] += 0.0 if who == "02" else 1.0
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), folder / f"sub-{who}" / f"m_{who}.nii.gz")
+    (said,) = [line for line in check_study(Context(load_study(path))).problems if "grid" in line]
+    assert said.startswith("participants 01, 03: mask: grid (8, 4, 3) differs from the data's grid"), said
+    assert "(8 of data and 1 of regions), so that m_{participant}.nii.gz is out of place" in said
 
 
 @pytest.mark.slow

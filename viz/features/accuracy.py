@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from brainmap.viz.style import (
     INK,
     SOFT,
-    Picture,
     add_color_bar,
     add_headline,
     get_colormap,
+    make_axes,
     strip_axes,
     with_style,
 )
@@ -47,8 +47,7 @@ def plot_accuracy(found: Any, *, title: str = "") -> Figure:
     side = max(1.5, 0.13 * len(words))
     shape = (len(networks), len(variants))
     width, height = (side + 0.25) * shape[1] + 1.7, (side + 0.45) * shape[0] + 1.2
-    figure = Picture(figsize=(width, height), layout="constrained")
-    grid = figure.subplots(*shape, squeeze=False)
+    figure, grid = make_axes((width, height), *shape)
     shades: Any = None
     for row, network in enumerate(networks):
         for column, variant in enumerate(variants):
@@ -67,8 +66,16 @@ def plot_accuracy(found: Any, *, title: str = "") -> Figure:
             if row == len(networks) - 1:
                 axes.set_xticks(range(len(words)), words, fontsize=6, rotation=90)
                 axes.set_xlabel("called", fontsize=8, color=SOFT)
-    how = {"fontsize": 8, "shrink": min(1.0, 2.2 / height), "aspect": 18, "pad": 0.015}
-    add_color_bar(figure, shades, grid, "share of the sounds of a class", **how)
+    add_color_bar(
+        figure,
+        shades,
+        grid,
+        "share of the sounds of a class",
+        fontsize=8,
+        shrink=min(1.0, 2.2 / height),
+        aspect=18,
+        pad=0.015,
+    )
     return add_headline(figure, title or f"Accuracy on {int(table['n'].iloc[0]):,} sounds of the testing part")
 
 
@@ -77,5 +84,4 @@ def _draw_matrix(axes: Axes, counts: np.ndarray) -> Any:
     shares = np.divide(counts, spoken, out=np.full_like(counts, np.nan), where=spoken > 0)  # blank: no such sound
     image = axes.imshow(shares, cmap=get_colormap("sound"), vmin=0, vmax=1)
     strip_axes(axes)
-    axes.set(xticks=[], yticks=[])
     return image

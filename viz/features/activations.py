@@ -15,7 +15,7 @@ from brainmap.viz.style import (
     add_color_bar,
     add_headline,
     get_colormap,
-    make_panels,
+    make_grid,
     strip_axes,
     with_style,
 )
@@ -80,7 +80,7 @@ def plot_activations(acts: Any, *, columns: int = 3, most: int = 2000, title: st
         raise InputError(f"plot_activations: expected two conditions or more to compare, got {n}")
     layers = list(acts.layers)
     height = 0.51 + 0.085 * min(max(n, 6), 30)
-    figure, grid = make_panels(len(layers), columns, cell=(2.9, height), around=(0.9, 0.7))
+    figure, grid = make_grid(len(layers), columns, panel=(2.9, height), margin=(0.9, 0.7))
     for axes, layer in zip(grid.ravel(), layers, strict=False):
         values = np.asarray(acts[layer]).reshape(len(conditions), -1)
         units = values.shape[1]
@@ -104,7 +104,6 @@ def plot_activations(acts: Any, *, columns: int = 3, most: int = 2000, title: st
         for axes in grid[:, 0]:
             axes.set_yticks(range(n), names, fontsize=max(4.5, min(6.5, 70 / n)))
             axes.tick_params(length=0)
-    label = "mean activation, z-scored over conditions"
-    add_color_bar(figure, image, grid, label, shrink=0.6, aspect=24, pad=0.015)
+    add_color_bar(figure, image, grid, "mean activation, z-scored over conditions", shrink=0.6, aspect=24, pad=0.015)
     figure.supxlabel("units, sorted by the condition they prefer", fontsize=8.5, color=SOFT)
     return add_headline(figure, title or f"{acts.network}: what every layer says to every condition")

@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.features.attention.words import average_by_word, find_own_class
+from brainmap.features.attention.words import average_by_word
+from brainmap.features.attribution.results import find_own_class
+from brainmap.features.sounds.inputs import get_waveforms
 from brainmap.viz.features.sounds import (
     add_hertz_ticks,
     average_in_bins,
@@ -20,6 +22,7 @@ from brainmap.viz.features.sounds import (
     map_scale,
     read_waves,
 )
+from brainmap.viz.features.spectrograms import add_seconds
 from brainmap.viz.style import (
     ACCENT,
     HAIRLINE,
@@ -27,10 +30,10 @@ from brainmap.viz.style import (
     MUTED,
     SOFT,
     WARM,
-    Picture,
     add_color_bar,
     add_headline,
     get_colormap,
+    make_axes,
     strip_axes,
     with_style,
 )
@@ -69,14 +72,13 @@ def plot_encoder_maps(sounds: Any, found: Any, *, items: Sequence[int] | None = 
     if [str(item) for item in sounds.items] != list(found.items):
         raise InputError("plot_encoder_maps: expected the sounds of the maps, in their order, got others")
     n = len(found.regions)
-    figure = Picture(figsize=(0.9 + 2.5 * len(chosen), 1.05 + 1.0 * (n + 1)), layout="constrained")
-    grid = figure.subplots(n + 1, len(chosen), squeeze=False, sharex="col")
+    figure, grid = make_axes((0.9 + 2.5 * len(chosen), 1.05 + 1.0 * (n + 1)), n + 1, len(chosen), sharex="col")
     followed, found = found.follow_energy()["r_energy"], found.average_in_steps()
     maps, energy = found.less_mean, found.energy_less_mean
     limits = np.maximum(np.quantile(np.abs(maps), 0.995, axis=(0, 2)), 1e-12)
     for column, item in enumerate(chosen):
         one = sounds.take([item])
-        wave, rate = read_waves(_get_audio(one), "plot_encoder_maps")[0], float(one.rate)
+        wave, rate = read_waves(get_waveforms(one).waveforms, "plot_encoder_maps")[0], float(one.rate)
         hertz = draw_spectrogram(grid[0, column], wave, rate)
         grid[0, column].set_title(str(found.items[item]), fontsize=8.5, pad=2)
         if column == 0:
@@ -99,21 +101,6 @@ def plot_encoder_maps(sounds: Any, found: Any, *, items: Sequence[int] | None = 
                 )
         add_seconds(grid[-1, column], wave.size / rate)
     return add_headline(figure, title)
-
-
-def _get_audio(sounds: Any) -> Any:
-    from brainmap.features.sounds.inputs import get_waveforms
-
-    return get_waveforms(sounds).waveforms
-
-
-def add_seconds(axes: Axes, seconds: float, *, label: bool = True) -> None:
-    """Mark the time below an axis of a whole sound."""
-    at = np.linspace(0, seconds, 3)
-    axes.set_xticks(at, [f"{s:.3g}" for s in at], fontsize=6.5)
-    axes.tick_params(axis="x", length=1.5, pad=1.5, colors=MUTED, labelbottom=True)
-    if label:
-        axes.set_xlabel("time [s]", fontsize=7.5, color=SOFT)
 
 
 def draw_course(
@@ -185,9 +172,8 @@ def plot_target_attention(sounds: Any, cams: Any, *, bins: int = 24, title: str 
     names = [str(c) for c in cams.class_names]
     n, _, steps = mean.shape
     limit = map_scale(np.nan_to_num(mean))
-    figure = Picture(figsize=(8.4, 0.9 + 0.32 * n), layout="constrained")
-    axes = strip_axes(figure.subplots())
-    image = axes.imshow(
+    figure, [[axes]] = make_axes((8.4, 0.9 + 0.32 * n))
+    image = strip_axes(axes).imshow(
         mean.reshape(n, n * steps),
         cmap=get_colormap("signed"),
         vmin=-limit,
@@ -245,8 +231,7 @@ def plot_cover(cover: Any, *, title: str = "") -> Figure:
     """
     table = cover.table.dropna(subset=["difference"]).sort_values("difference")
     names, n = [str(c) for c in cover.class_names], len(cover.class_names)
-    figure = Picture(figsize=(9.2, 1.5 + 0.24 * max(n, 6)), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=[1, 1.15])
+    figure, [[left, right]] = make_axes((9.2, 1.5 + 0.24 * max(n, 6)), 1, 2, width_ratios=[1, 1.15])
     _draw_pairs(left, table)
     for value, color in ((cover.own, WARM), (cover.others, ACCENT)):
         left.axvline(value, color=color, lw=1, ls=(0, (4, 3)), zorder=0)

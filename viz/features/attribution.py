@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from brainmap.checks import list_some
+from brainmap.checks import list_some, refuse_some
 from brainmap.errors import InputError
 from brainmap.viz.features.sounds import (
     add_hertz_ticks,
@@ -24,6 +24,7 @@ from brainmap.viz.features.sounds import (
 from brainmap.viz.features.spectrograms import (
     add_kilohertz_ticks,
     add_second_ticks,
+    add_seconds,
     draw_input,
     draw_map,
     get_input,
@@ -32,12 +33,10 @@ from brainmap.viz.features.spectrograms import (
 )
 from brainmap.viz.style import (
     INK,
-    MUTED,
-    SOFT,
-    Picture,
     add_color_bar,
     add_headline,
     get_colormap,
+    make_axes,
     strip_axes,
     with_style,
 )
@@ -53,8 +52,7 @@ def find_map_rows(sounds: Any, found: Any, chosen: Sequence[int], what: str) -> 
     ids = list(found.items)
     wanted = [str(sounds.items[i]) for i in chosen]
     missing = [name for name in wanted if name not in ids]
-    if missing:
-        raise InputError(f"{what}: {found.method} has no maps of {list_some(missing, 4)}; it has {list_some(ids, 4)}")
+    refuse_some(missing, f"{what}: {found.method} has no maps of ", f"; it has {list_some(ids, 4)}", most=4)
     return [ids.index(name) for name in wanted]
 
 
@@ -128,9 +126,9 @@ def plot_attribution(
     chosen = choose_items(sounds, items, 3, "plot_attribution")
     audio, seconds = read_waves(sounds.waveforms, "plot_attribution"), sounds.waveforms.shape[-1] / sounds.rate
     words = [str(sounds.conditions[i]) for i in chosen]
-    figure = Picture(figsize=(1.5 + 2.75 * len(chosen), 1.9 + 0.62 * len(results)), layout="constrained")
     heights = [0.55, 1.3, *[0.8] * len(results)]
-    grid = figure.subplots(len(heights), len(chosen), squeeze=False, height_ratios=heights)
+    size = (1.5 + 2.75 * len(chosen), 1.9 + 0.62 * len(results))
+    figure, grid = make_axes(size, len(heights), len(chosen), height_ratios=heights)
     for column, (item, word) in enumerate(zip(chosen, words, strict=True)):
         draw_wave(grid[0, column], audio[item])
         hertz = draw_spectrogram(grid[1, column], audio[item], float(sounds.rate))
@@ -149,7 +147,7 @@ def plot_attribution(
             _fill_by_sign(axes, span, limit, signed=any(low.min() < 0 for low, _ in spans))
         _name_row(grid[line, 0], found.method)
     for axes in grid[-1]:
-        add_time_ticks(axes, seconds)
+        add_seconds(axes, seconds, width=1.0)
     return add_headline(figure, title)
 
 
@@ -158,8 +156,8 @@ def _plot_attributed_pictures(sounds: Any, results: Sequence[Any], items: Sequen
     chosen = choose_items(sounds, items, 3, "plot_attribution")
     words = [str(sounds.conditions[i]) for i in chosen]
     drawn = [get_input(sounds, item) for item in chosen]
-    figure = Picture(figsize=(1.2 + 2.6 * len(chosen), 0.7 + 1.55 * (1 + len(results))), layout="constrained")
-    grid = figure.subplots(1 + len(results), len(chosen), squeeze=False)
+    n_lines = 1 + len(results)
+    figure, grid = make_axes((1.2 + 2.6 * len(chosen), 0.7 + 1.55 * n_lines), n_lines, len(chosen))
     first = find_map_rows(sounds, results[0], chosen, "plot_attribution")
     for axes, (picture, about), row, word in zip(grid[0], drawn, first, words, strict=True):
         draw_input(axes, picture, about)
@@ -182,16 +180,6 @@ def _plot_attributed_pictures(sounds: Any, results: Sequence[Any], items: Sequen
     for axes in grid[-1]:
         add_second_ticks(axes, drawn[0][0].shape[1], drawn[0][1])
     return add_headline(figure, title)
-
-
-def add_time_ticks(axes: Axes, seconds: float, *, width: float = 1.0) -> None:
-    """Mark the beginning, the middle and the end of a sound below axes of so much width."""
-    axes.set_xticks(np.linspace(0, width, 3), [f"{s:g}" for s in np.round(np.linspace(0, seconds, 3), 3)], fontsize=7)
-    first, _, last = axes.get_xticklabels()
-    first.set_horizontalalignment("left")  # keeps the labels of neighboring panels apart
-    last.set_horizontalalignment("right")
-    axes.tick_params(axis="x", length=2, pad=2, colors=MUTED)
-    axes.set_xlabel("time [s]", fontsize=7.5, color=SOFT)
 
 
 @with_style
@@ -230,8 +218,7 @@ def plot_occlusion(sounds: Any, found: Any, *, items: Sequence[int] | None = Non
     maps = [average_in_bins(_choose_map(found, row, word), _BINS) for row, word in zip(rows, words, strict=True)]
     limit = float(np.quantile(np.abs(maps), 0.995)) or 1.0
     seconds, edges = audio.shape[1] / rate, np.maximum(np.append(found.bands[:, 0], found.bands[-1, 1]), _LOWEST)
-    figure = Picture(figsize=(1.4 + 2.75 * len(chosen), 4.0), layout="constrained")
-    grid = figure.subplots(2, len(chosen), squeeze=False)
+    figure, grid = make_axes((1.4 + 2.75 * len(chosen), 4.0), 2, len(chosen))
     for column, (item, word) in enumerate(zip(chosen, words, strict=True)):
         above, below = grid[:, column]
         hertz = draw_spectrogram(above, audio[item], rate)
@@ -247,7 +234,7 @@ def plot_occlusion(sounds: Any, found: Any, *, items: Sequence[int] | None = Non
             rasterized=True,
         )
         strip_axes(below).set(xlim=(0, seconds), ylim=(0, 1))
-        add_time_ticks(below, seconds, width=seconds)
+        add_seconds(below, seconds)
     for axes in grid[:, 0]:
         add_hertz_ticks(axes, hertz)
         axes.set_ylabel("frequency [Hz]", fontsize=8)

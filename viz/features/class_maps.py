@@ -18,6 +18,7 @@ from brainmap.viz.features.sounds import choose_items, draw_cam, draw_spectrogra
 from brainmap.viz.features.spectrograms import (
     add_kilohertz_ticks,
     add_second_ticks,
+    add_seconds,
     draw_input,
     draw_map,
     get_input,
@@ -194,8 +195,4 @@ def _add_time(axes: Axes, sounds: Any, cams: Any) -> None:
         picture, about = get_input(sounds, 0)
         add_second_ticks(axes, picture.shape[1], about)
         return
-    seconds = sounds.waveforms.shape[-1] / sounds.rate
-    left, right = axes.get_xlim()
-    axes.set_xticks([left, right], ["0", f"{seconds:.3g} s"], fontsize=6.5)
-    axes.get_xticklabels()[-1].set_horizontalalignment("right")
-    axes.tick_params(axis="x", length=1.5, pad=1.5, colors=MUTED)
+    add_seconds(axes, sounds.waveforms.shape[-1] / sounds.rate, width=axes.get_xlim()[1])

@@ -16,7 +16,7 @@ from brainmap.viz.style import (
     INK,
     MUTED,
     add_headline,
-    make_panels,
+    make_grid,
     strip_axes,
     with_style,
 )
@@ -92,7 +92,7 @@ def plot_embedding(embeddings: Any, *, columns: int = 4, label: bool | None = No
     styles = assign_styles([c for one in listed for c in one.conditions])
     several = len(listed[0].conditions) > len(styles)
     named = (several and len(styles) <= 20) if label is None else label
-    figure, grid = make_panels(len(listed), columns, cell=(2.75, 2.85), around=(0.3, 0.75))
+    figure, grid = make_grid(len(listed), columns, panel=(2.75, 2.85), margin=(0.3, 0.75))
     for axes, one in zip(grid.ravel(), listed, strict=False):
         _draw_points(axes, one, styles, named)
     marks = [

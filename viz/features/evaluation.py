@@ -11,20 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from brainmap.checks import list_some
+from brainmap.checks import list_some, refuse_some
 from brainmap.errors import InputError
 from brainmap.viz.features.sounds import add_hertz_ticks, draw_spectrogram, draw_wave, read_waves
-from brainmap.viz.style import (
-    ACCENT,
-    HAIRLINE,
-    INK,
-    MUTED,
-    SOFT,
-    WARM,
-    Picture,
-    add_headline,
-    with_style,
-)
+from brainmap.viz.features.spectrograms import add_seconds
+from brainmap.viz.style import ACCENT, HAIRLINE, INK, MUTED, SOFT, WARM, Picture, add_headline, make_axes, with_style
 
 _LINES = ("#0f6578", "#c04a22", "#7a5195", "#c79a1e", "#3f7fb5", "#5b8c3a", "#82182b", "#7b8794")
 _BASE = {"whole": "#c9d0d6", "loudness": "#9aa5b1"}
@@ -83,8 +74,8 @@ def plot_deletion(results: Mapping[str, Any], *, title: str = "") -> Figure:
         )
     ((score, fill),) = kinds
     filled = {"zeros": "silence", "noise": "noise", "mean": "the local mean"}[fill]
-    figure = Picture(figsize=(0.6 + 4.1 * len(orders), 3.9), layout="constrained")
-    for axes, order in zip(figure.subplots(1, len(orders), squeeze=False, sharey=True)[0], orders, strict=True):
+    figure, grid = make_axes((0.6 + 4.1 * len(orders), 3.9), 1, len(orders), sharey=True)
+    for axes, order in zip(grid[0], orders, strict=True):
         mine = [(name, c) for name, c in listed if c.order == order]
         random = np.mean([c.random.mean(axis=1) for _, c in mine], axis=0)
         _draw_course(
@@ -96,8 +87,8 @@ def plot_deletion(results: Mapping[str, Any], *, title: str = "") -> Figure:
             )
         better = "lower is better" if order == "deletion" else "higher is better"
         axes.set_title(f"{order.capitalize()} ({better})", fontsize=9.5, loc="left")
-        axes.set_xlabel(f"share {'replaced by ' + filled if order == 'deletion' else 'put back into ' + filled}")
-        axes.set_xlim(0, 1)
+        how = f"replaced by {filled}" if order == "deletion" else f"put back into {filled}"
+        axes.set(xlabel=f"share {how}", xlim=(0, 1))
         if score == "probability":  # an interval may reach beyond 0 and 1, a probability cannot
             axes.set_ylim(0, 1)
         axes.legend(
@@ -141,19 +132,20 @@ def plot_randomization(results: Sequence[Any], *, title: str = "") -> Figure:
             "plot_randomization: expected networks with the same layers, got different ones; draw them one by one"
         )
     layers = ["trained", *results[0].layers]
-    figure = Picture(figsize=(max(5.0, 1.6 + 0.55 * len(layers)), 3.8), layout="constrained")
-    axes = figure.subplots()
+    figure, [[axes]] = make_axes((max(5.0, 1.6 + 0.55 * len(layers)), 3.8))
     at = np.arange(len(layers))
     axes.axhline(0, color=SOFT, lw=0.6)
     for one in results:
-        table = one.table
-        low, middle, high = (np.r_[1, table[column]] for column in ("low", "correlation", "high"))
+        low, middle, high = (np.r_[1, one.table[column]] for column in ("low", "correlation", "high"))
         axes.fill_between(at, low, high, color=colors[one.method], alpha=0.12, lw=0)
         axes.plot(at, middle, "o-", ms=3.5, lw=1.6, color=colors[one.method], label=one.method)
     axes.set_xticks(at, layers, rotation=40, ha="right")
-    axes.set(xlim=(-0.2, len(layers) - 0.8), ylim=(min(-0.25, axes.get_ylim()[0]), 1.03))
-    axes.set_xlabel("drawn anew, together with all layers to the left")
-    axes.set_ylabel("rank correlation with the\nmap of the trained network")
+    axes.set(
+        xlim=(-0.2, len(layers) - 0.8),
+        ylim=(min(-0.25, axes.get_ylim()[0]), 1.03),
+        xlabel="drawn anew, together with all layers to the left",
+        ylabel="rank correlation with the\nmap of the trained network",
+    )
     axes.legend(
         fontsize=7.5, frameon=False, loc="upper right", title="band: 5th to 95th percentile of sounds", title_fontsize=7
     )
@@ -187,8 +179,7 @@ def plot_localization(
     """
     chosen = list(items) if items is not None else list(np.linspace(0, len(sounds.items) - 1, 4).astype(int))
     missing = [sounds.items[i] for i in chosen if sounds.items[i] not in set(table["stimulus_id"])]
-    if missing:
-        raise InputError(f"plot_localization: the table has no rows of {list_some(missing, 4)}")
+    refuse_some(missing, "plot_localization: the table has no rows of ", most=4)
     pairs = list(table[["network", "method"]].drop_duplicates().itertuples(index=False, name=None))
     methods = [method for _, method in pairs if method not in _BASE]
     colors = _assign_colors(methods, "plot_localization") | _BASE
@@ -288,23 +279,20 @@ def plot_predicted_sounds(found: Any, sounds: Any, *, title: str = "") -> Figure
     """
     table = found.table
     waves = read_waves(found.am.patterns, "plot_predicted_sounds")
-    figure = Picture(figsize=(8.6, 0.75 + 1.45 * len(table)), layout="constrained")
-    grid = figure.subplots(len(table), 3, squeeze=False, width_ratios=[1.6, 1.6, 1.5])
+    figure, grid = make_axes((8.6, 0.75 + 1.45 * len(table)), len(table), 3, width_ratios=[1.6, 1.6, 1.5])
     places = {str(item): at for at, item in enumerate(sounds.items)}
     rate = float(found.am.rate)
     for row, (line, wave) in enumerate(zip(grid, waves, strict=True)):
         one = table.iloc[row]
-        hertz = draw_spectrogram(line[0], wave, rate)
-        add_hertz_ticks(line[0], hertz, "frequency [Hz]")
+        add_hertz_ticks(line[0], draw_spectrogram(line[0], wave, rate), "frequency [Hz]")
         line[0].set_title(f"{one['region']}: predicted sound", fontsize=8.5, loc="left")
         real = sounds.take([places[str(one["best_real_sound"])]])
         draw_spectrogram(line[1], read_waves(real.waveforms, "plot_predicted_sounds")[0], float(real.rate))
         line[1].set_title(f"best real sound: {one['best_real_sound']}", fontsize=8.5, loc="left")
         draw_values(line[2], one)
         if row == len(table) - 1:
-            for axes, seconds in ((line[0], wave.size / rate), (line[1], real.n_samples / real.rate)):
-                axes.set_xticks([0, seconds], ["0", f"{seconds:.3g} s"], fontsize=6.5)
-                axes.tick_params(axis="x", length=1.5, pad=1.5, colors=MUTED)
+            add_seconds(line[0], wave.size / rate)
+            add_seconds(line[1], real.n_samples / real.rate)
             line[2].set_xlabel("predicted response [SD over real sounds]", fontsize=7.5, color=SOFT)
     return add_headline(figure, title)
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_each
 from brainmap.errors import InputError
 from brainmap.viz.features.sounds import add_hertz_ticks, draw_spectrogram, draw_wave
 from brainmap.viz.features.spectrograms import add_kilohertz_ticks, draw_input, get_input, make_picture
@@ -21,6 +21,7 @@ from brainmap.viz.style import (
     Picture,
     add_headline,
     assign_layer_colors,
+    make_axes,
     strip_axes,
     with_style,
 )
@@ -74,11 +75,10 @@ def plot_exemplars(
     flat = exemplars.crops.ndim == 3
     both = flat and (exemplars.crops.shape[-1] >= _SPECTROGRAM if spectrograms is None else spectrograms)
     high = 1.28 if both else 0.85 if flat else 1.2
-    figure = Picture(figsize=(0.75 + 1.3 * columns, 0.6 + high * len(chosen)), layout="constrained")
     axes = getattr(exemplars, "axes", None)
-    rows = figure.subplots(
-        len(chosen) * (2 if both else 1), columns, squeeze=False, height_ratios=[1, 2] * len(chosen) if both else None
-    )
+    heights = ([1, 2] if both else [1]) * len(chosen)
+    size = (0.75 + 1.3 * columns, 0.6 + high * len(chosen))
+    figure, rows = make_axes(size, len(heights), columns, height_ratios=heights)
     for panel in rows.ravel():
         strip_axes(panel)
     for at, unit in enumerate(chosen):
@@ -109,7 +109,7 @@ def plot_exemplars(
     length = exemplars.crops.shape[-1]
     shown = f"{length} samples each"
     if not flat and axes is not None:
-        frames = count_crop_frames(exemplars.crops, axes)
+        frames = exemplars.crops.shape[axes.time_axis]
         shown = f"{1000 * frames / axes.rate_of(frames):.3g} ms each, frequencies in kHz"
     elif exemplars.rate:
         lasts = length / exemplars.rate
@@ -117,11 +117,6 @@ def plot_exemplars(
     some = "" if len(chosen) == len(alive) else f", {len(chosen)} of {len(alive)} units"
     head = title or f"What drives {exemplars.layer} most" + (f" ({shown}{some})" if flat or axes is not None else "")
     return add_headline(figure, head)
-
-
-def count_crop_frames(crops: Any, axes: Any) -> int:
-    """Return the number of frames of crops `(n, c, h, w)`."""
-    return int(crops.shape[axes.time_axis])
 
 
 def _draw_spectrogram_crop(axes: Axes, crop: Any, row: Any, exemplars: Any) -> None:
@@ -206,16 +201,13 @@ def plot_neighbors(
     overall = neighbors.precision[neighbors.precision["condition"] == "all"].set_index("space")["precision"]
     best = str(overall.idxmax()) if overall.notna().any() else neighbors.spaces[-1]
     shown = list(dict.fromkeys([neighbors.spaces[0], best] if spaces is None else spaces))
-    for space in shown:
-        check_choice(space, list(neighbors.spaces), "plot_neighbors: space")
+    check_each(shown, list(neighbors.spaces), "plot_neighbors: space")
     apart = len(neighbors.items) // 4 or 1
     chosen = list(items) if items is not None else _spread_labels(neighbors, apart)
-    for item in chosen:
-        check_choice(item, list(neighbors.items), "plot_neighbors: item")
+    check_each(chosen, list(neighbors.items), "plot_neighbors: item")
     k = min(neighbors.k, 5)
     figure = Picture(figsize=(10, 0.9 + 0.85 * max(len(chosen), 3)), layout="constrained")
-    halves: Any = figure.subfigures(1, 2, width_ratios=[1, 2.7])
-    left, right = halves
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1, 2.7])[0]
     _draw_precision(left.subplots(), neighbors)
     panels = right.subfigures(1, len(shown), squeeze=False)[0]
     for panel, space in zip(panels, shown, strict=True):
@@ -242,8 +234,12 @@ def _draw_precision(axes: Axes, neighbors: Any) -> None:
         if np.isfinite(value):
             axes.text(value + 0.015, at, f"{value:.0%}", va="center", fontsize=7.5, color=SOFT)
     axes.set_yticks(np.arange(len(table)), table["space"])
-    axes.set(xlim=(0, 1.12), ylim=(len(table) - 0.4, -0.9), xticks=[0, 0.5, 1])
-    axes.set_xlabel(f"share of {neighbors.k} neighbors\nof the same condition")
+    axes.set(
+        xlim=(0, 1.12),
+        ylim=(len(table) - 0.4, -0.9),
+        xticks=[0, 0.5, 1],
+        xlabel=f"share of {neighbors.k} neighbors\nof the same condition",
+    )
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
 

@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.viz.features.attention import add_seconds
-from brainmap.viz.features.sounds import add_hertz_ticks, draw_spectrogram, draw_wave, read_waves
-from brainmap.viz.features.spectrograms import add_kilohertz_ticks, add_second_ticks, draw_input, make_picture
+from brainmap.viz.features.sounds import draw_pattern, draw_wave
 from brainmap.viz.style import (
     ACCENT,
     HAIRLINE,
@@ -79,16 +76,7 @@ _LOWEST_LOGIT = 0.1  # lower logits lie at the foot of the logarithmic axis
 
 def _draw_ended(axes: Axes, found: Any, row: int, words: str, color: str) -> None:
     """Draw the pattern of the first class at which one ascent ends, with its axes of time and frequency."""
-    pattern = np.asarray(found.patterns[row, 0])
-    if pattern.ndim == 3:
-        drawn = make_picture(pattern, found.axes)
-        draw_input(axes, drawn, found.axes)
-        add_kilohertz_ticks(axes, len(drawn), found.axes)
-        add_second_ticks(axes, drawn.shape[1], found.axes, label=row == 1)
-    else:
-        wave, rate = read_waves(pattern[:1], "plot_softmax_saturation")[0], float(found.rate)
-        add_hertz_ticks(axes, draw_spectrogram(axes, wave, rate), "frequency [Hz]", fontsize=7.5)
-        add_seconds(axes, wave.size / rate, label=row == 1)
+    draw_pattern(axes, np.asarray(found.patterns[row, 0]), found.axes, float(found.rate), time_label=row == 1)
     axes.set_title(words, fontsize=8, color=color)
 
 
@@ -135,8 +123,17 @@ def _draw_similarity(figure: Figure, axes: Axes, found: Any, n: int) -> None:
     said = ", ".join(f"{r.one}-{r.other} {r.same_class:.2f}" for r in found.pairs.itertuples())
     axes.set_title(f"similarity of spectra, {n} classes a network", fontsize=9)
     axes.set_xlabel(f"same class: {said}", color=SOFT, fontsize=7.5)
-    place = {"location": "bottom", "shrink": 0.6, "aspect": 24, "pad": 0.02}
-    add_color_bar(figure, image, axes, "correlation of band levels", fontsize=7.5, **place)
+    add_color_bar(
+        figure,
+        image,
+        axes,
+        "correlation of band levels",
+        fontsize=7.5,
+        location="bottom",
+        shrink=0.6,
+        aspect=24,
+        pad=0.02,
+    )
 
 
 def _draw_spectra(axes: Axes, found: Any) -> None:
@@ -148,8 +145,9 @@ def _draw_spectra(axes: Axes, found: Any) -> None:
     marks = [m for m in (100, 300, 1000, 3000, 7000) if found.frequencies[0] <= m <= found.frequencies[-1]]
     axes.set_xticks(marks, [f"{m / 1000:g}k" if m >= 1000 else str(m) for m in marks])
     axes.minorticks_off()
-    axes.set_xlim(found.frequencies[0], found.frequencies[-1])
-    axes.set(xlabel="frequency [Hz]", ylabel="level [dB re. own mean]")
+    axes.set(
+        xlim=(found.frequencies[0], found.frequencies[-1]), xlabel="frequency [Hz]", ylabel="level [dB re. own mean]"
+    )
     axes.set_title("mean spectrum of a network's patterns (band: SD over classes)", fontsize=9)
     axes.legend(frameon=False, fontsize=8)
 
@@ -161,8 +159,7 @@ def _draw_strip(axes: Axes, found: Any, measure: str, label: str) -> None:
         axes.scatter(at + aside, values, s=9, color=color, alpha=0.55, lw=0)
         axes.plot([at - 0.3, at + 0.3], [np.nanmean(values)] * 2, color=color, lw=2)
     axes.set_xticks(range(len(found.networks)), found.networks)
-    axes.set_xlim(-0.6, len(found.networks) - 0.4)
-    axes.set_ylim(bottom=0)
+    axes.set(xlim=(-0.6, len(found.networks) - 0.4), ylim=(0, None))
     axes.set_title(label.replace("\n", " "), fontsize=8.5)
 
 
@@ -187,52 +184,26 @@ def plot_metamers(found: Any, *, columns: int = 6, title: str = "") -> Figure:
     InputError
         If the sounds are not waveforms.
     """
-    if found.patterns.ndim == 4:
-        return _plot_metamer_pictures(found, columns=columns, title=title)
-    if found.patterns.ndim != 3:
-        raise InputError(f"plot_metamers: expected sounds (n, 1, t), got {found.patterns.shape}")
-    shown = min(columns, len(found.items))
-    figure = Picture(figsize=(max(1.5 * shown, 4.5), 5.4), layout="constrained")
-    grid = figure.add_gridspec(5, shown, height_ratios=[0.35, 1, 0.35, 1, 1.1])
-    rows: tuple[tuple[NDArray[np.float32], str, str], ...] = (
-        (read_waves(found.references, "plot_metamers"), INK, "sound"),
-        (read_waves(found.patterns, "plot_metamers"), WARM, "metamer"),
-    )
+    if found.patterns.ndim not in (3, 4):
+        raise InputError(f"plot_metamers: expected sounds (n, 1, t) or spectrograms, got {found.patterns.shape}")
+    shown, with_wave = min(columns, len(found.items)), found.patterns.ndim == 3
+    width = max(1.5 * shown, 4.5) if with_wave else max(1.9 * shown, 4.8)
+    figure = Picture(figsize=(width, 5.4), layout="constrained")
+    heights = [0.35, 1, 0.35, 1, 1.1] if with_wave else [1, 1, 0.9]
+    grid = figure.add_gridspec(len(heights), shown, height_ratios=heights)
+    kinds = (("sound", found.references, "label", INK), ("metamer", found.patterns, "label_of_metamer", WARM))
     for at in range(shown):
-        row = found.table.iloc[at]
-        for k, (sounds, color, kind) in enumerate(rows):
-            upper, lower = (figure.add_subplot(grid[2 * k + i, at]) for i in range(2))
-            draw_wave(upper, sounds[at], color=color, bins=120)
-            hertz = draw_spectrogram(lower, sounds[at], float(found.rate))
-            label = row["label"] if k == 0 else row["label_of_metamer"]
-            upper.set_title(f"heard as {label}", fontsize=7.5, fontweight="normal", pad=1)
+        for k, (kind, sounds, label, color) in enumerate(kinds):
+            panels = [figure.add_subplot(grid[row, at]) for row in ((2 * k, 2 * k + 1) if with_wave else (k,))]
+            upper, lower = panels[0], panels[-1]
+            if with_wave:
+                draw_wave(upper, np.asarray(sounds[at, 0]), color=color, bins=120)
+            upper.set_title(f"heard as {found.table[label].iloc[at]}", fontsize=7.5, fontweight="normal", pad=1)
+            about = getattr(found, "axes", None)
+            draw_pattern(lower, sounds[at], about, found.rate, frequency=at == 0, time=k == 1 and not with_wave)
             if at == 0:
-                add_hertz_ticks(lower, hertz, f"{kind}\nfrequency [Hz]", fontsize=8, color=color)
-    axes = figure.add_subplot(grid[4, :])
-    _draw_null(axes, found)
-    return add_headline(figure, title)
-
-
-def _plot_metamer_pictures(found: Any, *, columns: int, title: str) -> Figure:
-    """Plot spectrograms over their metamers."""
-    shown, about = min(columns, len(found.items)), getattr(found, "axes", None)
-    figure = Picture(figsize=(max(1.9 * shown, 4.8), 5.4), layout="constrained")
-    grid = figure.add_gridspec(3, shown, height_ratios=[1, 1, 0.9])
-    for at in range(shown):
-        row = found.table.iloc[at]
-        for k, (pictures, color, kind) in enumerate(
-            ((found.references, INK, "sound"), (found.patterns, WARM, "metamer"))
-        ):
-            axes, picture = figure.add_subplot(grid[k, at]), make_picture(pictures[at], about)
-            draw_input(axes, picture, about)
-            label = row["label"] if k == 0 else row["label_of_metamer"]
-            axes.set_title(f"heard as {label}", fontsize=7.5, fontweight="normal", pad=1)
-            if at == 0:
-                add_kilohertz_ticks(axes, picture.shape[0], about)
-                axes.set_ylabel(f"{kind}\n{axes.get_ylabel()}", fontsize=8, color=color)
-            if k == 1:
-                add_second_ticks(axes, picture.shape[1], about)
-    _draw_null(figure.add_subplot(grid[2, :]), found)
+                lower.set_ylabel(f"{kind}\n{lower.get_ylabel()}", fontsize=8, color=color)
+    _draw_null(figure.add_subplot(grid[-1, :]), found)
     return add_headline(figure, title)
 
 

@@ -10,9 +10,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from brainmap.errors import InputError
-from brainmap.viz.features.sounds import add_hertz_ticks, draw_spectrogram, draw_wave, get_unit_names, read_waves
-from brainmap.viz.features.spectrograms import add_kilohertz_ticks, add_second_ticks, draw_input, make_picture
+from brainmap.checks import check_one_each
+from brainmap.viz.features.sounds import (
+    draw_pattern,
+    draw_wave,
+    get_unit_names,
+    read_waves,
+)
 from brainmap.viz.style import (
     ACCENT,
     INK,
@@ -114,8 +118,7 @@ def plot_maximization(
     names = [list(labels) if labels is not None else get_unit_names(one) for one in blocks]
     for one, called in zip(blocks, names, strict=True):
         n = len(np.asarray(one.patterns)) if np.ndim(one.patterns) == 4 else len(read_waves(one.patterns, _WHAT))
-        if n != len(called):
-            raise InputError(f"{_WHAT}: expected {n} labels, one per pattern, got {len(called)}")
+        check_one_each(called, n, f"{_WHAT}: labels", "patterns")
     columns = min(columns, max(map(len, names)))
     row = _TEXT + _WAVE + _SOUND + _BELOW
     heights = [_BLOCK * (len(blocks) > 1) + row * -(-len(called) // columns) + _LAST for called in names]
@@ -157,30 +160,10 @@ def _draw_block(figure: Figure, am: Any, names: Sequence[str], *, start: float, 
         figure.text(left / width, (top - 0.25) / height, words, fontsize=6.8, color=tone, va="top")
         below = top - _TEXT
         first, last = at % columns == 0, at + columns >= len(names)
-        if pictures:
-            picture = make_picture(sound, about)
-            axes = place(left, below - _WAVE - _SOUND, _WAVE + _SOUND)
-            draw_input(axes, picture, about)
-            _name(axes, name)
-            if first:
-                add_kilohertz_ticks(axes, picture.shape[0], about)
-            if last:
-                add_second_ticks(axes, picture.shape[1], about, label=first)
-            continue
-        upper = place(left, below - _WAVE, _WAVE)
-        draw_wave(upper, sound, color=color, bins=120)
-        _name(upper, name)
-        axes = place(left, below - _WAVE - _SOUND, _SOUND)
-        hertz = draw_spectrogram(axes, sound, float(am.rate))
-        if first:
-            add_hertz_ticks(axes, hertz, "frequency [Hz]", labelpad=2)
-        if last:
-            seconds = sound.size / float(am.rate)
-            axes.set_xticks([0, seconds], ["0", f"{seconds:.3g} s"], fontsize=6.5)
-            axes.get_xticklabels()[-1].set_horizontalalignment("right")
-            axes.tick_params(axis="x", length=1.5, pad=1.5, colors=MUTED)
-
-
-def _name(axes: Axes, name: str) -> None:
-    """Write the name of a pattern above it, leaving room for a line of words."""
-    axes.set_title(name, fontsize=8.5, fontweight="bold", loc="left", pad=72 * (_TEXT - 0.22))
+        axes = upper = place(left, below - _WAVE - _SOUND, _WAVE * pictures + _SOUND)
+        if not pictures:
+            upper = place(left, below - _WAVE, _WAVE)
+            draw_wave(upper, sound, color=color, bins=120)
+        # above the name there is room for a line of words
+        upper.set_title(name, fontsize=8.5, fontweight="bold", loc="left", pad=72 * (_TEXT - 0.22))
+        draw_pattern(axes, sound, about, float(am.rate), frequency=first, time=last, time_label=first)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import html
 import io
-import wave as wav
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
@@ -30,11 +30,7 @@ def encode_wav(wave: Array, rate: float, *, peak: float = 0.7) -> bytes:
     loud = float(np.abs(wave).max()) if wave.size else 0.0
     level = wave * (peak / loud) if loud > 0 else wave
     out = io.BytesIO()
-    with wav.open(out, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(round(rate))
-        file.writeframes((level * 32767).astype("<i2").tobytes())
+    soundfile.write(out, (level * 32767).astype(np.int16), round(rate), format="WAV", subtype="PCM_16")
     return out.getvalue()
 
 

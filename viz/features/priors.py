@@ -8,16 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from brainmap.viz.style import (
-    INK,
-    MUTED,
-    SOFT,
-    Picture,
-    add_headline,
-    get_colormap,
-    strip_axes,
-    with_style,
-)
+from brainmap.viz.style import INK, MUTED, SOFT, add_headline, get_colormap, make_axes, strip_axes, with_style
 
 
 @with_style
@@ -40,8 +31,8 @@ def plot_prior_comparison(found: Any, *, title: str = "") -> Figure:
     columns = ["own", *judges, "transfer", "real_correlation", "voiced"]
     headings = ["climbed", *judges, "mean of\nthe others", "correlation\nwith real", "frames\nvoiced"]
     n = len(table)
-    figure = Picture(figsize=(3.2 + 0.78 * len(columns) + 2.4, 1.5 + 0.44 * n), layout="constrained")
-    cells, dots = figure.subplots(1, 2, width_ratios=[0.78 * len(columns), 2.4])
+    width = 0.78 * len(columns)
+    figure, [[cells, dots]] = make_axes((3.2 + width + 2.4, 1.5 + 0.44 * n), 1, 2, width_ratios=[width, 2.4])
     values = table[columns].to_numpy(dtype=float)
     cells.imshow(np.ma.masked_invalid(values), cmap=get_colormap("sound"), vmin=0, vmax=1, aspect="auto", alpha=0.75)
     for row in range(n):
@@ -64,8 +55,7 @@ def _draw_classes(axes: Axes, found: Any) -> None:
     kinds = list(found.table["pattern"])
     for row, kind in enumerate(kinds):
         mine = found.by_class.loc[found.by_class["pattern"] == kind, "transfer"].to_numpy(dtype=float)
-        aside = row + np.linspace(-0.25, 0.25, len(mine))
-        axes.scatter(mine, aside, s=12, color=MUTED, alpha=0.6, lw=0)
+        axes.scatter(mine, row + np.linspace(-0.25, 0.25, len(mine)), s=12, color=MUTED, alpha=0.6, lw=0)
         if np.isfinite(mine).any():
             axes.plot([np.nanmean(mine)] * 2, [row - 0.32, row + 0.32], color=INK, lw=2)
     axes.set(ylim=(len(kinds) - 0.5, -0.5), xlim=(-0.04, 1.04), yticks=[])

@@ -16,29 +16,25 @@ from numpy.typing import NDArray
 from brainmap.checks import check_choice, suggest_word
 from brainmap.errors import InputError
 from brainmap.types import RelevanceView, ScoreKind
-from brainmap.viz.features.attribution import add_time_ticks, find_map_rows, place_map
+from brainmap.viz.features.attribution import find_map_rows, place_map
 from brainmap.viz.features.class_maps import compute_shares, draw_scores
 from brainmap.viz.features.sounds import (
     add_hertz_ticks,
     choose_items,
     compute_log_spectrogram,
+    find_envelope,
     read_waves,
 )
 from brainmap.viz.features.spectrograms import (
     add_kilohertz_ticks,
     add_second_ticks,
+    add_seconds,
     draw_map,
     get_input,
     has_pictures,
     make_picture,
 )
-from brainmap.viz.style import (
-    Picture,
-    add_headline,
-    get_colormap,
-    strip_axes,
-    with_style,
-)
+from brainmap.viz.style import add_headline, get_colormap, make_axes, strip_axes, with_style
 
 _CLIP = 0.99  # share of the values within the color scale
 
@@ -100,8 +96,7 @@ def plot_relevance(
         raise InputError("plot_relevance: expected maps of waveforms (n_items, n_classes, c, t) or of spectrograms")
     rows = find_map_rows(sounds, found, chosen, "plot_relevance")
     tall = 1.55 if pictures or view == "spectrogram" else 1.15
-    figure = Picture(figsize=(9.2, 0.75 + tall * len(chosen)), layout="constrained")
-    grid = figure.subplots(len(chosen), 2, squeeze=False, width_ratios=[4.2, 1])
+    figure, grid = make_axes((9.2, 0.75 + tall * len(chosen)), len(chosen), 2, width_ratios=[4.2, 1])
     for line, (item, row) in enumerate(zip(chosen, rows, strict=True)):
         axes, bars = grid[line]
         at = place_map(found, row, str(sounds.conditions[item]))
@@ -110,8 +105,7 @@ def plot_relevance(
         beyond, n = int((np.abs(values) > limit).sum()), values.size
         if pictures:
             picture, about = get_input(sounds, item)
-            drawn = make_picture(values, about)
-            draw_map(axes, picture, drawn, about, limit)
+            draw_map(axes, picture, make_picture(values, about), about, limit)
             add_kilohertz_ticks(axes, picture.shape[0], about)
             if line == len(chosen) - 1:
                 add_second_ticks(axes, picture.shape[1], about)
@@ -121,7 +115,7 @@ def plot_relevance(
                 axes, wave, values, bool(getattr(found, "products", False)), float(sounds.rate), view, colors
             )
             if line == len(chosen) - 1:
-                add_time_ticks(axes, wave.size / float(sounds.rate), width=axes.get_xlim()[1])
+                add_seconds(axes, wave.size / float(sounds.rate), width=axes.get_xlim()[1])
         name = found.names(row)[at]
         axes.set_title(
             f"{sounds.items[item]}: relevance for “{name}”  ({beyond:,} of {n:,} values beyond the color scale, "
@@ -200,13 +194,11 @@ def _draw_painted_wave(
     axes: Axes, wave: NDArray[np.float32], course: NDArray[np.float64], limit: float, colors: Colormap
 ) -> None:
     """Draw a waveform whose color in each bin is that of its largest relevance."""
-    bins = min(_WAVE_BINS, wave.size)
-    starts = np.linspace(0, wave.size, bins, endpoint=False).astype(int)
-    low, high = np.minimum.reduceat(wave, starts), np.maximum.reduceat(wave, starts)
-    top, bottom = np.maximum.reduceat(course, starts), np.minimum.reduceat(course, starts)
+    low, high = find_envelope(wave, _WAVE_BINS)
+    bottom, top = find_envelope(course, _WAVE_BINS)
     largest = np.where(top >= -bottom, top, bottom)
     size = max(float(np.abs(wave).max()), 1e-12)
-    at = np.linspace(0, 1, bins)
+    at = np.linspace(0, 1, len(low))
     room = 0.012
     lines = np.stack([np.column_stack([at, low / size - room]), np.column_stack([at, high / size + room])], axis=1)
     shade = colors(Normalize(-limit, limit)(largest)) * [0.94, 0.94, 0.94, 1]

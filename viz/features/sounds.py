@@ -14,10 +14,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.features.attention.words import find_own_class
+from brainmap.features.attribution.results import find_own_class
+from brainmap.features.sounds.inputs import InputAxes
 from brainmap.viz.features.spectrograms import (
     add_kilohertz_ticks,
     add_second_ticks,
+    add_seconds,
+    draw_input,
     draw_map,
     get_input,
     has_pictures,
@@ -33,7 +36,8 @@ from brainmap.viz.style import (
     add_headline,
     assign_layer_colors,
     get_colormap,
-    make_panels,
+    make_axes,
+    make_grid,
     strip_axes,
     with_style,
 )
@@ -161,6 +165,44 @@ def add_hertz_ticks(axes: Axes, hertz: NDArray[np.float64], label: str = "", **t
         axes.set_ylabel(label, **{"fontsize": 7, "color": SOFT, **text})
 
 
+def draw_pattern(
+    axes: Axes,
+    pattern: Array,
+    about: InputAxes | None,
+    rate: float,
+    *,
+    frequency: bool = True,
+    time: bool = True,
+    time_label: bool = True,
+) -> None:
+    """Draw a waveform (t,) or (1, t) as its spectrogram, or any other input (c, h, w) as a picture.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    pattern : ndarray
+    about : InputAxes, optional
+        The axes of a picture.
+    rate : float [Hz]
+        Of a waveform.
+    frequency, time, time_label : bool
+        Whether the axes of frequency and time are marked, and that of time is named.
+    """
+    if pattern.ndim == 3:
+        picture = make_picture(pattern, about)
+        draw_input(axes, picture, about)
+        if frequency:
+            add_kilohertz_ticks(axes, len(picture), about)
+        if time:
+            add_second_ticks(axes, picture.shape[1], about, label=time_label)
+        return
+    hertz = draw_spectrogram(axes, pattern.ravel(), rate)
+    if frequency:
+        add_hertz_ticks(axes, hertz, "frequency [Hz]", labelpad=2)
+    if time:
+        add_seconds(axes, pattern.size / rate, label="time [s]" if time_label else "")
+
+
 @with_style
 def plot_sound(wave: Any, *, rate: float, title: str = "") -> Figure:
     """Plot a sound's waveform over its log-frequency spectrogram.
@@ -184,15 +226,11 @@ def plot_sound(wave: Any, *, rate: float, title: str = "") -> Figure:
         If the input is not one waveform.
     """
     sound = read_waves(wave, "plot_sound")[0]
-    figure = Picture(figsize=(5, 3), layout="constrained")
-    top, below = figure.subplots(2, 1, height_ratios=[1, 2])
+    figure, ((top,), (below,)) = make_axes((5, 3), 2, 1, height_ratios=[1, 2])
     draw_wave(top, sound)
     top.set_title(title)
-    hertz = draw_spectrogram(below, sound, rate)
-    add_hertz_ticks(below, hertz)
-    below.set_ylabel("frequency [Hz]")
-    below.set_xticks(np.linspace(0, sound.size / rate, 3))
-    below.set_xlabel("time [s]")
+    add_hertz_ticks(below, draw_spectrogram(below, sound, rate), "frequency [Hz]")
+    add_seconds(below, sound.size / rate)
     return figure
 
 
@@ -337,7 +375,7 @@ def _plot_cam_pictures(
         for item, (_, about) in zip(chosen, drawn, strict=True)
     ]
     limit = float(np.quantile(np.abs(maps), 0.98)) or 1.0
-    figure, grid = make_panels(len(chosen), columns, cell=(2.6, 1.75), around=(0, 0.9), least_width=4.5)
+    figure, grid = make_grid(len(chosen), columns, panel=(2.6, 1.75), margin=(0, 0.9), narrowest=4.5)
     columns = grid.shape[1]
     for at, (axes, item, (picture, about), values) in enumerate(zip(grid.ravel(), chosen, drawn, maps, strict=False)):
         draw_map(axes, picture, values, about, limit)
@@ -359,8 +397,7 @@ def _plot_cam_frames(
     audio, seconds = read_waves(sounds.waveforms, "plot_cam"), sounds.waveforms.shape[-1] / sounds.rate
     maps = np.stack([_convert_values(cams.maps[i])[own[i]] for i in chosen])
     limit = float(np.quantile(np.abs(maps), 0.98)) or 1.0
-    figure = Picture(figsize=(max(2.6 * columns, 4.5), 0.9 + 2.3 * rows), layout="constrained")
-    grid = figure.subplots(2 * rows, columns, squeeze=False)
+    figure, grid = make_axes((max(2.6 * columns, 4.5), 0.9 + 2.3 * rows), 2 * rows, columns)
     for at, (item, values) in enumerate(zip(chosen, maps, strict=True)):
         line, column = 2 * (at // columns), at % columns
         above, below = grid[line, column], grid[line + 1, column]
@@ -381,8 +418,7 @@ def _plot_cam_frames(
             add_kilohertz_ticks(below, len(values), None)
             below.set_ylabel(f"{(cams.positions or ('row',))[0]} in {cams.layer}", fontsize=7.5, color=SOFT)
         if at + columns >= len(chosen):
-            below.set_xticks([0, seconds / 2, seconds], [f"{s:.3g}" for s in (0, seconds / 2, seconds)], fontsize=6.5)
-            below.set_xlabel("time [s]", fontsize=7.5, color=SOFT)
+            add_seconds(below, seconds)
     for axes in grid[:, len(chosen) % columns :][2 * (rows - 1) :].ravel() if len(chosen) % columns else ():
         axes.set_visible(False)
     _draw_evidence_bar(figure, grid[1::2].ravel(), limit)

@@ -116,9 +116,17 @@ def add_kilohertz_ticks(axes: Axes, bands: int, about: InputAxes | None, *, firs
 
 def add_second_ticks(axes: Axes, frames: int, about: InputAxes | None, *, label: bool = True) -> None:
     """Mark the time below a picture of so many frames."""
-    left, right = (0.0, float(frames)) if about is None else (0.0, frames / about.rate_of(frames))
-    at = np.linspace(left, right, 3)
-    axes.set_xticks(at, [f"{s:.3g}" for s in at], fontsize=6.5)
-    axes.tick_params(axis="x", length=1.5, pad=1.5, colors=MUTED)
-    if label:
-        axes.set_xlabel("time [s]" if about is not None else "column", fontsize=7.5, color=SOFT)
+    length, name = (float(frames), "column") if about is None else (frames / about.rate_of(frames), "time [s]")
+    add_seconds(axes, length, label=name if label else "")
+
+
+def add_seconds(axes: Axes, seconds: float, *, width: float | None = None, label: str = "time [s]") -> None:
+    """Mark the time below axes that show a whole sound; they are `width` wide (by default, a unit is a second)."""
+    shares = np.linspace(0, 1, 3)
+    at = shares * (seconds if width is None else width)
+    axes.set_xticks(at, [f"{s:.3g}" for s in shares * seconds], fontsize=6.5)
+    axes.tick_params(axis="x", length=1.5, pad=1.5, colors=MUTED, labelbottom=True)  # hidden labels are not listed
+    first, _, last = axes.get_xticklabels()
+    first.set_horizontalalignment("left")  # keeps the labels of neighboring panels apart
+    last.set_horizontalalignment("right")
+    axes.set_xlabel(label, fontsize=7.5, color=SOFT)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from brainmap.checks import check_choice
+from brainmap.checks import check_each
 from brainmap.errors import InputError
 from brainmap.viz.style import (
     INK,
@@ -23,7 +23,9 @@ from brainmap.viz.style import (
     add_headline,
     assign_layer_colors,
     get_colormap,
-    make_panels,
+    label_edges,
+    make_axes,
+    make_grid,
     with_style,
 )
 
@@ -35,12 +37,11 @@ def _format_kilohertz(hertz: float) -> str:
     return f"{hertz / 1000:g}k" if hertz >= 1000 else f"{hertz:g}"
 
 
-def add_log_hertz_ticks(axes: Axes, hertz: NDArray[np.float64], *, which: str = "y") -> None:
-    """Add ticks in Hz to an axis whose picture has one row for each of evenly spaced log frequencies."""
+def add_log_hertz_ticks(axes: Axes, hertz: NDArray[np.float64]) -> None:
+    """Add ticks in Hz to the vertical axis of a picture that has one row for each of evenly spaced log frequencies."""
     position = np.interp(np.log(np.array(_MARKS)), np.log(hertz), np.arange(len(hertz)), left=np.nan, right=np.nan)
     shown = [(at, _format_kilohertz(mark)) for at, mark in zip(position, _MARKS, strict=True) if np.isfinite(at)]
-    axis = axes.yaxis if which == "y" else axes.xaxis
-    axis.set_ticks([at for at, _ in shown], labels=[text for _, text in shown])
+    axes.set_yticks([at for at, _ in shown], labels=[text for _, text in shown])
 
 
 def _trim_frame(axes: Axes) -> None:
@@ -76,19 +77,16 @@ def plot_filters(filters: Any, *, shapes: int = 8, title: str = "") -> Figure:
         If every filter is dead.
     """
     order = np.asarray(filters.order)
-    table = filters.table.iloc[order]
-    alive = order[(table["shape"] != "dead").to_numpy()]
+    alive = order[(filters.table["shape"].iloc[order] != "dead").to_numpy()]
     if filters.kernels.ndim == 3 and len(alive):
         return _plot_picture_filters(filters, alive[:48], title)
     if not len(alive):
         raise InputError(f"plot_filters: all filters of {filters.layer} are zero; there is nothing to show")
-    hertz = np.linspace(0, filters.rate / 2, 513)
-    gains = filters.gain(hertz)[alive]
+    gains = filters.gain(np.linspace(0, filters.rate / 2, 513))[alive]
     level = 20 * np.log10(np.maximum(gains / gains.max(axis=1, keepdims=True), 1e-6))
     shapes = min(shapes, len(alive))
     figure = Picture(figsize=(7.4, 4.6), layout="constrained")
-    halves: Any = figure.subfigures(2, 1, height_ratios=[2.6, 1])
-    top, below = halves
+    top, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[2.6, 1])[:, 0]
     axes = top.subplots()
     image = axes.imshow(
         level.T,
@@ -113,7 +111,7 @@ def plot_filters(filters: Any, *, shapes: int = 8, title: str = "") -> Figure:
 
 def _plot_picture_filters(filters: Any, units: NDArray[np.intp], title: str) -> Figure:
     """Plot filters over frequency and time, each relative to its own largest weight."""
-    figure, grid = make_panels(len(units), 8, cell=(1.2, 1.35), around=(1.2, 0.9))
+    figure, grid = make_grid(len(units), 8, panel=(1.2, 1.35), margin=(1.2, 0.9))
     bands, frames = filters.kernels.shape[1:]
     step = 1000 / filters.frame_rate if filters.frame_rate else 1.0
     for axes, unit in zip(grid.ravel(), units, strict=False):
@@ -131,9 +129,8 @@ def _plot_picture_filters(filters: Any, units: NDArray[np.intp], title: str) -> 
         hertz = filters.table["rate_hz"].iloc[unit]
         told = f"\n{hertz:.0f} Hz" if np.isfinite(hertz) else ""
         axes.set_title(f"unit {unit}{told}", fontsize=7.5, pad=2, fontweight="normal", loc="center")
-        axes.set(xticks=[0, frames * step], yticks=[0, bands - 1])
-        axes.set_xticklabels(["0", f"{frames * step:.3g}"], fontsize=6.5)
-        axes.set_yticklabels(["0", f"{bands - 1}"], fontsize=6.5)
+        axes.set_xticks([0, frames * step], ["0", f"{frames * step:.3g}"], fontsize=6.5)
+        axes.set_yticks([0, bands - 1], ["0", f"{bands - 1}"], fontsize=6.5)
         _trim_frame(axes)
     add_color_bar(figure, image, list(grid.ravel()), "weight re own largest", shrink=0.75, aspect=22, pad=0.015)
     figure.supxlabel("time [ms]" if filters.frame_rate else "frames", fontsize=8, color=SOFT)
@@ -193,18 +190,16 @@ def plot_tuning(
         If a layer or level was not measured.
     """
     names = list(layers) if layers is not None else list(tuning.layers)
-    for name in names:
-        check_choice(name, list(tuning.layers), "plot_tuning: layer")
+    check_each(names, list(tuning.layers), "plot_tuning: layer")
     level = max(tuning.settings.levels_db) if level_db is None else level_db
     # The smallest width leaves room for the title.
-    figure, grid = make_panels(len(names), columns, cell=(2.05, 2.1), around=(1.0, 0.5), least_width=4.4)
+    figure, grid = make_grid(len(names), columns, panel=(2.05, 2.1), margin=(1.0, 0.5), narrowest=4.4)
     image = None
     for at, (axes, name) in enumerate(zip(grid.ravel(), names, strict=False)):
         image = _draw_tuning(axes, tuning, name, level) or image
         if at % grid.shape[1]:
             axes.set_yticklabels([])
-    for axes in grid[:, 0]:
-        axes.set_ylabel("frequency [Hz]")
+    label_edges(grid, y="frequency [Hz]")
     figure.supxlabel("units, by best frequency", fontsize=9, color=SOFT)
     if image is not None:
         add_color_bar(figure, image, grid, "response re own peak", shrink=0.75, aspect=22, pad=0.015)
@@ -263,7 +258,7 @@ def plot_tuning_curves(tuning: Any, layer: str, *, units: Sequence[int] | None =
         raise InputError(f"plot_tuning_curves: expected units from 0 to {n_units - 1} of {layer}, got {outside[0]}")
     table = tuning.table[(tuning.table["layer"] == layer) & (tuning.table["level_db"] == levels[-1])].set_index("unit")
     colors = assign_layer_colors([f"{level:g} dB" for level in levels[::-1]])
-    figure, grid = make_panels(len(units), columns, cell=(1.25, 1.25), around=(0.6, 0.75), sharex=True)
+    figure, grid = make_grid(len(units), columns, panel=(1.25, 1.25), margin=(0.6, 0.75), sharex=True)
     for axes, unit in zip(grid.ravel(), units, strict=False):
         row = table.loc[unit]
         axes.axhline(0, color="#d3d9de", lw=0.6)
@@ -304,8 +299,7 @@ def plot_spectra(spectra: Any, *, title: str = "", named: int = 40) -> Figure:
     """
     order = spectra.order
     width = min(max(4.0, 1.6 + 0.2 * len(order)), 10.0)
-    figure = Picture(figsize=(width, 3.6), layout="constrained")
-    axes = figure.subplots()
+    figure, [[axes]] = make_axes((width, 3.6))
     level = np.where(np.isfinite(spectra.level_db), spectra.level_db, -RANGE_DB)[order]
     image = axes.imshow(level.T, origin="lower", aspect="auto", cmap=get_colormap("sound"), vmin=-RANGE_DB, vmax=0)
     best = spectra.table["best_hz"].to_numpy()[order]

@@ -18,6 +18,7 @@ from brainmap.viz.features.sounds import (
     draw_wave,
     read_waves,
 )
+from brainmap.viz.features.spectrograms import add_seconds
 from brainmap.viz.style import (
     ACCENT,
     INK,
@@ -65,10 +66,7 @@ def _draw_example(figure: Any, sounds: Any, found: Any, item: int, *, first: boo
         )
     lower.step((np.arange(len(mass) + 1)) / len(mass), np.r_[mass, mass[-1]], where="post", color=INK, lw=0.8)
     strip_axes(lower).set(xlim=(0, 1), ylim=(0, 1.05))
-    seconds = found.voicing.n_samples / found.voicing.rate
-    lower.set_xticks([0, 0.5, 1], [f"{s:g}" for s in np.array([0, 0.5, 1]) * seconds], fontsize=7)
-    lower.tick_params(length=2, colors=MUTED)
-    lower.set_xlabel("time [s]", fontsize=7.5, color=SOFT, labelpad=1)
+    add_seconds(lower, found.voicing.n_samples / found.voicing.rate, width=1.0)
     if first:
         for axes, text in zip(rows, ("wave", "spectrum", "kind", "map"), strict=True):
             axes.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=7.5, color=SOFT)
@@ -96,9 +94,8 @@ def _draw_effects(axes: Axes, found: Any) -> None:
         linewidths=1.3,
         zorder=3,
     )
-    axes.set_xlim(-0.7, len(at) + 1.2)
     expected = "energy predicts" if found.energy else "as many frames hold"
-    axes.set_ylabel(f"share on {found.kind} sound\nless what {expected}")
+    axes.set(xlim=(-0.7, len(at) + 1.2), ylabel=f"share on {found.kind} sound\nless what {expected}")
     axes.set_xlabel("word, and clips that took part", color=SOFT)
     axes.set_title(f"{found.source}: over all words {found.effect:+.3f}, p = {found.p:.2g}", loc="left")
     axes.text(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,16 +15,21 @@ from brainmap.viz.page.tables import Table, format_value, make_table
 from brainmap.viz.style import assign_layer_colors
 
 ALPHA = 0.05
-_NAMES = {"acoustic": "acoustic models"}
+_NAMES = {"acoustic": "acoustic models", "hypotheses": "best hypothesis"}
+_ONE = {"acoustic": "the acoustic model", "hypotheses": "the hypothesis"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Hold a difference in words: `kind` is "ahead", "behind", "level" (not told apart) or "untested"."""
+    """Hold a difference in words: `kind` is "ahead", "behind", "level" (not told apart) or "untested".
+
+    `model` names the best of several models that the network is compared with, and its score.
+    """
 
     text: str
     note: str
     kind: str
+    model: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,7 @@ class Answer:
     """Hold a region's row; without a network where none explains the region.
 
     `certainty` says how often halves of the sounds choose the layer, `rivals` which layers are not told apart from it.
+    `beaten` names what is significantly ahead of the layer, which is then not the best account of the region.
     """
 
     roi: str
@@ -45,6 +51,7 @@ class Answer:
     share: str
     against: Sequence[Comparison]
     others: str
+    beaten: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +97,10 @@ def _arrange_row(
     low, high, share = row["ceiling_lower"], row["ceiling_upper"], row["of_ceiling"]
     ceiling = f"{format_decimals(low)} to {format_decimals(high)}" if np.isfinite(low) else "–"
     if not len(best):
-        nothing = [Comparison(text="", note="", kind="untested")] * len(kinds)
+        nothing = [Comparison(text="", note="", kind="untested", model=_name_model(row, kind)) for kind in kinds]
         blank = dict.fromkeys(("network", "layer", "color", "certainty", "rivals", "score", "share", "others"), "")
         return Answer(roi=roi, ceiling=ceiling, against=nothing, **blank)
+    against = [replace(compare(row[f"over_{kind}"], row[f"p_{kind}"]), model=_name_model(row, kind)) for kind in kinds]
     near = list(rivals.get(str(row["network"]), {}).get(roi, ()))[1:]
     return Answer(
         roi=roi,
@@ -104,9 +112,22 @@ def _arrange_row(
         score=format_decimals(row["score"]),
         ceiling=ceiling,
         share=_place_score(row["score"], low, high, share),
-        against=[compare(row[f"over_{kind}"], row[f"p_{kind}"]) for kind in kinds],
+        against=against,
         others=_describe_others(here[~here["best"]]),
+        beaten=", ".join(
+            f"{_ONE[kind]} {one.model}" if kind in _ONE and one.model else f"its {kind} control"
+            for kind, one in zip(kinds, against, strict=True)
+            if one.kind == "behind"
+        ),
     )
+
+
+def _name_model(row: Mapping[Any, Any], kind: str) -> str:
+    """Name the best model of a kind in a region and its score; empty for controls."""
+    name, score = row.get(f"model_{kind}", ""), float(row.get(f"score_{kind}", np.nan))
+    if not name or not np.isfinite(score):
+        return ""
+    return f"{name} ({format_decimals(score)}{'' if row[f'explains_{kind}'] else ', not significant'})"
 
 
 def describe_certainty(layer: str, chosen: str, share: float) -> str:
@@ -151,7 +172,7 @@ def compare(difference: float, p: float) -> Comparison:
     Examples
     --------
     >>> compare(0.12, 0.004)
-    Comparison(text='+.12', note='p = .004', kind='ahead')
+    Comparison(text='+.12', note='p = .004', kind='ahead', model='')
     >>> compare(-0.02, 0.4).note
     'not told apart, p = .400'
     """
@@ -176,7 +197,7 @@ def _describe_others(others: pd.DataFrame) -> str:
             found["silent"].append(str(one["network"]))
             continue
         kind = compare(float(one.get("over_best", np.nan)), float(one.get("p_best", np.nan))).kind
-        found[kind].append(f"{one['network']} {one['layer']} ({format_decimals(float(one['score']))})")
+        found[kind].append(f"{one['layer']} of {one['network']} ({format_decimals(float(one['score']))})")
     words = {
         "ahead": "ahead by the test of all sounds: ",
         "level": "not told apart: ",

@@ -1,7 +1,4 @@
-"""Draw the searchlight maps of each network for the page.
-
-Put the group's maps into the page, for a viewer that shows slices through any place of them, or the cortex.
-"""
+"""Draw the searchlight maps of each network for the page."""
 
 from __future__ import annotations
 

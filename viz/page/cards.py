@@ -1,8 +1,6 @@
 """Sounds on the page: one card per sound, with a small picture and the embedded audio.
 
 Arrange maximizing patterns for the page: those of one class by several priors side by side.
-
-Draw the section of the brain beside sound: its figure, a row of cards for each region, and its table.
 """
 
 from __future__ import annotations
@@ -19,8 +17,9 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from brainmap.errors import InputError
-from brainmap.features.attention.words import find_own_class
+from brainmap.features.attribution.results import find_own_class
 from brainmap.features.sounds.inputs import InputAxes
+from brainmap.groups import group_pairs
 from brainmap.viz.features.patterns import describe_patterns
 from brainmap.viz.features.players import encode_wav
 from brainmap.viz.features.sounds import (
@@ -35,7 +34,7 @@ from brainmap.viz.features.sounds import (
 from brainmap.viz.features.spectrograms import get_input, has_pictures, make_picture
 from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import PatternPanel
-from brainmap.viz.page.sheet import SheetRow, find_sheet_top
+from brainmap.viz.page.sheet import SheetRow, find_top
 from brainmap.viz.page.tables import Table, make_table
 from brainmap.viz.style import ACCENT, encode_data_uri, get_colormap
 
@@ -52,8 +51,8 @@ class Card:
     """
 
     label: str
-    paths: Sequence[tuple[str, str]]
-    spectrogram: str
+    paths: Sequence[tuple[str, str]] = ()
+    spectrogram: str = ""
     audio: str
     words: str = ""
     named: str = ""
@@ -154,7 +153,6 @@ def make_pattern_cards(panel: Any, colors: Mapping[str, str]) -> list[Card]:
         return [
             Card(
                 label=name,
-                paths=[],
                 spectrogram=_picture(picture),
                 audio=audio,
                 words=said,
@@ -195,19 +193,20 @@ def make_cam_cards(sounds: Any, cams: Any, *, most: int = 16) -> list[Card]:
     """
     own, audio = find_own_class(sounds.conditions, cams.class_names), read_waves(sounds.waveforms, "report: sounds")
     chosen = choose_one_of_each(sounds, most)
-    if np.ndim(cams.maps) == 4:
-        return _cam_pictures(sounds, cams, chosen, own)
-    maps = {i: np.asarray(cams.maps[i])[own[i]] for i in chosen}
-    limit = map_scale(np.stack(list(maps.values())))
+    waves, maps = [audio[item] for item in chosen], [np.asarray(cams.maps[item])[own[item]] for item in chosen]
+    if np.ndim(cams.maps) != 4:
+        drawn = _color_waves(waves, maps, sounds.rate)
+    elif has_pictures(sounds, cams.maps[:, :, None]):
+        drawn = _paint_inputs([get_input(sounds, item) for item in chosen], maps)
+    else:
+        drawn = _stack_maps(waves, maps, sounds.rate)
     return [
         Card(
-            label=str(sounds.conditions[i]),
-            paths=color_bars(audio[i], maps[i], limit),
-            spectrogram="",
-            seconds=_write_seconds(audio[i].size / sounds.rate),
-            audio=encode_data_uri(encode_wav(audio[i], sounds.rate), "audio/wav"),
+            label=str(sounds.conditions[item]),
+            audio=encode_data_uri(encode_wav(wave, sounds.rate), "audio/wav"),
+            **shown,
         )
-        for i in chosen
+        for item, wave, shown in zip(chosen, waves, drawn, strict=True)
     ]
 
 
@@ -240,49 +239,34 @@ def _encode_png(image: Array, **how: Any) -> str:
     return encode_data_uri(out.getvalue(), "image/png")
 
 
-def _cam_pictures(sounds: Any, cams: Any, chosen: Sequence[int], own: NDArray[np.intp]) -> list[Card]:
-    """Make one card per word: the spectrogram as the network takes it under the map of its own class.
-
-    A map over the frequencies and frames of a layer is drawn alone.
-    """
-    if not has_pictures(sounds, cams.maps[:, :, None]):
-        return _make_frame_cards(sounds, cams, chosen, own)
-    drawn = [get_input(sounds, item) for item in chosen]
-    maps = [
-        make_picture(np.asarray(cams.maps[item])[own[item]], about)
-        for item, (_, about) in zip(chosen, drawn, strict=True)
-    ]
-    limit = float(np.quantile(np.abs(maps), 0.98)) or 1.0
-    audio = read_waves(sounds.waveforms, "report: sounds")
+def _color_waves(waves: Sequence[Array], maps: Sequence[Array], rate: float) -> list[dict[str, Any]]:
+    """Color each waveform by a map over its time."""
+    limit = map_scale(np.stack(maps))
     return [
-        Card(
-            label=str(sounds.conditions[item]),
-            paths=[],
-            spectrogram=_picture(picture, values, limit),
-            audio=encode_data_uri(encode_wav(audio[item], sounds.rate), "audio/wav"),
-            **_describe_axes(picture, about),
-        )
-        for item, (picture, about), values in zip(chosen, drawn, maps, strict=True)
+        {"paths": color_bars(wave, course, limit), "seconds": _write_seconds(wave.size / rate)}
+        for wave, course in zip(waves, maps, strict=True)
+    ]
+
+
+def _paint_inputs(inputs: Sequence[tuple[Array, InputAxes | None]], maps: Sequence[Array]) -> list[dict[str, Any]]:
+    """Draw each spectrogram as the network takes it under a map."""
+    shown = [make_picture(one, about) for one, (_, about) in zip(maps, inputs, strict=True)]
+    limit = float(np.quantile(np.abs(shown), 0.98)) or 1.0
+    return [
+        {"spectrogram": _picture(picture, values, limit), **_describe_axes(picture, about)}
+        for values, (picture, about) in zip(shown, inputs, strict=True)
     ]
 
 
 _MAP_ROWS, _GAP = 32, 2  # rows of a map below a spectrogram, and of the gap between them
 
 
-def _make_frame_cards(sounds: Any, cams: Any, chosen: Sequence[int], own: NDArray[np.intp]) -> list[Card]:
-    """Make one card per sound: its spectrogram, and below it the map over the frequencies and frames of a layer."""
-    maps = [np.asarray(cams.maps[item])[own[item]] for item in chosen]
+def _stack_maps(waves: Sequence[Array], maps: Sequence[Array], rate: float) -> list[dict[str, Any]]:
+    """Draw the spectrogram of each sound, and below it a map over the frequencies and frames of a layer."""
     limit = float(np.quantile(np.abs(maps), 0.98)) or 1.0
-    audio = read_waves(sounds.waveforms, "report: sounds")
     return [
-        Card(
-            label=str(sounds.conditions[item]),
-            paths=[],
-            seconds=_write_seconds(audio[item].size / sounds.rate),
-            audio=encode_data_uri(encode_wav(audio[item], sounds.rate), "audio/wav"),
-            **_stack_map(audio[item], sounds.rate, values, limit),
-        )
-        for item, values in zip(chosen, maps, strict=True)
+        {"seconds": _write_seconds(wave.size / rate), **_stack_map(wave, rate, values, limit)}
+        for wave, values in zip(waves, maps, strict=True)
     ]
 
 
@@ -307,12 +291,11 @@ def color_bars(wave: Array, course: Array, limit: float, bins: int = 120) -> lis
     low, high = find_envelope(wave / max(float(np.abs(wave).max()), 1e-12), bins)
     low, high = np.minimum(low, -0.03), np.maximum(high, 0.03)
     level = np.round(Normalize(-limit, limit, clip=True)(average_in_bins(course, len(low))) * 40) / 40
-    paths: dict[str, list[str]] = {}
-    colors = 0.95 * get_colormap("signed")(np.asarray(level))[:, :3]
-    for i, (v, h, color) in enumerate(zip(low, high, colors, strict=True)):
-        shade = to_hex(color)
-        paths.setdefault(shade, []).append(f"M{i},{20 - 19 * h:.1f}h1.08V{20 - 19 * v:.1f}h-1.08Z")
-    return [("".join(bars), shade) for shade, bars in paths.items()]
+    shades = map(to_hex, 0.95 * get_colormap("signed")(np.asarray(level))[:, :3])
+    bars = [
+        f"M{i},{20 - 19 * h:.1f}h1.08V{20 - 19 * v:.1f}h-1.08Z" for i, (v, h) in enumerate(zip(low, high, strict=True))
+    ]
+    return [("".join(its), shade) for shade, its in group_pairs(zip(shades, bars, strict=True)).items()]
 
 
 _PRIORS = {
@@ -335,9 +318,7 @@ class PanelView:
 
 def arrange_panels(panels: Sequence[PatternPanel], colors: Mapping[str, str]) -> list[PanelView]:
     """Make the cards of all patterns; panels of the same units of a layer, by different priors, become one."""
-    together: dict[tuple[str, ...], list[PatternPanel]] = {}
-    for panel in panels:
-        together.setdefault((panel.layer, str(np.ndim(panel.patterns)), *panel.units), []).append(panel)
+    together = group_pairs(((panel.layer, np.ndim(panel.patterns), *panel.units), panel) for panel in panels)
     return [_arrange(its, colors) for its in together.values()]
 
 
@@ -372,7 +353,7 @@ def _name_prior(card: Card, prior: str) -> Card:
 
 def find_sheet_ends(rows: Sequence[SheetRow]) -> tuple[str, str]:
     """Return the ends of the color scale of the sheet, whose lowest third is not shown."""
-    top = find_sheet_top(rows)
+    top = find_top(row.image for row in rows)
     return format_decimals(top / 3), format_decimals(top)
 
 
@@ -381,8 +362,6 @@ def make_sheet_cards(rows: Sequence[SheetRow]) -> list[Card]:
     return [
         Card(
             label=row.unit if row.unit.startswith(row.layer) else f"{row.layer}, {row.unit}",
-            paths=[],
-            spectrogram="",
             audio=encode_data_uri(encode_wav(np.ravel(row.pattern), float(row.rate)), "audio/wav"),
         )
         for row in rows

@@ -235,6 +235,8 @@ class EncodingContent:
         `network`, `layer`, `roi`, `delay`, `weight`: weights of the models of stories by delay.
     stories : StoryFacts
         None where items are sounds.
+    speech : sequence of str
+        Names of features of speech, which are networks in `scores`, and layers of one network in `statistics`.
     targets, groups, folds, measure
         Settings that the text names.
     """
@@ -252,6 +254,7 @@ class EncodingContent:
     ceilings: pd.DataFrame | None = None
     delays: pd.DataFrame | None = None
     stories: StoryFacts | None = None
+    speech: Sequence[str] = ()
     tested: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
     targets: str = "roi"
@@ -282,9 +285,12 @@ class ReportContent:
     answers : DataFrame
         A row for each region and network: `roi`, `network`, `layer`, `score`, `held_out`, `ceiling_lower`,
         `ceiling_upper`, `of_ceiling`, `explains`, `best`, and `over_<what>` and `p_<what>` for each control, for
-        "acoustic" models, and for the "best" network of the region; `seed_of` names the network of which one is a seed.
+        "acoustic" models, and for the "best" network of the region; `model_<what>`, `score_<what>` and
+        `explains_<what>` where opponents are several models; `seed_of` names the network of which one is a seed.
     answers_note : str
         The tests behind `answers`, and the family of their correction.
+    removed : str
+        Names of the models that were partialled out of all scores of regions, which the lead of the answer says.
     rivals : mapping network -> roi -> layers
         The best layer of a region where some layer is significant, then the layers not told apart from it.
     network : str
@@ -312,6 +318,8 @@ class ReportContent:
         The rows of such a table that compare the best layers of two networks.
     baselines : sequence of str
         Names in `scores` of acoustic models, which profiles show as a band.
+    hypotheses : str
+        Name in `scores` of all hypotheses together, which are layers there; empty without any.
     ceilings : DataFrame
         `roi`, `lower`, `upper`.
     residual_structure : DataFrame
@@ -373,6 +381,7 @@ class ReportContent:
     key_results: Sequence[tuple[str, str]] = ()
     answers: pd.DataFrame | None = None
     answers_note: str = ""
+    removed: str = ""
     rivals: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     network: str = ""
     networks: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -387,6 +396,7 @@ class ReportContent:
     differences: pd.DataFrame | None = None
     network_differences: pd.DataFrame | None = None
     baselines: Sequence[str] = ()
+    hypotheses: str = ""
     ceilings: pd.DataFrame | None = None
     residual_structure: pd.DataFrame | None = None
     reliability: pd.DataFrame | None = None
@@ -420,9 +430,10 @@ class ReportContent:
     def list_families(self) -> dict[str, tuple[str, ...]]:
         """Return the networks of the page with their controls, the explained network first."""
         found = {name: tuple(controls) for name, controls in self.networks.items()}
+        beside = (*self.baselines, self.hypotheses)
         for table in (self.scores, self.statistics):
             if not found and table is not None and "network" in table:
-                found = {str(name): () for name in dict.fromkeys(table["network"]) if name not in self.baselines}
+                found = {str(name): () for name in dict.fromkeys(table["network"]) if name not in beside}
         found = found or dict.fromkeys(self.maps, ())
         return dict(sorted(found.items(), key=lambda item: item[0] != self.network)) or {self.network: ()}
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from brainmap.groups import group_pairs
 from brainmap.viz.page.content import DesignContent, DesignedRun
 from brainmap.viz.page.tables import Table, make_table
 from brainmap.viz.style import encode_data_uri, get_colormap
@@ -22,23 +23,15 @@ _TIME_WIDE = 480  # units of time's axis
 
 
 @dataclass(frozen=True, kw_only=True)
-class EventRow:
-    """Hold the events of one name as an SVG path."""
-
-    name: str
-    path: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class RunView:
-    """Hold what is shown of a run: its design matrix, its regressors in words, and its events."""
+    """Hold what is shown of a run: its design matrix, its regressors in words, and the SVG path of each event."""
 
     label: str
     matrix: str
     words: str
     volumes: int
     seconds: str
-    events: list[EventRow]
+    events: dict[str, str]
     height: int
     gone: bool
 
@@ -61,11 +54,8 @@ def show_designs(content: DesignContent | None) -> DesignView | None:
     if content is None:
         return None
     shown = content.runs[:MOST_RUNS]
-    people: dict[str, list[RunView]] = {}
-    for run in shown:
-        people.setdefault(run.participant, []).append(_show_run(run))
     return DesignView(
-        people=people,
+        people=group_pairs((run.participant, _show_run(run)) for run in shown),
         table=make_table(content.table, "designs.tsv", most=max(60, len(shown))),
         notes=list(content.notes),
         left_out=len(content.runs) - len(shown),
@@ -75,7 +65,7 @@ def show_designs(content: DesignContent | None) -> DesignView | None:
 def _show_run(run: DesignedRun) -> RunView:
     times = run.matrix.index.to_numpy(dtype=float)
     last = float(times[-1] + np.diff(times).max(initial=0.0))
-    rows = [] if run.events is None else trace_events(run.events, last)
+    rows = {} if run.events is None else trace_events(run.events, last)
     return RunView(
         label=run.run,
         matrix=_draw_matrix(run.matrix),
@@ -111,18 +101,18 @@ def _draw_matrix(matrix: pd.DataFrame) -> str:
     return encode_data_uri(out.getvalue(), "image/png")
 
 
-def trace_events(events: pd.DataFrame, seconds: float) -> list[EventRow]:
-    """Draw the events of each name as bars from onset to end, `seconds` being the end of the run.
+def trace_events(events: pd.DataFrame, seconds: float) -> dict[str, str]:
+    """Draw the events of each name as bars from onset to end in an SVG path, `seconds` being the end of the run.
 
     Examples
     --------
     >>> table = pd.DataFrame({"onset": [0.0, 5.0], "duration": [1.0, 1.0], "name": ["cat", "cat"]})
     >>> trace_events(table, 10.0)
-    [EventRow(name='cat', path='M0.0,0h48.0v5h-48.0zM240.0,0h48.0v5h-48.0z')]
+    {'cat': 'M0.0,0h48.0v5h-48.0zM240.0,0h48.0v5h-48.0z'}
     """
     scale = _TIME_WIDE / seconds
     rows: dict[str, str] = {}
     for onset, duration, name in zip(events["onset"], events["duration"], events["name"].astype(str), strict=True):
         top, wide = _ROW * list(rows).index(name) if name in rows else _ROW * len(rows), max(scale * duration, 1.0)
         rows[name] = rows.get(name, "") + f"M{scale * onset:.1f},{top}h{wide:.1f}v{_ROW - 1}h-{wide:.1f}z"
-    return [EventRow(name=name, path=path) for name, path in rows.items()]
+    return rows

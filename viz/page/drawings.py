@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from importlib import metadata
@@ -21,6 +20,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from brainmap.caches import yield_files
 from brainmap.record import atomic
 from brainmap.viz.style import render_png, render_svg, settle, with_style
 
@@ -96,10 +96,8 @@ def draw_vector(plot: Plot) -> bytes:
 def _digest_code() -> str:
     """Compute the digest of the code of brainmap, and of the versions of the libraries that draw."""
     digest = hashlib.sha256(repr([(name, metadata.version(name)) for name in _PACKAGES]).encode())
-    for folder, inner, files in os.walk(Path(__file__).parents[2], followlinks=True):
-        inner.sort()
-        for name in sorted(name for name in files if name.endswith((".py", ".mplstyle"))):
-            digest.update(f"{name} ".encode() + hashlib.sha256(Path(folder, name).read_bytes()).digest())
+    for path in yield_files(Path(__file__).parents[2], (".py", ".mplstyle")):
+        digest.update(f"{path.name} ".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
@@ -138,7 +136,8 @@ def _feed(digest: Any, value: Any) -> None:
     elif hasattr(value, "dissimilarities") and hasattr(value, "pattern_descriptors"):  # RDMs
         found = (value.descriptors, value.rdm_descriptors, value.pattern_descriptors, value.dissimilarity_measure)
         _feed(digest, (value.dissimilarities, *found))
-    elif is_dataclass(value) and not isinstance(value, type) and _holds_all(value):
+    elif is_dataclass(value) and not isinstance(value, type) and not hasattr(value, "iterate_waveforms"):
+        # sounds, which iterate over waveforms, read them from files: what they show is not in their fields
         _feed(digest, {field.name: getattr(value, field.name) for field in fields(value)})
     elif value is pd.NA or value is pd.NaT:
         digest.update(b"n/a")
@@ -153,11 +152,6 @@ def _feed_array(digest: Any, array: np.ndarray[Any, Any]) -> None:
         return
     digest.update(f"{array.dtype} {array.shape} ".encode())
     digest.update(np.ascontiguousarray(array).tobytes())
-
-
-def _holds_all(value: Any) -> bool:
-    """Tell whether all that an object shows is in its fields; sounds read their samples from files."""
-    return not hasattr(value, "iterate_waveforms")
 
 
 def read_memory(memory: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,11 +11,13 @@ import pandas as pd
 
 from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import EncodingContent, ReportContent
+from brainmap.viz.page.layers import Family
 from brainmap.viz.page.pictures import Picture, Pictures
 from brainmap.viz.page.tables import (
     HeatRow,
     Table,
     arrange_heat_rows,
+    arrange_reference_rows,
     make_table,
     select_network_rows,
 )
@@ -103,25 +106,10 @@ _ENCODING_COLUMNS = {  # columns on the page; the file has all columns
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodedFamily:
-    """Hold a network with its controls in the section of encoding models."""
-
-    name: str
-    controls: tuple[str, ...]
-    colors: dict[str, str]
-    planted: bool
-    profile: Picture
-    heat: list[HeatRow]
-    rois: list[str]
-    agreement: Picture | None
-    delays: Picture | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class EncodingView:
     """Hold the pictures and tables of the section."""
 
-    families: list[EncodedFamily]
+    families: list[Family]
     tables: dict[str, Table]
     acoustic: bool
 
@@ -140,20 +128,24 @@ def draw_encoding(content: ReportContent, drawn: Pictures) -> EncodingView | Non
     }
     found = [_draw_encoded_family(content, own, drawn, name, controls) for name, controls in families.items()]
     networks = {name for main, its in families.items() for name in (main, *its)}
-    return EncodingView(families=found, tables=tables, acoustic=not networks >= set(own.scores["network"]))
+    acoustic = not networks | set(own.speech) >= set(own.scores["network"])
+    return EncodingView(families=found, tables=tables, acoustic=acoustic)
 
 
 def _draw_encoded_family(
     content: ReportContent, own: EncodingContent, drawn: Pictures, network: str, controls: tuple[str, ...]
-) -> EncodedFamily:
+) -> Family:
     """Draw the profile of a network beside its controls and the best baseline, and RSA beside encoding."""
-    networks = {name for main, its in content.list_families().items() for name in (main, *its)}
-    baselines = [str(name) for name in dict.fromkeys(own.scores["network"]) if name not in networks]
     layers = [str(layer) for layer in dict.fromkeys(select_network_rows(own.scores, network)["layer"])]
     statistics, planted = select_network_rows(own.statistics, network), content.find_planted(network)
+    networks = {name for main, its in content.list_families().items() for name in (main, *its)}
+    known = networks | set(own.speech)
+    baselines = [str(name) for name in dict.fromkeys(own.scores["network"]) if name not in known]
+    rois = [str(roi) for roi in dict.fromkeys(statistics["roi"])]
+    shown = select_network_rows(own.scores, network, (*controls, *baselines, *own.speech))
     plot = partial(
         plot_layer_profile,
-        select_network_rows(own.scores, network, (*controls, *baselines)),
+        shown,
         own.ceilings if own.targets == "roi" else None,
         statistics=statistics,
         planted=planted,
@@ -163,20 +155,34 @@ def _draw_encoded_family(
         baselines=baselines,
         ceiling="ceiling between participants",
     )
-    shown = select_network_rows(own.scores, network, (*controls, *baselines))
     words = f"r of encoding models of {network}, a panel a region. {_describe_peaks(statistics)}"
     profile = drawn.add(f"encoding-{network}", plot, words, data=shown)
-    return EncodedFamily(
+    return Family(
         name=network,
         controls=controls,
-        colors=assign_layer_colors(layers),
+        layers=layers,
         planted=bool(planted),
         profile=profile,
         heat=arrange_heat_rows(statistics, layers, planted),
-        rois=[str(roi) for roi in dict.fromkeys(statistics["roi"])],
+        references=_arrange_references(own, network, controls, networks, rois),
+        rois=rois,
         agreement=_draw_agreement(own, drawn, network, layers),
         delays=_draw_delays(own, drawn, network, layers),
     )
+
+
+def _arrange_references(
+    own: EncodingContent, network: str, controls: tuple[str, ...], networks: Set[str], rois: list[str]
+) -> list[HeatRow]:
+    """Arrange the highest r of each control and of the acoustic models, and that of each feature of speech."""
+    table = own.statistics
+    if "network" not in table:
+        return []
+    of_speech = table["layer"].isin(own.speech) & ~table["network"].isin(networks)
+    table = table.assign(network=table["layer"].where(of_speech, table["network"]))
+    names = {control: control.removeprefix(f"{network}-") for control in controls}
+    names |= {name: "acoustic" for name in dict.fromkeys(table["network"]) if name not in {*networks, *own.speech}}
+    return arrange_reference_rows(table, names | {name: name for name in own.speech}, rois)
 
 
 def _draw_delays(own: EncodingContent, drawn: Pictures, network: str, layers: list[str]) -> Picture | None:
@@ -193,9 +199,9 @@ def _draw_delays(own: EncodingContent, drawn: Pictures, network: str, layers: li
 
 def _draw_agreement(own: EncodingContent, drawn: Pictures, network: str, layers: list[str]) -> Picture | None:
     """Draw the r of each layer against its RSA score; None where no region has both."""
-    both = pd.merge(
-        select_network_rows(own.similarity, network),
+    both = pd.merge(  # in the order of regions and layers that other figures have
         select_network_rows(own.statistics, network)[["layer", "roi", "mean"]],
+        select_network_rows(own.similarity, network),
         on=["layer", "roi"],
     )
     if not len(both):

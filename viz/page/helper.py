@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import pickle
-import signal
-import subprocess
-import sys
 import threading
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, BinaryIO
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 
+from brainmap.companion import Companion, open_line
 from brainmap.viz.page.drawings import Drawing, render
 
 
-class Helper:
+class Helper(Companion):
     """Hold a process that draws figures beside this one; it ends with the block, and draws nothing without a task.
 
     Figures are handed over by `offer`, in whose order the helper draws them. `take` gives back the last one that is not
@@ -33,20 +30,12 @@ class Helper:
     """
 
     def __init__(self) -> None:
-        paths = os.pathsep.join(path for path in sys.path if path)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
-        )
         every = dict.items(mpl.rcParams)  # asking for the backend would import one
         self._settings = {key: value for key, value in every if "backend" not in key}
         self._waiting: deque[Drawing] = deque()
         self._changed = threading.Condition()
         self._ended = False
-        self._thread = threading.Thread(target=self._hand_over, daemon=True)
-        self._thread.start()
+        super().__init__(__name__, OPENBLAS_NUM_THREADS="1")
 
     def offer(self, drawing: Drawing) -> None:
         """Hand over a figure to be drawn by whoever is free first."""
@@ -72,29 +61,19 @@ class Helper:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self.finish()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(OSError):  # what it was not told yet cannot be told
-                if pipe is not None:
-                    pipe.close()
+        self.end()
 
     def _next(self) -> Drawing | None:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._ended)
             return self._waiting.popleft() if self._waiting and not self._ended else None
 
-    def _hand_over(self) -> None:
+    def _talk(self) -> None:
         """Hand figures over, one after another, as long as the helper answers."""
-        asked, told = self._process.stdin, self._process.stdout
-        assert asked is not None
-        assert told is not None
-        try:
-            _send(asked, self._settings)
-            while (drawing := self._next()) is not None:
-                _send(asked, (drawing.plot, drawing.painted))
-                drawing.rendered = pickle.load(told)
-        except (OSError, EOFError, pickle.PickleError, AttributeError, TypeError):
-            pass  # this process draws what is left, and raises what is wrong with a figure
+        self._say(_pickle(self._settings))
+        while (drawing := self._next()) is not None:
+            self._say(_pickle((drawing.plot, drawing.painted)))
+            drawing.rendered = self._hear()
 
 
 def start_helper() -> AbstractContextManager[Helper | None]:
@@ -118,18 +97,15 @@ def _build_image(kind: type[Any], values: Any, affine: Any) -> Any:
     return kind(values, affine)
 
 
-def _send(pipe: BinaryIO | Any, value: object) -> None:
+def _pickle(value: object) -> memoryview:
     out = io.BytesIO()
     _Pickler(out, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
-    pipe.write(out.getbuffer())
-    pipe.flush()
+    return out.getbuffer()
 
 
 def main() -> None:
     """Draw what is asked for until the asking process ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asked, told = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints would be no answer
+    asked, told = open_line()
     with contextlib.suppress(Exception):  # whoever asked then draws the figure, and raises what is wrong with it
         import brainmap.viz.rsa.profiles  # while there is nothing to draw
         import brainmap.viz.rsa.rdms

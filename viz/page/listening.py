@@ -13,13 +13,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from brainmap.viz.features.attention import add_seconds, draw_course
+from brainmap.viz.features.attention import draw_course
 from brainmap.viz.features.evaluation import draw_values
 from brainmap.viz.features.sounds import (
     add_hertz_ticks,
     draw_spectrogram,
     read_waves,
 )
+from brainmap.viz.features.spectrograms import add_seconds
 from brainmap.viz.rsa.volume import draw_glass
 from brainmap.viz.style import SOFT, Picture, with_style
 
@@ -126,9 +127,8 @@ def _draw_real(part: Any, at: tuple[float, float], sound: RealSound) -> None:
         limit = max(float(np.quantile(np.abs(sound.course), 0.99)), 1e-12)
         draw_course(below, sound.seconds, sound.course, sound.energy, limit)
         below.set_xlim(0, sound.wave.size / sound.rate)
+    below.tick_params(axis="x", labelbottom=True)
     add_seconds(below, sound.wave.size / sound.rate)
-    if below is not above:
-        below.tick_params(axis="x", labelbottom=True)
 
 
 def _draw_glass_region(axes: Axes, regions: Any, name: str) -> None:

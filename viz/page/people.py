@@ -1,14 +1,9 @@
-"""Show participants one by one: a small map, small RDMs, and a table of regions; drawn without figures, for speed.
-
-Show the models of BOLD: the design matrix and the events of each run, drawn without figures, for speed.
-"""
+"""Show participants one by one: a small map, small RDMs, and a table of regions; drawn without figures, for speed."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.colors import Normalize
@@ -17,6 +12,7 @@ from PIL import Image
 
 from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import PeopleContent, Person
+from brainmap.viz.page.sheet import find_top
 from brainmap.viz.page.tables import Table, make_table
 from brainmap.viz.rsa.rdms import rank_pairs
 from brainmap.viz.rsa.volume import paint_glass, read_volume
@@ -68,7 +64,7 @@ def show_people(content: PeopleContent | None) -> PeopleView | None:
     if content is None or not content.persons:
         return None
     shown = content.persons[:MOST_PEOPLE]
-    top = _find_top(content, shown)
+    top = find_top(content.maps[person.label] for person in shown if person.label in content.maps)
     first = next((rdm for person in shown for rdm in person.rdms.values()), np.zeros((1, 1)))
     return PeopleView(
         persons=[_show_person(person, content, top) for person in shown],
@@ -80,19 +76,14 @@ def show_people(content: PeopleContent | None) -> PeopleView | None:
     )
 
 
-def _find_top(content: PeopleContent, shown: Sequence[Person]) -> float:
-    """Return the highest value of the participants' maps."""
-    tops = [float(np.nanmax(np.asarray(content.maps[p.label].dataobj))) for p in shown if p.label in content.maps]
-    return max((top for top in tops if top > 0), default=1.0)
-
-
 def _show_person(person: Person, content: PeopleContent, top: float) -> PersonView:
     agreement = dict(zip(person.regions["roi"], person.regions.get("agreement", []), strict=False))
     chosen = sorted(person.rdms, key=lambda roi: np.nan_to_num(agreement.get(roi, 0.0), nan=2.0))[:MOST_RDMS]
     drawn, words = "", ""
     if person.label in content.maps:
         image = content.maps[person.label]
-        drawn = _draw_map(image, top)
+        volume = read_volume(image, "report: map of a participant")
+        drawn = _encode(paint_glass(volume, (top / 3, Normalize(top / 3, top))))
         high = format_decimals(float(np.nanmax(np.asarray(image.dataobj))))
         words = f"Glass brain of participant {person.label}, {content.shown}: highest value {high}"
     rdms = []
@@ -100,7 +91,6 @@ def _show_person(person: Person, content: PeopleContent, top: float) -> PersonVi
         known = agreement.get(roi)
         said = "" if known is None else f"agreement {format_decimals(float(known))}"
         rdms.append(SmallRdm(roi=roi, source=draw_small_rdm(person.rdms[roi]), words=said))
-    table = person.regions.dropna(axis=1, how="all")
     return PersonView(
         label=person.label,
         outlier=person.outlier,
@@ -108,7 +98,7 @@ def _show_person(person: Person, content: PeopleContent, top: float) -> PersonVi
         map=drawn,
         map_words=words,
         rdms=rdms,
-        table=make_table(table, f"participant-{person.label}.tsv"),
+        table=make_table(person.regions.dropna(axis=1, how="all"), f"participant-{person.label}.tsv"),
     )
 
 
@@ -130,8 +120,7 @@ def draw_small_rdm(square: NDArray[np.floating]) -> str:
     """Draw the ranks of an RDM `(n_items, n_items)` as a small picture, dark where items are alike."""
     ranks = rank_pairs(np.asarray(square, dtype=np.float64))
     np.fill_diagonal(ranks, np.nan)  # an item is not compared with itself
-    step = _count_averaged(len(ranks))
-    edges = np.arange(0, len(ranks), step)
+    edges = np.arange(0, len(ranks), _count_averaged(len(ranks)))
     known = np.isfinite(ranks)
     total, count = (
         np.add.reduceat(np.add.reduceat(one, edges, axis=0), edges, axis=1)
@@ -144,10 +133,6 @@ def draw_small_rdm(square: NDArray[np.floating]) -> str:
 def _count_averaged(n: int) -> int:
     """Return how many neighbors of `n` items share a pixel."""
     return -(-n // _WIDE)
-
-
-def _draw_map(image: Any, top: float) -> str:
-    return _encode(paint_glass(read_volume(image, "report: map of a participant"), (top / 3, Normalize(top / 3, top))))
 
 
 def _encode(picture: NDArray[np.floating]) -> str:

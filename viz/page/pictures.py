@@ -6,7 +6,6 @@ Tabulate the numbers of figures that show no table of the results, to be saved b
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +21,7 @@ from brainmap.viz.features.attention import average_attention, plot_target_atten
 from brainmap.viz.page.drawings import Drawing, Plot, draw_vector, read_memory, recall, remember
 from brainmap.viz.page.helper import Helper
 from brainmap.viz.page.listening import RegionPanel
-from brainmap.viz.page.sheet import SheetRow, find_sheet_top, plot_sheet
+from brainmap.viz.page.sheet import SheetRow, find_top, plot_sheet
 from brainmap.viz.rsa.rdms import match_items, plot_rdm_pair
 from brainmap.viz.rsa.volume import plot_regions
 from brainmap.viz.style import encode_data_uri
@@ -30,7 +29,6 @@ from brainmap.viz.style import encode_data_uri
 if TYPE_CHECKING:
     from brainmap.viz.page.content import RdmPair, ReportContent
 
-_LOG = logging.getLogger(__name__)
 _EMBEDDED = 200_000  # bytes of numbers that the page embeds; those of larger figures are in the results only
 
 
@@ -151,7 +149,7 @@ class Pictures:
         """Draw the figures of the explained network that occur once on the page, by name."""
         made: dict[str, Picture] = {}
         if content.sheet:
-            plot = partial(plot_sheet, content.sheet, layers=layers, vmax=find_sheet_top(content.sheet))
+            plot = partial(plot_sheet, content.sheet, layers=layers, vmax=find_top(row.image for row in content.sheet))
             words = "; ".join(f"{row.layer}: {row.where or row.unit}" for row in content.sheet)
             made["sheet"] = self.add("sheet", plot, words, painted=True, data=list_sheet(content.sheet))
         if content.regions is not None:

@@ -46,13 +46,12 @@ def draw_listening(content: ReportContent, drawn: Pictures) -> ListeningView | N
     panels, table = content.listening, content.listening_table
     if not panels or table is None:
         return None
-    colors = assign_layer_colors(content.order_layers())
     plot = partial(plot_brain_beside_sound, panels, regions=content.regions)
     words = "; ".join(f"{one.roi}: {one.real[0].name} and a predicted sound" for one in panels)
     return ListeningView(
         picture=drawn.add("brain-beside-sound", plot, words, painted=True, data=list_courses(panels)),
         panels=[(one, make_region_cards(one)) for one in panels],
-        table=make_table(table, "regions.tsv", colors=colors, columns=_COLUMNS),
+        table=make_table(table, "regions.tsv", colors=assign_layer_colors(content.order_layers()), columns=_COLUMNS),
         same_data=any(one.values["judged_on"] == "same data" for one in panels),
         measured=any(np.isfinite(sound.measured) for one in panels for sound in one.real),
     )

@@ -1,11 +1,8 @@
-"""Plot the network beside the brain: the preferred sound of a layer and its brain map, in one row.
-
-Show the brain beside sound: for each region the sounds that it answered most, and one it is predicted to want.
-"""
+"""Plot the network beside the brain: the preferred sound of a layer, if there is one, and its brain map, in one row."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
@@ -28,6 +25,8 @@ from brainmap.viz.features.spectrograms import draw_input
 from brainmap.viz.rsa.panels import choose_limits
 from brainmap.viz.rsa.volume import draw_glass, read_volume
 from brainmap.viz.style import INK, MUTED, SOFT, Picture, with_style
+
+_WITH_SOUNDS, _ALONE = (0.4, 1.85), (0.16, 2.4)  # where brain maps begin, of the width; height of a row [inches]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +68,8 @@ class SheetRow:
 def plot_sheet(rows: Sequence[SheetRow], *, layers: Sequence[str] = (), vmax: float | None = None) -> Figure:
     """Plot the preferred sound of each layer (left) beside its brain map (right), one row per layer.
 
+    Where no layer has a sound, maps reach to the names of the layers.
+
     Parameters
     ----------
     rows : sequence of SheetRow
@@ -90,20 +91,27 @@ def plot_sheet(rows: Sequence[SheetRow], *, layers: Sequence[str] = (), vmax: fl
     if not rows:
         raise InputError("plot_sheet: expected at least one SheetRow, got none")
     names = list(layers) or [row.layer for row in rows]
-    figure = Picture(figsize=(10, 1.85 * len(rows)))
+    left, height = _WITH_SOUNDS if are_heard(rows) else _ALONE
+    figure = Picture(figsize=(10, height * len(rows)))
     parts = np.atleast_1d(np.array(figure.subfigures(len(rows), 1), dtype=object))
     for part, row in zip(parts, rows, strict=True):
-        _draw_row(part, row, get_accent(row.layer, names), vmax)
+        _draw_row(part, row, get_accent(row.layer, names), vmax, left)
     return figure
 
 
-def find_sheet_top(rows: Sequence[SheetRow]) -> float:
-    """Return the highest value of a sheet's maps, for one color scale of all rows; 1 where no value is positive."""
-    tops = [float(np.nanmax(np.asarray(row.image.dataobj))) for row in rows]
+def are_heard(rows: Iterable[SheetRow]) -> bool:
+    """Tell whether some row has a pattern or a sound; where none has, maps take their place."""
+    return any(row.pattern is not None or row.sound is not None for row in rows)
+
+
+def find_top(images: Iterable[Any]) -> float:
+    """Return the highest value of maps, for one color scale of all; 1 where no value is positive."""
+    tops = [float(np.nanmax(np.asarray(image.dataobj))) for image in images]
     return max((top for top in tops if top > 0), default=1.0)
 
 
-def _draw_row(part: SubFigure, row: SheetRow, color: str, vmax: float | None) -> None:
+def _draw_row(part: SubFigure, row: SheetRow, color: str, vmax: float | None, left: float) -> None:
+    """Draw a row whose brain map begins at `left`, a share of its width."""
     part.add_artist(Rectangle((0.0, 0.1), 0.006, 0.8, color=color, lw=0, transform=part.transSubfigure))
     part.text(0.016, 0.9, row.layer, fontsize=12, fontweight="bold", color=INK, va="top")
     part.text(0.016, 0.745, "\n".join(wrap(row.unit, 18)), fontsize=8.5, color=SOFT, va="top")
@@ -126,4 +134,4 @@ def _draw_row(part: SubFigure, row: SheetRow, color: str, vmax: float | None) ->
         )
         axes.text(1, 0.98, f"“{row.word}”", fontsize=8, color=MUTED, ha="right", va="top", transform=axes.transAxes)
     volume = read_volume(row.image, "plot_sheet")
-    draw_glass(part.add_axes((0.4, 0.02, 0.6, 0.96)), volume, choose_limits(volume[0], None, vmax, False))
+    draw_glass(part.add_axes((left, 0.02, 1 - left, 0.96)), volume, choose_limits(volume[0], None, vmax, False))

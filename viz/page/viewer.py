@@ -80,8 +80,7 @@ def make_viewer(content: ReportContent, brains: Sequence[BrainView]) -> ViewerVi
     left_out: list[str] = []
     room = _ROOM
     for brain in brains:
-        its = content.maps[brain.name]
-        for one in _embed_network(its, brain, label) if shown is None else _embed_vertices(its, shown, label):
+        for one in _embed_network(content.maps[brain.name], brain, label, shown):
             if len(one.data) > room:
                 left_out.append(f"{one.name} of {brain.name}" if brain.name else one.name)
                 continue
@@ -119,36 +118,28 @@ def find_top(image: Any) -> float:
     return float(np.nanmax(values)) if np.isfinite(values).any() else 0.0
 
 
-def _embed_network(its: NetworkMaps, brain: BrainView, label: str) -> Iterator[ViewerMap]:
+def _embed_network(its: NetworkMaps, brain: BrainView, label: str, shown: ShownMesh | None) -> Iterator[ViewerMap]:
     """Embed the maps of a network: the mean of each layer, differences of layers, and the best layer."""
-    means = {layer: its.means[layer] for layer in brain.maps}
+
+    def embed(name: str, image: Any, about: Mapping[str, Any], p: Any = None) -> ViewerMap:
+        significant = select_significant(p)
+        if shown is None:
+            return embed_map(name, image, about, significant=significant)
+        return _pack(name, shown.take(image), about, None if significant is None else significant[shown.rows])
+
+    means = {layer: its.means[layer] for layer in its.list_layers() if layer in its.means}
     top = max(map(find_top, means.values()), default=1.0)
     for layer, image in means.items():
         about = {"unit": label, "colors": "score", "top": top if top > 0 else 1.0}
-        yield embed_map(layer, image, about, significant=select_significant(its.p.get(layer)))
+        yield embed(layer, image, about, its.p.get(layer))
     differences = {name: its.differences[name] for name in brain.differences}
-    top = max((float(np.nanmax(np.abs(np.asarray(image.dataobj)))) for image in differences.values()), default=1.0)
+    top = max((float(np.nanmax(np.abs(get_values(image)))) for image in differences.values()), default=1.0)
     for name, image in differences.items():
         about = {"unit": f"Δ {label}", "colors": "signed", "top": top}
-        shown = name.replace(" - ", " \N{MINUS SIGN} ")
-        yield embed_map(shown, image, about, significant=select_significant(its.p_differences.get(name)))
+        yield embed(name.replace(" - ", " \N{MINUS SIGN} "), image, about, its.p_differences.get(name))
     if its.best_layer is not None:
         colors = assign_layer_colors(its.list_layers())
-        yield embed_map("best layer", its.best_layer, {"unit": "best layer", "names": colors, "top": len(colors)})
-
-
-def _embed_vertices(its: NetworkMaps, shown: ShownMesh, label: str) -> Iterator[ViewerMap]:
-    """Embed the maps of a network on the cortex: the mean of each layer, and the best layer."""
-    layers = [layer for layer in its.list_layers() if layer in its.means]
-    top = max((find_top(its.means[layer]) for layer in layers), default=1.0)
-    about: dict[str, Any] = {"unit": label, "colors": "score", "top": top if top > 0 else 1.0}
-    for layer in layers:
-        p = select_significant(its.p.get(layer))
-        yield _pack(layer, shown.take(its.means[layer]), about, None if p is None else p[shown.rows])
-    if its.best_layer is not None:
-        colors = assign_layer_colors(its.list_layers())
-        about = {"unit": "best layer", "names": colors, "top": len(colors)}
-        yield _pack("best layer", shown.take(its.best_layer), about, None)
+        yield embed("best layer", its.best_layer, {"unit": "best layer", "names": colors, "top": len(colors)})
 
 
 def embed_map(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from brainmap.errors import RunError
-from brainmap.places import room_for
-from brainmap.record import name_unfinished
+from brainmap.record import atomic
 from brainmap.viz.page.answers import show_answers
 from brainmap.viz.page.brain import draw_brains
 from brainmap.viz.page.cards import (
@@ -28,11 +26,12 @@ from brainmap.viz.page.content import ReportContent
 from brainmap.viz.page.designs import show_designs
 from brainmap.viz.page.encoding import draw_encoding
 from brainmap.viz.page.helper import Helper
-from brainmap.viz.page.layers import draw_families
+from brainmap.viz.page.layers import draw_families, draw_hypotheses
 from brainmap.viz.page.methods import methods_paragraph
 from brainmap.viz.page.people import show_people
 from brainmap.viz.page.pictures import Pictures
 from brainmap.viz.page.region_cards import draw_listening
+from brainmap.viz.page.sheet import are_heard
 from brainmap.viz.page.tables import make_table
 from brainmap.viz.page.viewer import make_viewer
 from brainmap.viz.style import assign_layer_colors, encode_data_uri, with_style
@@ -158,18 +157,14 @@ def write_report(
     view = _make_view(content, drawn)
     drawn.draw()
     html = _make_environment().get_template("report.html.j2").render(view=view)
-    beside = name_unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         drawn.save()
         if svg:
             drawn.save_vectors()
-        with room_for(path.name, path.parent):
+        with atomic(path) as beside:
             beside.write_text(html, encoding="utf-8")
-            beside.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
         raise RunError(f"report: cannot write {path}: {error.strerror or error}") from error
     return path
 
@@ -274,6 +269,7 @@ def _make_view(content: ReportContent, drawn: Pictures) -> dict[str, Any]:
         "pictures": drawn.draw_overview(content, layers),
         "pairs": drawn.draw_pairs(content.rdm_pairs),
         "families": draw_families(content, drawn),
+        "hypotheses": draw_hypotheses(content, drawn),
         "brains": brains,
         "viewer": make_viewer(content, brains),
         "people": show_people(content.persons),
@@ -282,6 +278,8 @@ def _make_view(content: ReportContent, drawn: Pictures) -> dict[str, Any]:
         "listening": draw_listening(content, drawn),
         "tables": tables,
         "panels": arrange_panels(content.maximization, assign_layer_colors(layers)),
+        "sheet_title": "Network beside brain" if are_heard(content.sheet) else "Best layers in the brain",
+        "sheet_heard": are_heard(content.sheet),
         "sheet_cards": make_sheet_cards(content.sheet),
         "sheet_ends": find_sheet_ends(content.sheet),
         "cams": cards,

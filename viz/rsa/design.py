@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,10 +9,8 @@ from numpy.typing import NDArray
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
+from brainmap.rsa.glm.betas import Betas
 from brainmap.viz.style import SOFT, Picture, get_colormap, strip_axes, with_style
-
-if TYPE_CHECKING:
-    from brainmap.rsa.glm.betas import Betas
 
 _MOST_LABELS = 48
 _MOST_NAMED = 24  # largest number of items whose names remain readable in an RDM

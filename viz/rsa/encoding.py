@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from brainmap.errors import InputError
 from brainmap.viz.labels import format_decimals, needs_columns, needs_one_network
-from brainmap.viz.style import INK, MUTED, assign_layer_colors, make_grid, with_style
+from brainmap.viz.style import INK, MUTED, assign_layer_colors, label_edges, make_grid, with_style
 
 
 @with_style
@@ -57,10 +57,7 @@ def plot_delays(weights: pd.DataFrame, *, layers: Sequence[str] | None = None, c
             axes.plot(here["delay"], here["weight"], color=colors[layer], lw=1.4, marker="o", ms=3, label=layer)
         axes.set_title(roi)
         axes.tick_params(colors=MUTED)
-    for axes in grid[-1]:
-        axes.set_xlabel("delay [s]")
-    for row in grid:
-        row[0].set_ylabel("share of weight")
+    label_edges(grid, x="delay [s]", y="share of weight")
     grid[0, 0].set_ylim(bottom=0)
     if len(order) > 1:
         grid[0, 0].legend(ncols=2 if len(order) > 6 else 1, fontsize=6.5, handlelength=1, borderaxespad=0.2)
@@ -131,11 +128,9 @@ def plot_score_agreement(
                 color=INK,
                 fontsize=9,
             )
-    for axes in grid[-1]:
-        axes.set_xlabel(names[across])
-    for row in grid:
-        row[0].set_ylabel(names[up])
+    label_edges(grid, x=names[across], y=names[up])
     for axes in grid.ravel():
         axes.axhline(0, color="#9aa5b1", lw=0.8, zorder=1)
         axes.tick_params(colors=MUTED)
+        axes.locator_params(axis="x", nbins=4)  # more of them would touch
     return figure

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from brainmap.rsa.comparison.partition import Partition
 from brainmap.viz.labels import format_decimals, needs_columns
-from brainmap.viz.style import ACCENT, HAIRLINE, INK, MUTED, SOFT, WARM, Picture, with_style
+from brainmap.viz.style import ACCENT, HAIRLINE, INK, MUTED, SOFT, WARM, make_axes, with_style
 
 ROW = 0.3
 """Height of a bar with its gap [inch]."""
@@ -73,17 +73,15 @@ def plot_partition(
     flags = partition.suppression()
     words = (0.3 if columns > 1 else 0.42) + (0.14 if flags else 0)  # height of the lines at the bottom
     height = rows * (n_bars * ROW + gap) + words
-    figure = Picture(figsize=(width, height))
-    bottom = (foot + words) / height
+    figure, grid = make_axes((width, height), rows, columns, layout=None, sharex=True, sharey=True)
     figure.subplots_adjust(
         left=left / width,
         right=1 - 0.12 / width,
         top=1 - top / height,
-        bottom=bottom,
+        bottom=(foot + words) / height,
         wspace=0.1,
         hspace=gap / (n_bars * ROW),
     )
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for row in grid:
         box = row[0].get_position()
         legend = figure.add_axes((0.06 / width, box.y0, (left - 0.12) / width, box.height), sharey=row[0])
@@ -158,5 +156,4 @@ def _draw_membership(axes: Axes, partition: Partition) -> None:
     axes.set_xlim(-0.6, n_sets - 0.4)
     axes.set_xticks(range(n_sets), list(partition.sets), rotation=90, color=SOFT)
     axes.tick_params(length=0, labelleft=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from brainmap.rsa.simulation.power import WANTED, PowerAnalysis
 from brainmap.viz.labels import format_decimals
-from brainmap.viz.style import INK, MUTED, Picture, add_headline, assign_layer_colors, with_style
+from brainmap.viz.style import INK, MUTED, add_headline, assign_layer_colors, label_edges, make_axes, with_style
 
 
 @with_style
@@ -47,8 +47,7 @@ def plot_power(found: PowerAnalysis) -> Figure:
     runs = sorted(set(table["runs"]))
     colors = assign_layer_colors([str(n) for n in runs])
     width = max(4.4, 2.7 * len(columns) + 0.9)
-    figure = Picture(figsize=(width, 2.25 * len(rows) + 0.8), layout="constrained")
-    grid = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
+    figure, grid = make_axes((width, 2.25 * len(rows) + 0.8), len(rows), len(columns), sharex=True, sharey=True)
     for at, comparison in enumerate(rows):
         best = found.smallest(comparison)
         for axes, n_conditions in zip(grid[at], columns, strict=True):
@@ -69,9 +68,7 @@ def plot_power(found: PowerAnalysis) -> Figure:
                 )
             title = comparison if len(columns) == 1 else f"{comparison}, {n_conditions} conditions"
             axes.set_title(title)
-        grid[at][0].set_ylabel("power")
-    for axes in grid[-1]:
-        axes.set_xlabel("participants")
+    label_edges(grid, x="participants", y="power")
     _set_up_axes(grid[0][0], table, found)
     if len(runs) > 1:
         handles, labels = grid[-1][-1].get_legend_handles_labels()
@@ -98,7 +95,5 @@ def _set_up_axes(axes: Axes, table: pd.DataFrame, found: PowerAnalysis) -> None:
     """Set up the axes as in all panels."""
     participants = sorted(set(table["participants"]))
     margin = 0.06 * (participants[-1] - participants[0] or 1)
-    axes.set_xlim(participants[0] - margin, participants[-1] + margin)
-    axes.set_xticks(participants)
-    axes.set_ylim(0, 1.04)
+    axes.set(xlim=(participants[0] - margin, participants[-1] + margin), xticks=participants, ylim=(0, 1.04))
     axes.set_yticks(np.array([0, 0.2, 0.4, 0.6, WANTED, 1.0]), ["0", ".2", ".4", ".6", ".8", "1"])

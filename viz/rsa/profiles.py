@@ -18,15 +18,16 @@ from brainmap.errors import InputError
 from brainmap.viz.labels import format_decimals, needs_columns, needs_one_network
 from brainmap.viz.style import (
     ACCENT,
-    HAIRLINE,
     INK,
     MUTED,
     SOFT,
     WARM,
     Picture,
+    add_color_bar,
     assign_layer_colors,
     choose_ink,
     get_colormap,
+    label_edges,
     make_grid,
     strip_axes,
     with_style,
@@ -34,6 +35,8 @@ from brainmap.viz.style import (
 
 _DASHES = ((0, (4, 2)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
 """Of the lines of other networks, one after the other."""
+_MOST_LINES = 4
+"""Hypotheses that are lines in the panels of a network."""
 
 
 def _draw_ceiling_band(axes: Axes, ceiling: pd.DataFrame, *, name: str) -> None:
@@ -49,11 +52,14 @@ def _draw_participants(axes: Axes, wide: pd.DataFrame, colors: Mapping[str, str]
     axes.scatter(places.ravel(), wide.to_numpy(dtype=float).ravel(), s=7, c=shades, alpha=0.35, lw=0, zorder=2)
 
 
-def _draw_curve(axes: Axes, wide: pd.DataFrame, colors: Mapping[str, str], starred: set[str]) -> NDArray[np.float64]:
+def _draw_curve(
+    axes: Axes, wide: pd.DataFrame, colors: Mapping[str, str], starred: set[str], *, joined: bool
+) -> NDArray[np.float64]:
     mean = wide.mean(axis=0).to_numpy(dtype=float)
     error = (wide.std(axis=0, ddof=1) / np.sqrt(wide.notna().sum(axis=0))).to_numpy(dtype=float)
     depth = np.arange(len(mean))
-    axes.plot(depth, mean, color="#b8c2cc", lw=1.4, zorder=2.5)
+    if joined:
+        axes.plot(depth, mean, color="#b8c2cc", lw=1.4, zorder=2.5)
     shades = [colors[layer] for layer in wide.columns]
     known = np.nan_to_num(error)  # one participant has no standard error
     axes.vlines(depth, mean - known, mean + known, colors=shades, lw=1.5, zorder=3)
@@ -73,6 +79,8 @@ def plot_layer_profile(
     measure: str = "RDM correlation",
     controls: Sequence[str] = (),
     baselines: Sequence[str] = (),
+    hypotheses: str = "",
+    joined: bool = True,
     rivals: Mapping[str, Sequence[str]] | None = None,
     columns: int = 4,
     alpha: float = 0.05,
@@ -102,6 +110,11 @@ def plot_layer_profile(
     baselines : sequence of str
         Networks of `scores` whose layers are acoustic models. They are a band from the lowest to the highest of their
         means; a single model is a band of one standard error around its mean.
+    hypotheses : str
+        Network of `scores` whose layers are hypotheses: each is a horizontal line at its mean, those with the highest
+        scores where there are more than four.
+    joined : bool
+        Whether a line joins the points of the layers, which hypotheses, in no order of depth, do not have.
     rivals : mapping roi -> layers, optional
         The best layer of a region, then the layers that are not told apart from it; these are marked above the points.
     columns : int
@@ -141,7 +154,8 @@ def plot_layer_profile(
         needs_columns(ceilings, ["roi", "lower", "upper"], "plot_layer_profile: ceilings")
     if statistics is not None:
         needs_columns(statistics, ["layer", "roi", "p_corrected"], "plot_layer_profile: statistics")
-    networks = [n for n in dict.fromkeys(scores["network"]) if n not in baselines] if "network" in scores else []
+    beside = (*baselines, hypotheses)
+    networks = [n for n in dict.fromkeys(scores["network"]) if n not in beside] if "network" in scores else []
     main = scores[scores["network"] == networks[0]] if networks else scores
     order = list(layers) if layers is not None else list(dict.fromkeys(main["layer"]))
     order = [layer for layer in order if layer in set(main["layer"])]
@@ -152,9 +166,11 @@ def plot_layer_profile(
     if ceilings is not None and len(ceilings):
         highest = max(highest, float(ceilings["upper"].max()))
     for axes, roi in zip(grid.ravel(), rois, strict=False):
-        here = main[main["roi"] == roi]
-        wide = here.pivot_table(index="participant", columns="layer", values="score", observed=True)
-        wide = wide.reindex(columns=order)
+        wide = (
+            main[main["roi"] == roi]
+            .pivot_table(index="participant", columns="layer", values="score", observed=True)
+            .reindex(columns=order)
+        )
         starred = _find_starred(statistics, roi, networks[:1], alpha)
         axes.axhline(0, color="#9aa5b1", lw=0.8, zorder=1)
         if ceilings is not None and (ceilings["roi"] == roi).any():
@@ -167,18 +183,18 @@ def plot_layer_profile(
             here_too = scores[(scores["network"] == other) & (scores["roi"] == roi)]
             line: dict[str, Any] = {"color": MUTED if other in controls else ACCENT, "ls": dashes}
             _draw_other(axes, here_too, order, other, **line)
+        if hypotheses:
+            _draw_hypotheses(axes, scores[scores["network"] == hypotheses], roi)
         _draw_participants(axes, wide, colors)
-        _draw_curve(axes, wide, colors, starred)
+        _draw_curve(axes, wide, colors, starred, joined=joined)
         if rivals is not None:
             _mark_rivals(axes, [order.index(x) for x in rivals.get(roi, ()) if x in order], highest * 1.08)
         for layer in [x for x in order if x in starred] if rivals is None else ():
             axes.text(order.index(layer), highest * 1.06, "*", ha="center", va="center", color=INK, fontsize=11)
-        axes.set_title(roi)
         axes.set_xticks(range(len(order)), order, rotation=90)
-        axes.set_xlim(-0.6, len(order) - 0.4)
+        axes.set(title=roi, xlim=(-0.6, len(order) - 0.4))
     grid[0, 0].set_ylim(top=highest * 1.13)
-    for row in grid:
-        row[0].set_ylabel(measure)
+    label_edges(grid, y=measure)
     _arrange(figure, len(grid), foot=0.18 + 0.06 * max((len(str(layer)) for layer in order), default=4))
     return figure
 
@@ -233,8 +249,18 @@ def _draw_baselines(axes: Axes, found: pd.DataFrame, roi: str) -> None:
         return
     one = found["layer"].nunique() == 1  # otherwise each region has its own, under the name of all
     name = "acoustic models" if len(by_model) > 1 else str(here["layer" if one else "network"].iloc[0])
-    axes.axhspan(low, high, color=ACCENT, alpha=0.16, lw=0, zorder=0.5, label=name)
+    axes.axhspan(low, high, color=ACCENT, alpha=0.35, lw=0, zorder=0.5, label=name)
     axes.axhline(high, color=ACCENT, alpha=0.6, lw=0.8, zorder=0.6)
+
+
+def _draw_hypotheses(axes: Axes, found: pd.DataFrame, roi: str) -> None:
+    """Draw each hypothesis as a horizontal line at its mean, the four highest of all regions where there are more."""
+    names = list(dict.fromkeys(found["layer"]))
+    highest = found.groupby("layer", observed=True)["score"].mean().sort_values(ascending=False).index[:_MOST_LINES]
+    here = found[found["roi"] == roi].groupby("layer", observed=True)["score"].mean()
+    for name, dashes in zip([name for name in names if name in set(highest)], cycle(_DASHES)):
+        if name in here.index and np.isfinite(here[name]):
+            axes.axhline(float(here[name]), color=WARM, lw=1.1, ls=dashes, zorder=1.7, label=str(name))
 
 
 def _mark_rivals(axes: Axes, places: Sequence[int], height: float) -> None:
@@ -349,8 +375,5 @@ def plot_layer_roi_table(
     axes.set_xticks(range(len(rois)), [r.replace(" ", "\n", 1) for r in rois], color=SOFT)
     axes.set_yticks(range(len(order)), order, color=SOFT)
     scale = figure.add_axes((1 - (right - 0.12) / width, inner[1] + 0.2 * inner[3], 0.1 / width, 0.6 * inner[3]))
-    bar = figure.colorbar(image, cax=scale)
-    bar.outline.set(visible=False, edgecolor=HAIRLINE)
-    bar.set_label(measure, color=MUTED, fontsize=8)
-    bar.ax.tick_params(length=0)
+    add_color_bar(figure, image, None, measure, fontsize=8, color=MUTED, cax=scale)
     return figure

@@ -262,8 +262,8 @@ def _draw_agreement(axes: Axes, left: NDArray[np.float64], right: NDArray[np.flo
     x, y = left[upper], right[upper]
     finite = np.isfinite(x) & np.isfinite(y)
     x, y = x[finite], y[finite]
-    axes.set_xlabel("network dissimilarity" + (", ranked" if rank else ""))
-    axes.set_ylabel("brain dissimilarity" + (", ranked" if rank else ""))
+    how = ", ranked" if rank else ""
+    axes.set(xlabel=f"network dissimilarity{how}", ylabel=f"brain dissimilarity{how}")
     if x.size < 3:
         return
     axes.scatter(x, y, s=4 if x.size > 300 else 14, color=MUTED, alpha=0.25, lw=0, rasterized=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice
 from brainmap.errors import InputError
+from brainmap.rsa.surface.data import SurfaceData
 from brainmap.rsa.surface.fsaverage import read_fsaverage_depth, read_fsaverage_points, read_fsaverage_triangles
+from brainmap.rsa.surface.meshes import Mesh
 from brainmap.viz.rsa.panels import choose_limits, draw_color_bar, paint_scores
 from brainmap.viz.style import MUTED, Picture, assign_layer_colors, strip_axes, with_style
 
@@ -35,29 +37,6 @@ class Part(NamedTuple):
     faces: NDArray[np.int64]
     depth: Array  # above 0 in a sulcus
     outward: bool = True  # whether all triangles have one orientation; those that face away are then not drawn
-
-
-class OnSurface(Protocol):
-    """Describe the values `(n_vertices, n_maps)` of each hemisphere, as `rsa.project_to_surface` returns them."""
-
-    @property
-    def left(self) -> Any: ...
-
-    @property
-    def right(self) -> Any: ...
-
-
-class OfTriangles(Protocol):
-    """Describe the points and triangles of both hemispheres, as `rsa.load_mesh` returns them."""
-
-    @property
-    def points(self) -> Any: ...
-
-    @property
-    def triangles(self) -> Any: ...
-
-    @property
-    def sizes(self) -> tuple[int, int]: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,7 +73,7 @@ class ShownMesh:
         return np.asarray(data.values[self.rows, 0], float)
 
 
-def choose_shown_mesh(data: OnSurface, mesh: OfTriangles) -> ShownMesh:
+def choose_shown_mesh(data: SurfaceData, mesh: Mesh) -> ShownMesh:
     """Choose what a map on a mesh is drawn on, where a picture holds the mesh itself: fsaverage5, or the map's own.
 
     The vertices of fsaverage5 are the first ones of fsaverage, of which the others are left out.
@@ -122,11 +101,11 @@ def choose_shown_mesh(data: OnSurface, mesh: OfTriangles) -> ShownMesh:
 
 @with_style
 def plot_surface(
-    data: OnSurface,
+    data: SurfaceData,
     *,
     index: int = 0,
     layers: tuple[str, ...] | None = None,
-    mesh: OfTriangles | None = None,
+    mesh: Mesh | None = None,
     threshold: float | None = None,
     vmax: float | None = None,
     signed: bool = False,
@@ -179,11 +158,11 @@ def plot_surface(
 
 @with_style
 def plot_surface_maps(
-    maps: Mapping[str, OnSurface],
+    maps: Mapping[str, SurfaceData],
     *,
     models: Sequence[str] | None = None,
-    best: OnSurface | None = None,
-    mesh: OfTriangles | None = None,
+    best: SurfaceData | None = None,
+    mesh: Mesh | None = None,
     threshold: float | None = None,
     vmax: float | None = None,
     title: str = "",
@@ -260,13 +239,13 @@ def _find_best(values: Sequence[Array], least: float) -> Array:
     return np.where(filled.max(axis=0) >= least, filled.argmax(axis=0) + 1.0, np.nan)
 
 
-def _list_values_by_side(data: OnSurface, index: int) -> dict[str, Array]:
+def _list_values_by_side(data: SurfaceData, index: int) -> dict[str, Array]:
     """Return one map of each hemisphere that has vertices."""
     sides = {side: np.asarray(getattr(data, side), float) for side in ("left", "right")}
     return {side: block[:, index] for side, block in sides.items() if len(block) and index < block.shape[1]}
 
 
-def _list_parts(values: Mapping[str, Array], mesh: OfTriangles | None) -> dict[str, Part]:
+def _list_parts(values: Mapping[str, Array], mesh: Mesh | None) -> dict[str, Part]:
     """Return points, triangles and sulcal depth of each hemisphere that is drawn.
 
     Raises

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from brainmap.errors import InputError
 from brainmap.viz.labels import format_decimals, needs_columns
-from brainmap.viz.style import INK, MUTED, assign_layer_colors, make_grid, with_style
+from brainmap.viz.style import INK, MUTED, assign_layer_colors, label_edges, make_grid, with_style
 
 
 @with_style
@@ -72,8 +72,7 @@ def plot_time_course(
             _draw_ceiling(axes, ceilings, roi)
         best = _draw_courses(axes, here, assign_layer_colors(layers))
         axes.set_title(f"{roi}: {best}" if roi is not None else best)
-    for row in grid:
-        row[0].set_ylabel(measure)
+    label_edges(grid, y=measure)
     for axes in grid.ravel()[max(0, len(rois) - grid.shape[1]) : len(rois)]:
         axes.set_xlabel("center of the window in the sound [s]")
         axes.tick_params(labelbottom=True)

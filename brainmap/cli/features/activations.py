@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
 
 from brainmap import features, types, viz
-from brainmap.cli.features.options import Figure, Hear, Listener, Store, add_listener_options, commands, store_free
-from brainmap.cli.options import (
-    FORMATS,
-    Json,
-    Overwrite,
-    Seed,
-    build_provenance,
-    make_rng,
-    print_files,
-    refuse_existing,
-    save_figure,
-    split_names,
+from brainmap.cli.features.options import (
+    Hear,
+    Listener,
+    Store,
+    add_listener_options,
+    commands,
+    print_layers,
+    store_free,
 )
+from brainmap.cli.options import Json, Overwrite, Picture, Seed, build_provenance, draw_figure, make_rng, split_names
 from brainmap.errors import InputError
 from brainmap.progress import log
 
@@ -75,7 +71,7 @@ def activations(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Number of sounds in a batch; default: at most 32, and 8 for windows.")
     ] = None,
-    figure: Figure = None,
+    figure: Picture = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -84,7 +80,6 @@ def activations(
 
     reduction = _make_reduction(reduce, dimensions=dimensions, tolerance=tolerance, seed=seed)
     store_free(out, "activations", None, overwrite)
-    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     one = hear(report=window is None)
     sounds = cut_asked_windows(one.sounds, window=window, hop=hop, last=last, rate=None)
     if isinstance(sounds, features.Windows):
@@ -107,20 +102,9 @@ def activations(
         units_axis=units_axis,
         pool_frequency=pool_frequency,
     )
-    if figure is not None:
-        save_figure(viz.plot_activations(found), figure)
-    shapes = {layer: list(found[layer].shape) for layer in found.layers}
-    if as_json:
-        about = {"store": str(out), "network": name, "items": len(found.items), "layers": shapes}
-        typer.echo(json.dumps(about, indent=2))
-        return
-    for layer, shape in shapes.items():
-        before = f"  of {found.reductions[layer]['units']} units" if layer in found.reductions else ""
-        typer.echo(f"{layer:<12} {' x '.join(map(str, shape))}{before}")
-    typer.echo(
-        f"{out}: activations of {len(found.items)} {'sounds' if window is None else 'windows'} in {len(shapes)} layers"
-    )
-    print_files(figure)
+    draw_figure(lambda: viz.plot_activations(found), figure)
+    items = f"{len(found.items)} {'sounds' if window is None else 'windows'}"
+    print_layers(found, out, f"activations of {items} in {len(found.layers)} layers", figure, as_json)
 
 
 def _make_reduction(kind: types.Reduce, **given: Any) -> Any:

@@ -12,7 +12,6 @@ import typer
 
 from brainmap import features, types, viz
 from brainmap.cli.features.options import (
-    Figure,
     Hear,
     ItemsOption,
     Store,
@@ -25,14 +24,13 @@ from brainmap.cli.features.options import (
     store_free,
 )
 from brainmap.cli.options import (
-    FORMATS,
     Json,
     Overwrite,
+    Picture,
     Seed,
     check_names,
     make_rng,
     print_files,
-    refuse_existing,
     save_figure,
     split_names,
 )
@@ -103,7 +101,7 @@ def attribute(
     ] = None,
     seed: Seed = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Number of sounds in a batch.")] = 8,
-    figure: Figure = None,
+    figure: Picture = None,
     view: Annotated[
         types.RelevanceView | None,
         typer.Option(
@@ -149,7 +147,6 @@ def attribute(
         raise InputError("--colormap: is that of --view; say waveform or spectrogram")
     for one in chosen:
         store_free(out, "attribution", one, overwrite)
-    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     heard = hear()
     shown = choose_items(heard.sounds, items, 12 if view else 3) if figure is not None else []
     wanted: Any = classes if classes in ("predicted", "true", "all") else split_names(classes)

@@ -11,7 +11,6 @@ import typer
 from brainmap import features, types, viz
 from brainmap.checks import list_some
 from brainmap.cli.features.options import (
-    Figure,
     Hear,
     ItemsOption,
     Listener,
@@ -24,7 +23,7 @@ from brainmap.cli.features.options import (
     note_origin,
     store_free,
 )
-from brainmap.cli.options import FORMATS, Json, Overwrite, print_files, refuse_existing, save_figure
+from brainmap.cli.options import Json, Overwrite, Picture, print_files, save_figure
 from brainmap.errors import InputError
 from brainmap.progress import log
 
@@ -41,7 +40,7 @@ def cam(
     out: Store,
     method: Method = "grad-cam",
     layer: MapLayer = "last-conv",
-    figure: Figure = None,
+    figure: Picture = None,
     view: Annotated[
         types.CamView | None,
         typer.Option(
@@ -61,7 +60,6 @@ def cam(
     from brainmap.features.representations.files import save_cams
     from brainmap.features.sounds.inputs import describe_input
 
-    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     if (view or items) and figure is None:
         raise InputError("--view, --items: describe a figure; name it with --figure")
     one = hear()

@@ -9,16 +9,17 @@ from typing import Annotated
 import typer
 
 from brainmap import features, viz
-from brainmap.cli.features.options import Figure, commands
+from brainmap.cli.features.options import commands
 from brainmap.cli.options import (
-    FORMATS,
     Json,
     Overwrite,
+    Picture,
     build_provenance,
+    check_free,
+    draw_figure,
     print_table,
-    refuse_existing,
-    save_figure,
     split_names,
+    write_tables,
 )
 from brainmap.errors import InputError
 
@@ -31,18 +32,17 @@ def compare(
         str | None,
         typer.Option("--names", help="Names of the networks, one for each store; default: those in the stores."),
     ] = None,
-    table: Annotated[Path | None, typer.Option(help="Table of the noise of every pattern: .tsv.")] = None,
-    figure: Figure = None,
+    table: Annotated[
+        Path | None, typer.Option(callback=check_free(".tsv"), help="Table of the noise of every pattern: .tsv.")
+    ] = None,
+    figure: Picture = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Compare patterns of the same classes in several networks: similarity of spectra, and noise of each."""
     from brainmap.checks import check_choice
     from brainmap.features.representations.files import open_maximizations
-    from brainmap.record import write_table
 
-    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
-    refuse_existing(table, overwrite, option="--table", kinds=(".tsv",))
     networks = split_names(called) if called else _name_networks(stores)
     if len(networks) != len(stores) or len(set(networks)) != len(networks):
         raise InputError(f"--names: {', '.join(networks)} for {len(stores)} stores; give each a name of its own")
@@ -52,9 +52,8 @@ def compare(
     )
     if table is not None:
         columns = {str(c): str(c).replace("_", " ") for c in found.table.columns}
-        write_table(found.table, table, columns=columns, about=build_provenance({"layer": layer}, stores))
-    if figure is not None:
-        save_figure(viz.plot_pattern_comparison(found), figure)
+        write_tables((table, found.table, columns, build_provenance({"layer": layer}, stores)))
+    draw_figure(lambda: viz.plot_pattern_comparison(found), figure)
     if as_json:
         parts = {"pairs": found.pairs, "patterns": found.table}
         typer.echo(json.dumps({k: json.loads(v.to_json(orient="records")) for k, v in parts.items()}, indent=2))

@@ -8,20 +8,21 @@ from typing import Annotated
 import typer
 
 from brainmap import features, viz
-from brainmap.cli.features.options import Figure, Hear, add_listener_options, commands
+from brainmap.cli.features.options import Hear, add_listener_options, commands
 from brainmap.cli.options import (
-    FORMATS,
     Jobs,
     Json,
     Overwrite,
+    Picture,
     Seed,
     build_provenance,
+    check_free,
+    draw_figure,
     make_rng,
     print_files,
     print_table,
-    refuse_existing,
-    save_figure,
     split_names,
+    write_tables,
 )
 
 
@@ -29,7 +30,7 @@ from brainmap.cli.options import (
 @add_listener_options
 def compare_priors(
     hear: Hear,
-    out: Annotated[Path, typer.Option(help="Table to write: .tsv.")],
+    out: Annotated[Path, typer.Option(callback=check_free(".tsv"), help="Table to write: .tsv.")],
     classes: Annotated[
         str, typer.Option(help="Classes, parted by commas; all takes those of which there are sounds.")
     ] = "all",
@@ -43,7 +44,7 @@ def compare_priors(
     seeds: Annotated[int, typer.Option(min=1, help="Ascents of each class, all of which count.")] = 1,
     draws: Annotated[int, typer.Option(min=1, help="Random latents of which the best one is taken.")] = 192,
     seed: Seed = 0,
-    figure: Figure = None,
+    figure: Picture = None,
     jobs: Jobs = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -51,10 +52,7 @@ def compare_priors(
     """Compare what other networks make of class patterns by several priors, of real sounds and of noise."""
     from brainmap.features.evaluation.priors import PRIOR_COLUMNS
     from brainmap.features.maximization.decoder import choose_priors
-    from brainmap.record import write_table
 
-    refuse_existing(out, overwrite, kinds=(".tsv",))
-    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     one = hear()
     fed = one.checkpoint
     paths = None if judges == "package" else [Path(name) for name in split_names(judges)]
@@ -86,9 +84,8 @@ def compare_priors(
     columns = PRIOR_COLUMNS | {judge: f"share that {judge} calls by its class" for judge in found.judges}
     about = {"classes": list(found.class_names), "steps": steps, "seeds": seeds, "draws": draws, "decoder": decoder}
     inputs = [*one.inputs, *(paths or [])]
-    write_table(found.table, out, columns=columns, about=build_provenance(about, inputs, seed=seed))
-    if figure is not None:
-        save_figure(viz.plot_prior_comparison(found, title=f"{one.name}: who recognizes its patterns"), figure)
+    write_tables((out, found.table, columns, build_provenance(about, inputs, seed=seed)))
+    draw_figure(lambda: viz.plot_prior_comparison(found, title=f"{one.name}: who recognizes its patterns"), figure)
     print_table(found.table, as_json)
     if not as_json:
         for note in notes:

@@ -10,7 +10,7 @@ import typer
 
 from brainmap import features, types
 from brainmap.cli.features.options import Describe, add_network_options, commands, format_feeding
-from brainmap.cli.options import Overwrite, refuse_existing
+from brainmap.cli.options import Overwrite, check_free
 from brainmap.errors import InputError
 
 
@@ -18,7 +18,9 @@ from brainmap.errors import InputError
 @add_network_options
 def convert(
     describe: Describe,
-    out: Annotated[Path, typer.Option("--out", help="File to write (.safetensors).")],
+    out: Annotated[
+        Path, typer.Option("--out", callback=check_free(".safetensors"), help="File to write (.safetensors).")
+    ],
     align: Annotated[types.Align | None, typer.Option(help="Place of sounds that are shorter than the input.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -29,7 +31,6 @@ def convert(
     """
     from brainmap.features.networks.feeding import count_outputs
 
-    refuse_existing(out, overwrite, kinds=(".safetensors",))
     one = describe(report=True)
     model, checkpoint = one.model, one.checkpoint
     if not checkpoint.architecture:

@@ -34,13 +34,12 @@ def encoder_maps(
     asked = split_names(regions) if regions is not None else None
     shown = choose_items(one.sounds, items, 4)
     found = features.map_encoder(one.model, one.sounds, regions=asked, device=one.device)
-    follows = found.follow_energy()
     leave(
         tabulate_maps(found),
         COLUMNS,
         lambda: viz.plot_encoder_maps(one.sounds, found, items=shown, title=f"{one.name}: where {found.layer} is read"),
         inputs=one.inputs,
         parameters={"layer": found.layer, "regions": list(found.regions)},
-        shown=follows,
+        shown=found.follow_energy(),
         words=f"{len(found.items)} sounds x {len(found.regions)} regions, {len(found.seconds)} frames of {found.layer}",
     )

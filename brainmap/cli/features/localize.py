@@ -96,18 +96,12 @@ def _choose_methods(models: dict[str, Any], sounds: features.Sounds) -> list[str
 def _place_sounds(
     sounds: features.Sounds, boundaries: Path | None, plant: float | None, background_db: float, seed: int
 ) -> tuple[features.Sounds, pd.DataFrame]:
-    import pandas as pd
-
-    from brainmap.checks import check_file
     from brainmap.features.sounds.intervals import plant_sounds
+    from brainmap.tables import read_table
 
     if plant is not None:
         return plant_sounds(sounds, seconds=plant, background_db=background_db, rng=make_rng(seed))
-    file = check_file(boundaries or "", "--boundaries")
-    try:
-        return sounds, pd.read_csv(file, sep="\t", dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"--boundaries: {file} cannot be read as a table: {str(error).splitlines()[0]}") from None
+    return sounds, read_table(boundaries or "", "--boundaries")
 
 
 def _load_others(one: Listener, paths: list[Path]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import typer
 from brainmap import features, types, viz
 from brainmap.checks import list_some
 from brainmap.cli.features.options import (
-    Figure,
     Hear,
     Listener,
     Store,
@@ -21,20 +20,20 @@ from brainmap.cli.features.options import (
     note_origin,
     store_free,
 )
-from brainmap.cli.features.regions import RegionRequest, join_networks, maximize_named_regions, write_regions
+from brainmap.cli.features.regions import join_networks, maximize_named_regions, write_regions
 from brainmap.cli.options import (
-    FORMATS,
     Jobs,
     Json,
     Overwrite,
+    Picture,
     Seed,
     build_provenance,
+    draw_figure,
     make_rng,
     print_files,
     print_table,
-    refuse_existing,
-    save_figure,
     split_names,
+    write_tables,
 )
 from brainmap.errors import InputError
 
@@ -102,7 +101,7 @@ def maximize(
     layer: Annotated[str, typer.Option(help="Layer of the units: a name, or output for the classes.")] = "output",
     units: Annotated[str, typer.Option(help="Units: all, numbers from 0, or class names, parted by commas.")] = "all",
     wav: Words = None,
-    figure: Figure = None,
+    figure: Picture = None,
     prior: Annotated[
         types.PatternPrior | None,
         make_option(
@@ -195,12 +194,20 @@ def maximize(
         layer, units, regions = _read_targets(target)
     settings = [make_settings(preset, given)] if preset else []
     store_free(out, "am", layer, overwrite)
-    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     table = refuse_table(wav, f"{layer}_quality.tsv", overwrite)
     one = hear()
     if regions:
-        asked = RegionRequest(regions=regions, also=also, judges=judges, prior=prior, decoder=decoder)
-        found = maximize_named_regions(one, asked, _list_given(given), seed=seed, jobs=jobs)
+        found = maximize_named_regions(
+            one,
+            regions,
+            _list_given(given),
+            also=also,
+            judges=judges,
+            prior=prior,
+            decoder=decoder,
+            seed=seed,
+            jobs=jobs,
+        )
         write_regions(found, one, out, table, figure, seed=seed, as_json=as_json)
         return
     climbed = [one.model]
@@ -268,10 +275,10 @@ def _list_given(given: dict[str, Any]) -> dict[str, Any]:
 def _choose_priors(
     one: Listener, prior: types.PatternPrior | None, decoder: str | None, *, automatic: bool
 ) -> tuple[ChosenPrior, ...]:
-    from brainmap.features.maximization.decoder import ChosenPrior, choose_priors
+    from brainmap.features.maximization.decoder import AUDIO, choose_priors
 
     if prior is None and decoder is None and not automatic:
-        return (ChosenPrior(prior="audio"),)
+        return (AUDIO,)
     fed = one.checkpoint
     return choose_priors(
         prior,
@@ -304,8 +311,9 @@ def _judge(
     """Let other networks judge patterns that can be heard."""
     if not judging or not am.can_be_heard:
         return am
-    rng = make_rng(seed)
-    return features.judge_maximization(am, judging, sounds=one.sounds, rng=rng, device=one.device, threads=jobs)
+    return features.judge_maximization(
+        am, judging, sounds=one.sounds, rng=make_rng(seed), device=one.device, threads=jobs
+    )
 
 
 def refuse_table(wav: Path | None, name: str, overwrite: bool) -> Path | None:
@@ -383,19 +391,17 @@ def _save_patterns(
     quality = pd.concat(parts, ignore_index=True)
     if table is not None:
         write_quality(quality, table, about)
-    if figure is not None:
-        title = f"{network}: what drives {patterns[0].layer}"
-        save_figure(viz.plot_maximization(patterns, labels=patterns[0].labels, title=title), figure)
+    title = f"{network}: what drives {patterns[0].layer}"
+    draw_figure(lambda: viz.plot_maximization(patterns, labels=patterns[0].labels, title=title), figure)
     return quality
 
 
 def write_quality(table: pd.DataFrame, path: Path, about: tuple[features.MaximizationSettings, int, Listener]) -> None:
     """Write the table of the quality of patterns, with its sidecar."""
     from brainmap.features.evaluation.judges import JUDGED_COLUMNS
-    from brainmap.record import write_table
 
     settings, seed, one = about
     columns = {str(c): str(c).replace("_", " ") for c in table.columns} | {
         c: words for c, words in {**QUALITY, **JUDGED_COLUMNS}.items() if c in table
     }
-    write_table(table, path, columns=columns, about=build_provenance(asdict(settings), one.inputs, seed=seed))
+    write_tables((path, table, columns, build_provenance(asdict(settings), one.inputs, seed=seed)))

@@ -18,18 +18,17 @@ from brainmap.cli.features.maximize import (
     refuse_table,
     write_quality,
 )
-from brainmap.cli.features.options import Figure, Hear, Store, add_listener_options, commands, note_origin, store_free
+from brainmap.cli.features.options import Hear, Store, add_listener_options, commands, note_origin, store_free
 from brainmap.cli.options import (
-    FORMATS,
     Jobs,
     Json,
     Overwrite,
+    Picture,
     Seed,
+    draw_figure,
     make_rng,
     print_files,
     print_table,
-    refuse_existing,
-    save_figure,
     split_names,
 )
 
@@ -44,7 +43,7 @@ def metamers(
         str | None, typer.Option(help="stimulus_ids of the sounds to match; default: the first of each word.")
     ] = None,
     wav: Words = None,
-    figure: Figure = None,
+    figure: Picture = None,
     steps: Steps = None,
     step_size: Annotated[Real, make_option("Step in units of the free parameters; default: 0.1.", HOW)] = None,
     optimizer: Annotated[types.Optimizer | None, make_option("Optimizer; default: adam.", HOW)] = None,
@@ -62,7 +61,6 @@ def metamers(
 
     settings = make_settings("metamer", locals())
     store_free(out, "metamer", layer, overwrite)
-    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     table = refuse_table(wav, f"{layer}_metamers.tsv", overwrite)
     one = hear()
     known = one.sounds.items
@@ -89,8 +87,7 @@ def metamers(
     if wav is not None and table is not None:
         found.save_wav(wav)
         write_quality(found.table, table, (settings, seed, one))
-    if figure is not None:
-        save_figure(viz.plot_metamers(found, title=f"{one.name}: metamers of {layer}"), figure)
+    draw_figure(lambda: viz.plot_metamers(found, title=f"{one.name}: metamers of {layer}"), figure)
     print_table(found.table, as_json)
     if not as_json:
         typer.echo(f"{out}: {len(found.items)} metamers of {layer}, {int(found.table['matched'].sum())} matched")

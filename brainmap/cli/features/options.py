@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import typer
 from brainmap import features, types
 from brainmap.checks import check_choice, list_some
 from brainmap.cli import app
-from brainmap.cli.options import Device, Several, build_provenance, join_options, make_group, split_names
+from brainmap.cli.options import Device, Several, build_provenance, join_options, make_group, print_files, split_names
 from brainmap.errors import InputError
 from brainmap.progress import log
 
@@ -56,7 +57,6 @@ InputOption = Annotated[
         rich_help_panel=OTHERS,
     ),
 ]
-Figure = Annotated[Path | None, typer.Option("--figure", help="Figure to write: .png, .svg or .pdf.")]
 TargetsOption = Annotated[
     str | None,
     typer.Option(
@@ -385,6 +385,22 @@ def store_free(out: Path, kind: str, layer: str | None, overwrite: bool) -> None
         raise InputError(
             f"--out: {out} holds {what.get(kind, kind)}{of} already; say --overwrite or name another store"
         )
+
+
+def print_layers(
+    found: features.Activations, out: Path, words: str, figure: Path | None, as_json: bool, *, width: int = 12
+) -> None:
+    """List the layers of stored activations with their shapes, and say in words what the store holds."""
+    shapes = {layer: list(found[layer].shape) for layer in found.layers}
+    if as_json:
+        about = {"store": str(out), "network": found.network, "items": len(found.items), "layers": shapes}
+        typer.echo(json.dumps(about, indent=2))
+        return
+    for layer, shape in shapes.items():
+        before = f"  of {found.reductions[layer]['units']} units" if layer in found.reductions else ""
+        typer.echo(f"{layer:<{width}} {' x '.join(map(str, shape))}{before}")
+    typer.echo(f"{out}: {words}")
+    print_files(figure)
 
 
 def extract_all(one: Listener, layers: str) -> Any:

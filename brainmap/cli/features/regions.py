@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,60 +10,65 @@ import typer
 
 from brainmap import features, types, viz
 from brainmap.cli.features.options import Listener, note_origin
-from brainmap.cli.options import build_provenance, make_rng, print_files, print_table, save_figure, split_names
+from brainmap.cli.options import (
+    build_provenance,
+    draw_figure,
+    make_rng,
+    print_files,
+    print_table,
+    split_names,
+    write_tables,
+)
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-@dataclass(frozen=True, kw_only=True)
-class RegionRequest:
-    """What is asked for beside the settings of the ascent."""
-
-    regions: tuple[str, ...]
-    also: str | None
-    judges: str | None
-    prior: types.PatternPrior | None
-    decoder: str | None
-
-
 def maximize_named_regions(
-    one: Listener, asked: RegionRequest, given: dict[str, Any], *, seed: int, jobs: int | None
+    one: Listener,
+    regions: tuple[str, ...],
+    given: dict[str, Any],
+    *,
+    also: str | None,
+    judges: str | None,
+    prior: types.PatternPrior | None,
+    decoder: str | None,
+    seed: int,
+    jobs: int | None,
 ) -> features.RegionSounds:
-    """Find the sounds that regions of an encoding model are predicted to want.
+    """Find the sounds that regions of an encoding model are predicted to want; `given` are settings of the ascent.
 
     Raises
     ------
     InputError
         No judges, files that hold no encoding models, or what `maximize_regions` refuses.
     """
-
     from brainmap.features.maximization.decoder import choose_priors
 
-    if asked.judges in (None, "none", "package"):
+    if judges is None or judges in ("none", "package"):
         raise InputError(
             "--judges: expected encoding models of other networks, fitted on other runs, that judge what is climbed; "
             "write them with brainmap rsa encode --encoder"
         )
-    fed, prior = one.checkpoint, asked.prior
-    if prior is None and asked.decoder is None:
+    fed = one.checkpoint
+    if prior is None and decoder is None:
         about = features.load_decoder().about
         fits = fed.front_end.is_waveform and (about.rate, about.n_samples) == (fed.rate, one.sounds.n_samples)
         prior = "decoder" if fits else "audio"
     (chosen,) = choose_priors(
         prior,
-        decoder=asked.decoder,
+        decoder=decoder,
         rate=fed.rate,
         n_samples=one.sounds.n_samples,
         on_waveforms=fed.front_end.is_waveform,
     )
-    climbed = [one.path, *(Path(name) for name in split_names(asked.also))] if asked.also else [one.path]
+    climbed = [one.path, *(Path(name) for name in split_names(also))] if also else [one.path]
     return features.maximize_regions(
         [features.load_encoder(path) for path in climbed],
         one.sounds,
-        regions=asked.regions,
-        judges=[features.load_encoder(name) for name in split_names(str(asked.judges))],
+        regions=regions,
+        judges=[features.load_encoder(name) for name in split_names(judges)],
         decoder=chosen.decoder,
         settings=chosen.settings(**given),
         rng=make_rng(seed),
@@ -116,18 +121,15 @@ def write_regions(
 
     from brainmap.features.evaluation.regions import REGION_COLUMNS
     from brainmap.features.representations.files import save_maximization
-    from brainmap.record import write_table
 
     wavs = found.am.save_wav(table.parent, name="predicted") if table is not None else []
     save_maximization(found.am, out, network=one.name, wavs=[file.name for file in wavs])
     note_origin(out, "am", one, found.am.layer)
     if table is not None:
         about = build_provenance(asdict(found.am.settings), one.inputs, seed=seed)
-        write_table(found.table, table, columns=REGION_COLUMNS, about=about)
-    if figure is not None:
-        save_figure(
-            viz.plot_predicted_sounds(found, one.sounds, title=f"{one.name}: sounds predicted to drive"), figure
-        )
+        write_tables((table, found.table, REGION_COLUMNS, about))
+    title = f"{one.name}: sounds predicted to drive"
+    draw_figure(lambda: viz.plot_predicted_sounds(found, one.sounds, title=title), figure)
     print_table(found.table, as_json)
     if as_json:
         return

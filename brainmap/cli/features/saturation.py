@@ -16,10 +16,10 @@ from brainmap.cli.options import (
     Json,
     Overwrite,
     Seed,
+    check_free,
     make_rng,
     print_files,
     print_table,
-    refuse_existing,
     save_figure,
 )
 
@@ -28,7 +28,9 @@ from brainmap.cli.options import (
 @add_listener_options
 def saturation(
     hear: Hear,
-    figure: Annotated[Path, typer.Option("--figure", help="Figure to write: .png, .svg or .pdf.")],
+    figure: Annotated[
+        Path, typer.Option("--figure", callback=check_free(*FORMATS), help="Figure to write: .png, .svg or .pdf.")
+    ],
     units: Annotated[str, typer.Option(help="Classes: all, numbers from 0, or names, parted by commas.")] = "all",
     preset: Annotated[types.Preset, typer.Option(help="Set of defaults of the ascents.")] = "source",
     steps: Steps = None,
@@ -39,7 +41,6 @@ def saturation(
 ) -> None:
     """Show why logits are maximized: follow the ascent of classes by softmax and by logit, as a figure."""
     settings = make_settings(preset, locals())
-    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     one = hear()
     found = features.softmax_saturation(
         one.model,

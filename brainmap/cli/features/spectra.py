@@ -27,8 +27,7 @@ def spectra(
     from brainmap.features.units.filters import FILTER_COLUMNS
 
     kept = open_maximizations(store)
-    patterns = kept[check_choice(layer, list(kept), "--layer")]
-    found = features.pattern_spectra(patterns)
+    found = features.pattern_spectra(kept[check_choice(layer, list(kept), "--layer")])
     table = found.table.iloc[found.order]
     columns = {
         **FILTER_COLUMNS,

@@ -9,7 +9,7 @@ import typer
 
 from brainmap import features
 from brainmap.cli.features.options import commands
-from brainmap.cli.options import Overwrite, Seed
+from brainmap.cli.options import Overwrite, Seed, check_free
 
 
 @commands.command("train-decoder")
@@ -17,7 +17,9 @@ def train_decoder(
     data: Annotated[
         Path, typer.Argument(help="Sounds: a folder with one folder for each class or word, or a stimuli.tsv.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Decoder to write (.safetensors).")],
+    out: Annotated[
+        Path, typer.Option("--out", callback=check_free(".safetensors"), help="Decoder to write (.safetensors).")
+    ],
     rate: Annotated[int, typer.Option(help="Rate of the sounds, in Hz: that of the network.")] = 16_000,
     seconds: Annotated[float, typer.Option(help="Length of the sounds, in s: that of the network.")] = 1.0,
     steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 3000,
@@ -29,10 +31,8 @@ def train_decoder(
     overwrite: Overwrite = False,
 ) -> None:
     """Train a decoder of sounds, the prior of maximizing patterns. The same command continues a stopped training."""
-    from brainmap.cli.options import refuse_existing
     from brainmap.features.maximization.decoder_training import split_sounds
 
-    refuse_existing(out, overwrite, kinds=(".safetensors",))
     settings = features.DecoderTraining(steps=steps, batch_size=batch_size, seed=seed)
     training, held_out = split_sounds(data, rate=rate, seconds=seconds, seed=seed)
     decoder = features.train_decoder(training, held_out, out, settings=settings, note=note, overwrite=overwrite)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from brainmap import types
+from brainmap import rsa, types
 from brainmap.cli.images import refuse_existing_maps, save_brain_maps
 from brainmap.cli.options import (
     Items,
@@ -16,11 +16,11 @@ from brainmap.cli.options import (
     Seed,
     Table,
     build_provenance,
-    print_files,
-    print_table,
-    refuse_existing,
+    check_free,
+    make_rng,
     split_names,
     with_options,
+    write_tables,
 )
 from brainmap.cli.rsa.options import (
     Brain,
@@ -34,12 +34,10 @@ from brainmap.cli.rsa.options import (
     commands,
     list_stores,
     open_networks,
+    print_scores,
     refuse_tables,
 )
 from brainmap.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 
 @commands.command()
@@ -56,7 +54,10 @@ def bands(
     searches: Annotated[int, typer.Option(min=1, help="Random searches, over which scores are averaged.")] = 3,
     few_items: FewItems = False,
     tests: Annotated[
-        Path | None, typer.Option(help="Also write a .tsv of p of all bands together, by permuting the sounds.")
+        Path | None,
+        typer.Option(
+            callback=check_free(".tsv"), help="Also write a .tsv of p of all bands together, by permuting the sounds."
+        ),
     ] = None,
     maps: Annotated[
         str | None,
@@ -80,25 +81,18 @@ def bands(
 
     Each store is a band (a network, acoustic models of `brainmap features acoustics`), or each layer of the only one.
     """
-    brain.refuse_none("rsa bands")
-    if targets == "roi" and brain.rois is None:
-        raise InputError("--targets roi: expected --rois too, got none; give an image of regions, or --targets voxel")
-    refuse_existing(out, overwrite, kinds=(".tsv",))
-    refuse_existing(tests, overwrite, option="--tests", kinds=(".tsv",))
+    brain.check("rsa bands", targets)
     if maps is not None:
         from brainmap.rsa.surface.data import is_surface
 
         refuse_tables(brain.images, "--maps")
         if targets == "roi":
             raise InputError("--maps: expected --targets voxel, got regions; leave --maps out")
-        refuse_existing_maps(maps, overwrite, "--maps", on_surface=any(is_surface(name) for name in brain.images))
+        refuse_existing_maps({"--maps": maps}, overwrite, on_surface=any(map(is_surface, brain.images)))
     networks = open_networks(activations, layers)
-    import numpy as np
 
-    from brainmap.record import write_table
-    from brainmap.rsa.encoding.bands import BAND_COLUMNS, encode_bands
+    from brainmap.rsa.encoding.bands import BAND_COLUMNS
     from brainmap.rsa.encoding.folds import make_fold_rng
-    from brainmap.rsa.encoding.maps import map_bands
     from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS
 
     data = brain.load_patterns(brain.load_regions())
@@ -112,23 +106,16 @@ def bands(
         "seeds": [seed + k for k in range(searches)],
     }
     given = next(iter(networks.values())) if len(networks) == 1 else networks
-    fit = encode_bands(given, data, few_items=few_items, rng=make_fold_rng(seed), **asked)
+    fit = rsa.encode_bands(given, data, few_items=few_items, rng=make_fold_rng(seed), **asked)
     about = build_provenance(asked, [*brain.inputs, *list_stores(activations)], seed=seed)
     about["FoldOfItem"] = fit.folds.name_folds(fit.responses.items)
-    written = [path for path in (out, tests) if path is not None]
-    if out is not None:
-        write_table(fit.scores, out, columns=BAND_COLUMNS, about=about)
+    written = write_tables((out, fit.scores, BAND_COLUMNS, about))
     if tests is not None or maps is not None:
-        tested = fit.test(permutations=permutations, correction=correction, rng=np.random.default_rng([seed, 1]))
-        if tests is not None:
-            columns = {name: text for name, text in ENCODING_TEST_COLUMNS.items() if name in tested}
-            write_table(tested, tests, columns=columns, about={**about, "Test": tested.attrs["note"]})
+        tested = fit.test(permutations=permutations, correction=correction, rng=make_rng([seed, 1]))
+        columns = {name: text for name, text in ENCODING_TEST_COLUMNS.items() if name in tested}
+        written += write_tables((tests, tested, columns, {**about, "Test": tested.attrs["note"]}))
         if maps is not None:
-            found = map_bands(fit, None if fit.responses.mesh else brain.mask, tested=tested)
+            found = rsa.map_bands(fit, None if fit.responses.mesh else brain.mask, tested=tested)
             written += save_brain_maps(found, maps, brain.mask, space=space, overwrite=overwrite)
-    if as_json:
-        print_table(fit.scores, True)
-        return
     kept = ["r", "joint", "unique", "product", "unique_spread"]
-    print_table(average_by_region(fit.scores, ["band"], kept, n="joint"), False)
-    print_files(*written)
+    print_scores(fit.scores, lambda: average_by_region(fit.scores, ["band"], kept, n="joint"), written, as_json=as_json)

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import glob
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from brainmap import types
+from brainmap import rsa, types, viz
 from brainmap.cli.options import (
     FORMATS,
     Json,
     Missing,
     Overwrite,
     build_provenance,
+    check_free,
     refuse_existing,
     save_figure,
     split_names,
 )
 from brainmap.cli.rsa.options import commands, count_noun
 from brainmap.errors import InputError
-
-if TYPE_CHECKING:
-    from brainmap.rsa.glm.betas import Betas
 
 _HELP = {
     "events": "events.tsv, one per run or one with a column run; or AFNI's stim_times, cat=cat.1D. Repeatable.",
@@ -94,17 +93,16 @@ def betas(
     residuals: Annotated[bool, typer.Option("--residuals", help="Also write the residuals.")] = False,
     variance: Annotated[bool, typer.Option("--variance", help="Also write the variance of each beta.")] = False,
     items: Annotated[types.Level, typer.Option(help="Items of the RDMs of the design.")] = "stimulus",
-    figure: Annotated[Path | None, typer.Option(help="Picture of the first run's design and its RDMs.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(callback=check_free(*FORMATS), help="Picture of the first run's design and its RDMs.")
+    ] = None,
     space: Annotated[str | None, typer.Option(help="Space: ORIG, MNI, TLRC, ...; default: that of the mask.")] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Estimate betas from BOLD time series and events, one image per run for `brainmap rsa rdm --betas`."""
-    from brainmap.rsa.glm.betas import fit_betas
     from brainmap.rsa.glm.confounds import read_one_d
-    from brainmap.rsa.glm.files import save_betas
 
-    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     refuse_existing(Path(out), True)
     taken = sorted(Path(out).parent.glob(f"{glob.escape(Path(out).name)}_*desc-{model}_*"))
@@ -112,7 +110,7 @@ def betas(
         raise InputError(
             f"--out: expected new files, got {taken[0]}, which exists; give --overwrite or choose another prefix"
         )
-    fit = fit_betas(
+    fit = rsa.fit_betas(
         bold,
         parse_events(events),
         confounds=[text.split("+") for text in confounds] if confounds else None,
@@ -139,7 +137,7 @@ def betas(
     extra = [f for f in (*events, *(confounds or [])) for f in f.split("=")[-1].split("+") if Path(f).is_file()]
     inputs: list[str | Path] = [*bold, *extra, *([mask] if mask else []), *(frame_times or [])]
     about = build_provenance({"model": model, "hrf": hrf, "noise": fit.settings.noise, "strategy": strategy}, inputs)
-    written = save_betas(
+    written = rsa.save_betas(
         fit,
         out,
         format=image_format,
@@ -152,9 +150,7 @@ def betas(
     )
     written += _write_description(Path(out), about)
     if figure is not None:
-        from brainmap.viz.rsa.design import plot_design
-
-        save_figure(plot_design(fit), figure)
+        save_figure(viz.plot_design(fit), figure)
         written.append(figure)
     _report_betas(fit, written, as_json)
 
@@ -209,8 +205,7 @@ def _parse_degree(text: str | None) -> Any:
     return int(text)
 
 
-def _report_betas(fit: Betas, written: Sequence[Path], as_json: bool) -> None:
-    import json
+def _report_betas(fit: rsa.Betas, written: Sequence[Path], as_json: bool) -> None:
 
     if as_json:
         found = {

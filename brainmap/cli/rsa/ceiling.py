@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from brainmap import rsa
 from brainmap.checks import refuse_some
-from brainmap.cli.images import refuse_existing_image, save_bricks
+from brainmap.cli.images import refuse_existing_maps, save_bricks
 from brainmap.cli.options import (
     Items,
     Jobs,
@@ -77,12 +78,9 @@ def ceiling(
     import numpy as np
 
     from brainmap.cli.runs import expand_patterns
-    from brainmap.rsa.images.files import image_info
     from brainmap.rsa.searchlights.ceilings import map_ceilings
 
-    for option, path in {"--out": out, "--counts": counts}.items():
-        if path is not None:
-            refuse_existing_image(path, overwrite, option)
+    refuse_existing_maps({"--out": out, "--counts": counts}, overwrite)
     refuse_some(
         sorted({who for who in participant if participant.count(who) > 1}),
         "--participant: expected each label once, got ",
@@ -113,7 +111,7 @@ def ceiling(
         )
         known[who] = settings.choose_noise(data[who], source=noise, place=noise_per, residuals=left)
     maps = map_ceilings(data, settings, mask=masks, radius_mm=radius or SPHERES_MM, noise=known, threads=jobs)
-    where = space or image_info(masks[participant[0]]).space
+    where = space or rsa.image_info(masks[participant[0]]).space
     written = [save_bricks([maps.lower, maps.upper], out, labels=["lower", "upper"], space=where, overwrite=overwrite)]
     if counts is not None:
         images = [maps.participant_count, maps.voxel_count]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from brainmap import types
-from brainmap.checks import refuse_some
+from brainmap import rsa, types
+from brainmap.checks import check_choice, refuse_some
 from brainmap.cli.options import (
     Json,
     Overwrite,
@@ -17,17 +18,16 @@ from brainmap.cli.options import (
     Table,
     build_provenance,
     convert_records,
+    make_rng,
     print_files,
     print_table,
-    refuse_existing,
+    write_tables,
 )
 from brainmap.cli.rsa.options import Layers, commands, load_stacked_rdms
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from brainmap.rsa.simulation.choice import ChosenItems
 
 
 @commands.command()
@@ -49,24 +49,18 @@ def choose(
     as_json: Json = False,
 ) -> None:
     """Choose the sounds that tell two layers apart with the fewest participants, for `rsa power --items`."""
-    import json
 
-    import numpy as np
-
-    from brainmap.record import write_table
-    from brainmap.rsa.simulation.choice import choose_items
-
-    refuse_existing(out, overwrite, kinds=(".tsv",))
     if out is not None and stimuli is not None and out.resolve() == stimuli.resolve():
         raise InputError(f"--out: expected another file than --stimuli, got {out} for both; name another file")
-    rng = np.random.default_rng(seed)
-    found = choose_items(load_stacked_rdms(models), a=a, b=b, n=n, balance=balance, n_starts=starts, rng=rng)
+    found = rsa.choose_items(
+        load_stacked_rdms(models), a=a, b=b, n=n, balance=balance, n_starts=starts, rng=make_rng(seed)
+    )
     table = _list_stimuli(found, stimuli, Path() if out is None else out.parent)
     settings = {"a": a, "b": b, "n": n, "balance": balance, "starts": starts, "candidates": found.n_candidates}
     if out is not None:
         about = build_provenance(settings, [*models, *([stimuli] if stimuli else [])], seed=seed)
         more = {"Choices": convert_records(found.table), "Starts": found.starts.tolist(), "Use": found.describe()}
-        write_table(table, out, columns=_describe_columns(table, stimuli), about=about | more)
+        write_tables((out, table, _describe_columns(table, stimuli), about | more))
     if as_json:
         said = {**settings, "items": list(found.items), "starts_d": found.starts.tolist()}
         typer.echo(json.dumps({**said, "choices": convert_records(found.table)}, indent=2))
@@ -78,11 +72,10 @@ def choose(
     print_files(out)
 
 
-def _list_stimuli(found: ChosenItems, stimuli: Path | None, folder: Path) -> pd.DataFrame:
+def _list_stimuli(found: rsa.ChosenItems, stimuli: Path | None, folder: Path) -> pd.DataFrame:
     """List the chosen stimuli, with the columns of the table of candidates and paths that hold from a folder."""
     import pandas as pd
 
-    from brainmap.checks import check_choice
     from brainmap.tables import read_table
 
     label = "condition" if found.items == found.conditions else "stimulus_id"

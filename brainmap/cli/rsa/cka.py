@@ -6,16 +6,8 @@ from typing import Annotated
 
 import typer
 
-from brainmap import types
-from brainmap.cli.options import (
-    Items,
-    Json,
-    Overwrite,
-    Table,
-    refuse_existing,
-    split_names,
-    with_options,
-)
+from brainmap import rsa, types
+from brainmap.cli.options import Items, Json, Overwrite, Table, split_names, with_options
 from brainmap.cli.rsa.options import Brain, LayerNames, Networks, commands, leave_tables, list_stores, open_networks
 
 
@@ -34,14 +26,13 @@ def cka(
     as_json: Json = False,
 ) -> None:
     """Compare every layer with every region by debiased linear CKA over the same items."""
-    brain.refuse_none("rsa cka")
-    refuse_existing(out, overwrite, kinds=(".tsv",))
+    brain.check("rsa cka")
     networks = open_networks(activations, layers)
-    from brainmap.rsa.encoding.cka import CKA_COLUMNS, linear_cka
+    from brainmap.rsa.encoding.cka import CKA_COLUMNS
 
     data = brain.load_patterns(brain.load_regions())
     chosen = "all" if layers == "all" else split_names(layers)
-    table = linear_cka(networks, data, items=items, layers=chosen, units=units)
+    table = rsa.linear_cka(networks, data, items=items, layers=chosen, units=units)
     asked = {"items": items, "layers": layers, "units": units}
     inputs = [*brain.inputs, *list_stores(activations)]
     leave_tables(table, [(out, table, CKA_COLUMNS)], as_json, parameters=asked, inputs=inputs)

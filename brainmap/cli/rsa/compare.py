@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap import types
+from brainmap import rsa, types, viz
 from brainmap.cli.options import (
     FORMATS,
     Correction,
@@ -18,10 +18,12 @@ from brainmap.cli.options import (
     Seed,
     Test,
     build_provenance,
+    check_free,
+    make_rng,
     print_files,
     print_table,
-    refuse_existing,
     save_figure,
+    write_tables,
 )
 from brainmap.cli.rsa.options import commands
 from brainmap.cli.runs import load_data_rdms
@@ -42,12 +44,22 @@ def compare(
         Path | None,
         typer.Option(help="RDMs (.h5) to regress out of both: by splines of ranks or, with pearson, linearly."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Scores, .tsv; by default they are printed.")] = None,
-    ceilings: Annotated[Path | None, typer.Option(help="Noise ceilings over participants, .tsv.")] = None,
-    statistics: Annotated[Path | None, typer.Option(help="Test over participants, .tsv.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", callback=check_free(".tsv"), help="Scores, .tsv; by default they are printed."),
+    ] = None,
+    ceilings: Annotated[
+        Path | None, typer.Option(callback=check_free(".tsv"), help="Noise ceilings over participants, .tsv.")
+    ] = None,
+    statistics: Annotated[
+        Path | None, typer.Option(callback=check_free(".tsv"), help="Test over participants, .tsv.")
+    ] = None,
     figure: Annotated[
         Path | None,
-        typer.Option(help="Picture of scores over time, for models of `rsa rdm --over time`: .png, .svg, .pdf."),
+        typer.Option(
+            callback=check_free(*FORMATS),
+            help="Picture of scores over time, for models of `rsa rdm --over time`: .png, .svg, .pdf.",
+        ),
     ] = None,
     test: Test = "signed-rank",
     correction: Correction = "fdr",
@@ -56,49 +68,45 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare RDMs of models with RDMs of data, aligned by item labels, and print or write a table of scores."""
-    from brainmap.record import write_table
-    from brainmap.rsa.comparison.ceilings import CEILING_COLUMNS, noise_ceilings
-    from brainmap.rsa.comparison.measures import compare_rdms
-    from brainmap.rsa.comparison.partial import (
-        align_controls,
-        compare_rdms_partial,
-        get_partial_measure,
-        partial_ceilings,
-    )
+    from brainmap.rsa.comparison.ceilings import CEILING_COLUMNS
+    from brainmap.rsa.comparison.partial import align_controls, get_partial_measure
     from brainmap.rsa.comparison.splines import name_partial
     from brainmap.rsa.inference.scores import STATISTICS_COLUMNS
     from brainmap.rsa.rdm.files import load_plain_rdms
 
-    for option, path in (("--out", out), ("--ceilings", ceilings), ("--statistics", statistics)):
-        refuse_existing(path, overwrite, option=option, kinds=(".tsv",))
-    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     one, other = load_plain_rdms(models), load_data_rdms(data, plain=True)
     inputs = [models, *data]
     if control_for is None:
-        scores = compare_rdms(one, other, measure=measure)
+        scores = rsa.compare_rdms(one, other, measure=measure)
         measured: str = measure
     else:
         controls = load_plain_rdms(control_for)
-        scores = compare_rdms_partial(one, other, controls, measure=measure)
+        scores = rsa.compare_rdms_partial(one, other, controls, measure=measure)
         measured = name_partial(get_partial_measure(measure), align_controls(controls, other).shape[-2])
         inputs.append(control_for)
     table = _build_table(one, other, scores)
     about = {"Measure": measured, **build_provenance({"measure": measured}, inputs, seed=seed)}
-    drawn = None
+    bounds = tested = drawn = None
     if ceilings is not None or (figure is not None and len(data) > 1):
-        bounds = noise_ceilings(other, measure=measure)
-        if control_for is not None:
-            bounds = partial_ceilings(other, controls, measure=measure)
+        bounds = (
+            rsa.noise_ceilings(other, measure=measure)
+            if control_for is None
+            else rsa.partial_ceilings(other, controls, measure=measure)
+        )
     if figure is not None:
         drawn = _draw_over_time(table, bounds if len(data) > 1 else None, measured)
-    if ceilings is not None:
-        write_table(bounds, ceilings, columns=CEILING_COLUMNS, about=about)
     if statistics is not None:
         tested = _test_scores(table, measure=measure, test=test, correction=correction, seed=seed)
-        columns = {**STATISTICS_COLUMNS, **_MODEL_COLUMNS}
-        write_table(tested, statistics, columns=columns, about={**about, "Test": test, "Correction": correction})
-    if out is not None:
-        write_table(table, out, columns=_describe_columns(table), about=about)
+    write_tables(
+        (ceilings, bounds, CEILING_COLUMNS, about),
+        (
+            statistics,
+            tested,
+            {**STATISTICS_COLUMNS, **_MODEL_COLUMNS},
+            about | {"Test": test, "Correction": correction},
+        ),
+        (out, table, _describe_columns(table), about),
+    )
     if drawn is not None and figure is not None:
         save_figure(drawn, figure)
     if out is None or as_json:
@@ -108,7 +116,6 @@ def compare(
 
 def _draw_over_time(table: pd.DataFrame, ceilings: pd.DataFrame | None, measure: str) -> Figure:
     """Draw scores over time, one line per network and layer."""
-    from brainmap.viz.rsa.time_courses import plot_time_course
 
     if "time" not in table:
         raise InputError(
@@ -117,7 +124,7 @@ def _draw_over_time(table: pd.DataFrame, ceilings: pd.DataFrame | None, measure:
         )
     if "network" in table and table["network"].nunique() > 1:
         table = table.assign(layer=table["network"] + " " + table["layer"])
-    return plot_time_course(table, ceilings, measure=measure)
+    return viz.plot_time_course(table, ceilings, measure=measure)
 
 
 _MODEL_COLUMNS = {"model": "number of the model RDM, from 1"}
@@ -158,9 +165,6 @@ def _test_scores(
     table: pd.DataFrame, *, measure: str, test: types.Test, correction: types.Correction, seed: int
 ) -> pd.DataFrame:
     """Test the scores over participants, with one row per model and region."""
-    import numpy as np
-
-    from brainmap.rsa.inference.scores import score_statistics
 
     if "participant" not in table or table["participant"].nunique() < 2:
         raise InputError(
@@ -169,12 +173,12 @@ def _test_scores(
         )
     over = [key for key in ("model", "name", "network", "layer", "time", "roi") if key in table]
     wide = table.set_index([*over, "participant"])["score"].unstack(sort=False)
-    found = score_statistics(
+    found = rsa.score_statistics(
         wide.to_numpy(),
         test=test,
         correction=correction,
         measure=measure,
-        rng=np.random.default_rng(seed),
+        rng=make_rng(seed),
     ).drop(columns="model")
     for at, key in enumerate(over):
         found.insert(at, key, wide.index.get_level_values(key))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from brainmap import rsa
 from brainmap.cli.options import (
     Items,
     Normalize,
     Seed,
     build_provenance,
-    print_files,
-    print_table,
     read_numbers,
     split_names,
     with_options,
@@ -36,12 +33,9 @@ from brainmap.cli.rsa.options import (
     list_steps,
     list_stores,
     open_networks,
+    print_scores,
     refuse_tables,
 )
-from brainmap.errors import InputError
-
-if TYPE_CHECKING:
-    from brainmap.rsa.encoding.encode import Encoding
 
 
 @commands.command()
@@ -85,11 +79,9 @@ def encode(
     Sounds that are predicted are never in training. brainmap rsa encode --activations net.zarr --betas run-*.nii.gz
     --mask mask.nii.gz --stimuli stimuli.tsv --rois rois.nii.gz --out scores.tsv --maps r.nii.gz
     """
-    brain.refuse_none("rsa encode")
+    brain.check("rsa encode", targets)
     from brainmap.rsa.surface.data import is_surface
 
-    if targets == "roi" and brain.rois is None:
-        raise InputError("--targets roi: expected --rois too, got none; give an image of regions")
     for option in outputs.asked_maps:
         refuse_tables(brain.images, option)
     outputs.refuse_existing(targets, on_surface=any(is_surface(name) for name in brain.images))
@@ -98,14 +90,12 @@ def encode(
     penalties = check_alphas(None if alphas is None else read_numbers(alphas, "--alphas"))
     find_device(device)
     networks = open_networks(activations, layers)
-    encoder.refuse(networks, layers, outputs.overwrite)
-    from brainmap.rsa.encoding.encode import encode as fit_models
+    encoder.refuse(networks, layers)
     from brainmap.rsa.encoding.folds import make_fold_rng
-    from brainmap.rsa.patterns.normalize import normalize_patterns
 
     data = brain.load_patterns(brain.load_regions())
     for method in list_steps(normalize):
-        data = normalize_patterns(data, method)
+        data = rsa.normalize_patterns(data, method)
     settings: dict[str, Any] = {
         "groups": groups,
         "items": items,
@@ -115,7 +105,7 @@ def encode(
         "components": components,
         "reliability_floor": reliability_floor,
     }
-    fit = fit_models(
+    fit = rsa.encode(
         networks,
         data,
         layers="all" if layers == "all" else split_names(layers),
@@ -135,19 +125,12 @@ def encode(
         fit, next(iter(networks.values())), data=sorted(map(str, images)), permutations=outputs.permutations, seed=seed
     )
     written += [] if network is None else [network]
-    _report_encoding(fit, written, as_json=outputs.as_json)
-
-
-def _report_encoding(fit: Encoding, written: Sequence[Path], *, as_json: bool) -> None:
-    """Print the mean score of each layer in each region, or the rows as JSON."""
-    if as_json:
-        print_table(fit.scores, True)
-        return
     kept = ["r", "r_corrected", "r2", "reliability"]
-    print_table(average_by_region(fit.scores, ["network", "layer"], kept, n="r", corrected="r_corrected"), False)
-    folds, n = fit.folds, len(fit.items)
-    typer.echo(
-        f"{n} items in {folds.n_folds} test folds by {folds.by}, {count_noun(len(fit.responses.runs), 'run')}; means "
-        "over voxels, of which those without a score are left out"
+    print_scores(
+        fit.scores,
+        lambda: average_by_region(fit.scores, ["network", "layer"], kept, n="r", corrected="r_corrected"),
+        written,
+        as_json=outputs.as_json,
+        words=f"{len(fit.items)} items in {fit.folds.n_folds} test folds by {fit.folds.by}, "
+        f"{count_noun(len(fit.responses.runs), 'run')}; means over voxels, of which those without a score are left out",
     )
-    print_files(*written)

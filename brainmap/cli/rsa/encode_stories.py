@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from brainmap import rsa
 from brainmap.cli.options import (
     Seed,
     build_provenance,
-    print_files,
-    print_table,
     read_numbers,
     split_names,
     with_options,
@@ -28,14 +25,12 @@ from brainmap.cli.rsa.options import (
     count_noun,
     list_stores,
     open_networks,
+    print_scores,
 )
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from brainmap.rsa.encoding.encode import Encoding
-    from brainmap.rsa.inputs.stories import Stories
 
 
 @commands.command()
@@ -82,7 +77,6 @@ def encode_stories(
     penalties = check_alphas(None if alphas is None else read_numbers(alphas, "--alphas"))
     find_device(device)
     networks = open_networks(activations, layers)
-    from brainmap.rsa.encoding.stories import encode_stories as fit_stories
 
     sounds = list(dict.fromkeys(next(iter(networks.values())).table["sound"].astype(str)))
     data = brain.load(sounds, targets)
@@ -94,7 +88,7 @@ def encode_stories(
         "reliability_floor": reliability_floor,
         "block": block,
     }
-    fit = fit_stories(
+    fit = rsa.encode_stories(
         networks,
         data.responses,
         **data.settings,
@@ -108,27 +102,20 @@ def encode_stories(
     made = {**settings, "layers": layers, "targets": targets, "alphas": [float(a) for a in penalties], "t_r": data.t_r}
     about = build_provenance(made, [*data.files, *list_stores(activations), *brain.others], seed=seed)
     written = list(outputs.write(fit, brain.mask, about, seed))
-    _report(fit, data, written, as_json=outputs.as_json)
-
-
-def _report(fit: Encoding, data: Stories, written: Sequence[Path], *, as_json: bool) -> None:
-    """Print the mean score of each layer in each region, or the rows as JSON."""
-    if as_json:
-        print_table(fit.scores, True)
-        return
-    print_table(_average_regions(fit), False)
-    whole = data.counts.iloc[0]
-    stories, folds = len(set(fit.responses.conditions)), fit.folds.n_folds
-    typer.echo(
-        f"{count_noun(len(fit.items), 'scan')} of {data.t_r:g} s in {stories} stories, {folds} test folds of whole "
-        f"stories, {count_noun(len(fit.responses.runs), 'repetition')}\n"
+    whole, stories = data.counts.iloc[0], len(set(fit.responses.conditions))
+    print_scores(
+        fit.scores,
+        lambda: _average_regions(fit),
+        written,
+        as_json=outputs.as_json,
+        words=f"{count_noun(len(fit.items), 'scan')} of {data.t_r:g} s in {stories} stories, {fit.folds.n_folds} test "
+        f"folds of whole stories, {count_noun(len(fit.responses.runs), 'repetition')}\n"
         f"voxels: {whole['kept']} of {whole['voxels']} used; left out: {whole['dropped_constant']} constant in a run, "
-        f"{whole['dropped_nan']} with NaN"
+        f"{whole['dropped_nan']} with NaN",
     )
-    print_files(*written)
 
 
-def _average_regions(fit: Encoding) -> pd.DataFrame:
+def _average_regions(fit: rsa.Encoding) -> pd.DataFrame:
     """Average the scores over the targets of each region; those without a score are left out."""
     import pandas as pd
 

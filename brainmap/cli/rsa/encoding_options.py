@@ -9,20 +9,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap import types
+from brainmap import features, rsa, types
 from brainmap.checks import refuse_some
 from brainmap.cli.images import refuse_existing_maps, save_brain_maps
-from brainmap.cli.options import Json, Mask, Overwrite, Participant, Table, read_numbers, refuse_existing
+from brainmap.cli.options import (
+    Json,
+    Mask,
+    Overwrite,
+    Participant,
+    Table,
+    check_free,
+    make_rng,
+    read_numbers,
+    write_tables,
+)
 from brainmap.cli.rsa.options import load_regions
 from brainmap.errors import InputError
 from brainmap.progress import log
+from brainmap.rsa.encoding.latencies import check_latencies
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from brainmap.features.networks.readout import ReadoutNetwork
-    from brainmap.rsa.encoding.encode import Encoding
-    from brainmap.rsa.inputs.stories import Stories
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,15 +90,14 @@ class StoryBrain:
         if targets == "roi" and self.rois is None and not of_regions:
             raise InputError("--targets roi: expected --rois too, got none; give an image of regions")
 
-    def load(self, sounds: Sequence[str], targets: types.EncodingTarget) -> Stories:
+    def load(self, sounds: Sequence[str], targets: types.EncodingTarget) -> rsa.Stories:
         """Read the responses to some stories."""
-        from brainmap.rsa.inputs.stories import load_stories
 
         sides, who = "separate", self.participant
         regions = load_regions(
             self.rois, self.roi_table, self.mask, participant=who, minimum_voxels=1, hemispheres=sides
         )
-        return load_stories(
+        return rsa.load_stories(
             self.bold,
             sounds,
             mask=self.mask,
@@ -129,8 +137,10 @@ class StoryScans:
                 "--silence, --trim: expected seconds and whole numbers of scans from 0, got "
                 f"{self.silence}, {self.trim}"
             )
+        delays = None if self.delays is None else read_numbers(self.delays, "--delays")
+        check_latencies(delays or (), "--delays")
         return {
-            "delays": None if self.delays is None else read_numbers(self.delays, "--delays"),
+            "delays": delays,
             "sampling": self.sampling,
             "high_pass": self.high_pass or None,
             "silence": tuple(around),
@@ -147,12 +157,16 @@ class EncodingOutputs:
     ] = None
     score: Annotated[types.EncodingScore, typer.Option(help="The score of --maps.")] = "r"
     counts: Annotated[
-        Path | None, typer.Option(help="Also write a .tsv of targets without a score and of alphas at the ends.")
+        Path | None,
+        typer.Option(
+            callback=check_free(".tsv"), help="Also write a .tsv of targets without a score and of alphas at the ends."
+        ),
     ] = None
     tests: Annotated[
         Path | None,
         typer.Option(
-            help="Also write a .tsv of p for each row, by permuting sounds, or blocks of scans within stories."
+            callback=check_free(".tsv"),
+            help="Also write a .tsv of p for each row, by permuting sounds, or blocks of scans within stories.",
         ),
     ] = None
     permutations: Annotated[int, typer.Option(min=1, help="Permutations for --tests (and --encoder).")] = 1000
@@ -161,7 +175,11 @@ class EncodingOutputs:
         typer.Option(help="Correction of --tests over all rows; max is family-wise by the highest r."),
     ] = "fdr"
     best: Annotated[
-        Path | None, typer.Option(help="Also write a .tsv of best layers, chosen on one half and scored on the other.")
+        Path | None,
+        typer.Option(
+            callback=check_free(".tsv"),
+            help="Also write a .tsv of best layers, chosen on one half and scored on the other.",
+        ),
     ] = None
     best_maps: Annotated[
         str | None, typer.Option(help="Also write an image of best layer (from 1), its position (0 to 1), and its r.")
@@ -188,43 +206,34 @@ class EncodingOutputs:
         ------
         InputError
         """
-        tables = {"--out": self.out, "--counts": self.counts, "--tests": self.tests, "--best": self.best}
-        for option, path in tables.items():
-            refuse_existing(path, self.overwrite, option=option, kinds=(".tsv",))
-        for option, name in self.asked_maps.items():
-            if targets == "roi":
-                raise InputError(f"{option}: expected --targets voxel, got regions; leave {option} out")
-            refuse_existing_maps(name, self.overwrite, option, on_surface=on_surface)
+        if targets == "roi" and (option := next(iter(self.asked_maps), None)):
+            raise InputError(f"{option}: expected --targets voxel, got regions; leave {option} out")
+        refuse_existing_maps(self.asked_maps, self.overwrite, on_surface=on_surface)
 
-    def write(self, fit: Encoding, mask: str | None, about: Mapping[str, Any], seed: int) -> Iterator[Path]:
+    def write(self, fit: rsa.Encoding, mask: str | None, about: Mapping[str, Any], seed: int) -> Iterator[Path]:
         """Write the tables and maps that are asked for, and yield their files."""
-        import numpy as np
 
-        from brainmap.record import write_table
-        from brainmap.rsa.encoding.best_layers import BEST_LAYER_COLUMNS, best_encoding_layers
+        from brainmap.rsa.encoding.best_layers import BEST_LAYER_COLUMNS
         from brainmap.rsa.encoding.counts import COUNT_COLUMNS
         from brainmap.rsa.encoding.encode import ENCODING_COLUMNS
-        from brainmap.rsa.encoding.maps import map_encoding
-        from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS, encoding_test
+        from brainmap.rsa.encoding.permutations import ENCODING_TEST_COLUMNS
 
         place = None if fit.responses.mesh else mask
         about = {**about, "FoldOfItem": fit.folds.name_folds(fit.items)}
-        if self.out is not None:
-            yield write_table(fit.scores, self.out, columns=ENCODING_COLUMNS, about=about)
-        if self.counts is not None:
-            yield write_table(fit.counts, self.counts, columns=COUNT_COLUMNS, about=about)
+        yield from write_tables(
+            (self.out, fit.scores, ENCODING_COLUMNS, about), (self.counts, fit.counts, COUNT_COLUMNS, about)
+        )
         if self.tests is not None:
-            rng = np.random.default_rng([seed, 1])
-            tested = encoding_test(fit, permutations=self.permutations, correction=self.correction, rng=rng)
+            rng = make_rng([seed, 1])
+            tested = rsa.encoding_test(fit, permutations=self.permutations, correction=self.correction, rng=rng)
             said = {**about, "Test": tested.attrs["note"]}
-            yield write_table(tested, self.tests, columns=ENCODING_TEST_COLUMNS, about=said)
+            yield from write_tables((self.tests, tested, ENCODING_TEST_COLUMNS, said))
         if self.maps is not None:
-            found = map_encoding(fit, place, score=self.score)
+            found = rsa.map_encoding(fit, place, score=self.score)
             yield from save_brain_maps(found, self.maps, mask, space=self.space, overwrite=self.overwrite)
         if self.best is not None or self.best_maps is not None:
-            best = best_encoding_layers(fit, splits=self.splits, rng=np.random.default_rng(seed))
-            if self.best is not None:
-                yield write_table(best.regions, self.best, columns=BEST_LAYER_COLUMNS, about=about)
+            best = rsa.best_encoding_layers(fit, splits=self.splits, rng=make_rng(seed))
+            yield from write_tables((self.best, best.regions, BEST_LAYER_COLUMNS, about))
             if self.best_maps is not None:
                 maps = best.maps(place, self.network)
                 yield from save_brain_maps(maps, self.best_maps, mask, space=self.space, overwrite=self.overwrite)
@@ -242,8 +251,9 @@ class EncoderOutput:
     encoder: Annotated[
         Path | None,
         typer.Option(
+            callback=check_free(".safetensors"),
             help="Also write a network whose outputs are the regions or voxels, for the commands of brainmap features: "
-            ".safetensors. It needs one layer (--layers), and --checkpoint and --sounds of its network."
+            ".safetensors. It needs one layer (--layers), and --checkpoint and --sounds of its network.",
         ),
     ] = None
     checkpoint: Annotated[Path | None, typer.Option(help="The network of which --encoder is cut.")] = None
@@ -251,7 +261,7 @@ class EncoderOutput:
         Path | None, typer.Option(help="The sounds of --activations, which are computed again for some sounds.")
     ] = None
 
-    def refuse(self, networks: Mapping[str, Any], layers: str, overwrite: bool) -> None:
+    def refuse(self, networks: Mapping[str, Any], layers: str) -> None:
         """Refuse what cannot be written before anything is fitted.
 
         Raises
@@ -263,7 +273,6 @@ class EncoderOutput:
             return
         if not all(given):
             raise InputError("--encoder, --checkpoint and --sounds go together; give all three, or none")
-        refuse_existing(self.encoder, overwrite, option="--encoder", kinds=(".safetensors",))
         if len(networks) > 1 or layers == "all" or "," in layers:
             raise InputError("--encoder: expected one network and one layer; name the layer, as in --layers conv3")
         (acts,) = networks.values()
@@ -274,7 +283,7 @@ class EncoderOutput:
                 "with --pooling mean, max, rms or flatten"
             )
 
-    def write(self, fit: Encoding, acts: Any, *, data: Sequence[str], permutations: int, seed: int) -> Path | None:
+    def write(self, fit: rsa.Encoding, acts: Any, *, data: Sequence[str], permutations: int, seed: int) -> Path | None:
         """Fit the layer to all sounds, cut the network behind it, and write what predicts the responses.
 
         The file also says how well each output is predicted, with the p of the maximum null, and on which `data`
@@ -282,9 +291,7 @@ class EncoderOutput:
         """
         if self.encoder is None or self.checkpoint is None or self.sounds is None:
             return None
-        from brainmap.features.networks.checkpoints import load_network, save_checkpoint
         from brainmap.features.networks.description import read_description
-        from brainmap.features.networks.readout import readout_network
 
         stored = read_description(self.checkpoint)
         if stored is None:
@@ -294,8 +301,8 @@ class EncoderOutput:
             )
         (space,), sounds = fit.spaces, stored.load_sounds(self.sounds)
         found, array = fit.weights(space.layer), acts[space.layer]
-        model = readout_network(
-            load_network(self.checkpoint),
+        model = features.readout_network(
+            features.load_network(self.checkpoint),
             sounds,
             layer=space.layer,
             weights=found.weights,
@@ -316,7 +323,7 @@ class EncoderOutput:
                 "data": list(data),
             }
         }
-        return save_checkpoint(model, self.encoder, replace(stored, training=said))
+        return features.save_checkpoint(model, self.encoder, replace(stored, training=said))
 
     def _compare(self, model: ReadoutNetwork, sounds: Any, acts: Any, layer: str) -> None:
         """Refuse a network whose activations are not those that were fitted."""
@@ -352,7 +359,7 @@ def _name_targets(targets: pd.DataFrame) -> list[str]:
     ]
 
 
-def _describe_scores(fit: Encoding, names: tuple[str, ...]) -> dict[str, Any]:
+def _describe_scores(fit: rsa.Encoding, names: tuple[str, ...]) -> dict[str, Any]:
     """Return the cross-validated scores of each output, as they stand in the file; None where there is none."""
     scores = fit.scores[["r", "r_corrected", "reliability"]].astype(object)
     scores = scores.where(scores.notna(), None)
@@ -362,7 +369,7 @@ def _describe_scores(fit: Encoding, names: tuple[str, ...]) -> dict[str, Any]:
     return {"layer": fit.spaces[0].layer, "items": len(fit.items), "folds": fit.folds.n_folds, **found}
 
 
-def _test_outputs(fit: Encoding, names: tuple[str, ...], permutations: int, seed: int) -> dict[str, Any]:
+def _test_outputs(fit: rsa.Encoding, names: tuple[str, ...], permutations: int, seed: int) -> dict[str, Any]:
     """Return the p of each output by the highest r of each permutation; None where there is no r."""
     if len(names) > _TESTED:
         log.warning(
@@ -373,9 +380,6 @@ def _test_outputs(fit: Encoding, names: tuple[str, ...], permutations: int, seed
         return {}
     import numpy as np
 
-    from brainmap.rsa.encoding.permutations import encoding_test
-
-    rng = np.random.default_rng(seed)
-    table = encoding_test(fit, permutations=permutations, correction="max", rng=rng)
+    table = rsa.encoding_test(fit, permutations=permutations, correction="max", rng=make_rng(seed))
     values = [None if np.isnan(p) else float(p) for p in table["p_corrected"]]
     return {"p": dict(zip(names, values, strict=True)), "permutations": int(table["permutations"].iloc[0])}

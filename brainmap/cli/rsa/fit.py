@@ -7,14 +7,8 @@ from typing import Annotated
 
 import typer
 
-from brainmap import types
-from brainmap.cli.options import (
-    Json,
-    Measure,
-    Overwrite,
-    Seed,
-    refuse_existing,
-)
+from brainmap import rsa, types
+from brainmap.cli.options import Json, Measure, Overwrite, Seed, check_free, make_rng
 from brainmap.cli.rsa.options import Data, commands, leave_tables, load_named_rdms
 from brainmap.cli.runs import load_data_rdms
 
@@ -49,28 +43,28 @@ def fit(
     participant_folds: Annotated[
         int | None, typer.Option(min=1, help="Folds of the participants; default: leave one out.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Scores, .tsv; by default they are printed.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Also write the weights, .tsv.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", callback=check_free(".tsv"), help="Scores, .tsv; by default they are printed."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(callback=check_free(".tsv"), help="Also write the weights, .tsv.")
+    ] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Fit models with parameters to some participants and conditions, and score them on others."""
-    import numpy as np
 
-    from brainmap.rsa.comparison.fits import score_models
-
-    for option, path in (("--out", out), ("--weights", weights)):
-        refuse_existing(path, overwrite, option=option, kinds=(".tsv",))
     families, files = load_named_rdms(family, "--family")
-    found = score_models(
+    found = rsa.score_models(
         families,
         load_data_rdms(data),
         kind=kind,
         measure=measure,
         item_folds=item_folds,
         participant_folds=participant_folds,
-        rng=np.random.default_rng(seed),
+        rng=make_rng(seed),
     )
     settings = {"kind": kind, "measure": measure, "item_folds": item_folds, "participant_folds": participant_folds}
     tables = [(out, found.scores, FIT_COLUMNS), (weights, found.weights, WEIGHT_COLUMNS)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from brainmap import types
+from brainmap import rsa, types
 from brainmap.cli.images import read_labeled_maps, refuse_existing_maps, save_maps
 from brainmap.cli.options import (
     Jobs,
@@ -17,16 +17,14 @@ from brainmap.cli.options import (
     Overwrite,
     Seed,
     build_provenance,
+    check_free,
+    make_rng,
     print_table,
-    refuse_existing,
     split_names,
+    write_tables,
 )
 from brainmap.cli.rsa.options import commands, count_noun
 from brainmap.errors import InputError
-
-if TYPE_CHECKING:
-    from brainmap.rsa.group.maps import GroupResult
-    from brainmap.rsa.surface.data import SurfaceData
 
 _Brick = tuple[str, Any, str | None]  # label, map, and statistic of AFNI
 _SHOWN = ("model", "hemisphere", "x", "y", "z", "voxels", "vertices", "mean", "statistic", "p_corrected", "peak_roi")
@@ -62,7 +60,7 @@ def group_maps(
     peak_distance: Annotated[
         float | None, typer.Option(min=0, help="Also list local maxima at least this far apart, in mm.")
     ] = None,
-    clusters: Annotated[Path | None, typer.Option(help="Table of clusters, .tsv.")] = None,
+    clusters: Annotated[Path | None, typer.Option(callback=check_free(".tsv"), help="Table of clusters, .tsv.")] = None,
     thresholded: Annotated[
         str | None, typer.Option(help="Image of the means of significant voxels, one per model.")
     ] = None,
@@ -74,19 +72,14 @@ def group_maps(
     as_json: Json = False,
 ) -> None:
     """Test where scores are above 0 over participants and where models differ, by sign flips over the brain."""
-    import numpy as np
 
     from brainmap.cli.runs import refuse_repeated
-    from brainmap.rsa.group.maps import group_test
-    from brainmap.rsa.images.files import image_info
 
     refuse_repeated(maps, "rsa group")
     surface = _is_on_surface(maps, mesh, connectivity, roi_table)
-    for option, path in {"--out": out, "--thresholded": thresholded, "--best": best}.items():
-        if path is not None:
-            refuse_existing_maps(path, overwrite, option, on_surface=surface)
-    refuse_existing(clusters, overwrite, option="--clusters", kinds=(".tsv",))
-    result = group_test(
+    asked = {"--out": out, "--thresholded": thresholded, "--best": best}
+    refuse_existing_maps(asked, overwrite, on_surface=surface)
+    result = rsa.group_test(
         [read_surface_maps(path) if surface else read_labeled_maps(path) for path in maps],
         correction=correction,
         contrasts=_parse_contrasts(difference),
@@ -98,11 +91,11 @@ def group_maps(
         neighbors=mesh if surface else connectivity,
         rois=_load_regions(rois, roi_table, surface),
         peak_distance=peak_distance,
-        rng=np.random.default_rng(seed),
+        rng=make_rng(seed),
         threads=jobs,
     )
     results = [result, *([result.differences] if result.differences else [])]
-    where = None if surface else space or image_info(maps[0]).space
+    where = None if surface else space or rsa.image_info(maps[0]).space
     _save_bricks([brick for one in results for brick in _list_bricks(one, correction)], out, where, overwrite)
     if thresholded is not None:
         bricks = [(_format_label(n, ""), m, None) for one in results for n, m in one.thresholded.items()]
@@ -139,7 +132,7 @@ def _is_on_surface(maps: list[str], mesh: str | None, connectivity: int | None, 
     return surface[0]
 
 
-def read_surface_maps(path: str) -> dict[str, SurfaceData]:
+def read_surface_maps(path: str) -> dict[str, rsa.SurfaceData]:
     """Read the maps of one participant on the surface by name; a single map is named map.
 
     Raises
@@ -147,14 +140,13 @@ def read_surface_maps(path: str) -> dict[str, SurfaceData]:
     InputError
         A file that is no surface data, or that names two maps alike.
     """
-    from brainmap.rsa.surface.data import SurfaceData, load_surface
 
-    data = load_surface(path)
+    data = rsa.load_surface(path)
     if len(set(data.labels)) < len(data.labels):
         raise InputError(f"{path}: several maps of one name; names must differ")
     labels = data.labels if len(data.labels) > 1 else ("map",)
     return {
-        label: SurfaceData(data.left[:, [k]], data.right[:, [k]], (label,), name=data.name)
+        label: rsa.SurfaceData(data.left[:, [k]], data.right[:, [k]], (label,), name=data.name)
         for k, label in enumerate(labels)
     }
 
@@ -166,11 +158,10 @@ def _parse_contrasts(given: list[str] | None) -> Any:
 
 
 def _load_regions(rois: str | None, table: Path | None, surface: bool) -> Any:
-    from brainmap.rsa.regions.labels import load_rois
 
     if table is not None and rois is None:
         raise InputError("rsa group: --roi-table names the regions of --rois, which is not given")
-    return rois if rois is None or surface else load_rois(rois, table=table, minimum_voxels=1)
+    return rois if rois is None or surface else rsa.load_rois(rois, table=table, minimum_voxels=1)
 
 
 def _format_label(name: str, kind: str) -> str:
@@ -178,7 +169,7 @@ def _format_label(name: str, kind: str) -> str:
     return name.replace(" ", "") + (f"_{kind}" if kind else "")
 
 
-def _list_bricks(result: GroupResult, correction: str) -> list[_Brick]:
+def _list_bricks(result: rsa.GroupResult, correction: str) -> list[_Brick]:
     """Return label, map and AFNI statistic of every sub-brick."""
     from brainmap.rsa.group.maps import ENHANCED
 
@@ -191,21 +182,20 @@ def _list_bricks(result: GroupResult, correction: str) -> list[_Brick]:
     return [(_format_label(model, kind), maps[model], stat) for model in result.names for kind, maps, stat in kinds]
 
 
-def _write_clusters(results: list[GroupResult], path: Path, about: dict[str, Any]) -> None:
+def _write_clusters(results: list[rsa.GroupResult], path: Path, about: dict[str, Any]) -> None:
     import pandas as pd
 
-    from brainmap.record import write_table
     from brainmap.rsa.group.maps import CLUSTER_COLUMNS
 
     found = [one.clusters for one in results if len(one.clusters)] or [results[0].clusters]
-    write_table(pd.concat(found, ignore_index=True), path, columns=CLUSTER_COLUMNS, about=about)
+    write_tables((path, pd.concat(found, ignore_index=True), CLUSTER_COLUMNS, about))
 
 
-def _report_tests(results: list[GroupResult], out: str, as_json: bool) -> None:
+def _report_tests(results: list[rsa.GroupResult], out: str, as_json: bool) -> None:
     """Print what was tested and found, as JSON or as text."""
     import numpy as np
 
-    def describe_group(one: GroupResult, what: Literal["models", "differences"]) -> dict[str, Any]:
+    def describe_group(one: rsa.GroupResult, what: Literal["models", "differences"]) -> dict[str, Any]:
         critical = one.critical if np.isfinite(one.critical) else None
         limits = {"critical": critical, "smallest_p": one.smallest_p} | ({"reach": one.reach} if one.reach else {})
         return {what: list(one.names), **limits, "clusters": len(one.clusters)}
@@ -225,10 +215,11 @@ def _report_tests(results: list[GroupResult], out: str, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
+    places = next(kind for kind in ("voxels", "vertices", "places") if kind in result.clusters)
     flips = f"all {result.n_flips}" if result.enumerated else f"{result.n_flips} drawn"
     typer.echo(
         f"{result.n_participants} participants, {count_noun(len(result.names), 'model')}, {result.n_voxels:,} "
-        f"{_count_places(result)} ({result.n_excluded:,} excluded), {flips} sign flips (these sounds only), "
+        f"{places} ({result.n_excluded:,} excluded), {flips} sign flips (these sounds only), "
         f"{count_noun(len(result.clusters), 'cluster')}"
     )
     for one in results:
@@ -241,7 +232,3 @@ def _report_tests(results: list[GroupResult], out: str, as_json: bool) -> None:
         elif one is not result:
             typer.echo(f"No cluster in {count_noun(len(one.names), 'difference')}")
     typer.echo(f"Wrote {out}")
-
-
-def _count_places(result: GroupResult) -> str:
-    return next(kind for kind in ("voxels", "vertices", "places") if kind in result.clusters)

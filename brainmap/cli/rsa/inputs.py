@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from brainmap import types
+from brainmap import rsa, types
 from brainmap.cli.options import Json, print_table
 from brainmap.cli.rsa.options import commands
 
@@ -30,10 +30,9 @@ def inputs(
     as_json: Json = False,
 ) -> None:
     """List the runs in folders of fMRIPrep, of another BIDS pipeline, of afni_proc or of SPM, one row per run."""
-    from brainmap.rsa.inputs.layouts import find_inputs, inputs_table
 
     people = [label.removeprefix("sub-") for label in participant or []]
-    found = find_inputs(
+    found = rsa.find_inputs(
         where,
         layout=layout,
         kind="betas" if layout in ("afni_proc", "spm") else kind,
@@ -43,7 +42,7 @@ def inputs(
         desc=desc,
         sessions=session or None,
     )
-    table = inputs_table(found)
+    table = rsa.inputs_table(found)
     if as_json:
         print_table(table, True)
         return

@@ -7,15 +7,16 @@ from typing import Annotated
 
 import typer
 
-from brainmap.cli.options import Items, Overwrite, build_provenance, refuse_existing
-from brainmap.cli.rsa.options import commands, count_noun
+from brainmap import rsa
+from brainmap.cli.options import Items, Overwrite, check_free
+from brainmap.cli.rsa.options import commands, count_noun, write_rdms
 from brainmap.errors import InputError
 from brainmap.types import RDMs
 
 
 @commands.command()
 def model(
-    out: Annotated[Path, typer.Option("--out", help="RDMs as HDF5, .h5.")],
+    out: Annotated[Path, typer.Option("--out", callback=check_free(".h5", ".hdf5"), help="RDMs as HDF5, .h5.")],
     stimuli: Annotated[
         Path | None, typer.Option(help="TSV with stimulus_id and condition, for --category and --phonetic.")
     ] = None,
@@ -32,14 +33,10 @@ def model(
     overwrite: Overwrite = False,
 ) -> None:
     """Make RDMs of hypotheses: categories, the pronunciation of words, your own tables."""
-    from brainmap.checks import check_choice
-    from brainmap.record import write_json
-    from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS, stack_rdms
-    from brainmap.rsa.rdm.files import save_rdms
-    from brainmap.rsa.rdm.hypotheses import category_rdm, phonetic_rdm, read_model_rdms
+    from brainmap.checks import check_each
+    from brainmap.rsa.rdm.alignment import LABEL_OF, LEVELS
     from brainmap.tables import read_table
 
-    refuse_existing(out, overwrite, kinds=(".h5", ".hdf5"))
     label = LABEL_OF[items]
     if not (category or phonetic or table):
         raise InputError("rsa model: expected a hypothesis, got none; give --category, --phonetic or --table")
@@ -50,19 +47,18 @@ def model(
                 "rsa model: expected --stimuli beside --category and --phonetic, got none; give the table of sounds"
             )
         rows = read_table(stimuli, "stimuli")
-        for column in (label, *(["condition"] if phonetic else []), *(category or [])):
-            check_choice(column, [str(name) for name in rows.columns], f"column of {stimuli}")
+        needed = (label, *(["condition"] if phonetic else []), *(category or []))
+        check_each(needed, [str(name) for name in rows.columns], f"column of {stimuli}")
         for column in category or []:
-            found.append(category_rdm(rows[label].tolist(), rows[column].tolist(), level=items, name=column))
+            found.append(rsa.category_rdm(rows[label].tolist(), rows[column].tolist(), level=items, name=column))
         if phonetic:
             words = rows["condition"].tolist()
-            found.append(phonetic_rdm(words, items=rows[label].tolist() if items == "stimulus" else None))
-    found += [read_model_rdms(path) for path in table or []]
+            found.append(rsa.phonetic_rdm(words, items=rows[label].tolist() if items == "stimulus" else None))
+    found += [rsa.read_model_rdms(path) for path in table or []]
     for one in found:
         one.dissimilarity_measure = "of each model"
-    rdms = stack_rdms(found)
-    save_rdms(rdms, out)
+    rdms = rsa.stack_rdms(found)
     inputs = [*([stimuli] if stimuli else []), *(table or [])]
     named = [str(name) for name in rdms.rdm_descriptors["name"]]
-    write_json(out.with_suffix(".json"), build_provenance({"items": items, "models": named}, inputs))
+    write_rdms(rdms, out, {"items": items, "models": named}, inputs)
     typer.echo(f"{out}: {count_noun(rdms.n_rdm, 'RDM')} ({', '.join(named)}) of {rdms.n_cond} {LEVELS[items]}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from brainmap import types
-from brainmap.checks import check_choice, list_some
+from brainmap import features, rsa, types
+from brainmap.checks import check_choice, check_each, list_some
 from brainmap.cli import app
 from brainmap.cli.options import (
     Axes,
@@ -27,15 +27,13 @@ from brainmap.cli.options import (
     print_files,
     print_table,
     split_names,
+    write_tables,
 )
 from brainmap.errors import InputError
 from brainmap.types import Dataset, RDMs
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from brainmap.rsa.patterns.residuals import Residuals
-    from brainmap.rsa.regions.rois import Rois
 
 
 commands = make_group(
@@ -87,17 +85,16 @@ class Brain:
         given = (self.mask, self.rois, self.roi_table, self.stimuli)
         return [*self.images, *(name for name in given if name is not None)]
 
-    def refuse_none(self, command: str) -> None:
-        """Refuse a command that needs patterns and has none.
-
-        Raises
-        ------
-        InputError
-        """
+    def check(self, command: str, targets: types.EncodingTarget = "voxel") -> None:
+        """Refuse a command without images, or means of regions without regions."""
         if not self.images:
             raise InputError(f"{command}: expected --betas, got none; give the images of one participant")
+        if targets == "roi" and self.rois is None:
+            raise InputError(
+                "--targets roi: expected --rois too, got none; give an image of regions, or --targets voxel"
+            )
 
-    def load_regions(self, *, minimum_voxels: int = 1, hemispheres: types.Hemispheres = "separate") -> Rois | None:
+    def load_regions(self, *, minimum_voxels: int = 1, hemispheres: types.Hemispheres = "separate") -> rsa.Rois | None:
         """Load the regions; None where none are given."""
         return load_regions(
             self.rois,
@@ -108,7 +105,7 @@ class Brain:
             hemispheres=hemispheres,
         )
 
-    def load_patterns(self, regions: Rois | None) -> Dataset:
+    def load_patterns(self, regions: rsa.Rois | None) -> Dataset:
         """Load the patterns of all runs, with the region of each voxel."""
         return load_given_patterns(
             self.images,
@@ -173,24 +170,19 @@ def refuse_tables(betas: Sequence[str], what: str) -> None:
 
 def load_regions(
     image: str | None, table: Path | None, mask: str | None, *, participant: str | None = None, **settings: Any
-) -> Rois | None:
+) -> rsa.Rois | None:
     """Load the ROIs of a label image, of surface labels or of a voxel table (.tsv); None without an image."""
-    from brainmap.rsa.regions.labels import load_rois
     from brainmap.rsa.surface.data import is_surface
 
     if image is not None and is_surface(image):
-        from brainmap.rsa.surface.rois import load_surface_rois
-
         least, sides = settings["minimum_voxels"], settings["hemispheres"]
-        return load_surface_rois(image, minimum_vertices=least, hemispheres=sides)
+        return rsa.load_surface_rois(image, minimum_vertices=least, hemispheres=sides)
     if image is not None and image.endswith(".tsv"):
-        from brainmap.rsa.patterns.region_tables import load_voxel_rois
-
-        return load_voxel_rois(image, participant=participant, **settings)
-    return None if image is None else load_rois(image, table=table, mask=mask, **settings)
+        return rsa.load_voxel_rois(image, participant=participant, **settings)
+    return None if image is None else rsa.load_rois(image, table=table, mask=mask, **settings)
 
 
-def load_left_over(noise: types.NoiseFrom, residuals: Sequence[str] | None, mask: str | None) -> Residuals | None:
+def load_left_over(noise: types.NoiseFrom, residuals: Sequence[str] | None, mask: str | None) -> rsa.Residuals | None:
     """Load the residuals from which the noise is estimated; None if it is estimated otherwise.
 
     Raises
@@ -202,12 +194,10 @@ def load_left_over(noise: types.NoiseFrom, residuals: Sequence[str] | None, mask
         raise InputError("--noise residuals and --residuals FILE go together; give both, or neither")
     if not residuals:
         return None
-    from brainmap.rsa.patterns.residuals import load_residuals
-    from brainmap.rsa.regions.rois import load_mask
 
     if mask is None:
         raise InputError("--residuals: expected --mask too, got none; give an image of the voxels to read")
-    return load_residuals(residuals, mask=load_mask(mask))
+    return rsa.load_residuals(residuals, mask=rsa.load_mask(mask))
 
 
 def list_steps(text: str | None) -> list[types.Normalization]:
@@ -226,8 +216,6 @@ Data = Annotated[list[Path], typer.Argument(help="RDMs of the data (.h5), one fi
 
 def load_named_rdms(given: list[str], option: str) -> tuple[dict[str, RDMs], list[Path]]:
     """Load RDMs by the names that the user gives them, and return their files."""
-    from brainmap.checks import check_choice
-    from brainmap.rsa.rdm.files import load_rdms
 
     found: dict[str, RDMs] = {}
     files = []
@@ -239,7 +227,7 @@ def load_named_rdms(given: list[str], option: str) -> tuple[dict[str, RDMs], lis
             raise InputError(f"{option}: expected each name once, got {name!r} more than once; rename one")
         path, colon, some_of = (rest, "", "") if Path(rest).exists() else rest.rpartition(":")
         file = Path(path if colon or not some_of else rest)
-        rdms = load_rdms(file)
+        rdms = rsa.load_rdms(file)
         if colon:
             key = next((k for k in ("layer", "name") if k in rdms.rdm_descriptors), None)
             if key is None:
@@ -260,10 +248,8 @@ Layers = Annotated[
 
 def load_stacked_rdms(files: Sequence[Path]) -> RDMs:
     """Load RDMs of the same items from one or several files."""
-    from brainmap.rsa.rdm.alignment import stack_rdms
-    from brainmap.rsa.rdm.files import load_rdms
 
-    return stack_rdms([load_rdms(file) for file in files])
+    return rsa.stack_rdms([rsa.load_rdms(file) for file in files])
 
 
 Networks = Annotated[
@@ -284,9 +270,8 @@ def join_asked(acts: Any, segment: float | None) -> Any:
     """Join the windows of activations to segments, where these are asked for."""
     if segment is None:
         return acts
-    from brainmap.rsa.encoding.story_patterns import join_windows
 
-    return join_windows(acts, segment)
+    return rsa.join_windows(acts, segment)
 
 
 def load_features(
@@ -299,11 +284,9 @@ def load_features(
     InputError
         Nothing of that kind, or several (layers of patterns and maps, methods of attributions) and none named.
     """
-    from brainmap.features.activations.stored import open_activations
-    from brainmap.features.representations.features import map_features, pattern_features
 
     if kind == "activations":
-        return open_activations(store)
+        return features.open_activations(store)
     if kind == "patterns":
         from brainmap.features.representations.files import open_maximizations
 
@@ -313,7 +296,7 @@ def load_features(
                 f"--layers: expected one layer for an RDM, got patterns of {list_some(kept)} in {store}; name one"
             )
         layer = next(iter(kept)) if layers == "all" else check_choice(layers, list(kept), "--layers")
-        return pattern_features(kept[layer], space=space)
+        return features.pattern_features(kept[layer], space=space)
     if kind == "cams":
         from brainmap.features.representations.files import open_cams
 
@@ -329,7 +312,9 @@ def load_features(
             raise InputError(f"--attributions: {store} was made of arrays without a rate; make it of sounds")
         rate = round(maps.rate)
     heard = None if sounds is None else _load_waveforms(sounds, maps, rate=rate, align=align)
-    return map_features(maps, rate=rate, classes=classes, sounds=heard, align="none" if heard is None else "onset")
+    return features.map_features(
+        maps, rate=rate, classes=classes, sounds=heard, align="none" if heard is None else "onset"
+    )
 
 
 def _choose_layer(store: Path, kind: str, layers: str) -> str | None:
@@ -347,9 +332,7 @@ def _choose_layer(store: Path, kind: str, layers: str) -> str | None:
 def _load_waveforms(path: Path, maps: Any, *, rate: int, align: types.Align) -> Any:
     import numpy as np
 
-    from brainmap.features.sounds.files import load_sounds
-
-    found = load_sounds(path, rate=rate, seconds=maps.maps.shape[-1] / rate, align=align)
+    found = features.load_sounds(path, rate=rate, seconds=maps.maps.shape[-1] / rate, align=align)
     place = {item: row for row, item in enumerate(found.items)}
     missing = [item for item in maps.items if item not in place]
     if missing:
@@ -365,18 +348,17 @@ def open_networks(given: Sequence[str], layers: str) -> dict[str, Any]:
     InputError
         Two networks have one name, or a network lacks a layer.
     """
-    from brainmap.features.activations.stored import open_activations
 
     found: dict[str, Any] = {}
     for one in given:
         name, store = _split_network(one)
-        acts = open_activations(store)
+        acts = features.open_activations(store)
         name = name or acts.network or store.stem
         if name in found:
             raise InputError(f"--activations: expected networks of different names, got {name!r} twice; say name=FILE")
         found[name] = acts
-        for layer in () if layers == "all" else split_names(layers):
-            check_choice(layer, list(acts.layers), f"--layers: layer of {name}")
+        if layers != "all":
+            check_each(split_names(layers), list(acts.layers), f"--layers: layer of {name}")
     return found
 
 
@@ -391,6 +373,14 @@ def list_stores(activations: Sequence[str]) -> list[Path]:
     return [_split_network(one)[1] for one in activations]
 
 
+def write_rdms(rdms: RDMs, out: Path, parameters: Mapping[str, Any], inputs: Sequence[str | Path]) -> None:
+    """Write RDMs, and beside them a JSON file that says what they were made of."""
+    from brainmap.record import write_json
+
+    rsa.save_rdms(rdms, out)
+    write_json(out.with_suffix(".json"), build_provenance(parameters, inputs))
+
+
 def leave_tables(
     shown: pd.DataFrame,
     tables: Sequence[tuple[Path | None, pd.DataFrame, Mapping[str, str]]],
@@ -402,17 +392,34 @@ def leave_tables(
     about: Mapping[str, Any] | None = None,
 ) -> None:
     """Write tables with their columns where a path is given; show one if the first is not written, or as JSON."""
-    from brainmap.record import write_table
-
     paths = [path for path, _, _ in tables]
     said = {**(about or {}), **build_provenance(parameters, inputs, seed=seed)} if any(paths) else {}
-    for path, table, columns in tables:
-        if path is not None:
-            write_table(table, path, columns=columns, about=said)
+    write_tables(*((*one, said) for one in tables))
     if paths[0] is None or as_json:
         print_table(shown, as_json)
     if not as_json:
         print_files(*paths)
+
+
+def print_scores(
+    scores: pd.DataFrame,
+    average: Callable[[], pd.DataFrame],
+    written: Sequence[Path],
+    *,
+    as_json: bool,
+    words: str = "",
+) -> None:
+    """Print scores: their rows as JSON, or for people their averages, some words, and the files that were left.
+
+    `average` is called where people read it.
+    """
+    if as_json:
+        print_table(scores, True)
+        return
+    print_table(average(), False)
+    if words:
+        typer.echo(words)
+    print_files(*written)
 
 
 def average_by_region(

@@ -7,18 +7,21 @@ from typing import Annotated
 
 import typer
 
-from brainmap import types
+from brainmap import rsa, types, viz
 from brainmap.cli.options import (
+    FORMATS,
     Correction,
     Json,
     Overwrite,
     Seed,
     Test,
     build_provenance,
+    check_free,
+    make_rng,
     print_files,
     print_table,
-    refuse_existing,
     save_figure,
+    write_tables,
 )
 from brainmap.cli.rsa.options import Data, commands, load_named_rdms
 from brainmap.cli.runs import load_data_rdms
@@ -50,9 +53,15 @@ def partition(
             help="Whether weights are fit to the other participants, or to the same ones (none; no test then)."
         ),
     ] = "participants",
-    out: Annotated[Path | None, typer.Option("--out", help="Shares of each participant, .tsv.")] = None,
-    statistics: Annotated[Path | None, typer.Option(help="Test over participants, .tsv.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Picture of the shares: .png, .svg or .pdf.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", callback=check_free(".tsv"), help="Shares of each participant, .tsv.")
+    ] = None,
+    statistics: Annotated[
+        Path | None, typer.Option(callback=check_free(".tsv"), help="Test over participants, .tsv.")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(callback=check_free(*FORMATS), help="Picture of the shares: .png, .svg or .pdf.")
+    ] = None,
     shares: Annotated[
         types.Tested,
         typer.Option(
@@ -66,19 +75,11 @@ def partition(
     as_json: Json = False,
 ) -> None:
     """Partition the variance of the data RDMs: what each set of models explains alone, and what sets share."""
-    import numpy as np
 
-    from brainmap.cli.options import FORMATS
-    from brainmap.record import write_table
-    from brainmap.rsa.comparison.partition import partition_variance
-    from brainmap.rsa.inference.partition import partition_statistics
     from brainmap.rsa.inference.scores import STATISTICS_COLUMNS
 
-    for option, path in (("--out", out), ("--statistics", statistics)):
-        refuse_existing(path, overwrite, option=option, kinds=(".tsv",))
-    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
     chosen, files = load_named_rdms(sets, "--set")
-    found = partition_variance(
+    found = rsa.partition_variance(
         chosen,
         load_data_rdms(data),
         fit=weights,
@@ -89,26 +90,24 @@ def partition(
     about = build_provenance(settings, [*files, *data], seed=seed)
     tested = None
     if validation == "participants" or statistics is not None:
-        rng = np.random.default_rng(seed)
-        tested = partition_statistics(
+        tested = rsa.partition_statistics(
             found,
             shares=shares,
             test=test,
             correction=correction,
-            rng=rng,
+            rng=make_rng(seed),
         )
-    if statistics is not None and tested is not None:
-        columns = {**STATISTICS_COLUMNS, "sets": SHARE_COLUMNS["sets"], "mean": "mean share over participants"}
-        columns["p_corrected"] = "corrected over all rows of the table"
-        columns["suppressed_by"] = SHARE_COLUMNS["suppressed_by"]
-        write_table(tested, statistics, columns=columns, about={**about, "Test": tested.attrs["note"]})
     table = found.table()
-    if out is not None:
-        write_table(table, out, columns=SHARE_COLUMNS, about=about)
+    columns = {
+        **STATISTICS_COLUMNS,
+        **{name: SHARE_COLUMNS[name] for name in ("sets", "suppressed_by")},
+        "mean": "mean share over participants",
+        "p_corrected": "corrected over all rows of the table",
+    }
+    noted = about if tested is None else {**about, "Test": tested.attrs["note"]}
+    write_tables((statistics, tested, columns, noted), (out, table, SHARE_COLUMNS, about))
     if figure is not None:
-        from brainmap.viz.rsa.partition import plot_partition
-
-        save_figure(plot_partition(found, tested), figure)
+        save_figure(viz.plot_partition(found, tested), figure)
     if as_json or (out is None and statistics is None and figure is None):
         print_table(table if tested is None else tested, as_json)
     if not as_json:

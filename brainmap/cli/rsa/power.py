@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from brainmap.cli.options import Leave, Measure, SearchlightDissimilarity, Seed, Test, add_output_options, split_names
+from brainmap import rsa, viz
+from brainmap.cli.options import (
+    Leave,
+    Measure,
+    SearchlightDissimilarity,
+    Seed,
+    Test,
+    add_output_options,
+    make_rng,
+    split_names,
+)
 from brainmap.cli.rsa.options import Layers, commands, count_noun, load_stacked_rdms
 from brainmap.errors import InputError
 from brainmap.types import RDMs
-
-if TYPE_CHECKING:
-    from brainmap.rsa.simulation.power import PowerAnalysis
 
 SHOWN = ["comparison", "participants", "runs", "conditions", "power", "low", "high", "wrong", "d", "ceiling_lower"]
 
@@ -57,16 +64,14 @@ def power(
     seed: Seed = 0,
 ) -> None:
     """Simulate studies to find the participants, runs and conditions needed to tell two layers apart."""
-    import numpy as np
 
-    from brainmap.rsa.simulation.power import POWER_COLUMNS, power_analysis
-    from brainmap.viz.rsa.power import plot_power
+    from brainmap.rsa.simulation.power import POWER_COLUMNS
 
     at = None if pilot is None else _parse_numbers(pilot, "--pilot")
     if at is not None and len(at) != 3:
         raise InputError(f"--pilot: expected participants, runs and conditions, as in 12,4,64, got {pilot!r}")
     rdms = load_stacked_rdms(models)
-    found = power_analysis(
+    found = rsa.power_analysis(
         rdms,
         a=a,
         b=b,
@@ -85,7 +90,7 @@ def power(
         specific=specific,
         explained=explained,
         variation=variation,
-        rng=np.random.default_rng(seed),
+        rng=make_rng(seed),
     )
     settings = {
         "planted": a,
@@ -109,7 +114,7 @@ def power(
     leave(
         found.table,
         POWER_COLUMNS,
-        lambda: plot_power(found),
+        lambda: viz.plot_power(found),
         inputs=[*models, *([items] if items else [])],
         parameters=settings,
         seed=seed,
@@ -133,7 +138,7 @@ def _read_items(path: Path, rdms: RDMs) -> list[str]:
     return [str(value) for value in rows[label]]
 
 
-def _describe_items(found: PowerAnalysis) -> list[str]:
+def _describe_items(found: rsa.PowerAnalysis) -> list[str]:
     """Describe which signal studies of chosen items have."""
     if not found.items:
         return []
@@ -157,7 +162,7 @@ def _parse_numbers(text: str, option: str) -> list[int]:
         raise InputError(f"{option}: expected whole numbers separated by commas, as in 8,12,20, got {text!r}") from None
 
 
-def _describe_smallest(found: PowerAnalysis, comparison: str) -> str:
+def _describe_smallest(found: rsa.PowerAnalysis, comparison: str) -> str:
     """Describe the smallest design whose power reaches .8."""
     design = found.smallest(comparison)
     if design is None:

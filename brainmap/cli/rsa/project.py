@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from brainmap import rsa
 from brainmap.cli.options import Json, Overwrite
 from brainmap.cli.rsa.options import commands
 from brainmap.errors import InputError
@@ -27,13 +28,13 @@ def project(
     as_json: Json = False,
 ) -> None:
     """Project maps from MNI space to fsaverage5, as GIFTI."""
-    from brainmap.rsa.surface.data import check_surface_files, project_to_surface, save_surface
+    from brainmap.rsa.surface.data import check_surface_files
 
     check_surface_files(out, overwrite)
     if labels != out.endswith(".label.gii"):
         raise InputError(f"--out {out}: --labels and the ending .label.gii go together")
-    data = project_to_surface(image, interpolation="label" if labels else "continuous", space=space)
-    written = [str(path) for path in save_surface(data, out, overwrite=overwrite)]
+    data = rsa.project_to_surface(image, interpolation="label" if labels else "continuous", space=space)
+    written = [str(path) for path in rsa.save_surface(data, out, overwrite=overwrite)]
     if as_json:
         typer.echo(json.dumps({"maps": list(data.labels), "files": written}, indent=2))
         return

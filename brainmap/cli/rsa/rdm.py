@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from brainmap import types
+from brainmap import rsa, types
 from brainmap.cli.options import (
     Items,
     LeftOver,
@@ -16,18 +16,25 @@ from brainmap.cli.options import (
     Normalize,
     Overwrite,
     build_provenance,
-    refuse_existing,
+    check_free,
+    print_files,
     split_names,
     with_options,
+    write_tables,
 )
-from brainmap.cli.rsa.options import Brain, Segment, commands, count_noun, join_asked, list_steps, load_left_over
+from brainmap.cli.rsa.options import (
+    Brain,
+    Segment,
+    commands,
+    count_noun,
+    join_asked,
+    list_steps,
+    load_features,
+    load_left_over,
+    write_rdms,
+)
 from brainmap.errors import InputError
 from brainmap.types import Dataset, RDMs
-
-if TYPE_CHECKING:
-    from brainmap.rsa.patterns.residuals import Residuals
-    from brainmap.rsa.regions.rois import Rois
-
 
 Cams = Annotated[Path | None, typer.Option(help="Class activation maps over time, a .zarr of `brainmap features cam`.")]
 
@@ -35,7 +42,12 @@ Cams = Annotated[Path | None, typer.Option(help="Class activation maps over time
 @commands.command()
 @with_options(Brain, fills="brain")
 def rdm(
-    out: Annotated[Path, typer.Option("--out", help="RDMs as HDF5, .h5, in the layout of rsatoolbox.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", callback=check_free(".h5", ".hdf5"), help="RDMs as HDF5, .h5, in the layout of rsatoolbox."
+        ),
+    ],
     brain: Brain,
     activations: Annotated[
         Path | None, typer.Option(help="Activations, a .zarr of `brainmap features activations`: one RDM per layer.")
@@ -65,7 +77,10 @@ def rdm(
     ] = None,
     sound: Annotated[str | None, typer.Option(help="Keep voxels that respond to sound: a t, z or F image.")] = None,
     sound_p: Annotated[float, typer.Option(help="Largest p of --sound, one-sided.")] = 0.001,
-    voxels: Annotated[Path | None, typer.Option(help="Also write a .tsv of excluded voxels by ROI and reason.")] = None,
+    voxels: Annotated[
+        Path | None,
+        typer.Option(callback=check_free(".tsv"), help="Also write a .tsv of excluded voxels by ROI and reason."),
+    ] = None,
     noise: Noise = "runs",
     residuals: LeftOver = None,
     layers: Annotated[
@@ -89,17 +104,13 @@ def rdm(
     overwrite: Overwrite = False,
 ) -> None:
     """Compute RDMs of a network's layers, patterns or maps, or of a participant's ROIs (--betas)."""
-    from brainmap.cli.rsa.options import load_features
-    from brainmap.record import write_json
-    from brainmap.rsa.rdm.files import save_rdms
+    from brainmap.rsa.rdm.alignment import LEVELS, find_level
 
     given = {"activations": activations, "patterns": patterns, "cams": cams, "attributions": attributions}
     stores = {kind: path for kind, path in given.items() if path is not None}
     if len(stores) + bool(brain.images) != 1:
         raise InputError(f"rsa rdm: give one of {', '.join(f'--{kind}' for kind in given)} and --betas")
     steps = list_steps(normalize)
-    refuse_existing(out, overwrite, kinds=(".h5", ".hdf5"))
-    refuse_existing(voxels, overwrite, option="--voxels", kinds=(".tsv",))
     standard = activations is not None and dissimilarity != "poisson"  # rates are not z-scored
     scaling = units or ("zscore" if standard else "none")
     settings: dict[str, Any] = {"items": items, "units": "zscore" if scaling == "zscore" else None}
@@ -117,8 +128,11 @@ def rdm(
         data = _screen_and_normalize(data, steps, reliability=reliability, sound=sound, p=sound_p, mask=brain.mask)
         rdms = _compute_brain_rdms(data, regions, noise, left, dissimilarity=dissimilarity or "crossnobis", **settings)
         rdms = _sort_as_table(rdms, brain.stimuli)
-        _write_voxel_table(data, voxels, brain.images)
-    save_rdms(rdms, out)
+        if voxels is not None:
+            from brainmap.rsa.patterns.table import VOXEL_COLUMNS
+
+            about = build_provenance({}, brain.images)
+            print_files(*write_tables((voxels, rsa.voxel_report(data), VOXEL_COLUMNS, about)))
     inputs = [*(brain.inputs if brain.images else []), *(residuals or [])]
     made = {
         **settings,
@@ -126,8 +140,11 @@ def rdm(
         "dissimilarity": rdms.dissimilarity_measure,
         **{k: str(path) for k, path in stores.items()},
     }
-    write_json(out.with_suffix(".json"), build_provenance(made, inputs))
-    _report_rdms(rdms, out)
+    write_rdms(rdms, out, made, inputs)
+    typer.echo(
+        f"{out}: {count_noun(rdms.n_rdm, 'RDM')} ({_describe_rdms(rdms)}) of {rdms.n_cond} {LEVELS[find_level(rdms)]}, "
+        f"{rdms.dissimilarity_measure}"
+    )
 
 
 def _choose_windows(over: str | None, window: float, step: float | None, activations: Path | None) -> dict[str, Any]:
@@ -137,15 +154,6 @@ def _choose_windows(over: str | None, window: float, step: float | None, activat
     if activations is None:
         raise InputError("--over time: expected --activations, got none; give those made with --pooling none")
     return {"over": over, "window_ms": window, "step_ms": step}
-
-
-def _report_rdms(rdms: RDMs, out: Path) -> None:
-    from brainmap.rsa.rdm.alignment import LEVELS, find_level
-
-    typer.echo(
-        f"{out}: {count_noun(rdms.n_rdm, 'RDM')} ({_describe_rdms(rdms)}) of {rdms.n_cond} {LEVELS[find_level(rdms)]}, "
-        f"{rdms.dissimilarity_measure}"
-    )
 
 
 def _screen_and_normalize(
@@ -158,41 +166,27 @@ def _screen_and_normalize(
     mask: str | None,
 ) -> Dataset:
     """Screen the voxels and normalize their patterns."""
-    from brainmap.rsa.patterns.normalize import normalize_patterns
-    from brainmap.rsa.patterns.screen import screen_voxels
 
     if reliability is not None or sound is not None:
-        data = screen_voxels(data, minimum_reliability=reliability, sound=sound, p=p, mask=mask)
+        data = rsa.screen_voxels(data, minimum_reliability=reliability, sound=sound, p=p, mask=mask)
     for method in methods:
-        data = normalize_patterns(data, method)
+        data = rsa.normalize_patterns(data, method)
     return data
 
 
-def _write_voxel_table(data: Dataset, path: Path | None, inputs: Sequence[str]) -> None:
-    from brainmap.record import write_table
-    from brainmap.rsa.patterns.table import VOXEL_COLUMNS
-    from brainmap.rsa.patterns.volume import voxel_report
-
-    if path is not None:
-        write_table(voxel_report(data), path, columns=VOXEL_COLUMNS, about=build_provenance({}, inputs))
-        typer.echo(f"Wrote {path}")
-
-
 def _compute_layer_rdms(found: Any, layers: str, **settings: Any) -> RDMs:
-    from brainmap.rsa.rdm.compute import compute_rdms
 
     chosen = "all" if layers == "all" else split_names(layers)
     network = {"network": found.network} if hasattr(found, "network") else {}
-    return compute_rdms(found, layers=chosen, descriptors=network, **settings)
+    return rsa.compute_rdms(found, layers=chosen, descriptors=network, **settings)
 
 
 def _compute_brain_rdms(
-    data: Dataset, regions: Rois | None, noise: str, left: Residuals | None, **settings: Any
+    data: Dataset, regions: rsa.Rois | None, noise: str, left: rsa.Residuals | None, **settings: Any
 ) -> RDMs:
-    from brainmap.rsa.rdm.compute import compute_rdms
 
     precision = None if noise == "none" else _estimate_precision(data, regions, settings["dissimilarity"], left)
-    return compute_rdms(data, rois=None if regions is None else "all", noise_precision=precision, **settings)
+    return rsa.compute_rdms(data, rois=None if regions is None else "all", noise_precision=precision, **settings)
 
 
 def _sort_as_table(rdms: RDMs, stimuli: Path | None) -> RDMs:
@@ -207,13 +201,12 @@ def _sort_as_table(rdms: RDMs, stimuli: Path | None) -> RDMs:
 
 def _estimate_precision(
     data: Dataset,
-    regions: Rois | None,
+    regions: rsa.Rois | None,
     dissimilarity: types.Dissimilarity,
-    left: Residuals | None,
+    left: rsa.Residuals | None,
 ) -> Any:
     """Estimate the noise precision of each ROI; None if the dissimilarity does not use it or no noise is given."""
     from brainmap.rsa.patterns.residuals import estimate_precisions
-    from brainmap.rsa.rdm.run_noise import noise_precision
 
     if dissimilarity not in ("crossnobis", "mahalanobis"):
         return None
@@ -221,7 +214,7 @@ def _estimate_precision(
         return None  # compute_rdms says what is missing
     if regions is not None:
         return estimate_precisions(data, regions.names, residuals=left)
-    return noise_precision(data) if left is None else noise_precision(data, source=left.parts, dof=left.dof)
+    return rsa.noise_precision(data) if left is None else rsa.noise_precision(data, source=left.parts, dof=left.dof)
 
 
 def _describe_rdms(rdms: RDMs) -> str:

@@ -7,11 +7,21 @@ from typing import Annotated, Any
 
 import typer
 
-from brainmap import types
-from brainmap.cli.options import Overwrite, build_provenance, read_numbers, refuse_existing, with_options
+from brainmap import rsa, types
+from brainmap.cli.options import Overwrite, check_free, read_numbers, with_options
 from brainmap.cli.rsa.encoding_options import StoryBrain
-from brainmap.cli.rsa.options import Networks, Segment, commands, count_noun, join_asked, list_stores, open_networks
+from brainmap.cli.rsa.options import (
+    Networks,
+    Segment,
+    commands,
+    count_noun,
+    join_asked,
+    list_stores,
+    open_networks,
+    write_rdms,
+)
 from brainmap.errors import InputError
+from brainmap.rsa.encoding.latencies import check_latencies
 
 
 @commands.command()
@@ -19,7 +29,7 @@ from brainmap.errors import InputError
 def rdm_stories(
     activations: Networks,
     brain: StoryBrain,
-    out: Annotated[Path, typer.Option(help="RDMs to write (.h5), one a region.")],
+    out: Annotated[Path, typer.Option(callback=check_free(".h5", ".hdf5"), help="RDMs to write (.h5), one a region.")],
     lag: Annotated[float, typer.Option(min=0.0, help="Seconds from a sound to the response to it.")] = 5.0,
     silence: Annotated[
         str, typer.Option(metavar="BEFORE,AFTER", help="Seconds scanned before the sound began and after it ended.")
@@ -44,28 +54,22 @@ def rdm_stories(
     --rois rois.nii.gz --out brain.h5; brainmap rsa rdm --activations net.zarr --segment 10 --out layers.h5; brainmap
     rsa compare layers.h5 brain.h5
     """
-    refuse_existing(out, overwrite, kinds=(".h5", ".hdf5"))
+    check_latencies([lag], "--lag")
     brain.check("voxel")
     around = read_numbers(silence, "--silence", n=2)
     if min(around) < 0:
         raise InputError(f"--silence: expected seconds from 0, got {silence}")
     network = join_asked(next(iter(open_networks(activations, "all").values())), segment)
-    from brainmap.record import write_json
-    from brainmap.rsa.encoding.story_patterns import story_patterns
-    from brainmap.rsa.rdm.alignment import leave_out_pairs_within
-    from brainmap.rsa.rdm.compute import compute_rdms
-    from brainmap.rsa.rdm.files import save_rdms
-
     data = brain.load(list(dict.fromkeys(network.table["sound"].astype(str))), "voxel")
     asked: dict[str, Any] = {"lag": lag, "silence": (around[0], around[1]), "high_pass": high_pass or None}
-    patterns = story_patterns(network, data.responses, **data.settings, **asked, participant=brain.participant or "")
+    patterns = rsa.story_patterns(
+        network, data.responses, **data.settings, **asked, participant=brain.participant or ""
+    )
     regions = None if brain.rois is None else "all"
-    found = compute_rdms(patterns, rois=regions, dissimilarity=dissimilarity)
-    found = leave_out_pairs_within(found) if pairs == "between" else found
-    save_rdms(found, out)
+    found = rsa.compute_rdms(patterns, rois=regions, dissimilarity=dissimilarity)
+    found = rsa.leave_out_pairs_within(found) if pairs == "between" else found
     made = {**asked, "dissimilarity": dissimilarity, "pairs": pairs, "segment": segment}
-    inputs = [*data.files, *list_stores(activations), *brain.others]
-    write_json(out.with_suffix(".json"), build_provenance(made, inputs))
+    write_rdms(found, out, made, [*data.files, *list_stores(activations), *brain.others])
     stories = len(data.responses)
     which = "between stories" if pairs == "between" else "within stories too"
     typer.echo(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from brainmap import types
+from brainmap import rsa, types
 from brainmap.cli.options import (
     Axes,
     Betas,
@@ -23,7 +23,7 @@ from brainmap.cli.options import (
     Seed,
     Stimuli,
     Table,
-    refuse_existing,
+    make_rng,
 )
 from brainmap.cli.rsa.options import commands, leave_tables, load_given_patterns, load_regions
 from brainmap.cli.runs import load_data_rdms
@@ -64,12 +64,10 @@ def reliability(
     as_json: Json = False,
 ) -> None:
     """Estimate split-half reliability of RDMs over the runs of one participant (--betas) or over participants."""
-    import numpy as np
 
-    from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
+    from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS
 
-    refuse_existing(out, overwrite, kinds=(".tsv",))
-    given: dict[str, Any] = {"measure": measure, "splits": splits, "rng": np.random.default_rng(seed)}
+    given: dict[str, Any] = {"measure": measure, "splits": splits, "rng": make_rng(seed)}
     inputs = [*(betas or []), *(files or [])]
     if betas:
         regions = load_regions(
@@ -86,11 +84,11 @@ def reliability(
             key=key,
             axes=axes,
         )
-        table = rdm_reliability(
+        table = rsa.rdm_reliability(
             data, rois=None if regions is None else "all", items=items, dissimilarity=dissimilarity, **given
         )
     elif inputs:
-        table = rdm_reliability(load_data_rdms([Path(name) for name in inputs]), **given)
+        table = rsa.rdm_reliability(load_data_rdms([Path(name) for name in inputs]), **given)
     else:
         raise InputError(
             "rsa reliability: expected data, got none; give RDMs of several participants, or --betas of one"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from brainmap.cli.images import PLACE, refuse_existing_image, save_bricks
+from brainmap import rsa
+from brainmap.cli.images import PLACE, refuse_existing_maps, save_bricks
 from brainmap.cli.options import (
     Betas,
     Items,
@@ -46,9 +47,6 @@ from brainmap.cli.rsa.searchlight_options import (
 )
 from brainmap.cli.rsa.searchlight_surface import refuse_surface_options, search_surface
 from brainmap.errors import InputError
-
-if TYPE_CHECKING:
-    from brainmap.rsa.searchlights.maps import SearchlightMaps
 
 
 @commands.command()
@@ -90,8 +88,6 @@ def searchlight(
 
     On the surface all names contain {hemi}: --betas run-1_hemi-{hemi}.func.gii --out scores_hemi-{hemi}.func.gii.
     """
-    from brainmap.rsa.images.files import image_info
-    from brainmap.rsa.rdm.files import load_rdms
     from brainmap.rsa.searchlights.maps import find_layers_over_time
     from brainmap.rsa.searchlights.volume import plan_searchlight
     from brainmap.rsa.surface.data import is_surface
@@ -130,7 +126,7 @@ def searchlight(
     refuse_surface_options(mesh=mesh, metric=metric, vertices=vertices, figure=figure)
     if not images or mask is None:
         raise InputError("rsa searchlight: expected --betas and --mask, got one or none of them; give both")
-    model_rdms = load_rdms(models)
+    model_rdms = rsa.load_rdms(models)
     targets = _check_targets(out, best, counts, layers=find_layers_over_time(model_rdms), overwrite=overwrite)
     left = load_left_over(noise, residuals, mask)
     how: dict[str, Any] = {"conditions": labels, "stimuli": stimuli, "missing": missing, "dtype": "float32"}
@@ -138,7 +134,7 @@ def searchlight(
     own = settings.choose_noise(data, source=noise, place=noise_per, residuals=left)
     plan = plan_searchlight(data, model_rdms, settings, mask=mask, radius_mm=radius or SPHERES_MM, noise=own)
     maps = plan.compute(threads=jobs)
-    written = _write_maps(maps, targets, space=space or image_info(mask).space, overwrite=overwrite)
+    written = _write_maps(maps, targets, space=space or rsa.image_info(mask).space, overwrite=overwrite)
     scored = int((maps.counts > 0).sum()) - maps.n_unscored
     typer.echo(
         f"{count_noun(len(maps), 'model')} at {scored:,} voxels; {maps.n_excluded:,} voxels of the mask without data, "
@@ -166,18 +162,16 @@ def _check_targets(
     if not layers and PLACE in out:
         raise InputError(f"--out: expected models over time for {PLACE}, got others; leave {PLACE} out")
     outs = {f"--out {layer}": out.replace(PLACE, layer) for layer in layers} or {"--out": out}
-    for option, path in (outs | given).items():
-        refuse_existing_image(path, overwrite, option)
+    refuse_existing_maps(outs | given, overwrite)
     return outs | given
 
 
-def _write_maps(maps: SearchlightMaps, targets: Mapping[str, str], **how: Any) -> Iterator[Path]:
+def _write_maps(maps: rsa.SearchlightMaps, targets: Mapping[str, str], **how: Any) -> Iterator[Path]:
     """Write what is asked for: scores, the best model (and its time), voxel counts."""
     for option, path in targets.items():
         kind, _, layer = option.partition(" ")
         if kind == "--best":
-            timed = maps.times is not None
-            images = [maps.best, maps.best_time] if timed else [maps.best]
+            images = [maps.best] if maps.times is None else [maps.best, maps.best_time]
             yield save_bricks(images, path, labels=["best", "seconds"][: len(images)], **how)
         elif kind == "--counts":
             yield save_bricks([maps.voxel_count], path, labels=["voxels"], **how)

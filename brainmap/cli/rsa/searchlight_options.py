@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from brainmap import types
+from brainmap.cli.options import FORMATS, check_free
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,5 +65,10 @@ Disc = Annotated[
     int | None, typer.Option("--vertices", min=2, help="For surface data, vertices per disc, instead of --radius.")
 ]
 Picture = Annotated[
-    Path | None, typer.Option("--figure", help="For surface data, a picture of both hemispheres: .png, .svg or .pdf.")
+    Path | None,
+    typer.Option(
+        "--figure",
+        callback=check_free(*FORMATS),
+        help="For surface data, a picture of both hemispheres: .png, .svg or .pdf.",
+    ),
 ]

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from brainmap.cli.options import FORMATS, print_files, refuse_existing, save_figure
+from brainmap import rsa, viz
+from brainmap.cli.images import refuse_existing_maps
+from brainmap.cli.options import print_files, save_figure
 from brainmap.errors import InputError
 
 if TYPE_CHECKING:
     from brainmap.rsa.searchlights.settings import SearchlightSettings
-    from brainmap.rsa.searchlights.surface import SurfaceMaps
-    from brainmap.rsa.surface.data import SurfaceData
 
 
 def refuse_surface_options(**given: object) -> None:
@@ -53,16 +53,10 @@ def search_surface(
         Arguments of `SearchlightSettings.choose_noise`, `load_surface_patterns` and `search_discs`.
     """
     from brainmap.cli.rsa.options import count_noun, load_given_patterns
-    from brainmap.rsa.rdm.files import load_rdms
     from brainmap.rsa.searchlights.surface import search_discs
-    from brainmap.rsa.surface.data import check_surface_files
-    from brainmap.rsa.surface.meshes import load_mesh
 
-    for option, name in (("--out", out), ("--best", best), ("--counts", counts)):
-        if name is not None:
-            check_surface_files(name, overwrite, what=option)
-    refuse_existing(figure, overwrite, option="--figure", kinds=FORMATS)
-    cortex, model_rdms = load_mesh(mesh), load_rdms(models)
+    refuse_existing_maps({"--out": out, "--best": best, "--counts": counts}, overwrite, on_surface=True)
+    cortex, model_rdms = rsa.load_mesh(mesh), rsa.load_rdms(models)
     data = load_given_patterns(betas, **reading)
     own = settings.choose_noise(data, **noise)
     maps = search_discs(data, model_rdms, settings, mesh=cortex, noise=own, threads=threads, **discs)
@@ -81,18 +75,15 @@ def search_surface(
     print_files(*written)
 
 
-def _save_surface_maps(data: SurfaceData, name: str, overwrite: bool) -> list[Path]:
+def _save_surface_maps(data: rsa.SurfaceData, name: str, overwrite: bool) -> list[Path]:
     from brainmap.record import command_line
-    from brainmap.rsa.surface.data import save_surface
 
-    return save_surface(data, name, overwrite=overwrite, history=command_line())
+    return rsa.save_surface(data, name, overwrite=overwrite, history=command_line())
 
 
-def _draw_maps(maps: SurfaceMaps, measure: str, discs: dict[str, Any]) -> Any:
+def _draw_maps(maps: rsa.SurfaceMaps, measure: str, discs: dict[str, Any]) -> Any:
     from brainmap.rsa.searchlights.surface import RADIUS_MM
-    from brainmap.viz.rsa.surface import plot_surface_maps
 
     n, radius = discs["n_vertices"], discs["radius_mm"]
     size = f"{n} vertices" if n else f"{radius or RADIUS_MM:g} mm"
-    title = f"Searchlight on {maps.mesh.name}, discs of {size}"
-    return plot_surface_maps(maps, title=title, label=measure)
+    return viz.plot_surface_maps(maps, title=f"Searchlight on {maps.mesh.name}, discs of {size}", label=measure)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from brainmap import types
-from brainmap.checks import refuse_some
+from brainmap import rsa, types
+from brainmap.checks import check_file, list_some, refuse_some
 from brainmap.cli.options import (
     Correction,
     Json,
@@ -19,9 +19,11 @@ from brainmap.cli.options import (
     Table,
     Test,
     build_provenance,
+    check_free,
+    make_rng,
     print_files,
     print_table,
-    refuse_existing,
+    write_tables,
 )
 from brainmap.cli.rsa.options import commands
 from brainmap.cli.runs import load_data_rdms
@@ -76,18 +78,13 @@ def infer(
     splits: Annotated[int, typer.Option(min=1, help="With best-layer: number of random halves.")] = 20,
     by: Annotated[types.Level, typer.Option(help=_HELP["by"])] = "condition",
     seed: Seed = 0,
-    differences: Annotated[Path | None, typer.Option(help=_HELP["differences"])] = None,
+    differences: Annotated[Path | None, typer.Option(callback=check_free(".tsv"), help=_HELP["differences"])] = None,
     out: Table = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Test models against 0, each other, or the noise ceiling, from RDMs or a table of scores."""
-    import numpy as np
 
-    from brainmap.record import write_table
-
-    refuse_existing(out, overwrite, kinds=(".tsv",))
-    refuse_existing(differences, overwrite, option="--differences", kinds=(".tsv",))
     _refuse_others(context, kind)
     given = context.get_parameter_source("how")
     if against == "ceiling" and given is not None and given.name != "DEFAULT":
@@ -105,12 +102,11 @@ def infer(
         "by": by,
     }
     asked = {"measure": measure, **{name: value for name, value in every.items() if name in _TAKES[kind]}}
-    tables = _KINDS[kind](files, rng=np.random.default_rng(seed), wanted=differences is not None, **asked)
+    tables = _KINDS[kind](files, rng=make_rng(seed), wanted=differences is not None, **asked)
     about = build_provenance({"kind": kind, **asked}, files, seed=seed)
     for path, (table, columns) in zip((out, differences), tables, strict=False):
-        if path is not None:
-            note = {"Test": table.attrs["note"]} if "note" in table.attrs else {}
-            write_table(table, path, columns=columns, about={**note, **about})
+        note = {"Test": table.attrs["note"]} if "note" in table.attrs else {}
+        write_tables((path, table, columns, {**note, **about}))
     main = tables[0][0]
     if out is None or as_json:
         print_table(main, as_json)
@@ -133,11 +129,10 @@ Tables = list[tuple["pd.DataFrame", dict[str, str]]]
 
 
 def _load_both(files: list[Path]) -> tuple[RDMs, RDMs]:
-    from brainmap.rsa.rdm.files import load_rdms
 
     if len(files) < 2:
         raise InputError(f"rsa test: expected RDMs of the models and of the data, got {len(files)} file; give both")
-    return load_rdms(files[0]), load_data_rdms(files[1:])
+    return rsa.load_rdms(files[0]), load_data_rdms(files[1:])
 
 
 def _test_participants(
@@ -151,9 +146,9 @@ def _test_participants(
     correction: Any,
     n: int,
 ) -> Tables:
-    from brainmap.rsa.inference.best_layers import best_layer_differences, join_best_layers
-    from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS, score_differences
-    from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, score_statistics
+    from brainmap.rsa.inference.best_layers import join_best_layers
+    from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS
+    from brainmap.rsa.inference.scores import STATISTICS_COLUMNS
 
     cube, labels, networks = _build_cube(files, measure, against == "ceiling")
     given: dict[str, Any] = {
@@ -166,15 +161,17 @@ def _test_participants(
     }
     tables: Tables
     if against == "ceiling":
-        from brainmap.rsa.inference.shared_structure import RESIDUAL_COLUMNS, residual_structure
+        from brainmap.rsa.inference.shared_structure import RESIDUAL_COLUMNS
 
-        shared = residual_structure(*_load_both(files), measure=measure, correction=correction, permutations=n, rng=rng)
+        shared = rsa.residual_structure(
+            *_load_both(files), measure=measure, correction=correction, permutations=n, rng=rng
+        )
         tables = [(shared, RESIDUAL_COLUMNS)]
     else:
-        tables = [(score_statistics(cube, **given), {"model": "model", **STATISTICS_COLUMNS})]
+        tables = [(rsa.score_statistics(cube, **given), {"model": "model", **STATISTICS_COLUMNS})]
     if wanted:
-        pairs = score_differences(cube, **given)
-        best = best_layer_differences(cube, networks, **given) if networks else pairs[:0]
+        pairs = rsa.score_differences(cube, **given)
+        best = rsa.best_layer_differences(cube, networks, **given) if networks else pairs[:0]
         tables.append((join_best_layers(pairs, best), DIFFERENCE_COLUMNS))
     return tables
 
@@ -183,7 +180,7 @@ def _build_cube(
     files: list[Path], measure: str, ceiling: bool
 ) -> tuple[Any, dict[str, list[str]], dict[str, list[int]]]:
     """Arrange scores `(n_models, n_rois, n_participants)`; return labels, and layers of each of several networks."""
-    from brainmap.rsa.comparison.measures import arrange_scores, compare_rdms
+    from brainmap.rsa.comparison.measures import arrange_scores
     from brainmap.rsa.inference.best_layers import group_layers_by_name
     from brainmap.rsa.rdm.alignment import list_rdm_names
 
@@ -194,8 +191,7 @@ def _build_cube(
             )
         return _read_cube(files[0])
     models, data = _load_both(files)
-    scores = compare_rdms(models, data, measure=measure)
-    cube, names = arrange_scores(scores, data)
+    cube, names = arrange_scores(rsa.compare_rdms(models, data, measure=measure), data)
     if cube.shape[-1] < 2:
         raise InputError(
             "rsa test: expected two participants or more, got one; choose --kind permutation, or --over conditions"
@@ -207,7 +203,6 @@ def _read_cube(path: Path) -> tuple[Any, dict[str, list[str]], dict[str, list[in
     """Read a table of scores that `brainmap rsa compare` or a study wrote."""
     import numpy as np
 
-    from brainmap.checks import check_file, list_some
     from brainmap.rsa.inference.best_layers import group_layers
     from brainmap.tables import read_results_table
 
@@ -247,14 +242,14 @@ def _bootstrap_scores(
 ) -> Tables:
     from brainmap.rsa.inference.best_layers import join_best_layers
     from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS
-    from brainmap.rsa.inference.roi_bootstrap import BOOTSTRAP_COLUMNS, bootstrap_rois
+    from brainmap.rsa.inference.roi_bootstrap import BOOTSTRAP_COLUMNS
 
     models, data = _load_both(files)
     given: dict[str, Any] = {"over": over, "n": n, "measure": measure, "correction": correction, "rng": rng}
     if fit is None:
-        found = bootstrap_rois(models, data, **given)
+        found = rsa.bootstrap_rois(models, data, **given)
     else:
-        found = bootstrap_rois(_split_families(models), data, kind=fit, **given)
+        found = rsa.bootstrap_rois(_split_families(models), data, kind=fit, **given)
     pairs = join_best_layers(found.pairs, found.best_layers)
     return [(found.models, BOOTSTRAP_COLUMNS), *([(pairs, DIFFERENCE_COLUMNS)] if wanted else [])]
 
@@ -269,28 +264,28 @@ def _split_families(models: Any) -> dict[str, RDMs]:
 def _permute_conditions(
     files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int, by: Any
 ) -> Tables:
-    from brainmap.rsa.inference.permutation import PERMUTATION_COLUMNS, permutation_test
+    from brainmap.rsa.inference.permutation import PERMUTATION_COLUMNS
 
     models, data = _load_both(files)
-    return [(permutation_test(models, data, measure=measure, permutations=n, by=by, rng=rng), PERMUTATION_COLUMNS)]
+    return [(rsa.permutation_test(models, data, measure=measure, permutations=n, by=by, rng=rng), PERMUTATION_COLUMNS)]
 
 
 def _relabel_items(
     files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, n: int, by: Any
 ) -> Tables:
-    from brainmap.rsa.inference.relabeling import RELABELING_COLUMNS, relabeling_test
+    from brainmap.rsa.inference.relabeling import RELABELING_COLUMNS
 
     models, data = _load_both(files)
-    return [(relabeling_test(models, data, measure=measure, permutations=n, by=by, rng=rng), RELABELING_COLUMNS)]
+    return [(rsa.relabeling_test(models, data, measure=measure, permutations=n, by=by, rng=rng), RELABELING_COLUMNS)]
 
 
 def _choose_best_layer(
     files: list[Path], *, rng: np.random.Generator, wanted: bool, measure: str, splits: int, by: Any
 ) -> Tables:
-    from brainmap.rsa.inference.halves import BEST_COLUMNS, split_half_best_layer
+    from brainmap.rsa.inference.halves import BEST_COLUMNS
 
     models, data = _load_both(files)
-    return [(split_half_best_layer(models, data, measure=measure, splits=splits, by=by, rng=rng), BEST_COLUMNS)]
+    return [(rsa.split_half_best_layer(models, data, measure=measure, splits=splits, by=by, rng=rng), BEST_COLUMNS)]
 
 
 _KINDS: dict[str, Callable[..., Tables]] = {

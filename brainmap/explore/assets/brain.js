@@ -3,7 +3,7 @@
 import { ask, askBytes } from "./api.js";
 import { fileName, fill, h, option, saveTable, write } from "./dom.js";
 import { findVertex } from "./mesh.js";
-import { paintProfile, paintRdm, profileHeight } from "./profiles.js";
+import { hasPanel, paintProfile, paintRdm, profileHeight } from "./profiles.js";
 import { Cortex, Slices } from "./stages.js";
 import { View } from "./view.js";
 import { WantedCard } from "./wanted.js";
@@ -163,7 +163,9 @@ export class BrainView extends View {
       this.fail(error);
     }
     const lacks = this.hasMap ? "" : `There is no map of ${layer} of ${network}${person ? "" : " over the group (controls are mapped for each participant only: choose whose)"}; its scores are in the profile below. `;
-    const ground = brain.background === "mask" ? ` Gray: the mask of participant ${person || brain.people[0]}; no template of ${brain.space} is at hand.` : "";
+    const gray = { mask: `the mask of participant ${person || brain.people[0]}`, scored: "the voxels that have a score" }[brain.background];
+    const why = brain.ground ? `. ${brain.ground}` : `; no template of ${brain.space} is at hand.`;
+    const ground = gray ? ` Gray: ${gray}${why}` : "";
     this.mapNote.textContent = `${lacks}${words}${ground}`;
   }
 
@@ -254,11 +256,11 @@ export class BrainView extends View {
       fill(this.scoreCard, h("div", { class: "card-head" }, h("h3", {}, where)), ...notes);
       return;
     }
-    const families = [...new Set(found.rows.filter((row) => row.kind === "network").map((row) => row.of))];
+    const families = [...new Set(found.rows.filter((row) => hasPanel(row.kind)).map((row) => row.of))];
     const panels = families.map((name) => {
       const figure = this.figure({ name: () => fileName(where, name, this.person, "profile"), height: profileHeight });
       this.profileFigures.push(figure);
-      const mine = found.rows.filter((row) => row.of === name && row.kind === "network" && row.mean !== null);
+      const mine = found.rows.filter((row) => row.of === name && hasPanel(row.kind) && row.mean !== null);
       const best = mine.reduce((one, other) => (one && one.mean >= other.mean ? one : other), null);
       figure.show(paintProfile(found, name, this.choice), {
         label: best ? `${found.measure} of ${name} in ${where}: highest at ${best.layer}, ${write(best.mean)}` : `${name}: no score here`,
@@ -268,7 +270,7 @@ export class BrainView extends View {
     });
     const of = this.person ? `${found.measure} of participant ${this.person}` : `${found.measure}, mean of ${found.participants} participants and its standard error`;
     const band = found.ceiling ? ` Band: noise ceiling (${write(found.ceiling[0])} to ${write(found.ceiling[1])}).` : "";
-    const has = (what) => found.rows.some(({ kind }) => (what === "control" ? !["network", "baseline"].includes(kind) : kind === what));
+    const has = (what) => found.rows.some(({ kind }) => (what === "control" ? !["network", "baseline", "hypothesis"].includes(kind) : kind === what));
     const tested = found.rows.some((row) => row.p !== null) ? " Filled: corrected p below .05." : " Nothing is tested here.";
     fill(this.scoreCard, h("div", { class: "card-head" }, h("h3", {}, where), h("span", { class: "downloads" }, save)),
       h("p", { class: "caption" }, `${of}.${has("control") ? " Gray: controls." : ""}${has("baseline") ? " Dashed: acoustic models." : ""}${band}${tested}`),

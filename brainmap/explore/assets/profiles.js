@@ -17,10 +17,13 @@ function line(context, points, color, { width = 2, dash = [] } = {}) {
   context.setLineDash([]);
 }
 
+/** Whether models of a kind have a panel of their own: networks, and hypotheses, which no line joins as they have no depth. */
+export const hasPanel = (kind) => kind === "network" || kind === "hypothesis";
+
 /** The scores of a network's layers, with its controls, the acoustic models and the noise ceiling. */
 export function paintProfile(found, family, choice) {
   const rows = found.rows.filter((row) => row.of === family && row.mean !== null);
-  const kinds = [...new Set(rows.map((row) => row.kind))].sort((one) => (one === "network" ? 1 : -1));
+  const kinds = [...new Set(rows.map((row) => row.kind))].sort((one) => (hasPanel(one) ? 1 : -1));
   const layers = [...new Set(rows.map((row) => row.layer))];
   const baselines = found.rows.filter((row) => row.kind === "baseline" && row.mean !== null);
   const every = found.rows.filter((row) => row.mean !== null);
@@ -49,12 +52,12 @@ export function paintProfile(found, family, choice) {
     baselines.forEach((row) => line(context, [[PAD.left, y(row.mean)], [right, y(row.mean)]], tone("warm"), { width: 1, dash: [5, 4] }));
     for (const kind of kinds) {
       const mine = rows.filter((row) => row.kind === kind);
-      const color = kind === "network" ? tone("accent") : tone("muted");
-      line(context, mine.map((row) => [x(row.layer), y(row.mean)]), color, { width: kind === "network" ? 2 : 1.2 });
+      const color = hasPanel(kind) ? tone("accent") : tone("muted");
+      if (kind !== "hypothesis") line(context, mine.map((row) => [x(row.layer), y(row.mean)]), color, { width: kind === "network" ? 2 : 1.2 });
       for (const row of mine) {
-        if (row.error !== null && kind === "network") line(context, [[x(row.layer), y(row.mean - row.error)], [x(row.layer), y(row.mean + row.error)]], color, { width: 1 });
+        if (row.error !== null && hasPanel(kind)) line(context, [[x(row.layer), y(row.mean - row.error)], [x(row.layer), y(row.mean + row.error)]], color, { width: 1 });
         context.beginPath();
-        context.arc(x(row.layer), y(row.mean), kind === "network" ? 4.5 : 2.5, 0, 2 * Math.PI);
+        context.arc(x(row.layer), y(row.mean), hasPanel(kind) ? 4.5 : 2.5, 0, 2 * Math.PI);
         context.fillStyle = row.p !== null && row.p < 0.05 ? color : tone("card");
         context.fill();
         context.strokeStyle = color;

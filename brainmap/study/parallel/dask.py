@@ -18,14 +18,13 @@ from uuid import uuid4
 
 from brainmap.checks import count_threads
 from brainmap.errors import BrainmapError, BrainmapWarning, InputError, RunError
-from brainmap.progress import progress
+from brainmap.progress import log, progress
 from brainmap.record import versions
 from brainmap.rsa.images.files import get_grid_tolerance
 from brainmap.study.parallel.worker import prepare_piece_data, score_piece
 from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import Piece, Scored, Work, list_lacking, save_piece
 
-log = logging.getLogger("brainmap")
 ANSWER = 8.0  # time limit [s] for an answer of a scheduler
 WAITING = 15.0  # time [s] between two lines that report that no worker has come yet
 _START = "dask scheduler --host 127.0.0.1"
@@ -166,23 +165,19 @@ def _open_client(address: str) -> Any:
     try:
         # A client that fails to connect logs another error when it is deleted, so the address is tested before.
         asyncio.run(asyncio.wait_for(_read_identity(address), ANSWER))
-    except TimeoutError:
-        raise InputError(_describe_silence(address)) from None
     except (ValueError, TypeError, RuntimeError) as error:
         hint = "; TLS takes its certificates from Dask's configuration (distributed.comm.tls)"
         why = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise InputError(f"--dask-scheduler: {address}: {why}{hint if address.startswith('tls:') else ''}") from None
-    except OSError:
-        raise InputError(_describe_silence(address)) from None
+    except OSError:  # also when the time is over
+        raise InputError(
+            f"--dask-scheduler: {address}: nothing answers within {ANSWER:g} s; is it running? Start one: {_START}"
+        ) from None
     except Exception as error:  # another kind of server may answer anything
         raise InputError(
             f"--dask-scheduler: expected a Dask scheduler at {address}, got another program ({type(error).__name__})"
         ) from None
     return distributed.Client(address, set_as_default=False)
-
-
-def _describe_silence(address: str) -> str:
-    return f"--dask-scheduler: {address}: nothing answers within {ANSWER:g} s; is it running? Start one: {_START}"
 
 
 async def _read_identity(address: str) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
+from brainmap.progress import log
 from brainmap.study.parallel.dask import compute_on_dask
 from brainmap.study.results.context import Context
 from brainmap.study.results.pieces import Piece, compute_here, compute_side_by_side, read_piece
@@ -24,7 +24,6 @@ from brainmap.study.stages.group_stories import are_group_stories_done
 from brainmap.study.stages.participants import Person, build_chunk_folder, cut_spans, yield_people
 from brainmap.study.stages.story_people import StoryPerson, yield_story_people
 
-log = logging.getLogger("brainmap")
 T = TypeVar("T")
 EncodingWork: TypeAlias = ModelPieces | OrderPieces | BandPieces
 _MOST = 12  # largest number of lines in a list that is shown
@@ -116,7 +115,7 @@ def compute_share(context: Context, units: Sequence[Unit], share: Share) -> None
     if work:
         compute_on_dask(context, work, share=str(share))
     _encode_share(context, units, share)
-    log.info("chunk %s is done; when all are: brainmap merge %s", share, _shorten_study_path(context))
+    log.info("chunk %s is done; when all are: brainmap merge %s", share, _shorten_path(context.study.path))
 
 
 def _yield_mapped(context: Context, only: Sequence[str]) -> Iterator[Person]:
@@ -128,15 +127,19 @@ def _yield_mapped(context: Context, only: Sequence[str]) -> Iterator[Person]:
 def _encode_share(context: Context, units: Sequence[Unit], share: Share) -> None:
     """Compute the pieces of encoding models among some units."""
     mine = list(dict.fromkeys(unit.participant for unit in units if unit.what in (MODELS, ORDERS, BANDS)))
-    stories = context.study.settings.stories is not None
-    people: Iterable[Modeled] = yield_story_people(context, mine) if stories else yield_encoded(context, mine)
-    for modeled in people if mine else ():
+    for modeled in yield_modeled(context, mine) if mine else ():
         for work in _list_encoding_work(context, modeled):
             pieces = [piece for piece in work.pieces if Unit.of(piece) in units]
             if context.backend == "dask":
                 compute_on_dask(context, [(work, pieces)], share=str(share))
             else:
                 compute_side_by_side(pieces, work.prepare, threads=context.threads, share=str(share))
+
+
+def yield_modeled(context: Context, only: Sequence[str]) -> Iterator[Modeled]:
+    """Yield the participants whose encoding models are fitted, to stories or to sounds; of all, or of some."""
+    stories = context.study.settings.stories is not None
+    yield from yield_story_people(context, only) if stories else yield_encoded(context, only)
 
 
 def _list_encoding_work(context: Context, one: Modeled) -> list[EncodingWork]:
@@ -229,14 +232,10 @@ def _write_command(context: Context, shares: Counter[int], units: Sequence[Unit]
     of = shares.most_common(1)[0][0] if shares else 1
     every = [Share(place, of) for place in range(1, of + 1)]
     return [
-        f"brainmap run {_shorten_study_path(context)} --chunk {one}"
+        f"brainmap run {_shorten_path(context.study.path)} --chunk {one}"
         for one in every
         if set(one.take(units)) & set(wanted)
     ]
-
-
-def _shorten_study_path(context: Context) -> str:
-    return _shorten_path(context.study.path)
 
 
 def _shorten_path(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
 import time
@@ -12,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from brainmap.errors import InputError
+from brainmap.progress import log
 from brainmap.record import HOST, name_unfinished
 from brainmap.resources import is_running
 
-log = logging.getLogger("brainmap")
 ALIVE = 5.0  # s between two updates by the holder of a claim
 ABANDONED = 60.0  # s without an update, after which another process takes it over
 

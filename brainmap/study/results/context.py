@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
 from pathlib import Path
@@ -20,7 +19,7 @@ from nibabel import Nifti1Image
 from brainmap.errors import InputError
 from brainmap.features.sounds.files import Sounds, load_sounds
 from brainmap.places import refuse_links_out, remove, room_for
-from brainmap.progress import heartbeat
+from brainmap.progress import heartbeat, log
 from brainmap.record import Ledger, command_line, content_key, file_digest, write_json, write_table
 from brainmap.rsa.images.files import get_grid_tolerance, grid_tolerance, save_image
 from brainmap.rsa.images.names import list_image_files
@@ -28,10 +27,11 @@ from brainmap.rsa.surface.data import SurfaceData, save_surface
 from brainmap.study.results.bids_names import ResultNames, build_sidecar_path
 from brainmap.study.results.claims import hold_file
 from brainmap.study.results.notices import collect_notices, keep_notices
+from brainmap.study.settings.participant import Participant
+from brainmap.tables import read_results_table
 from brainmap.threads import limit_blas
 from brainmap.types import Backend
 
-log = logging.getLogger("brainmap")
 P = ParamSpec("P")
 R = TypeVar("R")
 _REMOVING = 0.5  # seconds in which a folder of results is gone that somebody removes
@@ -66,6 +66,8 @@ class Context(ResultNames):
     networks: dict[str, Any] = field(default_factory=dict)  # networks that `stages.networks.load` has loaded
     calls: dict[str, tuple[list[str], str]] = field(default_factory=dict)  # classes that each network predicts
     patterns: dict[Any, tuple[Any, tuple[str, ...]]] = field(default_factory=dict)  # of classes, found early; warnings
+    held: dict[str, Any] = field(default_factory=dict)  # participants' patterns, until noise ceilings are mapped
+    ranks: dict[str, Any] = field(default_factory=dict)  # of the RDMs of participants' spheres, until then
     _digests: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -76,8 +78,8 @@ class Context(ResultNames):
         return choose_device("auto") if self.device_wanted == "auto" else self.device_wanted
 
     def to_send(self) -> Context:
-        """Return a copy without loaded networks, for another process; it uses the device of this one."""
-        return replace(self, networks={}, idle=[], device_wanted=self.device)
+        """Return a copy without loaded networks and patterns, for another process; it uses the device of this one."""
+        return replace(self, networks={}, idle=[], held={}, ranks={}, device_wanted=self.device)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -107,7 +109,7 @@ class Context(ResultNames):
         if self.is_done(name, key):
             self.idle.append(name)
             return
-        with self._claim_stage(name, said):
+        with hold_file(self.ledger.place(name, ".claim"), said) if self.shared else nullcontext():
             if self.shared and self.is_done(name, key):
                 self.idle.append(name)
                 return
@@ -152,9 +154,6 @@ class Context(ResultNames):
         """Add to the key whether data are simulated, which every file states."""
         return content_key(key, "simulated") if self.ledger.simulated else key
 
-    def _claim_stage(self, name: str, said: str) -> AbstractContextManager[None]:
-        return hold_file(self.ledger.place(name, ".claim"), said) if self.shared else nullcontext()
-
     def build_provenance(self, parameters: Mapping[str, Any], inputs: Sequence[str] = ()) -> dict[str, Any]:
         """Build the provenance for a sidecar; inputs are named relative to the study file."""
         named = {Path(os.path.relpath(i, self.study.folder)).as_posix(): self.digest(i) for i in inputs}
@@ -166,6 +165,20 @@ class Context(ResultNames):
         """Write a table and its sidecar, and return both."""
         yield write_table(table, path, columns=columns, about=about)
         yield path.with_suffix(".json")
+
+    def save_person_table(
+        self,
+        table: pd.DataFrame,
+        person: Participant,
+        ending: str,
+        *,
+        desc: str,
+        columns: Mapping[str, str],
+        about: Mapping[str, Any],
+    ) -> Iterator[Path]:
+        """Write a table of a participant under the name of its ending and `desc`, with its sidecar; return both."""
+        path = make_parent(self.build_subject_path(person, ending, desc=desc))
+        yield from self.save_table(table, path, columns=columns, about=about)
 
     def save_map(
         self, image: Nifti1Image | SurfaceData, path: Path, *, label: str, space: str, about: Mapping[str, Any]
@@ -189,16 +202,48 @@ class Context(ResultNames):
         """Write the JSON file beside a result."""
         return write_json(build_sidecar_path(path), content)
 
+    def read_sidecar(self, path: Path) -> dict[str, Any]:
+        """Read the JSON file beside a result; empty where there is none."""
+        beside = build_sidecar_path(path)
+        return dict(json.loads(beside.read_text(encoding="utf-8"))) if beside.exists() else {}
+
+    def read_group_sidecar(self, name: str) -> dict[str, Any]:
+        """Read the JSON file beside a table of the group, by the plain name of the table; empty where there is none."""
+        return self.read_sidecar(self.build_table_path(name))
+
+    def read_group_table(self, name: str) -> pd.DataFrame | None:
+        """Read a table of the group by its plain name; None where there is none."""
+        path = self.build_table_path(name)
+        return read_results_table(path) if path.exists() else None
+
+    def read_person_tables(self, ending: str, *, desc: str) -> list[pd.DataFrame]:
+        """Read one table of all participants whose results exist."""
+        paths = [self.build_subject_path(person, ending, desc=desc) for person in self.study.participants()]
+        return [read_results_table(path) for path in paths if path.exists()]
+
     def load_sounds_for(self, like: Any) -> Sounds:
         """Load the study's sounds as the network takes them that a `Checkpoint` describes."""
-        found: Sounds = like.load_sounds(self.study.resolve(self.study.settings.stimuli.table))
+        found: Sounds = like.load_sounds(self.sounds_table)
         return found
+
+    @property
+    def sounds_table(self) -> Path:
+        """Return the path of the table of sounds."""
+        return Path(self.study.resolve(self.study.settings.stimuli.table))
 
     @cached_property
     def stimuli(self) -> dict[str, str]:
         """Return the condition of each stimulus, in the order of the table."""
-        sounds = load_sounds(self.study.resolve(self.study.settings.stimuli.table))
-        return dict(zip(sounds.items, sounds.conditions, strict=True))
+        return dict(zip(self._sounds.items, self._sounds.conditions, strict=True))
+
+    @property
+    def sound_columns(self) -> pd.DataFrame:
+        """Return the table of sounds with all of its columns, a row for each stimulus."""
+        return self._sounds.table
+
+    @cached_property
+    def _sounds(self) -> Sounds:
+        return load_sounds(self.sounds_table)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from brainmap.errors import BrainmapWarning
+from brainmap.progress import log
 from brainmap.record import Ledger, atomic
 
 ENDING = ".warnings"
@@ -21,9 +22,9 @@ ELSEWHERE = "brainmap_elsewhere"
 class _Listener(logging.Handler):
     """Collect the messages of warnings, each once."""
 
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__(logging.WARNING)
-        self.lines = lines
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         if not hasattr(record, ELSEWHERE):
@@ -37,8 +38,10 @@ class _Listener(logging.Handler):
 
 
 @contextmanager
-def collect_notices() -> Iterator[list[str]]:
+def collect_notices(level: int = logging.WARNING) -> Iterator[list[str]]:
     """Collect what brainmap warns of, by its log or as a `BrainmapWarning`; both are shown as they are otherwise.
+
+    Lines of the log count from a level on.
 
     Examples
     --------
@@ -48,8 +51,7 @@ def collect_notices() -> Iterator[list[str]]:
     >>> lines
     ['two regions are left out']
     """
-    lines: list[str] = []
-    log, listener, before = logging.getLogger("brainmap"), _Listener(lines), warnings.showwarning
+    listener, before = _Listener(level), warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, BrainmapWarning):
@@ -59,7 +61,7 @@ def collect_notices() -> Iterator[list[str]]:
     log.addHandler(listener)
     warnings.showwarning = show
     try:
-        yield lines
+        yield listener.lines
     finally:
         log.removeHandler(listener)
         if warnings.showwarning is show:

@@ -8,7 +8,6 @@ computed a piece, or with how many others.
 from __future__ import annotations
 
 import contextlib
-import logging
 import shutil
 import struct
 import tokenize
@@ -25,10 +24,9 @@ from numpy.typing import NDArray
 
 from brainmap.checks import count_threads
 from brainmap.errors import RunError
+from brainmap.progress import log
 from brainmap.record import atomic, content_key
 from brainmap.rsa.searchlights.volume import SearchlightPlan
-
-log = logging.getLogger("brainmap")
 
 
 @dataclass(frozen=True)

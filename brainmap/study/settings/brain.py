@@ -209,10 +209,7 @@ class Brain(Section):
             return self
         used = {"participants", "kind", "files", "mask", "rois", "confounds", "space", "key"}
         idle = sorted(self.model_fields_set - used)
-        if idle:
-            raise ValueError(
-                f"{idle[0]} does not go with kind = 'stories', which takes {', '.join(sorted(used))}; leave it out"
-            )
+        _refuse_first(dict.fromkeys(idle, True), f"kind = 'stories', which takes {', '.join(sorted(used))}")
         if "{sound}" not in str(self.files):
             raise ValueError(
                 f"files: expected names with {{sound}}, which stands for the stimulus_id of a story, got "

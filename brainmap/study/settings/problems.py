@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from brainmap.checks import suggest_word
+from brainmap.groups import group_pairs
 
 Location = tuple[int | str, ...]
 
@@ -57,9 +58,7 @@ def describe_problems(
     model : type of BaseModel
         The model of the whole file.
     """
-    places: dict[Location, list[ErrorDetails]] = {}
-    for problem in problems:
-        places.setdefault(_place_in(content, problem), []).append(problem)
+    places = group_pairs((_place_in(content, problem), problem) for problem in problems)
     for place, here in places.items():
         inside = any(len(other) > len(place) and other[: len(place)] == place for other in places)
         if inside and here[0]["type"] == "too_short":
@@ -86,15 +85,39 @@ def _describe_place(place: Location, problems: Sequence[ErrorDetails], model: ty
         return f"{_format_section(names)}{first['msg'].removeprefix('Value error, ')}"
     where, key = _format_section(names[:-1]), names[-1] if names else "the file"
     if first["type"] == "missing":
-        return f"{where}lacks the key {key!r}; add it"
+        named = f"[[{key}]]" if _takes_tables(model, names) else f"the key {key!r}"
+        return f"{where}lacks {named}; add it"
     if first["type"] == "extra_forbidden":
         keys = sorted(_list_keys(model, names[:-1]))
-        return f"{where}unknown key {key!r}: expected one of {', '.join(keys)}{suggest_word(key, keys)}"
+        return f"{where}unknown key {key!r}: expected one of {', '.join(keys)}{_suggest_key(key, keys, model, names)}"
     expected = " or ".join(dict.fromkeys(map(_name_expected, problems)))
     value = first["input"]
     words = re.findall(r"'([^']+)'", "".join(_name_expected(p) for p in problems if p["type"] == "literal_error"))
     hint = suggest_word(value, words) if isinstance(value, str) else ""
+    if isinstance(value, dict) and place == (key,) and {"list_type", "tuple_type"} & {p["type"] for p in problems}:
+        hint = f"; write [[{key}]] in place of [{key}], once for each entry"
     return f"{where}{key}: expected {expected}, got {_format_value(value)}{hint}"
+
+
+def _suggest_key(key: str, keys: Sequence[str], model: type[BaseModel], place: Sequence[str]) -> str:
+    """Suggest the nearest key; a list of tables with its brackets, since a table of one pair is something else."""
+    hint = suggest_word(key, keys)
+    for name in keys:
+        if hint == f"; did you mean {name!r}?" and _takes_tables(model, [*place[:-1], name]):
+            return f"; did you mean [[{'.'.join([*place[:-1], name])}]], once for each entry?"
+    return hint
+
+
+def _takes_tables(model: Any, place: Sequence[str]) -> bool:
+    """Tell whether a place of the study file takes a list of tables, each written below [[...]]."""
+    for part in place[:-1]:
+        fields = getattr(model, "model_fields", {})
+        model = _find_model(fields[part].annotation) if part in fields else None
+    field = getattr(model, "model_fields", {}).get(place[-1]) if place else None
+    if field is None or get_origin(field.annotation) is not tuple:
+        return False
+    inside = _find_model(field.annotation)
+    return isinstance(inside, type) and issubclass(inside, BaseModel)
 
 
 def _format_section(names: Sequence[str]) -> str:
@@ -163,6 +186,8 @@ def find_line(text: str, place: Sequence[int | str]) -> int | None:
         if header:
             table = _find_table_place(_split_name(header[2]), counts, is_entry=bool(header[1]))
         here = table if header else (*table, *_split_name(key[1] if key else ""))
+        if header and here[:-1] == tuple(place) and here[-1] == 0:  # a list of tables begins where its first one does
+            here = tuple(place)
         if here == tuple(place[: len(here)]) and len(here) > best[0]:
             best = len(here), number
     return best[1]

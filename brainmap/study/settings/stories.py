@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from brainmap.errors import InputError
+from brainmap.rsa.encoding.latencies import check_latencies
 from brainmap.study.settings.brain import Band, Section, check_flips
 from brainmap.study.settings.encoding import Scans, Seconds
 from brainmap.types import Correction, EncodingTarget, ScanSampling, SpeechFeature, Test
@@ -53,4 +55,13 @@ class StoryModels(Section):
                 f"{list(self.speech)}; add what lacks"
             )
         check_flips(self.test, self.correction)
+        return self
+
+    @model_validator(mode="after")
+    def _within_a_response(self) -> StoryModels:
+        try:
+            check_latencies([self.lag], "lag")
+            check_latencies(self.delays or (), "delays")
+        except InputError as error:
+            raise ValueError(str(error)) from None
         return self

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import tomllib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -17,6 +17,8 @@ from brainmap.errors import BrainmapWarning, InputError, name_place
 from brainmap.names import slug
 from brainmap.study.settings.brain import Brain as Brain, Inference as Inference, Name, Section
 from brainmap.study.settings.encoding import EncodingModels
+from brainmap.study.settings.explain import Explain
+from brainmap.study.settings.hypotheses import HYPOTHESES, Hypotheses, Hypothesis, check_hypothesis_names
 from brainmap.study.settings.participant import Participant as Participant, find_participant
 from brainmap.study.settings.problems import describe_problems
 from brainmap.study.settings.renamed import replace_old_keys
@@ -31,7 +33,6 @@ from brainmap.types import (
     Loudness,
     Metric,
     NoisePlace,
-    PatternPrior,
     Pooling,
     RegionDissimilarity,
     Scaling,
@@ -224,40 +225,6 @@ class Searchlight(Section):
         return self
 
 
-class Maximizing(Section):
-    """Describe activation maximization of the class units and of some channels of the best layers."""
-
-    steps: int = Field(default=150, ge=1)
-    classes: Annotated[int, Field(ge=0)] | Literal["all"] = "all"
-    channels: int = Field(default=8, ge=0)  # channels of each best layer
-    best_layers: int = Field(default=2, ge=0)
-    regions: int = Field(default=6, ge=0)  # with [encoding]: regions whose sounds are shown, those with the highest r
-    prior: PatternPrior | None = None  # of classes; default: the decoder for networks of words, and audio beside it
-    decoder: str | None = None  # file of a decoder; default: the included one
-    judges: Literal["package", "none"] | tuple[str, ...] = "package"  # checkpoints that judge patterns of classes
-
-    @model_validator(mode="after")
-    def _a_decoder_for_its_prior(self) -> Maximizing:
-        if self.decoder is not None and self.prior not in (None, "decoder"):
-            raise ValueError(f"prior = {self.prior!r} takes no decoder; leave decoder out, or say prior = 'decoder'")
-        return self
-
-
-class Cam(Section):
-    """Describe class activation maps."""
-
-    method: Literal["grad-cam", "grad-cam++", "xgrad-cam", "layer-cam", "hires-cam", "cam"] = "grad-cam"
-    layer: str = "last-conv"
-
-
-class Explain(Section):
-    """Describe how layers are explained."""
-
-    network: str | None = None  # default: the first
-    maximization: Maximizing = Maximizing()
-    cam: Cam = Cam()
-
-
 class Truth(Section):
     """Describe the truth of a simulated study: the layer that was planted in each region."""
 
@@ -273,12 +240,22 @@ class StudySettings(Section):
     network: tuple[Network, ...] = Field(min_length=1)
     brain: tuple[Brain, ...] = Field(min_length=1)
     baselines: Baselines | None = None
+    hypothesis: tuple[Hypothesis, ...] = ()
     rsa: Rsa = Rsa()
     encoding: EncodingModels | None = None
     stories: StoryModels | None = None
     searchlight: Searchlight | None = None
     explain: Explain | None = None
     truth: Truth | None = None
+
+    @property
+    def hypotheses(self) -> Hypotheses | None:
+        """Return all hypotheses, which are compared like the layers of a network; None where there are none."""
+        return Hypotheses(self.hypothesis) if self.hypothesis else None
+
+    def dump(self) -> dict[str, Any]:
+        """Return all settings under the keys of the file; what was added later is there only where it is used."""
+        return self.model_dump(by_alias=True, exclude=None if self.hypothesis else {"hypothesis"})
 
     @property
     def light(self) -> Searchlight:
@@ -305,7 +282,9 @@ class StudySettings(Section):
                 f"[stories] expected kind = 'stories' in each [[brain]], got {list_some(kinds)}; change it"
             )
         beside = [
-            name for name in ("rsa", "encoding", "searchlight", "explain", "truth") if name in self.model_fields_set
+            name
+            for name in ("rsa", "encoding", "searchlight", "explain", "truth", "hypothesis")
+            if name in self.model_fields_set
         ]
         if beside:
             raise ValueError(
@@ -346,6 +325,7 @@ class StudySettings(Section):
         versions = [f"{n.name}{c}" for n in self.network for c in ("", *n.controls)]
         versions += [self.baselines.name] if self.baselines else []
         versions += ["speech"] if self.stories is not None and self.stories.speech else []
+        versions += [HYPOTHESES] if self.hypothesis else []
         people = [p for b in self.brain for p in b.participants]
         whole = [n.seed_of for n in self.network if n.seed_of]
         versions += [f"{name}{c}" for name in dict.fromkeys(whole) for c in ("", "untrained", "permuted")]
@@ -354,13 +334,13 @@ class StudySettings(Section):
             raise ValueError(
                 f"[[network]] seed_of: expected several seeds of {lone[0]!r}, got one; name it for each of them"
             )
-        for what, names in (("network", networks), ("participant", people), ("network", versions)):
+        hypotheses = [one.name for one in self.hypothesis]
+        named = (("network", networks), ("participant", people), ("network", versions), ("hypothesis", hypotheses))
+        for what, names in named:
             in_files = [slug(n) for n in names]  # file names hold letters and digits only
             twice = sorted({n for n, s in zip(names, in_files, strict=True) if in_files.count(s) > 1})
             if twice:
-                raise ValueError(
-                    f"{what} {list_some(twice)}: named more than once; choose names whose letters and digits differ"
-                )
+                raise ValueError(f"{what} {list_some(twice)}: {_advise_on_names(names, twice)}")
         if len(people) == 1 and self.rsa.inference.asks_for_bootstrap and self.rsa.inference.over != "conditions":
             raise ValueError(
                 f"[rsa] inference: a bootstrap over {self.rsa.inference.over} expects several participants, "
@@ -376,11 +356,14 @@ class StudySettings(Section):
                 "leave [searchlight] out, or make images of the table ('From a matrix to maps' in the guide to betas)"
             )
         known = self.baselines.models if self.baselines else ()
+        check_hypothesis_names(hypotheses, self.network, self.baselines, OF_DESIGN)
         for name in self.rsa.control_for:
-            if name not in known and name not in OF_DESIGN:
+            if name not in known and name not in OF_DESIGN and name not in hypotheses:
+                of = f"a [[hypothesis]] ({list_some(hypotheses)}) or " if hypotheses else ""
+                hint = suggest_word(name, (*known, *OF_DESIGN, *hypotheses))
                 raise ValueError(
                     f"[rsa] control_for: expected a model of [baselines] ({list_some(known) or 'there are none'}) or "
-                    f"of the design ({list_some(OF_DESIGN)}), got {name!r}{suggest_word(name, (*known, *OF_DESIGN))}"
+                    f"{of}of the design ({list_some(OF_DESIGN)}), got {name!r}{hint}"
                 )
         chosen = self.explain.network if self.explain else None
         if chosen is not None and chosen not in networks:
@@ -472,3 +455,12 @@ def study_of(folder: Path) -> Path:
         raise InputError(
             f"expected a folder with results of brainmap, got {folder}; give the study file instead"
         ) from None
+
+
+def _advise_on_names(names: Sequence[str], twice: Sequence[str]) -> str:
+    """Say what to do about names that occur twice, are reserved, or would share the names of their files."""
+    if HYPOTHESES in twice:
+        return f"named more than once, as {HYPOTHESES!r} is the name of the results of hypotheses; choose another one"
+    if any(list(names).count(name) > 1 for name in twice):
+        return "named more than once; list each one once"
+    return "alike in letters and digits, of which names of files are made; choose names whose letters and digits differ"

@@ -86,11 +86,20 @@ space = "native"                 # or a template's name; group maps need one gri
 # models = ["waveform-envelope", "mel-spectrogram", "mfcc", "cochleagram", "modulation"]
 # name = "acoustics"             # in tables; dissimilarity and units as for a network
 
+# [[hypothesis]]                 # an RDM of your own, compared beside the networks; repeat the block for more
+# name = "category"              # in tables and on the page; then one of four:
+# category = "category"          # a column of the table of sounds: 0 within a category, 1 between
+# features = ["valence"]         # columns of numbers, z-scored; with dissimilarity = "euclidean", correlation, cosine
+# phonetic = true                # articulatory features of the words in condition, or of a column of ARPAbet phonemes
+# rdm = "ratings.csv"            # a file, matched by label: a matrix with labels (CSV, TSV), pairs, or RDMs as HDF5 of
+#                                  which the one called name is taken; npy, CSV without labels: labels = "order.txt"
+
 [rsa]
 items = "stimulus"               # rows of the RDMs: stimulus, or condition (tokens averaged first)
 dissimilarity = "crossnobis"     # the brain's geometry; crossnobis needs runs; correlation, euclidean, mahalanobis
 measure = "rho-a"                # how RDMs are compared: rho-a, spearman, tau-a, pearson, cosine
-# control_for = []               # models of [baselines] that are partialled out of scores and ceilings of regions;
+# control_for = []               # models of [baselines] or names of [[hypothesis]] that are partialled out of scores
+#                                  and ceilings of regions;
 #                                  "noise-only", "elapsed-time": what each participant's own order of events explains.
 #                                  rho-a, spearman: by splines, one control from 12 items, two from 20; of three
 #                                  (from 19) Pearson's correlation is taken. pearson: by straight lines

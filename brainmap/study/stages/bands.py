@@ -170,8 +170,8 @@ def _write_tables(context: Context, works: Sequence[BandPieces], tested_by: Infe
     columns = PARTICIPANT | {name: text for name, text in BAND_COLUMNS.items() if name in joined[0][0]}
     for work, (table, _) in zip(works, joined, strict=True):
         own = table.assign(participant=work.one.label)[list(columns)]
-        path = context.build_subject_path(work.one.person, f"{kind}.tsv", desc="bands")
-        yield from context.save_table(own, path, columns=columns, about=about)
+        person = work.one.person
+        yield from context.save_person_table(own, person, f"{kind}.tsv", desc="bands", columns=columns, about=about)
     regions = [roi for roi in works[0].regions if all(roi in work.regions for work in works)]
     null = [one[:, [work.regions.index(roi) for roi in regions]] for work, (_, one) in zip(works, joined, strict=True)]
     _, words = OrderPieces(works[0].one).drawn

@@ -7,10 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
+from brainmap.progress import log
 from brainmap.record import content_key
 from brainmap.rsa.glm.afni import OWN, read_regressors
 from brainmap.rsa.glm.arma import Arma
@@ -27,17 +30,14 @@ from brainmap.rsa.patterns.surface import plan_any_patterns
 from brainmap.rsa.patterns.table import Pattern, PatternSettings, plan_patterns
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.rsa.regions.rois import build_grid
-from brainmap.study.results.context import Context, log, make_parent
+from brainmap.study.results.context import Context, make_parent
 from brainmap.study.settings.participant import Participant
 from brainmap.study.settings.renamed import restore_first_keys
 from brainmap.study.stages.brains import collect_pattern_arguments, load_brain_mask, plan_table_rows
 from brainmap.study.stages.controls import design_file
 from brainmap.study.stages.networks import join_model_rdms, list_layer_names
 from brainmap.study.stages.order import Likeness, describe_likenesses, find_likenesses, yield_known_models
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import RDMs
 
 VERSION = 3
 _IMAGES = ("_betas.nii.gz", "_betas+orig.HEAD", "_betas+tlrc.HEAD")
@@ -97,7 +97,7 @@ def _read_design_files(context: Context, person: Participant) -> RDMs | None:
 
 def _compare_design(context: Context, person: Participant) -> None:
     """Report which models the design alone resembles, since the order in time can create or hide geometry."""
-    (path,) = (file for file in context.ledger.files(_name_stage(person)) if file.name.endswith("_designrdms.h5"))
+    (path,) = list_beta_files(context, person, "_designrdms.h5")
     models = join_model_rdms(context)
     names = [f"{network} {layer}" for network, layer in list_layer_names(models)]
     design = convert_to_geometry(load_rdms(path), context.study.settings.rsa.dissimilarity)
@@ -116,6 +116,8 @@ def _fit_betas(context: Context, person: Participant) -> Iterator[Path]:
         scale=glm.scale,
         keep_residuals=person.brain.noise == "residuals",
     )
+    named = tuple(context.stimuli.get(label, own) for label, own in zip(betas.labels, betas.conditions, strict=True))
+    betas = replace(betas, conditions=named)  # events name stimuli, and the table of sounds their conditions
     prefix = str(make_parent(context.build_subject_path(person, "x"))).removesuffix("_x")
     about = context.build_provenance({"glm": glm.model_dump(), "runs": list_run_names(person)}, _list_inputs(person))
     known = None if person.brain.space == "native" else "MNI" if person.brain.space.startswith("MNI") else None
@@ -191,7 +193,7 @@ def read_noise(context: Context, people: Sequence[Participant]) -> str:
     found: list[Arma] = []
     for person in people:
         if person.brain.kind == "bold":
-            sidecar = next(f for f in context.ledger.files(_name_stage(person)) if f.name.endswith("_betas.json"))
+            sidecar = list_beta_files(context, person, "_betas.json")[0]
             runs = json.loads(sidecar.read_text(encoding="utf-8"))["NoiseParameters"]
             found += [Arma(run["a"], run["b"]) for run in runs]
     return describe_parameters(found) if found else ""
@@ -221,9 +223,8 @@ def plan_rows(person: Participant, stimuli: dict[str, str] | None) -> tuple[list
         )
         for name, design in zip(person.files, plan.designs, strict=True)
     ]
-    several = len(sources) > 1
+    runs = plan.run_names if len(sources) > 1 else None
     try:
-        runs = plan.run_names if several else None
         rows = plan_patterns(sources, PatternSettings(runs=runs, stimuli=stimuli, missing=person.brain.missing))
     except InputError as error:
         raise InputError(f"{error}; glm's column, nuisance and leave_out say which events have betas") from None

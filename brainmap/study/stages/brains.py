@@ -1,7 +1,5 @@
 """Load the brain data of a participant as the study file describes them: regions, patterns and noise.
 
-Support studies whose data lie on the cortical surface: meshes, searchlight maps, and reading maps.
-
 Support studies whose data are response tables: their rows, their problems, and their description.
 """
 
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from nibabel import Nifti1Image
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
@@ -31,12 +30,9 @@ from brainmap.rsa.regions.rois import AUDITORY_CENTERS, Rois, load_mask
 from brainmap.rsa.searchlights.settings import SearchlightSettings
 from brainmap.rsa.surface.rois import load_surface_rois
 from brainmap.study.settings.study import Participant, Searchlight
-from brainmap.types import Device, Floats, Level, NoisePlace
+from brainmap.types import Dataset, Device, Floats, Level, NoisePlace
 
 if TYPE_CHECKING:
-    from nibabel import Nifti1Image
-    from rsatoolbox.data import Dataset
-
     from brainmap.rsa.searchlights.noise import NoiseSource
 
 
@@ -128,8 +124,6 @@ def load_region_patterns(person: Participant, stimuli: dict[str, str], rois: Roi
     brain = person.brain
     if brain.on_surface or brain.on_table or brain.screen.reliability is not None or person.sound is not None:
         return screen_patterns(person, load_normalized_patterns(person, stimuli, rois))
-    from nibabel import Nifti1Image
-
     inside = Nifti1Image((rois.labels > 0).astype(np.uint8), rois.affine)
     return load_normalized_patterns(person, stimuli, rois, mask=inside)
 
@@ -140,7 +134,8 @@ def narrow_patterns(data: Dataset) -> Dataset:
     Images are read in single precision, so that only normalized patterns have more digits.
     """
     narrow = data.measurements.astype(np.float32)
-    if not np.array_equal(narrow, data.measurements, equal_nan=True):
+    kept = narrow == data.measurements
+    if not kept.all() and not (kept | np.isnan(data.measurements)).all():  # array_equal takes 15 times as long
         return data
     narrowed = copy(data)
     narrowed.measurements = narrow
@@ -224,16 +219,18 @@ def plan_table_rows(person: Participant, stimuli: dict[str, str] | None) -> list
     )
 
 
-def list_table_problems(person: Participant, stimuli: dict[str, str] | None) -> list[str]:
-    """List the problems of a participant's patterns, which are read for this."""
-    try:
-        known = collect_pattern_arguments(person)
-        del known["mask"]
-        items = known.pop("conditions")
-        load_response_table(items=items, voxels=_load_voxels(person), stimuli=stimuli, **known)
-    except InputError as error:
-        return [f"participant {person.label}: {line}" for line in str(error).splitlines()]
-    return []
+def check_table(person: Participant, stimuli: dict[str, str] | None) -> None:
+    """Check a participant's patterns, which are read for this.
+
+    Raises
+    ------
+    InputError
+        As for `load_response_table`.
+    """
+    known = collect_pattern_arguments(person)
+    del known["mask"]
+    items = known.pop("conditions")
+    load_response_table(items=items, voxels=_load_voxels(person), stimuli=stimuli, **known)
 
 
 def list_lost_repetitions(people: Sequence[Participant], plans: Mapping[str, Sequence[Pattern]]) -> list[str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from brainmap.study.settings.study import StudySettings
+from brainmap.study.results.context import Context
 from brainmap.tables import read_table
 
 
@@ -61,10 +60,12 @@ def _correspond(conditions: Sequence[str], names: Sequence[str]) -> bool:
     return len(pairs) == len(names) and 2 * sum(many[name] > 1 for name in names) > len(names)
 
 
-def note_categories(study: StudySettings, table: Path, stimuli: Mapping[str, str]) -> str:
-    """Return `describe_categories` of a study's table of sounds; empty where conditions are the items of RDMs."""
-    if study.rsa.items == "condition":
-        return ""
+def note_categories(context: Context) -> Iterator[str]:
+    """Note that conditions look like categories, as `describe_categories`; not where they are the items of RDMs."""
+    if context.study.settings.rsa.items == "condition":
+        return
+    table = context.sounds_table
     found = read_table(table, "stimuli") if table.is_file() else pd.DataFrame()
     own = [str(name) for name in found if name not in ("stimulus_id", "condition", "path")]
-    return describe_categories(stimuli, {name: found[name].astype(str).tolist() for name in own})
+    columns = {name: found[name].astype(str).tolist() for name in own}
+    yield from filter(None, [describe_categories(context.stimuli, columns)])

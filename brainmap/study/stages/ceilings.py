@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+from brainmap.progress import log
 from brainmap.record import content_key
 from brainmap.rsa.searchlights.ceilings import map_ceilings
 from brainmap.study.results.context import Context
@@ -17,8 +17,6 @@ from brainmap.study.stages.brains import (
     narrow_patterns,
 )
 from brainmap.study.stages.participants import Person, yield_people
-
-log = logging.getLogger("brainmap")
 
 CEILINGS_VERSION = 2
 
@@ -71,6 +69,8 @@ def run_ceiling_maps(context: Context) -> None:
         context.stimuli,
     )
     context.run_stage("group_ceilings", key, lambda: _compute_ceilings(context, people))
+    context.held.clear()
+    context.ranks.clear()
 
 
 def _compute_ceilings(context: Context, people: list[Person]) -> Iterator[Path]:
@@ -79,7 +79,8 @@ def _compute_ceilings(context: Context, people: list[Person]) -> Iterator[Path]:
     patterns, noises = {}, {}
     for one in people:
         # the patterns of all participants are in memory at once, so they are held in single precision
-        held = narrow_patterns(one.load_patterns())
+        held = context.held.pop(one.person.label, None)
+        held = narrow_patterns(one.load_patterns()) if held is None else held
         patterns[one.person.label] = held
         noises[one.person.label] = map_noise(one.person, held, chosen, settings.noise_per)
     maps = map_ceilings(
@@ -89,6 +90,7 @@ def _compute_ceilings(context: Context, people: list[Person]) -> Iterator[Path]:
         radius_mm=settings.radius_mm,
         noise=noises,
         threads=context.threads,
+        kept=context.ranks,
     )
     inputs = [name for one in people for name in one.person.inputs]
     about = context.build_provenance({"searchlight": settings.model_dump(exclude={"group", "ceilings"})}, inputs)

@@ -4,36 +4,33 @@ Several seeds of a network are compared as one network, in RSA and in encoding m
 
 All other pairs, such as the controls of two networks, answer no question of a study, and would only make the correction
 over pairs more severe.
-
-Choose the test of the scores and differences of regions, and state whether it generalizes to other sounds.
-
-A test over participants treats the sounds as fixed. In a region whose geometry all participants share, it finds a
-network above 0, or two networks different, whenever these sounds happen to favor this result, so that it generalizes to
-other participants but not to other sounds. Relabeling the sounds does not treat them as fixed, and neither does a
-bootstrap over participants and sounds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from brainmap.rsa.inference.best_layers import BEST
 from brainmap.rsa.inference.scores import correct_p
+from brainmap.study.settings.hypotheses import HYPOTHESES
 from brainmap.study.settings.study import StudySettings
 from brainmap.types import Correction
 
-if TYPE_CHECKING:
-    pass
-
-FAMILY = (
-    "each network was compared with each of its controls, with the acoustic models and with every other network, in "
+_FAMILY = (
+    "each network was compared with each of its controls, with the acoustic models{} and with every other network, in "
     "every region: {} tests"
 )
+
+
+def describe_family(best: pd.DataFrame) -> str:
+    """Say which pairs of networks were compared by their best layers, and in how many tests."""
+    sides = [best[side].astype(str) for side in ("model", "other")]
+    there = any(side.str.startswith(f"{HYPOTHESES} ").any() for side in sides)
+    return _FAMILY.format(", with the hypotheses" if there else "", len(best))
 
 
 def list_seeds(settings: StudySettings) -> dict[str, list[str]]:
@@ -68,6 +65,8 @@ def list_comparisons(settings: StudySettings, known: Collection[str]) -> list[tu
     pairs += combinations(wholes, 2)
     if settings.baselines is not None:
         pairs += [(name, settings.baselines.name) for name in wholes]
+    if settings.hypothesis:
+        pairs += [(name, HYPOTHESES) for name in wholes]
     return [pair for pair in pairs if set(pair) <= set(known)]
 
 
@@ -122,8 +121,6 @@ def keep_comparisons(best: pd.DataFrame, settings: StudySettings, correction: Co
     return kept.assign(p_corrected=correct_p(kept["p"], correction))
 
 
-"""Sounds (conditions, where sounds are their tokens) from which on differences are bootstrapped unless asked for."""
-"""The tests in the column `test` of tables."""
 TEST_COLUMNS = {
     "test": "test that p and p_corrected are of: sounds relabeled, bootstrap, or a test over participants, which takes "
     "the sounds as fixed (these sounds only)",

@@ -1,12 +1,7 @@
 """Partial the RDMs in `[rsa] control_for` out of every comparison in regions.
 
-Acoustic models of [baselines] are partialled out for all participants, and are no longer compared themselves; RDMs from
+Acoustic models and hypotheses are partialled out for all participants, and are no longer compared themselves; RDMs from
 the order of events (`noise-only`, `elapsed-time`) are partialled out only for their own participant.
-
-Test whether the order of the events makes a geometry like that of a model (Cai et al. 2019, Alink et al. 2015).
-
-Betas of events that are close in time share noise, so the design alone has an RDM. `brainmap check` compares it with
-the models that are known before the computation; the run compares it with every layer.
 """
 
 from __future__ import annotations
@@ -14,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
@@ -26,16 +21,12 @@ from brainmap.rsa.comparison.measures import compare_rdms
 from brainmap.rsa.comparison.partial import compare_rdms_partial, describe_switch, partial_ceilings
 from brainmap.rsa.comparison.splines import choose_form, count_columns, count_items_needed
 from brainmap.rsa.glm.design_rdms import convert_to_geometry
-from brainmap.rsa.rdm.alignment import LEVELS, align_vectors, find_level
+from brainmap.rsa.rdm.alignment import LEVELS, align_vectors, find_level, stack_rdms
 from brainmap.rsa.rdm.files import load_rdms
 from brainmap.study.results.context import Context
 from brainmap.study.settings.study import OF_DESIGN, Participant
 from brainmap.study.stages.networks import Version, build_rdm_path, list_layer_names
-from brainmap.types import Floats
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import Floats, RDMs
 
 DESIGN_ENDING = "_designrdms.h5"
 
@@ -93,23 +84,22 @@ def design_digests(context: Context, people: Iterable[Participant]) -> list[str]
 
 
 def collect_control_rdms(context: Context, brains: RDMs) -> RDMs | None:
-    """Return the RDMs that the study controls for, if any: of baselines for all, of designs for each participant.
+    """Return the RDMs that the study controls for, if any: models for all participants, of designs for each one.
 
     Raises
     ------
     InputError
         The design of a participant is not known, or is over other items.
     """
-    settings = context.study.settings
-    acoustic = [name for name in settings.rsa.control_for if name not in OF_DESIGN]
+    settings, named = context.study.settings, _list_shared_controls(context)
     shared: list[RDMs] = []
-    if acoustic and settings.baselines is not None:
-        every = load_rdms(build_rdm_path(context, Version(settings.baselines, "")))
-        shared = [every.subset("layer", acoustic)]
+    for version in dict.fromkeys(version for version, _ in named):
+        every = load_rdms(build_rdm_path(context, version))
+        shared.append(every.subset("layer", [name for owner, name in named if owner == version]))
     wanted = list_design_controls(context)
     if not wanted:
-        return shared[0] if shared else None
-    owners, found = [""] * len(acoustic), [align_vectors(one, brains, names=("controls", "data")) for one in shared]
+        return _join_shared(shared) if shared else None
+    owners, found = [""] * len(named), [align_vectors(one, brains, names=("controls", "data")) for one in shared]
     present = {str(who) for who in brains.rdm_descriptors["participant"]}
     for person in context.study.participants():
         if person.label in present:
@@ -128,6 +118,22 @@ def collect_control_rdms(context: Context, brains: RDMs) -> RDMs | None:
         rdm_descriptors={"participant": owners},
         pattern_descriptors={key: value for key, value in brains.pattern_descriptors.items() if key != "index"},
     )
+
+
+def _list_shared_controls(context: Context) -> list[tuple[Version, str]]:
+    """List the acoustic models and hypotheses that the study controls for, which all participants have in common."""
+    settings = context.study.settings
+    models = [one for one in (settings.baselines, settings.hypotheses) if one is not None]
+    return [(Version(one, ""), name) for one in models for name in one.layers if name in settings.rsa.control_for]
+
+
+def _join_shared(shared: Sequence[RDMs]) -> RDMs:
+    """Join the RDMs of acoustic models and of hypotheses, whose dissimilarities may differ."""
+    if len(shared) == 1:
+        return shared[0]
+    for one in shared:
+        one.dissimilarity_measure = "controls"
+    return stack_rdms(shared)
 
 
 def count_items_to_halve(context: Context) -> int:
@@ -178,15 +184,11 @@ def check_pairs(context: Context) -> Iterator[str]:
 
 def leave_out_controls(context: Context, models: RDMs) -> RDMs | None:
     """Return the model RDMs other than those controlled for; None where no other is left."""
-    settings = context.study.settings
-    if not settings.rsa.control_for or settings.baselines is None:
+    shared = _list_shared_controls(context)
+    if not shared:
         return models
-    own = settings.baselines.name
-    kept = [
-        k
-        for k, (network, layer) in enumerate(list_layer_names(models))
-        if network != own or layer not in settings.rsa.control_for
-    ]
+    left_out = {(version.name, name) for version, name in shared}
+    kept = [k for k, row in enumerate(list_layer_names(models)) if row not in left_out]
     return models[kept] if kept else None
 
 
@@ -204,6 +206,3 @@ def compute_ceilings(context: Context, brains: RDMs) -> pd.DataFrame:
     if controls is None:
         return noise_ceilings(brains, measure=measure)
     return partial_ceilings(brains, controls, measure=measure)
-
-
-"""A correlation of a model with the design alone that is said."""

@@ -35,7 +35,8 @@ NANOSECONDS: dict[str, float] = {
     "read byte": 5.0,  # of a compressed image
     "fitted value": 40.0,  # of BOLD, at a voxel and a time
     "network product": 0.22,  # a multiplication and addition in a pass through a network
-    "decoded step": 4.5e6,  # of a pattern that the decoder of speech makes
+    "climbed product": 0.08,  # of a pass through a network and back, in a step of an ascent
+    "decoded step": 3.0e6,  # of a pattern that the decoder of speech makes
     "resampled pair": 4.0,  # of a bootstrap or relabeling, for a model or an RDM
     "cubed item": 0.5,  # a decomposition of items x items
     "second": 1e9,
@@ -48,6 +49,10 @@ COMPILING = 30.0
 _BYTES = 450e6  # Python, torch, numba, and what they load
 _PAGE_BYTES = 900e6  # figures of the page
 _JUDGE_BYTES = 500e6  # networks and decoder of maximizing patterns
+ENOUGH_STEPS = 2000
+"""Steps of patterns of classes, below which a second process that explains layers saves less than its imports take."""
+MOST_HELD = 1 << 30  # bytes of patterns, and of ranks, that participants' searchlights keep for noise ceilings
+_TOGETHER = 8  # patterns that climb together, on one core
 _HALVINGS, _FOLDS, _ALPHAS = 20, 5, 13
 
 
@@ -189,7 +194,8 @@ class Estimate:
     Attributes
     ----------
     seconds : mapping of str to float
-        Time of each part, on the cores that it uses.
+        Time of each part, on the cores that it uses; of explanations, what they add to the parts beside which a second
+        process makes them.
     cpu_seconds : float
         Time of the processor, of all parts.
     n_bytes : float
@@ -267,7 +273,38 @@ def estimate(size: Size, *, cores: int, speed: float = SPEED) -> Estimate:
     slower = SPEED / speed
     cpu = {name: price(counts) * slower for name, (counts, _) in parts.items()}
     seconds = {name: cpu[name] / used for name, (_, used) in parts.items() if cpu[name] > 0}
+    taken = _count_beside(size, cores)
+    if taken:
+        beside = {
+            name: (cpu[name], parts[name][1]) for name in seconds if name not in ("start", "explanations", "page")
+        }
+        seconds["explanations"] = _add_explanations(cpu["explanations"], beside, taken)
     return Estimate(seconds=seconds, cpu_seconds=sum(cpu.values()), n_bytes=count_bytes(size, cores), cores=cores)
+
+
+def _count_beside(size: Size, cores: int) -> int:
+    """Count the cores on which a second process explains layers, while the others do all but the page; 0 without it."""
+    asked = size.explained
+    if asked is None or cores < 2 or asked.steps * asked.classes < ENOUGH_STEPS:
+        return 0
+    return min(cores // 2, -(-asked.classes // _TOGETHER))
+
+
+def _add_explanations(cpu: float, beside: Mapping[str, tuple[float, float]], taken: int) -> float:
+    """Compute what explanations add to the time of the parts beside which they are made [s].
+
+    Parameters
+    ----------
+    cpu : float [s]
+        Time of explanations on one core.
+    beside : mapping of str to (float, float)
+        Time of each of these parts on one core [s], and the cores that it uses when it has them all.
+    taken : int
+        Cores that it has less while layers are explained; one is always left.
+    """
+    own, alone = cpu / taken, sum(one / used for one, used in beside.values())
+    together = sum(one / max(1.0, used - taken) for one, used in beside.values())
+    return own - alone if own > together else own * (1 - alone / together)
 
 
 def price(counts: Counts) -> float:
@@ -351,11 +388,22 @@ def count_spheres(light: Light, items: int, runs: int, models: int) -> Counts:
 
 
 def count_ceilings(size: Size) -> Counts:
-    """Count what the noise ceilings of all spheres take, each RDM of all participants once more."""
+    """Count what the noise ceilings of all spheres take: each RDM once more, unless searchlights kept the ranks."""
     assert size.light is not None
+    pooled = {"pair and participant": size.light.voxels * _count_pairs(size.items) * size.participants}
+    if _count_kept_ranks(size):
+        return pooled
     each = count_spheres(size.light, size.items, size.runs, 0)
-    pooled = size.light.voxels * _count_pairs(size.items) * size.participants
-    return _add(_multiply(each, size.participants), {"pair and participant": pooled})
+    return _add(_multiply(each, size.participants), pooled)
+
+
+def _count_kept_ranks(size: Size) -> float:
+    """Count the bytes of ranks that searchlights keep for noise ceilings; 0 where these compute them again."""
+    light = size.light
+    if light is None or light.slides or not light.ranked:
+        return 0
+    n_bytes = 2.0 * size.participants * light.voxels * _count_pairs(size.items)
+    return n_bytes if n_bytes <= MOST_HELD else 0
 
 
 def count_group_maps(size: Size) -> Counts:
@@ -364,13 +412,11 @@ def count_group_maps(size: Size) -> Counts:
     if size.participants < 2:
         return {}
     tested = sum(one.layers for one in size.networks) + size.light.differences
-    flips = min(2.0**size.participants, size.light.permutations)
-    places = flips * tested * size.light.voxels
-    enhanced = places if size.light.enhanced else 0
+    places = min(2.0**size.participants, size.light.permutations) * tested * size.light.voxels
     return {
         "flipped place": places,
         "flipped score": places * size.participants,
-        "enhanced place": enhanced,
+        "enhanced place": places if size.light.enhanced else 0,
         "second": 0.1 * tested,
         "read byte": 4.0 * size.grid * tested * size.participants,
     }
@@ -393,14 +439,15 @@ def count_encoding(size: Size) -> Counts:
 
 
 def count_explanations(size: Size) -> Counts:
-    """Count what maximizing patterns and class activation maps take; a step takes about as long as a pass."""
+    """Count what maximizing patterns and class activation maps take."""
     asked = size.explained
     if asked is None:
         return {}
     steps = asked.steps * (asked.classes * (2 if asked.decoded else 1) + 0.3 * asked.channels)
     judged = asked.classes * (2 if asked.decoded else 1) if asked.judged else 0
     return {
-        "network product": asked.network.products * (steps + 2 * size.sounds),
+        "network product": asked.network.products * 2 * size.sounds,
+        "climbed product": asked.network.products * steps,
         "decoded step": asked.steps * asked.classes if asked.decoded else 0,
         "second": 4.0 + 0.2 * judged,
     }
@@ -423,7 +470,7 @@ def count_bytes(size: Size, cores: int) -> float:
         in_spheres = cores * (pairs * 60 + 2**26 * several) + 24.0 * pairs * size.models
         kept = min(patterns, 2**25)  # of rows
         # noise ceilings hold all participants in single precision, and one as it is read
-        people = size.participants * (patterns / 2 + kept) if several else 0.0
+        people = size.participants * (patterns / 2 + kept) + _count_kept_ranks(size) if several else 0.0
         largest.append(patterns + max(kept, people) + in_spheres)
         tested = sum(one.layers for one in size.networks) + size.light.differences
         largest.append(24.0 * tested * size.participants * size.light.voxels)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -22,11 +22,10 @@ from brainmap.rsa.encoding.responses import FeatureSpace, Responses, align_items
 from brainmap.rsa.encoding.ridge import check_alphas, find_device
 from brainmap.rsa.patterns.table import Pattern
 from brainmap.study.results.context import Context, make_parent
-from brainmap.study.results.pieces import clear_pieces
 from brainmap.study.settings.encoding import EncodingModels
 from brainmap.study.stages.brains import load_region_patterns, load_regions, screen_patterns
-from brainmap.study.stages.encoding_pieces import PARTICIPANT, Modeled, ModelPieces
-from brainmap.study.stages.networks import store_path, yield_versions
+from brainmap.study.stages.encoding_pieces import PARTICIPANT, Modeled, ModelPieces, run_models
+from brainmap.study.stages.networks import store_path, yield_heard
 from brainmap.study.stages.participants import Person, yield_people
 from brainmap.tables import read_results_table
 
@@ -55,7 +54,7 @@ class EncodedPerson(Modeled):
     @cached_property
     def networks(self) -> list[str]:
         """List the networks, their controls, and the baselines."""
-        return [version.name for version in yield_versions(self.context)]
+        return [version.name for version in yield_heard(self.context)]
 
     @cached_property
     def n_voxels_of_regions(self) -> int:
@@ -78,7 +77,7 @@ class EncodedPerson(Modeled):
         from brainmap.features.activations.stored import open_activations
 
         context = self.context
-        networks = {version.name: open_activations(store_path(context, version)) for version in yield_versions(context)}
+        networks = {version.name: open_activations(store_path(context, version)) for version in yield_heard(context)}
         items = context.study.settings.rsa.items
         person = self.person
         data = (
@@ -105,7 +104,7 @@ class EncodedPerson(Modeled):
     def key(self) -> str:
         """Return the key of everything that the scores depend on."""
         context, brain = self.context, self.person.brain
-        heard = [[v.name, context.ledger.read(f"network-{v.name}")["key"]] for v in yield_versions(context)]
+        heard = [[v.name, context.ledger.read(f"network-{v.name}")["key"]] for v in yield_heard(context)]
         own = self.asked.model_dump(exclude={"permutations", "bands"})
         cut = [brain.rois.model_dump(), brain.screen.model_dump()]
         return self.one.key(self.one.inputs, "", VERSION, heard, own, cut, context.study.settings.study.seed)
@@ -165,10 +164,7 @@ def check_encoding(context: Context, plan: Sequence[Pattern]) -> None:
 
 def run_encoding(context: Context, only: Sequence[str] = ()) -> None:
     """Fit the encoding models of all participants, or of some, where the study asks for them."""
-    for one in yield_encoded(context, only):
-        work = ModelPieces(one)
-        context.run_stage(one.stage, one.key, partial(_write_scores, one, work))
-        clear_pieces(work.folder)
+    run_models(yield_encoded(context, only), _write_scores)
     if only:  # the stage of the group warns of all participants
         warn_of_participants(read_counts(list(yield_encoded(context, only))))
 
@@ -182,9 +178,9 @@ def _build_counts_path(one: EncodedPerson) -> Path:
     return one.context.build_subject_path(one.person, "counts.tsv", desc="encoding")
 
 
-def _write_scores(one: EncodedPerson, work: ModelPieces) -> Iterator[Path]:
+def _write_scores(one: EncodedPerson) -> Iterator[Path]:
     context = one.context
-    scores, counts, _ = work.join()
+    scores, counts, _ = ModelPieces(one).join()
     asked = {"encoding": one.asked.model_dump(), "brain": one.person.brain.model_dump()}
     about = {
         "Items": len(one.responses.items),
@@ -196,7 +192,5 @@ def _write_scores(one: EncodedPerson, work: ModelPieces) -> Iterator[Path]:
     }
     for table in (scores, counts):
         table.insert(0, "participant", one.label)
-    columns = PARTICIPANT | ENCODING_COLUMNS
-    yield from context.save_table(scores, make_parent(one.path), columns=columns, about=about)
-    path = _build_counts_path(one)
-    yield from context.save_table(counts, path, columns=PARTICIPANT | COUNT_COLUMNS, about=about)
+    yield from context.save_table(scores, make_parent(one.path), columns=PARTICIPANT | ENCODING_COLUMNS, about=about)
+    yield from context.save_table(counts, _build_counts_path(one), columns=PARTICIPANT | COUNT_COLUMNS, about=about)

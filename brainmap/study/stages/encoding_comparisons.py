@@ -5,7 +5,6 @@ Compare networks by encoding models: layers with controls and baselines, network
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from brainmap.errors import InputError
+from brainmap.progress import log
 from brainmap.rsa.encoding.best_layers import best_encoding_layers
 from brainmap.rsa.encoding.encode import Encoding
 from brainmap.rsa.encoding.group import NETWORK_TEST_COLUMNS, GroupNull
@@ -22,7 +22,6 @@ from brainmap.study.results.context import Context, make_rng
 from brainmap.study.stages.comparisons import add_test_beside, describe_test_beside
 from brainmap.types import Floats
 
-log = logging.getLogger("brainmap")
 POSITION_COLUMNS = {"network": "network, or a control of it", **TESTED}
 BEST_COLUMNS = {
     "network": "network, or a control of it",
@@ -178,15 +177,13 @@ def compare_layers(
     context: Context, null: GroupNull, r: Floats, pairs: Sequence[tuple[int, int]]
 ) -> tuple[pd.DataFrame, str]:
     """Test layers against their controls and the acoustic models, by permutations; beside it, over participants."""
-    table = null.test_layer_pairs(pairs)
-    return _add_participants(context, table, r, pairs, null.regions, "encoding differences")
+    return _add_participants(context, null.test_layer_pairs(pairs), r, pairs, null.regions, "encoding differences")
 
 
 def compare_networks(context: Context, null: GroupNull, pairs: Sequence[tuple[str, str]]) -> tuple[pd.DataFrame, str]:
     """Test networks against each other by their best layers, by permutations; beside it, over participants."""
     places = [(null.networks.index(one), null.networks.index(other)) for one, other in pairs]
-    table = null.test_networks(pairs)
-    return _add_participants(context, table, null.own, places, null.regions, "encoding networks")
+    return _add_participants(context, null.test_networks(pairs), null.own, places, null.regions, "encoding networks")
 
 
 def _add_participants(

@@ -6,9 +6,9 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,7 @@ from brainmap.study.settings.encoding import EncodingModels
 from brainmap.study.settings.participant import Participant
 from brainmap.study.settings.stories import StoryModels
 from brainmap.study.stages.participants import build_chunk_folder
+from brainmap.study.stages.wording import say_stories
 from brainmap.tables import read_results_table
 
 VERSION = 2  # 2: targets in blocks
@@ -69,7 +70,7 @@ class Modeled(ABC):
     @property
     def path(self) -> Path:
         """Return the path of the table of scores."""
-        return build_scores_path(self.context, self.person, self.kind)
+        return self.context.build_subject_path(self.person, f"{self.kind}.tsv", desc="rois")
 
     @property
     def done(self) -> bool:
@@ -130,9 +131,7 @@ class Modeled(ABC):
         return replace(self, context=self.context.to_send())
 
 
-def build_scores_path(context: Context, person: Participant, kind: str) -> Path:
-    """Build the path of a participant's table of scores: encoding, or stories."""
-    return context.build_subject_path(person, f"{kind}.tsv", desc="rois")
+M = TypeVar("M", bound=Modeled)
 
 
 class Joined(NamedTuple):
@@ -202,8 +201,7 @@ class ModelPieces(ModelWork):
         one, own = self.one, _select_spaces(self.one, network)
         responses = keep_targets(one.responses, _find_block(one, block))
         n = len(responses.targets)
-        floor = one.asked.reliability_floor
-        scores, counts, _ = fit_layers(own, responses, one.folds, one.settings, floor=floor)
+        scores, counts, _ = fit_layers(own, responses, one.folds, one.settings, floor=one.asked.reliability_floor)
         return {
             "scores": scores[list(_SCORES)].to_numpy(np.float64).reshape(len(own), n, len(_SCORES)),
             "counts": counts[list(_COUNTS)].to_numpy(float),
@@ -303,6 +301,13 @@ class OrderPieces(ModelWork):
         return found
 
 
+def run_models(people: Iterable[M], write: Callable[[M], Iterable[Path]]) -> None:
+    """Fit the encoding models of participants; `write` writes the tables of one."""
+    for one in people:
+        one.context.run_stage(one.stage, one.key, partial(write, one))
+        clear_pieces(ModelPieces(one).folder)
+
+
 def join_permutations(people: Sequence[Modeled], fits: Sequence[Encoding]) -> GroupNull:
     """Return the permuted scores over participants, of the regions and models that are compared."""
     regions = list(dict.fromkeys(fits[0].responses.targets["roi"]))
@@ -370,5 +375,7 @@ def write_test_table(
 ) -> Iterator[Path]:
     """Write the described columns of a table of the group, and how they were tested: `tested` holds both."""
     table, test = tested
-    path = context.build_table_path(name)
-    yield from context.save_table(table[list(columns)], path, columns=columns, about={"Test": test, **about})
+    if context.study.settings.stories is not None:
+        test, columns = say_stories(test), {name: say_stories(text) for name, text in columns.items()}
+    said = {"Test": test, **about}
+    yield from context.save_table(table[list(columns)], context.build_table_path(name), columns=columns, about=said)

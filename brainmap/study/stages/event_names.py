@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from brainmap.checks import list_some, suggest_word
@@ -35,11 +37,8 @@ def check_set_aside(context: Context, brain: Brain) -> None:
     for its, label in [(one, label) for one in (brain, *others) for label in one.participants]:
         if wanted.keys() <= seen:
             return
-        try:
-            person = context.study.participant(its, label)
-            seen.update(*_count_names(person, (*wanted,)))
-        except InputError:
-            continue
+        with contextlib.suppress(InputError):
+            seen.update(*_count_names(context.study.participant(its, label), (*wanted,)))
     wrong = [name for name in wanted if name not in seen]
     if wrong and seen:
         known = sorted(seen - set(wanted))
@@ -63,11 +62,8 @@ def check_event_names(person: Participant, stimuli: Mapping[str, str]) -> None:
     glm = person.brain.glm
     aside = (*glm.nuisance, *glm.leave_out)
     runs = _count_names(person, aside)
-    counts: dict[str, int] = {}
-    for run in runs:
-        for name, n in run.items():
-            counts[name] = counts.get(name, 0) + n * (name not in aside)
-    counts = {name: n for name, n in counts.items() if n}
+    every = sum((Counter(run) for run in runs), Counter[str]())
+    counts = {name: n for name, n in every.items() if name not in aside}
     known = {*stimuli, *stimuli.values()}
     plain = {name: re.sub(r"#\d+$", "", name) for name in counts}
     called = match_by_folders(set(plain.values()) - known, stimuli)

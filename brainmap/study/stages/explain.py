@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,10 +14,12 @@ from brainmap.checks import check_file
 from brainmap.errors import name_place
 from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.sounds.inputs import describe_input
+from brainmap.progress import log
 from brainmap.record import content_key, file_digest
 from brainmap.study.results.context import Context, make_rng, restrict_threads
 from brainmap.study.results.notices import collect_notices
-from brainmap.study.settings.study import Maximizing
+from brainmap.study.settings.explain import Maximizing
+from brainmap.study.settings.study import Network
 from brainmap.study.stages.hearing import choose_first
 from brainmap.study.stages.networks import (
     Loaded,
@@ -28,10 +29,10 @@ from brainmap.study.stages.networks import (
     compute_heard_key,
     list_array_paths,
     list_inputs,
+    load_heard_network,
     store_path,
     yield_versions,
 )
-from brainmap.tables import read_results_table
 
 if TYPE_CHECKING:
     from brainmap.features.attribution.results import ClassActivationMaps
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from brainmap.features.maximization.decoder import ChosenPrior
     from brainmap.features.maximization.maximize import Maximization
 
-log = logging.getLogger("brainmap")
 VERSION = 2
 DRAWS = 192  # random patterns of the prior beside those of classes
 
@@ -174,12 +174,20 @@ def choose_explained(context: Context) -> Version:
     return next(v for v in yield_versions(context) if not v.control and name in (None, v.network.name))
 
 
+def count_class_steps(context: Context) -> int:
+    """Count the steps of the patterns of named classes."""
+    network = choose_explained(context).network
+    assert isinstance(network, Network)  # baselines are not explained
+    names = class_names(load_heard_network(context, network)) or ()
+    asked = context.study.settings.explained.maximization
+    return asked.steps * (len(names) if asked.classes == "all" else min(asked.classes, len(names)))
+
+
 def choose_best_layers(context: Context, version: Version, layers: list[str], most: int) -> list[str]:
     """Return the layers that are best in most regions, chosen on held-out stimuli; without that table, the last."""
-    path = context.build_table_path("best_layers")
-    if not path.exists():
+    table = context.read_group_table("best_layers")
+    if table is None:
         return layers[len(layers) - min(most, len(layers)) :]
-    table = read_results_table(path)
     table = table[(table["network"] == version.name) & table["layer"].isin(layers)]
     ranked = table.groupby("layer")["score"].agg(["size", "max"]).sort_values(["size", "max"], ascending=False)
     return sorted((str(layer) for layer in ranked.index[:most]), key=layers.index)
@@ -191,7 +199,7 @@ def _find_wanted(context: Context, one: Loaded, version: Version) -> dict[str, l
     best = context.build_table_path("best_layers")
     asked = settings.maximization.model_dump(include={"classes", "best_layers", "channels"})
     heard = context.ledger.read(f"network-{version.name}")["key"]
-    key = [one.sounds.digest, heard, version.network.pooling, asked, file_digest(best) if best.exists() else ""]
+    key = [one.sounds.digest, heard, version.heard.pooling, asked, file_digest(best) if best.exists() else ""]
     found: dict[str, list[int]] = one.keep("wanted", key, lambda: _list_wanted(context, one, version))
     return found
 
@@ -209,7 +217,7 @@ def _list_wanted(context: Context, one: Loaded, version: Version) -> dict[str, l
     wanted = {OUTPUT: list(range(most))} if most else {}
     layers = [name for name in activations.layers if name in known and known[name].is_convolution]
     for layer in choose_best_layers(context, version, layers, settings.maximization.best_layers):
-        if version.network.pooling == "flatten" or not settings.maximization.channels:
+        if version.heard.pooling == "flatten" or not settings.maximization.channels:
             continue
         responses = np.asarray(activations[layer][:], dtype=np.float64)
         # a unit has a column for each band where frequency was kept, and frames where time was (pooling "none")
@@ -260,7 +268,7 @@ def _maximize_network(
 ) -> Iterator[Path]:
     from brainmap.features.activations import store as stores
     from brainmap.features.evaluation.judges import JUDGED_COLUMNS, NOISE_COLUMNS, judge_maximization
-    from brainmap.features.maximization.decoder import ChosenPrior
+    from brainmap.features.maximization.decoder import AUDIO
     from brainmap.features.representations.files import name_beside, save_maximization
 
     settings = context.study.settings.explained
@@ -272,11 +280,9 @@ def _maximize_network(
     quality = []
     noises: dict[tuple[int, ...], NDArray[np.float64]] = {}  # the same for patterns of classes by every prior
     for layer, units in wanted.items():
-        priors = choose_class_priors(context, one) if layer == OUTPUT else (ChosenPrior(prior="audio"),)
-        for at, by in enumerate(priors):
+        for at, by in enumerate(choose_class_priors(context, one) if layer == OUTPUT else (AUDIO,)):
             judging = judges if layer == OUTPUT else ()
-            am = _take_class_patterns(context, units, at) if layer == OUTPUT else None
-            am = am or _climb(context, one, layer, units, by)
+            am = _take_patterns(context, layer, units, at) or _climb(context, one, layer, units, by)
             if judging and am.can_be_heard:
                 like = (am.rate, *am.patterns.shape[1:])
                 am = judge_maximization(
@@ -335,16 +341,33 @@ def find_class_patterns(context: Context, one: Loaded) -> None:
         return
     asked = settings.maximization.classes
     units = list(range(len(names) if asked == "all" else min(asked, len(names))))
-    for at, by in enumerate(choose_class_priors(context, one) if units else ()):
+    _find_patterns(context, one, OUTPUT, units, choose_class_priors(context, one) if units else ())
+
+
+def find_layer_patterns(context: Context, loaded: dict[str, Loaded]) -> None:
+    """Find the patterns of the best layers before the stage that keeps them, as those of classes."""
+    from brainmap.features.maximization.decoder import AUDIO
+
+    version = choose_explained(context)
+    one = loaded[version.network.name]
+    for layer, units in _find_wanted(context, one, version).items():
+        if layer != OUTPUT:
+            _find_patterns(context, one, layer, units, (AUDIO,))
+
+
+def _find_patterns(
+    context: Context, one: Loaded, layer: str, units: Sequence[int], priors: Sequence[ChosenPrior]
+) -> None:
+    for at, by in enumerate(priors):
         with collect_notices() as notices, restrict_threads():
-            found = _climb(context, one, OUTPUT, units, by)
-        context.patterns[tuple(units), at] = found, tuple(notices)
+            found = _climb(context, one, layer, units, by)
+        context.patterns[layer, tuple(units), at] = found, tuple(notices)
 
 
-def _take_class_patterns(context: Context, units: Sequence[int], at: int) -> Maximization | None:
+def _take_patterns(context: Context, layer: str, units: Sequence[int], at: int) -> Maximization | None:
     """Take the patterns that were found early, and warn again within the stage; None where there are none."""
     found: Maximization | None
-    found, notices = context.patterns.pop((tuple(units), at), (None, ()))
+    found, notices = context.patterns.pop((layer, tuple(units), at), (None, ()))
     for line in notices:
         log.warning("note: %s", line)
     return found

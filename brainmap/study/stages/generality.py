@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -19,18 +19,19 @@ from brainmap.rsa.inference.exchange import Exchange, find_units
 from brainmap.rsa.inference.relabeling import substitute_words
 from brainmap.rsa.inference.resampling import can_weigh
 from brainmap.study.settings.study import Rsa, StudySettings
-from brainmap.types import ZeroTest
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.types import RDMs, ZeroTest
 
 THESE_SOUNDS = "these sounds only"
 
 FEWEST = 16
+"""Sounds (conditions, where sounds are their tokens) from which on differences are bootstrapped unless asked for."""
 
 ALPHA = 0.05
 
+SINGLE = "single sounds relabeled"
+"""The test of hypotheses that no exchange of whole conditions changes, in the column `test` of tables."""
 WORDS = {"relabeling": "sounds relabeled", "bootstrap": "bootstrap", "participants": THESE_SOUNDS}
+"""The tests in the column `test` of tables."""
 
 
 class _Items(NamedTuple):
@@ -84,6 +85,19 @@ def choose_differences(settings: Rsa, brains: RDMs) -> Choice:
     return Choice("bootstrap")
 
 
+def choose_tests(settings: Rsa, stimuli: Mapping[str, str]) -> tuple[Choice, Choice]:
+    """Choose the tests of scores and of differences for RDMs that do not exist yet."""
+    like: Any = _describe_items(settings, stimuli)
+    return choose_zero(settings, like), choose_differences(settings, like)
+
+
+def _describe_items(settings: Rsa, stimuli: Mapping[str, str]) -> _Items:
+    items: dict[str, list[str]] = {"condition": list(dict.fromkeys(stimuli.values()))}
+    if settings.items == "stimulus":
+        items = {"stimulus_id": list(stimuli), "condition": list(stimuli.values())}
+    return _Items(items, len(next(iter(items.values()))))
+
+
 def announce_tests(study: StudySettings, stimuli: Mapping[str, str], layers: Mapping[str, Sequence[str]]) -> str:
     """Say which tests scores and differences of regions will be given, before anything is computed.
 
@@ -93,18 +107,15 @@ def announce_tests(study: StudySettings, stimuli: Mapping[str, str], layers: Map
     stimuli : mapping
         Condition of each stimulus.
     layers : mapping
-        Layers of each network, by its name; controls and baselines are models too.
+        Layers of each network, by its name; controls, baselines and hypotheses are models too.
     """
     settings = study.rsa
     n_participants = sum(len(brain.participants) for brain in study.brain)
     n_models = sum(len(layers[network.name]) * (1 + len(network.controls)) for network in study.network)
     n_models += len(study.baselines.layers) if study.baselines else 0
-    items: dict[str, list[str]] = {"condition": list(dict.fromkeys(stimuli.values()))}
-    if settings.items == "stimulus":
-        items = {"stimulus_id": list(stimuli), "condition": list(stimuli.values())}
-    n = len(next(iter(items.values())))
-    like: Any = _Items(items, n)
-    zero, between = choose_zero(settings, like), choose_differences(settings, like)
+    n_models += len(study.hypothesis)
+    like: Any = _describe_items(settings, stimuli)
+    zero, between = choose_tests(settings, stimuli)
     over = {"both": "participants and sounds", "conditions": "sounds"}.get(settings.inference.over, "participants")
     exchanged = "; ".join(filter(None, (Exchange.of(like).words, substitute_words(settings.measure))))
     found = [f"scores against 0: {_describe_choice(zero, over, exchanged)}"]

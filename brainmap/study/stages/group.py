@@ -5,16 +5,17 @@ Check the truth of a simulated study before anything is computed.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from nibabel import Nifti1Image
 
 from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
+from brainmap.progress import log
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.comparison.ceilings import CEILING_COLUMNS
 from brainmap.rsa.comparison.measures import compare_rdms
@@ -47,13 +48,8 @@ from brainmap.study.stages.inference import list_shared_regions, yield_inference
 from brainmap.study.stages.networks import Version, build_rdm_path, join_model_rdms, list_layer_names, yield_versions
 from brainmap.study.stages.participants import SCORE_COLUMNS
 from brainmap.tables import read_table
-from brainmap.types import Level
+from brainmap.types import Level, RDMs
 
-if TYPE_CHECKING:
-    from nibabel import Nifti1Image
-    from rsatoolbox.rdm import RDMs
-
-log = logging.getLogger("brainmap")
 VERSION = 8  # 8: all relabelings of 8 items and fewer; 7: of the pairs of best layers, those that a study compares
 
 
@@ -62,7 +58,7 @@ def run_group(context: Context) -> None:
     people = list(context.study.participants())
     key = content_key(
         VERSION,
-        [*_hash_rdms(context, people), *design_digests(context, people)],
+        [*map(file_digest, _list_rdm_paths(context, people)), *design_digests(context, people)],
         restore_first_keys(context.study.settings.rsa.model_dump(), "rsa"),
         context.study.settings.study.seed,
         *([seeds] if (seeds := list_seeds(context.study.settings)) else []),  # without any, keys are as before
@@ -74,8 +70,7 @@ def run_group(context: Context) -> None:
     if lacking:
         log.warning(lacking)
     elif settings is not None and space is not None and len(people) > 1:
-        maps_key = run_group_maps(context, people, space)
-        key = content_key(key, maps_key)
+        key = content_key(key, run_group_maps(context, people, space))
     truth = context.study.settings.truth
     if truth is not None and len(people) > 1:
         planted = [context.digest(f) for f in (context.study.resolve(truth.table), *people[0].roi_files)]
@@ -85,10 +80,6 @@ def run_group(context: Context) -> None:
 def _list_rdm_paths(context: Context, people: list[Participant]) -> list[str]:
     brains = [context.build_subject_path(p, "rdms.h5", desc="rois") for p in people]
     return [str(f) for f in (*brains, *(build_rdm_path(context, v) for v in yield_versions(context)))]
-
-
-def _hash_rdms(context: Context, people: list[Participant]) -> list[str]:
-    return [file_digest(f) for f in _list_rdm_paths(context, people)]
 
 
 def join_brain_rdms(context: Context, people: list[Participant], *, plain: bool = False) -> RDMs:
@@ -125,14 +116,13 @@ def _write_tables(context: Context, people: list[Participant]) -> Iterator[Path]
     for found in yield_inference_tables(context, models, brains, scores):
         yield from _write_table(context, found.name, found.table, found.columns, {**found.about, **about})
     if len(people) > 1:
-        ceilings = compute_ceilings(context, brains)
-        yield from _write_table(context, "ceilings", ceilings, CEILING_COLUMNS, about)
+        yield from _write_table(context, "ceilings", compute_ceilings(context, brains), CEILING_COLUMNS, about)
     best, halved = [], count_items_to_halve(context)
     every_seed = list_seeds(context.study.settings)
     for name, members in _list_networks(context):
         mine = leave_out_controls(context, join_model_rdms(context, members))
         if mine is not None and mine.n_rdm > len(members) and brains.n_cond >= halved:
-            whole = settings.items == "condition" or _count_conditions(brains) >= halved
+            whole = settings.items == "condition" or len(set(brains.pattern_descriptors["condition"])) >= halved
             by: Level = "condition" if whole else "stimulus"
             table = split_half_best_layer(
                 mine,
@@ -163,10 +153,6 @@ def _list_networks(context: Context) -> list[tuple[str, list[Version]]]:
     seeds = list_seeds(context.study.settings)
     found = {name: [name] for name in every} | seeds
     return [(name, [every[one] for one in members]) for name, members in found.items()]
-
-
-def _count_conditions(rdms: RDMs) -> int:
-    return len(set(map(str, rdms.pattern_descriptors["condition"])))
 
 
 def _write_layer_correlations(context: Context, models: RDMs, about: dict[str, Any]) -> Iterator[Path]:

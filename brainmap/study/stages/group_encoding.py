@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
+from brainmap.progress import log
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.encoding.agreement import LEAST_LAYERS, correlate_profiles
 from brainmap.rsa.encoding.counts import warn_of_participants
@@ -46,11 +46,10 @@ from brainmap.study.stages.encoding_comparisons import (
 from brainmap.study.stages.encoding_pieces import OrderPieces, join_permutations, run_with_pieces, write_test_table
 from brainmap.study.stages.generality import THESE_SOUNDS
 from brainmap.study.stages.inference import list_shared_regions
-from brainmap.study.stages.networks import yield_versions
+from brainmap.study.stages.networks import yield_heard
 from brainmap.tables import read_results_table
 from brainmap.types import Floats
 
-log = logging.getLogger("brainmap")
 VERSION = 4  # 2: best layers; 3: networks are compared, and seeds of one; 4: positions over sounds
 _ROW = ("network", "layer", "roi")
 SCORE_COLUMNS = {
@@ -176,7 +175,7 @@ def _write_tables(context: Context, people: Sequence[EncodedPerson]) -> Iterator
 def list_trained_and_controls(context: Context) -> list[str]:
     """List the names of networks, each followed by its controls; baselines have no depth."""
     baselines = context.study.settings.baselines
-    return [version.name for version in yield_versions(context) if version.network is not baselines]
+    return [version.name for version in yield_heard(context) if version.network is not baselines]
 
 
 def keep_shared_regions(fits: Sequence[Encoding]) -> list[Encoding]:

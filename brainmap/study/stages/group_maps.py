@@ -1,13 +1,10 @@
 """Test the searchlight maps over participants (stage 3), including differences between layers, with clusters.
 
 Find the grid that all participants' maps share: the template of the images, or the one of warped maps.
-
-Map the noise ceilings of spheres (stage 3), where participants' patterns share a grid.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -18,6 +15,7 @@ import pandas as pd
 
 from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
+from brainmap.progress import log
 from brainmap.record import content_key
 from brainmap.rsa.group.maps import CLUSTER_COLUMNS, ENHANCED, GroupResult, group_test
 from brainmap.rsa.images.files import check_same_grid
@@ -91,7 +89,6 @@ def describe_transforms(context: Context, people: list[Participant], layers: lis
     return "\n".join([f"group maps: not made, {why}; {do} (ROI results need no template):", *lines, *more])
 
 
-log = logging.getLogger("brainmap")
 VERSION = 3
 SIGNIFICANT = 0.05
 

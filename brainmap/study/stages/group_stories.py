@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from brainmap.features.sounds.word_times import SPEECH
+from brainmap.progress import log
 from brainmap.record import content_key, file_digest
 from brainmap.rsa.encoding.group import GroupNull
 from brainmap.rsa.encoding.participants import average_over_regions
-from brainmap.rsa.encoding.story_ceilings import STORY_CEILING_COLUMNS, story_ceilings
+from brainmap.rsa.encoding.story_ceilings import (
+    LISTENER_COLUMNS,
+    STORY_CEILING_COLUMNS,
+    compare_listeners,
+    story_ceilings,
+)
 from brainmap.rsa.inference.differences import score_differences
 from brainmap.rsa.inference.seeds import Seeds, average_rows, list_means, measure_spread
 from brainmap.study.results.context import Context, make_rng
@@ -37,17 +41,11 @@ from brainmap.study.stages.group_encoding import (
 )
 from brainmap.study.stages.stories import get_story_models
 from brainmap.study.stages.story_people import StoryPerson, yield_story_people
-from brainmap.types import Floats
-
-if TYPE_CHECKING:
-    pass
 from brainmap.study.stages.story_rdms import run_story_rdms
 from brainmap.study.stages.story_tables import DELAY_COLUMNS
-from brainmap.tables import read_results_table
+from brainmap.types import Floats
 
-log = logging.getLogger("brainmap")
-
-VERSION = 2  # 2: several seeds of a network are one network
+VERSION = 3  # 2: several seeds of a network are one network; 3: participants are compared
 
 _OF_STORIES = {
     "p_these_sounds": "p over participants, uncorrected: of these stories only, which are taken as fixed",
@@ -144,18 +142,18 @@ def _write_tables(context: Context, people: Sequence[StoryPerson], asked: StoryM
         **measure_spread(r[: len(fits[0].spaces)].mean(axis=2), places),
     )
     yield from write(tested, "stories", columns=STORY_COLUMNS)
-    yield from write((_average_delays(people, seeds), ""), "stories_delays", columns=GROUP_DELAY_COLUMNS)
+    yield from write((_average_delays(context, seeds), ""), "stories_delays", columns=GROUP_DELAY_COLUMNS)
     networks = [*list_trained_and_controls(context), *seeds]
-    chosen = choose_best_layers(context, fits, networks, splits=asked.splits, seeds=seeds)
-    if chosen is not None:
-        best = chosen.table
-        splits = best["splits"].iloc[0]
+    best = choose_best_layers(context, fits, networks, splits=asked.splits, seeds=seeds)
+    if best is not None:
+        splits = best.table["splits"].iloc[0]
         test = f"chosen on one half of the stories and scored on the other, in {splits} splits; not tested"
-        yield from write((best, test), "stories_best_layers", columns=BEST_COLUMNS)
+        yield from write((best.table, test), "stories_best_layers", columns=BEST_COLUMNS)
     if len(people) < 2:
         log.warning("group: no ceiling between participants and no differences, because there is one participant")
         return
     yield from write((story_ceilings(fits), ""), "stories_ceilings", columns=STORY_CEILING_COLUMNS)
+    yield from write((compare_listeners(fits), ""), "stories_participants", columns=LISTENER_COLUMNS)
     pairs = [*list_pairs(context, null.rows), *_list_speech_pairs(context, null.rows)]
     if pairs:
         tested = _test_pairs(context, null, r, pairs, asked)
@@ -187,9 +185,9 @@ def _test_pairs(
     return table, f"{table.attrs['note']}; of these stories only, with no claim about networks"
 
 
-def _average_delays(people: Sequence[StoryPerson], seeds: Seeds) -> pd.DataFrame:
+def _average_delays(context: Context, seeds: Seeds) -> pd.DataFrame:
     """Average the weights of delays over participants, and over the seeds of a network in each."""
-    each = pd.concat([read_results_table(one.delay_path) for one in people], ignore_index=True)
+    each = pd.concat(context.read_person_tables("stories.tsv", desc="delays"), ignore_index=True)
     each = add_seeds(each, seeds, value="weight")
     grouped = each.groupby(["network", "layer", "roi", "delay"], sort=False)["weight"]
     return grouped.agg(["mean", "sem"]).reset_index().rename(columns={"mean": "weight", "sem": "standard_error"})

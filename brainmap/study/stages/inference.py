@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from brainmap.checks import list_some
 from brainmap.errors import InputError
+from brainmap.progress import log
 from brainmap.rsa.comparison.measures import arrange_scores
 from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
 from brainmap.rsa.inference.best_layers import BEST, BEST_NOTE, best_layer_differences, group_layers, join_best_layers
 from brainmap.rsa.inference.bootstrap import describe_absent
 from brainmap.rsa.inference.differences import DIFFERENCE_COLUMNS, score_differences
-from brainmap.rsa.inference.exchange import Exchange
+from brainmap.rsa.inference.exchange import Exchange, find_fixed
 from brainmap.rsa.inference.relabeling import relabeling_test, substitute_words
 from brainmap.rsa.inference.roi_bootstrap import BOOTSTRAP_COLUMNS, RoiBootstrap, bootstrap_rois
 from brainmap.rsa.inference.scores import STATISTICS_COLUMNS, describe_fdr_reach, score_statistics
 from brainmap.rsa.inference.seeds import SEED_COLUMNS, ScoredRows, average_rows, list_rows, measure_spread
 from brainmap.rsa.inference.shared_structure import RESIDUAL_COLUMNS, residual_structure
+from brainmap.rsa.rdm.alignment import align_vectors
 from brainmap.study.results.context import Context, make_rng
-from brainmap.study.stages.comparisons import FAMILY, TEST_COLUMNS, keep_comparisons, list_comparisons, list_seeds
+from brainmap.study.settings.hypotheses import HYPOTHESES
+from brainmap.study.stages.comparisons import (
+    TEST_COLUMNS,
+    describe_family,
+    keep_comparisons,
+    list_comparisons,
+    list_seeds,
+)
 from brainmap.study.stages.generality import (
+    SINGLE,
     THESE_SOUNDS,
     WORDS,
     Choice,
@@ -35,13 +44,8 @@ from brainmap.study.stages.generality import (
     describe_participant_test,
 )
 from brainmap.study.stages.networks import list_layer_names
-from brainmap.tables import read_results_table
-from brainmap.types import Correction
+from brainmap.types import Correction, RDMs
 
-if TYPE_CHECKING:
-    from rsatoolbox.rdm import RDMs
-
-log = logging.getLogger("brainmap")
 _PAIR = {
     "network": "network, or a control of it",
     "layer": f"layer, or {BEST!r} of the network, as the test says below",
@@ -61,7 +65,7 @@ class Inferred(NamedTuple):
     name: str
     table: pd.DataFrame
     columns: dict[str, str]
-    about: dict[str, str]
+    about: dict[str, Any]
 
 
 def yield_inference_tables(context: Context, models: RDMs, brains: RDMs, scores: Any) -> Iterator[Inferred]:
@@ -186,9 +190,10 @@ def _test_participants(
     if zero.kind == "relabeling":
         about |= _describe_exchange(context, brains, relabeled)
     columns, about = STATISTICS_COLUMNS | _RELABELED | SEED_COLUMNS | TEST_COLUMNS, {**about, **left_out}
+    tested = add_participant_test(first, table, zero.kind)
     yield Inferred(
         "statistics",
-        _name_models(_add_spread(add_participant_test(first, table, zero.kind), table["mean"], rows), names),
+        _name_models(_say_test_of_each(_add_spread(tested, table["mean"], rows), relabeled), names),
         columns,
         {"Test": note, **about},
     )
@@ -246,7 +251,7 @@ def _add_spread(table: pd.DataFrame, means: pd.Series[float], rows: ScoredRows) 
 
 
 def _note_best_layers(best: pd.DataFrame) -> dict[str, str]:
-    return {"BestLayers": f"{BEST_NOTE}; {FAMILY.format(len(best))}"} if len(best) else {}
+    return {"BestLayers": f"{BEST_NOTE}; {describe_family(best)}"} if len(best) else {}
 
 
 def _note_left_out(found: RoiBootstrap) -> dict[str, str]:
@@ -254,26 +259,68 @@ def _note_left_out(found: RoiBootstrap) -> dict[str, str]:
 
 
 def _relabel_models(context: Context, models: RDMs, brains: RDMs) -> pd.DataFrame:
-    settings = context.study.settings.rsa
-    return relabeling_test(
-        models,
-        brains,
-        measure=settings.measure,
-        permutations=settings.inference.permutations,
-        rng=make_rng(context, "permutation"),
-        seeds=list_seeds(context.study.settings),
+    """Relabel the sounds of all models, as `relabeling_test`; `attrs["single"]` are rows whose single sounds are.
+
+    Hypotheses that no exchange of whole conditions changes are tested apart, by the exchange of single sounds, and
+    corrected among themselves, so that the numbers of other models are those of a study without them.
+    """
+    settings = context.study.settings
+    how: dict[str, Any] = {
+        "measure": settings.rsa.measure,
+        "permutations": settings.rsa.inference.permutations,
+    }
+    fixed = find_fixed_hypotheses(models, brains)
+    rest = [k for k in range(models.n_rdm) if k not in fixed]
+    table = pd.DataFrame()
+    if rest:
+        seeds = list_seeds(settings)
+        kept = models[rest] if fixed else models
+        table = relabeling_test(kept, brains, **how, rng=make_rng(context, "permutation"), seeds=seeds)
+    if not fixed:
+        return table
+    alone = relabeling_test(models[fixed], brains, **how, by="stimulus", rng=make_rng(context, "single sounds"))
+    names = list_rows(models, list_seeds(settings)).names
+    joined = pd.concat([table, alone], ignore_index=True) if rest else alone
+    joined = joined.sort_values("model", key=lambda column: column.map(names.index), kind="stable", ignore_index=True)
+    words = list_some([names[k].removeprefix(f"{HYPOTHESES} ") for k in fixed])
+    note = (
+        f"{words}, which no exchange of whole conditions changes: {alone.attrs['note']} and corrected apart from other "
+        "models; does a region tell these sounds apart at all, more than with its sounds assigned at random?"
     )
+    first = table if rest else alone
+    joined.attrs |= {**first.attrs, "note": "; ".join([table.attrs["note"], note] if rest else [note])}
+    joined.attrs["single"] = [names[k] for k in fixed]
+    return joined
 
 
-def _describe_exchange(context: Context, brains: RDMs, tested: pd.DataFrame) -> dict[str, str]:
+def find_fixed_hypotheses(models: RDMs, brains: RDMs) -> list[int]:
+    """Find the hypotheses that no exchange of the items of the brain's RDMs changes, by their places."""
+    exchange = Exchange.of(brains)
+    if not exchange.tokens:
+        return []
+    own = [k for k, (network, _) in enumerate(list_layer_names(models)) if network == HYPOTHESES]
+    if not own:
+        return []
+    vectors = align_vectors(models[own], brains, names=("models", "data"))
+    return [k for k, same in zip(own, find_fixed(vectors, exchange), strict=True) if same]
+
+
+def _say_test_of_each(table: pd.DataFrame, relabeled: pd.DataFrame) -> pd.DataFrame:
+    """Say in the column `test` of which models single sounds were exchanged."""
+    single = table["model"].isin(relabeled.attrs.get("single", ()))
+    return table.assign(test=table["test"].where(~single, SINGLE)) if single.any() else table
+
+
+def _describe_exchange(context: Context, brains: RDMs, tested: pd.DataFrame) -> dict[str, Any]:
     """Describe for the sidecar what a relabeling exchanges, how many there were, and the measure if it is another."""
     instead = substitute_words(context.study.settings.rsa.measure)
     if instead:
         log.info("group: %s; the scores are not affected", instead)
     n = tested.attrs["relabelings"]
     many = f"all {n:,} relabelings" if tested.attrs["enumerated"] else f"{n - 1:,} relabelings drawn at random"
-    about = {"Exchanged": Exchange.of(brains).words, "Relabelings": many}
-    return {**about, **({"Substitute": instead} if instead else {})}
+    about: dict[str, Any] = {"Exchanged": Exchange.of(brains).words, "Relabelings": many}
+    single = [name.removeprefix(f"{HYPOTHESES} ") for name in tested.attrs.get("single", ())]
+    return about | ({"Substitute": instead} if instead else {}) | ({"SingleSounds": single} if single else {})
 
 
 def _test_relabeled(context: Context, models: RDMs, brains: RDMs, scores: Any) -> Inferred:
@@ -285,7 +332,7 @@ def _test_relabeled(context: Context, models: RDMs, brains: RDMs, scores: Any) -
     table = found.assign(mean=mean, standard_error=np.nan, test=WORDS["relabeling"])
     return Inferred(
         "statistics",
-        _name_models(_add_spread(table, table["mean"], rows), _read_names(models, rows)),
+        _name_models(_say_test_of_each(_add_spread(table, table["mean"], rows), found), _read_names(models, rows)),
         STATISTICS_COLUMNS | _RELABELED | SEED_COLUMNS | TEST_COLUMNS | _ONE,
         {"Test": found.attrs["note"], "FirstTest": "relabeling", **_describe_exchange(context, brains, found)},
     )
@@ -350,8 +397,7 @@ def _measure_reliability(context: Context, brains: RDMs) -> Inferred:
     """Compute the reliability of RDMs between participants, and between runs where there are enough, as means."""
     measure = context.study.settings.rsa.measure
     table = rdm_reliability(brains, measure=measure, rng=make_rng(context, "reliability"))
-    paths = [context.build_subject_path(p, "reliability.tsv", desc="rois") for p in context.study.participants()]
-    alone = [read_results_table(path) for path in paths if path.exists()]
+    alone = context.read_person_tables("reliability.tsv", desc="rois")
     if alone:
         every = pd.concat(alone, ignore_index=True)
         mean = every.groupby(["roi", "over", "n"], sort=False, as_index=False).agg(

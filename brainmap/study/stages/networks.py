@@ -1,6 +1,6 @@
 """Compute the activations of every network and the acoustic baselines, and the RDM of every layer (stage 1).
 
-Represent a network of the study as it was trained, one of its controls, or the acoustic baselines.
+Represent a network of the study as it was trained, one of its controls, the acoustic baselines, or the hypotheses.
 
 Count how many sounds each network classifies as their condition, for the check, the results and the page.
 """
@@ -8,7 +8,6 @@ Count how many sounds each network classifies as their condition, for the check,
 from __future__ import annotations
 
 import functools
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -32,12 +31,12 @@ from brainmap.record import content_key, file_digest
 from brainmap.rsa.rdm.alignment import stack_rdms
 from brainmap.rsa.rdm.compute import compute_rdms
 from brainmap.rsa.rdm.files import load_rdms, save_rdms
-from brainmap.study.results.bids_names import build_sidecar_path
 from brainmap.study.results.context import Context, make_parent, make_rng
+from brainmap.study.settings.hypotheses import Hypotheses
 from brainmap.study.settings.study import Baselines, Network
+from brainmap.types import RDMs
 
 if TYPE_CHECKING:
-    from rsatoolbox.rdm import RDMs
     from torch import nn
 
     from brainmap.features.activations.stored import Activations
@@ -78,9 +77,9 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Version:
-    """Represent a network as it was trained, one of its controls, or the acoustic baselines."""
+    """Represent a network as it was trained, one of its controls, the acoustic baselines, or the hypotheses."""
 
-    network: Network | Baselines
+    network: Network | Baselines | Hypotheses
     control: str  # "", "untrained" or "permuted"
 
     @property
@@ -93,19 +92,35 @@ class Version:
         return slug(f"{self.network.name}{self.state}{layer}")
 
     @property
+    def heard(self) -> Network | Baselines:
+        """Return the settings of what hears the sounds, for what is computed of that only."""
+        assert not isinstance(self.network, Hypotheses)
+        return self.network
+
+    @property
     def state(self) -> str:
-        """Return "trained", "untrained" or "permuted"; the text is empty for baselines, which have no weights."""
+        """Return "trained", "untrained" or "permuted"; the text is empty for models without weights."""
         return self.control or ("trained" if isinstance(self.network, Network) else "")
 
 
 _FED = ("architecture", "seconds", "input", "rate", "level", "align", "classes", "own_lengths")
 """What a study says of how a network is fed."""
+_REPRESENTED = ("name", "layers", "pooling", "pool_frequency", "units_axis", "dissimilarity", "units")
+"""What a study says of how the layers of a network become RDMs."""
 VERSION = 3  # 2: units are never averaged, and the level is set after sounds are cut; 3: frequency is not averaged
 _UNICODE = 1  # 1: labels beyond ASCII are written so that rsatoolbox reads them
 _ORDERED = 1  # 1: layers are in the order in which the forward pass ends them, however they are asked for
 
 
 def yield_versions(context: Context) -> Iterator[Version]:
+    """Yield all that is compared with the brain: what hears the sounds, and the hypotheses as one more network."""
+    yield from yield_heard(context)
+    hypotheses = context.study.settings.hypotheses
+    if hypotheses is not None:
+        yield Version(hypotheses, "")
+
+
+def yield_heard(context: Context) -> Iterator[Version]:
     """Yield all networks of the study, each followed by its controls, and the baselines as one more network."""
     settings = context.study.settings
     for network in settings.network:
@@ -125,14 +140,9 @@ def load_baselines(context: Context, baselines: Baselines) -> Loaded:
 
         return AcousticModels(baselines.models, rate=rate)
 
-    def digest() -> str:
-        from brainmap.features.activations.store import hash_weights
-
-        return hash_weights(load())
-
     opened = Opened(first.checkpoint, content_key("acoustics", baselines.models, rate), runs_code=False, load=load)
     sounds = replace(first.sounds, front_end=WAVEFORM, own_lengths=False)  # they are compared moment by moment
-    return Loaded(baselines, opened, sounds, opened.keep("digest", None, digest))
+    return Loaded(baselines, opened, sounds, opened.keep("digest", None, lambda: _hash_weights(load())))
 
 
 def load_heard_network(context: Context, network: Network) -> Loaded:
@@ -159,14 +169,18 @@ def load_heard_network(context: Context, network: Network) -> Loaded:
     )
 
     def digest() -> str:
-        from brainmap.features.activations.store import hash_weights
+        return content_key(_hash_weights(opened.model), _code_digest(network.architecture or ""))
 
-        return content_key(hash_weights(opened.model), _code_digest(network.architecture or ""))
-
-    sounds = context.load_sounds_for(opened.checkpoint)
-    loaded = Loaded(network, opened, sounds, opened.keep("digest", None, digest))
+    loaded = Loaded(network, opened, context.load_sounds_for(opened.checkpoint), opened.keep("digest", None, digest))
     context.networks[network.name] = loaded
     return loaded
+
+
+def _hash_weights(model: nn.Module) -> str:
+    """Compute the SHA-256 of the weights, for which stores of activations are imported."""
+    from brainmap.features.activations.store import hash_weights
+
+    return hash_weights(model)
 
 
 def _code_digest(architecture: str) -> str:
@@ -230,7 +244,7 @@ def extract_version(
     """Extract the activations of a network or control into its store, which a later run goes on with."""
     from brainmap.features.activations.extract import extract_activations
 
-    network = version.network
+    network = version.heard
     return extract_activations(
         model,
         sounds,
@@ -249,7 +263,7 @@ def extract_version(
 def run_networks(context: Context) -> dict[str, Loaded]:
     """Compute activations and RDMs of all networks and controls, and return the loaded networks."""
     loaded = load_every_network(context)
-    for version in yield_versions(context):
+    for version in yield_heard(context):
         one = loaded[version.network.name]
         check_items(context, one)
         key = compute_network_key(context, one, version)
@@ -265,14 +279,17 @@ def compute_heard_key(context: Context, loaded: Loaded, version: Version) -> str
 
 def compute_network_key(context: Context, loaded: Loaded, version: Version) -> str:
     """Return the key of everything that the RDMs of a network depend on."""
-    read = {"name", "layers", "pooling", "pool_frequency", "units_axis", "dissimilarity", "units"}
-    settings = version.network.model_dump(include=read)
-    items = context.study.settings.rsa.items
-    heard = compute_heard_key(context, loaded, version)
     labels = [*loaded.sounds.items, *loaded.sounds.conditions]
     written = [] if all(map(str.isascii, labels)) else [_UNICODE]
     return content_key(
-        VERSION, _ORDERED, heard, settings, items, loaded.sounds.conditions, class_names(loaded), *written
+        VERSION,
+        _ORDERED,
+        compute_heard_key(context, loaded, version),
+        loaded.settings.model_dump(include={*_REPRESENTED}),
+        context.study.settings.rsa.items,
+        loaded.sounds.conditions,
+        class_names(loaded),
+        *written,
     )
 
 
@@ -289,7 +306,7 @@ def check_items(context: Context, loaded: Loaded) -> None:
 
 
 def _compute_network(context: Context, loaded: Loaded, version: Version) -> list[Path]:
-    network, sounds, key = version.network, loaded.sounds, compute_heard_key(context, loaded, version)
+    network, sounds, key = loaded.settings, loaded.sounds, compute_heard_key(context, loaded, version)
     model = make_model(context, loaded, version, sounds)
     activations = extract_version(context, model, sounds, version, pooling=network.pooling, key=key)
     rdms = compute_rdms(
@@ -338,15 +355,16 @@ def _describe_fed(sounds: Sounds) -> dict[str, Any]:
 
 def read_fed(context: Context, version: Version) -> dict[str, Any]:
     """Read what a network was fed from the sidecar of its RDMs; empty where that does not say it."""
-    path = build_sidecar_path(build_rdm_path(context, version))
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")).get("Fed", {}) if path.exists() else {}
-    return found
+    return dict(context.read_sidecar(build_rdm_path(context, version)).get("Fed", {}))
 
 
 def list_inputs(context: Context, version: Version) -> list[str]:
     """List the files that a network's features depend on, for provenance; the sounds themselves are in their key."""
-    table = Path(context.study.resolve(context.study.settings.stimuli.table))
+    table = context.sounds_table
     weights: list[str] = []
+    if isinstance(version.network, Hypotheses):
+        named = [name for one in version.network.entries for name in (one.rdm, one.labels) if name]
+        weights = [context.study.resolve(name) for name in named]
     if isinstance(version.network, Network):
         checkpoint = context.study.resolve(version.network.checkpoint)
         weights = [str(path) for path in list_files(checkpoint)]
@@ -398,8 +416,8 @@ def describe_calls(context: Context, loaded: Loaded, names: tuple[str, ...], *, 
 
 def read_calls_line(context: Context, network: Network | Baselines) -> str | None:
     """Read the same line from the results; None where they do not contain it."""
-    path = build_features_path(context, network.name, "calls.json")
-    return str(json.loads(path.read_text(encoding="utf-8")).get("Calls")) if path.exists() else None
+    about = context.read_sidecar(build_features_path(context, network.name, "calls.tsv"))
+    return str(about["Calls"]) if "Calls" in about else None
 
 
 def write_calls(context: Context, loaded: Loaded, names: tuple[str, ...], about: Mapping[str, Any]) -> Iterator[Path]:

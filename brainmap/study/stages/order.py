@@ -7,22 +7,24 @@ the models that are known before the computation; the run compares it with every
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from brainmap.checks import list_some
+from brainmap.errors import InputError
+from brainmap.groups import group_pairs
 from brainmap.rsa.comparison.measures import compare_rdms
 from brainmap.rsa.rdm.alignment import find_level, list_labels
 from brainmap.rsa.rdm.hypotheses import category_rdm
 from brainmap.study.results.context import Context
-from brainmap.study.stages.networks import build_rdm_path, join_model_rdms, list_layer_names, yield_versions
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm.rdms import RDMs
+from brainmap.study.stages.hypotheses import compute_hypotheses
+from brainmap.study.stages.networks import build_rdm_path, join_model_rdms, list_layer_names, yield_heard
+from brainmap.types import RDMs
 
 ALIKE = 0.1
+"""A correlation of a model with the design alone that is said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +77,8 @@ def find_likenesses(
 
 def describe_likenesses(found: Sequence[tuple[str, Likeness]]) -> list[str]:
     """Write a line per RDM of the design and kind of model, with the participants and the highest correlation."""
-    groups: dict[tuple[str, int], list[tuple[str, Likeness]]] = {}
-    for who, one in found:
-        groups.setdefault((one.what, one.n_models), []).append((who, one))
     lines = []
-    for members in groups.values():
+    for members in group_pairs(((one.what, one.n_models), (who, one)) for who, one in found).values():
         people = [who for who, _ in members]
         worst = max((one for _, one in members), key=lambda one: abs(one.rho))
         several = f"participants {list_some(people, 6)}, at worst".replace("'", "")
@@ -90,7 +89,11 @@ def describe_likenesses(found: Sequence[tuple[str, Likeness]]) -> list[str]:
 def yield_known_models(context: Context) -> Iterator[tuple[RDMs, list[str]]]:
     """Yield models that exist before a run, with their names: layers of an earlier run, and the words themselves."""
     stimuli = context.stimuli
-    there = [version for version in yield_versions(context) if build_rdm_path(context, version).is_file()]
+    hypotheses = context.study.settings.hypotheses
+    if hypotheses is not None:
+        with suppress(InputError):  # the check lists it
+            yield compute_hypotheses(context, hypotheses), [f"the hypothesis {name}" for name in hypotheses.layers]
+    there = [version for version in yield_heard(context) if build_rdm_path(context, version).is_file()]
     if there:
         layers = join_model_rdms(context, there)
         yield layers, [f"{network} {layer}" for network, layer in list_layer_names(layers)]

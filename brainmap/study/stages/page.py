@@ -1,20 +1,18 @@
-"""Read what the page of a study shows from the results on disk.
-
-Read what the page of a study shows of encoding models from the results on disk.
-"""
+"""Read what the page of a study shows from the results on disk."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from brainmap.rsa.inference.best_layers import BEST
 from brainmap.study.results.context import Context
+from brainmap.study.settings.hypotheses import HYPOTHESES
 from brainmap.study.settings.study import Network
 from brainmap.study.stages.comparisons import add_seeds, list_seeds, list_wholes
-from brainmap.study.stages.content.answers import list_rivals, tabulate_answers
+from brainmap.study.stages.content.answers import ACOUSTIC, list_rivals, tabulate_answers
 from brainmap.study.stages.content.cautions import list_cautions
 from brainmap.study.stages.content.designs import read_designs
 from brainmap.study.stages.content.explanations import (
@@ -31,12 +29,11 @@ from brainmap.study.stages.content.key_results import collect_key_results
 from brainmap.study.stages.content.listening import describe_listening, read_region_panels
 from brainmap.study.stages.content.maps import list_layers, read_maps, read_regions
 from brainmap.study.stages.content.people import describe_people, tabulate_people
-from brainmap.study.stages.encoding_pieces import build_scores_path
 from brainmap.study.stages.explain import choose_explained
 from brainmap.study.stages.group import join_brain_rdms
 from brainmap.study.stages.networks import read_calls_line
-from brainmap.study.stages.wording import describe_best_layers, describe_test, describe_tests
-from brainmap.tables import read_results_table
+from brainmap.study.stages.wording import describe_best_layers, describe_test, describe_tests, join_names, join_networks
+from brainmap.types import Correction
 from brainmap.viz.page.content import EncodingContent, ReportContent
 from brainmap.viz.page.write import methods_paragraph
 
@@ -61,22 +58,21 @@ def read_page_content(context: Context, *, explained: bool = True) -> ReportCont
     settings = context.study.settings
     tables = {name: _find_table(context, name) for name in TABLES}
     version = choose_explained(context)
-    scores = _join_tables(context, "scores.tsv", "rois")
+    scores = pd.concat(context.read_person_tables("scores.tsv", desc="rois"), ignore_index=True)
     families = {n.name: [f"{n.name}-{control}" for control in n.controls] for n in settings.network}
     wholes, seeds = list_wholes(settings), list_seeds(settings)
     shown = {name: its for name, its in wholes.items() if name in seeds} | families
     scores = add_seeds(scores, seeds)
-    baselines = settings.baselines.name if settings.baselines else ""
-    answers = tabulate_answers(
-        tables, shown, baselines, seed_of={n.name: n.seed_of for n in settings.network if n.seed_of}
-    )
+    answers = _answer(context, tables, shown)
+    supposed = tabulate_answers(tables, {HYPOTHESES: ()}) if settings.hypothesis else None
     maps, panels = read_maps(context, answers), build_panels(context, version) if explained else []
     sounds, cams, cam_notes = find_cams(context, version) if explained else (None, None, [])
     listening = read_region_panels(context, version) if explained else {}
+    removed, planted = join_names(list(settings.rsa.control_for)), settings.network[0].name
     statistics, recovery = tables["statistics"], tables["recovery"]
-    people = scores["participant"].nunique()
     there = [p for p in context.study.participants() if context.build_subject_path(p, "rdms.h5", desc="rois").exists()]
-    brains, counts = join_brain_rdms(context, there, plain=True), _join_tables(context, "counts.tsv", "voxels")
+    brains = join_brain_rdms(context, there, plain=True)
+    counts = pd.concat(context.read_person_tables("counts.tsv", desc="voxels"), ignore_index=True)
     facts = collect_facts(context, brains, scores) | describe_panels(panels) | describe_listening(listening)
     table = tabulate_people(context, brains, scores, counts, answers)
     return ReportContent(
@@ -85,18 +81,14 @@ def read_page_content(context: Context, *, explained: bool = True) -> ReportCont
         simulated=settings.study.simulated,
         unfinished="" if explained else UNFINISHED,
         about=list_about(context, scores),
-        cautions=list_cautions(context, tables, families, answers, participants=people),
+        cautions=list_cautions(context, tables, families, answers, table),
         key_results=collect_key_results(
-            tables, answers, list(wholes), maps, measure=settings.rsa.score, planted_from=settings.network[0].name
+            tables, answers, list(wholes), maps, measure=settings.rsa.score, planted_from=planted, removed=removed
         ),
+        removed=removed,
         answers=answers,
         answers_note=describe_best_layers(context),
-        rivals={}
-        if statistics is None
-        else {
-            name: list_rivals(tables["differences"], statistics, name, settings.rsa.inference.correction)
-            for name in shown
-        },
+        rivals=_list_rivals_of_all(tables, shown, settings.rsa.inference.correction),
         network=version.name,
         networks=shown,
         layers=list_layers(context, version),
@@ -109,13 +101,14 @@ def read_page_content(context: Context, *, explained: bool = True) -> ReportCont
         bootstrap=tables["bootstrap"],
         differences=_sort_by_p(tables["differences"]),
         network_differences=_sort_by_p(tables["differences"], of_best=True),
-        baselines=[baselines] if baselines else [],
+        baselines=[settings.baselines.name] if settings.baselines else [],
+        hypotheses=HYPOTHESES if settings.hypothesis else "",
         ceilings=tables["ceilings"],
         residual_structure=tables["residual_structure"],
         reliability=tables["reliability"],
         best_layers=tables["best_layers"],
         recovery=None if recovery is None else recovery.rename(columns={"region": "roi"}),
-        planted_from=settings.network[0].name,
+        planted_from=planted,
         layer_correlations=split_correlations(tables["layer_correlations"], families),
         encoding=read_encoding_content(context),
         **listening,
@@ -123,7 +116,9 @@ def read_page_content(context: Context, *, explained: bool = True) -> ReportCont
         clusters=_sort_by_size(tables["clusters"]),
         difference_clusters=_sort_by_size(tables["difference_clusters"]),
         sheet=build_sheet(answers, version, maps, panels) if explained else [],
-        rdm_pairs=pair_rdms(context, brains, answers, explained=version.name, measure=settings.rsa.score),
+        rdm_pairs=pair_rdms(
+            context, brains, answers, explained=version.name, measure=settings.rsa.score, beside=supposed
+        ),
         maximization=panels,
         sounds=sounds,
         cams=cams,
@@ -132,11 +127,32 @@ def read_page_content(context: Context, *, explained: bool = True) -> ReportCont
         designs=read_designs(context),
         counts=counts,
         **read_regions(context),
-        methods=methods_paragraph({**settings.model_dump(by_alias=True), "facts": facts}),
+        methods=methods_paragraph({**settings.dump(), "facts": facts}),
         sounds_notes=[*_list_sound_notes(context), *cam_notes],
         notices=list_notices(context),
         provenance=read_provenance(context),
     )
+
+
+def _answer(
+    context: Context, tables: Mapping[str, pd.DataFrame | None], shown: Mapping[str, Sequence[str]]
+) -> pd.DataFrame | None:
+    """Tabulate the answers for the networks that the page shows, as `tabulate_answers`."""
+    settings = context.study.settings
+    others = {} if settings.baselines is None else {settings.baselines.name: ACOUSTIC}
+    others |= {HYPOTHESES: HYPOTHESES} if settings.hypothesis else {}
+    seed_of = {one.name: one.seed_of for one in settings.network if one.seed_of}
+    return tabulate_answers(tables, shown, others, seed_of=seed_of)
+
+
+def _list_rivals_of_all(
+    tables: Mapping[str, pd.DataFrame | None], networks: Iterable[str], correction: Correction
+) -> dict[str, dict[str, list[str]]]:
+    """List the layers that are not told apart from the best one in each region, for each network."""
+    statistics = tables["statistics"]
+    if statistics is None:
+        return {}
+    return {name: list_rivals(tables["differences"], statistics, name, correction) for name in networks}
 
 
 def _list_sound_notes(context: Context) -> list[str]:
@@ -144,7 +160,7 @@ def _list_sound_notes(context: Context) -> list[str]:
     networks: tuple[Network, ...] = context.study.settings.network
     said = [line for one in networks for line in load_network_sounds(context, one).report.lines()]
     calls = [read_calls_line(context, one) for one in networks]
-    return list(dict.fromkeys([*(line for line in calls if line), *said]))
+    return list(dict.fromkeys([*join_networks([line for line in calls if line]), *said]))
 
 
 def _sort_by_p(differences: pd.DataFrame | None, *, of_best: bool = False) -> pd.DataFrame | None:
@@ -165,15 +181,7 @@ def _find_table(context: Context, name: str) -> pd.DataFrame | None:
     settings = context.study.settings
     if (name == "recovery" and settings.truth is None) or (name.endswith("clusters") and settings.searchlight is None):
         return None  # it belongs to an earlier study file
-    path = context.build_table_path(name)
-    return read_results_table(path) if path.exists() else None
-
-
-def _join_tables(context: Context, ending: str, desc: str) -> pd.DataFrame:
-    """Join one table of all participants whose results exist."""
-    paths = [context.build_subject_path(p, ending, desc=desc) for p in context.study.participants()]
-    found = [read_results_table(p) for p in paths if p.exists()]
-    return pd.concat(found, ignore_index=True)
+    return context.read_group_table(name)
 
 
 def _write_question(context: Context) -> str:
@@ -195,35 +203,13 @@ _ROW = ["network", "layer", "roi"]
 
 def read_encoding_content(context: Context) -> EncodingContent | None:
     """Read the tables of encoding models; None where the study asks for none."""
-    asked, paths = (
-        context.study.settings.encoding,
-        {k: context.build_table_path(v) for k, v in _ENCODING_TABLES.items()},
-    )
-    if asked is None or not paths["statistics"].exists():
+    asked, similar = context.study.settings.encoding, context.read_group_table("scores")
+    if asked is None or similar is None or not context.build_table_path("encoding").exists():
         return None
-    files = [build_scores_path(context, person, "encoding") for person in context.study.participants()]
-    each = pd.concat([read_results_table(file) for file in files], ignore_index=True)
-    statistics = read_results_table(paths["statistics"])
-    mean = each.groupby([*_ROW, "participant"], sort=False, as_index=False)[["r"]].mean().rename(columns={"r": "score"})
-    seeds = list_seeds(context.study.settings)
-    mean = add_seeds(mean, seeds)
-    mean = mean[mean["roi"].isin(statistics["roi"])]
-    tables = {key: read_results_table(path) for key, path in paths.items() if path.exists()}
-    notes = {key: read_test(path.with_suffix(".json")) for key, path in paths.items() if path.exists()}
-    scores = add_seeds(read_results_table(context.build_table_path("scores")), seeds)
-    differences = tables.get("differences")
+    similar = add_seeds(similar, list_seeds(context.study.settings))
     return EncodingContent(
-        scores=select_best_baselines(context, mean),
-        statistics=statistics,
-        similarity=scores.groupby(_ROW, sort=False, as_index=False)[["score"]].mean(),
-        best_layers=tables.get("best_layers"),
-        positions=tables.get("positions"),
-        networks=None if (networks := tables.get("networks")) is None else networks.sort_values("p", kind="stable"),
-        differences=None if differences is None else differences.sort_values("p", kind="stable"),
-        agreement=tables.get("agreement"),
-        bands=tables.get("bands"),
-        tested=notes["statistics"].split("; beside it")[0],
-        notes={key: f"{said[0].upper()}{said[1:]}." for key, said in notes.items() if said},
+        **read_model_tables(context, "encoding", _ENCODING_TABLES),
+        similarity=similar.groupby(_ROW, sort=False, as_index=False)[["score"]].mean(),
         targets=asked.targets,
         groups=asked.groups,
         folds=asked.folds,
@@ -231,9 +217,30 @@ def read_encoding_content(context: Context) -> EncodingContent | None:
     )
 
 
-def read_test(path: Path) -> str:
-    """Read from a sidecar how a table was tested."""
-    return str(json.loads(path.read_text(encoding="utf-8")).get("Test", ""))
+def read_model_tables(context: Context, kind: str, files: Mapping[str, str]) -> dict[str, Any]:
+    """Read what the tables of encoding models say, as fields of `EncodingContent`.
+
+    Parameters
+    ----------
+    context : Context
+    kind : {"encoding", "stories"}
+        First word of the names of the participants' tables.
+    files : mapping of str to str
+        Name of the table of the group for each field; `statistics` is there.
+    """
+    tables = {field: table for field, file in files.items() if (table := context.read_group_table(file)) is not None}
+    tests = {field: str(context.read_group_sidecar(files[field]).get("Test", "")) for field in tables}
+    for field in {"networks", "differences"} & set(tables):
+        tables[field] = tables[field].sort_values("p", kind="stable")
+    each = pd.concat(context.read_person_tables(f"{kind}.tsv", desc="rois"), ignore_index=True)
+    mean = each.groupby([*_ROW, "participant"], sort=False, as_index=False)[["r"]].mean().rename(columns={"r": "score"})
+    mean = add_seeds(mean, list_seeds(context.study.settings))
+    return {
+        **tables,
+        "scores": select_best_baselines(context, mean[mean["roi"].isin(tables["statistics"]["roi"])]),
+        "tested": tests["statistics"].split("; beside it")[0],
+        "notes": {field: f"{said[0].upper()}{said[1:]}." for field, said in tests.items() if said},
+    }
 
 
 def select_best_baselines(context: Context, scores: pd.DataFrame) -> pd.DataFrame:

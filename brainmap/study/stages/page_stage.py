@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from brainmap.viz.page.content import ReportContent
     from brainmap.viz.page.helper import Helper
 
-VERSION = 11
+VERSION = 15
 _MANY = 5  # layers with maps, from which on a second process saves more time than its imports take
 EXPLAINING = ("explain_cam", "explain_maximization", "explain_regions")
 
@@ -44,7 +44,7 @@ def _compute_key(context: Context, *, without: Sequence[str] = ()) -> str:
     """Return the key of everything that the page shows."""
     stages = [stage for stage in context.ledger.stages() if stage != "report" and stage not in without]
     keys = [context.ledger.read(stage)["key"] for stage in stages]
-    return content_key(VERSION, keys, restore_first_keys(context.study.settings.model_dump(by_alias=True)))
+    return content_key(VERSION, keys, restore_first_keys(context.study.settings.dump()))
 
 
 def _write_page(context: Context, *, explained: bool = True, svg: bool = False, busy: bool = False) -> list[Path]:

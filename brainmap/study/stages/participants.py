@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from brainmap.errors import InputError
 from brainmap.names import slug
 from brainmap.record import content_key, file_digest
+from brainmap.resources import find_available_memory
 from brainmap.rsa.comparison.reliability import RELIABILITY_COLUMNS, rdm_reliability
 from brainmap.rsa.patterns.table import VOXEL_COLUMNS
 from brainmap.rsa.patterns.volume import voxel_report
 from brainmap.rsa.rdm.alignment import list_rdm_names, sort_items
 from brainmap.rsa.rdm.compute import Precision, compute_rdms
 from brainmap.rsa.rdm.files import save_rdms
+from brainmap.rsa.regions.rois import Rois
 from brainmap.rsa.searchlights.maps import SearchlightMaps, build_maps
 from brainmap.rsa.searchlights.surface import SurfaceMaps, search_discs
 from brainmap.rsa.searchlights.volume import SearchlightPlan, cut_pieces, plan_searchlight
@@ -36,18 +38,14 @@ from brainmap.study.stages.brains import (
     load_normalized_patterns,
     load_regions,
     map_noise,
+    narrow_patterns,
     screen_patterns,
 )
 from brainmap.study.stages.controls import design_digests, leave_out_controls, score_regions
+from brainmap.study.stages.costs import MOST_HELD
 from brainmap.study.stages.networks import Version, build_rdm_path, join_model_rdms, list_layer_names, yield_versions
 from brainmap.study.stages.surfaces import list_mesh_files, load_participant_mesh
-from brainmap.types import Device
-
-if TYPE_CHECKING:
-    from rsatoolbox.data import Dataset
-    from rsatoolbox.rdm import RDMs
-
-    from brainmap.rsa.regions.rois import Rois
+from brainmap.types import Dataset, Device, RDMs
 
 VERSION = 2
 _ORDERED = 1  # 1: items of RDMs are in the order of the table of stimuli, as those of networks
@@ -82,6 +80,7 @@ class Person:
 
     context: Context
     person: Participant
+    most_kept: int = 0  # bytes of ranks that its searchlight may keep for noise ceilings
 
     @cached_property
     def models(self) -> RDMs:
@@ -114,7 +113,7 @@ class Person:
         """Prepare the searchlight for computation."""
         settings = self.context.study.settings.light
         chosen = build_searchlight_settings(settings, self.context.study.settings.rsa.items, self._light_device)
-        return plan_searchlight(
+        plan = plan_searchlight(
             self.data,
             self.models,
             chosen,
@@ -122,6 +121,7 @@ class Person:
             radius_mm=settings.radius_mm,
             noise=map_noise(self.person, self.data, chosen, settings.noise_per),
         )
+        return plan.keep_ranks() if 0 < plan.n_bytes_kept <= self.most_kept else plan
 
     @cached_property
     def pieces(self) -> list[Piece]:
@@ -216,7 +216,11 @@ class Person:
 
 
 def yield_people(
-    context: Context, only: Sequence[str] = (), *, missing: Literal["error", "left out"] = "error"
+    context: Context,
+    only: Sequence[str] = (),
+    *,
+    missing: Literal["error", "left out"] = "error",
+    most_kept: int = 0,
 ) -> Iterator[Person]:
     """Return all or some participants with their betas; participants without betas raise an error or are left out."""
     for person in context.study.participants():
@@ -228,7 +232,7 @@ def yield_people(
             if missing == "error":
                 raise
             continue
-        yield Person(context, ready)
+        yield Person(context, ready, most_kept)
 
 
 def cut_spans(person: Participant) -> list[tuple[int, int]]:
@@ -243,13 +247,26 @@ def build_chunk_folder(context: Context) -> Path:
     return context.study.out / ".brainmap" / "chunks"
 
 
-def run_participants(context: Context, only: Sequence[str] = ()) -> None:
-    """Compute ROI scores and searchlights of all participants, or of some."""
-    for one in yield_people(context, only):
+def run_participants(context: Context, only: Sequence[str] = (), *, hold: bool = False) -> None:
+    """Compute ROI scores and searchlights of all participants, or of some.
+
+    With `hold`, patterns that were read and ranks of their RDMs stay in memory for noise ceilings, as far as either
+    take no more than 1 GB, and ranks no more than an eighth of what is available.
+    """
+    available = find_available_memory()  # 0 where nothing is left, None where the system does not tell
+    most = MOST_HELD if available is None else min(MOST_HELD, available // 8)
+    most //= len(list(context.study.participants()))
+    for one in yield_people(context, only, most_kept=most if hold else 0):
         one.score_rois()
         if context.study.settings.searchlight is not None:
             context.run_stage(f"sub-{one.person.label}_searchlight", one.searchlight_key, partial(_write_maps, one))
             clear_pieces(one.folder)
+        if hold and "data" in vars(one):
+            patterns = narrow_patterns(one.data)
+            if sum(other.measurements.nbytes for other in (patterns, *context.held.values())) <= MOST_HELD:
+                context.held[one.person.label] = patterns
+        if "plan" in vars(one) and (kept := one.plan.scoring.kept) is not None:
+            context.ranks[one.person.label] = kept
 
 
 def _estimate_reliability(
@@ -293,7 +310,6 @@ def _score_rois(one: Person) -> Iterator[Path]:
     )
     path = save_rdms(rdms, make_parent(context.build_subject_path(one.person, "rdms.h5", desc="rois")))
     yield from (path, context.write_sidecar(path, about))
-    path = context.build_subject_path(one.person, "scores.tsv", desc="rois")
     table = pd.DataFrame(
         [
             {"participant": label, "network": network, "layer": layer, "roi": roi, "score": scores[i, j]}
@@ -301,18 +317,22 @@ def _score_rois(one: Person) -> Iterator[Path]:
             for j, roi in enumerate(rdms.rdm_descriptors["roi"])
         ]
     )
-    yield from context.save_table(table, path, columns=SCORE_COLUMNS, about={"Measure": settings.score, **about})
+    said = {"Measure": settings.score, **about}
+    yield from context.save_person_table(
+        table, one.person, "scores.tsv", desc="rois", columns=SCORE_COLUMNS, about=said
+    )
     repeats = _estimate_reliability(one, data, names, precision)
     if repeats is not None:
-        path = context.build_subject_path(one.person, "reliability.tsv", desc="rois")
         repeats["participant"] = label
-        yield from context.save_table(
-            repeats, path, columns=RELIABILITY_COLUMNS, about={"Measure": settings.measure, **about}
+        said = {"Measure": settings.measure, **about}
+        yield from context.save_person_table(
+            repeats, one.person, "reliability.tsv", desc="rois", columns=RELIABILITY_COLUMNS, about=said
         )
-    path = context.build_subject_path(one.person, "counts.tsv", desc="voxels")
     counts = voxel_report(data)
     counts.insert(0, "participant", label)
-    yield from context.save_table(counts, path, columns=COUNT_COLUMNS, about=about)
+    yield from context.save_person_table(
+        counts, one.person, "counts.tsv", desc="voxels", columns=COUNT_COLUMNS, about=about
+    )
 
 
 def _write_maps(one: Person) -> Iterator[Path]:
@@ -358,6 +378,5 @@ def _list_model_versions(context: Context, models: RDMs) -> list[Version]:
 
 def map_path(context: Context, person: Participant, version: Version, layer: str) -> Path:
     """Return the path of the searchlight map of a layer."""
-    settings = context.study.settings.light
-    ending = context.choose_map_ending(person.brain.space)
-    return context.build_subject_path(person, ending, desc=version.slug(layer), stat=settings.measure)
+    ending, measure = context.choose_map_ending(person.brain.space), context.study.settings.light.measure
+    return context.build_subject_path(person, ending, desc=version.slug(layer), stat=measure)

@@ -6,7 +6,6 @@ Participants are therefore halved, or the runs of a single one; where neither is
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,24 +19,24 @@ from brainmap.errors import InputError
 from brainmap.features.activations.extract import extract_activations
 from brainmap.features.evaluation.judges import load_judges
 from brainmap.features.evaluation.regions import Encoder, RegionSounds, maximize_regions
-from brainmap.features.maximization.decoder import ChosenPrior
+from brainmap.features.maximization.decoder import AUDIO, ChosenPrior
 from brainmap.features.networks.description import Checkpoint
 from brainmap.features.networks.readout import readout_network
 from brainmap.features.networks.refeeding import refeed_sounds
 from brainmap.features.sounds.files import Sounds
-from brainmap.progress import progress
+from brainmap.progress import log, progress
 from brainmap.rsa.encoding.encode import fit_layers
 from brainmap.rsa.encoding.fits import EncodingSettings, fit_weights_of_layer
 from brainmap.rsa.encoding.folds import Folds
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses
 from brainmap.study.results.context import Context, make_rng
-from brainmap.study.settings.study import Maximizing, Network
+from brainmap.study.settings.explain import Maximizing
+from brainmap.study.settings.study import Network
 from brainmap.study.stages.encoding import EncodedPerson, yield_encoded
 from brainmap.study.stages.explain import DRAWS, choose_class_priors
 from brainmap.study.stages.networks import Loaded, Version
 from brainmap.types import Floats, Pooling
 
-log = logging.getLogger("brainmap")
 FEW = 2  # sounds that go through a judge together: the largest one takes 12 MB for each, in each thread
 
 
@@ -202,7 +201,7 @@ class Reader:
 
 def make_reader(one: Loaded, version: Version, data: RegionData) -> Reader:
     """Take the features of a network of the study."""
-    network = version.network
+    network = version.heard
     spaces = tuple(space for space in data.spaces if space.network == version.name)
     frequency = isinstance(network, Network) and network.pool_frequency
     return Reader(version.name, one.model, one.checkpoint, one.sounds, spaces, network.pooling, frequency)
@@ -345,4 +344,4 @@ class RegionSearch:
 def _choose_prior(context: Context, one: Loaded) -> ChosenPrior:
     """Choose the prior as for classes; without any prior the level is free, and predictions are climbed without end."""
     first = choose_class_priors(context, one)[0]
-    return first if first.prior != "none" else ChosenPrior(prior="audio")
+    return first if first.prior != "none" else AUDIO

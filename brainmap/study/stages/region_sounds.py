@@ -7,7 +7,6 @@ the sound. Beside it stand the real sounds with the highest responses, chosen on
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from brainmap.errors import InputError
+from brainmap.progress import log
 from brainmap.record import content_key
 from brainmap.study.results.context import Context
 from brainmap.study.stages.explain import (
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from brainmap.features.evaluation.regions import Encoder, RegionSounds
     from brainmap.study.stages.region_encoders import RegionData
 
-log = logging.getLogger("brainmap")
 VERSION = 1
 STAGE = "explain_regions"
 REAL = 3  # real sounds of each region

@@ -63,6 +63,8 @@ def measure_size(context: Context, person: Participant, plan: Sequence[Pattern],
     networks = list(heard.networks.values())
     if settings.baselines is not None:
         networks += [_ACOUSTIC] * len(settings.baselines.models)
+    if settings.hypothesis:
+        networks.append(costs.Network(products=0, layers=len(settings.hypothesis), units=0))
     encoding, inference = settings.encoding, settings.rsa.inference
     shapes = (
         []

@@ -1,11 +1,7 @@
-"""Hold the layers and the time courses of the participants of a study of stories.
-
-Extract the windows of stories by every network, control and acoustic model, and the features of speech.
-"""
+"""Extract the windows of stories by every network, control and acoustic model, and the features of speech."""
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +12,9 @@ from brainmap.features.sounds.files import load_sounds
 from brainmap.features.sounds.reading import check_sound
 from brainmap.features.sounds.windows import Windows, cut_windows
 from brainmap.features.sounds.word_times import SPEECH
+from brainmap.progress import log
 from brainmap.record import content_key
+from brainmap.rsa.encoding.latencies import describe_delays, describe_lag
 from brainmap.study.results.context import Context
 from brainmap.study.settings.stories import StoryModels
 from brainmap.study.settings.study import Network
@@ -33,8 +31,6 @@ from brainmap.study.stages.networks import (
 )
 from brainmap.tables import read_table
 
-log = logging.getLogger("brainmap")
-
 
 def get_story_models(context: Context) -> StoryModels:
     """Return the section [stories], which a study of stories has."""
@@ -43,9 +39,14 @@ def get_story_models(context: Context) -> StoryModels:
     return asked
 
 
+def describe_latencies(asked: StoryModels) -> list[str]:
+    """Say where delays, or the lag of RDMs of segments, lie where a hemodynamic response is not high."""
+    return [*describe_delays(asked.delays), *(() if asked.segment is None else describe_lag(asked.lag))]
+
+
 def list_sound_files(context: Context) -> dict[str, Path]:
     """Return the sound file of each story, in the order of the table."""
-    table = Path(context.study.resolve(context.study.settings.stimuli.table))
+    table = context.sounds_table
     rows = read_table(table, "sounds")
     return {item: table.parent / path for item, path in zip(rows["stimulus_id"], rows["path"], strict=True)}
 
@@ -111,7 +112,7 @@ def _run_speech(context: Context) -> None:
     def compute() -> list[Path]:
         from brainmap.features.activations.speech import speech_features
 
-        sounds = load_sounds(context.study.resolve(context.study.settings.stimuli.table), level="none")
+        sounds = load_sounds(context.sounds_table, level="none")
         store = build_features_path(context, SPEECH, "features.zarr")
         speech_features(sounds, words=words or None, features=asked.speech, store=store).close()
         return list_array_paths(store, "activations")
@@ -123,7 +124,7 @@ def _run_speech(context: Context) -> None:
 
 def _compute_network_key(context: Context, loaded: Loaded, version: Version) -> str:
     """Return the key of everything that the activations of the windows depend on."""
-    asked, sounds, network = get_story_models(context), loaded.sounds, version.network
+    asked, sounds, network = get_story_models(context), loaded.sounds, version.heard
     read = {"layers", "pooling", "pool_frequency", "units_axis"}
     return content_key(
         VERSION,
@@ -143,7 +144,7 @@ def _extract(context: Context, loaded: Loaded, version: Version, key: str) -> li
     for line in windows.report.lines():
         log.info("%s", line)
     some = windows.take(np.unique(np.linspace(0, len(windows) - 1, 512).astype(np.intp)))
-    model, pooling = make_model(context, loaded, version, some), version.network.pooling
+    model, pooling = make_model(context, loaded, version, some), version.heard.pooling
     pooling = pooling if isinstance(version.network, Network) else "mean"
     extract_version(context, model, windows, version, pooling=pooling, key=key).close()
     return list_array_paths(store_path(context, version), "activations")

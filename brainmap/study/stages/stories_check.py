@@ -18,9 +18,18 @@ from brainmap.rsa.inputs.story_files import name_confounds
 from brainmap.study.results.context import Context, check_output
 from brainmap.study.settings.study import Network
 from brainmap.study.stages.bands import check_band_layers
+from brainmap.study.stages.copies import Measured, check_copies, list_files
+from brainmap.study.stages.grids import accuse_odd_mask, join_masks
 from brainmap.study.stages.hearing import check_baselines, find_layers, place_layers
 from brainmap.study.stages.networks import Loaded, load_heard_network
-from brainmap.study.stages.stories import choose_window, get_story_models, list_word_files, measure_lengths
+from brainmap.study.stages.spaces import check_spaces
+from brainmap.study.stages.stories import (
+    choose_window,
+    describe_latencies,
+    get_story_models,
+    list_word_files,
+    measure_lengths,
+)
 from brainmap.study.stages.story_people import StoryPerson, build_story_settings, yield_story_people
 
 
@@ -33,7 +42,7 @@ def check_stories(context: Context, only: Sequence[str] = ()) -> dict[str, Any]:
         `table` (a row per participant), `problems` and `notes`, as `brainmap.study.check.Findings` has them.
     """
     problems: list[str] = []
-    notes: list[str] = []
+    notes: list[str] = [f"[stories] {line}" for line in describe_latencies(get_story_models(context))]
 
     attempt = partial(gather_problems, problems)
     attempt(lambda: check_output(context))
@@ -51,10 +60,18 @@ def check_stories(context: Context, only: Sequence[str] = ()) -> dict[str, Any]:
         attempt(partial(check_word_times, file, lengths.get(sound, 0.0)))
     rows = []
     for one in yield_story_people(context, only):
-        found = len(problems)
-        attempt(partial(_check_person, one, lengths))
-        attempt(lambda one=one: one.n_voxels)  # type: ignore[misc]
-        rows.append(_describe(one, len(problems) - found))
+        found: list[str] = []
+        gather_problems(found, partial(_check_person, one, lengths))
+        gather_problems(found, lambda one=one: one.n_voxels)  # type: ignore[misc]
+        with contextlib.suppress(InputError):  # files that cannot be found are told already
+            found = accuse_odd_mask(one.person, found, one.list_images())
+        found = list(dict.fromkeys(found))
+        problems += found
+        rows.append(_describe(one, len(found)))
+    people = list(yield_story_people(context, only))
+    wrong_spaces, of_spaces = check_spaces([one.person for one in people])
+    problems += [*wrong_spaces, *check_copies(_list_measured(people))]
+    notes += of_spaces
     sizes = {tuple(row["scans"]) for row in rows if row["problems"] == "none"}
     if len(sizes) > 1:
         problems.append(
@@ -62,7 +79,22 @@ def check_stories(context: Context, only: Sequence[str] = ()) -> dict[str, Any]:
             f"{list_some([', '.join(map(str, one)) for one in sorted(sizes)], 3)}; cut the ends off that differ"
         )
     table = pd.DataFrame([{**row, "scans": sum(row["scans"]) or "-"} for row in rows])
-    return {"table": table, "problems": tuple(dict.fromkeys(problems)), "notes": tuple(dict.fromkeys(notes))}
+    return {
+        "table": table,
+        "problems": tuple(dict.fromkeys(join_masks(problems))),
+        "notes": tuple(dict.fromkeys(notes)),
+    }
+
+
+def _list_measured(people: Sequence[StoryPerson]) -> list[Measured]:
+    """List the files of the stories of participants; those that cannot be found are told elsewhere."""
+    found = []
+    for one in people:
+        with contextlib.suppress(InputError):
+            for story in one.files:
+                part = " ".join(["story", story.sound, *story.places.values()])
+                found += [Measured(one.label, part, file) for file in list_files(one.person, story.file)]
+    return found
 
 
 def _check_network(context: Context, network: Network, lengths: dict[str, float], notes: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,35 @@ import pandas as pd
 from brainmap.features.sounds.word_times import SPEECH
 from brainmap.record import content_key
 from brainmap.study.results.context import Context
-from brainmap.study.stages.comparisons import add_seeds, list_seeds, list_wholes
-from brainmap.study.stages.content.cautions import list_story_cautions
+from brainmap.study.stages.comparisons import list_seeds, list_wholes
+from brainmap.study.stages.content.better import Predicted, count_better, describe_better, find_better
+from brainmap.study.stages.content.cautions import describe_outliers, list_story_cautions
 from brainmap.study.stages.content.facts import list_notices, list_story_about, read_provenance
-from brainmap.study.stages.page import read_test, select_best_baselines
+from brainmap.study.stages.content.story_people import (
+    describe_story_people,
+    read_agreement,
+    select_best,
+    tabulate_story_people,
+)
+from brainmap.study.stages.page import read_model_tables
 from brainmap.study.stages.page_stage import build_page_path, write_files
 from brainmap.study.stages.stories import get_story_models, measure_lengths
 from brainmap.study.stages.story_people import StoryPerson, yield_story_people
 from brainmap.study.stages.story_rdms import RDM_MEASURE
-from brainmap.tables import read_results_table
+from brainmap.study.stages.wording import say_stories
 from brainmap.viz.labels import format_decimals
-from brainmap.viz.page.content import EncodingContent, ReportContent, StoryFacts
+from brainmap.viz.page.content import EncodingContent, PeopleContent, ReportContent, StoryFacts
 from brainmap.viz.page.write import methods_paragraph
 
-VERSION = 5
+VERSION = 7
 SIGNIFICANT = 0.05
+ENERGY = "sound-energy"
+"""The feature of speech that is an acoustic model."""
+LOOK = (
+    "which file is of which story in its data, at the silence and the scans that were cut off, and at its mask and "
+    "regions"
+)
+"""What to look at in the data of a participant whose time courses agree with nobody's."""
 _TABLES = {
     "statistics": "stories",
     "best_layers": "stories_best_layers",
@@ -41,7 +55,7 @@ _TABLES = {
 def run_story_page(context: Context, *, svg: bool = False) -> Path:
     """Write the page, unless nothing on it has changed, and return its path; with `svg`, all figures as SVG, too."""
     keys = [context.ledger.read(stage)["key"] for stage in context.ledger.stages() if stage != "report"]
-    key = content_key(VERSION, keys, context.study.settings.model_dump(by_alias=True))
+    key = content_key(VERSION, keys, context.study.settings.dump())
     write = partial(write_files, context, partial(read_story_content, context), svg=svg)
     context.run_stage("report", key, write, runs_networks=False)
     return build_page_path(context)
@@ -54,14 +68,15 @@ def read_story_content(context: Context) -> ReportContent:
     wholes, seeds = list_wholes(context.study.settings), list_seeds(context.study.settings)
     shown = {name: its for name, its in wholes.items() if name in seeds} | families
     people = list(yield_story_people(context))
-    tables = {
-        name: read_results_table(context.build_table_path(file))
-        for name, file in _TABLES.items()
-        if context.build_table_path(file).exists()
-    }
-    statistics, main = tables["statistics"], networks[0].name
+    fields = read_model_tables(context, "stories", _TABLES)
+    statistics, main = fields["statistics"], networks[0].name
+    sounds = [SPEECH, *([] if context.study.settings.baselines is None else [context.study.settings.baselines.name])]
+    acoustic = len(sounds) > 1 or ENERGY in get_story_models(context).speech
+    better = find_better(statistics, wholes, sounds)
     layers = [str(layer) for layer in dict.fromkeys(statistics[statistics["network"] == main]["layer"])]
     facts = _collect_facts(context, people)
+    counts = pd.concat(context.read_person_tables("counts.tsv", desc="voxels"), ignore_index=True)
+    listeners, persons = _describe_people(context, fields, list(wholes), counts)
     question = f"Which layer of {' or '.join(wholes)} predicts the time courses of each region while stories are heard?"
     return ReportContent(
         title=about.name,
@@ -73,21 +88,36 @@ def read_story_content(context: Context) -> ReportContent:
             [str(roi) for roi in dict.fromkeys(statistics["roi"])],
             facts,
         ),
-        cautions=list_story_cautions(tables, families, acoustic=context.study.settings.baselines is not None),
-        key_results=_collect_key_results(statistics, wholes),
+        cautions=[
+            *describe_better(better),
+            *describe_outliers(listeners, what="time courses", look=LOOK),
+            *list_story_cautions(fields, families, get_story_models(context), acoustic=acoustic),
+        ],
+        key_results=_collect_key_results(statistics, wholes, better),
         network=main,
         networks=shown,
         layers=layers,
-        encoding=_read_encoding(context, people, tables, facts),
-        counts=_join(one.context.build_subject_path(one.person, "counts.tsv", desc="voxels") for one in people),
+        encoding=_build_encoding(context, fields, facts),
+        people=listeners,
+        persons=persons,
+        counts=counts,
         methods=methods_paragraph(_collect_methods(context, people, facts)),
         notices=list_notices(context),
         provenance=read_provenance(context),
     )
 
 
-def _join(paths: Any) -> pd.DataFrame:
-    return pd.concat([read_results_table(path) for path in paths], ignore_index=True)
+def _describe_people(
+    context: Context, fields: Mapping[str, Any], networks: Sequence[str], counts: pd.DataFrame
+) -> tuple[pd.DataFrame, PeopleContent]:
+    """Return the table of participants, and what is shown of each of them."""
+    each = pd.concat(context.read_person_tables("stories.tsv", desc="rois"), ignore_index=True)
+    reliability = each.groupby(["participant", "roi"], sort=False, as_index=False)[["reliability"]].mean()
+    scores = fields["scores"][fields["scores"]["network"].isin(networks)]
+    agreement = read_agreement(context, [str(label) for label in dict.fromkeys(each["participant"])])
+    best = select_best(fields["statistics"], networks)
+    table = tabulate_story_people(agreement, scores, reliability, best, counts)
+    return table, describe_story_people(agreement, scores, reliability, counts, table)
 
 
 def _collect_facts(context: Context, people: list[StoryPerson]) -> StoryFacts:
@@ -104,30 +134,18 @@ def _collect_facts(context: Context, people: list[StoryPerson]) -> StoryFacts:
     )
 
 
-def _read_encoding(
-    context: Context, people: list[StoryPerson], tables: Mapping[str, pd.DataFrame], facts: StoryFacts
-) -> EncodingContent:
-    """Read the tables of the section of encoding models."""
-    asked, statistics = get_story_models(context), tables["statistics"]
-    each = _join(one.path for one in people)
-    row = ["network", "layer", "roi", "participant"]
-    mean = each.groupby(row, sort=False, as_index=False)[["r"]].mean().rename(columns={"r": "score"})
-    mean = add_seeds(mean, list_seeds(context.study.settings))
-    notes = {name: read_test(context.build_table_path(_TABLES[name]).with_suffix(".json")) for name in tables}
-    differences = tables.get("differences")
+def _build_encoding(context: Context, fields: Mapping[str, Any], facts: StoryFacts) -> EncodingContent:
+    """Build the section of encoding models."""
+    asked = get_story_models(context)
     return EncodingContent(
-        scores=_name_speech(select_best_baselines(context, mean[mean["roi"].isin(statistics["roi"])])),
-        statistics=statistics,
-        similarity=_select_similarity(tables.get("segments")),
-        best_layers=tables.get("best_layers"),
-        differences=None if differences is None else differences.sort_values("p", kind="stable"),
-        ceilings=tables.get("ceilings"),
-        delays=tables["delays"],
-        bands=tables.get("bands"),
-        segments=tables.get("segments"),
+        **{
+            **fields,
+            "scores": _name_speech(fields["scores"]),
+            "notes": {name: say_stories(note) for name, note in fields["notes"].items()},
+        },
+        speech=asked.speech,
+        similarity=_select_similarity(fields.get("segments")),
         measure=RDM_MEASURE,
-        tested=notes["statistics"].split("; beside it")[0],
-        notes={key: f"{said[0].upper()}{said[1:]}." for key, said in notes.items() if said},
         targets=asked.targets,
         folds=asked.folds or facts.stories,
         stories=facts,
@@ -147,8 +165,10 @@ def _name_speech(scores: pd.DataFrame) -> pd.DataFrame:
     return scores.assign(network=named)
 
 
-def _collect_key_results(statistics: pd.DataFrame, families: Mapping[str, list[str]]) -> list[tuple[str, str]]:
-    """Count the regions that each network predicts; add its highest r and that of its controls there."""
+def _collect_key_results(
+    statistics: pd.DataFrame, families: Mapping[str, list[str]], better: Sequence[Predicted]
+) -> list[tuple[str, str]]:
+    """Count the regions that each network predicts, and those where nothing is better; add its highest r."""
     results: list[tuple[str, str]] = []
     for network, controls in families.items():
         mine = statistics[statistics["network"] == network]
@@ -165,6 +185,7 @@ def _collect_key_results(statistics: pd.DataFrame, families: Mapping[str, list[s
         )
         results += [
             (f"{hits['roi'].nunique()} of {mine['roi'].nunique()}", predicted),
+            *count_better([one for one in better if one.network == network]),
             (format_decimals(top["mean"]), said),
         ]
     return results

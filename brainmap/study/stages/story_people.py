@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,9 @@ from brainmap.rsa.encoding.folds import Folds
 from brainmap.rsa.encoding.responses import FeatureSpace, Responses, keep_targets
 from brainmap.rsa.encoding.ridge import check_alphas, find_device
 from brainmap.rsa.encoding.stories import AlignedStories, StorySettings, align_stories, count_delays
+from brainmap.rsa.inputs.runs import match_images
 from brainmap.rsa.inputs.stories import Stories, load_stories
-from brainmap.rsa.inputs.story_files import StoryFile, find_story_files, name_confounds
+from brainmap.rsa.inputs.story_files import PLACE, StoryFile, find_story_files, name_confounds
 from brainmap.rsa.inputs.story_sources import count_story_voxels
 from brainmap.rsa.patterns.region_tables import load_column_rois
 from brainmap.rsa.regions.rois import Rois
@@ -45,11 +45,6 @@ class StoryPerson(Modeled):
     band_iterations = 20
     orders_for = "story test"
 
-    @property
-    def delay_path(self) -> Path:
-        """Return the path of the table of weights by delay."""
-        return self.context.build_subject_path(self.person, "stories.tsv", desc="delays")
-
     @cached_property
     def files(self) -> list[StoryFile]:
         """Find the files of all stories, and read their headers.
@@ -68,6 +63,17 @@ class StoryPerson(Modeled):
                 key=self.person.brain.key,
                 mask=self.person.masks or None,
             )
+
+    def list_images(self) -> list[str]:
+        """List the images of all stories, whether or not the mask fits them.
+
+        Raises
+        ------
+        InputError
+            A story has no file.
+        """
+        pattern, sounds = self.person.files[0], list_sound_files(self.context)
+        return [file for sound in sounds for _, file in match_images(pattern.replace(PLACE, sound))]
 
     @cached_property
     def inputs(self) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,10 +25,7 @@ from brainmap.study.stages.inference import list_shared_regions
 from brainmap.study.stages.networks import store_path, yield_versions
 from brainmap.study.stages.stories import get_story_models
 from brainmap.study.stages.story_people import StoryPerson
-from brainmap.types import Measure
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm import RDMs
+from brainmap.types import Measure, RDMs
 
 RDM_VERSION = 1
 

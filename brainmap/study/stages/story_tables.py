@@ -1,17 +1,9 @@
-"""Write the tables of encoding models of stories of each participant, from pieces that may be computed elsewhere.
-
-Test encoding models of stories over the group: scores, best layers, controls, delays, and ceilings.
-
-Compare RDMs of segments of stories with those of layers, from the features and responses of encoding models.
-"""
+"""Write the tables of encoding models of stories of each participant, from pieces that may be computed elsewhere."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,25 +13,16 @@ from brainmap.rsa.encoding.encode import ENCODING_COLUMNS
 from brainmap.rsa.encoding.noise import measure_explainable_variance
 from brainmap.rsa.encoding.stories import count_delays
 from brainmap.rsa.patterns.table import VOXEL_COLUMNS
-from brainmap.study.results.context import Context, make_parent
-from brainmap.study.results.pieces import clear_pieces
-from brainmap.study.stages.encoding_pieces import (
-    PARTICIPANT,
-    ModelPieces,
-)
+from brainmap.study.results.context import Context
+from brainmap.study.stages.encoding_pieces import PARTICIPANT, ModelPieces, run_models
 from brainmap.study.stages.story_people import StoryPerson, yield_story_people
 from brainmap.types import Floats
-
-if TYPE_CHECKING:
-    pass
 
 _COLUMNS = {
     **PARTICIPANT,
     **ENCODING_COLUMNS,
     "explainable_variance": "share of the variance of one repetition that repeats, bias-corrected; n/a without repeats",
 }
-_COUNTS = PARTICIPANT | COUNT_COLUMNS
-_VOXELS = PARTICIPANT | VOXEL_COLUMNS
 DELAY_COLUMNS = {
     **PARTICIPANT,
     "network": "network, or a control of it",
@@ -53,15 +36,12 @@ DELAY_COLUMNS = {
 
 def run_stories(context: Context, only: Sequence[str] = ()) -> None:
     """Fit the encoding models of all participants, or of some."""
-    for one in yield_story_people(context, only):
-        work = ModelPieces(one)
-        context.run_stage(one.stage, one.key, partial(_write_scores, one, work))
-        clear_pieces(work.folder)
+    run_models(yield_story_people(context, only), _write_scores)
 
 
-def _write_scores(one: StoryPerson, work: ModelPieces) -> Iterator[Path]:
+def _write_scores(one: StoryPerson) -> Iterator[Path]:
     context, data = one.context, one.data
-    scores, counts, more = work.join()
+    scores, counts, more = ModelPieces(one).join()
     warn_of_counts(counts)
     asked = {"stories": one.asked.model_dump(), "brain": one.person.brain.model_dump()}
     about = {
@@ -76,15 +56,15 @@ def _write_scores(one: StoryPerson, work: ModelPieces) -> Iterator[Path]:
     variance = measure_explainable_variance(one.responses.values)
     scores = scores.assign(explainable_variance=np.tile(variance, len(one.spaces)))
     tables = (
-        (scores, make_parent(one.path), _COLUMNS),
-        (counts, context.build_subject_path(one.person, "counts.tsv", desc="stories"), _COUNTS),
-        (data.counts, context.build_subject_path(one.person, "counts.tsv", desc="voxels"), _VOXELS),
-        (_tabulate_delays(one, more["delays"]), one.delay_path, DELAY_COLUMNS),
+        (scores, "stories.tsv", "rois", _COLUMNS),
+        (counts, "counts.tsv", "stories", PARTICIPANT | COUNT_COLUMNS),
+        (data.counts, "counts.tsv", "voxels", PARTICIPANT | VOXEL_COLUMNS),
+        (_tabulate_delays(one, more["delays"]), "stories.tsv", "delays", DELAY_COLUMNS),
     )
-    for table, path, columns in tables:
+    for table, ending, desc, columns in tables:
         table = table.copy()
         table.insert(0, "participant", one.label)
-        yield from context.save_table(table, path, columns=columns, about=about)
+        yield from context.save_person_table(table, one.person, ending, desc=desc, columns=columns, about=about)
 
 
 def _tabulate_delays(one: StoryPerson, shares: Sequence[Floats]) -> pd.DataFrame:
@@ -101,6 +81,3 @@ def _tabulate_delays(one: StoryPerson, shares: Sequence[Floats]) -> pd.DataFrame
         for k, delay in enumerate(delays)
     ]
     return pd.DataFrame(rows, columns=list(DELAY_COLUMNS)[1:])
-
-
-log = logging.getLogger("brainmap")

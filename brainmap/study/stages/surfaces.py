@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from brainmap.errors import InputError
 from brainmap.rsa.images.files import load_image
@@ -15,9 +15,6 @@ from brainmap.rsa.surface.data import MESHES, is_surface, load_surface
 from brainmap.rsa.surface.discs import discs_on
 from brainmap.rsa.surface.meshes import Mesh, load_mesh
 from brainmap.study.settings.study import Participant, Searchlight
-
-if TYPE_CHECKING:
-    pass
 from brainmap.study.stages.brains import collect_pattern_arguments
 
 
@@ -60,25 +57,26 @@ def group_mesh(people: Sequence[Participant], settings: Searchlight) -> Mesh:
     )
 
 
-def list_surface_problems(
-    person: Participant, stimuli: dict[str, str] | None, settings: Searchlight | None
-) -> list[str]:
-    """List the problems of a participant's patterns and mesh, which are read for this."""
-    try:
-        data = load_surface_patterns(**collect_pattern_arguments(person), stimuli=stimuli)
-        if settings is not None:
-            mesh = check_mesh(data, load_participant_mesh(person, settings))
-            largest = [discs_on(mesh, radius_mm=settings.radius_mm).n_most]
-            if largest[0] < settings.minimum_voxels and settings.metric == "geodesic":  # these discs are larger
-                largest.append(discs_on(mesh, radius_mm=settings.radius_mm, metric=settings.metric).n_most)
-            if largest[-1] < settings.minimum_voxels:
-                raise InputError(
-                    f"searchlight: the largest disc of {settings.radius_mm:g} mm holds {largest[-1]} vertices, fewer "
-                    f"than minimum_voxels = {settings.minimum_voxels}; take a larger radius_mm or a smaller minimum"
-                )
-    except InputError as error:
-        return [f"participant {person.label}: {line}" for line in str(error).splitlines()]
-    return []
+def check_surface(person: Participant, stimuli: dict[str, str] | None, settings: Searchlight | None) -> None:
+    """Check a participant's patterns and mesh, which are read for this.
+
+    Raises
+    ------
+    InputError
+        They cannot be read, do not fit each other, or no disc holds enough vertices.
+    """
+    data = load_surface_patterns(**collect_pattern_arguments(person), stimuli=stimuli)
+    if settings is None:
+        return
+    mesh = check_mesh(data, load_participant_mesh(person, settings))
+    largest = discs_on(mesh, radius_mm=settings.radius_mm).n_most
+    if largest < settings.minimum_voxels and settings.metric == "geodesic":  # these discs are larger
+        largest = discs_on(mesh, radius_mm=settings.radius_mm, metric=settings.metric).n_most
+    if largest < settings.minimum_voxels:
+        raise InputError(
+            f"searchlight: the largest disc of {settings.radius_mm:g} mm holds {largest} vertices, fewer than "
+            f"minimum_voxels = {settings.minimum_voxels}; take a larger radius_mm or a smaller minimum"
+        )
 
 
 def describe_surface(person: Participant) -> dict[str, object]:

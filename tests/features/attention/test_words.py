@@ -11,10 +11,9 @@ from brainmap.features.attention.words import (
     attention_cover,
     average_by_word,
     compute_cover,
-    find_own_class,
     target_attention,
 )
-from brainmap.features.attribution.results import ClassActivationMaps
+from brainmap.features.attribution.results import ClassActivationMaps, find_own_class
 
 NAMES = ("bed", "cat", "dog", "six")
 T = 60

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError, RunError
+from brainmap.features.attribution import cam
 from brainmap.types import CamMethod
 
 Array = NDArray[np.float32]
@@ -115,7 +116,11 @@ def test_three_implementations_of_cam_agree(sounds: Array) -> None:
         np.testing.assert_allclose(found, other, rtol=1e-5, atol=1e-6)
 
 
-def test_gradient_methods_equal_their_definitions_class_by_class(sounds: Array) -> None:
+@pytest.mark.parametrize("together", [1, 3 * 2 * 6 * 12, 1 << 20])  # one class at once, three of four, all
+def test_gradient_methods_equal_their_definitions_class_by_class(
+    sounds: Array, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cam, "_TOGETHER", together)
     net = network("flatten", nn.ELU)
     activation, gradient = (a.double() for a in at_last_convolution(net, sounds))
     a = activation[:, None]
@@ -302,7 +307,7 @@ def test_a_map_of_zeros_is_told(sounds: Array) -> None:
         ({"layer": "7"}, "no convolution of this network"),
         ({"classes": ["zero"]}, "classes: expected one of .* got 'zero'"),
         ({"classes": [4]}, "expected names, or numbers from 0 to 3, got 4"),
-        ({"class_names": ["a"]}, "expected a name for each of the 4 outputs, got 1"),
+        ({"class_names": ["a"]}, "class_names: expected one for each of 4 outputs, got 1"),
     ],
 )
 def test_a_mistake_gets_one_line(sounds: Array, given: dict[str, object], message: str) -> None:

@@ -137,13 +137,13 @@ def test_a_grid_of_windows_in_two_dimensions() -> None:
     [
         ({"windows": 200}, "at most one for each sample .*got 200"),
         ({"windows": 1}, "two windows or more"),
-        ({"fade": 2.0}, "fade from 0 to 1, got 4 and 2.0"),
+        ({"fade": 2.0}, "fade from 0 to 1, got 2.0"),
         ({"order": "removal"}, "order: expected one of"),
         ({"fill": "zero"}, "did you mean 'zeros'"),
         ({"targets": np.zeros((4, 2), int)}, "targets"),
         ({"targets": np.full((4, 1), 7)}, "expected classes from 0 to 1, got 7 to 7"),
         ({"targets": None}, "give targets"),
-        ({"random_orders": 0}, "random_orders of 1 or more .*got 0 and"),
+        ({"random_orders": 0}, "random_orders of 1 or more, got 0"),
     ],
 )
 def test_curves_refuse_what_does_not_fit(given: dict[str, Any], words: str, sounds: Array) -> None:
@@ -368,7 +368,7 @@ def test_localization_refuses_what_it_cannot_do(tones: Any) -> None:
         localize({"flat": flat}, tones, table, **given)
     with pytest.raises(InputError, match="nothing of its rate"):
         localize({"gap": Detector()}, tones.waveforms, table, **given)
-    with pytest.raises(InputError, match="knows no 'low', 'high'"):
+    with pytest.raises(InputError, match="conditions 'low', 'high' are none of the classes"):
         localize({"gap": Detector()}, tones, table, class_names=["one", "two"])
     with pytest.raises(InputError, match="more than one interval"):
         localize({"gap": Detector()}, tones, pd.concat([table, table]), **given)

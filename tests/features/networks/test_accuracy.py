@@ -101,16 +101,6 @@ def test_a_table_that_is_stopped_goes_on_and_is_that_of_the_networks(
         train_accuracy_table(words, tmp_path / "a", **{**given, "settings": replace(TINY, seed=1)})
 
 
-def test_wilson_intervals_are_those_of_scipy() -> None:
-    from scipy.stats import binomtest
-
-    from brainmap.features.networks.accuracy import _compute_wilson_interval
-
-    for k, n in ((0, 5), (3, 5), (617, 640), (640, 640)):
-        wanted = binomtest(k, n).proportion_ci(method="wilson")
-        np.testing.assert_allclose(_compute_wilson_interval(k / n, n), (wanted.low, wanted.high), atol=1e-9)
-
-
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -538,3 +538,12 @@ def test_code_is_found_beside_the_checkpoint_by_whoever_wrote_it_or_named_it(
     monkeypatch.chdir(elsewhere)
     assert load_network(folder / "net.pt", architecture="beside_a:build").state_dict()["3.weight"].shape == (3, 2)
     forget_beside()
+
+
+def test_a_missing_checkpoint_that_is_shipped_says_where_it_lies(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no file .*ch32\.safetensors; brainmap ships .*: copy (\S+) there") as said:
+        load_network(tmp_path / "ch32.safetensors")
+    shutil.copy(str(said.value).split("copy ")[1].removesuffix(" there"), tmp_path)
+    assert isinstance(load_network(tmp_path / "ch32.safetensors"), nn.Module)
+    with pytest.raises(InputError, match=r"no file .*ch23\.safetensors; did you mean 'ch32\.safetensors'\?"):
+        load_network(tmp_path / "ch23.safetensors")

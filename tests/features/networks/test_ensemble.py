@@ -24,7 +24,7 @@ def test_classes_are_matched_by_name() -> None:
         np.testing.assert_allclose(both(x), (net(0)(x) + net(1)(x)[:, [1, 2, 0]]) / 2, atol=1e-6)
     with pytest.raises(InputError, match="'d'"):
         Ensemble([net(0), net(1)], [("a", "b", "c"), ("a", "b", "d")])
-    with pytest.raises(InputError, match="two networks or more"):
+    with pytest.raises(InputError, match="at least 2 networks"):
         Ensemble([net(0)])
     with pytest.raises(InputError, match="outputs of one shape"):
         Ensemble([net(0), net(1, 2)])(x)

@@ -88,7 +88,7 @@ def test_image_like_patterns_are_compared_by_their_fourier_amplitude():
 
 def test_too_few_or_silent_patterns_are_refused():
     x = tones(np.random.default_rng(0))
-    with pytest.raises(InputError, match="expected 3 patterns or more for an RDM, got 2 of output"):
+    with pytest.raises(InputError, match="expected at least 3 patterns for an RDM, got 2 of output"):
         pattern_features(patterns_of(x[:2]))
     with pytest.raises(InputError, match=r"b.*silent"):
         pattern_features(patterns_of(x * np.array([1, 0, 1, 1])[:, None, None]))
@@ -183,7 +183,7 @@ def test_permuting_items_permutes_features():
 
 def test_what_cannot_be_aligned_or_named_is_refused_in_one_line():
     maps = np.ones((3, 2, 100))
-    with pytest.raises(InputError, match="'three' are no classes"):
+    with pytest.raises(InputError, match="'three' are none of the classes"):
         map_features(maps_of(maps, ["one", "two", "three"]), rate=1000, align="none")
     with pytest.raises(InputError, match="give sounds="):
         map_features(maps_of(maps, ["one"] * 3), rate=1000)

@@ -108,5 +108,5 @@ def test_nothing_to_embed_is_said() -> None:
     bad[5, 1] = np.inf
     with pytest.raises(InputError, match="items '5' of 'x' hold NaN or infinite"):
         features.embed(bad, layer="x", n_neighbors=2)
-    with pytest.raises(InputError, match="1 conditions for 8 items"):
+    with pytest.raises(InputError, match="conditions: expected one for each of 8 items, got 1"):
         features.embed(bad, layer="x", conditions=["a"])

@@ -223,7 +223,7 @@ def test_sounds_are_kept_no_longer_than_their_batch() -> None:
         ({"layer": "second", "units": []}, "expected units from 0 to 3"),
         ({"layer": "second", "units": "al"}, "did you mean 'all'"),
         ({"layer": "second", "k": 0}, "of 1 or more, got 0"),
-        ({"layer": "output", "class_names": ["a"]}, "1 class names for 2 outputs"),
+        ({"layer": "output", "class_names": ["a"]}, "class_names: expected one for each of 2 outputs, got 1"),
         ({"layer": "second", "own_class": True}, "needs class_names"),
         ({"layer": "second", "batch_size": 0}, "batch_size"),
     ],

@@ -118,5 +118,5 @@ def test_a_mistake_is_one_line(change, options, said) -> None:
 
 
 def test_conditions_of_an_array_must_fit() -> None:
-    with pytest.raises(InputError, match="2 conditions for 3 items"):
+    with pytest.raises(InputError, match="conditions: expected one for each of 3 items, got 2"):
         features.nearest_neighbors(np.eye(3), k=1, conditions=["a", "b"])

@@ -256,7 +256,7 @@ def test_bures_of_what_no_points_have_takes_the_nearest_and_says_so() -> None:
 
 def test_two_items_and_infinite_dissimilarities_are_refused() -> None:
     two = RDMs(np.ones((1, 1)), pattern_descriptors={"stimulus_id": ["a", "b"]})
-    with pytest.raises(InputError, match="compare: expected RDMs over at least 3 items, got 2"):
+    with pytest.raises(InputError, match="compare: expected at least 3 items in RDMs, got 2"):
         compare_rdms(two, two)
     with pytest.raises(InputError, match="got 1 infinite dissimilarities in the data"):
         compare_vectors(np.ones((1, 3)), np.array([[1.0, np.inf, 2.0]]))

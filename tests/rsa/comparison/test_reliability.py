@@ -137,10 +137,10 @@ def test_bad_input_is_named() -> None:
     data = patterns(np.random.default_rng(4), 3)
     one = RDMs(np.ones((1, 28)), pattern_descriptors={"stimulus_id": [f"s{k}" for k in range(8)]})
     for given, settings, words in [
-        (patterns(np.random.default_rng(4), 1), {}, "expected patterns of at least 2 runs, got 1"),
+        (patterns(np.random.default_rng(4), 1), {}, "expected at least 2 runs with patterns, got 1"),
         (data, {"dissimilarity": "crossnobis"}, "expected at least 4 runs, .* got 3"),
         (data, {"measure": "bures"}, "bures similarity of halves"),
-        (data, {"splits": 0}, "splits of at least 1, got 0"),
+        (data, {"splits": 0}, "at least 1 split, got 0"),
         (one, {}, "expected an RDM of 'all voxels' from at least 2 participants, got 1"),
         (one, {"rois": "all"}, "'rois' is for patterns, but these are RDMs"),
         (one, {"noise_precision": np.eye(3)}, "'noise_precision' is for patterns"),

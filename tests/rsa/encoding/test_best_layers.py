@@ -77,5 +77,5 @@ def test_one_layer_or_halves_of_few_items_are_refused(planted, world):
     fit = encode(acts, world.responses(rng, rng.normal(size=(60, 2)), acts.items))
     with pytest.raises(InputError, match="two layers or more"):
         rsa.best_encoding_layers(fit)
-    with pytest.raises(InputError, match="1 split or more"):
+    with pytest.raises(InputError, match="at least 1 split"):
         rsa.best_encoding_layers(planted, splits=0)

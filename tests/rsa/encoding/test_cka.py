@@ -57,5 +57,5 @@ def test_planted_layers_are_closest_to_their_regions_in_whatever_order_items_com
 
 
 def test_fewer_than_four_items_are_refused():
-    with pytest.raises(InputError, match="expected 4 items or more, got 3"):
+    with pytest.raises(InputError, match="expected at least 4 items, got 3"):
         compute_cka(np.eye(3), np.eye(3))

@@ -29,7 +29,7 @@ def test_inner_splits_hold_each_training_item_once_and_whole_groups():
     one_at_a_time = yield_inner_splits(group, 1000)
     assert len(one_at_a_time) == 12
     assert all(len(set(group[held])) == 1 for _, held in one_at_a_time)
-    with pytest.raises(InputError, match="two groups or more"):
+    with pytest.raises(InputError, match="at least 2 groups"):
         yield_inner_splits(np.zeros(9, int), 5)
 
 

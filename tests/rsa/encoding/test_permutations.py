@@ -175,7 +175,7 @@ def test_participants_with_other_folds_or_sounds_are_refused(world):
     fewer = world.responses(rng, rng.normal(size=(50, 2)), acts.items[:50])
     with pytest.raises(InputError, match="expected the sounds of 1 in 2"):
         rsa.encoding_group_test([one, encode(acts.take(np.arange(50)), fewer)])
-    with pytest.raises(InputError, match="1 permutation or more"):
+    with pytest.raises(InputError, match="at least 1 permutation"):
         rsa.encoding_test(one, permutations=0)
 
 

@@ -18,6 +18,7 @@ from brainmap.rsa.encoding.responses import FeatureSpace
 from brainmap.rsa.encoding.scans import delay_features, lanczos_weights, sample_scans, zscore
 from brainmap.rsa.encoding.scores import score_fold
 from brainmap.rsa.encoding.stories import count_delays
+from brainmap.rsa.encoding.story_ceilings import compare_listeners
 
 pytestmark = pytest.mark.filterwarnings("ignore:encoding. (there are no repetitions|the (largest|smallest) alpha)")
 Array = NDArray[Any]
@@ -178,9 +179,17 @@ def test_repetitions_give_the_reliability_of_their_mean() -> None:
     [
         (
             {"t_r": 1.5},
-            r"expected 106.7 scans of 1.5 s for 'story0' \(160 s of sound\), got 80 .* was the scan .* 2 s, at which",
+            r"expected 106.7 scans of 1.5 s for 'story0' \(160 s of sound\), got 80 .* no silence would make them fit; "
+            "was the scan .* 2 s, at which",
         ),
-        ({"t_r": 2.2}, r"expected 72.7 scans of 2.2 s .* got 80 \(176 s\); if silence before and after the sound"),
+        (
+            {"t_r": 2.2},
+            r"expected 72.7 scans of 2.2 s .* got 80 \(176 s\); if silence was scanned .*: \[0, 16\] would fit",
+        ),
+        (
+            {"silence": (10.0, 4.0)},
+            r"got 80 \(160 s\); is silence = \[10, 4\] too long\? Without it they fit; or was the scan",
+        ),
         ({"delays": [3.0]}, r"delays: expected multiples of the time between scans \(2 s\), got '?3 s"),
         ({"delays": [2.0, 170.0]}, r"longer than the delays \(85 scans\), got 80"),
         ({"trim": (40, 37)}, r"longer than the delays \(4 scans\), got 3 scans after trimming"),
@@ -254,9 +263,12 @@ def test_ceilings_between_participants_are_correlations_with_the_others_within_s
         for story in range(3)
     ]
     assert found.loc["a", "lower"] == pytest.approx(np.mean(lower), abs=1e-12)
+    each = compare_listeners(fits)
+    assert each["participant"].tolist() == ["01", "01", "02", "02", "03", "03"]
+    np.testing.assert_allclose(each.loc[each["roi"] == "a", "agreement"], np.reshape(lower, (3, 3)).mean(axis=1))
     assert found.loc["a", "upper"] > found.loc["a", "lower"] > 0.3
     assert abs(found.loc["b", "lower"]) < 0.2
-    with pytest.raises(InputError, match="expected 2 participants or more, got 1"):
+    with pytest.raises(InputError, match="expected at least 2 participants, got 1"):
         rsa.story_ceilings(fits[:1])
 
 
@@ -268,7 +280,8 @@ def test_silence_before_the_sound_moves_the_scans() -> None:
         name: np.concatenate([rng.normal(size=(3, 6)), y, rng.normal(size=(2, 6))]) for name, y in responses.items()
     }
     with pytest.raises(
-        InputError, match=r"expected 80.0 scans of 2 s .* got 85 \(170 s\); if silence before and after"
+        InputError,
+        match=r"expected 80.0 scans of 2 s .* got 85 \(170 s\); if silence was .*: \[0, 10\] would fit, or",
     ):
         rsa.encode_stories(Windows(stories), around, t_r=T_R)
     plain, moved, wrong = (

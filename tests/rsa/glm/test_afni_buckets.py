@@ -123,7 +123,7 @@ def test_what_could_be_a_contrast_is_listed_and_a_choice_is_asked_for(name: str,
         chosen([*PLAIN, f"{name}#0_Coef"], history)
     said = str(error.value)
     assert f"{name!r} (1 coefficient) could be a stimulus or a contrast" in said
-    assert "table (labels: columns volume, stimulus_id, condition)" in said
+    assert "table (labels: columns volume, stimulus_id, condition, and run where a stimulus occurs again)" in said
     assert "'stats[0,1,2]'" in said
 
 

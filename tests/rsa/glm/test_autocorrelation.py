@@ -261,7 +261,7 @@ def test_what_cannot_be_told_is_refused_and_what_is_doubtful_is_said() -> None:
         rsa.fit_betas(few, trials(20, 5.0), model="lss", confounds=np.eye(60)[:, 20:54])
     for settings, said in (
         ({"afni_grid": 2}, "to 7, got 2"),
-        ({"afni_grid": 3, "noise": "ar1"}, "the noise model 'arma11' beside"),
+        ({"afni_grid": 3, "noise": "ar1"}, "the noise 'arma11' beside"),
     ):
         with pytest.raises(InputError, match=said):
             rsa.fit_betas(few, trials(8, 9.0), **settings)  # type: ignore[arg-type]

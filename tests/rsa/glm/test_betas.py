@@ -309,7 +309,7 @@ class TestDrifts:
 
     def test_contradictory_or_senseless_settings_are_refused(self) -> None:
         for settings, said in (
-            ({"polort": 2, "high_pass": 90.0}, "give one of them"),
+            ({"polort": 2, "high_pass": 90.0}, "one of high_pass and polort, .*got both"),
             ({"high_pass": -1.0}, "high_pass"),
             ({"polort": 99}, "degree"),
             ({"high_pass": 3.0}, "two volumes"),

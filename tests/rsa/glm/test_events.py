@@ -182,6 +182,13 @@ class TestTables:
 
 
 class TestStimTimes:
+    def test_a_misspelt_name_to_leave_out_is_refused(self, tmp_path: Path) -> None:
+        files = stim(tmp_path, "1 2\n") | stim(tmp_path, "5 9\n", "rest")
+        (found,) = read_events(files, run_seconds=[60.0], duration=1.0, leave_out=["rest"])
+        assert set(found["name"]) == {"cat"}
+        with pytest.raises(InputError, match="got 'rset'; did you mean 'rest'"):
+            read_events(files, run_seconds=[60.0], duration=1.0, leave_out=["rset"])
+
     def test_rows_are_runs_and_stars_are_runs_without_events(self, tmp_path: Path) -> None:
         files = stim(tmp_path, "# made by hand\n2.5 20:4\n*\n7 *\n") | stim(tmp_path, "1\n2 *\n3\n", "dog")
         runs = read_events(files, run_seconds=[60.0] * 3, duration={"cat": 1.5, "dog": 2.0})
@@ -211,7 +218,7 @@ class TestStimTimes:
             ("5 6\n7 8\n", None, "no durations"),
             ("5*3 6\n7 8\n", 1.0, "amplitude"),
             ("5*3,2:4 6\n7 8\n", 1.0, "amplitude"),
-            ("5 6\n7 8\n9 10\n", 1.0, "each of 2 runs .* got 3 rows"),
+            ("5 6\n7 8\n9 10\n", 1.0, "each of 2 runs .* got 3"),
             ("5 x\n7 8\n", 1.0, "got 'x'"),
             ("5 99\n7 8\n", 1.0, "after the end of the run"),
             ("5 6\n7:-3 8\n", 1.0, "negative duration"),
@@ -315,7 +322,7 @@ class TestConfounds:
             (fmriprep(), {"strategy": "acompcor20"}, "at least 20 columns a_comp_cor"),
             (fmriprep(), {"strategy": "motion6+"}, "joined by"),
             (late, {"strategy": "csf"}, "NaN or infinity in 'csf', volume 5"),
-            (fmriprep(19), {"strategy": "csf"}, "expected 20 rows, .* got 19"),
+            (fmriprep(19), {"strategy": "csf"}, "one for each of 20 volumes of the run, got 19"),
             (tmp_path / "words.1D", {}, "expected a table of numbers"),
             (tmp_path / "none.1D", {}, "no file"),
             ([np.ones((20, 1)), np.ones((20, 1))], {}, "more than one file"),

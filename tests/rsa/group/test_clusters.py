@@ -290,7 +290,7 @@ def test_clusters_find_a_wide_weak_blob_that_the_largest_t_misses():
         (lambda g: edge_neighbors([[0, 1]], 3, sizes=[1, 1]), r"expected sizes of shape \(3,\)"),
         (lambda g: tfce(np.ones(3), g), r"expected shape \(2,\), .* got \(3,\)"),
         (lambda g: tfce([np.inf, 1], g), "expected finite values or NaN, got 1"),
-        (lambda g: tfce([1, 1], g, height=-1), "expected powers of at least 0"),
+        (lambda g: tfce([1, 1], g, height=-1), "expected a height of 0 or more, got -1"),
         (lambda g: cluster_mass([1, 1], g, threshold=-1), "at least 0, got -1"),
         (lambda g: compute_cluster_threshold(0.7, 8, two_sided=False), "cluster_p between 0 and .5, got 0.7"),
         (lambda g: sign_flip_test(np.ones((4, 3)), enhancement=Enhancement(kind="tfce", neighbors=g)), "maps of 2"),

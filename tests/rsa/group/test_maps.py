@@ -168,7 +168,7 @@ def test_bad_input_is_one_clear_line(tmp_path):
     moved = nib.Nifti1Image(values_of(maps[0]), AFFINE + np.diag([1, 0, 0, 0]))
     with pytest.raises(InputError, match=r"map 8: grid .* differs from the first map's grid"):
         group_test([*maps[:7], moved])
-    with pytest.raises(InputError, match=r"expected maps of 2 participants or more .* got 1"):
+    with pytest.raises(InputError, match=r"expected at least 2 participants with maps .* got 1"):
         group_test(maps[:1])
     with pytest.raises(InputError, match="got the maps of one participant"):
         group_test({"a": maps[0], "b": maps[1]})

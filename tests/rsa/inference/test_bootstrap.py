@@ -275,7 +275,7 @@ def test_too_few_different_conditions_are_no_resample() -> None:
     [
         ({"over": "subjects"}, "over: expected one of"),
         ({"measure": "sperman"}, "did you mean 'spearman'"),
-        ({"n": 1}, "n=1"),
+        ({"n": 1}, "at least 2 resamples, got 1"),
         ({"data": 1}, "expected at least 2 participants, got 1; choose over='conditions'"),
         ({"items": 3}, "expected at least 4 conditions, got 3"),
         ({"items": 2, "over": "participants"}, "expected at least 3 conditions, got 2"),

@@ -136,7 +136,7 @@ def test_conditions_are_matched_by_label() -> None:
         ({"items": 2}, "expected at least 3 conditions, got 2"),
         ({"measure": "sperman"}, "did you mean 'spearman'"),
         ({"alternative": "more"}, "alternative: expected one of"),
-        ({"permutations": 0}, "expected 1 permutation or more, got 0"),
+        ({"permutations": 0}, "expected at least 1 permutation, got 0"),
         ({"names": list("abcdef")}, "the items of the two sides differ"),
         ({"constant": "models"}, "models 'model 1': all dissimilarities are equal"),
         ({"constant": "data"}, "data RDMs 1: all dissimilarities are equal"),

@@ -239,7 +239,7 @@ def test_what_is_constant_or_lacks_pairs_has_no_p_and_costs_the_others_nothing()
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"permutations": 0}, "expected 1 permutation or more, got 0"),
+        ({"permutations": 0}, "expected at least 1 permutation, got 0"),
         ({"alternative": "less"}, "alternative: expected one of"),
         ({"measure": "sperman"}, "did you mean 'spearman'"),
     ],

@@ -111,9 +111,9 @@ def test_family_wise_rate_is_nominal_under_the_null():
 @pytest.mark.parametrize(
     ("scores", "settings", "said"),
     [
-        (np.ones((1, 4)), {}, "expected 2 participants or more"),
+        (np.ones((1, 4)), {}, "expected at least 2 participants"),
         (np.ones(4), {}, "n_participants, n_tests"),
-        (np.ones((4, 4)), {"permutations": 0}, "expected 1 permutation or more, got 0"),
+        (np.ones((4, 4)), {"permutations": 0}, "expected at least 1 permutation, got 0"),
         (np.ones((4, 4)), {"alternative": "bigger"}, "expected one of 'greater'"),
     ],
 )

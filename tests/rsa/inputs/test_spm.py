@@ -399,7 +399,7 @@ def test_a_study_by_headers_alone_is_told_of_what_was_left_out(tiny_study: Any) 
     reference = nib.load(folder / "mask.nii")
     for k, name in enumerate((*design.names, "Sn(1) R1", "Sn(1) constant"), start=1):
         file = folder / f"beta_{k:04d}.nii"
-        made = nib.load(file) if file.exists() else reference
+        made = nib.load(file, mmap=False) if file.exists() else reference  # the file is written over
         again = nib.Nifti1Image(np.asarray(made.dataobj), made.affine)
         again.header["descrip"] = f"spm_spm:beta ({k:04d}) - {name}".encode()
         nib.save(again, file)

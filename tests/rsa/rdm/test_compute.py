@@ -289,7 +289,7 @@ def test_bad_data_are_refused_in_one_line() -> None:
         compute_rdms(x[:2], descriptors={"stimulus_id": ["a", "b"]})
     with pytest.raises(InputError, match="labels"):
         compute_rdms(x)
-    with pytest.raises(InputError, match=r"expected 6 labels .* got 3"):
+    with pytest.raises(InputError, match=r"labels .* one for each of 6 patterns, got 3"):
         compute_rdms(x, descriptors={"stimulus_id": ["a", "b", "c"]})
     with pytest.raises(InputError, match="items='condition'"):
         compute_rdms(x, descriptors={"condition": WORDS})

@@ -275,7 +275,7 @@ NEGATIVE = np.random.default_rng(1).normal(size=(4, 6))
             "poisson: expected rates or counts, got negative values",
         ),
         (np.eye(4), {"dissimilarity": "poisson", "prior_weight": 0.0}, "got some of 0 without a prior"),
-        (np.eye(4), {"dissimilarity": "poisson", "prior_lambda": -1.0}, "got lambda -1.0 and weight 0.1"),
+        (np.eye(4), {"dissimilarity": "poisson", "prior_lambda": -1.0}, "prior_lambda of 0 or more, got -1.0"),
         (NEGATIVE, {"dissimilarity": "poisson_cv"}, "poisson_cv: expected patterns of two runs or more, got one set"),
         (NEGATIVE, {"dissimilarity": "crossnobis"}, "crossnobis: expected patterns of two runs or more, got one set"),
         (NEGATIVE, {"dissimilarity": "mahalanobis"}, "mahalanobis: expected a noise precision, got none"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +16,7 @@ from brainmap.rsa import ceiling_maps, compute_rdms, noise_ceiling, noise_precis
 from brainmap.rsa.comparison.ceilings import compute_vector_ceiling
 from brainmap.rsa.searchlights.ceiling_kernels import compute_ranked_ceilings
 from brainmap.rsa.searchlights.kernels import NORM
+from brainmap.rsa.searchlights.scoring import KeptRanks
 from brainmap.rsa.searchlights.settings import MEASURES
 
 LABELS = [*"abcdefgh", "b10"]
@@ -116,6 +118,48 @@ def test_threads_change_no_bit_and_chunks_no_number(mask, people, monkeypatch):
     np.testing.assert_array_equal(single.counts, one.counts)
 
 
+@pytest.mark.parametrize("measure", ["spearman", "rho-a"])
+@pytest.mark.parametrize("dissimilarity", ["correlation", "cosine"])
+def test_ranks_that_the_searchlight_kept_give_the_same_ceilings(mask, people, dissimilarity, measure, monkeypatch):
+    from brainmap.rsa.searchlights.ceilings import map_ceilings
+    from brainmap.rsa.searchlights.scoring import Scoring
+    from brainmap.rsa.searchlights.settings import SearchlightSettings
+    from brainmap.rsa.searchlights.volume import plan_searchlight
+
+    people[3][:, :3, 40] = people[3][:, :1, 40]  # some distances are equal
+    data = {f"{k}": dataset_of(x, seed=k) for k, x in enumerate(people)}
+    models = stack_rdms([compute_rdms(people[0][0], descriptors={"stimulus_id": LABELS, "name": "first"})])
+    settings = SearchlightSettings(dissimilarity=dissimilarity, measure=measure, minimum=20)
+    how = {"mask": mask, "radius_mm": RADIUS, "noise": None, "threads": 1}
+    wanted, kept = map_ceilings(data, settings, **how), dict[str, Any]()
+    assert (wanted.participants == 0).any()  # spheres at corners are too small
+    for who, one in data.items():
+        plan = plan_searchlight(one, models, settings, mask=mask, radius_mm=RADIUS)
+        keeping = plan.keep_ranks()
+        assert plan.n_bytes_kept == keeping.scoring.kept.ranks.nbytes
+        assert not keeping.scoring.kept.is_complete
+        np.testing.assert_array_equal(keeping.compute(threads=1).array, plan.compute(threads=1).array)
+        kept[who] = keeping.scoring.kept
+    lacking = kept | {"2": KeptRanks(*kept["2"].ranks.shape)}
+    again = map_ceilings(data, settings, **how, kept=lacking)
+    np.testing.assert_array_equal(again.upper_array, wanted.upper_array)  # those of one participant are not complete
+    monkeypatch.setattr(Scoring, "rank_rdms", None)
+    found = map_ceilings(data, settings, **how, kept=kept)
+    for name in ("lower_array", "upper_array", "participants", "counts"):
+        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=0, atol=1e-12, err_msg=name)
+
+
+def test_ranks_are_kept_only_of_rdms_that_depend_on_no_other(mask, people):
+    from brainmap.rsa.searchlights.settings import SearchlightSettings
+    from brainmap.rsa.searchlights.volume import plan_searchlight
+
+    models = stack_rdms([compute_rdms(people[0][0], descriptors={"stimulus_id": LABELS, "name": "first"})])
+    for dissimilarity, measure in (("crossnobis", "rho-a"), ("correlation", "pearson"), ("correlation", "tau-a")):
+        settings = SearchlightSettings(dissimilarity=dissimilarity, measure=measure)
+        plan = plan_searchlight(dataset_of(people[0], seed=0), models, settings, mask=mask, radius_mm=RADIUS)
+        assert plan.n_bytes_kept == 0
+
+
 def test_images_lie_on_the_mask_and_counts_are_the_fewest(mask, people):
     maps = mapped(people, mask)
     inside = np.asarray(mask.dataobj) != 0
@@ -140,7 +184,7 @@ def test_a_sphere_that_one_participant_has_alone_has_no_ceiling(mask, people):
 
 
 def test_bad_input_is_one_clear_line(mask, people):
-    with pytest.raises(InputError, match="expected 2 participants or more, got 1"):
+    with pytest.raises(InputError, match="expected at least 2 participants, got 1"):
         mapped(people[:1], mask)
     first, second = (dataset_of(x, seed=0) for x in people[:2])
     ids = second.obs_descriptors["stimulus_id"].astype("U4")
@@ -152,7 +196,7 @@ def test_bad_input_is_one_clear_line(mask, people):
         ceiling_maps(people, mask=mask)
     with pytest.raises(InputError, match="expected two runs or more for crossnobis, got one"):
         ceiling_maps([x[0] for x in people], mask=mask, labels=LABELS, dissimilarity="crossnobis")
-    with pytest.raises(InputError, match="expected noise for each of 5 participants, got 2"):
+    with pytest.raises(InputError, match="noise: expected one for each of 5 participants, got 2"):
         mapped(people, mask, dissimilarity="crossnobis", noise=["runs", "runs"])
     with pytest.raises(InputError, match="smaller than a voxel"):
         ceiling_maps(people, mask=mask, labels=LABELS, radius_mm=1.0)

@@ -392,7 +392,7 @@ def test_commands_refuse_what_does_not_fit_a_surface(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if "fsaverage" in options:  # nilearn would download it
-        monkeypatch.setattr("brainmap.rsa.surface.meshes.load_mesh", lambda name: load_mesh("fsaverage5"))
+        monkeypatch.setattr("brainmap.rsa.load_mesh", lambda name: load_mesh("fsaverage5"))
     code, _, errors = lines_of("rsa", "searchlight", "--betas", *files["betas"], "--models", files["models"], *options)
     assert code == 2
     assert message in errors[-1]

@@ -135,7 +135,7 @@ def test_studies_have_the_chosen_items_and_the_signal_of_the_pilot() -> None:
     [
         ({"a": "conv3"}, "layer: expected one of"),
         ({"b": "conv4"}, "two different layers to tell apart, got 'conv4' twice"),
-        ({"n": 24}, "n from 4 to 23, fewer than the 24 candidates, got 24"),
+        ({"n": 24}, "n from 4 to 23, fewer than the 24 candidates (choose fewer items"),
         ({"n": 3}, "n from 4 to 23"),
         (
             {"n": 14},
@@ -143,7 +143,7 @@ def test_studies_have_the_chosen_items_and_the_signal_of_the_pilot() -> None:
         ),
         ({"n": 5}, "got 5; choose 6, or balance='none'"),
         ({"balance": "word"}, "balance: expected one of"),
-        ({"n_starts": 0}, "n_starts and n_random of 1 or more, got 0"),
+        ({"n_starts": 0}, "n_starts of 1 or more, got 0"),
     ],
 )
 def test_a_wrong_choice_is_one_clear_line(change: dict[str, Any], message: str) -> None:

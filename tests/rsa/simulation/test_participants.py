@@ -62,11 +62,11 @@ def test_points_have_the_layers_correlation_distances_whatever_units_are_dead(fe
 
 def test_planted_distances_are_the_mixture_of_shared_and_own_geometry(features, rng):
     patterns = plant_patterns(
-        features, n_voxels=400_000, rng=rng, specific=0.3, participant_rng=np.random.default_rng(5)
+        features, n_voxels=150_000, rng=rng, specific=0.3, participant_rng=np.random.default_rng(5)
     )
     relabeled = np.random.default_rng(5).permutation(12)
     mixture = 0.7 * correlation_distances(features) + 0.3 * correlation_distances(features[relabeled])
-    np.testing.assert_allclose(squared_distances(patterns), 2 * mixture, atol=0.03)
+    np.testing.assert_allclose(squared_distances(patterns), 2 * mixture, atol=0.05)
 
 
 def test_noise_has_unit_variance_and_the_stated_smoothness_everywhere(brain, features, rng):
@@ -162,14 +162,14 @@ def test_a_glm_on_the_bold_gives_betas_with_the_signal_to_noise_of_the_participa
     [
         ({"planted": {"left": np.ones((12, 1, 2)), "right": None}}, "3 items or more"),
         ({"planted": {"left": np.full((12, 4), np.nan), "right": None}}, "NaN or infinity"),
-        ({"planted": {"left": np.ones((12, 4)), "right": None}}, "2 units or more that vary over items, got 0"),
+        ({"planted": {"left": np.ones((12, 4)), "right": None}}, "at least 2 units that vary over items, got 0"),
         ({"planted": {"left": np.eye(12), "right": None}}, "equally far apart"),
         ({"planted": {"left": None, "right": None}}, "at least one planted region"),
         ({"planted": {"left": np.eye(12)}}, "None plants nothing"),
         ({"overlap": True}, "got 20 shared voxels"),
         ({"outside": True}, "at least one voxel inside the mask, got none"),
         ({"grid": True}, "expected the mask's grid (15, 16, 17), got (14, 16, 17)"),
-        ({"ar": 1.0}, "|ar| < 1"),
+        ({"ar": 1.0}, "ar between -1 and 1, got 1.0"),
         ({"specific": 1.0}, "a share, from 0 to below 1, got"),
     ],
 )

@@ -67,7 +67,7 @@ def test_partial_and_label_datasets_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"every node of the mesh from 0, got 12 nodes.*-pad_to_node"):
         rsa.load_surface(file)
     write_niml(file["left"], values, np.arange(N - 1), "text")
-    with pytest.raises(InputError, match="a node for each of 12 rows, got 11"):
+    with pytest.raises(InputError, match="nodes: expected one for each of 12 rows, got 11"):
         rsa.load_surface(file)
     write_niml(file["left"], values, np.arange(N), "text", "Node_Label")
     with pytest.raises(InputError, match=r"got labels; write regions as \.label\.gii"):

@@ -11,7 +11,7 @@ from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
 from brainmap.errors import InputError
-from brainmap.features.attention.words import find_own_class
+from brainmap.features.attribution.results import find_own_class
 from brainmap.viz import plot_cam, plot_maximization, plot_sound
 from brainmap.viz.features.attention import average_attention, plot_target_attention
 from brainmap.viz.features.sounds import average_in_bins, compute_log_spectrogram, transform_frames
@@ -95,7 +95,7 @@ def test_every_unit_gets_its_pattern_and_name() -> None:
     am = SimpleNamespace(patterns=np.random.default_rng(0).normal(size=(3, 1, 565)), units=[4, 7, 9], rate=RATE)
     figure = plot_maximization(am)
     assert [name for axes in figure.axes if (name := axes.get_title(loc="left"))] == ["4", "7", "9"]
-    with pytest.raises(InputError, match="expected 3 labels, one per pattern, got 2"):
+    with pytest.raises(InputError, match="expected one for each of 3 patterns, got 2"):
         plot_maximization(am, labels=["a", "b"])
     with pytest.raises(InputError, match="expected"):
         plot_sound(np.zeros((2, 3, 4, 5)), rate=RATE)

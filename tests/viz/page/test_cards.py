@@ -34,7 +34,7 @@ def test_a_map_over_frames_lies_below_the_spectrogram_of_its_sound() -> None:
     cams = SimpleNamespace(maps=maps, class_names=["low", "high"])
     sounds = make_sounds()
     low, high = make_cam_cards(sounds, cams)
-    assert (low.label, low.seconds, low.paths) == ("low", "1 s", [])
+    assert (low.label, low.seconds, low.paths) == ("low", "1 s", ())
     image, other = read_image(low), read_image(high)
     spectrogram, below = image[:64], image[-32:]
     dark = spectrogram.sum(axis=2).mean(axis=1)

@@ -136,7 +136,7 @@ def test_the_design_of_a_run_is_drawn_a_pixel_a_regressor_and_volume(tmp_path: P
     assert first.words.startswith("1 regressor of events, 1 confound (")
     assert first.words.endswith("1 censored volume, 1 drift, 1 constant")
     assert (first.volumes, first.seconds, second.gone) == (4, "8", True)
-    assert [row.path for row in first.events] == ["M60.0,0h120.0v5h-120.0z", "M240.0,6h1.0v5h-1.0z"]
+    assert list(first.events.values()) == ["M60.0,0h120.0v5h-120.0z", "M240.0,6h1.0v5h-1.0z"]
     page = write_report(ReportContent(title="t", designs=content), tmp_path / "r.html").read_text()
     assert "<img src=x" not in page
     assert "The events of this run can no longer be read." in page

@@ -367,6 +367,19 @@ def test_what_is_missing_leaves_its_section_and_its_entry_in_the_contents_out(tm
     assert "Nothing yet" in html
 
 
+@pytest.mark.parametrize("heard", [True, False])
+def test_maps_without_sounds_are_not_said_to_stand_beside_them(tmp_path: Any, heard: bool) -> None:
+    image = nibabel.Nifti1Image(np.ones((4, 4, 4), np.float32), np.diag([3.0, 3.0, 3.0, 1.0]))
+    pattern = np.sin(np.arange(1600) / 5) if heard else None
+    content = ReportContent(title="x", sheet=[SheetRow(layer="a", image=image, pattern=pattern, where="best in HG")])
+    html = write_report(content, tmp_path / "report.html").read_text(encoding="utf-8")
+    title = "Network beside brain" if heard else "Best layers in the brain"
+    assert re.findall(r'<h2 id="sheet">([^<]*)<', html) == [title]
+    assert f'<a href="#sheet">{title}</a>' in html
+    assert ("Left, the sound that drives one of its units most" in html) is heard
+    assert ("a layer that matches some region best" in html) is not heard
+
+
 def test_contents_lead_to_sections_that_exist(page: Any) -> None:
     _, html = page
     targets = re.findall(r'<li><a href="#([^"]+)"', html)

@@ -206,6 +206,21 @@ def test_a_sheet_has_a_row_a_layer() -> None:
     assert [part.texts[0].get_text() for part in figure.subfigs] == ["conv2", "conv7"]
 
 
+def test_maps_of_a_sheet_without_sounds_take_their_place() -> None:
+    wave = np.sin(np.arange(1600) / 5)
+    heard, alone = (
+        plot_sheet([SheetRow(layer=name, image=ball(), pattern=own, where="best in HG (0.31)") for name in ("a", "b")])
+        for own in (wave, None)
+    )
+    starts = [
+        min(axes.get_position().x0 for axes in figure.subfigs[1].axes if axes.get_position().x1 > 0.5)
+        for figure in (heard, alone)
+    ]
+    assert starts[0] > 0.35
+    assert starts[1] < 0.25, "there is no empty column"
+    assert not [text for text in alone.subfigs[0].texts if "no sound" in text.get_text()]
+
+
 def test_the_template_is_nilearns_and_is_read_without_its_import() -> None:
     from nilearn.datasets import load_mni152_template
 

@@ -5,8 +5,6 @@ it was chosen by it, so that the score of a network is that of choosing a layer 
 half; how often halves choose the best layer tells how sure it is. Whether the network is ahead of its controls, of the
 acoustic models and of other networks is told by the tests of best layers, which choose the layers of both again
 (`brainmap.rsa.inference.differences`), so that no layer is chosen and tested on the same data.
-
-Say the key results of a study in a figure and a sentence each; every sentence names its network.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ ACOUSTIC = "acoustic"
 def tabulate_answers(
     tables: Tables,
     families: Mapping[str, Sequence[str]],
-    baselines: str = "",
+    others: Mapping[str, str] | None = None,
     *,
     seed_of: Mapping[str, str] | None = None,
 ) -> pd.DataFrame | None:
@@ -41,8 +39,8 @@ def tabulate_answers(
     tables : mapping of name to DataFrame
         The group's tables `statistics`, and where they exist `best_layers`, `differences` and `ceilings`.
     families : mapping of network to the names of its controls
-    baselines : str
-        Name of the acoustic models in the tables.
+    others : mapping of str to str, optional
+        Names of the acoustic models and of the hypotheses in the tables, and what they are in columns.
     seed_of : mapping of str to str, optional
         The network of which a network is one of several seeds. It is compared in place of its seeds, and a seed is the
         best of no region.
@@ -55,8 +53,10 @@ def tabulate_answers(
         (the layer that halves of the sounds choose most often) and chosen_share (how often), ceiling_lower,
         ceiling_upper, of_ceiling (score over the lower ceiling, where that is above 0), explains (some layer of the
         network is significant in the region), best (highest score of the networks that explain it), over_<what> and
-        p_<what> (difference to the best layer of a control, of the acoustic models, and of the best network of the
-        region, with its corrected p); seed_of, where there are seeds.
+        p_<what> (difference to the best layer of a control, of the acoustic models, of the hypotheses, and of the best
+        network of the region, with its corrected p); for each of `others` model_<what>, score_<what>,
+        explains_<what> (the best acoustic model or hypothesis on all sounds, its mean, and whether one is significant);
+        seed_of, where there are seeds.
     """
     statistics = tables["statistics"]
     if statistics is None or not len(statistics):
@@ -74,8 +74,8 @@ def tabulate_answers(
                 one["seed_of"] = seed_of.get(one["network"], "")
             for control in families[one["network"]]:
                 one |= found.compare(one["network"], control, roi, control.removeprefix(f"{one['network']}-"))
-            if baselines:
-                one |= found.compare(one["network"], baselines, roi, ACOUSTIC)
+            for name, what in (others or {}).items():
+                one |= found.compare(one["network"], name, roi, what) | found.name_best(name, roi, what)
             if best is not None and one is not best:
                 one |= found.compare(one["network"], best["network"], roi, "best")
         rows += here
@@ -130,6 +130,11 @@ class _Found:
             "of_ceiling": score / lower if lower > 0 else np.nan,
             "explains": bool((mine["p_corrected"] <= SIGNIFICANT).any()) if "p_corrected" in mine else False,
         }
+
+    def name_best(self, network: str, roi: str, what: str) -> dict[str, Any]:
+        """Name the model that has the highest score in a region, as an acoustic model or a hypothesis."""
+        one = self.describe(network, roi) or {"layer": "", "layer_score": np.nan, "explains": False}
+        return {f"model_{what}": one["layer"], f"score_{what}": one["layer_score"], f"explains_{what}": one["explains"]}
 
     def compare(self, one: str, other: str, roi: str, what: str) -> dict[str, float]:
         """Return the difference between the best layers of two networks in a region, and its corrected p."""

@@ -5,30 +5,34 @@ Say which participants have other runs than most, and whose noise is treated oth
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from brainmap.errors import BrainmapWarning
 from brainmap.features.networks.calls import NEAR_CHANCE
+from brainmap.groups import group_pairs
 from brainmap.rsa.inference.scores import describe_fdr_reach
 from brainmap.rsa.rdm.run_noise import FEWEST_RUNS
-from brainmap.study.results.bids_names import build_sidecar_path
 from brainmap.study.results.context import Context
+from brainmap.study.settings.hypotheses import HYPOTHESES
+from brainmap.study.settings.stories import StoryModels
 from brainmap.study.settings.study import Participant, StudySettings
 from brainmap.study.stages.betas import plan_rows
 from brainmap.study.stages.categories import note_categories
 from brainmap.study.stages.content.answers import Tables
+from brainmap.study.stages.generality import SINGLE, WORDS
 from brainmap.study.stages.group_maps import SIGNIFICANT, find_common_space, group_map, list_tested_layers
 from brainmap.study.stages.networks import Version, read_calls_line, read_fed
 from brainmap.study.stages.participants import WHITENED
+from brainmap.study.stages.spaces import describe_space
+from brainmap.study.stages.stories import describe_latencies
 from brainmap.study.stages.wording import join_names
 from brainmap.types import Correction
+from brainmap.viz.labels import format_decimals
 
 FEW = 6
 """Participants from which on a signed-rank test, and one of what they share, can be significant after a correction."""
@@ -43,26 +47,34 @@ def list_cautions(
     tables: Tables,
     families: Mapping[str, Sequence[str]],
     answers: pd.DataFrame | None,
-    *,
-    participants: int,
+    people: pd.DataFrame,
 ) -> list[str]:
-    """List what a reader must know before the results, in whole sentences; `answers` as from `tabulate_answers`."""
+    """List what a reader must know before the results, in whole sentences.
+
+    `answers` are those of `tabulate_answers`, `people` those of `tabulate_people`.
+    """
     settings = context.study.settings
     return [
-        *_describe_participants(participants),
+        *_describe_participants(len(people)),
+        *describe_outliers(people),
+        *describe_removed(settings.rsa.control_for, maps=settings.searchlight is not None),
         *list_unequal(settings, count_runs(list(context.study.participants()))),
-        *_describe_categories(context),
+        *note_categories(context),
         *_describe_reach(tables, settings.rsa.inference.correction),
+        *describe_hypotheses(tables["statistics"]),
+        *_describe_spaces(context),
         *_describe_maps(context),
         *_describe_chance(context),
         *_describe_padding(context),
         *_describe_lacking(families, acoustic=settings.baselines is not None),
-        *_describe_unreliable(tables.get("ceilings")),
+        *describe_unreliable(tables.get("ceilings"), removed=settings.rsa.control_for or ()),
         *describe_uncertain(answers),
     ]
 
 
-def list_story_cautions(tables: Tables, families: Mapping[str, Sequence[str]], *, acoustic: bool) -> list[str]:
+def list_story_cautions(
+    tables: Tables, families: Mapping[str, Sequence[str]], asked: StoryModels, *, acoustic: bool
+) -> list[str]:
     """List what a reader of a study of stories must know before the results, in whole sentences."""
     statistics = tables["statistics"]
     assert statistics is not None  # the stage of the group writes it
@@ -70,8 +82,9 @@ def list_story_cautions(tables: Tables, families: Mapping[str, Sequence[str]], *
     return [
         *_describe_participants(int(statistics["n"].max())),
         *([_TOO_FEW.format(least=least)] if least > SIGNIFICANT else []),
+        *describe_latencies(asked),
         *_describe_lacking(families, acoustic=acoustic),
-        *_describe_unreliable(tables.get("ceilings"), what="time course"),
+        *describe_unreliable(tables.get("ceilings"), what="time course"),
     ]
 
 
@@ -88,12 +101,52 @@ def _describe_participants(n: int) -> Iterator[str]:
         )
 
 
-def _describe_categories(context: Context) -> Iterator[str]:
-    """Say that conditions look like categories, of which no sounds correspond."""
-    table = Path(context.study.resolve(context.study.settings.stimuli.table))
-    said = note_categories(context.study.settings, table, context.stimuli)
-    if said:
-        yield said
+LABELS = "the order of its labels in each run, at the files of its runs, and at its mask and regions"
+"""What to look at in the data of a participant whose RDMs agree with nobody's."""
+
+
+def describe_outliers(people: pd.DataFrame, *, what: str = "RDMs", look: str = LABELS) -> Iterator[str]:
+    """Name the participants whose data look wrong, with the numbers that say so and where to `look`.
+
+    Examples
+    --------
+    >>> rows = {"participant": ["03", "01", "02"], "agreement": [0.15, 0.6, 0.62], "outlier": [True, False, False]}
+    >>> more = {"lowest_region": ["HG", "PT", "PT"], "reliability": [0.02, 0.5, 0.5]}
+    >>> for line in describe_outliers(pd.DataFrame(rows | more)):
+    ...     print(line[:112])
+    Participant 03 looks wrong: its RDMs agree with those of the others by .15, where others reach .61 (median), and
+    """
+    if "outlier" not in people:
+        return
+    usual = people[~people["outlier"]]
+    for row in people[people["outlier"]].to_dict("records"):
+        said = (
+            f"Participant {row['participant']} looks wrong: its {what} agree with those of the others by "
+            f"{format_decimals(row['agreement'])}, where others reach {format_decimals(usual['agreement'].median())} "
+            f"(median), and least of all in {row['lowest_region']}"
+        )
+        if np.isfinite(row.get("reliability", np.nan)):
+            said += (
+                f"; they repeat over its runs by {format_decimals(row['reliability'])}, where those of others do by "
+                f"{format_decimals(usual['reliability'].median())}"
+            )
+        yield (f"{said}. Look at {look}, before a mean over participants is believed.")
+
+
+def describe_removed(removed: Sequence[str], *, maps: bool) -> Iterator[str]:
+    """Say which models were removed from scores, and that maps are not without them.
+
+    Examples
+    --------
+    >>> next(describe_removed(["category"], maps=False))
+    'Scores, noise ceilings and tests of regions are of what is left without category ([rsa] control_for).'
+    """
+    if removed:
+        but = "; maps of searchlights are of the whole geometry" if maps else ""
+        yield (
+            f"Scores, noise ceilings and tests of regions are of what is left without {join_names(list(removed))} "
+            f"([rsa] control_for){but}."
+        )
 
 
 def _describe_reach(tables: Tables, correction: Correction) -> Iterator[str]:
@@ -107,6 +160,35 @@ def _describe_reach(tables: Tables, correction: Correction) -> Iterator[str]:
             yield f"{what}: {said}."
 
 
+def describe_hypotheses(statistics: pd.DataFrame | None) -> Iterator[str]:
+    """Say which hypotheses are tested by the exchange of single sounds, and which relabelings cannot test.
+
+    Examples
+    --------
+    >>> rows = {"network": "hypotheses", "layer": ["word", "kind"], "test": [SINGLE, WORDS["relabeling"]]}
+    >>> for line in describe_hypotheses(pd.DataFrame({**rows, "smallest_p": [0.01, 0.33]})):
+    ...     print(line[:72])
+    The hypothesis word is the same after every exchange of whole conditions
+    The hypothesis kind can reach no p under .05 (.33), as too few condition
+    """
+    if statistics is None or not {"network", "test", "smallest_p"} <= set(statistics):
+        return
+    ours = statistics[statistics["network"] == HYPOTHESES].groupby("layer", sort=False).first()
+    for name, test, smallest in zip(ours.index, ours["test"], ours["smallest_p"], strict=True):
+        if test == SINGLE:
+            yield (
+                f"The hypothesis {name} is the same after every exchange of whole conditions, so that single sounds "
+                "were exchanged: p says whether a region tells these sounds apart at all, and is corrected apart from "
+                "the p of other models."
+            )
+        elif test == WORDS["relabeling"] and smallest > SIGNIFICANT:
+            yield (
+                f"The hypothesis {name} can reach no p under {format_decimals(SIGNIFICANT)} "
+                f"({format_decimals(smallest)}), as too few conditions can change places; to exchange single sounds "
+                "would take it for evidence that a region tells conditions apart."
+            )
+
+
 def describe_reach(table: pd.DataFrame, correction: Correction) -> str:
     """Explain in words why no p of a table can be significant after its correction; empty where some can be.
 
@@ -116,7 +198,7 @@ def describe_reach(table: pd.DataFrame, correction: Correction) -> str:
     >>> describe_reach(table, "bonferroni")
     'Bonferroni over 2 tests lets no p be under 0.06, so that it can find nothing'
     """
-    relabeled = "test" in table and (table["test"] == "sounds relabeled").all()
+    relabeled = "test" in table and table["test"].isin((WORDS["relabeling"], SINGLE)).all()
     p, smallest = table["p"].to_numpy(dtype=float), table["smallest_p"].to_numpy(dtype=float)
     if not np.isfinite(p).any():
         return ""
@@ -133,14 +215,22 @@ def describe_reach(table: pd.DataFrame, correction: Correction) -> str:
     )
 
 
+def _describe_spaces(context: Context) -> Iterator[str]:
+    """Say where places are drawn on the template of another space, or not at all."""
+    settings = context.study.settings
+    in_volumes = [brain for brain in settings.brain if not (brain.on_surface or brain.on_table)]
+    warped = settings.searchlight.warped_space if settings.searchlight is not None else None
+    spaces = [*(brain.space for brain in in_volumes), *([warped] if warped and in_volumes else [])]
+    yield from filter(None, dict.fromkeys(map(describe_space, spaces)))
+
+
 def _describe_maps(context: Context) -> Iterator[str]:
     """Say where the test of the maps can find nothing, as its sidecar tells."""
     space = find_common_space(context, list(context.study.participants()))
     if context.study.settings.searchlight is None or space is None:
         return
     version, layer = list_tested_layers(context)[0]
-    path = build_sidecar_path(group_map(context, version, layer, "mean", space))
-    about = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    about = context.read_sidecar(group_map(context, version, layer, "mean", space))
     least = float(about.get("SmallestP", 0.0))
     if least > SIGNIFICANT:
         yield (
@@ -180,18 +270,22 @@ def _describe_lacking(families: Mapping[str, Sequence[str]], *, acoustic: bool) 
             '(controls = ["untrained", "permuted"]).'
         )
     if not acoustic:
-        yield "There is no acoustic model to be ahead of: what sounds alone explain is not known ([baselines])."
+        yield "There is no acoustic model to be ahead of: what the sounds alone reach is not known ([baselines])."
 
 
-def _describe_unreliable(ceilings: pd.DataFrame | None, *, what: str = "geometry") -> Iterator[str]:
-    """Name the regions whose lower noise ceiling is not above 0."""
+def describe_unreliable(
+    ceilings: pd.DataFrame | None, *, what: str = "geometry", removed: Sequence[str] = ()
+) -> Iterator[str]:
+    """Name the regions whose lower noise ceiling is not above 0, and what was removed before it."""
+    was = "was" if len(removed) == 1 else "were"
+    beyond = f" beyond {join_names(removed)}, which {was} removed," if removed else ""
     if ceilings is None:
         return
     silent = ceilings.loc[~(ceilings["lower"] > 0), "roi"].astype(str).tolist()
     if silent:
         yield (
-            f"Participants share no {what} in {join_names(silent)} (lower noise ceiling not above 0): no model can "
-            "be told to match there."
+            f"Participants share no {what}{beyond} in {join_names(silent)} (lower noise ceiling not above 0): no model "
+            "can be told to match there."
         )
 
 
@@ -259,11 +353,7 @@ def _find_usual(counts: Mapping[str, int]) -> int:
 
 
 def _group_others(counts: Mapping[str, int], most: int) -> dict[int, list[str]]:
-    found: dict[int, list[str]] = {}
-    for who, n in counts.items():
-        if n != most:
-            found.setdefault(n, []).append(who)
-    return dict(sorted(found.items()))
+    return dict(sorted(group_pairs((n, who) for who, n in counts.items() if n != most).items()))
 
 
 def list_unequal(settings: StudySettings, counts: Mapping[str, int]) -> Iterator[str]:
@@ -297,7 +387,5 @@ def group_noise(settings: StudySettings) -> dict[str, list[str]]:
     used = settings.rsa.dissimilarity in WHITENED or (
         light is not None and (light.dissimilarity in WHITENED or light.noise_per == "sphere")
     )
-    found: dict[str, list[str]] = {}
-    for brain in settings.brain if used else ():
-        found.setdefault(brain.noise, []).extend(brain.participants)
-    return found
+    brains = settings.brain if used else ()
+    return group_pairs((str(brain.noise), label) for brain in brains for label in brain.participants)

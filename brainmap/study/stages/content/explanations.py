@@ -1,12 +1,9 @@
-"""Read what explains the networks of a study: RDMs beside those of regions, maximizing patterns, activation maps.
-
-Read the sounds of regions: those that they answered most, with maps over them, and predicted ones.
-"""
+"""Read what explains the networks of a study: RDMs beside those of regions, maximizing patterns, activation maps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +11,7 @@ import pandas as pd
 from brainmap.checks import list_some
 from brainmap.features.attention.words import keep_known_words
 from brainmap.features.representations.files import open_maximizations
+from brainmap.groups import group_pairs
 from brainmap.places import resolve_inside
 from brainmap.rsa.rdm.files import load_plain_rdms
 from brainmap.study.results.context import Context
@@ -27,13 +25,11 @@ from brainmap.study.stages.networks import (
     store_path,
     yield_versions,
 )
+from brainmap.types import RDMs
 from brainmap.viz.features.spectrograms import make_picture
 from brainmap.viz.labels import format_decimals
 from brainmap.viz.page.content import NetworkMaps, PatternPanel, RdmPair
 from brainmap.viz.page.sheet import SheetRow
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm import RDMs
 
 MOST = 3  # networks whose RDMs are drawn beside that of a region
 
@@ -54,9 +50,18 @@ def split_correlations(table: pd.DataFrame | None, networks: Mapping[str, Any]) 
 
 
 def pair_rdms(
-    context: Context, brains: RDMs, answers: pd.DataFrame | None, *, explained: str, measure: str
+    context: Context,
+    brains: RDMs,
+    answers: pd.DataFrame | None,
+    *,
+    explained: str,
+    measure: str,
+    beside: pd.DataFrame | None = None,
 ) -> list[RdmPair]:
-    """Pair each region's RDM with those of the best layers of its best networks, and of the explained network."""
+    """Pair each region's RDM with those of the best layers of its best networks, and of the explained network.
+
+    `beside` are answers of models that are shown in every region, such as its best hypothesis.
+    """
     if answers is None:
         return []
     models = {v.name: load_plain_rdms(build_rdm_path(context, v)) for v in yield_versions(context) if not v.control}
@@ -65,7 +70,8 @@ def pair_rdms(
         ranked = here.sort_values(["best", "score"], ascending=False, kind="stable")
         shown = ranked.head(MOST)["network"].tolist()
         shown = shown if explained in shown else [*shown[: MOST - 1], explained]
-        for row in ranked[ranked["network"].isin(shown)].to_dict("records"):
+        always = [] if beside is None else beside[beside["roi"] == roi].to_dict("records")
+        for row in [*ranked[ranked["network"].isin(shown)].to_dict("records"), *always]:
             low, high = (format_decimals(row[f"ceiling_{side}"]) for side in ("lower", "upper"))
             ceiling = f", noise ceiling {low} to {high}" if np.isfinite(row["ceiling_lower"]) else ""
             pairs.append(
@@ -129,22 +135,25 @@ def describe_panels(panels: Sequence[PatternPanel]) -> dict[str, Any]:
 def build_sheet(
     answers: pd.DataFrame | None, version: Version, maps: Mapping[str, NetworkMaps], panels: list[PatternPanel]
 ) -> list[SheetRow]:
-    """Build one row per layer that is best in an explained region: a maximizing pattern beside its map."""
+    """Build one row per layer that is best in an explained region: a maximizing pattern, if any, beside its map."""
     means = maps[version.name].means if version.name in maps and maps[version.name].mesh is None else {}
     if answers is None:
         return []
     mine = answers[(answers["network"] == version.name) & answers["explains"] & answers["layer"].isin(list(means))]
-    where: dict[str, list[str]] = {}
-    for row in mine.to_dict("records"):
-        where.setdefault(str(row["layer"]), []).append(f"{row['roi']} ({row['layer_score']:.2f})")
+    rows = mine.to_dict("records")
+    where = group_pairs((str(row["layer"]), f"{row['roi']} ({row['layer_score']:.2f})") for row in rows)
     by_layer = {panel.layer: panel for panel in panels}
-    return [_make_row(layer, by_layer.get(layer), means[layer], where[layer]) for layer in means if layer in where]
+    lacking = "no sound was made of this layer" if any(layer in by_layer for layer in where) else ""
+    return [
+        _make_row(layer, by_layer.get(layer), means[layer], where[layer], lacking) for layer in means if layer in where
+    ]
 
 
-def _make_row(layer: str, panel: PatternPanel | None, image: Any, where: list[str]) -> SheetRow:
+def _make_row(layer: str, panel: PatternPanel | None, image: Any, where: list[str], lacking: str) -> SheetRow:
+    """Make a row; `lacking` stands in the place of a pattern that was not made."""
     said = "best in " + ", ".join(where)
     if panel is None:
-        return SheetRow(layer=layer, image=image, unit="no sound was made of this layer", where=said)
+        return SheetRow(layer=layer, image=image, unit=lacking, where=said)
     return SheetRow(
         layer=layer,
         image=image,

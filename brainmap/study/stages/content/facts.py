@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,16 +17,22 @@ from brainmap.rsa.images.files import load_image
 from brainmap.rsa.rdm.files import load_plain_rdms
 from brainmap.study.results.context import Context
 from brainmap.study.results.notices import CHECK, read_notices
-from brainmap.study.settings.study import Network
+from brainmap.study.settings.hypotheses import HYPOTHESES
 from brainmap.study.stages.betas import read_noise
 from brainmap.study.stages.ceilings import CEILINGS, build_ceiling_path, explain_no_ceilings
 from brainmap.study.stages.content.cautions import count_runs, describe_runs
-from brainmap.study.stages.networks import build_rdm_path, complete_checkpoint, list_inputs, read_fed, yield_versions
-from brainmap.study.stages.wording import collect_test_facts, join_names
+from brainmap.study.stages.hypotheses import describe_sources
+from brainmap.study.stages.networks import (
+    Version,
+    build_rdm_path,
+    complete_checkpoint,
+    list_inputs,
+    read_fed,
+    yield_versions,
+)
+from brainmap.study.stages.wording import collect_test_facts, join_names, list_single
+from brainmap.types import RDMs
 from brainmap.viz.page.content import StoryFacts
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm import RDMs
 
 
 def list_about(context: Context, scores: pd.DataFrame) -> list[tuple[str, str]]:
@@ -41,6 +47,7 @@ def list_about(context: Context, scores: pd.DataFrame) -> list[tuple[str, str]]:
         ("Runs", describe_runs(count_runs(people))),
         ("Sounds", f"{sounds}{of}; compared as {items}"),
         *_list_models(context),
+        ("Removed from layers and brain", join_names(list(rsa.control_for or ()), 6)),
         ("Regions", join_names([str(r) for r in dict.fromkeys(scores["roi"])], 6)),
     ]
     n = scores["participant"].nunique()
@@ -53,12 +60,18 @@ def list_story_about(
     """List what stands at the top of the page of a study of stories; `runs` are those of each participant."""
     people, asked = [p.label for p in context.study.participants()], context.study.settings.stories
     assert asked is not None  # it is a study of stories
-    each = f"{min(runs)} each" if min(runs) == max(runs) else f"{min(runs)} to {max(runs)} a participant"
+    heard = "heard once each"
+    if set(runs) != {told.stories}:  # some are heard again, or not by all
+        each = f"{min(runs)}" if min(runs) == max(runs) else f"{min(runs)} to {max(runs)}"
+        heard = f"heard in {each} runs by each participant"
     found = [
         _write_date(),
         ("Participants", f"{len(people)}: {join_names(people, 6)}"),
-        ("Runs", f"{each}, {told.t_r:g} s from scan to scan"),
-        ("Stories", f"{told.stories} of {told.seconds / 60:.1f} min together"),
+        ("Stories", f"{told.stories} of {told.seconds / 60:.1f} min together, {heard}"),
+        (
+            "Scans",
+            f"{told.scans}{' of all stories heard once' if told.repeats else ''}, {told.t_r:g} s from scan to scan",
+        ),
         *_list_models(context),
         ("Features of speech", join_names(list(asked.speech), 6)),
         ("Regions", join_names(list(regions), 6)),
@@ -72,33 +85,31 @@ def _write_date() -> tuple[str, str]:
 
 
 def _list_models(context: Context) -> list[tuple[str, str]]:
-    """List the networks of a study with their controls, and its acoustic models."""
+    """List the networks of a study with their controls, and its acoustic models and hypotheses."""
     settings = context.study.settings
     networks = [n.name + (f" ({' and '.join(n.controls)} control)" if n.controls else "") for n in settings.network]
     found = [("Networks", join_names(networks, 6))]
     if settings.baselines is not None:
         found.append(("Acoustic models", join_names(list(settings.baselines.models), 6)))
+    if settings.hypotheses is not None:
+        found.append(("Hypotheses", join_names(list(settings.hypotheses.layers), 6)))
     return found
 
 
 def collect_facts(context: Context, brains: RDMs, scores: pd.DataFrame) -> dict[str, Any]:
     """Collect what the methods section says that the settings do not tell."""
     people = list(context.study.participants())
-    checkpoints = {
-        v.network.name: _read_checkpoint(context, v.network)
-        for v in yield_versions(context)
-        if isinstance(v.network, Network)
-    }
     networks = {}
-    for name, checkpoint in checkpoints.items():
-        mine = next(v for v in yield_versions(context) if v.network.name == name)
-        layers = load_plain_rdms(build_rdm_path(context, mine)).n_rdm
-        facts: dict[str, Any] = {"layers": layers, "fed": read_fed(context, mine)}
+    for network in context.study.settings.network:
+        version = Version(network, "")
+        checkpoint = complete_checkpoint(network, context.study.resolve(network.checkpoint))
+        layers = load_plain_rdms(build_rdm_path(context, version)).n_rdm
+        facts: dict[str, Any] = {"layers": layers, "fed": read_fed(context, version)}
         if checkpoint.architecture and ":" not in checkpoint.architecture:
             facts["parameters"] = _count_parameters(checkpoint)
         if checkpoint.training and "test_accuracy" in checkpoint.training:
             facts["accuracy"] = checkpoint.training["test_accuracy"]
-        networks[name] = facts
+        networks[network.name] = facts
     runs = count_runs(people)
     facts = {
         "stimuli": len(context.stimuli),
@@ -110,6 +121,8 @@ def collect_facts(context: Context, brains: RDMs, scores: pd.DataFrame) -> dict[
         "halved": context.build_table_path("best_layers").exists(),
         **collect_test_facts(context),
         "networks": networks,
+        "hypotheses": describe_sources(context.study.settings.hypothesis),
+        "single_sounds": list_single(context),
         "simulated": context.study.settings.study.simulated,
         "surface": people[0].brain.on_surface,
         "ceiling_maps": _find_highest_ceilings(context),
@@ -124,10 +137,6 @@ def collect_facts(context: Context, brains: RDMs, scores: pd.DataFrame) -> dict[
             str(r): str(layer) for r, layer in zip(table["region"], table["layer"], strict=True) if layer
         }
     return facts
-
-
-def _read_checkpoint(context: Context, network: Network) -> Checkpoint:
-    return complete_checkpoint(network, context.study.resolve(network.checkpoint))
 
 
 def _count_parameters(checkpoint: Checkpoint) -> int:
@@ -166,6 +175,7 @@ def _is_of_study(context: Context, stage: str) -> bool:
         known += [SPEECH] if settings.stories is not None and settings.stories.speech else []
         return stage.removeprefix("network-") in known
     asked = {
+        HYPOTHESES: settings.hypotheses,
         "group_maps": settings.searchlight,
         "group_ceilings": settings.searchlight,
         "group_recovery": settings.truth,

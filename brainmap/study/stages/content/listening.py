@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,16 +12,13 @@ from brainmap.features.sounds.inputs import get_waveforms
 from brainmap.places import resolve_inside
 from brainmap.study.results.context import Context
 from brainmap.study.settings.study import Network
+from brainmap.study.stages.content.explanations import load_network_sounds
 from brainmap.study.stages.networks import (
     Version,
     build_features_path,
 )
-from brainmap.viz.page.listening import RealSound, RegionPanel
-
-if TYPE_CHECKING:
-    pass
-from brainmap.study.stages.content.explanations import load_network_sounds
 from brainmap.tables import read_results_table
+from brainmap.viz.page.listening import RealSound, RegionPanel
 
 
 def read_region_panels(context: Context, version: Version) -> dict[str, Any]:

@@ -18,12 +18,14 @@ from brainmap.rsa.images.files import check_same_grid
 from brainmap.rsa.rdm.files import read_rdm_descriptors
 from brainmap.rsa.surface.data import SurfaceData
 from brainmap.study.results.context import Context
+from brainmap.study.settings.hypotheses import Hypotheses
 from brainmap.study.settings.participant import Participant
-from brainmap.study.settings.study import Network
+from brainmap.study.settings.study import Baselines
 from brainmap.study.stages.brains import load_brain_mask, load_regions
 from brainmap.study.stages.explain import choose_explained
 from brainmap.study.stages.group_maps import find_common_space, group_map, list_contrasts
 from brainmap.study.stages.networks import Version, build_rdm_path, yield_versions
+from brainmap.study.stages.spaces import describe_space, is_drawn
 from brainmap.study.stages.surfaces import group_mesh, is_written, load_map
 from brainmap.study.stages.wording import join_names
 from brainmap.viz.page.content import NetworkMaps
@@ -56,16 +58,18 @@ def read_maps(context: Context, answers: pd.DataFrame | None) -> dict[str, Netwo
     """Read the group's maps of each network, where there are any; the explained network has those of all layers."""
     people, settings = list(context.study.participants()), context.study.settings.searchlight
     space = find_common_space(context, people)
-    if settings is None or space is None:
+    on_surface = people[0].brain.on_surface
+    if settings is None or space is None or not (on_surface or is_drawn(space)):
         return {}
-    on_surface, explained = people[0].brain.on_surface, choose_explained(context).name
+    explained = choose_explained(context).name
     found = {}
     for version in yield_versions(context):
         best = group_map(context, version, "", "bestlayer", space)
-        if version.control or not isinstance(version.network, Network) or not is_written(best):
+        if version.control or isinstance(version.network, Baselines) or not is_written(best):
             continue
         layers = list_layers(context, version)
-        drawn = layers if version.name == explained else choose_layers(answers, version.name, layers)
+        whole = version.name == explained or isinstance(version.network, Hypotheses)
+        drawn = layers if whole else choose_layers(answers, version.name, layers)
 
         def collect(stat: str, names: Sequence[str], version: Version = version) -> LazyMaps:
             return LazyMaps({name: group_map(context, version, name, stat, space) for name in names}, load_map)
@@ -138,13 +142,14 @@ def read_regions(context: Context) -> dict[str, Any]:
     """
     people = list(context.study.participants())
     first = people[0]
-    if first.brain.on_surface or first.brain.on_table or first.brain.space == "native" or not first.masks:
+    if first.brain.on_surface or first.brain.on_table or not is_drawn(first.brain.space) or not first.masks:
         return {}
     regions = load_regions(first, whole=True)
     alike = all(p.roi_files == first.roi_files and p.brain.rois == first.brain.rois for p in people)
     said = "All participants have these regions" if alike else f"These are the regions of participant {first.label}"
     mask, words = _share_masks([person for person in people if person.brain.space == first.brain.space])
-    return {"regions": regions, "mask": mask, "regions_note": f"{said}. {words}"}
+    note = " ".join(filter(None, (f"{said}. {words}", describe_space(first.brain.space))))
+    return {"regions": regions, "mask": mask, "regions_note": note}
 
 
 def _share_masks(people: list[Participant]) -> tuple[nib.Nifti1Image, str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,13 +13,10 @@ from brainmap.study.results.context import Context
 from brainmap.study.stages.content.maps import LazyMaps, list_layers
 from brainmap.study.stages.explain import choose_explained
 from brainmap.study.stages.group_maps import find_common_map, find_common_space
+from brainmap.study.stages.spaces import is_drawn
 from brainmap.study.stages.surfaces import load_map
-from brainmap.tables import read_results_table
-from brainmap.types import Floats
+from brainmap.types import Floats, RDMs
 from brainmap.viz.page.content import PeopleContent, Person
-
-if TYPE_CHECKING:
-    from rsatoolbox.rdm import RDMs
 
 FAR = 3.0
 """Robust standard deviations below the median from which on a participant is an outlier."""
@@ -50,21 +48,46 @@ def tabulate_people(
         over regions, where runs were compared), best_layers_score (mean over regions of the score of the region's best
         layer), voxels (used, of the mask), left_out (voxels of the mask that were not used).
     """
-    agreement = compare_people(brains)
+    found = {
+        "reliability": _read_reliability(context),
+        "best_layers_score": average_best(scores, answers),
+        **count_voxels(counts),
+    }
+    return arrange_people(compare_people(brains), found)
+
+
+def arrange_people(agreement: pd.DataFrame, found: Mapping[str, pd.Series[Any]]) -> pd.DataFrame:
+    """Arrange what is known of participants in a table, those that agree least with the others first.
+
+    Parameters
+    ----------
+    agreement : DataFrame
+        Agreement of each participant (rows) with the others in each region (columns), which may be none; that of one
+        participant is not used.
+    found : mapping of column to Series
+        Further columns by participant; empty ones are left out.
+
+    Returns
+    -------
+    DataFrame
+        participant, agreement, lowest_region and outlier (of several participants), and the further columns.
+
+    Examples
+    --------
+    >>> agreement = pd.DataFrame({"HG": [0.5, 0.3], "PT": [0.6, 0.4]}, index=["01", "02"])
+    >>> arrange_people(agreement, {"voxels": pd.Series({"01": 9, "02": 8})})["participant"].tolist()
+    ['02', '01']
+    """
     table = pd.DataFrame({"participant": agreement.index})
-    if len(agreement) > 1:
+    if len(agreement) > 1 and len(agreement.columns):
         agreed = keep_agreed_regions(agreement)
         shown = agreement if agreed.empty else agreed
         table["agreement"] = shown.mean(axis=1).to_numpy()
         table["lowest_region"] = shown.fillna(np.inf).idxmin(axis=1).to_numpy()
         table["outlier"] = [False] * len(table) if agreed.empty else find_outliers(agreed.mean(axis=1).to_numpy())
-    for name, found in (
-        ("reliability", _read_reliability(context)),
-        ("best_layers_score", _average_best(scores, answers)),
-        *_count_voxels(counts).items(),
-    ):
-        if len(found):
-            table[name] = table["participant"].map(found)
+    for name, values in found.items():
+        if len(values):
+            table[name] = table["participant"].map(values)
     return table.sort_values("agreement", kind="stable") if "agreement" in table else table
 
 
@@ -96,12 +119,12 @@ def describe_people(
     for row in table.to_dict("records"):
         label = str(row["participant"])
         mine = {roi: squares[k][np.ix_(order, order)] for k, (who, roi) in enumerate(owners) if who == label}
-        voxels = _select_person(counts, label)
+        voxels = select_person(counts, label)
         regions = pd.DataFrame({"roi": list(dict.fromkeys([*voxels.index, *mine]))})
         if len(agreement) > 1:
             regions = regions.join(agreement.T[[label]].rename(columns={label: "agreement"}), on="roi")
         if reliability is not None:
-            regions = regions.join(_select_person(reliability, label)[["reliability"]], on="roi")
+            regions = regions.join(select_person(reliability, label)[["reliability"]], on="roi")
         regions = regions.join(voxels, on="roi")
         outlier, own = bool(row.get("outlier", False)), float(row.get("agreement", np.nan))
         persons.append(Person(label=label, outlier=outlier, agreement=own, regions=regions, rdms=mine))
@@ -109,7 +132,7 @@ def describe_people(
     return PeopleContent(persons=persons, maps=maps, shown=shown)
 
 
-def _select_person(table: pd.DataFrame, label: str) -> pd.DataFrame:
+def select_person(table: pd.DataFrame, label: str) -> pd.DataFrame:
     """Return the rows of a participant by region."""
     mine = table[table["participant"].astype(str) == label].drop(columns="participant")
     return mine.set_index(mine["roi"].astype(str)).drop(columns="roi")
@@ -132,7 +155,8 @@ def _find_person_maps(context: Context, answers: pd.DataFrame | None) -> tuple[s
     people, version = list(context.study.participants()), choose_explained(context)
     if context.study.settings.searchlight is None or people[0].brain.on_surface:
         return "", LazyMaps({}, load_map)
-    if find_common_space(context, people) is None:
+    space = find_common_space(context, people)
+    if space is None or not is_drawn(space):
         return "", LazyMaps({}, load_map)
     layer = list_layers(context, version)[-1]
     if answers is not None:
@@ -210,8 +234,7 @@ def find_outliers(values: Floats) -> list[bool]:
 
 def _join_reliability(context: Context) -> pd.DataFrame | None:
     """Read how well each participant's RDMs repeat over runs; None where runs were not compared."""
-    paths = [context.build_subject_path(p, "reliability.tsv", desc="rois") for p in context.study.participants()]
-    found = [read_results_table(path) for path in paths if path.exists()]
+    found = context.read_person_tables("reliability.tsv", desc="rois")
     return pd.concat(found) if found else None
 
 
@@ -221,7 +244,7 @@ def _read_reliability(context: Context) -> pd.Series[float]:
     return pd.Series(dtype=float) if found is None else found.groupby("participant")["reliability"].mean()
 
 
-def _average_best(scores: pd.DataFrame, answers: pd.DataFrame | None) -> pd.Series[float]:
+def average_best(scores: pd.DataFrame, answers: pd.DataFrame | None) -> pd.Series[float]:
     """Average each participant's scores of the best layers over the regions that have one."""
     if answers is None or not answers["best"].any():
         return pd.Series(dtype=float)
@@ -230,7 +253,7 @@ def _average_best(scores: pd.DataFrame, answers: pd.DataFrame | None) -> pd.Seri
     return mine.groupby("participant")["score"].mean()
 
 
-def _count_voxels(counts: pd.DataFrame) -> dict[str, pd.Series[float]]:
+def count_voxels(counts: pd.DataFrame) -> dict[str, pd.Series[float]]:
     """Return the voxels that were used of each participant's mask, and those left out; the first row is the mask."""
     if not {"voxels", "kept"} <= set(counts):
         return {}
