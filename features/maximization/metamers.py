@@ -19,7 +19,7 @@ from brainmap.features.layers.inputs import make_differentiable
 from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.layers.running import count_workers, run_side_by_side, use_one_thread
 from brainmap.features.maximization.ascent import ascend
-from brainmap.features.maximization.jitter import roll_patterns
+from brainmap.features.maximization.jitter import draw_shifts, limit_jitter, roll_patterns
 from brainmap.features.maximization.plan import convert_sounds
 from brainmap.features.maximization.priors import Prior, compute_fourier_scale, compute_penalty
 from brainmap.features.maximization.quality import save_waveforms
@@ -27,7 +27,7 @@ from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import Site, find_site, freeze, read
 from brainmap.features.sounds.batches import Sounds, SoundSource, get_labels
 from brainmap.features.sounds.inputs import InputAxes, compute_input_rate, describe_input, make_waveforms
-from brainmap.progress import progress
+from brainmap.progress import log, progress
 
 BATCH = 16  # sounds that go through the network together where nothing is optimized
 
@@ -152,10 +152,14 @@ def match_activation(
     rng = rng or np.random.default_rng(0)
     ids, conditions = get_labels(sounds if isinstance(sounds, SoundSource) else waveforms)
     rows = _find_items(items, ids)
+    jitter, cut = limit_jitter(round(rate * settings.jitter_ms / 1000), waveforms.shape[-1])
+    for note in cut:
+        log.warning("match_activation: %s", note)
     with freeze(model, device) as net, use_one_thread():
         example = torch.zeros(1, *waveforms.shape[1:], device=device)
         site = find_site(net, layer, example)
-        match = _Match(net, site, find_site(net, OUTPUT, example), settings, waveforms, rate, device)
+        head = find_site(net, OUTPUT, example)
+        match = _Match(net, site, head, settings, waveforms, rate, jitter, device)
         patterns, distance = match.grow(rows, rng, threads=count_workers(device, threads, "activation maximization"))
         table, null = match.judge(rows, patterns)
     names = dict(enumerate(class_names or ()))
@@ -201,6 +205,7 @@ class _Match:
     settings: MaximizationSettings
     waveforms: NDArray[np.float32]
     rate: int
+    jitter: int
     device: str
 
     def hear(self, patterns: Tensor) -> Tensor:
@@ -246,8 +251,7 @@ class _Match:
         with torch.no_grad():
             wanted = self.hear(goal)
         length = wanted.norm(dim=1).clamp_min(1e-12)
-        jitter = min(round(self.rate * settings.jitter_ms / 1000), shape[-1] // 2)
-        shifts = np.stack([one.integers(-jitter, jitter + 1, settings.steps) for one in rngs], axis=1)
+        shifts = np.stack([draw_shifts(one, self.jitter, settings.steps) for one in rngs], axis=1)
         distance = torch.empty(settings.steps, len(rows), device=self.device)
 
         def gain(_: Tensor, patterns: Tensor, step: int) -> Tensor:

@@ -135,6 +135,16 @@ def test_metamers_refuse_what_makes_no_sense(arguments: dict[str, Any], message:
         match_activation(network(), sounds, **{"layer": "0", **arguments})
 
 
+def test_a_shift_beyond_the_sound_is_cut_and_said(sounds: Waveforms, caplog: pytest.LogCaptureFixture) -> None:
+    settings = MaximizationSettings.of("metamer", steps=2, jitter_ms=60.0)
+    found = match_activation(network(), sounds, layer="0", items=[0], settings=settings, rate=RATE)
+    assert "jitter cut from 960 samples to half of the pattern's 400" in caplog.text
+    half = MaximizationSettings.of("metamer", steps=2, jitter_ms=12.5)
+    np.testing.assert_array_equal(
+        found.patterns, match_activation(network(), sounds, layer="0", items=[0], settings=half, rate=RATE).patterns
+    )
+
+
 # --- saturation --------------------------------------------------------------------------------------------------
 
 
