@@ -371,9 +371,8 @@ def _compute_gradient(logits: Tensor, column: int, tensor: Tensor) -> Tensor:
     """Compute the gradient of the logit of a class; items are independent in eval mode, so one pass serves all."""
     gradient = None
     if logits.requires_grad:
-        wanted = torch.zeros_like(logits)
-        wanted[:, column] = 1
-        (gradient,) = torch.autograd.grad(logits, tensor, wanted, retain_graph=True, allow_unused=True)
+        total = logits[:, column].sum()  # a number: torch imports sympy for the gradients of more
+        (gradient,) = torch.autograd.grad(total, tensor, retain_graph=True, allow_unused=True)
     if gradient is None:
         raise RunError("class activation maps: the layer does not influence the logits; name another")
     return gradient

@@ -47,6 +47,7 @@ _MIXING = frozenset(
 )
 _FEW_FRAMES = 200
 _KEPT = 4 << 20  # numbers in the largest weights that are kept from batch to batch
+_CACHED = 1 << 18  # numbers that are interpolated at once
 
 
 @dataclass(frozen=True)
@@ -264,11 +265,14 @@ def upsample(
         return between
     compute = _keep_weights if n_frames * length < _KEPT else _compute_weights
     weights = compute(n_frames, length, center, stride)
-    if out is None or not out.flags.c_contiguous:
-        spread: NDArray[np.float32] = np.matmul(courses, weights, out=out)
-        return spread
-    np.matmul(courses.reshape(-1, n_frames), weights, out=out.reshape(-1, length))
-    return out
+    if out is not None and not out.flags.c_contiguous:
+        return np.asarray(np.matmul(courses, weights, out=out))
+    whole = np.empty((*courses.shape[:-1], length), weights.dtype) if out is None else out
+    rows, spread = courses.reshape(-1, n_frames), whole.reshape(-1, length)
+    step = max(1, _CACHED // length)  # BLAS writes twice, the first time zeros: both times into the cache
+    for first in range(0, len(rows), step):
+        np.matmul(rows[first : first + step], weights, out=spread[first : first + step])
+    return whole
 
 
 def _find_neighbors(

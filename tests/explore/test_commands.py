@@ -298,7 +298,7 @@ def test_looking_and_listening_import_nothing_large_beside_torch(opening: dict[s
     )
     loaded = set(ran.stdout.split())
     assert "torch" in loaded
-    assert not loaded & set(LARGE)
+    assert loaded.isdisjoint(LARGE), sorted(loaded.intersection(LARGE))
 
 
 def test_a_sound_made_of_a_picture_plays_at_the_rate_of_sounds() -> None:
