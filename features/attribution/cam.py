@@ -371,7 +371,8 @@ def _compute_gradient(logits: Tensor, column: int, tensor: Tensor) -> Tensor:
     """Compute the gradient of the logit of a class; items are independent in eval mode, so one pass serves all."""
     gradient = None
     if logits.requires_grad:
-        total = logits[:, column].sum()  # a number: torch imports sympy for the gradients of more
+        with torch.enable_grad():
+            total = logits[:, column].sum()  # a number: torch imports sympy for the gradients of more
         (gradient,) = torch.autograd.grad(total, tensor, retain_graph=True, allow_unused=True)
     if gradient is None:
         raise RunError("class activation maps: the layer does not influence the logits; name another")

@@ -30,7 +30,7 @@ from brainmap.features.layers.names import is_function_name
 from brainmap.features.layers.outputs import ENDS, MOVES, SAME, passes_end_on
 from brainmap.features.layers.running import evaluating
 from brainmap.features.layers.selection import choose_layers
-from brainmap.features.maximization.shortcuts import Operation, Shortcut, choose_shortcuts
+from brainmap.features.layers.shortcuts import Operation, Shortcut, choose_shortcuts
 
 _POOLS = (
     "max_pool",

@@ -222,7 +222,7 @@ class _FilterPool(torch.autograd.Function):
     def forward(
         ctx: Any, sounds: Tensor, filters: Tensor, offset: Tensor, padding: int, size: int, gated: bool
     ) -> Tensor:
-        from brainmap.features.maximization.pool_kernels import filter_pool
+        from brainmap.features.layers.pool_kernels import filter_pool
 
         n, length = len(sounds), sounds.shape[-1]
         padded = torch.nn.functional.pad(sounds.detach().reshape(n, length), (padding, padding))
@@ -236,7 +236,7 @@ class _FilterPool(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None, None]:
-        from brainmap.features.maximization.pool_kernels import spread_filtered
+        from brainmap.features.layers.pool_kernels import spread_filtered
 
         place, filters = ctx.saved_tensors
         length, padding = ctx.shape[-1], ctx.padding
@@ -251,7 +251,7 @@ _COMPILED: list[tuple[Callable[..., None], Callable[..., None]]] = []
 def _compile_kernels() -> tuple[Callable[..., None], Callable[..., None]]:
     """Compile the kernels at their first use, since importing numba takes longer than a small maximization."""
     if not _COMPILED:
-        from brainmap.features.maximization.pool_kernels import pool, spread
+        from brainmap.features.layers.pool_kernels import pool, spread
 
         _COMPILED.append((pool, spread))
     return _COMPILED[0]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from brainmap.features.maximization import shortcuts as _am_fast
+from brainmap.features.layers import shortcuts as _am_fast
 from brainmap.features.maximization.site import find_site, freeze, read
 
 
