@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from threading import Event
@@ -48,6 +48,7 @@ from brainmap.features.layers.running import (
     run_side_by_side,
 )
 from brainmap.features.layers.selection import choose
+from brainmap.features.layers.shortcuts import Shortcut, find_shortcuts, run_by_shortcuts
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors, number_batches
 from brainmap.features.sounds.inputs import describe_input
 from brainmap.progress import log, progress
@@ -142,6 +143,7 @@ def class_activation_maps(
         step = stack.enter_context(progress("class activation maps", len(items)))
         batches = number_batches(iterate_tensors(sounds, batch_size, device=device))
         if len(items) > batch_size:
+            work.find_shortcuts(model, next(iter(iterate_tensors(sounds, 1, device=device))))
             most = -(-len(items) // max(batch_size, 1))  # batches, which refuse a size of 0 themselves
             count = min(count_workers(device, threads, "class activation maps"), most)
             done = run_side_by_side(
@@ -187,7 +189,14 @@ class _Mapping:
         self.whole, self.chosen = bool(upsample), Classes((), [])
         self.maps = self.scores = np.empty(0, np.float32)
         self.zero = np.empty(0, bool)
+        self.fast: Mapping[int, Shortcut] = {}
         self._begun, self._failed = Event(), False
+
+    def find_shortcuts(self, model: nn.Module, example: Tensor) -> None:
+        """Find faster operations for what runs before the layer, whose results nobody hears."""
+        if self.method in _BY_GRADIENT:
+            with torch.no_grad(), tap(model, [self.target.name, OUTPUT], gradient=True, cut=True):
+                self.fast = find_shortcuts(lambda: forward(model, example.clone()))
 
     def map_batch(self, model: nn.Module, item: tuple[int, Tensor], advance: Callable[[int], None]) -> None:
         """Map the sounds of a batch into their rows, by a network of this thread's own."""
@@ -206,7 +215,8 @@ class _Mapping:
         with torch.no_grad(), tap(model, [target.name, OUTPUT], gradient=by_gradient, cut=by_gradient) as heard:
 
             def logits_of(given: Tensor) -> Tensor:
-                forward(model, given.clone())  # a network may change its input in place
+                # a network may change its input in place
+                run_by_shortcuts(lambda: forward(model, given.clone()), self.fast)
                 return heard[OUTPUT]
 
             logits = logits_of(batch)

@@ -1,6 +1,7 @@
 """Speed up a forward pass on a CPU, with the same result but for rounding.
 
-Batch normalization is merged into its convolution, max pooling is compiled, and large maps are processed item by item.
+Batch normalization is merged into its convolution, max pooling is compiled or comes before the ReLU, and large maps are
+processed item by item.
 
 A gradient ascent runs one frozen network thousands of times. Most of that time is spent in pooling, in normalizations
 that only scale, and in allocating memory for large maps.
@@ -9,17 +10,119 @@ that only scale, and in allocating memory for large maps.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from brainmap.features.layers.outputs import SAME
+
+T = TypeVar("T")
 
 # Bytes of a map beyond which a batch goes through a convolution item by item: an allocator returns pages of large maps
 # at once, and allocating them again took four times as long as the convolution itself.
 LARGE = 4 << 20
 
 Shortcut: TypeAlias = tuple[str, Callable[..., Any]]  # the operation's name, and its replacement
+
+
+class OtherOperations(Exception):
+    """Signal that the network runs other operations than when it was recorded; this is control flow, not an error."""
+
+
+def name_operation(func: Callable[..., Any]) -> str:
+    """Return the name of an operation, which a method, a function and their forms in place share."""
+    raw = getattr(func, "__name__", "").split(".")[0].strip("_")
+    return SAME.get(raw, raw)
+
+
+@dataclass
+class Record(TorchFunctionMode):
+    """Record every operation of a forward pass, and the number of the first one that ran with gradients."""
+
+    operations: list[Operation] = field(default_factory=list)
+    graded: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self.graded is None and torch.is_grad_enabled():
+            self.graded = len(self.operations)
+        out = func(*args, **kwargs)
+        first = args[0] if args else kwargs.get("input")
+        first = first if isinstance(first, Tensor) else None
+        self.operations.append(Operation(name_operation(func), first, out, args, kwargs))
+        return out
+
+
+class ByShortcuts(TorchFunctionMode):
+    """Run a forward pass with other operations in place of some of its own.
+
+    Raises
+    ------
+    OtherOperations
+        The network does not run the operations that were recorded.
+    """
+
+    def __init__(self, fast: Mapping[int, Shortcut]) -> None:
+        super().__init__()
+        self.fast, self.done = fast, 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        number, self.done = self.done, self.done + 1
+        if number not in self.fast:
+            return func(*args, **(kwargs or {}))
+        name, instead = self.fast[number]
+        if name_operation(func) != name:
+            raise OtherOperations
+        return instead(func, *args, **(kwargs or {}))
+
+
+def find_shortcuts(run: Callable[[], object]) -> Mapping[int, Shortcut]:
+    """Record a forward pass, and choose what can be replaced before its first operation with gradients.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.BatchNorm1d(2), nn.ReLU(), nn.MaxPool1d(2)).eval()
+    >>> with torch.no_grad():
+    ...     found = find_shortcuts(lambda: net(torch.zeros(1, 1, 8)))
+    >>> [name for name, _ in found.values()]  # nothing comes before it if there is no such operation
+    []
+    """
+    record = Record()
+    with record:
+        run()
+    before = record.graded or 0
+    # what runs with gradients stays as it is, but counts as what takes a result
+    known = [op if i < before else replace(op, name="") for i, op in enumerate(record.operations)]
+    return choose_shortcuts(known, (), compiled=False)
+
+
+def run_by_shortcuts(run: Callable[[], T], fast: Mapping[int, Shortcut]) -> T:
+    """Run a forward pass by shortcuts, or as it is where it runs other operations than when it was recorded."""
+    if fast:
+        try:
+            with ByShortcuts(fast):
+                return run()
+        except OtherOperations:
+            pass
+    return run()
 
 
 def choose_shortcuts(
@@ -52,22 +155,23 @@ def choose_shortcuts(
                 kernels[before] = folded
                 found[before] = (operations[before].name, _convolve_by_item(operations[before], *folded))
                 found[i] = (op.name, _pass_on)
-        elif compiled and op.name == "max_pool1d" and (size := _get_pool_size(op)) is not None:
+        elif op.name == "max_pool1d" and (size := _get_pool_size(op)) is not None:
             gated = before is not None and operations[before].name == "relu"
             if gated and before is not None:
                 found[before] = ("relu", _pass_on)
             head = _find_head(operations, found, before, keep)
-            if head in kernels and (padding := _find_single_padding(operations[head])) is not None:
+            padding = _find_single_padding(operations[head]) if compiled and head in kernels else None
+            if padding is not None:
                 found[head] = (operations[head].name, _make_filter_pool(*kernels[head], padding, size, gated))
                 found[i] = (op.name, _pass_on)
             elif head in kernels:  # maps are joined once they are small
                 found[head] = (
                     operations[head].name,
-                    _convolve_by_item(operations[head], *kernels[head], _make_pool(size, gated)),
+                    _convolve_by_item(operations[head], *kernels[head], _make_pool(size, gated, compiled)),
                 )
                 found[i] = (op.name, _pass_on)
             else:
-                found[i] = (op.name, _make_pool(size, gated))
+                found[i] = (op.name, _make_pool(size, gated, compiled))
     return found
 
 
@@ -134,8 +238,11 @@ def _convolve_by_item(
 ) -> Callable[..., Any]:
     """Apply the convolution with these weights, and what follows it, item by item where maps would be large."""
     item = convolution.out.numel() * convolution.out.element_size()
+    own = convolution.args[1]
 
     def convolve(func: Any, first: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(own, nn.Parameter) and args[0] is not own:  # a network chooses its filters by its input
+            raise OtherOperations
         rest = {k: v for k, v in kwargs.items() if k not in ("weight", "bias")}
         parts = torch.split(first, 1) if len(first) > 1 and len(first) * item > LARGE else (first,)
         made = [func(part, weight, bias, *args[2:], **rest) for part in parts]
@@ -182,9 +289,12 @@ def _make_filter_pool(weight: Tensor, bias: Tensor | None, padding: int, size: i
     return filter_pool
 
 
-def _make_pool(size: int, gated: bool) -> Callable[..., Any]:
+def _make_pool(size: int, gated: bool, compiled: bool) -> Callable[..., Any]:
     def pool(_: Any, first: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return _Pool.apply(first, size, gated)  # type: ignore[no-untyped-call]
+        if compiled:
+            return _Pool.apply(first, size, gated)  # type: ignore[no-untyped-call]
+        largest = torch.max_pool1d(first, size)
+        return largest.relu_() if gated else largest
 
     return pool
 

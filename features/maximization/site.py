@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
@@ -27,10 +26,17 @@ from brainmap.features.layers.ear import (
 )
 from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.layers.names import is_function_name
-from brainmap.features.layers.outputs import ENDS, MOVES, SAME, passes_end_on
+from brainmap.features.layers.outputs import ENDS, MOVES, passes_end_on
 from brainmap.features.layers.running import evaluating
 from brainmap.features.layers.selection import choose_layers
-from brainmap.features.layers.shortcuts import Operation, Shortcut, choose_shortcuts
+from brainmap.features.layers.shortcuts import (
+    ByShortcuts,
+    Operation,
+    OtherOperations,
+    Record,
+    Shortcut,
+    choose_shortcuts,
+)
 
 _POOLS = (
     "max_pool",
@@ -76,23 +82,13 @@ class _Reached(Exception):
     """End a forward pass that need not go on; this is control flow, not an error."""
 
 
-class _Otherwise(Exception):
-    """Signal that the network runs other operations than when it was recorded; this is control flow too."""
-
-
-def _name_operation(func: Callable[..., Any]) -> str:
-    raw = getattr(func, "__name__", "").split(".")[0].strip("_")
-    return SAME.get(raw, raw)
-
-
-class _Until(TorchFunctionMode):
+class _Until(ByShortcuts):
     """Keep the results of some operations of a forward pass, and end it at the last of them."""
 
     def __init__(self, places: Sequence[int], fast: Mapping[int, Shortcut]) -> None:
-        super().__init__()
+        super().__init__(fast)
         self.found: dict[int, Any] = dict.fromkeys(places)
-        self.fast = fast
-        self.last, self.done = max(places), 0
+        self.last = max(places)
 
     def __torch_function__(
         self,
@@ -101,33 +97,23 @@ class _Until(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if self.done in self.fast:
-            name, instead = self.fast[self.done]
-            if _name_operation(func) != name:
-                raise _Otherwise
-            out = instead(func, *args, **(kwargs or {}))
-        else:
-            out = func(*args, **(kwargs or {}))
-        if self.done in self.found:
+        number = self.done
+        out = super().__torch_function__(func, types, args, kwargs)
+        if number in self.found:
             # a later operation may change its input in place
-            kept = isinstance(out, Tensor) and self.done < self.last
-            self.found[self.done] = out.clone() if kept else out
-        if self.done == self.last:
+            kept = isinstance(out, Tensor) and number < self.last
+            self.found[number] = out.clone() if kept else out
+        if number == self.last:
             raise _Reached
-        self.done += 1
         return out
 
 
 @dataclass
-class _Record(TorchFunctionMode):
+class _Record(Record):
     """Record every operation of a forward pass, and the operations between which the wanted module lies."""
 
-    operations: list[Operation] = field(default_factory=list)
     shapes: list[tuple[int, ...]] = field(default_factory=list)  # of results, which later operations may change
     given: list[tuple[int, Any]] = field(default_factory=list)  # number of operations done, value
-
-    def __post_init__(self) -> None:
-        super().__init__()
 
     def __torch_function__(
         self,
@@ -136,11 +122,7 @@ class _Record(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        first = args[0] if args else kwargs.get("input")
-        first = first if isinstance(first, Tensor) else None
-        self.operations.append(Operation(_name_operation(func), first, out, args, kwargs))
+        out = super().__torch_function__(func, types, args, kwargs)
         self.shapes.append(tuple(out.shape) if isinstance(out, Tensor) else ())
         return out
 
@@ -192,7 +174,7 @@ def read(model: nn.Module, patterns: Tensor, *places: int, fast: Mapping[int, Sh
     try:
         with until:
             model(patterns)
-    except _Otherwise:
+    except OtherOperations:
         return read(model, patterns, *places)
     except _Reached:
         values = [until.found[place] for place in places]

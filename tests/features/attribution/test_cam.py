@@ -10,6 +10,7 @@ from torch.nn import functional
 from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.attribution import cam
+from brainmap.features.layers.shortcuts import run_by_shortcuts as run_by
 from brainmap.types import CamMethod
 
 Array = NDArray[np.float32]
@@ -346,3 +347,51 @@ def test_a_network_that_writes_into_its_input_leaves_the_users_sounds_alone(soun
         np.testing.assert_array_equal(sounds, before)
         wanted = features.class_activation_maps(plain, sounds, method=method)
         np.testing.assert_allclose(found.maps, wanted.maps, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:class activation maps")
+@pytest.mark.parametrize("method", GRADIENT_METHODS)
+@pytest.mark.parametrize("layer", ["0", "4"])
+def test_maps_by_shortcuts_are_those_of_the_plain_network(
+    sounds: Array, method: CamMethod, layer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = network("gap")
+    net[1].running_mean, net[1].running_var = torch.linspace(-0.3, 0.3, 5), torch.linspace(0.5, 2, 5)
+    plain = features.class_activation_maps(net, sounds, method=method, layer=layer, upsample=False, batch_size=5)
+    used: list[list[str]] = []
+    monkeypatch.setattr(
+        cam, "run_by_shortcuts", lambda run, fast: (used.append([name for name, _ in fast.values()]), run_by(run, fast))
+    )
+    quick = features.class_activation_maps(
+        net, sounds, method=method, layer=layer, upsample=False, batch_size=2, threads=2
+    )
+    np.testing.assert_allclose(quick.maps, plain.maps, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(quick.logits, plain.logits, rtol=1e-5, atol=1e-6)
+    # what comes after the layer runs as it is
+    assert used == 3 * [["conv1d", "batch_norm", "relu", "max_pool1d", "conv1d"] if layer == "4" else ["conv1d"]]
+
+
+class Chooser(nn.Module):
+    """It takes other filters for loud sounds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.soft, self.loud = nn.Conv1d(1, 5, 5), nn.Conv1d(1, 5, 5)
+        self.norm, self.last, self.head = nn.BatchNorm1d(5), nn.Conv1d(5, 6, 3), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.loud if bool(x.abs().max() > 10) else self.soft
+        out: Tensor = self.head(self.last(torch.relu(self.norm(first(x)))).mean(2))
+        return out
+
+
+def test_a_network_that_chooses_its_filters_runs_as_it_is(sounds: Array) -> None:
+    torch.manual_seed(0)
+    net = Chooser().eval()
+    net.norm.running_mean = torch.randn(5)
+    many = np.concatenate([sounds[:4], 20 * sounds[:4]])
+    found = features.class_activation_maps(net, many, layer="last", upsample=False, batch_size=2)
+    alone = [
+        features.class_activation_maps(net, many[i : i + 2], layer="last", upsample=False).maps for i in range(0, 8, 2)
+    ]
+    np.testing.assert_allclose(found.maps, np.concatenate(alone), rtol=1e-4, atol=1e-6)

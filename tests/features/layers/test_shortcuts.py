@@ -110,10 +110,11 @@ def test_normalization_and_relu_are_folded_where_nothing_else_needs_them() -> No
     assert "relu" not in names
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("gated", [True, False])
-def test_pooling_takes_the_first_maximum_and_passes_nan_on(gated: bool) -> None:
+def test_pooling_takes_the_first_maximum_and_passes_nan_on(gated: bool, compiled: bool) -> None:
     x = torch.tensor([[[1.0, 1.0, 0.0, -1.0, -2.0, -1.0, 0.0, torch.nan, 5.0, 9.0]]], requires_grad=True)
-    found = _am_fast._make_pool(3, gated)(None, x)
+    found = _am_fast._make_pool(3, gated, compiled)(None, x)
     wanted = nn.functional.max_pool1d(torch.relu(x) if gated else x, 3)
     torch.testing.assert_close(found, wanted, equal_nan=True)
     given = torch.tensor([[[1.0, 2.0, 3.0]]])
@@ -124,7 +125,7 @@ def test_pooling_takes_the_first_maximum_and_passes_nan_on(gated: bool) -> None:
 @pytest.mark.parametrize("size", [2, 3, 4, 5, 7])
 def test_pooling_of_every_size(size: int) -> None:
     x = torch.randn(3, 2, 37, requires_grad=True)
-    found, wanted = _am_fast._make_pool(size, False)(None, x), nn.functional.max_pool1d(x, size)
+    found, wanted = _am_fast._make_pool(size, False, True)(None, x), nn.functional.max_pool1d(x, size)
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
     given = torch.randn(wanted.shape)
     (mine,), (theirs,) = (torch.autograd.grad(out, x, given) for out in (found, wanted))
