@@ -17,7 +17,7 @@ from brainmap.checks import check_ranges
 from brainmap.errors import InputError
 from brainmap.features.attribution.results import Attributions
 from brainmap.features.attribution.time_frequency import attenuate, make_mask
-from brainmap.features.sounds.inputs import describe_input, get_waveforms
+from brainmap.features.sounds.inputs import describe_input, get_waveforms, read_padded
 
 
 def hear_relevance(
@@ -39,7 +39,8 @@ def hear_relevance(
     Returns
     -------
     waveforms : ndarray float32 (n, 1, t)
-        One for each map, in the order of items and classes, at the level of the sounds.
+        One for each map, in the order of items and classes, at the level of the sounds; zeros follow the end of sounds
+        that keep their own lengths.
     names : tuple of (str, str)
         Item and class of each.
 
@@ -52,7 +53,7 @@ def hear_relevance(
     axes = describe_input(sounds)
     if axes is None or list(sounds.items) != list(found.items):
         raise InputError("relevance: expected the sounds of the maps, as features.load_sounds returns them, got others")
-    waves, rate = get_waveforms(sounds).waveforms[:, 0], axes.rate
+    waves, rate = read_padded(get_waveforms(sounds))[:, 0], axes.rate
     made, names = [], []
     for row, item in enumerate(found.items):
         for at, name in enumerate(found.names(row)):

@@ -341,6 +341,8 @@ def _find_head_weights(model: nn.Module, activation: Tensor, logits: Tensor) -> 
             continue
         matrix = weight.detach().reshape(logits.shape[1], -1)
         bias = getattr(module, "bias", None)
+        if isinstance(bias, Tensor) and len(bias) != logits.shape[1]:
+            continue
         for vector in pooled:
             given = nn.functional.linear(vector, matrix, bias)
             near = max(1e-4, 8 * torch.finfo(given.dtype).eps)

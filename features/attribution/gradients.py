@@ -18,6 +18,7 @@ from brainmap.errors import InputError
 from brainmap.features.attribution.cam import can_upsample, class_activation_maps, upsample_maps
 from brainmap.features.attribution.task import SILENCE, Explainer, Found, Task
 from brainmap.features.layers.ear import NONLINEARITIES, SOFTMAXES
+from brainmap.features.layers.inputs import find_longest_lengths
 from brainmap.features.layers.listing import list_layers
 from brainmap.features.layers.outputs import ENDS, SAME, Ends
 from brainmap.features.layers.running import forward
@@ -125,11 +126,12 @@ class IntegratedGradients:
 
     def begin(self, task: Task) -> Explainer:
         """Prepare the method for one call."""
-        base = task.get_baseline(self.baseline)
+        task.get_baseline(self.baseline)  # one that does not fit is told before anything runs
         places, weights = (part.to(task.device) for part in self.points())
-        ends = (slice(None), None) + (None,) * base.ndim
 
         def run(batch: Tensor, targets: Tensor, _: slice) -> Found:
+            base = task.get_baseline(self.baseline, batch)  # sounds may keep their own lengths
+            ends = (slice(None), None) + (None,) * base.ndim
             way = batch - base
             total = torch.zeros(*targets.shape, *base.shape, device=batch.device)
             for part in task.split_copies(self.steps, len(batch)):
@@ -172,7 +174,7 @@ class SmoothGrad:
 
     def begin(self, task: Task) -> Explainer:
         """Prepare the method for one call."""
-        shape = (self.samples, *task.example.shape)
+        shape = (self.samples, *task.example.shape[:2], *find_longest_lengths(task.sounds, task.example))
         drawn = task.rng.standard_normal(shape, np.float32) * np.float32(self.noise)
 
         def run(batch: Tensor, targets: Tensor, _: slice) -> Found:
@@ -180,7 +182,7 @@ class SmoothGrad:
             span = (flat.amax(1) - flat.amin(1)).reshape(-1, *(1,) * (batch.ndim - 1))
             total = torch.zeros(*targets.shape, *batch.shape[1:], device=batch.device)
             for part in task.split_copies(self.samples, len(batch)):
-                noisy = batch + span * torch.as_tensor(drawn[part], device=batch.device)
+                noisy = batch + span * torch.as_tensor(drawn[part][..., : batch.shape[-1]], device=batch.device)
                 gradient, _logits = task.compute_gradients(noisy.flatten(0, 1), targets.repeat(len(noisy), 1))
                 total += gradient.reshape(len(noisy), *total.shape).sum(0)
             return Found(maps=total / self.samples)

@@ -27,6 +27,7 @@ from brainmap.features.attribution.lrp_rules import (
     Rule,
     make_composite,
 )
+from brainmap.features.attribution.task import check_logits
 from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors, number_batches
 from brainmap.progress import progress
@@ -162,10 +163,7 @@ def _explain_batch(
 
 
 def _check_outputs(plain: Tensor, out: Tensor, logits: Tensor, targets: NDArray[np.integer[Any]]) -> None:
-    if logits.ndim != 2:
-        raise InputError(
-            f"network: expected logits (n_items, n_classes), got {tuple(logits.shape)}; let it return logits"
-        )
+    check_logits(logits)
     if targets.size and not 0 <= targets.min() <= targets.max() < logits.shape[1]:
         raise InputError(
             f"targets: expected classes from 0 to {logits.shape[1] - 1}, got {targets.min()} to {targets.max()}"

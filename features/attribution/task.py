@@ -35,6 +35,14 @@ class Classes:
     columns: list[int]
 
 
+def check_logits(logits: Tensor) -> None:
+    """Raise an `InputError` unless an output is one number per sound and class."""
+    if logits.ndim != 2:
+        raise InputError(
+            f"network: expected logits (n_items, n_classes), got {tuple(logits.shape)}; let it return logits"
+        )
+
+
 def choose_classes(logits: Tensor, classes: str | int | Sequence[str | int], names: Sequence[str] | None) -> Classes:
     """Resolve the classes asked for to names and positions, given logits (n_items, n_classes).
 
@@ -43,10 +51,7 @@ def choose_classes(logits: Tensor, classes: str | int | Sequence[str | int], nam
     InputError
         Probabilities instead of logits, a number of names that differs from that of the outputs, or an unknown class.
     """
-    if logits.ndim != 2:
-        raise InputError(
-            f"network: expected logits (n_items, n_classes), got {tuple(logits.shape)}; let it return logits"
-        )
+    check_logits(logits)
     n = logits.shape[1]
     if n > 1 and bool((logits >= 0).all()) and torch.allclose(logits.sum(1), logits.new_ones(len(logits))):
         raise InputError("network gives probabilities, whose gradients vanish where it is sure; give logits")
@@ -209,8 +214,8 @@ class Task:
         check_ranges(what, ("more than 0 ms", milliseconds, 0 < milliseconds < np.inf))
         return max(1, round(milliseconds / 1000 * self.rate))
 
-    def get_baseline(self, value: Any) -> Tensor:
-        """Bring a baseline, "silence", a number or an array that fits, to the shape of one sound.
+    def get_baseline(self, value: Any, batch: Tensor | None = None) -> Tensor:
+        """Bring a baseline, "silence", a number or an array, to the shape of a sound: the first, or one of a batch.
 
         Raises
         ------
@@ -218,11 +223,11 @@ class Task:
         """
         if isinstance(value, str) and value == SILENCE:
             value = get_silence(self.sounds)
+        shape = tuple((self.example if batch is None else batch).shape[1:])
         try:
             given = torch.as_tensor(np.asarray(value, np.float32), device=self.device)
-            base = given.broadcast_to(self.example.shape[1:])
+            base = given.broadcast_to(shape)
         except (RuntimeError, TypeError, ValueError):
-            shape = tuple(self.example.shape[1:])
             raise InputError(
                 f"baseline: expected {SILENCE!r}, a number or an array of shape {shape}, got {value!r:.60}"
             ) from None

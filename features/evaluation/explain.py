@@ -22,7 +22,7 @@ from brainmap.checks import check_choice
 from brainmap.errors import InputError
 from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.attribution.results import find_own_class
-from brainmap.features.attribution.task import compute_logits
+from brainmap.features.attribution.task import check_logits, compute_logits
 from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.layers.running import evaluating
 from brainmap.features.sounds.batches import Sounds, SoundSource, get_labels, iterate_tensors
@@ -44,7 +44,10 @@ def compute_all_logits(
 ) -> NDArray[np.float32]:
     """Compute logits `(n_items, n_classes)` of every sound, without a softmax."""
     with evaluating(model, device), torch.no_grad():
-        found = [compute_logits(model, batch).cpu() for batch in iterate_tensors(sounds, batch_size, device=device)]
+        found = []
+        for batch in iterate_tensors(sounds, batch_size, device=device):
+            found.append(compute_logits(model, batch).cpu())
+            check_logits(found[-1])
     return np.asarray(torch.cat(found).numpy(), dtype=np.float32)
 
 

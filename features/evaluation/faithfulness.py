@@ -175,6 +175,8 @@ def deletion_curves(
     )
     rng = rng or np.random.default_rng(0)
     items, conditions = get_labels(sounds)
+    if getattr(sounds, "own_lengths", False):
+        _ = sounds.waveforms  # several lengths are refused: the windows that are removed would differ
     courses, wanted = drop_channels(maps, targets)
     removal: _Removal | None = None
     scores, random = [], []

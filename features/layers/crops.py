@@ -35,8 +35,11 @@ class Fields:
     grid: tuple[int, ...]
 
     @classmethod
-    def of(cls, layer: Layer, length: tuple[int, ...], *, inside: bool) -> Fields:
+    def of(cls, layer: Layer, length: tuple[int, ...], *, inside: bool, grid: tuple[int, ...] | None = None) -> Fields:
         """Compute the receptive fields of a layer for inputs of a length; `inside` allows only fields within the input.
+
+        The layer is that of such an input; where it is that of an input of another length, with the same fields, `grid`
+        has the number of frames along each axis.
 
         Raises
         ------
@@ -49,7 +52,7 @@ class Fields:
                 f"exemplars: what a unit of {layer.name!r} sees is not known, an operation before it mixes positions; "
                 "name an earlier layer"
             )
-        grid = layer.shape[1:] or (1,) * len(length)
+        grid = grid or layer.shape[1:] or (1,) * len(length)
         if len(grid) != len(length):
             raise InputError(f"exemplars: layer {layer.name!r} has shape {layer.shape}; name a convolution")
         sizes = _make_pair(size)

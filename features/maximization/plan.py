@@ -27,6 +27,7 @@ from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import Site, find_site
 from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task
 from brainmap.features.sounds.batches import Sounds, SoundSource
+from brainmap.features.sounds.files import join_batches
 from brainmap.features.sounds.inputs import compute_input_rate, describe_input
 
 Shape: TypeAlias = tuple[int, ...]
@@ -53,7 +54,8 @@ def convert_sounds(sounds: Sounds | None) -> NDArray[np.float32] | None:
     if sounds is None:
         return None
     if isinstance(sounds, SoundSource):
-        given: Any = np.concatenate(list(sounds.batches(64))) if len(sounds) else np.empty((0, 1, 1))
+        rate = getattr(sounds, "rate", None)
+        given: Any = join_batches(list(sounds.batches(64)), rate=rate) if len(sounds) else np.empty((0, 1, 1))
     else:
         given = getattr(sounds, "waveforms", sounds)
     values = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)

@@ -93,13 +93,12 @@ class Sounds(LabeledSounds):
         if self._given is not None:
             return self._given
         parts = list(self.iterate_waveforms(256))
-        lengths = sorted({part.shape[2] / self.rate for part in parts})
-        if len(lengths) > 1:
-            raise InputError(
-                f"sounds: expected one length, got {lengths[0]:.4g} to {lengths[-1]:.4g} s, and the network takes no "
-                f"padding; give at most {lengths[0]:.4g} seconds, to which all are cut"
-            )
-        return np.concatenate(parts) if parts else np.empty((0, 1, self.n_samples), np.float32)
+        return join_batches(parts, rate=self.rate) if parts else np.empty((0, 1, self.n_samples), np.float32)
+
+    @cached_property
+    def padded(self) -> NDArray[np.float32]:
+        """Read all sounds at once for pictures `(n, 1, n_samples)`: zeros follow those that keep their own lengths."""
+        return pad_batches(self.iterate_waveforms(256)) if self.own_lengths else self.waveforms
 
     def batches(self, size: int) -> Iterator[NDArray[np.float32]]:
         """Yield the sounds in order as the network takes them, `size` at a time, without keeping them in memory."""
@@ -194,6 +193,33 @@ def join_equal_lengths(sounds: Iterable[NDArray[np.float32]], size: int) -> Iter
         held.append(sound)
     if held:
         yield np.stack(held)[:, None]
+
+
+def join_batches(parts: Sequence[NDArray[np.float32]], *, rate: float | None) -> NDArray[np.float32]:
+    """Join batches of sounds to one array `(n, 1, n_samples)`, or of what a network takes of them.
+
+    Raises
+    ------
+    InputError
+        Sounds that keep their own lengths have several.
+    """
+    lengths = sorted({part.shape[2:] for part in parts})
+    if len(lengths) > 1:
+        (least, most), unit = (lengths[0][-1], lengths[-1][-1]), "samples"
+        if rate and parts[0].ndim == 3:
+            least, most, unit = least / rate, most / rate, "seconds"
+        raise InputError(
+            f"sounds: expected one length, got {least:.4g} to {most:.4g} {unit}, and the network takes no padding; "
+            f"give at most {least:.4g} {unit}, to which all are cut"
+        )
+    return np.concatenate(parts)
+
+
+def pad_batches(parts: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Join batches of sounds to one array `(n, 1, n_samples)`, with zeros after the end of shorter ones."""
+    found = list(parts)
+    longest = max(part.shape[2] for part in found)
+    return np.concatenate([np.pad(part, ((0, 0), (0, 0), (0, longest - part.shape[2]))) for part in found])
 
 
 def load_sounds(

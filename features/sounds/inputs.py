@@ -130,6 +130,12 @@ def get_waveforms(sounds: Any) -> Any:
     return sounds if axes is None or axes.is_waveform else replace(sounds, front_end=WAVEFORM)
 
 
+def read_padded(sounds: Any) -> Any:
+    """Return all waveforms at once, with zeros after the end of sounds of own lengths; arrays stay as they are."""
+    padded = getattr(sounds, "padded", None)
+    return getattr(sounds, "waveforms", sounds) if padded is None else padded
+
+
 def get_silence(sounds: Any) -> NDArray[np.float32]:
     """Return what a network gets of silence, `(c, h, w)` or `(c, t)`; 0 for waveforms and arrays."""
     axes = describe_input(sounds)

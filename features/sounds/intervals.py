@@ -201,7 +201,7 @@ def plant_sounds(
     n_samples, rate = round(seconds * sounds.rate), sounds.rate
     spans = find_sounding_intervals(sounds, rate=rate)
     planted, starts, ends = np.zeros((len(sounds), 1, n_samples), np.float32), [], []
-    for row, wave in enumerate(sounds.waveforms[:, 0]):
+    for row, wave in enumerate(sounds.padded[:, 0]):
         word = wave[round(spans["start_s"][row] * rate) : round(spans["end_s"][row] * rate)]
         if len(word) > n_samples:
             raise InputError(

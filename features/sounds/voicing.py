@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from brainmap.checks import check_choice, check_ranges
 from brainmap.errors import InputError
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors, number_batches
-from brainmap.features.sounds.inputs import get_waveforms, resolve_rate
+from brainmap.features.sounds.inputs import get_waveforms, read_padded, resolve_rate
 from brainmap.types import VoicingKind
 
 KINDS: tuple[VoicingKind, ...] = ("silent", "unvoiced", "voiced")
@@ -157,7 +157,9 @@ def find_voicing(
 
 def _iterate_clips(sounds: Sounds, items: Sequence[str], window: _Window) -> Iterator[NDArray[np.float32]]:
     """Yield waveforms `(n, t)`, some clips at a time."""
-    for done, batch in number_batches(iterate_tensors(sounds, _CLIPS_AT_ONCE)):
+    # silence follows those that keep their own lengths, so that all have as many frames
+    given = read_padded(sounds) if getattr(sounds, "own_lengths", False) else sounds
+    for done, batch in number_batches(iterate_tensors(given, _CLIPS_AT_ONCE)):
         if batch.ndim != 3 or batch.shape[1] != 1:
             raise InputError(f"voicing: expected waveforms (1, t), got sounds of shape {tuple(batch.shape[1:])}")
         clips = np.asarray(batch[:, 0].cpu())

@@ -19,7 +19,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainmap.checks import check_choice, check_ranges, list_some, refuse_some
-from brainmap.features.sounds.files import PEAK_LEVEL, RMS_LEVEL, Sounds, hash_sounds, join_equal_lengths
+from brainmap.features.sounds.files import (
+    PEAK_LEVEL,
+    RMS_LEVEL,
+    Sounds,
+    hash_sounds,
+    join_batches,
+    join_equal_lengths,
+    pad_batches,
+)
 from brainmap.features.sounds.front_ends import FrontEnd
 from brainmap.features.sounds.reading import read_mono
 from brainmap.features.sounds.report import SILENT, LabeledSounds, RecordingLook, SoundReport, count_problems
@@ -128,7 +136,12 @@ class Windows(LabeledSounds):
     @cached_property
     def waveforms(self) -> NDArray[np.float32]:
         """Read all windows at once, float32 `(n, 1, n_samples)`."""
-        return np.concatenate(list(self.iterate_waveforms(256)))
+        return join_batches(list(self.iterate_waveforms(256)), rate=self.rate)
+
+    @cached_property
+    def padded(self) -> NDArray[np.float32]:
+        """Read all windows at once for pictures `(n, 1, n_samples)`: zeros follow the end of shorter ones."""
+        return pad_batches(self.iterate_waveforms(256))
 
     @property
     def front_end(self) -> FrontEnd:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -201,7 +201,7 @@ def find_exemplars(
     items, conditions = get_labels(sounds)
     with evaluating(model, device), torch.no_grad():
         found = _find_layer(model, sounds, layer)
-        fields = Fields.of(found, tuple(next(iterate_tensors(sounds, 1)).shape[2:]), inside=inside)
+        fields = _FieldsByItem(sounds, found, inside=inside)
         chosen = _choose_units(units, found)
         names = _name_units(chosen, found, class_names)
         own = np.array([[name == word for name in names] for word in conditions]) if own_class else None
@@ -211,6 +211,7 @@ def find_exemplars(
             for done, batch in number_batches(iterate_tensors(sounds, batch_size, device=device)):
                 forward(model, batch)
                 arranged = found.arranged(heard[found.name], len(batch))
+                grid = tuple(arranged.shape[2:])
                 values = arranged[:, list(chosen)].float().cpu().numpy().reshape(len(batch), len(chosen), -1)
                 finite = np.isfinite(values).all(axis=(1, 2))
                 if not finite.all():
@@ -218,7 +219,8 @@ def find_exemplars(
                     raise RunError(f"exemplars: layer {found.name!r} is not finite for item {bad!r}; look at the sound")
                 best.hear(values)
                 mine = True if own is None else own[done : done + len(batch)]
-                for top, frames in fields.iterate_tops(values, per_sound):
+                own_fields = fields.find(tuple(batch.shape[2:]), grid, done, len(batch))
+                for top, frames in own_fields.iterate_tops(values, per_sound):
                     best.add(np.where(mine, top, -np.inf), frames, done)
                 step.advance(len(batch))
     dead = tuple(unit for unit, lives in zip(chosen, best.driven, strict=True) if not lives)
@@ -244,6 +246,55 @@ def find_exemplars(
         rate=None if known is None else int(known),
         axes=axes,
     )
+
+
+class _FieldsByItem:
+    """Find the receptive fields of a layer in each sound; sounds that keep their own lengths have several.
+
+    Attributes
+    ----------
+    length : tuple of int [samples]
+        Length of the first sound.
+    """
+
+    def __init__(self, sounds: Sounds, layer: Layer, *, inside: bool) -> None:
+        self.layer, self.inside = layer, inside
+        self.length: tuple[int, ...] = tuple(next(iterate_tensors(sounds, 1)).shape[2:])
+        self._known: dict[tuple[int, ...], Fields] = {self.length: Fields.of(layer, self.length, inside=inside)}
+        self._lengths: dict[int, tuple[int, ...]] = {}
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Return the largest size of a field along each axis."""
+        return tuple(max(sizes) for sizes in zip(*(one.size for one in self._known.values()), strict=True))
+
+    def find(self, length: tuple[int, ...], grid: tuple[int, ...], first: int, n: int) -> Fields:
+        """Find the fields in `n` sounds of a length, the first of which has the number `first`."""
+        self._lengths.update(dict.fromkeys(range(first, first + n), length))
+        if length not in self._known:
+            self._known[length] = Fields.of(self._fit_layer(length), length, inside=self.inside, grid=grid)
+        return self._known[length]
+
+    def _fit_layer(self, length: tuple[int, ...]) -> Layer:
+        """Return the layer as it is in a sound of another length: a field that is all of a sound is all of any."""
+        sizes, strides, centers = (
+            list(one if isinstance(one, tuple) else (one,))
+            for one in (self.layer.receptive_field, self.layer.stride, self.layer.center)
+        )
+        for axis, n in enumerate(length):
+            if sizes[axis] == self.length[axis]:
+                sizes[axis] = n
+                centers[axis] = centers[axis] if strides[axis] else (n - 1) / 2
+        one = len(length) == 1
+        return replace(
+            self.layer,
+            receptive_field=sizes[0] if one else tuple(sizes),
+            center=centers[0] if one else tuple(centers),
+        )
+
+    def of(self, item: int) -> Fields:
+        """Return the fields in a sound that was heard."""
+        return self._known[self._lengths[item]]
 
 
 class _Best:
@@ -329,14 +380,15 @@ def _tabulate_exemplars(
     layer: Layer,
     units: tuple[Sequence[int], Sequence[str]],
     sounds: tuple[Sequence[str], Sequence[str]],
-    fields: Fields,
+    fields: _FieldsByItem,
     rate: float | None,
     time_axis: int,
 ) -> pd.DataFrame:
     rows = []
     for unit, rank, item, frame, value in ranked:
-        start = fields.starts[frame]
-        places = [np.array(np.unravel_index(frame, fields.grid)), start, start + fields.size]
+        own = fields.of(item)
+        start = own.starts[frame]
+        places = [np.array(np.unravel_index(frame, own.grid)), start, start + own.size]
         at, begin, end = (int(p[0]) if len(p) == 1 else ",".join(map(str, p.tolist())) for p in places)
         seconds = [float(p[time_axis]) / rate if rate else np.nan for p in places[1:]]
         rows.append(
@@ -352,20 +404,21 @@ def _tabulate_exemplars(
                 begin,
                 end,
                 *seconds,
-                fields.outside(frame),
+                own.outside(frame),
             )
         )
     return pd.DataFrame(rows, columns=list(EXEMPLAR_COLUMNS))
 
 
 def _read_crops(
-    sounds: Sounds, ranked: Sequence[tuple[int, int, int, int, float]], fields: Fields, batch_size: int
+    sounds: Sounds, ranked: Sequence[tuple[int, int, int, int, float]], fields: _FieldsByItem, batch_size: int
 ) -> NDArray[np.float32]:
-    """Read the sounds again and cut out the exemplars."""
+    """Read the sounds again and cut out the exemplars; those of shorter fields end in zeros."""
     rows = group_pairs((item, row) for row, (_, _, item, _, _) in enumerate(ranked))
     crops = np.zeros((len(ranked), next(iterate_tensors(sounds, 1)).shape[1], *fields.size), np.float32)
     for first, batch in number_batches(iterate_tensors(sounds, batch_size)):
         for at in range(len(batch)):
             for row in rows.get(first + at, ()):
-                crops[row] = fields.crop(batch[at].numpy(), ranked[row][3])
+                crop = fields.of(first + at).crop(batch[at].numpy(), ranked[row][3])
+                crops[(row, slice(None), *map(slice, crop.shape[1:]))] = crop
     return crops

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from brainmap.checks import check_choice, check_ranges, list_some, refuse_some
 from brainmap.errors import BrainmapWarning, InputError
+from brainmap.features.sounds.inputs import read_padded
 from brainmap.features.units.embedding import _get_labels
 from brainmap.progress import progress
 from brainmap.types import FeatureSet, SoundMetric
@@ -161,7 +162,7 @@ def _collect_spaces(
     items, words = _get_labels(features, conditions, "neighbors")
     spaces: dict[str, Any] = {}
     if sounds is not None:
-        spaces[WAVEFORM] = getattr(sounds, "waveforms", sounds)
+        spaces[WAVEFORM] = read_padded(sounds)
     if isinstance(features, FeatureSet):
         asked = [layers] if isinstance(layers, str) else list(layers)
         wanted = list(features.layers) if asked == ["all"] else asked

@@ -78,7 +78,7 @@ def plot_encoder_maps(sounds: Any, found: Any, *, items: Sequence[int] | None = 
     limits = np.maximum(np.quantile(np.abs(maps), 0.995, axis=(0, 2)), 1e-12)
     for column, item in enumerate(chosen):
         one = sounds.take([item])
-        wave, rate = read_waves(get_waveforms(one).waveforms, "plot_encoder_maps")[0], float(one.rate)
+        wave, rate = read_waves(get_waveforms(one), "plot_encoder_maps")[0], float(one.rate)
         hertz = draw_spectrogram(grid[0, column], wave, rate)
         grid[0, column].set_title(str(found.items[item]), fontsize=8.5, pad=2)
         if column == 0:

@@ -124,7 +124,8 @@ def plot_attribution(
     if not results or any(np.ndim(found.maps) != 4 for found in results):
         raise InputError("plot_attribution: expected attributions of waveforms, with maps (n_items, n_classes, c, t)")
     chosen = choose_items(sounds, items, 3, "plot_attribution")
-    audio, seconds = read_waves(sounds.waveforms, "plot_attribution"), sounds.waveforms.shape[-1] / sounds.rate
+    audio = read_waves(sounds, "plot_attribution")
+    seconds = audio.shape[1] / sounds.rate
     words = [str(sounds.conditions[i]) for i in chosen]
     heights = [0.55, 1.3, *[0.8] * len(results)]
     size = (1.5 + 2.75 * len(chosen), 1.9 + 0.62 * len(results))
@@ -213,7 +214,7 @@ def plot_occlusion(sounds: Any, found: Any, *, items: Sequence[int] | None = Non
         )
     chosen = choose_items(sounds, items, 3, "plot_occlusion")
     rows = find_map_rows(sounds, found, chosen, "plot_occlusion")
-    audio, rate = read_waves(sounds.waveforms, "plot_occlusion"), float(sounds.rate)
+    audio, rate = read_waves(sounds, "plot_occlusion"), float(sounds.rate)
     words = [str(sounds.conditions[i]) for i in chosen]
     maps = [average_in_bins(_choose_map(found, row, word), _BINS) for row, word in zip(rows, words, strict=True)]
     limit = float(np.quantile(np.abs(maps), 0.995)) or 1.0

@@ -166,14 +166,14 @@ def _draw_input_alone(axes: Axes, sounds: Any, cams: Any, item: int) -> None:
         draw_input(axes, picture, about)
         add_kilohertz_ticks(axes, picture.shape[0], about)
     elif np.ndim(cams.maps) == 4:
-        draw_spectrogram(axes, read_waves(sounds.waveforms, "plot_class_maps")[item], float(sounds.rate))
+        draw_spectrogram(axes, read_waves(sounds, "plot_class_maps")[item], float(sounds.rate))
     else:
-        draw_wave(axes, read_waves(sounds.waveforms, "plot_class_maps")[item], color=INK)
+        draw_wave(axes, read_waves(sounds, "plot_class_maps")[item], color=INK)
 
 
 def _draw_one(axes: Axes, sounds: Any, cams: Any, item: int, course: NDArray[np.float32], limit: float) -> None:
     if course.ndim == 1:
-        draw_cam(axes, read_waves(sounds.waveforms, "plot_class_maps")[item], course, limit)
+        draw_cam(axes, read_waves(sounds, "plot_class_maps")[item], course, limit)
     elif has_pictures(sounds, cams.maps[:, :, None]):
         picture, about = get_input(sounds, item)
         draw_map(axes, picture, make_picture(course, about), about, limit)
@@ -195,4 +195,4 @@ def _add_time(axes: Axes, sounds: Any, cams: Any) -> None:
         picture, about = get_input(sounds, 0)
         add_second_ticks(axes, picture.shape[1], about)
         return
-    add_seconds(axes, sounds.waveforms.shape[-1] / sounds.rate, width=axes.get_xlim()[1])
+    add_seconds(axes, read_waves(sounds, "plot_class_maps").shape[1] / sounds.rate, width=axes.get_xlim()[1])

@@ -184,7 +184,8 @@ def plot_localization(
     methods = [method for _, method in pairs if method not in _BASE]
     colors = _assign_colors(methods, "plot_localization") | _BASE
     names = [method if network == "none" else f"{network}  {method}" for network, method in pairs]
-    audio, seconds = read_waves(sounds.waveforms, "plot_localization"), sounds.waveforms.shape[-1] / sounds.rate
+    audio = read_waves(sounds, "plot_localization")
+    seconds = audio.shape[1] / sounds.rate
     rows = 0.19 * len(pairs)
     figure = Picture(figsize=(10, 1.9 + 2.1 * rows + 0.9), layout="constrained")
     grid = figure.add_gridspec(3, 12, height_ratios=[0.6, rows, 1.1 * rows + 0.4])
@@ -287,7 +288,7 @@ def plot_predicted_sounds(found: Any, sounds: Any, *, title: str = "") -> Figure
         add_hertz_ticks(line[0], draw_spectrogram(line[0], wave, rate), "frequency [Hz]")
         line[0].set_title(f"{one['region']}: predicted sound", fontsize=8.5, loc="left")
         real = sounds.take([places[str(one["best_real_sound"])]])
-        draw_spectrogram(line[1], read_waves(real.waveforms, "plot_predicted_sounds")[0], float(real.rate))
+        draw_spectrogram(line[1], read_waves(real, "plot_predicted_sounds")[0], float(real.rate))
         line[1].set_title(f"best real sound: {one['best_real_sound']}", fontsize=8.5, loc="left")
         draw_values(line[2], one)
         if row == len(table) - 1:

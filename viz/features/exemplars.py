@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from brainmap.checks import check_each
 from brainmap.errors import InputError
-from brainmap.viz.features.sounds import add_hertz_ticks, draw_spectrogram, draw_wave
+from brainmap.viz.features.sounds import add_hertz_ticks, draw_spectrogram, draw_wave, read_waves
 from brainmap.viz.features.spectrograms import add_kilohertz_ticks, draw_input, get_input, make_picture
 from brainmap.viz.style import (
     INK,
@@ -248,7 +248,7 @@ def _draw_neighbors(panel: Any, neighbors: Any, sounds: Any, space: str, items: 
     grid = panel.subplots(len(items), k + 1, squeeze=False)
     where = {item: at for at, item in enumerate(neighbors.items)}
     taken = getattr(sounds, "front_end", None)
-    waves = np.asarray(sounds.waveforms)[:, 0] if taken is None or taken.is_waveform else None
+    waves = read_waves(sounds, "plot_neighbors") if taken is None or taken.is_waveform else None
 
     def draw(axes: Axes, at: int, color: str = INK) -> None:
         if waves is not None:

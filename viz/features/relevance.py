@@ -110,7 +110,7 @@ def plot_relevance(
             if line == len(chosen) - 1:
                 add_second_ticks(axes, picture.shape[1], about)
         else:
-            wave = read_waves(sounds.waveforms, "plot_relevance")[item]
+            wave = read_waves(sounds, "plot_relevance")[item]
             limit, beyond, n = _paint(
                 axes, wave, values, bool(getattr(found, "products", False)), float(sounds.rate), view, colors
             )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from brainmap.errors import InputError
 from brainmap.features.attribution.results import find_own_class
-from brainmap.features.sounds.inputs import InputAxes
+from brainmap.features.sounds.inputs import InputAxes, read_padded
 from brainmap.viz.features.spectrograms import (
     add_kilohertz_ticks,
     add_second_ticks,
@@ -52,8 +52,8 @@ def _convert_values(values: Any) -> NDArray[np.float32]:
 
 
 def read_waves(patterns: Any, what: str) -> NDArray[np.float32]:
-    """Return waveforms `(n, t)` from `(t,)`, `(n, t)` or `(n, 1, t)`."""
-    array = _convert_values(patterns)
+    """Return waveforms `(n, t)` from sounds, `(t,)`, `(n, t)` or `(n, 1, t)`; zeros follow shorter sounds."""
+    array = _convert_values(read_padded(patterns))
     array = array[None] if array.ndim == 1 else array[:, 0] if array.ndim == 3 else array
     if array.ndim != 2 or array.shape[1] < 16:
         raise InputError(f"{what}: expected sounds (n, 1, t) or (t,) with t >= 16, got {np.shape(patterns)}")
@@ -324,7 +324,7 @@ def plot_cam(
         )
     if np.ndim(cams.maps) == 4:
         return _plot_cam_pictures(sounds, cams, chosen, own, columns=columns, title=title)
-    audio = read_waves(sounds.waveforms, "plot_cam")
+    audio = read_waves(sounds, "plot_cam")
     maps = np.stack([_convert_values(cams.maps[i])[own[i]] for i in chosen])
     limit = map_scale(maps)
     rows = -(-len(chosen) // columns)
@@ -394,7 +394,8 @@ def _plot_cam_frames(
     """Plot spectrograms, and below them the maps over the frequencies and frames of a layer."""
     columns = min(columns, len(chosen))
     rows = -(-len(chosen) // columns)
-    audio, seconds = read_waves(sounds.waveforms, "plot_cam"), sounds.waveforms.shape[-1] / sounds.rate
+    audio = read_waves(sounds, "plot_cam")
+    seconds = audio.shape[1] / sounds.rate
     maps = np.stack([_convert_values(cams.maps[i])[own[i]] for i in chosen])
     limit = float(np.quantile(np.abs(maps), 0.98)) or 1.0
     figure, grid = make_axes((max(2.6 * columns, 4.5), 0.9 + 2.3 * rows), 2 * rows, columns)

@@ -51,7 +51,7 @@ def draw_kinds(axes: Axes, voicing: Any, item: int) -> None:
 
 
 def _draw_example(figure: Any, sounds: Any, found: Any, item: int, *, first: bool) -> None:
-    wave = read_waves(sounds.waveforms[item], "plot_voiced_attention")[0]
+    wave = read_waves(sounds, "plot_voiced_attention")[item]
     rows = figure.subplots(4, 1, height_ratios=[0.7, 1.3, 0.25, 0.9], gridspec_kw={"hspace": 0.06})
     upper, middle, strip, lower = rows
     draw_wave(upper, wave)
@@ -136,10 +136,9 @@ def plot_voiced_attention(sounds: Any, found: Any, *, items: Sequence[int] | Non
     InputError
         If the numbers of sounds and maps differ.
     """
-    if len(sounds.waveforms) != len(found.mass):
-        raise InputError(
-            f"plot_voiced_attention: expected {len(found.mass)} sounds, one per map, got {len(sounds.waveforms)}"
-        )
+    n = len(read_waves(sounds, "plot_voiced_attention"))
+    if n != len(found.mass):
+        raise InputError(f"plot_voiced_attention: expected {len(found.mass)} sounds, one per map, got {n}")
     chosen = list(items) if items is not None else _choose_examples(found)
     figure = Picture(figsize=(10, 6.2 if title else 5.9), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[1.15, 1], squeeze=False).ravel()

@@ -191,7 +191,7 @@ def make_cam_cards(sounds: Any, cams: Any, *, most: int = 16) -> list[Card]:
     InputError
         If a condition is not one of the classes.
     """
-    own, audio = find_own_class(sounds.conditions, cams.class_names), read_waves(sounds.waveforms, "report: sounds")
+    own, audio = find_own_class(sounds.conditions, cams.class_names), read_waves(sounds, "report: sounds")
     chosen = choose_one_of_each(sounds, most)
     waves, maps = [audio[item] for item in chosen], [np.asarray(cams.maps[item])[own[item]] for item in chosen]
     if np.ndim(cams.maps) != 4:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
 from torch import nn
 
+from brainmap import features, viz
 from brainmap.errors import InputError
 from brainmap.features.activations.extract import extract_activations
 from brainmap.features.activations.stored import open_activations
@@ -20,6 +22,8 @@ from brainmap.features.networks.checkpoints import load_network, save_checkpoint
 from brainmap.features.networks.description import Checkpoint, load_checkpoint
 from brainmap.features.networks.feeding import describe_feeding, make_example
 from brainmap.features.networks.zoo import build_network
+from brainmap.viz.features.sounds import read_waves
+from brainmap.viz.style import render_png
 
 RATE, SECONDS = 8_000, (0.05, 0.1, 0.1, 0.2, 0.3)  # the last one is longer than the network's 0.2 s
 
@@ -113,3 +117,89 @@ def test_a_file_that_says_own_lengths_is_not_contradicted_and_one_length_is_refu
     sounds = replace(said, level="rms").load_sounds(folder / "stimuli.tsv")
     with pytest.raises(InputError, match=r"refuses sounds of shape \(1, 400\)"):
         extract_activations(flat, sounds)
+
+
+@pytest.fixture
+def heard(folder: Path) -> tuple[nn.Module, Any]:
+    said = replace(load_checkpoint(folder / "net.safetensors"), own_lengths=True)
+    return load_network(folder / "net.safetensors"), said.load_sounds(folder / "stimuli.tsv")
+
+
+@pytest.mark.parametrize("method", ["saliency", "input-x-gradient", "integrated-gradients", "smoothgrad", "lrp"])
+def test_maps_are_those_of_each_sound_alone_and_zero_after_its_end(heard: tuple[nn.Module, Any], method: Any) -> None:
+    model, sounds = heard
+    settings: dict[str, Any] = {"noise": 0.0} if method == "smoothgrad" else {}
+    found = features.attribute(model, sounds, method=method, classes=["0"], **settings)
+    for row in range(len(SECONDS)):
+        one = features.attribute(model, sounds.take([row]), method=method, classes=["0"], **settings)
+        length = one.maps.shape[-1]
+        np.testing.assert_allclose(found.maps[row, ..., :length], one.maps[0], rtol=1e-4, atol=1e-7)
+        assert not found.maps[row, ..., length:].any()
+        if method == "integrated-gradients":
+            np.testing.assert_allclose(found.delta[row], one.delta[0], atol=1e-6)
+
+
+def test_noise_of_smoothgrad_is_the_same_for_all_lengths(heard: tuple[nn.Module, Any]) -> None:
+    model, sounds = heard
+    found = features.attribute(model, sounds, method="smoothgrad", classes=["0"], samples=3)
+    backwards = features.attribute(model, sounds.take([4, 3, 2, 1, 0]), method="smoothgrad", classes=["0"], samples=3)
+    np.testing.assert_allclose(backwards.maps[::-1], found.maps, rtol=1e-4, atol=1e-7)
+
+
+def test_exemplars_are_found_beyond_the_length_of_the_first_sound(heard: tuple[nn.Module, Any]) -> None:
+    model, sounds = heard
+    conv: Any = model[0]  # type: ignore[index]
+    found = features.find_exemplars(model, sounds, layer="0", k=5, stage="before")
+    waves = [soundfile.read(path, dtype="float32")[0][:1600] for path in sounds.table["path"]]
+    for unit in range(3):
+        with torch.no_grad():
+            courses = [conv(torch.tensor(wave)[None, None])[0, unit].numpy() for wave in waves]
+        order = np.argsort([-course.max() for course in courses], kind="stable")
+        table = found.table[found.table["unit"] == unit]
+        assert list(table["item"]) == [sounds.items[k] for k in order]
+        assert list(table["start"]) == [4 * courses[k].argmax() for k in order]
+        np.testing.assert_allclose(table["value"], [courses[k].max() for k in order], rtol=1e-5)
+        for crop, start, k in zip(found.crops[table.index], table["start"], order, strict=True):
+            np.testing.assert_array_equal(crop[0], waves[k][start : start + 9])
+    assert found.table["start"].max() > SECONDS[0] * RATE
+
+
+def test_a_unit_that_sees_all_of_a_sound_sees_all_of_any(heard: tuple[nn.Module, Any]) -> None:
+    model, sounds = heard
+    found = features.find_exemplars(model, sounds, layer="output", k=5)
+    lengths = dict(zip(sounds.items, [400, 800, 800, 1600, 1600], strict=True))
+    assert list(found.table["start"]) == [0] * 10
+    assert list(found.table["stop"]) == [lengths[item] for item in found.table["item"]]
+    assert not found.table["outside"].any()
+    assert found.crops.shape == (10, 1, 1600)
+
+
+def test_pictures_have_silence_after_the_end_of_a_sound(heard: tuple[nn.Module, Any]) -> None:
+    model, sounds = heard
+    waves = read_waves(sounds, "test")
+    assert waves.shape == (5, 1600)
+    assert not waves[0, 400:].any()
+    assert np.abs(waves[0, :400]).min() > 0
+    found = features.attribute(model, sounds, method="saliency", classes=["0"])
+    cams = features.class_activation_maps(model, sounds)
+    for figure in (
+        viz.plot_attribution(sounds, [found]),
+        viz.plot_relevance(sounds, found, view="waveform", scores="probability"),
+        viz.plot_class_maps(sounds, cams, items=[0, 1]),
+    ):
+        assert render_png(figure)
+    masked, _ = features.hear_relevance(sounds, found)
+    assert masked.shape == (5, 1, 1600)
+    assert np.abs(masked[0, 0, 400:]).max() < 1e-9
+    assert features.find_voicing(sounds).kinds.shape[0] == 5
+
+
+@pytest.mark.parametrize(("command", "ending"), [("maximize", "zarr"), ("faithfulness", "tsv")])
+def test_what_needs_one_length_is_refused_in_one_line(
+    folder: Path, command: str, ending: str, brainmap_command: Any
+) -> None:
+    own = ("--checkpoint", folder / "net.safetensors", "--own-lengths", "--sounds", folder / "stimuli.tsv")
+    answer = brainmap_command("features", command, *own, "--out", folder / f"out.{ending}")
+    assert answer.code == 2
+    assert "expected one length, got 0.05 to 0.2 seconds" in answer.err
+    assert "give at most 0.05 seconds" in answer.err
