@@ -24,6 +24,7 @@ from brainmap.errors import InputError
 from brainmap.features.attribution.task import compute_logits
 from brainmap.features.layers.running import evaluating
 from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
+from brainmap.features.sounds.files import join_batches
 from brainmap.features.sounds.inputs import get_silence
 from brainmap.features.sounds.intervals import mark_above, smooth_maps
 from brainmap.progress import progress
@@ -175,8 +176,10 @@ def deletion_curves(
     )
     rng = rng or np.random.default_rng(0)
     items, conditions = get_labels(sounds)
-    if getattr(sounds, "own_lengths", False):
-        _ = sounds.waveforms  # several lengths are refused: the windows that are removed would differ
+    if getattr(sounds, "own_lengths", False):  # several lengths are refused: the windows that are removed would differ
+        join_batches(
+            [np.asarray(batch.cpu()) for batch in iterate_tensors(sounds, 16)], rate=getattr(sounds, "rate", None)
+        )
     courses, wanted = drop_channels(maps, targets)
     removal: _Removal | None = None
     scores, random = [], []

@@ -55,8 +55,8 @@ class Fields:
         grid = grid or layer.shape[1:] or (1,) * len(length)
         if len(grid) != len(length):
             raise InputError(f"exemplars: layer {layer.name!r} has shape {layer.shape}; name a convolution")
-        sizes = _make_pair(size)
-        axes = zip(sizes, _make_pair(stride), _make_pair(center), grid, strict=True)
+        sizes = make_pair(size)
+        axes = zip(sizes, make_pair(stride), make_pair(center), grid, strict=True)
         first = [c - (n - 1) / 2 + np.arange(f) * s for n, s, c, f in axes]
         starts = np.stack([axis.ravel() for axis in np.meshgrid(*first, indexing="ij")], axis=1).round().astype(np.intp)
         within = ((starts >= 0) & (starts + np.array(sizes) <= np.array(length))).all(axis=1)
@@ -100,5 +100,6 @@ class Fields:
         return out
 
 
-def _make_pair(value: float | tuple[float, ...]) -> tuple[float, ...]:
+def make_pair(value: float | tuple[float, ...]) -> tuple[float, ...]:
+    """Return a value for each axis, whether there is one axis or several."""
     return value if isinstance(value, tuple) else (value,)

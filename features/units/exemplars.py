@@ -21,7 +21,7 @@ from torch import nn
 
 from brainmap.checks import check_choice, check_one_each, check_ranges, list_some, refuse_some
 from brainmap.errors import BrainmapWarning, InputError, RunError
-from brainmap.features.layers.crops import Fields
+from brainmap.features.layers.crops import Fields, make_pair
 from brainmap.features.layers.ear import tap
 from brainmap.features.layers.layer import OUTPUT, Layer
 from brainmap.features.layers.listing import list_layers
@@ -277,18 +277,20 @@ class _FieldsByItem:
 
     def _fit_layer(self, length: tuple[int, ...]) -> Layer:
         """Return the layer as it is in a sound of another length: a field that is all of a sound is all of any."""
-        sizes, strides, centers = (
-            list(one if isinstance(one, tuple) else (one,))
-            for one in (self.layer.receptive_field, self.layer.stride, self.layer.center)
-        )
-        for axis, n in enumerate(length):
-            if sizes[axis] == self.length[axis]:
-                sizes[axis] = n
-                centers[axis] = centers[axis] if strides[axis] else (n - 1) / 2
+        sizes = [
+            n if size == first else size
+            for size, first, n in zip(make_pair(self.layer.receptive_field or 0), self.length, length, strict=True)
+        ]
+        centers = [
+            (n - 1) / 2 if size == n and not stride else center
+            for size, n, stride, center in zip(
+                sizes, length, make_pair(self.layer.stride or 0), make_pair(self.layer.center or 0), strict=True
+            )
+        ]
         one = len(length) == 1
         return replace(
             self.layer,
-            receptive_field=sizes[0] if one else tuple(sizes),
+            receptive_field=round(sizes[0]) if one else tuple(map(round, sizes)),
             center=centers[0] if one else tuple(centers),
         )
 
@@ -420,5 +422,5 @@ def _read_crops(
         for at in range(len(batch)):
             for row in rows.get(first + at, ()):
                 crop = fields.of(first + at).crop(batch[at].numpy(), ranked[row][3])
-                crops[(row, slice(None), *map(slice, crop.shape[1:]))] = crop
+                crops[row][(slice(None), *(slice(n) for n in crop.shape[1:]))] = crop
     return crops

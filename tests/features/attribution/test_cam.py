@@ -1,4 +1,5 @@
 import warnings
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch.nn import functional
 from brainmap import features
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.attribution import cam
-from brainmap.features.layers.shortcuts import run_by_shortcuts as run_by
+from brainmap.features.layers.shortcuts import Shortcut, run_by_shortcuts as run_by
 from brainmap.types import CamMethod
 
 Array = NDArray[np.float32]
@@ -359,9 +360,12 @@ def test_maps_by_shortcuts_are_those_of_the_plain_network(
     net[1].running_mean, net[1].running_var = torch.linspace(-0.3, 0.3, 5), torch.linspace(0.5, 2, 5)
     plain = features.class_activation_maps(net, sounds, method=method, layer=layer, upsample=False, batch_size=5)
     used: list[list[str]] = []
-    monkeypatch.setattr(
-        cam, "run_by_shortcuts", lambda run, fast: (used.append([name for name, _ in fast.values()]), run_by(run, fast))
-    )
+
+    def watch(run: Callable[[], Tensor], fast: Mapping[int, Shortcut]) -> Tensor:
+        used.append([name for name, _ in fast.values()])
+        return run_by(run, fast)
+
+    monkeypatch.setattr(cam, "run_by_shortcuts", watch)
     quick = features.class_activation_maps(
         net, sounds, method=method, layer=layer, upsample=False, batch_size=2, threads=2
     )
