@@ -21,6 +21,7 @@ from brainmap.features.evaluation.judges import Judge
 from brainmap.features.maximization.quality import save_waveforms
 from brainmap.features.networks.refeeding import refeed_sounds
 from brainmap.features.sounds.files import Sounds
+from brainmap.features.sounds.inputs import read_padded
 from brainmap.names import file_name
 from brainmap.record import write_table
 from brainmap.types import ControversyKind
@@ -236,7 +237,7 @@ def save_stimuli(found: Controversial, pool: Sounds, folder: str | Path, *, abou
         raise InputError(f"controversial: {path} exists; name another folder")
     chosen = pool.take(found.rows)
     names = [(item,) for item in chosen.items]
-    save_waveforms(chosen.waveforms, folder, names, rate=chosen.rate)
+    save_waveforms(read_padded(chosen), folder, names, rate=chosen.rate)
     table = found.table.copy()
     table.insert(2, "path", [f"{file_name(*name)}.wav" for name in names])
     columns = {**CONTROVERSIAL_COLUMNS, **{k: v for k, v in SYNTHESIZED_COLUMNS.items() if k in table}}

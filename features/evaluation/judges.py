@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ from brainmap.features.networks.feeding import describe_feeding
 from brainmap.features.networks.refeeding import feed_waveforms
 from brainmap.features.sounds.batches import get_labels
 from brainmap.features.sounds.files import RMS_LEVEL, Sounds
-from brainmap.features.sounds.inputs import get_waveforms, make_waveforms
+from brainmap.features.sounds.inputs import get_waveforms, make_waveforms, read_padded
 from brainmap.features.sounds.spectrogram import log_mel
 from brainmap.features.sounds.voicing import find_voicing
 
@@ -298,7 +298,7 @@ def _correlate_with_real(
         mine = np.flatnonzero(conditions == label)
         if not len(mine):
             continue
-        examples = _hear(real.take(mine).waveforms, real.rate)
+        examples = _hear(_read_examples(real, mine), real.rate)
         if examples.shape[1] != ears.shape[1]:
             continue
         for at in np.flatnonzero(np.array(labels) == label):
@@ -306,6 +306,12 @@ def _correlate_with_real(
             if len(others):
                 found[at] = np.corrcoef(others.mean(axis=0), ears[at])[0, 1]
     return found
+
+
+def _read_examples(real: Any, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Read some of the real sounds, as long as the longest of all; zeros follow those that are shorter."""
+    waves = read_padded(real.take(rows))
+    return np.pad(waves, ((0, 0), (0, 0), (0, real.n_samples - waves.shape[2])))
 
 
 def make_class_noise(
@@ -324,7 +330,7 @@ def make_class_noise(
     mine = np.flatnonzero(np.array(get_labels(sounds)[1]) == label)
     if not len(mine):
         raise InputError(f"make_class_noise: no sound is of the condition {label!r}; give sounds of it")
-    amplitude = compute_mean_spectrum(real.take(mine).waveforms, shape[1:])
+    amplitude = compute_mean_spectrum(_read_examples(real, mine), shape[1:])
     noise = np.fft.rfft(rng.standard_normal((n, 1, shape[-1])), norm="ortho") * amplitude
     made = np.fft.irfft(noise, n=shape[-1], norm="ortho")
     level = np.sqrt(np.mean(made**2, axis=-1, keepdims=True))

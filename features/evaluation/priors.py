@@ -18,6 +18,7 @@ from brainmap.features.maximization.maximize import MaximizationSettings, maximi
 from brainmap.features.networks.description import Checkpoint
 from brainmap.features.sounds.batches import get_labels
 from brainmap.features.sounds.files import Sounds
+from brainmap.features.sounds.inputs import read_padded
 
 REAL, NOISE, SOURCE, AUDIO, DECODER = "real sounds", "class noise", "source study", "audio prior", "decoder prior"
 RANDOM = "best random latent"
@@ -165,7 +166,7 @@ def _iterate_kinds(
     """Yield each kind of sound with its waveforms, the class of each, and for real sounds their rows."""
     conditions = np.array(get_labels(sounds)[1])
     real = np.flatnonzero(np.isin(conditions, names))
-    yield REAL, sounds.take(real).waveforms, [str(c) for c in conditions[real]], real
+    yield REAL, read_padded(sounds.take(real)), [str(c) for c in conditions[real]], real
     length = sounds.n_samples
     made = [make_class_noise(sounds, name, (1, length), n=noises, rng=rng) for name in names]
     yield NOISE, np.concatenate(made), [name for name in names for _ in range(noises)], None

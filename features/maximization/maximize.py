@@ -25,7 +25,7 @@ from brainmap.features.maximization.priors import LatentPrior, compute_penalty
 from brainmap.features.maximization.quality import compute_scores, measure_quality, save_waveforms
 from brainmap.features.maximization.settings import MaximizationSettings as MaximizationSettings
 from brainmap.features.maximization.site import freeze
-from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task, iterate_batches
+from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task, iterate_batches, iterate_sounds
 from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.inputs import InputAxes, check_invertible, describe_input, make_waveforms
 from brainmap.progress import progress
@@ -353,7 +353,7 @@ def _find_dead_units(task: Task, waveforms: NDArray[np.float32] | None, entropy:
     noise = level * rng.standard_normal((8, *task.prior.shape), dtype=np.float32)
     heard = [*iterate_batches(task, task.prior.decode(free)), *iterate_batches(task, noise)]
     if waveforms is not None:
-        heard += iterate_batches(task, waveforms)
+        heard += iterate_sounds(task, waveforms)
     alive = torch.zeros(task.site.shape[0], dtype=torch.bool, device=task.device)
     with torch.no_grad():
         for batch in heard:

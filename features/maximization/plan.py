@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import Site, find_site
 from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task
 from brainmap.features.sounds.batches import Sounds, SoundSource
-from brainmap.features.sounds.files import join_batches
+from brainmap.features.sounds.files import join_batches, pad_batches
 from brainmap.features.sounds.inputs import compute_input_rate, describe_input
 
 Shape: TypeAlias = tuple[int, ...]
@@ -36,9 +36,10 @@ Directions: TypeAlias = "Mapping[str, NDArray[np.floating]] | NDArray[np.floatin
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """Hold the arguments of the caller other than settings."""
+    """Hold the arguments of the caller other than settings; shorter sounds, of `lengths` (n,), end in zeros."""
 
     waveforms: NDArray[np.float32] | None
+    lengths: NDArray[np.intp] | None = None
     rate: float | None
     time_axis: int = -1
     units: int | Sequence[int] | Literal["all"] = "all"
@@ -50,14 +51,17 @@ class Wish:
 
 
 def convert_sounds(sounds: Sounds | None) -> NDArray[np.float32] | None:
-    """Convert sounds to one float32 array (n, c, ...), as the network takes them."""
+    """Convert sounds of one length to one float32 array (n, c, ...), as the network takes them."""
     if sounds is None:
         return None
     if isinstance(sounds, SoundSource):
-        rate = getattr(sounds, "rate", None)
-        given: Any = join_batches(list(sounds.batches(64)), rate=rate) if len(sounds) else np.empty((0, 1, 1))
+        given: Any = join_batches(list(sounds.batches(64)), rate=getattr(sounds, "rate", None)) if len(sounds) else None
     else:
         given = getattr(sounds, "waveforms", sounds)
+    return _check_sounds(given)
+
+
+def _check_sounds(given: Any) -> NDArray[np.float32]:
     values = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
     if values.ndim not in (3, 4) or not len(values):
         raise InputError(
@@ -70,10 +74,18 @@ def convert_sounds(sounds: Sounds | None) -> NDArray[np.float32] | None:
 
 def describe_wish(sounds: Sounds | None, *, rate: float | None, **given: Any) -> Wish:
     """Gather the arguments of the caller; the rate is that of the input's axis of time."""
-    waveforms, axes = convert_sounds(sounds), describe_input(sounds)
+    axes, lengths = describe_input(sounds), None
+    if getattr(sounds, "own_lengths", False) and axes is not None and axes.is_waveform:
+        parts = list(cast(SoundSource, sounds).batches(64))
+        waveforms: NDArray[np.float32] | None = _check_sounds(pad_batches(parts))
+        own = np.concatenate([np.full(len(part), part.shape[-1]) for part in parts])
+        lengths = own if own.min() < own.max() else None
+    else:
+        waveforms = convert_sounds(sounds)
     if rate is None and waveforms is not None:
         rate = compute_input_rate(sounds, waveforms.shape[1:])
-    return Wish(waveforms=waveforms, rate=rate, time_axis=-1 if axes is None else axes.time_axis, **given)
+    time_axis = -1 if axes is None else axes.time_axis
+    return Wish(waveforms=waveforms, lengths=lengths, rate=rate, time_axis=time_axis, **given)
 
 
 def find_input(model: nn.Module, layer: str, wish: Wish, *, compiled: bool = True) -> tuple[Shape, Site]:
@@ -114,6 +126,11 @@ def plan(
     shape, notes = _choose_shape(model, site, settings, full, jitter, wish)
     jitter, cut = limit_jitter(jitter, shape[-1])
     notes += (*none, *cut)
+    if wish.lengths is not None:
+        notes += (
+            f"sounds of {wish.lengths.min()} to {wish.lengths.max()} samples: the longest one gives the length of an "
+            "input, zeros follow shorter ones in the mean spectrum and the level, and each is heard at its own length",
+        )
     if settings.diversity and site.texture is None:
         notes += (f"diversity: nothing up to {site.layer!r} has positions; patterns differ in the layer's vector",)
     center = 0.0
@@ -130,8 +147,9 @@ def plan(
     units = _check_units(site, settings.objective, wish.units, names)
     vectors = None if directions is None else torch.as_tensor(directions, device=wish.device)
     known = round(rate if flat else wish.rate or 0)
+    said = site.notes + notes + said
     return Task(
-        model, site, settings, prior, units, known, jitter, level, wish.device, site.notes + notes + said, vectors
+        model, site, settings, prior, units, known, jitter, level, wish.device, said, vectors, wish.lengths
     ), names
 
 

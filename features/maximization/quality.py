@@ -14,7 +14,7 @@ from torch import Tensor
 
 from brainmap.errors import InputError
 from brainmap.features.maximization.plan import compute_loudest_level
-from brainmap.features.maximization.task import Task, iterate_batches
+from brainmap.features.maximization.task import Task, iterate_batches, iterate_sounds
 from brainmap.features.sounds.writing import write_sounds
 from brainmap.types import Stage
 
@@ -175,7 +175,7 @@ def _score_best_clips(
         if not mine:
             continue
         with torch.no_grad():
-            for batch in iterate_batches(task, waveforms):
+            for batch in iterate_sounds(task, waveforms):
                 reached = task.score_best_stretch(task.compute_values(batch, stage), frames).double().cpu().numpy()
                 best[mine] = np.maximum(best[mine], reached.max(axis=0)[[units[i] for i in mine]])
     return best

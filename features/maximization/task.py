@@ -24,7 +24,8 @@ _LEAST_COSINE = 0.1  # without this bound, a pattern that turns away from its di
 class Task:
     """Hold everything that the units of one call share.
 
-    `directions` (n_directions, n_units) are unit vectors; where they are given, they replace the units.
+    `directions` (n_directions, n_units) are unit vectors; where they are given, they replace the units. `lengths` are
+    those of real sounds, where they have several.
     """
 
     model: nn.Module
@@ -38,6 +39,7 @@ class Task:
     device: str
     notes: tuple[str, ...]
     directions: Tensor | None = None
+    lengths: NDArray[np.intp] | None = None
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -166,3 +168,12 @@ def iterate_batches(task: Task, patterns: NDArray[np.float32] | Tensor) -> Itera
     """Yield the patterns in micro-batches, on the task's device."""
     for i in range(0, len(patterns), task.settings.micro_batch):
         yield torch.as_tensor(patterns[i : i + task.settings.micro_batch], device=task.device)
+
+
+def iterate_sounds(task: Task, waveforms: NDArray[np.float32]) -> Iterator[Tensor]:
+    """Yield real sounds in micro-batches, each sound at its own length."""
+    if task.lengths is None:
+        yield from iterate_batches(task, waveforms)
+        return
+    for length in np.unique(task.lengths):
+        yield from iterate_batches(task, waveforms[task.lengths == length, ..., :length])

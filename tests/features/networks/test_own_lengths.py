@@ -17,6 +17,7 @@ from brainmap import features, viz
 from brainmap.errors import InputError
 from brainmap.features.activations.extract import extract_activations
 from brainmap.features.activations.stored import open_activations
+from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.networks.checkpoints import load_network, save_checkpoint
 from brainmap.features.networks.description import Checkpoint, load_checkpoint
 from brainmap.features.networks.feeding import describe_feeding, make_example
@@ -193,11 +194,30 @@ def test_pictures_have_silence_after_the_end_of_a_sound(heard: tuple[nn.Module, 
     assert features.find_voicing(sounds).kinds.shape[0] == 5
 
 
-@pytest.mark.parametrize(("command", "ending"), [("maximize", "zarr"), ("faithfulness", "tsv")])
+@pytest.mark.parametrize("layer", ["0", "output"])
+def test_patterns_are_compared_with_each_sound_at_its_own_length(heard: tuple[nn.Module, Any], layer: str) -> None:
+    model, sounds = heard
+    few = MaximizationSettings(steps=2, jitter_ms=0.0, extent="full")
+    found = features.maximize_activation(model, sounds=sounds, layer=layer, settings=few, length=1600)
+    alone = [
+        features.maximize_activation(
+            model, sounds=sounds.take([row]), layer=layer, settings=few, length=sounds.take([row]).waveforms.shape[2]
+        )
+        for row in range(5)
+    ]
+    best = np.max([one.quality["best_clip"] for one in alone], axis=0)
+    np.testing.assert_allclose(found.quality["best_clip"], best, rtol=1e-4)
+    assert found.patterns.shape[2] == 1600
+    assert any("sounds of 400 to 1600 samples" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("command", "more", "ending"), [("metamers", ("--layer", "0"), "zarr"), ("faithfulness", (), "tsv")]
+)
 def test_what_needs_one_length_is_refused_in_one_line(
-    folder: Path, command: str, ending: str, brainmap_command: Any
+    folder: Path, command: str, more: tuple[str, ...], ending: str, brainmap_command: Any
 ) -> None:
-    own = ("--checkpoint", folder / "net.safetensors", "--own-lengths", "--sounds", folder / "stimuli.tsv")
+    own = ("--checkpoint", folder / "net.safetensors", "--own-lengths", "--sounds", folder / "stimuli.tsv", *more)
     answer = brainmap_command("features", command, *own, "--out", folder / f"out.{ending}")
     assert answer.code == 2
     assert "expected one length, got 0.05 to 0.2 seconds" in answer.err
