@@ -316,10 +316,11 @@ def write_study(folder: Path, *, afni: bool) -> None:
 
 
 def write_few_words(folder: Path) -> None:
-    """docs/hearing.md: data/ with three of the twelve voices, a story of six words, and a recording."""
+    """docs/hearing.md: data/ with three voices, in which ch32 and base differ, a story of six words, and a recording."""
     (folder / "data" / "words").mkdir(parents=True)
     (folder / "data" / "networks").symlink_to(NETWORKS)
-    table = choose_words(3)
+    table = choose_words(12)
+    table = table[table["voice"].isin(("v04", "v08", "v10"))]
     for path in table["path"]:
         (folder / "data" / "words" / Path(path).name).symlink_to(path)
     table.assign(path=[Path(path).name for path in table["path"]]).to_csv(
