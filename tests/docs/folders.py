@@ -316,7 +316,7 @@ def write_study(folder: Path, *, afni: bool) -> None:
 
 
 def write_few_words(folder: Path) -> None:
-    """docs/hearing.md: data/ with three voices, in which ch32 and base differ, a story of six words, and a recording."""
+    """docs/hearing.md: data/ with three voices, of which base hears words as others, a story, and a recording."""
     (folder / "data" / "words").mkdir(parents=True)
     (folder / "data" / "networks").symlink_to(NETWORKS)
     table = choose_words(12)
