@@ -320,7 +320,7 @@ def write_few_words(folder: Path) -> None:
     (folder / "data" / "words").mkdir(parents=True)
     (folder / "data" / "networks").symlink_to(NETWORKS)
     table = choose_words(12)
-    table = table[table["voice"].isin(("v04", "v08", "v10"))]
+    table = table[table["voice"].isin(("v01", "v08", "v10"))]
     for path in table["path"]:
         (folder / "data" / "words" / Path(path).name).symlink_to(path)
     table.assign(path=[Path(path).name for path in table["path"]]).to_csv(

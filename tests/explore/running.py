@@ -36,6 +36,11 @@ class Running:
         """The address without the token."""
         return self.address.split("/?")[0]
 
+    def list_children(self) -> list[int]:
+        """The processes that it started: the one that computes."""
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(child) for child in path.read_text().split()]
+
 
 def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait for something that another process does."""

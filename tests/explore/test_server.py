@@ -84,13 +84,8 @@ def test_a_server_that_is_killed_leaves_no_process(
     running = run_explorer(*words_of(opening))
     open_page(running.address)
 
-    def children() -> list[str]:
-        path = f"/proc/{running.process.pid}/task/{running.process.pid}/children"
-        with open(path, encoding="ascii") as file:  # noqa: PTH123
-            return file.read().split()
-
-    wait_until(lambda: bool(children()))
-    (child,) = children()
+    wait_until(lambda: bool(running.list_children()))
+    (child,) = running.list_children()
     running.process.kill()
     running.process.wait()
     wait_until(lambda: not is_alive(child))
@@ -123,7 +118,7 @@ def test_folders_of_explorers_that_are_gone_are_removed(tmp_path: Path, monkeypa
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([names["alive"], names["other"]])
 
 
-def is_alive(process: str) -> bool:
+def is_alive(process: int | str) -> bool:
     try:
         with open(f"/proc/{process}/stat", encoding="ascii") as file:  # noqa: PTH123
             return file.read().rpartition(")")[2].split()[0] != "Z"
