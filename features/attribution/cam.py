@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from threading import Event
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -36,11 +36,11 @@ from brainmap.checks import check_choice, list_some, suggest_word
 from brainmap.errors import BrainmapWarning, InputError, RunError
 from brainmap.features.attribution.results import ClassActivationMaps
 from brainmap.features.attribution.task import Classes, choose_classes
+from brainmap.features.attribution.upsampling import can_upsample, upsample_maps
 from brainmap.features.layers.ear import tap
 from brainmap.features.layers.inputs import find_longest_lengths, fit_sounds, keep_real
 from brainmap.features.layers.layer import FREQUENCY, OUTPUT, TIME, TOKEN, Layer
 from brainmap.features.layers.listing import list_layers, say_taken_off
-from brainmap.features.layers.receptive_fields import upsample as upsample_courses
 from brainmap.features.layers.running import (
     count_workers,
     evaluating,
@@ -267,11 +267,6 @@ class _Mapping:
         self.maps = torch.empty(*self.zero.shape, *shape, dtype=torch.float32).numpy()
 
 
-def can_upsample(target: Layer, n_axes: int) -> bool:
-    """Tell whether the positions of a layer can be placed in an input with so many axes of positions."""
-    return TOKEN not in target.positions and len(target.shape) - 1 == n_axes
-
-
 def _say_positions(target: Layer, activation: Tensor) -> None:
     lengths = " x ".join(map(str, activation.shape[2:]))
     log.warning(
@@ -428,44 +423,6 @@ def _compute_score_cam(
     heard = [logits_of(batch * masks[:, k : k + 1])[:, chosen.columns] for k in range(masks.shape[1])]
     weights = torch.stack(heard, dim=2).softmax(dim=2)
     return np.asarray(torch.einsum("nck,nk...->nc...", weights, activation.to(weights.dtype)).float().cpu())
-
-
-_ELSEWHERE = (
-    "take a method whose maps lie on the sounds (saliency, occlusion), or another layer; maps over the positions of "
-    "this one come from `brainmap features cam`, and in Python from class_activation_maps with upsample=False"
-)
-
-
-def upsample_maps(
-    maps: NDArray[np.float32], lengths: Sequence[int], target: Layer, *, out: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
-    """Interpolate maps from the frames of the layer to the samples of the sound, axis by axis, into `out` if given."""
-    n = len(lengths)
-    if TOKEN in target.positions:
-        raise InputError(
-            f"class activation maps: the positions of layer {target.name!r} are tokens, of which none is a place in "
-            f"time; {_ELSEWHERE}"
-        )
-    centers, strides = _repeat_size(target.center, n), _repeat_size(target.stride, n)
-    if maps.ndim - 2 != n:
-        raise InputError(
-            f"class activation maps: layer {target.name!r} has {maps.ndim - 2} axes of positions and the sounds have "
-            f"{n}; {_ELSEWHERE}"
-        )
-    for axis, length in enumerate(lengths):
-        frames = maps.shape[2 + axis]
-        # where the receptive field is not known, frames are taken to divide the sound evenly
-        stride = strides[axis] or length / frames
-        center = centers[axis] if strides[axis] else (length / frames - 1) / 2
-        last = out if axis == n - 1 else None
-        moved = np.moveaxis(maps, 2 + axis, -1)
-        found = upsample_courses(moved, length, center=center or 0.0, stride=stride, out=last)
-        maps = np.moveaxis(found, -1, 2 + axis)
-    return maps
-
-
-def _repeat_size(value: Any, n: int) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,) * n
 
 
 def _check_finite_maps(values: NDArray[np.float32], items: Sequence[str], names: Sequence[str], what: str) -> None:

@@ -15,8 +15,9 @@ from torch.overrides import TorchFunctionMode
 
 from brainmap.checks import check_choice, check_enough
 from brainmap.errors import InputError
-from brainmap.features.attribution.cam import can_upsample, class_activation_maps, upsample_maps
+from brainmap.features.attribution.cam import class_activation_maps
 from brainmap.features.attribution.task import SILENCE, Explainer, Found, Task
+from brainmap.features.attribution.upsampling import can_upsample, upsample_maps
 from brainmap.features.layers.ear import NONLINEARITIES, SOFTMAXES
 from brainmap.features.layers.inputs import find_longest_lengths
 from brainmap.features.layers.listing import list_layers
