@@ -23,9 +23,10 @@ from brainmap.checks import check_literals, check_ranges
 from brainmap.errors import InputError
 from brainmap.features.attribution.task import compute_logits
 from brainmap.features.layers.running import evaluating
-from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors, join_batches
+from brainmap.features.sounds.batches import Sounds, get_labels, iterate_tensors
 from brainmap.features.sounds.inputs import get_silence
 from brainmap.features.sounds.intervals import mark_above, smooth_maps
+from brainmap.features.sounds.joining import join_batches
 from brainmap.progress import progress
 from brainmap.types import CoverOrder, FaithfulnessScore, Fill
 

@@ -26,8 +26,9 @@ from brainmap.features.maximization.priors import (
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import Site, find_site
 from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task
-from brainmap.features.sounds.batches import Sounds, SoundSource, join_batches, pad_batches
+from brainmap.features.sounds.batches import Sounds, SoundSource
 from brainmap.features.sounds.inputs import compute_input_rate, describe_input
+from brainmap.features.sounds.joining import join_batches, pad_batches
 
 Shape: TypeAlias = tuple[int, ...]
 Directions: TypeAlias = "Mapping[str, NDArray[np.floating]] | NDArray[np.floating] | Tensor"

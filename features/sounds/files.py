@@ -26,9 +26,9 @@ from brainmap.checks import (
     suggest_word,
 )
 from brainmap.errors import InputError
-from brainmap.features.sounds.batches import join_batches, join_equal_lengths, pad_batches
 from brainmap.features.sounds.containers import NOT_READ, READ, is_sound
 from brainmap.features.sounds.front_ends import WAVEFORM, FrontEnd
+from brainmap.features.sounds.joining import join_batches, join_equal_lengths, pad_batches
 from brainmap.features.sounds.reading import check_sound, read_channels, read_sound
 from brainmap.features.sounds.report import LabeledSounds, RecordingLook, SoundReport, count_problems, look_at
 from brainmap.names import sound_names

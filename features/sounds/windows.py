@@ -19,9 +19,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainmap.checks import check_choice, check_ranges, list_some, refuse_some
-from brainmap.features.sounds.batches import join_batches, join_equal_lengths, pad_batches
 from brainmap.features.sounds.files import PEAK_LEVEL, RMS_LEVEL, Sounds, hash_sounds
 from brainmap.features.sounds.front_ends import FrontEnd
+from brainmap.features.sounds.joining import join_batches, join_equal_lengths, pad_batches
 from brainmap.features.sounds.reading import read_mono
 from brainmap.features.sounds.report import SILENT, LabeledSounds, RecordingLook, SoundReport, count_problems
 from brainmap.types import LastWindow, Loudness

@@ -25,10 +25,11 @@ from brainmap.features.layers.listing import say_taken_off
 from brainmap.features.layers.pooling import pool
 from brainmap.features.layers.running import evaluating, forward
 from brainmap.features.layers.selection import choose_layers
-from brainmap.features.sounds.batches import Sounds, join_equal_lengths
+from brainmap.features.sounds.batches import Sounds
 from brainmap.features.sounds.cochlea import convert_from_erb, convert_to_erb
 from brainmap.features.sounds.files import RMS_LEVEL
 from brainmap.features.sounds.inputs import describe_input, get_waveforms
+from brainmap.features.sounds.joining import join_equal_lengths
 from brainmap.features.units.filters import HALF_POWER, find_passbands, get_waveform
 from brainmap.progress import progress
 from brainmap.types import Spacing, Stage, Stimulus, TuningMeasure
