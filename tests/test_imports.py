@@ -91,7 +91,9 @@ def test_what_a_network_calls_the_sounds_is_found_once(tiny_study: TinyStudy, tm
 
 
 def test_sounds_are_read_without_torch() -> None:
-    reads = "import sys, brainmap.features.sounds.files, brainmap.features.sounds.windows; print('torch' in sys.modules)"
+    reads = (
+        "import sys, brainmap.features.sounds.files, brainmap.features.sounds.windows; print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", reads], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

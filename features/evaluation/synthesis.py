@@ -185,7 +185,7 @@ def _climb(
 
         patterns, _ = ascend(
             torch.as_tensor(latents[rows], device=device),
-            prior.decode,
+            lambda free, _: prior.decode(free),
             gain,
             settings,
             model=judges[0].model,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from brainmap.errors import InputError, RunError
 from brainmap.features.layers.running import find_broken_module, run_side_by_side
 from brainmap.features.maximization.jitter import draw_shifts
-from brainmap.features.maximization.priors import normalize_gradient
+from brainmap.features.maximization.priors import Prior, normalize_gradient
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.task import Task, iterate_batches
 from brainmap.types import Stage
@@ -29,7 +29,7 @@ _DECAYS, _SMALL = (0.9, 0.999), 1e-8  # of Adam
 
 def ascend(
     free: Tensor,
-    decode: Callable[[Tensor], Tensor],
+    decode: Callable[[Tensor, int], Tensor],
     gain: Gain,
     settings: MaximizationSettings,
     *,
@@ -45,7 +45,7 @@ def ascend(
     free : Tensor (b, ...)
         Starting point of every row.
     decode : callable
-        Makes patterns of `free`.
+        Makes patterns of `free`, given the number of the step; that of the end is `settings.steps`.
     gain : callable
         Objective of each row, (b,), given `free`, the patterns and the number of the step.
     settings : MaximizationSettings
@@ -76,7 +76,7 @@ def ascend(
     adam = _Adam(free) if settings.optimizer == "adam" else None
     moved = torch.zeros(len(free), dtype=torch.bool, device=free.device)
     for step in range(settings.steps):
-        patterns = decode(free)
+        patterns = decode(free, step)
         gradient = _compute_gradient(gain(free, patterns, step).sum(), free)
         unit, size = normalize_gradient(gradient, floor)
         if not size.isfinite().all():
@@ -91,7 +91,7 @@ def ascend(
                 free += length * unit
         advance(len(free))
     with torch.no_grad():
-        return decode(free.detach()), (~moved).nonzero().flatten().tolist()
+        return decode(free.detach(), settings.steps), (~moved).nonzero().flatten().tolist()
 
 
 class _Adam:
@@ -150,15 +150,35 @@ class Job:
     stage: Stage
 
 
-def draw_starts(task: Task, batch: Sequence[Job], entropy: int) -> tuple[Tensor, NDArray[np.int64]]:
-    """Draw the free parameters of every start, and its shifts (n_steps, b), each from its own random state."""
+@dataclass(frozen=True)
+class Starts:
+    """Hold where ascents begin, and what is drawn anew at each of their steps.
+
+    `free` (b, ...) are the parameters, `shifts` (n_steps, b) those of the jitter, and `noises` (n_steps + 1, b) what
+    patterns are made of, the last one at the end.
+    """
+
+    free: Tensor
+    shifts: NDArray[np.int64]
+    noises: NDArray[np.int64]
+    prior: Prior
+
+    def decode(self, free: Tensor, step: int) -> Tensor:
+        """Make the patterns of a step."""
+        return self.prior.decode(free, self.noises[step])
+
+
+def draw_starts(task: Task, batch: Sequence[Job], entropy: int) -> Starts:
+    """Draw where every ascent begins, and what changes at its steps, each from its own random state."""
     layer = zlib.crc32(task.site.layer.encode())
     rngs = [
         np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(layer, job.unit, job.seed))) for job in batch
     ]
     free = torch.tensor(np.stack([task.prior.start(rng) for rng in rngs]), device=task.device)
-    shifts = [draw_shifts(rng, task.jitter, task.settings.steps) for rng in rngs]
-    return free, np.stack(shifts, axis=1)
+    steps = task.settings.steps
+    shifts = np.stack([draw_shifts(rng, task.jitter, steps) for rng in rngs], axis=1)
+    noises = np.stack([task.prior.draw_noises(rng, steps + 1) for rng in rngs], axis=1)
+    return Starts(free, shifts, noises, task.prior)
 
 
 @dataclass(frozen=True)
@@ -185,31 +205,41 @@ def find_best_draws(task: Task, dead: set[int], entropy: int, *, threads: int = 
     most = min(task.settings.seeds, task.settings.draws)
     best = np.full((most, len(units)), -np.inf)
     starts = np.zeros((most, len(units), *task.prior.start(np.random.default_rng(0)).shape), np.float32)
+    made_of = np.zeros((most, len(units)), np.int64)
 
-    def draw() -> Iterator[Tensor]:
+    def draw() -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
         left = task.settings.draws
         while left:
             n = min(left, task.settings.micro_batch)
             left -= n
-            yield torch.tensor(np.stack([task.prior.start(rng) for _ in range(n)]), device=task.device)
+            free = torch.tensor(np.stack([task.prior.start(rng) for _ in range(n)]), device=task.device)
+            yield free, task.prior.draw_noises(rng, n)
 
-    def compute(own: Task, free: Tensor, _: Callable[[int], None]) -> tuple[Tensor, NDArray[np.float64]]:
+    def compute(
+        own: Task, random: tuple[Tensor, NDArray[np.int64]], _: Callable[[int], None]
+    ) -> tuple[Tensor, NDArray[np.int64], NDArray[np.float64]]:
         with torch.no_grad():
-            patterns = own.prior.decode(free)
+            patterns = own.prior.decode(*random)
             values = _compute_units(own, patterns, units)
             if silent:
                 values[:, silent] = _compute_units(own, patterns, units, before=True)[:, silent]
-        return free, values
+        return *random, values
 
     drawn = run_side_by_side(compute, task, draw(), modules=task.modules, threads=threads, advance=lambda _: None)
-    for free, values in drawn:
+    for free, noises, values in drawn:
         every = np.concatenate([best, values])
         order = np.argsort(-every, axis=0, kind="stable")[:most]
         best = np.take_along_axis(every, order, axis=0)
         pool = np.concatenate([starts, np.broadcast_to(free.cpu().numpy()[:, None], (len(free), *starts.shape[1:]))])
         starts = pool[order, np.arange(len(units))]
+        numbers = np.concatenate([made_of, np.broadcast_to(noises[:, None], (len(noises), len(units)))])
+        made_of = numbers[order, np.arange(len(units))]
+    size = task.settings.micro_batch
     with torch.no_grad():
-        best_ones = [task.prior.decode(batch).cpu() for batch in iterate_batches(task, starts[0])]
+        best_ones = [
+            task.prior.decode(batch, made_of[0, i * size : (i + 1) * size]).cpu()
+            for i, batch in enumerate(iterate_batches(task, starts[0]))
+        ]
     return Draws(torch.cat(best_ones).numpy(), starts)
 
 

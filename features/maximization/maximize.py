@@ -322,14 +322,14 @@ def _ascend_batch(
     """
     settings, stage = task.settings, batch[0].stage
     units = torch.tensor([job.unit for job in batch], device=task.device)
-    start, shifts = draw_starts(task, batch, entropy)
+    drawn = draw_starts(task, batch, entropy)
     for row, job in enumerate(batch):
         if starts is not None and job.seed < len(starts):
-            start[row] = torch.as_tensor(starts[job.seed, task.units.index(job.unit)])
+            drawn.free[row] = torch.as_tensor(starts[job.seed, task.units.index(job.unit)])
     trace = torch.empty(settings.steps, len(batch), device=task.device)
 
     def gain(free: Tensor, patterns: Tensor, step: int) -> Tensor:
-        values, alike = task.climb(roll_patterns(patterns, shifts[step]), units, stage)
+        values, alike = task.climb(roll_patterns(patterns, drawn.shifts[step]), units, stage)
         trace[step] = values.detach()
         costs = (compute_penalty(patterns, settings), task.compute_latent_pull(free, values), alike)
         return values - sum(cost for cost in costs if cost is not None)
@@ -338,7 +338,7 @@ def _ascend_batch(
         return f"layer {task.site.layer!r}, unit {list_some(batch[row].unit for row in rows)}"
 
     patterns, unmoved = ascend(
-        start, task.prior.decode, gain, settings, model=task.model, name_rows=name_rows, advance=advance
+        drawn.free, drawn.decode, gain, settings, model=task.model, name_rows=name_rows, advance=advance
     )
     return patterns.cpu().numpy(), trace.cpu().numpy(), unmoved
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,8 @@ def match_activation(
     Raises
     ------
     InputError
-        There is no such layer or item, the network refuses the sounds, or the parameterization is by a decoder.
+        There is no such layer or item, the network refuses the sounds, or the parameterization is by a decoder or
+        a noise vocoder.
     RunError
         A gradient is not finite.
 
@@ -140,9 +141,12 @@ def match_activation(
     (1, 1, 16000)
     """
     settings = settings or MaximizationSettings.of("metamer")
-    if settings.parameterization == "decoder":
+    if settings.parameterization == "auto":
+        settings = replace(settings, parameterization="spectrum")
+    if settings.parameterization in ("decoder", "noise-vocoder"):
         raise InputError(
-            "match_activation: parameterization 'decoder' cannot become any sound; use 'spectrum', 'pixels' or '1/f'"
+            f"match_activation: parameterization {settings.parameterization!r} cannot become any sound; use "
+            "'spectrum', 'pixels' or '1/f'"
         )
     sounds = make_differentiable(model, sounds)
     waveforms = convert_sounds(sounds)
@@ -265,7 +269,13 @@ class _Match:
 
         start = torch.tensor(np.stack([prior.start(one) for one in rngs]), device=self.device)
         patterns, _ = ascend(
-            start, prior.decode, gain, settings, model=self.model, name_rows=name_rows, advance=advance
+            start,
+            lambda free, _: prior.decode(free),
+            gain,
+            settings,
+            model=self.model,
+            name_rows=name_rows,
+            advance=advance,
         )
         return patterns.cpu().numpy(), distance.cpu().numpy()
 

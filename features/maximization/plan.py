@@ -26,6 +26,7 @@ from brainmap.features.maximization.priors import (
 from brainmap.features.maximization.settings import MaximizationSettings
 from brainmap.features.maximization.site import Site, find_site
 from brainmap.features.maximization.task import LEVEL_WITHOUT_SOUNDS, Task
+from brainmap.features.maximization.vocoder import SHORTEST, NoiseVocoder
 from brainmap.features.sounds.batches import Sounds, SoundSource
 from brainmap.features.sounds.inputs import compute_input_rate, describe_input
 from brainmap.features.sounds.joining import join_batches, pad_batches
@@ -124,6 +125,9 @@ def plan(
     rate = wish.rate or 16_000
     jitter, none = measure_jitter(settings.jitter_ms, wish.rate, flat=flat, time_axis=wish.time_axis)
     shape, notes = _choose_shape(model, site, settings, full, jitter, wish)
+    if settings.parameterization == "auto":
+        courses = flat and len(site.shape) == 1 and shape[-1] >= SHORTEST * rate
+        settings = replace(settings, parameterization="noise-vocoder" if courses else "spectrum")
     jitter, cut = limit_jitter(jitter, shape[-1])
     notes += (*none, *cut)
     if wish.lengths is not None:
@@ -278,9 +282,15 @@ def _make_prior(
         return LatentPrior(wish.decoder, size, shape, level=level, peak=peak, inside=inside, device=wish.device), ()
     if wish.latent is not None:
         raise InputError("latent: there is no decoder that would take it; give decoder= too")
-    scale = compute_fourier_scale(settings.parameterization, shape[1:], rate=rate, waveforms=wish.waveforms, band=band)
-    said = wish.waveforms is None and settings.parameterization == "spectrum" and len(shape) == 2
+    voiced_by_noise = settings.parameterization == "noise-vocoder"
+    kind = "spectrum" if voiced_by_noise else settings.parameterization
+    scale = compute_fourier_scale(kind, shape[1:], rate=rate, waveforms=wish.waveforms, band=band)
+    said = wish.waveforms is None and kind == "spectrum" and len(shape) == 2
     note = "no sounds given: the long-term average spectrum of speech (Byrne 1994) is the prior"
+    if voiced_by_noise:
+        assert scale is not None
+        vocoder = NoiseVocoder(scale, shape, rate=rate, level=level, peak=peak, gain=gain, device=wish.device)
+        return vocoder, (note,) if said else ()
     colors = len(shape) == 3 and shape[0] > 1 and scale is not None and wish.waveforms is not None
     mixing = compute_color_mixing(wish.waveforms) if colors and wish.waveforms is not None else None
     prior = Prior(scale, shape, level=level, peak=peak, gain=gain, center=center, mixing=mixing, device=wish.device)

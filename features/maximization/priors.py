@@ -250,9 +250,16 @@ class Prior:
         noise = np.fft.rfftn(rng.standard_normal(self.shape), axes=axes, norm="ortho")
         return np.stack([noise.real, noise.imag], axis=-1).astype(np.float32)
 
-    def decode(self, parameters: Tensor) -> Tensor:
-        """Turn parameters `(b, ...)` into patterns `(b, c, t)` at the level and within the peak."""
-        raw = self._decode_raw(parameters)
+    def draw_noises(self, rng: np.random.Generator, n: int) -> NDArray[np.int64]:
+        """Draw which noise each of `n` patterns is made of, where a prior makes patterns of noise."""
+        return np.zeros(n, dtype=np.int64)
+
+    def decode(self, parameters: Tensor, noises: NDArray[np.integer] | None = None) -> Tensor:
+        """Turn parameters `(b, ...)` into patterns `(b, c, t)` at the level and within the peak.
+
+        `noises` (b,), as drawn by `draw_noises`, are by default different ones for each pattern.
+        """
+        raw = self._decode_raw(parameters, noises)
         if self.level is not None:
             raw = raw * (self.level / compute_rms(raw).clamp_min(1e-12))
         elif self.gain != 1.0:
@@ -262,7 +269,7 @@ class Prior:
             raw = raw * _reshape_rows(self.peak / highest, raw).clamp_max(1.0)
         return raw + self.center if self.center else raw
 
-    def _decode_raw(self, parameters: Tensor) -> Tensor:
+    def _decode_raw(self, parameters: Tensor, noises: NDArray[np.integer] | None) -> Tensor:
         if self.scale is None:
             return parameters
         axes = tuple(range(2, len(self.shape) + 1))
@@ -320,7 +327,7 @@ class LatentPrior(Prior):
         """Draw one latent from the standard normal, its distribution in the decoder's training."""
         return rng.standard_normal(self.latent, dtype=np.float32)
 
-    def _decode_raw(self, parameters: Tensor) -> Tensor:
+    def _decode_raw(self, parameters: Tensor, noises: NDArray[np.integer] | None) -> Tensor:
         made: Tensor = self.decoder(parameters)
         if self.inside is not None:
             made = torch.fft.irfft(torch.fft.rfft(made) * self.inside, n=made.shape[-1])

@@ -163,12 +163,12 @@ def _climb_units(
 def _climb_batch(
     task: Task, climbed: str, batch: Sequence[Job], entropy: int, advance: Callable[[int], None]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    start, shifts = draw_starts(task, batch, entropy)
+    starts = draw_starts(task, batch, entropy)
     rows, units = (torch.tensor(n, device=task.device) for n in (range(len(batch)), [job.unit for job in batch]))
     trace = torch.empty(2, task.settings.steps, len(batch), device=task.device)
 
     def gain(_: Tensor, patterns: Tensor, step: int) -> Tensor:
-        logits = task.compute_values(roll_patterns(patterns, shifts[step]), "after")
+        logits = task.compute_values(roll_patterns(patterns, starts.shifts[step]), "after")
         both = torch.stack([logits.softmax(1)[rows, units], logits[rows, units]])
         trace[:, step] = both.detach()
         cost = compute_penalty(patterns, task.settings)
@@ -178,8 +178,8 @@ def _climb_batch(
         return f"the {climbed} of unit {list_some(batch[row].unit for row in wrong)}"
 
     patterns, _ = ascend(
-        start,
-        task.prior.decode,
+        starts.free,
+        starts.decode,
         gain,
         task.settings,
         model=task.model,

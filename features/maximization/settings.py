@@ -49,10 +49,13 @@ class MaximizationSettings:
         Gradient ascent with the gradient of each unit divided by its root mean square, or Adam.
     decay : {"linear", "none"}
         Steps that shrink to zero converge to the optimum; steps of constant size oscillate around it.
-    parameterization : {"spectrum", "pixels", "1/f", "decoder"}
+    parameterization : {"auto", "spectrum", "noise-vocoder", "pixels", "1/f", "decoder"}
         Fourier coefficients scaled by the mean spectrum of the sounds (without sounds: the long-term average spectrum
-        of speech), plain samples, Fourier coefficients scaled by 1/f, or the latent of a decoder (chosen by giving
-        one). The channels of pictures (c, h, w) then correlate as those of the pictures that are given.
+        of speech); envelopes of bands of noise with this spectrum, which is drawn anew in every step; plain samples;
+        Fourier coefficients scaled by 1/f; or the latent of a decoder (chosen by giving one). "auto" is the
+        noise vocoder for layers of one number per unit, such as classes, on waveforms of a quarter of a second or
+        more, whose units hear a whole sound, else the spectrum. The channels of pictures (c, h, w) then correlate as
+        those of the pictures that are given.
     jitter_ms : float [ms]
         The pattern is shifted circularly by up to this much, at random in every step.
     l1, l2, lp : float
@@ -112,7 +115,7 @@ class MaximizationSettings:
     step_size: float = 2.0
     optimizer: Optimizer = "gradient-rms"
     decay: Decay = "linear"
-    parameterization: Parameterization = "spectrum"
+    parameterization: Parameterization = "auto"
     jitter_ms: float = 25.0
     l1: float = 0.0
     l2: float = 0.0
@@ -190,6 +193,14 @@ class MaximizationSettings:
             "audio": cls(),
             "source": cls.source_study(),
             "generative": cls(parameterization="decoder", optimizer="adam", step_size=0.1, latent_l2=0.1),
-            "metamer": cls(optimizer="adam", step_size=0.1, jitter_ms=0.0, level=None, peak=None, extent="full"),
+            "metamer": cls(
+                parameterization="spectrum",
+                optimizer="adam",
+                step_size=0.1,
+                jitter_ms=0.0,
+                level=None,
+                peak=None,
+                extent="full",
+            ),
         }
         return replace(recipes[check_choice(preset, get_args(Preset), "preset")], **changes)

@@ -16,7 +16,7 @@ def test_adam_takes_the_steps_of_torch_to_the_last_bit() -> None:
     settings = MaximizationSettings(optimizer="adam", steps=30, step_size=0.1, decay="linear")
     found, still = ascend(
         start,
-        lambda free: free,
+        lambda free, _: free,
         lambda free, _, __: -((free - goal) ** 2).sum(dim=1),
         settings,
         model=torch.nn.Identity(),
