@@ -19,16 +19,19 @@ from brainmap.features.networks.description import Checkpoint
 from brainmap.features.sounds.batches import get_labels
 from brainmap.features.sounds.files import Sounds
 from brainmap.features.sounds.inputs import read_padded
+from brainmap.types import Preset
 
 REAL, NOISE, SOURCE, AUDIO, DECODER = "real sounds", "class noise", "source study", "audio prior", "decoder prior"
 RANDOM = "best random latent"
+RANDOM_NOISE = "best random noise"
+_OWN_RANDOM = {AUDIO: RANDOM_NOISE, DECODER: RANDOM}
 
 PRIOR_COLUMNS = {
     "pattern": "what was played: real sounds, noise with the class's mean spectrum, or patterns by their prior",
     "n": "number of sounds played",
     "own": "share that the network of the ascent calls by its class",
     "transfer": "share that the other networks call by its class, mean over them",
-    "margin": "transfer minus that of the best random latent of the decoder",
+    "margin": "transfer minus that of the best random patterns of the same prior: noise, or latents of the decoder",
     "real_correlation": "mean correlation of log-mel spectrograms with the mean one of the class's sounds",
     "voiced": "mean share of sounding frames that are voiced",
 }
@@ -84,12 +87,12 @@ def compare_priors(
     classes : sequence of str, optional
         Classes to compare; by default those of which there are sounds.
     decoder : torch.nn.Module, optional
-        Its prior and its best random latents are compared too.
+        Its prior is compared too.
     steps : int
     seeds : int
         Ascents of each class from different noise; every one of them counts, not the best alone.
     draws, noises : int
-        Random latents of which the best one is taken for each class and seed, and noises of each class.
+        Random patterns of a prior of which the best one is taken for each class and seed, and noises of each class.
     rng : numpy.random.Generator, optional
     device : str
         Where the network runs, as torch names it.
@@ -123,10 +126,8 @@ def compare_priors(
         rows.append(_summarize(kind, found, mine))
         parts.append(_tabulate_classes(kind, labels, found))
     table = pd.DataFrame(rows)
-    random = table.loc[table["pattern"] == RANDOM, "transfer"]
-    table.insert(4, "margin", table["transfer"] - (float(random.iloc[0]) if len(random) else np.nan))
-    grown = table["pattern"].isin([SOURCE, AUDIO, DECODER])
-    table.loc[~grown, "margin"] = np.nan
+    random = table["pattern"].map(_OWN_RANDOM).map(table.set_index("pattern")["transfer"])
+    table.insert(4, "margin", table["transfer"] - random)
     return PriorComparison(
         table=table,
         by_class=pd.concat(parts, ignore_index=True),
@@ -171,26 +172,24 @@ def _iterate_kinds(
     made = [make_class_noise(sounds, name, (1, length), n=noises, rng=rng) for name in names]
     yield NOISE, np.concatenate(made), [name for name in names for _ in range(noises)], None
     units = [checkpoint.classes.index(name) for name in names]
-    recipes = {
-        SOURCE: MaximizationSettings.of("source", steps=steps, seeds=seeds),
-        AUDIO: MaximizationSettings.of("audio", steps=steps, seeds=seeds),
-    }
     again = [name for _ in range(seeds) for name in names]
     common: dict[str, Any] = {"units": units, "sounds": sounds, "device": device, "threads": threads}
-    for kind, settings in recipes.items():
-        am = maximize_activation(model, settings=settings, rng=rng, **common)
-        yield kind, am.by_seed.reshape(-1, *am.patterns.shape[1:]), again, None
-    if decoder is None:
-        return
-    grown, best = [], []
-    settings = MaximizationSettings.of("generative", steps=steps, draws=draws)
-    for _ in range(seeds):  # each has its own draws, of which the best one is its start
-        am = maximize_activation(model, settings=settings, decoder=decoder, rng=rng, **common)
-        assert am.random is not None
-        grown.append(am.patterns)
-        best.append(am.random)
-    yield DECODER, np.concatenate(grown), again, None
-    yield RANDOM, np.concatenate(best), again, None
+    source = MaximizationSettings.of("source", steps=steps, seeds=seeds)
+    am = maximize_activation(model, settings=source, rng=rng, **common)
+    yield SOURCE, am.by_seed.reshape(-1, *am.patterns.shape[1:]), again, None
+    recipes: list[tuple[str, Preset, dict[str, Any]]] = [(AUDIO, "audio", {})]
+    if decoder is not None:
+        recipes.append((DECODER, "generative", {"decoder": decoder}))
+    for kind, preset, held in recipes:
+        grown, best = [], []
+        settings = MaximizationSettings.of(preset, steps=steps, draws=draws)
+        for _ in range(seeds):  # each has its own draws, of which the best one is its start
+            am = maximize_activation(model, settings=settings, rng=rng, **held, **common)
+            assert am.random is not None
+            grown.append(am.patterns)
+            best.append(am.random)
+        yield kind, np.concatenate(grown), again, None
+        yield _OWN_RANDOM[kind], np.concatenate(best), again, None
 
 
 def _summarize(kind: str, found: Judgement, mine: Judgement) -> dict[str, Any]:

@@ -24,6 +24,7 @@ _BAND_ERB = 2.0  # distance of the bands
 _FRAME = 0.05  # s, distance of the points between which envelopes are interpolated
 _POOL = 4.0  # s of noise beyond the length of a pattern, from which every step draws
 _STEP_DB = 0.8  # of an envelope, for a change of 1 of a free parameter
+_START_DB = 10.0  # standard deviation of an envelope at the start
 
 
 class NoiseVocoder(Prior):
@@ -31,8 +32,7 @@ class NoiseVocoder(Prior):
 
     Bands overlap, with centers 2 ERB apart from 0 Hz to half the rate; with flat envelopes they add up to noise with
     the amplitudes `scale`. Envelopes are interpolated linearly between points that lie 50 ms apart. A free parameter of
-    1 raises its point by 0.8 dB, so that the pattern is nearly stationary at the start, where parameters are white
-    noise of variance 1.
+    1 raises its point by 0.8 dB; at the start points vary by 10 dB, about as those of speech do.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class NoiseVocoder(Prior):
 
     def start(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """Draw the envelopes of one pattern."""
-        return rng.standard_normal(self.free, dtype=np.float32)
+        return rng.standard_normal(self.free, dtype=np.float32) * np.float32(_START_DB / _STEP_DB)
 
     def draw_noises(self, rng: np.random.Generator, n: int) -> NDArray[np.int64]:
         """Draw where the noise of each of `n` patterns begins."""

@@ -227,8 +227,11 @@ def test_priors_are_compared_in_one_table(real) -> None:
     about = Checkpoint(architecture="", classes=("low", "high"), n_samples=N)
     found = compare_priors(Linear(edge), real, checkpoint=about, judges=judges, steps=30, seeds=2, noises=3)
     table = found.table.set_index("pattern")
-    assert list(table.index) == ["real sounds", "class noise", "source study", "audio prior"]
-    assert list(table["n"]) == [6, 6, 4, 4]
+    assert list(table.index) == ["real sounds", "class noise", "source study", "audio prior", "best random noise"]
+    assert list(table["n"]) == [6, 6, 4, 4, 4]
+    margins = table["margin"].dropna()
+    assert list(margins.index) == ["audio prior"]
+    assert margins.iloc[0] == table.loc["audio prior", "transfer"] - table.loc["best random noise", "transfer"]
     np.testing.assert_allclose(table.loc[["real sounds", "class noise"], "good"], 1)
     np.testing.assert_allclose(table.loc[["real sounds", "class noise"], "transfer"], 0.5)
     assert table.loc["source study", "own"] == 1
@@ -256,7 +259,8 @@ def test_words_of_the_decoder_are_recognized_by_networks_that_were_not_climbed()
     )
     table = found.table.set_index("pattern")
     assert table.loc["real sounds", "transfer"] > 0.85
-    assert table.loc["decoder prior", "transfer"] >= 0.9 > table.loc["audio prior", "transfer"]
+    assert table.loc["decoder prior", "transfer"] >= 0.9
+    assert table.loc["audio prior", "transfer"] >= 0.5 > table.loc["best random noise", "transfer"]
     assert table.loc["decoder prior", "voiced"] > 0.6 > table.loc["class noise", "voiced"]
 
 
