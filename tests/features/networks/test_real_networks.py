@@ -92,7 +92,11 @@ def test_a_network_is_listed_extracted_compared_and_explained(name: str) -> None
     np.testing.assert_allclose(np.abs(maps[:, 0]), gradient.abs().numpy(), rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(logits, _logits(net, x).detach()[:, 1].numpy(), rtol=1e-4, atol=1e-5)
     am = features.maximize_activation(
-        net, layer="output", units=[1], sounds=sounds, settings=features.MaximizationSettings(steps=15)
+        net,
+        layer="output",
+        units=[1],
+        sounds=sounds,
+        settings=features.MaximizationSettings(steps=15, parameterization="spectrum"),
     )
     assert am.trace[-1, 0] > am.trace[0, 0]
 
