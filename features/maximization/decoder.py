@@ -297,7 +297,8 @@ def choose_priors(
     Parameters
     ----------
     prior : {"audio", "decoder", "none"}, optional
-        "audio" is the spectrum of the sounds with a jitter, "none" the source study's recipe of plain samples.
+        "audio" is noise with the spectrum of the sounds, whose envelopes are optimized (`NoiseVocoder`), "none" the
+        source study's recipe of plain samples.
     decoder : path, optional
         A file of a decoder in place of the included one; "words" is the included one. It asks for the prior "decoder".
     class_names : sequence of str

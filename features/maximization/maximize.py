@@ -84,7 +84,7 @@ class Maximization:
 
     @property
     def prior(self) -> PatternPrior:
-        """Name what held the patterns to sounds: a decoder, a spectrum (audio), or nothing."""
+        """Name what held patterns to sounds: a decoder, noise with the spectrum of sounds (audio), or nothing."""
         kinds: dict[str, PatternPrior] = {"decoder": "decoder", "pixels": "none"}
         return kinds.get(self.settings.parameterization, "audio")
 

@@ -34,7 +34,7 @@ _LAST = 0.36  # below the last row of a block, for the axis of time
 
 _PRIORS = {
     "decoder": "with a decoder of speech as prior",
-    "audio": "with the spectrum of the sounds as prior",
+    "audio": "made of noise with the spectrum of the sounds",
     "none": "without a prior",
 }
 

@@ -300,7 +300,7 @@ def color_bars(wave: Array, course: Array, limit: float, bins: int = 120) -> lis
 
 _PRIORS = {
     "decoder": "with the speech prior",
-    "audio": "without it, by the spectrum of the sounds alone",
+    "audio": "without it, from noise with the spectrum of the sounds",
     "none": "without any prior",
 }
 

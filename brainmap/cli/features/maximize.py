@@ -52,7 +52,7 @@ SHOWN = ("objective", "best_clip", "gain", "centroid_hz", "above_4khz", "confide
 JUDGED = ("transfer", "random_transfer", "noise_transfer", "real_correlation", "voiced")
 QUALITY = {
     "label": "class, direction, or layer and unit",
-    "prior": "what held the pattern to sounds: a decoder, a spectrum (audio), or nothing",
+    "prior": "what held the pattern to sounds: a decoder, noise with the spectrum of the sounds (audio), or nothing",
     "best_random": "what the best of 192 random patterns of the prior reaches",
     "unit": "unit of the layer",
     "class_name": "class or direction",
@@ -155,7 +155,11 @@ def maximize(
     optimizer: Annotated[types.Optimizer | None, make_option("Optimizer; default: gradient-rms.", HOW)] = None,
     parameterization: Annotated[
         types.Parameterization | None,
-        make_option("What is optimized; default: a spectrum scaled as the sounds are.", HOW),
+        make_option(
+            "What is optimized; default: envelopes of noise for units that hear a whole sound, such as classes, else a "
+            "spectrum; both are scaled as the sounds are.",
+            HOW,
+        ),
     ] = None,
     jitter_ms: Annotated[
         Real, make_option("Largest random shift in each step, in ms; default: 25.", HOW, min=0)

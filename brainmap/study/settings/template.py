@@ -165,7 +165,7 @@ group = { test = "sign-flip", permutations = 5000, correction = "max-t" }   # or
 [explain]                        # what the layers hear; leave the block out to skip it
 # network = "ch32"               # the first one
 maximization = { steps = 150, classes = "all", channels = 8, best_layers = 2 }
-# maximization also takes prior = "decoder" (of speech), "audio" (the spectrum of the sounds) or "none" for classes (by
+# maximization also takes prior = "decoder" (of speech), "audio" (of noise) or "none" for classes (by
 #                                  default the decoder for words, and audio beside it); decoder = "mine.safetensors";
 #                                  judges = ["other.safetensors"], networks that judge the patterns of classes (default:
 #                                  those of brainmap; "none"); regions = 6, with [encoding]: so many regions, those that

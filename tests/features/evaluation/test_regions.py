@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from sklearn.linear_model import RidgeCV
 from torch import nn
 
 from brainmap import features
@@ -38,13 +39,24 @@ def noises() -> Sounds:
 
 
 def read_out(
-    model: nn.Module, layer: str, sounds: Sounds, responses: NDArray[np.float64], names: list[str], ridge: float = 1.0
+    model: nn.Module,
+    layer: str,
+    sounds: Sounds,
+    responses: NDArray[np.float64],
+    names: list[str],
+    ridge: float | None = 1.0,
 ) -> nn.Module:
-    """Fit a ridge regression of responses on the pooled layer, and make it a network."""
+    """Fit a ridge regression of responses on the pooled layer, and make it a network.
+
+    Without a penalty the one of each region is found by leaving out single sounds.
+    """
     units = np.asarray(features.extract_activations(model, sounds, layers=[layer])[layer], dtype=np.float64)
     mean, sd = units.mean(0), units.std(0)
     z = (units - mean) / np.where(sd > 0, sd, 1)
-    weights = np.linalg.solve(z.T @ z + ridge * np.eye(z.shape[1]), z.T @ (responses - responses.mean(0)))
+    if ridge is None:
+        weights = RidgeCV(np.logspace(0, 5, 11), alpha_per_target=True).fit(z, responses).coef_.T
+    else:
+        weights = np.linalg.solve(z.T @ z + ridge * np.eye(z.shape[1]), z.T @ (responses - responses.mean(0)))
     return features.readout_network(
         model, sounds, layer=layer, weights=weights, mean=mean, sd=sd, intercept=responses.mean(0), names=names
     )
@@ -161,9 +173,10 @@ def test_judges_are_nearer_to_the_truth_than_the_climbed_model() -> None:
     from brainmap.data import folder
 
     rng = np.random.default_rng(0)
+    judging = {"base": "conv3", "ch32-gap": "conv4", "ch32-gmp": "conv4", "vgg": "conv8"}  # their best layers here
     networks = {
         name: features.load_network(folder() / "networks" / f"{name}.safetensors")
-        for name in ("ch32", "ch32-gap", "ch32-gmp", "ch64")
+        for name in ("ch32", "ch64", *judging)
     }
     sounds = features.load_sounds(folder() / "words" / "stimuli.tsv")
     n = 12
@@ -173,21 +186,22 @@ def test_judges_are_nearer_to_the_truth_than_the_climbed_model() -> None:
     names = [f"region{k}" for k in range(n)] + ["empty"]
     runs = [
         np.column_stack([(clean - mean) / sd + rng.standard_normal(clean.shape), rng.standard_normal(len(clean))])
-        for _ in range(2)
+        for _ in range(8)
     ]
+    parts = {"one run": runs[0], "seven other runs": np.mean(runs[1:], axis=0)}
 
-    def encoder(network: str, layer: str, run: int) -> Encoder:
-        model = read_out(networks[network], layer, sounds, runs[run], names, ridge=60.0)
+    def encoder(network: str, layer: str, part: str) -> Encoder:
+        model = read_out(networks[network], layer, sounds, parts[part], names, ridge=None)
         return Encoder(
             name=network,
             model=model,
             scores={},
             p=dict.fromkeys(names, 0.01) | {"empty": 0.5},
-            data=frozenset({f"run {run}"}),
+            data=frozenset({part}),
         )
 
-    climbed = encoder("ch32-gap", "conv4", 0)
-    judges = [encoder("ch32-gmp", "conv4", 1), encoder("ch64", "conv4", 1)]
+    climbed = encoder("ch64", "conv4", "one run")
+    judges = [encoder(name, layer, "seven other runs") for name, layer in judging.items()]
     with pytest.raises(InputError, match="no better than chance"):
         maximize_regions([climbed], sounds, regions=["empty"], judges=judges)
     decoder = features.load_decoder()
@@ -202,9 +216,8 @@ def test_judges_are_nearer_to_the_truth_than_the_climbed_model() -> None:
     judged_error = np.sqrt(np.mean((table["judged"][:n] - true) ** 2))
     best_real = ((clean - mean) / sd).max(axis=0)
     judged_r, own_r = (np.corrcoef(table[name][:n], true)[0, 1] for name in ("judged", "predicted"))
-    # .82 to .86 over three seeds with ridge 60 here, .68 to .79 on other processors; over other networks, seeds and
-    # penalties by cross-validation .39 to 1.54, with a mean of .86 (docs/encoding.md), because of the noise of one run.
-    assert judged_error < own_error
+    # over eight simulations with other networks and seeds .33 to .85, with a mean of .57 (docs/encoding.md)
+    assert judged_error < 0.6 * own_error
     assert judged_r > own_r
     assert (true > best_real).sum() >= 8
     assert table["judged"][n] < 0.5 * table["predicted"][n]  # nothing is there, and the climbed model says otherwise

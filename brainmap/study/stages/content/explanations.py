@@ -89,7 +89,7 @@ def pair_rdms(
 
 _BY_PRIOR = {
     "decoder": "as a decoder of speech can say it",
-    "audio": "free but for the spectrum of the sounds",
+    "audio": "made of noise with the spectrum of the sounds",
     "none": "without any prior",
 }
 
