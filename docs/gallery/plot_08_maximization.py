@@ -1,9 +1,10 @@
 """
-What a class wants to hear, with and without a speech prior
-===========================================================
+What a class wants to hear, by three priors
+===========================================
 
 Activation maximization climbs the output of a network by changing the sound. What it finds depends on what sounds it
-may choose from: any waveform with the spectrum of the words, or what a small decoder of speech can say.
+may choose from: any waveform with the spectrum of the words, noise whose envelopes alone are chosen, or what a small
+decoder of speech can say.
 """
 
 from types import SimpleNamespace
@@ -22,14 +23,15 @@ real = [list(sounds.items).index(f"{word}_v01") for word in ("six", "zero", "hou
 viz.play_sounds(sounds, items=real, title="Recordings (synthesized voices)")
 
 # %%
-# Without a prior of speech: the mean spectrum of the words, and a jitter of 25 ms that keeps the pattern from relying
-# on the exact time of its samples.
+# Any waveform: Fourier coefficients scaled by the mean spectrum of the words, and a jitter of 25 ms that keeps the
+# pattern from relying on the exact time of its samples. It is a texture to which this network alone responds so
+# strongly.
 free = features.maximize_activation(
     network,
     units=units,
     sounds=sounds,
     class_names=classes,
-    settings=features.MaximizationSettings(steps=150),
+    settings=features.MaximizationSettings(steps=150, parameterization="spectrum"),
 )
 viz.plot_maximization(free, labels=free.class_names, columns=3, title="Any waveform with the spectrum of the words")
 
@@ -46,7 +48,7 @@ by_step = [
         network,
         units=units[:1],
         sounds=sounds,
-        settings=features.MaximizationSettings(steps=100, step_size=step, decay="none"),
+        settings=features.MaximizationSettings(steps=100, step_size=step, decay="none", parameterization="spectrum"),
     )
     for step in steps
 ]
@@ -55,7 +57,23 @@ shown = SimpleNamespace(patterns=patterns, units=steps, rate=sounds.rate)
 viz.plot_maximization(shown, labels=[f"step {step:g}" for step in steps], columns=4, title="six, by the size of a step")
 
 # %%
-# With it: the latent of a decoder is climbed, a source and filter model of a voice that travels with brainmap.
+# Envelopes of noise: the default for classes. Words can be understood from the envelopes of a few bands of noise
+# (Shannon et al. 1995). Only these are optimized, and every step draws other noise, so that no fine structure can
+# drive the network. When and at what frequencies it listens becomes visible, and other networks respond, too.
+envelopes = features.maximize_activation(
+    network,
+    units=units,
+    sounds=sounds,
+    class_names=classes,
+    settings=features.MaximizationSettings(steps=150),
+)
+viz.plot_maximization(envelopes, labels=envelopes.class_names, columns=3, title="Noise in bands, with chosen envelopes")
+
+# %%
+viz.play_sounds(envelopes, labels=envelopes.class_names, title="Envelopes of noise")
+
+# %%
+# Speech: the latent of a decoder is climbed, a source and filter model of a voice that travels with brainmap.
 spoken = features.maximize_activation(
     network,
     units=units,
@@ -70,7 +88,8 @@ viz.play_sounds(spoken, labels=spoken.class_names, title="The decoder of speech"
 
 # %%
 # Which is better depends on the question. ``gain`` is the activation over that of the best recording: the free pattern
-# drives the class several times as well as any word does, and the decoder's about as well as the best one, but sounds
-# like it.
+# drives the class several times as well as any word does, that of envelopes about twice, and the decoder's about as
+# well as the best one, but it sounds like it.
 columns = [c for c in ("class_name", "activation", "best_real", "gain", "centroid_hz") if c in free.quality]
-pd.concat({"free": free.quality[columns], "decoder": spoken.quality[columns]}).round(2)
+patterns = {"free": free, "envelopes": envelopes, "decoder": spoken}
+pd.concat({name: one.quality[columns] for name, one in patterns.items()}).round(2)
