@@ -300,7 +300,7 @@ def color_bars(wave: Array, course: Array, limit: float, bins: int = 120) -> lis
 
 _PRIORS = {
     "decoder": "with the speech prior",
-    "audio": "without it, from noise with the spectrum of the sounds",
+    "audio": "without it, from noise",
     "none": "without any prior",
 }
 
