@@ -100,7 +100,7 @@ class NoiseVocoder(Prior):
         points = (parameters * (_STEP_DB * np.log(10) / 20)).exp()
         envelopes = functional.interpolate(points.flatten(0, 1), size=length, mode="linear", align_corners=True)
         noise = torch.stack([self.noise[:, at : at + length] for at in noises.tolist()])
-        made = (envelopes.unflatten(0, parameters.shape[:2]) * noise[:, None]).sum(2)
+        made: Tensor = (envelopes.reshape(n, -1, *noise.shape[1:]) * noise[:, None]).sum(2)
         if self.inside is not None:  # an envelope that changes widens its band
             made = torch.fft.irfft(torch.fft.rfft(made) * self.inside, n=length)
         return made
