@@ -131,7 +131,7 @@ def load_judges(
     Examples
     --------
     >>> [judge.name for judge in load_judges()[0]]
-    ['base', 'ch32', 'ch32-gap', 'ch32-gmp', 'ch64', 'vgg']
+    ['base', 'ch128', 'ch32', 'ch32-gap', 'ch32-gmp', 'ch64', 'vgg']
     """
     given = _list_package_networks() if paths is None else [Path(path) for path in paths]
     own = {hash_weights(model) for model in ([climbed] if isinstance(climbed, nn.Module) else climbed)}

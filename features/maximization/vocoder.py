@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from brainmap.errors import InputError
-from brainmap.features.maximization.priors import Prior
+from brainmap.features.maximization.priors import LOWEST_HZ, Prior
 from brainmap.features.sounds.cochlea import convert_to_erb
 
 SHORTEST = 0.25  # s; a shorter pattern has no course of time to speak of
@@ -24,6 +24,7 @@ _BAND_ERB = 2.0  # distance of the bands
 _FRAME = 0.05  # s, distance of the points between which envelopes are interpolated
 _POOL = 4.0  # s of noise beyond the length of a pattern, from which every step draws
 _STEP_DB = 0.8  # of an envelope, for a change of 1 of a free parameter
+_REACH_DB = 30.0  # limit of an envelope on both sides; without it a unit that answers one moment alone ends in inf
 _START_DB = 10.0  # standard deviation of an envelope at the start
 
 
@@ -31,8 +32,9 @@ class NoiseVocoder(Prior):
     """Turn free parameters, the envelopes of bands, into noise with these envelopes.
 
     Bands overlap, with centers 2 ERB apart from 0 Hz to half the rate; with flat envelopes they add up to noise with
-    the amplitudes `scale`. Envelopes are interpolated linearly between points that lie 50 ms apart. A free parameter of
-    1 raises its point by 0.8 dB; at the start points vary by 10 dB, about as those of speech do.
+    the amplitudes `scale`. Nothing lies below 50 Hz. Envelopes are interpolated linearly between points that lie 50 ms
+    apart. A free parameter of 1 raises its point by 0.8 dB, and less the farther it is from 0, so that no point lies
+    more than 30 dB above or below its band's mean; at the start points vary by 10 dB, about as those of speech do.
 
     Parameters
     ----------
@@ -79,11 +81,12 @@ class NoiseVocoder(Prior):
             )
         super().__init__(None, shape, level=level, peak=peak, gain=gain, device=device)
         length = shape[-1]
+        scale = np.where(np.arange(len(scale)) * rate / length < LOWEST_HZ, 0.0, scale)
         bands = _make_noise(scale, length + round(_POOL * rate), rate)
         self.noise = torch.as_tensor(bands, dtype=torch.float32, device=device)
         self.places = round(_POOL * rate)
         self.free = (shape[0], len(bands), 1 + round(length / rate / _FRAME))
-        self.inside = torch.as_tensor(scale > 0, device=device) if (scale[1:] == 0).any() else None
+        self.inside = torch.as_tensor(scale > 0, device=device)
 
     def start(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """Draw the envelopes of one pattern."""
@@ -97,13 +100,13 @@ class NoiseVocoder(Prior):
         n, length = len(parameters), self.shape[-1]
         if noises is None:
             noises = np.arange(n) * (self.places // n)
-        points = (parameters * (_STEP_DB * np.log(10) / 20)).exp()
+        decibel = _REACH_DB * (parameters * (_STEP_DB / _REACH_DB)).tanh()
+        points = (decibel * (np.log(10) / 20)).exp()
         envelopes = functional.interpolate(points.flatten(0, 1), size=length, mode="linear", align_corners=True)
         noise = torch.stack([self.noise[:, at : at + length] for at in noises.tolist()])
         made: Tensor = (envelopes.reshape(n, -1, *noise.shape[1:]) * noise[:, None]).sum(2)
-        if self.inside is not None:  # an envelope that changes widens its band
-            made = torch.fft.irfft(torch.fft.rfft(made) * self.inside, n=length)
-        return made
+        inside: Tensor = torch.fft.irfft(torch.fft.rfft(made) * self.inside, n=length)
+        return inside  # an envelope that changes widens its band
 
 
 def _make_noise(scale: NDArray[np.float64], length: int, rate: float) -> NDArray[np.float64]:

@@ -125,3 +125,30 @@ def test_what_it_cannot_make_is_refused() -> None:
     sounds = np.random.default_rng(0).standard_normal((2, 1, LENGTH)).astype(np.float32)
     with pytest.raises(InputError, match="'noise-vocoder' cannot become any sound"):
         match_activation(Template(), sounds, layer="output", settings=VOCODER, rate=RATE)
+
+
+class Moment(nn.Module):
+    """The outputs hear one millisecond, and the mean of the samples there."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        short = x[:, 0, 1000:1008]
+        return torch.stack([short.square().sum(1), short.mean(1)], dim=1)
+
+
+@pytest.mark.parametrize("parameters", [3000.0, -3000.0])
+def test_parameters_that_run_away_end_in_a_sound(parameters: float) -> None:
+    prior = NoiseVocoder(np.ones(LENGTH // 2 + 1), (1, LENGTH), rate=RATE, level=0.1, peak=1.0)
+    free = torch.zeros(1, *prior.free)
+    free[0, 0, 5, 4] = parameters
+    made = prior.decode(free)
+    assert made.isfinite().all()
+    assert float(made.square().mean().sqrt()) == pytest.approx(0.1, rel=1e-3)
+
+
+def test_a_unit_that_hears_one_moment_gets_a_sound_that_can_be_heard() -> None:
+    am = grow(Moment(), MaximizationSettings(**{**vars(VOCODER), "steps": 200}))
+    level = np.sqrt((am.patterns**2).mean((1, 2)))
+    assert (level > 0.9 * level.max()).all()
+    power = np.abs(np.fft.rfft(am.patterns[:, 0])) ** 2
+    assert power[:, : round(50 * LENGTH / RATE)].sum() < 1e-6 * power.sum()
+    assert (am.trace[-1] > am.trace[0]).all()
