@@ -94,6 +94,7 @@ class Geometry:
         self.lengths = tuple(example.shape[2:])
         # the tensors are kept, so that Python never reuses an id
         self._known: dict[int, tuple[Tensor, Place]] = {}
+        self._resampled: set[int] = set()  # tensors whose frames lie between those of what they were made of
         self.set(example, tuple(Axis(1, 1, 0.0) for _ in self.lengths))
 
     def set(self, tensor: Tensor, place: Place) -> None:
@@ -116,7 +117,13 @@ class Geometry:
         outputs = out if isinstance(out, tuple | list) else (out,)
         for tensor in outputs:
             if inputs and isinstance(tensor, Tensor):
-                self.set(tensor, self._compute_axes(name, args, kwargs, inputs, tensor))
+                place = self._compute_axes(name, args, kwargs, inputs, tensor)
+                if place != self.whole and (
+                    (name == "interpolate" and place is None) or any(id(one) in self._resampled for one in inputs)
+                ):
+                    self._resampled.add(id(tensor))
+                    place = None  # also beside a branch whose frames have positions, with which they do not agree
+                self.set(tensor, place)
 
     def _compute_axes(
         self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], inputs: Sequence[Tensor], out: Tensor
@@ -127,6 +134,8 @@ class Geometry:
             return _apply_window(place, name, dict(zip(_WINDOWS[name], args, strict=False)) | dict(kwargs))
         if name == "pad" and place is not None and along:
             return _apply_padding(place, [int(n) for n in (args[1] if len(args) > 1 else kwargs["pad"])])
+        if name == "interpolate" and place is not None and along and len(spatial) == len(place):
+            return _apply_interpolation(place, self._list_lengths(inputs[0]), spatial, args, kwargs)
         if len(spatial) < len(self.lengths) or all(n == 1 for n in spatial):
             return self.whole
         if name == "getitem" and place is not None and len(spatial) == len(place) and len(args) > 1:
@@ -200,6 +209,35 @@ def _apply_padding(place: tuple[Axis, ...], pad: Sequence[int]) -> Place:
         return None
     lefts += [0] * (len(place) - len(lefts))
     return tuple(axis.window(1, stride=1, left=p) for axis, p in zip(place, reversed(lefts), strict=True))
+
+
+def _apply_interpolation(
+    place: tuple[Axis, ...],
+    before: Sequence[int],
+    after: Sequence[int],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> Place:
+    """Compute the fields after interpolation to more or fewer frames; None where no whole stride is left.
+
+    The frames that are copied or mixed lie up to a frame before or behind a regular grid, by which fields grow.
+    """
+    given = dict(zip(("input", "size", "scale_factor", "mode", "align_corners"), args, strict=False)) | dict(kwargs)
+    mode = given.get("mode", "nearest")
+    if mode not in ("nearest", "nearest-exact", "linear", "bilinear") or given.get("align_corners"):
+        return None
+    axes = []
+    for axis, n, m in zip(place, before, after, strict=True):
+        if n == m:
+            axes.append(axis)
+            continue
+        if (axis.stride * n) % m:
+            return None
+        share = n / m  # of a frame before, from one frame to the next
+        moved = (share - 1) / 2 * axis.stride
+        aside = abs(1 - share) * axis.stride if mode != "linear" and mode != "bilinear" else 2 * axis.stride
+        axes.append(Axis(axis.size + round(aside), axis.stride * n // m, axis.center + moved))
+    return tuple(axes)
 
 
 def _join_branches(places: Sequence[Place], lengths: Sequence[int]) -> Place:

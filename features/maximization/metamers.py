@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from brainmap.checks import list_some, suggest_word
 from brainmap.errors import InputError
-from brainmap.features.layers.inputs import make_differentiable
+from brainmap.features.layers.inputs import SpectrogramSounds, make_differentiable
 from brainmap.features.layers.layer import OUTPUT
 from brainmap.features.layers.running import count_workers, run_side_by_side, use_one_thread
 from brainmap.features.maximization.ascent import ascend
@@ -159,11 +159,12 @@ def match_activation(
     jitter, cut = limit_jitter(round(rate * settings.jitter_ms / 1000), waveforms.shape[-1])
     for note in cut:
         log.warning("match_activation: %s", note)
+    sounding = np.array(sounds.sounding) if isinstance(sounds, SpectrogramSounds) else None
     with freeze(model, device) as net, use_one_thread():
         example = torch.zeros(1, *waveforms.shape[1:], device=device)
         site = find_site(net, layer, example)
         head = find_site(net, OUTPUT, example)
-        match = _Match(net, site, head, settings, waveforms, rate, jitter, device)
+        match = _Match(net, site, head, settings, waveforms, rate, jitter, device, sounding)
         patterns, distance = match.grow(rows, rng, threads=count_workers(device, threads, "activation maximization"))
         table, null = match.judge(rows, patterns)
     names = dict(enumerate(class_names or ()))
@@ -201,7 +202,11 @@ def _find_items(items: Sequence[int | str] | None, ids: Sequence[str]) -> list[i
 
 @dataclass(frozen=True)
 class _Match:
-    """Hold one layer, and the sounds whose activation is matched."""
+    """Hold one layer, and the sounds whose activation is matched.
+
+    `sounding` (n,) is the number of frames of each spectrogram behind which the network's own padding begins. It is
+    left as it is in metamers, and frames of the layer behind that of the longest sound do not count.
+    """
 
     model: nn.Module
     site: Site
@@ -211,11 +216,24 @@ class _Match:
     rate: int
     jitter: int
     device: str
+    sounding: NDArray[np.intp] | None = None
 
     def hear(self, patterns: Tensor) -> Tensor:
         """Compute the activation of the layer, (b, n_units)."""
         place = self.site.before if self.settings.stage == "before" else self.site.after
-        return read(self.model, patterns, place, fast=self.site.fast)[0].flatten(1)
+        found = read(self.model, patterns, place, fast=self.site.fast)[0]
+        if self.sounding is not None:
+            arranged = self.site.arrange(found)
+            if arranged.ndim == 3:  # positions are times alone
+                found = arranged[..., : -int(-arranged.shape[2] * self.sounding.max() // patterns.shape[-1])]
+        return found.flatten(1)
+
+    def _keep_padding(self, patterns: Tensor, goal: Tensor, rows: Sequence[int]) -> Tensor:
+        if self.sounding is None:
+            return patterns
+        ends = torch.as_tensor(self.sounding[list(rows)], device=patterns.device)
+        heard = torch.arange(patterns.shape[-1], device=patterns.device) < ends[:, None, None, None]
+        return torch.where(heard, patterns, goal)
 
     def grow(
         self, rows: Sequence[int], rng: np.random.Generator, *, threads: int
@@ -270,7 +288,7 @@ class _Match:
         start = torch.tensor(np.stack([prior.start(one) for one in rngs]), device=self.device)
         patterns, _ = ascend(
             start,
-            lambda free, _: prior.decode(free),
+            lambda free, _: self._keep_padding(prior.decode(free), goal, rows),
             gain,
             settings,
             model=self.model,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -296,7 +296,8 @@ def load_features(
                 f"--layers: expected one layer for an RDM, got patterns of {list_some(kept)} in {store}; name one"
             )
         layer = next(iter(kept)) if layers == "all" else check_choice(layers, list(kept), "--layers")
-        return features.pattern_features(kept[layer], space=space)
+        found = features.pattern_features(kept[layer], space=space)
+        return replace(found, layers=(layer,), arrays={layer: found[found.layers[0]]})  # as the store names them
     if kind == "cams":
         from brainmap.features.representations.files import open_cams
 

@@ -15,11 +15,14 @@ from torch import nn
 
 from brainmap import viz
 from brainmap.errors import InputError
+from brainmap.features.layers.inputs import SpectrogramSounds
 from brainmap.features.maximization.comparison import compare_patterns, gradient_share, measure_noise
 from brainmap.features.maximization.maximize import MaximizationSettings
 from brainmap.features.maximization.metamers import match_activation
 from brainmap.features.maximization.saturation import softmax_saturation
+from brainmap.features.networks.huggingface import load_folder
 from brainmap.viz.style import render_png
+from tests.features.networks.folders import make_folder
 
 RATE = 16_000
 Waveforms = NDArray[np.float32]
@@ -232,3 +235,24 @@ def test_gradient_share_of_a_filter_is_its_transfer_function(rng: np.random.Gene
     wanted = power[np.fft.rfftfreq(4096, 1 / RATE) > 4000].sum() / power.sum()
     found = gradient_share(net, rng.standard_normal((8, 1, 2048)).astype(np.float32), layer="0", directions=8, rng=rng)
     assert found == pytest.approx(wanted, abs=0.02)
+
+
+def test_padding_of_a_network_stays_in_metamers_and_does_not_count(tmp_path: Path) -> None:
+    net = load_folder(make_folder(tmp_path, "whisper"))
+    waves = np.random.default_rng(0).standard_normal((3, 1, 8000)).astype(np.float32)
+    settings = MaximizationSettings.of("metamer", steps=3)
+    found = match_activation(net, waves, layer="encoder.conv2", items=[1], settings=settings)
+    spectrograms = SpectrogramSounds(net, waves)
+    real, (frames, *_) = spectrograms.waveforms, spectrograms.sounding
+    assert frames < real.shape[3] / 10
+    np.testing.assert_array_equal(found.patterns[0][..., frames:], real[1][..., frames:])
+    assert not np.allclose(found.patterns[0][..., :frames], real[1][..., :frames])
+    heard = [
+        features.extract_activations(net, one, layers=["encoder.conv2"], pooling="none")["encoder.conv2"][:]
+        for one in (real, found.patterns)
+    ]
+    share = -(-heard[0].shape[2] * frames // real.shape[3])
+    rows = [one[..., :share].reshape(len(one), -1) for one in heard]
+    assert found.table["correlation"].item() == pytest.approx(np.corrcoef(rows[1][0], rows[0][1])[0, 1], abs=1e-4)
+    null = [np.corrcoef(rows[0][1], rows[0][k])[0, 1] for k in (0, 2)]
+    np.testing.assert_allclose(sorted(found.null[0]), sorted(null), atol=1e-4)

@@ -238,3 +238,29 @@ def test_every_column_is_described() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert list(features.find_exemplars(built(), noises(), layer="second").table) == list(EXEMPLAR_COLUMNS)
+
+
+class Attended(nn.Module):
+    """Frames that see all of the sound, and keep their positions beside an attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.attention = nn.Conv1d(1, 4, 8, stride=4), nn.MultiheadAttention(4, 2, batch_first=True)
+        self.mix, self.head = nn.Conv1d(4, 4, 1), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x).transpose(1, 2)
+        y = y + self.attention(y, y, y, need_weights=False)[0]
+        scores: Tensor = self.head(self.mix(y.transpose(1, 2)).mean(2))
+        return scores
+
+
+def test_a_frame_that_sees_all_of_a_sound_gets_all_of_it() -> None:
+    x = noises()
+    found = features.find_exemplars(Attended().eval(), x, layer="mix", k=3)
+    assert (found.table["start"] == 0).all()
+    assert (found.table["stop"] == 200).all()
+    assert (found.table["outside"] == 0).all()
+    np.testing.assert_array_equal(found.crops, x[[int(item) for item in found.table["item"]]])
+    assert found.table["frame"].nunique() > 1
