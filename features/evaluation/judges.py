@@ -447,7 +447,7 @@ def judge_maximization(
         _add_judgement(table, "noise_", *noise)
     alone = [name for name, share in zip(names, found.transfer, strict=True) if share == 0]
     note = f"judged by {list_some(found.judges, 8)}"
-    more = [f"{list_some(alone, 8)}: recognized by no other network"] if alone else []
+    more = [f"{list_some(alone, 8)}: recognized by no other network ({am.prior} prior)"] if alone else []
     unknown = [name for name, share in zip(names, found.transfer, strict=True) if np.isnan(share)]
     more += [f"{list_some(unknown, 8)}: known to no judge, and not judged"] if unknown else []
     return replace(am, quality=table, notes=(*am.notes, note, *more))

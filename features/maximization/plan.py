@@ -121,6 +121,8 @@ def plan(
             "parameterization 'decoder': no decoder was given; give decoder=, a module from latents to "
             "sounds (brainmap.features.load_decoder() is one)"
         )
+    elif settings.latent_l2:
+        raise InputError("latent_l2: there is no decoder whose latent it pulls to 0; give decoder=, or leave it out")
     flat = len(full) == 2
     rate = wish.rate or 16_000
     jitter, none = measure_jitter(settings.jitter_ms, wish.rate, flat=flat, time_axis=wish.time_axis)

@@ -106,6 +106,7 @@ def test_occlusion_in_bands_prints_and_draws_itself(given, tmp_path, brainmap_co
         (("--method", "saliency", "--layer", "conv1"), "only guided-grad-cam takes a layer"),
         (("--method", "saliency", "--classes", "dgo"), "did you mean 'dog'"),
         (("--method", "saliency", "--figure", "x.gif"), "expected a name that ends in .png"),
+        (("--method", "saliency,occlusion", "--window-ms", 900), "14400 samples, but the sound has 2400"),
     ],
 )
 def test_a_mistake_gets_one_line_and_writes_nothing(given, words, message, tmp_path, brainmap_command):

@@ -9,10 +9,19 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from torch import nn
 
-from brainmap.features import Checkpoint, build_network, load_sounds, save_checkpoint
+from brainmap.features import (
+    Checkpoint,
+    MaximizationSettings,
+    build_network,
+    load_sounds,
+    maximize_activation,
+    save_checkpoint,
+)
 from brainmap.features.maximization.decoder import DecoderDescription, SpeechDecoder, save_decoder
-from brainmap.features.representations.files import get_stored_network, open_maximizations
+from brainmap.features.representations.files import get_stored_network, open_maximizations, save_maximization
+from tests.features.networks.folders import make_folder
 
 WORDS = ("cat", "dog", "tree", "yes")
 
@@ -233,3 +242,38 @@ def test_controversial_sounds_can_be_synthesized(given, tmp_path, brainmap_comma
     np.testing.assert_allclose(np.sqrt((heard.waveforms**2).mean(axis=(1, 2))), 0.05, rtol=0.01)
     refused = brainmap_command(*words, "--output", "dog", "--out", tmp_path / "again")
     assert "takes neither --output nor --per-condition" in refused.err
+
+
+def test_patterns_by_a_second_prior_become_an_rdm(tmp_path, brainmap_command):
+    net, store = build_network("ch32", n_classes=4, n_samples=4800).eval(), tmp_path / "a.zarr"
+    decoder = nn.Sequential(nn.Linear(3, 4800), nn.Unflatten(1, (1, 4800)))
+    for beside, by in ((False, {"decoder": decoder, "latent": 3}), (True, {})):
+        settings = MaximizationSettings(steps=1, parameterization="decoder" if by else "auto")
+        am = maximize_activation(net, settings=settings, length=4800, class_names=WORDS, **by)
+        assert am.prior == ("audio" if beside else "decoder")
+        save_maximization(am, store, beside=beside)
+    words = ("rsa", "rdm", "--patterns", store, "--out", tmp_path / "a.h5")
+    assert "name one" in brainmap_command(*words).err
+    answer = brainmap_command(*words, "--layers", "output (audio prior)")
+    assert answer.code == 0, answer.err
+    assert (tmp_path / "a.h5").stat().st_size > 0
+
+
+def test_a_weight_for_latents_needs_a_decoder(given, tmp_path, brainmap_command):
+    words = ("features", "maximize", *given, "--latent-l2", 1, "--out", tmp_path / "a.zarr")
+    answer = brainmap_command(*words)
+    assert answer.code == 2
+    assert "latent_l2: there is no decoder" in answer.err
+
+
+def test_spectrograms_of_a_network_are_no_sounds(tmp_path, brainmap_command):
+    words = [tmp_path / "words.tsv"]
+    for name in ("one", "two"):
+        soundfile.write(tmp_path / f"{name}.wav", np.random.default_rng(0).standard_normal(8000) * 0.1, 16_000)
+    words[0].write_text("stimulus_id\tcondition\tpath\none\tone\tone.wav\ntwo\ttwo\ttwo.wav\n")
+    folder = make_folder(tmp_path, "whisper")
+    given = ("--checkpoint", folder, "--sounds", words[0], "--layer", "conv2", "--units", "0", "--steps", 1)
+    answer = brainmap_command("features", "maximize", *given, "--out", tmp_path / "a.zarr", "--wav", tmp_path / "wav")
+    assert answer.code == 2
+    assert "--wav: gradients of the network end at its own spectrograms" in answer.err
+    assert not (tmp_path / "wav").exists()

@@ -233,7 +233,7 @@ def _draw_precision(axes: Axes, neighbors: Any) -> None:
     for at, value in enumerate(table["precision"]):
         if np.isfinite(value):
             axes.text(value + 0.015, at, f"{value:.0%}", va="center", fontsize=7.5, color=SOFT)
-    axes.set_yticks(np.arange(len(table)), table["space"])
+    axes.set_yticks(np.arange(len(table)), [_shorten_name(str(space)) for space in table["space"]])
     axes.set(
         xlim=(0, 1.12),
         ylim=(len(table) - 0.4, -0.9),
@@ -273,4 +273,18 @@ def _draw_neighbors(panel: Any, neighbors: Any, sounds: Any, space: str, items: 
                 fontweight="normal",
                 color=INK if one.same else WARM,
             )
-    panel.suptitle(f"neighbors in {space}", fontsize=8.5, fontweight="bold")
+    panel.suptitle(f"neighbors in {_shorten_name(space, 36)}", fontsize=8.5, fontweight="bold")
+
+
+def _shorten_name(name: str, most: int = 20) -> str:
+    """Keep the end of a layer's name, where names of one network differ.
+
+    Examples
+    --------
+    >>> _shorten_name("encoder.layers.11.attention.q_proj")
+    '…attention.q_proj'
+    """
+    if len(name) <= most:
+        return name
+    kept = name[-most + 1 :]
+    return "…" + kept[kept.find(".") + 1 :]

@@ -361,7 +361,9 @@ def _draw_evidence_bar(
     """Draw the color bar of maps beside a grid of axes, or in a rectangle of the figure."""
     shades = ScalarMappable(Normalize(-limit, limit), get_colormap("signed"))
     place = {"shrink": 0.6, "aspect": 18, "pad": 0.01} if at is None else {"cax": figure.add_axes(at)}
-    bar = add_color_bar(figure, shades, list(grid) if at is None else None, "evidence for its own class", **place)
+    size = None if at is None else 7  # a single row of sounds is low
+    label = "evidence for its own class"
+    bar = add_color_bar(figure, shades, list(grid) if at is None else None, label, fontsize=size, **place)
     bar.set_ticks([-limit, 0, limit], labels=["against", "0", "for"])
 
 

@@ -155,11 +155,11 @@ def attribute(
         found_targets = find_listener_targets(heard, target)
         model, names, wanted = found_targets.model, found_targets.class_names, list(found_targets.chosen)
         layer = None if layer is None else found_targets.name_layer(layer)
-    results = []
-    for one, settings in chosen.items():
-        found = features.attribute(
+
+    def attribute(sounds: features.Sounds, one: str) -> features.Attributions:
+        return features.attribute(
             model,
-            heard.sounds,
+            sounds,
             method=one,
             classes=wanted,
             class_names=names,
@@ -167,8 +167,14 @@ def attribute(
             batch_size=batch_size,
             device=heard.device,
             rng=make_rng(seed),
-            **settings,
+            **chosen[one],
         )
+
+    for one in chosen if len(chosen) > 1 and len(heard.sounds) > 1 else ():
+        attribute(heard.sounds.take([0]), one)  # a method that the network refuses is told before others are computed
+    results = []
+    for one in chosen:
+        found = attribute(heard.sounds, one)
         save_attributions(found, out, align=heard.checkpoint.align, network=heard.name)
         note_origin(out, "attribution", heard, found.method)
         results.append(found)

@@ -24,6 +24,7 @@ from brainmap.cli.options import (
     split_names,
     write_tables,
 )
+from brainmap.errors import InputError
 
 
 @commands.command("compare-priors")
@@ -59,13 +60,16 @@ def compare_priors(
     judging, notes = features.load_judges(paths, climbed=one.model)
     speech = None
     if decoder != "none":
-        (chosen,) = choose_priors(
-            "decoder",
-            decoder=decoder,
-            rate=fed.rate,
-            n_samples=fed.n_samples,
-            on_waveforms=fed.front_end.is_waveform,
-        )
+        try:
+            (chosen,) = choose_priors(
+                "decoder",
+                decoder=decoder,
+                rate=fed.rate,
+                n_samples=one.sounds.n_samples,
+                on_waveforms=fed.front_end.is_waveform,
+            )
+        except InputError as error:
+            raise InputError(f"{error}; here that is --decoder none, or a --seconds that fits") from error
         speech = chosen.decoder
     found = features.compare_priors(
         one.model,

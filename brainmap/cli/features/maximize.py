@@ -186,6 +186,7 @@ def maximize(
     as_json: Json = False,
 ) -> None:
     """Synthesize sounds that drive units of a layer most (activation maximization), as .zarr, WAV and a figure."""
+    from brainmap.features.layers.inputs import find_longest_input
     from brainmap.features.maximization.decoder import describe_priors
 
     given = {name: value for name, value in locals().items() if name != "preset"}
@@ -214,6 +215,11 @@ def maximize(
         )
         write_regions(found, one, out, table, figure, seed=seed, as_json=as_json)
         return
+    if wav is not None and find_longest_input(one.model) is not None:
+        raise InputError(
+            "--wav: gradients of the network end at its own spectrograms, which are maximized and are no sounds; leave "
+            "--wav out"
+        )
     climbed = [one.model]
     if also is not None:
         one, climbed = join_networks(one, split_names(also))

@@ -25,7 +25,8 @@ class TwoRates(nn.Module):
         slow = torch.relu(self.slow(fast))
         size = (slow if self.slow_wins else fast).shape[-1]
         both = [functional.interpolate(one, size=size, mode=self.mode) for one in (fast, slow)]
-        return self.fuse(torch.cat(both, 1)).mean(2)
+        found: Tensor = self.fuse(torch.cat(both, 1)).mean(2)
+        return found
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
