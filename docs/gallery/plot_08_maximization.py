@@ -7,6 +7,7 @@ may choose from: any waveform with the spectrum of the words, noise whose envelo
 decoder of speech can say.
 """
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,19 +21,15 @@ sounds = checkpoint.load_sounds(data.folder() / "words" / "stimuli.tsv")
 classes = checkpoint.classes
 units = [classes.index(word) for word in ("six", "zero", "house")]
 real = [list(sounds.items).index(f"{word}_v01") for word in ("six", "zero", "house")]
+asked = {"units": units, "sounds": sounds, "class_names": classes}
 viz.play_sounds(sounds, items=real, title="Recordings (synthesized voices)")
 
 # %%
 # Any waveform: Fourier coefficients scaled by the mean spectrum of the words, and a jitter of 25 ms that keeps the
 # pattern from relying on the exact time of its samples. It is a texture to which this network alone responds so
 # strongly.
-free = features.maximize_activation(
-    network,
-    units=units,
-    sounds=sounds,
-    class_names=classes,
-    settings=features.MaximizationSettings(steps=150, parameterization="spectrum"),
-)
+waves = features.MaximizationSettings(steps=150, parameterization="spectrum")
+free = features.maximize_activation(network, settings=waves, **asked)
 viz.plot_maximization(free, labels=free.class_names, columns=3, title="Any waveform with the spectrum of the words")
 
 # %%
@@ -43,15 +40,8 @@ viz.play_sounds(free, labels=free.class_names, title="Any waveform")
 # that steps from 0.03 to 30 end alike. For these three words the gain was 3.2 to 3.5 whatever the step, and networks
 # that were not climbed knew .58 to .83 of the patterns, in no order.
 steps = (0.03, 0.3, 3.0, 30.0)
-by_step = [
-    features.maximize_activation(
-        network,
-        units=units[:1],
-        sounds=sounds,
-        settings=features.MaximizationSettings(steps=100, step_size=step, decay="none", parameterization="spectrum"),
-    )
-    for step in steps
-]
+recipes = [replace(waves, steps=100, step_size=step, decay="none") for step in steps]
+by_step = [features.maximize_activation(network, units=units[:1], sounds=sounds, settings=one) for one in recipes]
 patterns = np.concatenate([one.patterns for one in by_step])
 shown = SimpleNamespace(patterns=patterns, units=steps, rate=sounds.rate)
 viz.plot_maximization(shown, labels=[f"step {step:g}" for step in steps], columns=4, title="six, by the size of a step")
@@ -60,13 +50,7 @@ viz.plot_maximization(shown, labels=[f"step {step:g}" for step in steps], column
 # Envelopes of noise: the default for classes. Words can be understood from the envelopes of a few bands of noise
 # (Shannon et al. 1995). Only these are optimized, and every step draws other noise, so that no fine structure can
 # drive the network. When and at what frequencies it listens becomes visible, and other networks respond, too.
-envelopes = features.maximize_activation(
-    network,
-    units=units,
-    sounds=sounds,
-    class_names=classes,
-    settings=features.MaximizationSettings(steps=150),
-)
+envelopes = features.maximize_activation(network, settings=features.MaximizationSettings(steps=150), **asked)
 viz.plot_maximization(envelopes, labels=envelopes.class_names, columns=3, title="Noise in bands, with chosen envelopes")
 
 # %%
@@ -74,13 +58,7 @@ viz.play_sounds(envelopes, labels=envelopes.class_names, title="Envelopes of noi
 
 # %%
 # Speech: the latent of a decoder is climbed, a source and filter model of a voice that travels with brainmap.
-spoken = features.maximize_activation(
-    network,
-    units=units,
-    sounds=sounds,
-    class_names=classes,
-    decoder=features.load_decoder(),
-)
+spoken = features.maximize_activation(network, decoder=features.load_decoder(), **asked)
 viz.plot_maximization(spoken, labels=spoken.class_names, columns=3, title="What the decoder can say")
 
 # %%
