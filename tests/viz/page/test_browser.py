@@ -311,7 +311,7 @@ def test_sounds_play_and_tabs_tables_and_participants_open(page: Any) -> None:
     assert button.get_attribute("aria-label") == "stop"
     button.click()
     page.wait_for_selector(".card:not(.playing)")
-    assert button.get_attribute("aria-label") == f"play {HOSTILE}, without it, by the spectrum of the sounds alone"
+    assert button.get_attribute("aria-label") == f"play {HOSTILE}, without it, from noise"
     panels = page.locator("#layers ~ .tabs > .panel")
     assert [panels.nth(k).is_visible() for k in (0, 1)] == [True, False]
     page.locator("label[for=network-2]").click()
