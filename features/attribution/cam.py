@@ -242,7 +242,7 @@ class _Mapping:
         if not self.whole and found.shape[2:] != self.maps.shape[2:]:
             raise InputError(
                 "class activation maps: the sounds have several lengths, and so have their maps over frames; let "
-                "maps be upsampled, give seconds to which all sounds are cut, or pad them (no own_lengths)"
+                "all sounds be cut to one length (seconds), or maps be upsampled where the layer's positions are times"
             )
         place = self.maps[rows]
         if not self.whole:
