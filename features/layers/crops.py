@@ -56,9 +56,9 @@ class Fields:
         if len(grid) != len(length):
             raise InputError(f"exemplars: layer {layer.name!r} has shape {layer.shape}; name a convolution")
         sizes = make_pair(size)
-        axes = zip(sizes, make_pair(stride), make_pair(center), grid, length, strict=True)
+        axes = zip(sizes, make_pair(stride), make_pair(center), grid, layer.whole or (False,) * len(sizes), strict=True)
         # frames that see all of the sound, as behind an attention, have a position, but see no more to one side
-        first = [np.zeros(f) if n == whole else c - (n - 1) / 2 + np.arange(f) * s for n, s, c, f, whole in axes]
+        first = [np.zeros(f) if whole else c - (n - 1) / 2 + np.arange(f) * s for n, s, c, f, whole in axes]
         starts = np.stack([axis.ravel() for axis in np.meshgrid(*first, indexing="ij")], axis=1).round().astype(np.intp)
         within = ((starts >= 0) & (starts + np.array(sizes) <= np.array(length))).all(axis=1)
         allowed = np.flatnonzero(within) if inside else np.arange(len(starts))

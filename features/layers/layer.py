@@ -50,6 +50,9 @@ class Layer:
     positions : tuple of str
         What the axes after the units are: "time", "frequency", "token" (positions in time and frequency in one row),
         "other" (heads of an attention, say), or merely "positions" where that is not known.
+    whole : tuple of bool
+        For each axis of the input, whether a unit sees all of it, also where frames have positions, as behind an
+        attention; empty where that is not known.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Layer:
     classes: tuple[str, ...] = ()
     without: str = ""
     positions: tuple[str, ...] = ()
+    whole: tuple[bool, ...] = ()
 
     @property
     def is_convolution(self) -> bool:

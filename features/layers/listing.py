@@ -229,6 +229,7 @@ def _describe_heard_layer(heard: Heard, axes: AxisNames, geometry: Geometry, pro
         center=None if place is None else _simplify([a.center for a in place]),
         parameters=sum(p.numel() for p in heard.parameters if p.requires_grad),
         order=order,
+        whole=() if place is None else tuple(a.whole for a in place),
         classes=classes,
         positions=name_positions(
             whole, order, names, [(changed, other) for _, changed, other in probed], inputs=axes.inputs
@@ -246,7 +247,7 @@ def _apply_frames(layer: Layer, known: tuple[tuple[str, ...], int | None, float 
     if known is None or not layer.order:
         return layer
     names, stride, center = known
-    return replace(layer, positions=names, receptive_field=None, stride=stride, center=center)
+    return replace(layer, positions=names, receptive_field=None, stride=stride, center=center, whole=())
 
 
 def _simplify(values: list[T]) -> T | tuple[T, ...]:

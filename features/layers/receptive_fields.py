@@ -6,7 +6,7 @@ Find the samples that the frames of a layer see, cut them out of a sound, and fi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -54,12 +54,14 @@ _CACHED = 1 << 18  # numbers that are interpolated at once
 class Axis:
     """Describe the frames of one axis: frame i is centered at `center + i * stride` and sees `size` samples.
 
-    A `stride` of 0 means that a unit sees the whole axis and has no position.
+    A `stride` of 0 means that a unit sees the whole axis and has no position. Behind an attention frames may have
+    positions, and see the `whole` axis all the same.
     """
 
     size: int
     stride: int
     center: float
+    whole: bool = False
 
     def window(self, kernel: int, *, stride: int, left: float, dilation: int = 1) -> Axis:
         """Compute the axis after a window of `kernel` taps that begins `left` frames before the first frame.
@@ -67,11 +69,14 @@ class Axis:
         Examples
         --------
         >>> Axis(1, 1, 0.0).window(5, stride=1, left=2).window(3, stride=3, left=0)
-        Axis(size=7, stride=3, center=1.0)
+        Axis(size=7, stride=3, center=1.0, whole=False)
         """
         reach = dilation * (kernel - 1)
         return Axis(
-            self.size + reach * self.stride, self.stride * stride, self.center + (reach / 2 - left) * self.stride
+            self.size if self.whole else self.size + reach * self.stride,
+            self.stride * stride,
+            self.center + (reach / 2 - left) * self.stride,
+            self.whole,
         )
 
 
@@ -106,7 +111,7 @@ class Geometry:
 
     @property
     def whole(self) -> tuple[Axis, ...]:
-        return tuple(Axis(n, 0, (n - 1) / 2) for n in self.lengths)
+        return tuple(Axis(n, 0, (n - 1) / 2, whole=True) for n in self.lengths)
 
     def follow(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> None:
         """Record the receptive fields of the outputs of an operation."""
@@ -164,7 +169,7 @@ class Geometry:
             if axis is None or isinstance(one, int):
                 return None
             start, _, step = one.indices(n)
-            moved.append(Axis(axis.size, axis.stride * step, axis.center + start * axis.stride))
+            moved.append(replace(axis, stride=axis.stride * step, center=axis.center + start * axis.stride))
         return tuple(moved) if len(moved) == len(place) else None
 
     def _list_lengths(self, tensor: Tensor) -> tuple[int, ...]:
@@ -236,7 +241,8 @@ def _apply_interpolation(
         share = n / m  # of a frame before, from one frame to the next
         moved = (share - 1) / 2 * axis.stride
         aside = abs(1 - share) * axis.stride if mode != "linear" and mode != "bilinear" else 2 * axis.stride
-        axes.append(Axis(axis.size + round(aside), axis.stride * n // m, axis.center + moved))
+        size = axis.size if axis.whole else axis.size + round(aside)
+        axes.append(Axis(size, axis.stride * n // m, axis.center + moved, axis.whole))
     return tuple(axes)
 
 
@@ -253,11 +259,11 @@ def _join_branches(places: Sequence[Place], lengths: Sequence[int]) -> Place:
         if len({a.stride for a in moving}) > 1 or (len(known) < len(places) and not moving):
             return None
         if len(known) < len(places):
-            joined.append(Axis(lengths[k], moving[0].stride, moving[0].center))
+            joined.append(Axis(lengths[k], moving[0].stride, moving[0].center, whole=True))
             continue
-        if len(moving) < len(axes):
-            whole = next(a for a in axes if not a.stride)
-            joined.append(Axis(whole.size, moving[0].stride, moving[0].center) if moving else whole)
+        if any(a.whole for a in axes):
+            sees_all = next(a for a in axes if a.whole)
+            joined.append(replace(moving[0], size=sees_all.size, whole=True) if moving else sees_all)
             continue
         low = min(a.center - (a.size - 1) / 2 for a in moving)
         high = max(a.center + (a.size - 1) / 2 for a in moving)

@@ -277,14 +277,15 @@ class _FieldsByItem:
 
     def _fit_layer(self, length: tuple[int, ...]) -> Layer:
         """Return the layer as it is in a sound of another length: a field that is all of a sound is all of any."""
+        whole = self.layer.whole or (False,) * len(length)
         sizes = [
-            n if size == first else size
-            for size, first, n in zip(make_pair(self.layer.receptive_field or 0), self.length, length, strict=True)
+            n if sees_all else size
+            for size, sees_all, n in zip(make_pair(self.layer.receptive_field or 0), whole, length, strict=True)
         ]
         centers = [
-            (n - 1) / 2 if size == n and not stride else center
-            for size, n, stride, center in zip(
-                sizes, length, make_pair(self.layer.stride or 0), make_pair(self.layer.center or 0), strict=True
+            (n - 1) / 2 if sees_all and not stride else center
+            for sees_all, n, stride, center in zip(
+                whole, length, make_pair(self.layer.stride or 0), make_pair(self.layer.center or 0), strict=True
             )
         ]
         one = len(length) == 1

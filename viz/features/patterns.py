@@ -33,8 +33,8 @@ _LEFT, _CELL, _GAP, _TOP, _BLOCK, _TEXT, _WAVE, _SOUND, _BELOW = 0.56, 1.2, 0.1,
 _LAST = 0.36  # below the last row of a block, for the axis of time
 
 _PRIORS = {
-    "decoder": "with a decoder of speech as prior",
-    "audio": "made of noise with the spectrum of the sounds",
+    "decoder": "by a decoder of speech",
+    "audio": "made of noise",
     "none": "without a prior",
 }
 

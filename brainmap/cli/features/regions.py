@@ -46,6 +46,8 @@ def maximize_named_regions(
     """
     from brainmap.features.maximization.decoder import choose_priors
 
+    paths = [one.path, *(Path(name) for name in split_names(also))] if also else [one.path]
+    climbed = [features.load_encoder(path) for path in paths]
     if judges is None or judges in ("none", "package"):
         raise InputError(
             "--judges: expected encoding models of other networks, fitted on other runs, that judge what is climbed; "
@@ -63,9 +65,8 @@ def maximize_named_regions(
         n_samples=one.sounds.n_samples,
         on_waveforms=fed.front_end.is_waveform,
     )
-    climbed = [one.path, *(Path(name) for name in split_names(also))] if also else [one.path]
     return features.maximize_regions(
-        [features.load_encoder(path) for path in climbed],
+        climbed,
         one.sounds,
         regions=regions,
         judges=[features.load_encoder(name) for name in split_names(judges)],

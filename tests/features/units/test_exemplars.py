@@ -247,7 +247,7 @@ class Attended(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.conv, self.attention = nn.Conv1d(1, 4, 8, stride=4), nn.MultiheadAttention(4, 2, batch_first=True)
-        self.mix, self.head = nn.Conv1d(4, 4, 1), nn.Linear(4, 2)
+        self.mix, self.head = nn.Conv1d(4, 4, 3, padding=1), nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x).transpose(1, 2)
@@ -264,3 +264,12 @@ def test_a_frame_that_sees_all_of_a_sound_gets_all_of_it() -> None:
     assert (found.table["outside"] == 0).all()
     np.testing.assert_array_equal(found.crops, x[[int(item) for item in found.table["item"]]])
     assert found.table["frame"].nunique() > 1
+
+
+def test_a_window_as_long_as_the_sounds_is_no_view_of_all_of_it() -> None:
+    torch.manual_seed(0)
+    head = (nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(3, 2))
+    net = nn.Sequential(nn.Conv1d(1, 3, 200, stride=10, padding=100), nn.ReLU(), *head).eval()
+    found = features.find_exemplars(net, noises(), layer="0", k=3)
+    assert (found.table["start"] == found.table["frame"] * 10 - 100).all()
+    assert (found.table["outside"] > 0).any()
