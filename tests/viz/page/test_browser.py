@@ -310,7 +310,7 @@ def test_sounds_play_and_tabs_tables_and_participants_open(page: Any) -> None:
     page.wait_for_selector(".card.playing")
     assert button.get_attribute("aria-label") == "stop"
     button.click()
-    page.wait_for_selector(".card:not(.playing)")
+    page.wait_for_selector(".card.playing", state="detached")  # of all cards: others never played
     assert button.get_attribute("aria-label") == f"play {HOSTILE}, without it, from noise"
     panels = page.locator("#layers ~ .tabs > .panel")
     assert [panels.nth(k).is_visible() for k in (0, 1)] == [True, False]
